@@ -1,0 +1,1 @@
+"""Conditioners: everything that steers generation."""

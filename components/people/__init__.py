@@ -1,0 +1,1 @@
+"""Procedural people, clothes and motions that datasets share."""

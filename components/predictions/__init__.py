@@ -1,0 +1,1 @@
+"""Parameterisations and noise levels."""

@@ -1,0 +1,1 @@
+"""Sampling plans: what to denoise together at each step."""

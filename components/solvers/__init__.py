@@ -1,0 +1,1 @@
+"""How to step between noise levels."""

@@ -1,0 +1,49 @@
+"""Errors that a user can act on: the command line prints them as one message without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class HvgError(Exception):
+    """Something the user gave cannot be used; the message says what, where, what was expected, and the likely fix."""
+
+
+class DataError(HvgError):
+    """A file or a sample cannot be read or does not hold what it should; the message names the file."""
+
+
+class CheckpointError(HvgError):
+    """A checkpoint is missing, damaged, or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a configuration: where it is, and what to do about it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(HvgError):
+    """A configuration cannot be used; carries every problem that was found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = "1 problem in the configuration:" if count == 1 else f"{count} problems in the configuration:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Returns a half sentence that names the nearest known word, else lists them all; "" when nothing is known."""
+    names = sorted(known)
+    near = get_close_matches(given, names, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"Known: {', '.join(names)}." if names else ""

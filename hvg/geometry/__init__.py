@@ -1,0 +1,1 @@
+"""Geometry: ray casting, skeletons, bone tables."""

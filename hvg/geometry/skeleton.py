@@ -1,0 +1,1 @@
+"""The skeleton with SMPL-X joint names, its bones, and the anthropometric table of bone radii."""

@@ -1,0 +1,36 @@
+"""The only place where the axes B V T are folded into a library's layout and unfolded again.
+
+Legend of the whole project: B clips, V views, T frames, C channels, H W pixels, t h w latent frames and cells, J joints,
+L tokens, D width. Canonical order B V T C H W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """B V T ... -> (B V T) ..., the layout of image networks and of diffusers' video UNets (views act as clips)."""
+    return x.flatten(0, 2)
+
+
+def unfold_frames(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(B V T) ... -> B V T ... for grid = (B, V, T)."""
+    return x.unflatten(0, grid)
+
+
+def fold_views(x: Tensor) -> Tensor:
+    """B V T ... -> (B V) T ..., the layout of video networks that know one camera."""
+    return x.flatten(0, 1)
+
+
+def per_frame(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None) -> Tensor:
+    """Applies an image function (N C H W -> N ...) to B V T C H W, at most ``chunk`` frames at a time."""
+    grid = (x.shape[0], x.shape[1], x.shape[2])
+    flat = fold_frames(x)
+    if chunk is None or chunk >= len(flat):
+        return unfold_frames(function(flat), grid)
+    return unfold_frames(torch.cat([function(part) for part in flat.split(chunk)]), grid)

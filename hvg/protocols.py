@@ -1,0 +1,289 @@
+"""Interfaces of the swappable parts. A part is one file in components/; its file name is its registered name.
+
+Every part carries a ``Config`` (a frozen ``PartConfig`` that forbids unknown keys) and is built as ``Part(config, context)``.
+Sizes are negotiated before any weight exists: ``Backbone.ports`` -> ``Conditioner.spec`` -> constructors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Window
+
+
+class PartConfig(BaseModel):
+    """Settings of one part: frozen, strict, every field documented by ``Field(description=...)``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part:
+    """Anything that can be chosen by name. ``Config`` is its settings class."""
+
+    Config: ClassVar[type[PartConfig]] = PartConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a part may need of the others when it is built.
+
+    ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
+    channels: sum of all conditioners' extra input channels (for the backbone). view_attention: builds one module for a
+    site as ``view_attention(width, num_heads)`` (for the backbone).
+    """
+
+    ports: Ports | None = None
+    codec: Codec | None = None
+    renderer: Renderer | None = None
+    body: BodyModel | None = None
+    channels: int = 0
+    view_attention: Callable[[int, int], ViewAttention] | None = None
+
+
+class ConditionerConfig(PartConfig):
+    """Settings that every conditioner has."""
+
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a clip trains without this signal. All slots share one draw, so signals with the "
+        "same value drop together. Classifier-free guidance drops every slot whose value is above 0.",
+    )
+
+
+class Conditioner(Part, nn.Module):
+    """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
+
+    requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+        """What it fills on a backbone with these ports."""
+
+    def signal(self, batch: ClipBatch) -> Tensor | None:
+        """The control map, (B, V, T, K, H, W) in [-1, 1]: no gradient to weights, cacheable, viewable; None where there is none.
+
+        The first three of the K channels are shown as an image. -1 or 0 is the background, as the part documents.
+        """
+        return None
+
+    @abstractmethod
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        """The learned part: from the map (and the batch) to ports."""
+
+    def null(self, conditioning: Conditioning) -> Conditioning:
+        """What stands in when the signal is dropped; zeros unless a part knows better."""
+        return conditioning.map(torch.zeros_like)
+
+
+class ViewAttention(Part, nn.Module):
+    """Mixes features over views, with a residual connection and an output projection that starts at zero."""
+
+    def __init__(self, config: Any, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, V, t, h, w, D) -> same."""
+
+    @classmethod
+    @abstractmethod
+    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor:
+        """Group number of every token, (V, h, w) int64: tokens see each other if and only if their numbers are equal."""
+
+    @classmethod
+    @abstractmethod
+    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+        """Forward FLOPs for one latent frame of V views (2 per multiply-add)."""
+
+
+class Backbone(Part, nn.Module):
+    """The denoiser. Library blocks, own forward."""
+
+    @classmethod
+    @abstractmethod
+    def ports(cls, config: Any, codec_channels: int, codec_stride: int) -> Ports:
+        """Sites and widths, before any weight exists."""
+
+    @abstractmethod
+    def forward(
+        self, noisy: Tensor, level: Tensor, conditioning: Conditioning, frame_index: Tensor | None = None
+    ) -> Tensor:
+        """The network's raw output, (B, V, t, C, h, w).
+
+        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) position of every
+        frame in the whole video, 0..t-1 when None.
+        """
+
+
+class Codec(Part):
+    """Frames <-> latents; frozen, kept outside the trained module tree."""
+
+    channels: int
+    stride: int
+    temporal_stride: int
+
+    @classmethod
+    @abstractmethod
+    def shape(cls, config: Any) -> tuple[int, int, int]:
+        """(latent channels, spatial stride, temporal stride), before any weight exists."""
+
+    @abstractmethod
+    def encode(self, frames: Tensor) -> Tensor:
+        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w)."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
+
+    def to(self, device: torch.device) -> Codec:
+        """Moves frozen weights, if there are any."""
+        return self
+
+
+class Prediction(Part):
+    """Preconditioning, target and weight for one parameterisation, and the distribution of noise levels.
+
+    Source of the notation: EDM (arXiv 2206.00364), equation 7 and table 1.
+    """
+
+    @abstractmethod
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        """c_in."""
+
+    @abstractmethod
+    def level(self, sigma: Tensor) -> Tensor:
+        """c_noise, what the backbone is told."""
+
+    @abstractmethod
+    def denoised(self, output: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate of x0 from the raw output; sigma broadcasts against noisy."""
+
+    @abstractmethod
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Loss weight of the squared error in x0."""
+
+    @abstractmethod
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Training noise levels."""
+
+    @abstractmethod
+    def sigma_schedule(self, num_steps: int) -> Tensor:
+        """Sampling levels, (num_steps + 1), decreasing, the last one 0."""
+
+
+class Sampler(Part):
+    """A plan: what to denoise together at each step."""
+
+    @abstractmethod
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        """The windows of this step; together they cover the V x t grid."""
+
+
+class Solver(Part):
+    """How to step from one noise level to the next."""
+
+    @abstractmethod
+    def step(
+        self, x: Tensor, x0: Tensor, sigma: float, sigma_next: float, denoise: Callable[[Tensor, float], Tensor], state: dict
+    ) -> Tensor:
+        """x at ``sigma_next``. ``denoise`` gives x0 at another point (second-order solvers); ``state`` lives for one run."""
+
+
+class Guidance(Part):
+    """How strongly to guide."""
+
+    @abstractmethod
+    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
+        """Classifier-free guidance scale, (V, t); 1 everywhere means that no unconditional pass is needed."""
+
+
+class BodyModel(Part):
+    """Body parameters -> vertices, joints with SMPL-X names, bone radii."""
+
+    @abstractmethod
+    def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
+        """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.motion.Motion``; world, metres."""
+
+
+class Renderer(Part):
+    """Rasterises triangle meshes."""
+
+    @abstractmethod
+    def render(self, vertices: Tensor, faces: Tensor, cameras: Any) -> MeshImage:
+        """Vertices (N, P, 3) world metres, faces (F, 3) int64, cameras (N) -> what each pixel centre sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshImage:
+    """What pixel centres see of a mesh.
+
+    face: (N, H, W) int64, -1 where nothing is hit. barycentric: (N, H, W, 3) weights of the face's corners.
+    depth: (N, H, W) z in camera space, metres, 0 where nothing is hit. normal: (N, H, W, 3) unit outward normal in camera
+    axes, interpolated from area-weighted vertex normals, 0 where nothing is hit.
+    """
+
+    face: Tensor
+    barycentric: Tensor
+    depth: Tensor
+    normal: Tensor
+
+
+class Dataset(Part):
+    """Clips by index. Loading clip i gives the same values in any process and any order."""
+
+    @classmethod
+    @abstractmethod
+    def provides(cls, config: Any) -> frozenset[str]:
+        """Names of the ClipBatch fields that every clip holds."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> ClipBatch:
+        """Clip ``index`` with B = 1, all its views and frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """A value, its per-clip table, and what makes it comparable.
+
+    per_clip: clip id -> value. higher_is_better. protocol: id of exactly how it was computed. count: N frames.
+    """
+
+    value: float
+    per_clip: Mapping[str, float]
+    higher_is_better: bool
+    protocol: str
+    count: int
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Metric(Part):
+    """Accumulates clips and returns one MetricResult."""
+
+    @abstractmethod
+    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
+        """prediction (B, V, T, 3, H, W) in [-1, 1], already clamped; batch.frames is the truth."""
+
+    @abstractmethod
+    def compute(self) -> MetricResult:
+        """Over everything seen so far. Raises: ValueError when nothing was seen."""

@@ -1,0 +1,102 @@
+"""Kind and name -> class. Names are listed without importing anything; only the chosen part is imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from hvg.errors import HvgError, did_you_mean
+
+BUILTIN = "components"
+# kind -> (room in components/, name of its interface in hvg.protocols)
+KINDS: dict[str, tuple[str, str]] = {
+    "backbone": ("backbones", "Backbone"),
+    "body": ("bodies", "BodyModel"),
+    "codec": ("codecs", "Codec"),
+    "conditioner": ("conditioners", "Conditioner"),
+    "dataset": ("datasets", "Dataset"),
+    "guidance": ("guidance", "Guidance"),
+    "metric": ("metrics", "Metric"),
+    "prediction": ("predictions", "Prediction"),
+    "renderer": ("renderers", "Renderer"),
+    "sampler": ("samplers", "Sampler"),
+    "solver": ("solvers", "Solver"),
+    "view_attention": ("view_attention", "ViewAttention"),
+}
+
+
+class UnknownPartError(HvgError):
+    """No part of that kind has that name."""
+
+
+class PartImportError(HvgError):
+    """A part was found but its module cannot be imported; the cause is chained."""
+
+
+@cache
+def _plugins() -> dict[tuple[str, str], EntryPoint]:
+    """Entry points of the group ``hvg.components``; an entry is named ``<kind>.<name>``."""
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for entry in entry_points(group="hvg.components"):
+        kind, _, name = entry.name.partition(".")
+        if (kind, name) in found and found[kind, name].value != entry.value:
+            raise HvgError(f"two installed packages register the {kind} '{name}': {found[kind, name].value} and {entry.value}")
+        found[kind, name] = entry
+    return found
+
+
+@cache
+def _builtin(kind: str) -> frozenset[str]:
+    spec = importlib.util.find_spec(BUILTIN)
+    roots = [] if spec is None else list(spec.submodule_search_locations or [])
+    files = [path for root in roots for path in (Path(root) / KINDS[kind][0]).glob("*.py")]
+    return frozenset(path.stem for path in files if not path.stem.startswith("_"))
+
+
+def names(kind: str) -> list[str]:
+    """Every registered name of a kind, sorted; imports nothing."""
+    return sorted(_builtin(kind) | {name for k, name in _plugins() if k == kind})
+
+
+def origin(kind: str, name: str) -> str:
+    """Where a part comes from: ``built-in`` or the distribution that registers it."""
+    entry = _plugins().get((kind, name))
+    if entry is None:
+        return "built-in"
+    return entry.dist.name if entry.dist else entry.value
+
+
+def load(kind: str, name: str) -> type:
+    """The class of a part.
+
+    Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails.
+    """
+    entry = _plugins().get((kind, name))
+    if entry is not None:
+        try:
+            return entry.load()
+        except Exception as error:
+            raise PartImportError(
+                f"the {kind} '{name}' of package '{origin(kind, name)}' cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if name not in _builtin(kind):
+        raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}")
+    return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+
+
+def _only_class(kind: str, module) -> type:
+    """The one class that a built-in module defines for its kind."""
+    interface = getattr(importlib.import_module("hvg.protocols"), KINDS[kind][1])
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, interface) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise HvgError(f"{module.__name__} has to define exactly one {interface.__name__}, it defines {len(classes)}")
+    return classes[0]

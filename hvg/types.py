@@ -1,0 +1,319 @@
+"""The values that flow through the framework: frozen dataclasses of tensors in the canonical order B V T C H W."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.cameras import Cameras
+
+
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """``value`` with ``function`` applied to every tensor in it (dataclasses, mappings and tuples are walked)."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Cameras):
+        return replace(value, world_to_camera=function(value.world_to_camera), intrinsics=function(value.intrinsics))
+    if isinstance(value, (BodyMotion, Reference, ClipBatch, Conditioning)):
+        return replace(value, **{f.name: _map_tensors(getattr(value, f.name), function) for f in fields(value)})
+    if isinstance(value, Mapping):
+        return {key: _map_tensors(item, function) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyMotion:
+    """The motion of one person per clip; it does not depend on the view.
+
+    joints: (B, T, J, 3), world, metres, in the order of ``joint_names`` (SMPL-X names).
+    bone_radii: (B, N) metres, radius of every bone of ``hvg.geometry.skeleton.BONES`` across its axis, or None.
+    vertices: (B, T, P, 3), world, metres: the bare body's mesh, or None. faces: (F, 3) int64, shared by all clips.
+    parameters: the body model's own parameters by name, each (B, T, ...) or (B, ...).
+    """
+
+    joints: Tensor
+    joint_names: tuple[str, ...]
+    bone_radii: Tensor | None = None
+    vertices: Tensor | None = None
+    faces: Tensor | None = None
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The photo(s) that say who the person is.
+
+    frames: (B, R, 3, H, W) sRGB in [-1, 1]; alpha: (B, R, 1, H, W) in [0, 1]; cameras: (B, R) or None;
+    body: the person in the photo (its T axis is R) or None.
+    """
+
+    frames: Tensor
+    alpha: Tensor | None = None
+    cameras: Cameras | None = None
+    body: BodyMotion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipBatch:
+    """Clips of people seen by several cameras over time.
+
+    frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
+    cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
+    signals: already rendered control maps by conditioner name, (B, V, T, K, H, W) in [-1, 1].
+    valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
+    frame_index: (B, T) int64, position of every frame in its clip. clip_id: one name per clip.
+    subject: one name per clip, the same for all clips of one person.
+    """
+
+    cameras: Cameras
+    clip_id: tuple[str, ...]
+    subject: tuple[str, ...]
+    frames: Tensor | None = None
+    alpha: Tensor | None = None
+    body: BodyMotion | None = None
+    reference: Reference | None = None
+    task: Tensor | None = None
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    valid: Tensor | None = None
+    driving: Tensor | None = None
+    frame_index: Tensor | None = None
+    caption: tuple[str, ...] | None = None
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(B, V, T)."""
+        b, v, t = self.cameras.shape
+        return b, v, t
+
+    def present(self) -> frozenset[str]:
+        """Names of the fields that hold something; mesh vertices count as ``body.vertices``."""
+        names = set()
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None and not (isinstance(value, Mapping) and not value):
+                names.add(f.name)
+        if self.body is not None and self.body.vertices is not None:
+            names.add("body.vertices")
+        return frozenset(names)
+
+    def to(self, *args, **kwargs) -> ClipBatch:
+        """The same batch on another device; a floating type changes floating tensors only."""
+        return _map_tensors(self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs))
+
+    def select(self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None) -> ClipBatch:
+        """The batch restricted to some views and frames, in the order given; the reference is kept."""
+        v = slice(None) if views is None else torch.as_tensor(views)
+        t = slice(None) if frames is None else torch.as_tensor(frames)
+
+        def grid(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[:, v][:, :, t]
+
+        body = self.body and replace(
+            self.body,
+            joints=self.body.joints[:, t],
+            vertices=None if self.body.vertices is None else self.body.vertices[:, t],
+            parameters={
+                key: value[:, t] if value.ndim > 1 and value.shape[1] == self.grid[2] else value
+                for key, value in self.body.parameters.items()
+            },
+        )
+        cameras = replace(
+            self.cameras,
+            world_to_camera=self.cameras.world_to_camera[:, v][:, :, t],
+            intrinsics=self.cameras.intrinsics[:, v][:, :, t],
+        )
+        return replace(
+            self,
+            frames=grid(self.frames),
+            alpha=grid(self.alpha),
+            valid=grid(self.valid),
+            cameras=cameras,
+            body=body,
+            driving=None if self.driving is None else self.driving[:, t],
+            frame_index=None if self.frame_index is None else self.frame_index[:, t],
+            signals={key: value[:, v][:, :, t] for key, value in self.signals.items()},
+        )
+
+    def clips(self, index: slice) -> ClipBatch:
+        """The batch restricted to some clips, given as a slice of the B axis."""
+        faces = None if self.body is None else self.body.faces
+        part = _map_tensors(self, lambda x: x[index])
+        body = part.body and replace(part.body, faces=faces)
+        caption = None if self.caption is None else self.caption[index]
+        return replace(part, body=body, clip_id=self.clip_id[index], subject=self.subject[index], caption=caption)
+
+    @staticmethod
+    def stack(batches: Sequence[ClipBatch]) -> ClipBatch:
+        """One batch of all clips; every batch has to hold the same fields and sizes.
+
+        Raises: ValueError when the batches disagree in what they hold.
+        """
+        if len({b.present() for b in batches}) != 1:
+            raise ValueError(f"clips hold different fields: {sorted({tuple(sorted(b.present())) for b in batches})}")
+        first = batches[0]
+        stacked = _stack(list(batches))
+        return replace(
+            stacked,
+            clip_id=tuple(name for b in batches for name in b.clip_id),
+            subject=tuple(name for b in batches for name in b.subject),
+            caption=None if first.caption is None else tuple(c for b in batches for c in (b.caption or ())),
+        )
+
+
+def _to_device(x: Tensor, *args, **kwargs) -> Tensor:
+    device = kwargs.get("device", next((a for a in args if isinstance(a, (str, torch.device))), None))
+    return x if device is None else x.to(device=device)
+
+
+def _stack(values: list[Any]) -> Any:
+    """Concatenates along B, field by field; values that are no tensors are taken from the first."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, Cameras):
+        return replace(
+            first,
+            world_to_camera=torch.cat([v.world_to_camera for v in values]),
+            intrinsics=torch.cat([v.intrinsics for v in values]),
+        )
+    if isinstance(first, BodyMotion):
+        parts = {f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first) if f.name != "faces"}
+        return replace(first, **parts)
+    if isinstance(first, (Reference, ClipBatch)):
+        return replace(first, **{f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first)})
+    if isinstance(first, Mapping):
+        return {key: _stack([v[key] for v in values]) for key in first}
+    return first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What one conditioner, or all of them merged, gives the backbone. An empty port stays empty.
+
+    residuals[site]: (B, V, t, C, h, w), added to the backbone's features at a named site.
+    tokens: (B, V, t, L, D), appended to the cross-attention context.
+    channels: (B, V, t, K, h, w), concatenated to the noisy latents.
+    embedding: (B, V, t, E), added to the noise-level embedding.
+    memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
+    losses: named auxiliary losses (B,), weighted by a schedule in the config.
+    """
+
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    channels: Tensor | None = None
+    embedding: Tensor | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
+        """Applies ``function`` to every port's tensor (auxiliary losses are left out)."""
+        return replace(_map_tensors(replace(self, losses={}), function), losses=self.losses)
+
+    def select(self, views: Sequence[int] | Tensor, frames: Sequence[int] | Tensor) -> Conditioning:
+        """The ports restricted to a window of views and latent frames."""
+        v, t = torch.as_tensor(views), torch.as_tensor(frames)
+        return self.map(lambda x: x[:, v][:, :, t])
+
+    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+        """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
+
+        def choose(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(keep.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return replace(
+            self,
+            residuals={site: choose(x, other.residuals[site]) for site, x in self.residuals.items()},
+            memory={site: choose(x, other.memory[site]) for site, x in self.memory.items()},
+            tokens=None if self.tokens is None else choose(self.tokens, _filled(other.tokens)),
+            channels=None if self.channels is None else choose(self.channels, _filled(other.channels)),
+            embedding=None if self.embedding is None else choose(self.embedding, _filled(other.embedding)),
+        )
+
+    @staticmethod
+    def merge(parts: Sequence[Conditioning]) -> Conditioning:
+        """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
+
+        def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return b if a is None else a if b is None else a + b
+
+        def cat(a: Tensor | None, b: Tensor | None, dim: int) -> Tensor | None:
+            return b if a is None else a if b is None else torch.cat([a, b], dim=dim)
+
+        total = Conditioning()
+        for part in parts:
+            total = Conditioning(
+                residuals=_merge_sites(total.residuals, part.residuals, add),
+                tokens=cat(total.tokens, part.tokens, -2),
+                channels=cat(total.channels, part.channels, 3),
+                embedding=add(total.embedding, part.embedding),
+                memory=_merge_sites(total.memory, part.memory, lambda a, b: cat(a, b, -2)),
+                losses={**total.losses, **part.losses},
+            )
+        return total
+
+
+def _filled(x: Tensor | None) -> Tensor:
+    if x is None:
+        raise ValueError("the conditioning that stands in has to fill the same ports")
+    return x
+
+
+def _merge_sites(a: Mapping[str, Tensor], b: Mapping[str, Tensor], combine: Callable) -> dict[str, Tensor]:
+    return {site: combine(a.get(site), b.get(site)) for site in [*a, *(s for s in b if s not in a)]}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named place in a backbone: its channel width and its stride relative to the latents."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a backbone accepts, known before any weight exists.
+
+    latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial).
+    residuals: sites of the residual port. memory: sites of the memory port. token_width, embedding_width: 0 where the
+    backbone has no such port. channels: whether more channels may be concatenated to the noisy latents.
+    """
+
+    latent_channels: int
+    latent_stride: int
+    residuals: Mapping[str, Site] = field(default_factory=dict)
+    memory: Mapping[str, Site] = field(default_factory=dict)
+    token_width: int = 0
+    embedding_width: int = 0
+    channels: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningSpec:
+    """Which ports a conditioner fills and how widely, known before any weight exists.
+
+    residuals, memory: site -> channels. tokens: width D, 0 for none. channels: K added to the noisy latents.
+    embedding: width E, 0 for none.
+    """
+
+    residuals: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    channels: int = 0
+    embedding: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the V x t grid that is denoised together at one step.
+
+    views, frames: indices into the grid. weights: (len(views), len(frames)), positive; the engine normalises them.
+    """
+
+    views: tuple[int, ...]
+    frames: tuple[int, ...]
+    weights: Tensor
