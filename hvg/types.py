@@ -65,7 +65,8 @@ class ClipBatch:
     cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
     signals: already rendered control maps by conditioner name, (B, V, T, K, H, W) in [-1, 1].
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
-    frame_index: (B, T) int64, position of every frame in its clip. clip_id: one name per clip.
+    frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
+    training order; with the run's seed it keys the clip's noise. clip_id: one name per clip.
     subject: one name per clip, the same for all clips of one person.
     """
 
@@ -81,6 +82,7 @@ class ClipBatch:
     valid: Tensor | None = None
     driving: Tensor | None = None
     frame_index: Tensor | None = None
+    sample_index: Tensor | None = None
     caption: tuple[str, ...] | None = None
 
     @property

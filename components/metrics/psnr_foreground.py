@@ -1,0 +1,32 @@
+"""Peak signal-to-noise ratio over the pixels of the person."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hvg.frame_metric import FrameMetric
+
+# As in the metric ``psnr``: identical frames would make the mean infinite.
+CAP_DECIBELS = 100.0
+
+
+class ForegroundPSNR(FrameMetric):
+    """PSNR in dB of every frame over the pixels whose true alpha exceeds 0.5 (RGB in [0, 1], peak 1), at most 100 dB.
+
+    A white background that every method gets right raises the plain PSNR and hides the person; this leaves it out.
+    Frames without such a pixel have no score and are left out, for every arm alike.
+    """
+
+    protocol = "psnr_foreground/frame-mean/v1"
+    requires_alpha = True
+
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+        """(N,) dB; meaningless where no pixel is foreground."""
+        foreground = (alpha > 0.5).double()
+        squared_error = ((prediction - truth).double().square() * foreground).sum(dim=(1, 2, 3))
+        mean = squared_error / (prediction.shape[1] * foreground.sum(dim=(1, 2, 3)))
+        return (-10 * mean.log10()).clamp(max=CAP_DECIBELS)
+
+    def is_defined(self, truth: Tensor, alpha: Tensor | None) -> Tensor:
+        """Frames that show the person."""
+        return (alpha > 0.5).flatten(1).any(dim=1)

@@ -1,0 +1,137 @@
+"""Ray casting of triangle meshes with Warp's bounding volume hierarchy: the same kernel on CPU and CUDA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hvg.cameras import Cameras
+from hvg.protocols import Context, MeshImage, PartConfig, Renderer
+
+wp.config.quiet = True  # No banner on a user's terminal; Warp itself starts at the first launch, not here.
+
+FAR_METRES = 1.0e4
+
+
+@wp.kernel
+def _cast(
+    mesh: wp.uint64,
+    first_ray: int,
+    rays_per_camera: int,
+    width: int,
+    to_world: wp.array(dtype=wp.mat33),
+    centers: wp.array(dtype=wp.vec3),
+    face: wp.array(dtype=wp.int64),
+    barycentric: wp.array(dtype=wp.vec3),
+    depth: wp.array(dtype=float),
+):
+    ray = first_ray + wp.tid()
+    camera = ray / rays_per_camera
+    pixel = ray - camera * rays_per_camera
+    row = pixel / width
+    column = pixel - row * width
+    # Scaled so that camera-space z grows by one along it: the distance along the unit ray over its length is z.
+    direction = to_world[camera] * wp.vec3(float(column) + 0.5, float(row) + 0.5, 1.0)
+    length = wp.length(direction)
+    hit = wp.mesh_query_ray(mesh, centers[camera], direction / length, FAR_METRES)
+    if hit.result:
+        face[ray] = wp.int64(hit.face)
+        barycentric[ray] = wp.vec3(hit.u, hit.v, 1.0 - hit.u - hit.v)
+        depth[ray] = hit.t / length
+
+
+class Warp(Renderer):
+    """Exact ray casting through pixel centres; both sides of a face are seen."""
+
+    def __init__(self, config: PartConfig | None = None, context: Context | None = None) -> None:
+        self.config = config or self.Config()
+
+    def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras | Any) -> MeshImage:
+        """What each pixel centre sees of M poses of one mesh, in float32, on the device of ``vertices``.
+
+        vertices: (M, P, 3) world metres, where M divides the number N of cameras: camera n sees pose n * M // N. So
+        M = N gives every camera its own pose, M = 1 shows one pose to all, and M = T with cameras in T V order shows
+        every frame to its V views. faces: (F, 3). A pure function of its arguments: earlier calls leave no trace.
+
+        Raises: ValueError when M does not divide N.
+        """
+        poses, (num_cameras,) = len(vertices), cameras.shape
+        if poses == 0 or num_cameras % poses:
+            raise ValueError(f"{poses} poses of a mesh cannot be shared out evenly to {num_cameras} cameras")
+        height, width = cameras.image_size
+        vertices = vertices.detach().float().contiguous()
+        device = vertices.device
+        cameras = cameras.to(device=device, dtype=torch.float32)
+        count = num_cameras * height * width
+        face = torch.full((count,), -1, dtype=torch.int64, device=device)
+        barycentric = torch.zeros(count, 3, device=device)
+        depth = torch.zeros(count, device=device)
+        _cast_poses(vertices, faces, cameras, face, barycentric, depth)
+        normal = _hit_normals(vertices, faces.to(device), cameras, face, barycentric)
+        shape = (num_cameras, height, width)
+        return MeshImage(
+            face=face.view(shape),
+            barycentric=barycentric.view(*shape, 3),
+            depth=depth.view(shape),
+            normal=normal.view(*shape, 3),
+        )
+
+
+def _cast_poses(
+    vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor, depth: Tensor
+) -> None:
+    """Fills face, barycentric and depth, one pose after the other; the tree is built once and refitted."""
+    device = vertices.device
+    rotation = cameras.world_to_camera[:, :3, :3]
+    to_world = (rotation.mT @ torch.linalg.inv(cameras.intrinsics)).contiguous()
+    height, width = cameras.image_size
+    rays_per_pose = len(face) // len(vertices)
+    stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
+    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(stream):
+        points = vertices[0].clone()
+        indices = faces.to(device=device, dtype=torch.int32).reshape(-1).contiguous()
+        mesh = wp.Mesh(wp.from_torch(points, dtype=wp.vec3), wp.from_torch(indices))
+        arrays = [
+            wp.from_torch(to_world, dtype=wp.mat33),
+            wp.from_torch(cameras.centers.contiguous(), dtype=wp.vec3),
+            wp.from_torch(face),
+            wp.from_torch(barycentric, dtype=wp.vec3),
+            wp.from_torch(depth),
+        ]
+        for pose in range(len(vertices)):
+            if pose:
+                points.copy_(vertices[pose])
+                mesh.refit()
+            wp.launch(
+                _cast,
+                dim=rays_per_pose,
+                inputs=[mesh.id, pose * rays_per_pose, height * width, width, *arrays],
+            )
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit area-weighted vertex normals (M, P, 3) of M poses of one mesh, in the axes of ``vertices``."""
+    corners = [vertices[:, faces[:, k]] for k in range(3)]
+    area_normal = torch.linalg.cross(corners[1] - corners[0], corners[2] - corners[0])
+    total = torch.zeros_like(vertices)
+    for k in range(3):
+        total.index_add_(1, faces[:, k], area_normal)
+    return normalize(total, dim=-1)
+
+
+def _hit_normals(vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor) -> Tensor:
+    """Camera-space unit normals (rays, 3), 0 where nothing is hit."""
+    hit = (face >= 0).nonzero()[:, 0]
+    pose = hit // (len(face) // len(vertices))
+    camera = hit // (len(face) // len(cameras.world_to_camera))
+    at_vertices = vertex_normals(vertices, faces)
+    at_corners = at_vertices[pose[:, None], faces[face[hit]]]
+    in_world = (barycentric[hit][:, :, None] * at_corners).sum(1)
+    rotation = cameras.world_to_camera[:, :3, :3]
+    normal = torch.zeros_like(barycentric)
+    normal[hit] = normalize((rotation[camera] * in_world[:, None, :]).sum(-1), dim=-1)
+    return normal

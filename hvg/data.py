@@ -1,0 +1,188 @@
+"""Clips for training and evaluation: order, views, rendered signals and their cache.
+
+Sample order is a function of (seed, epoch, position) alone, so it does not depend on workers, ranks or interruptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hvg.protocols import Conditioner
+from hvg.protocols import Dataset as ClipDataset
+from hvg.random import generator
+from hvg.shards import ShardReader, dequantise, index_path, quantise, write_shard
+from hvg.types import ClipBatch
+
+
+def signal_key(conditioner: Conditioner, name: str) -> str:
+    """Name under which a conditioner's map is stored; it changes with every setting but the dropout."""
+    settings = conditioner.config.model_dump(mode="json", exclude={"dropout"})
+    return f"{name}-{hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()}"
+
+
+def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
+    """The clip with every conditioner's map, keyed by ``signal_key``; maps are quantised to 8 bits as a file holds them.
+
+    ``conditioners``: signal key -> conditioner. Maps that the clip already carries are kept.
+    """
+    signals = dict(clip.signals)
+    for key, conditioner in conditioners.items():
+        if key not in signals:
+            with torch.no_grad():
+                signal = conditioner.signal(clip)
+            if signal is not None:
+                signals[key] = dequantise(quantise(signal))
+    return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
+
+
+def without_mesh(clip: ClipBatch) -> ClipBatch:
+    """The clip without body vertices and faces, which nothing needs once the signals are rendered."""
+    body = clip.body and replace(clip.body, vertices=None, faces=None)
+    reference = clip.reference
+    if reference is not None and reference.body is not None:
+        reference = replace(reference, body=replace(reference.body, vertices=None, faces=None))
+    return replace(clip, body=body, reference=reference)
+
+
+def clip_position(seed: int, position: int, count: int) -> int:
+    """Index of the clip at a place of the endless training order: each epoch is a fresh permutation."""
+    epoch, place = divmod(position, count)
+    return int(_epoch_order(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+class TrainingOrder(Dataset):
+    """Position in the training order -> clip, with the views and frames that a step at that position sees."""
+
+    def __init__(
+        self, clips: ClipDataset, signals: Mapping[str, Conditioner], *, seed: int, views: int, frames: int
+    ) -> None:
+        self._clips, self._signals = clips, signals
+        self._seed, self._views, self._frames = seed, views, frames
+        self._kept: dict[int, ClipBatch] = {}
+
+    def __getitem__(self, position: int) -> ClipBatch:
+        index = clip_position(self._seed, position, len(self._clips))
+        clip = self._clip(index)
+        _, num_views, num_frames = clip.grid
+        draw = generator(self._seed, "grid", position)
+        views = torch.randperm(num_views, generator=draw)[: self._views].sort().values
+        start = int(torch.randint(num_frames - self._frames + 1, (1,), generator=draw))
+        part = clip.select(views=views, frames=torch.arange(start, start + self._frames))
+        return replace(part, sample_index=torch.tensor([position]))
+
+    def _clip(self, index: int) -> ClipBatch:
+        """Small datasets are decoded once and kept; 512 clips at most, so that memory is bounded."""
+        if index not in self._kept:
+            clip = without_mesh(with_signals(self._clips.load(index), self._signals))
+            if len(self._kept) >= 512:
+                return clip
+            self._kept[index] = clip
+        return self._kept[index]
+
+
+class _From(Sampler[int]):
+    """Positions from ``start()`` on; asked anew each time the loader starts, so that a resumed run continues."""
+
+    def __init__(self, start: Callable[[], int], end: int) -> None:
+        self._start, self._end = start, end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._start(), self._end))
+
+    def __len__(self) -> int:
+        return self._end - self._start()
+
+
+class ClipDataModule(lightning.LightningDataModule):
+    """Batches in the training order, and whole clips for validation.
+
+    train, validation: clips by index. signals: signal key -> conditioner, whose maps every batch carries.
+    """
+
+    def __init__(
+        self,
+        train: ClipDataset,
+        validation: ClipDataset | None,
+        signals: Mapping[str, Conditioner],
+        *,
+        seed: int,
+        views: int,
+        frames: int,
+        batch_size: int,
+        num_steps: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.signals = train, validation, signals
+        self.seed, self.views, self.frames = seed, views, frames
+        self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
+
+    def train_dataloader(self) -> DataLoader:
+        order = TrainingOrder(self.train, self.signals, seed=self.seed, views=self.views, frames=self.frames)
+        trainer = self.trainer
+        world = 1 if trainer is None else trainer.world_size
+        first = 0 if trainer is None else trainer.global_step
+        global_batch = self.batch_size * world
+        positions = _From(lambda: first * global_batch, self.num_steps * global_batch)
+        return DataLoader(
+            order,
+            batch_size=self.batch_size,
+            sampler=positions if world == 1 else _Strided(positions, self.batch_size, world, trainer.global_rank),
+            num_workers=self.workers,
+            collate_fn=ClipBatch.stack,
+            persistent_workers=self.workers > 0,
+        )
+
+
+class _Strided(Sampler[int]):
+    """One rank's share of the positions: consecutive blocks of a batch go to consecutive ranks."""
+
+    def __init__(self, positions: _From, batch_size: int, world: int, rank: int) -> None:
+        self._positions, self._batch_size, self._world, self._rank = positions, batch_size, world, rank
+
+    def __iter__(self) -> Iterator[int]:
+        start = self._positions._start()
+        return (p for p in self._positions if (p - start) // self._batch_size % self._world == self._rank)
+
+    def __len__(self) -> int:
+        return len(self._positions) // self._world
+
+
+def render_shard(
+    folder: Path,
+    split: str,
+    clips: ClipDataset,
+    signals: Mapping[str, Conditioner],
+    *,
+    keep_mesh: bool = False,
+    part: tuple[int, int] = (0, 1),
+    on_clip: Callable[[], None] = lambda: None,
+) -> Path:
+    """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
+
+    A shard that is whole already is left alone. Returns its path.
+    """
+    number, count = part
+    path = folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+    indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
+    if path.exists() and index_path(path).exists() and len(ShardReader(path)) == len(indices):
+        for _ in indices:
+            on_clip()
+        return path
+    loaded = (with_signals(clips.load(i), signals) for i in indices)
+    write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip)
+    return path

@@ -1,0 +1,96 @@
+"""Metrics that score one frame at a time: frame score -> mean over a clip's frames -> mean over clips."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hvg.errors import DataError
+from hvg.layout import fold_frames
+from hvg.protocols import Metric, MetricResult
+from hvg.types import ClipBatch
+
+# Bounds the memory of one scoring call: SSIM holds five filtered copies of its images.
+FRAMES_PER_CALL = 16
+
+
+class FrameMetric(Metric):
+    """Scores every valid frame; keeps one sum and one count per clip, so memory does not grow with frames.
+
+    A clip's value is the mean over its valid frames of all views, the metric's value is the mean over clips. A clip may
+    come in several updates. Frames are neither rounded to 8 bits nor resized.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+    requires_alpha: ClassVar[bool] = False
+
+    def __init__(self, config: Any, context: Any = None) -> None:
+        self.config = config
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._left_out = 0
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """Id of exactly how the number is computed; a changed computation gets a new id."""
+
+    @abstractmethod
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+        """One score per frame, (N,), of images (N, 3, H, W) in [0, 1] and alpha (N, 1, H, W) in [0, 1]."""
+
+    def is_defined(self, truth: Tensor, alpha: Tensor | None) -> Tensor:
+        """(N,) bool: frames that have a score. It reads the truth only, so it is the same for every arm."""
+        return torch.ones(len(truth), dtype=torch.bool, device=truth.device)
+
+    @torch.no_grad()
+    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
+        """Adds clips: prediction (B, V, T, 3, H, W) in [-1, 1], truth ``batch.frames``.
+
+        Raises: DataError when the batch has no truth, or no alpha where it is needed; ValueError when shapes differ.
+        """
+        for name, needed in (("frames", True), ("alpha", self.requires_alpha)):
+            if needed and getattr(batch, name) is None:
+                raise DataError(f"metric '{self.protocol}' needs {name}, which clip '{batch.clip_id[0]}' does not hold")
+        if prediction.shape != batch.frames.shape:
+            raise ValueError(f"prediction is {tuple(prediction.shape)}, the truth is {tuple(batch.frames.shape)}")
+        for index, clip_id in enumerate(batch.clip_id):
+            self._update_clip(clip_id, prediction[index : index + 1], batch.clips(slice(index, index + 1)))
+
+    def _update_clip(self, clip_id: str, prediction: Tensor, clip: ClipBatch) -> None:
+        """Adds one clip, every tensor with B = 1."""
+        images, truth = fold_frames(prediction), fold_frames(clip.frames)
+        alpha = None if clip.alpha is None else fold_frames(clip.alpha)
+        valid = torch.ones(len(truth), dtype=torch.bool) if clip.valid is None else fold_frames(clip.valid).cpu()
+        for index in valid.nonzero()[:, 0].split(FRAMES_PER_CALL):
+            index = index.to(truth.device)
+            part_alpha = None if alpha is None else alpha[index].float()
+            part_truth = _to_unit_range(truth[index])
+            scores = self.score(_to_unit_range(images[index]), part_truth, part_alpha)
+            scores = scores[self.is_defined(part_truth, part_alpha)]
+            self._left_out += len(index) - len(scores)
+            if len(scores):
+                self._sums[clip_id] = self._sums.get(clip_id, 0.0) + float(scores.double().sum())
+                self._counts[clip_id] = self._counts.get(clip_id, 0) + len(scores)
+
+    def compute(self) -> MetricResult:
+        """Mean over clips. Raises: ValueError when no frame was scored."""
+        if not self._counts:
+            raise ValueError(f"metric '{self.protocol}' has seen no frame that it can score")
+        per_clip = {clip_id: self._sums[clip_id] / self._counts[clip_id] for clip_id in self._sums}
+        return MetricResult(
+            value=sum(per_clip.values()) / len(per_clip),
+            per_clip=per_clip,
+            higher_is_better=self.higher_is_better,
+            protocol=self.protocol,
+            count=sum(self._counts.values()),
+            notes={"left_out": f"{self._left_out} frames without a score"} if self._left_out else {},
+        )
+
+
+def _to_unit_range(frames: Tensor) -> Tensor:
+    """[-1, 1] in any floating type -> [0, 1] in float32, without clamping: a prediction out of range has to show."""
+    return (frames.float() + 1) / 2

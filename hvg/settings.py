@@ -1,0 +1,169 @@
+"""The typed configuration of a run. Every field is documented here or in the ``Config`` of the part it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+# The root keys that hold a conditioner. Their order is the order in which what they give is merged.
+SLOTS = ("pose", "appearance", "reference_keys", "camera")
+# Root key -> kind, for every part that a run has exactly one of.
+SINGLE_PARTS = {
+    kind: kind
+    for kind in (
+        "dataset",
+        "codec",
+        "backbone",
+        "view_attention",
+        "prediction",
+        "sampler",
+        "solver",
+        "guidance",
+        "renderer",
+        "body",
+    )
+}
+
+
+class Section(BaseModel):
+    """A documented group of settings; frozen, unknown keys are forbidden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class DataConfig(Section):
+    """What a training step sees, and how clips reach it."""
+
+    batch_size: PositiveInt = Field(2, description="Clips per training step and device.")
+    views: PositiveInt = Field(2, description="Views of a clip that a training step sees, drawn from those it has.")
+    frames: PositiveInt = Field(4, description="Consecutive frames of a clip that a training step sees.")
+    eval_batch_size: PositiveInt = Field(4, description="Clips per batch in validation and evaluation, with all views.")
+    workers: NonNegativeInt = Field(0, description="Data loading processes; 0 loads in the training process.")
+    cache: Path | None = Field(None, description="Folder for rendered clips and control maps; null keeps none on disk.")
+
+
+class TrainingConfig(Section):
+    """The optimisation of a run."""
+
+    steps: PositiveInt = Field(450, description="Optimiser steps.")
+    learning_rate: PositiveFloat = Field(3e-3, description="Peak learning rate of AdamW.")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averaging coefficients.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
+    warmup_steps: NonNegativeInt = Field(30, description="Steps over which the learning rate rises from 0.")
+    final_learning_rate: float = Field(
+        0.02, ge=0, le=1, description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant."
+    )
+    gradient_clip: PositiveFloat | None = Field(1.0, description="Largest norm of the gradient; null does not clip.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 makes them the raw ones.")
+    foreground_weight: float = Field(
+        0.0, ge=0, description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha)."
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it."
+    )
+    threads: PositiveInt | None = Field(None, description="CPU threads of the training process; null: torch decides.")
+    log_every: PositiveInt = Field(10, description="Steps between two rows of metrics.jsonl.")
+    checkpoint_every: NonNegativeInt = Field(200, description="Steps between two checkpoints; 0: only at the end.")
+    validate_every: NonNegativeInt = Field(0, description="Steps between two validations; 0: none while training.")
+    validation_clips: PositiveInt = Field(4, description="Clips that a validation samples.")
+
+
+class EvaluationConfig(Section):
+    """How a trained model is sampled and scored."""
+
+    steps: PositiveInt = Field(5, description="Solver steps per video.")
+    clips: PositiveInt | None = Field(None, description="Test clips to score; null scores all.")
+    seed: NonNegativeInt = Field(0, description="Seed of the sampling noise, the same for every model of a study.")
+    metrics: tuple[str, ...] = Field(
+        ("psnr", "psnr_foreground", "ssim", "l1", "mask_iou"), description="Registered names of the metrics to compute."
+    )
+    weights: Literal["ema", "raw"] = Field("ema", description="Which weights are sampled: averaged or raw.")
+
+
+class StrategyConfig(Section):
+    """On how many devices a run trains, and how they share the work."""
+
+    name: Literal["single", "ddp"] = Field("single", description="One device, or distributed data parallel.")
+    devices: PositiveInt | Literal["auto"] = Field("auto", description="Devices per node of ddp; auto takes all.")
+    nodes: PositiveInt = Field(1, description="Machines of ddp.")
+
+
+class LoggerConfig(Section):
+    """Where curves go besides metrics.jsonl, which every run writes."""
+
+    name: Literal["csv", "tensorboard", "wandb", "none"] = Field("none", description="Kind of logger.")
+    project: str = Field("hvg", description="Project under which wandb files the run.")
+
+
+class Settings(Section):
+    """Everything in a run's configuration that is not a part."""
+
+    name: str = Field("run", min_length=1, description="Name of the run, the folder under `output`.")
+    seed: NonNegativeInt = Field(0, description="Weights, data order and noise are functions of this number.")
+    output: Path = Field(Path("runs"), description="Folder that holds the run folders.")
+    data: DataConfig = Field(DataConfig(), description="What a training step sees.")
+    training: TrainingConfig = Field(TrainingConfig(), description="The optimisation.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Sampling and scoring.")
+    strategy: StrategyConfig = Field(StrategyConfig(), description="Devices.")
+    logger: LoggerConfig = Field(LoggerConfig(), description="Where curves go.")
+    resume: Literal["auto"] | Path | None = Field(
+        None, description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path."
+    )
+    checkpoint: Path | None = Field(None, description="Weights to start or evaluate from.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute; auto prefers a GPU.")
+
+
+@dataclass(frozen=True)
+class PartChoice:
+    """A part chosen by name: its class and its judged settings. Nothing is built yet."""
+
+    kind: str
+    name: str
+    cls: type
+    config: Any
+
+    def resolved(self) -> dict[str, Any]:
+        """Its name and every setting, as plain values."""
+        return {"name": self.name, **self.config.model_dump(mode="json")}
+
+
+class RunConfig(Settings):
+    """A whole run: settings and the choice of every part."""
+
+    dataset: PartChoice = Field(description="Where clips come from; the split is chosen by the code that uses it.")
+    codec: PartChoice = Field(description="Frames <-> latents.")
+    backbone: PartChoice = Field(description="The denoiser.")
+    view_attention: PartChoice = Field(description="How views see each other inside the backbone.")
+    prediction: PartChoice = Field(description="What the network predicts, and at which noise levels it learns.")
+    sampler: PartChoice = Field(description="What is denoised together at each step.")
+    solver: PartChoice = Field(description="How to step between noise levels.")
+    guidance: PartChoice = Field(description="How strongly to guide.")
+    renderer: PartChoice = Field(description="Mesh rasteriser of datasets and control maps.")
+    body: PartChoice = Field(description="Body model of datasets.")
+    pose: PartChoice | None = Field(None, description="Conditioner of the pose; none: generated from the rest.")
+    appearance: PartChoice | None = Field(None, description="Conditioner of the person's looks, pixel by pixel.")
+    reference_keys: PartChoice | None = Field(None, description="Conditioner that lets attention look at the photo.")
+    camera: PartChoice | None = Field(None, description="Conditioner of the viewpoint.")
+    slots: dict[str, PartChoice] = Field({}, description="Further conditioners, by a slot name of one's own.")
+
+    @property
+    def conditioners(self) -> dict[str, PartChoice]:
+        """Slot -> conditioner, for every slot that holds one, in the order in which they are merged."""
+        root = {slot: getattr(self, slot) for slot in SLOTS}
+        return {slot: choice for slot, choice in {**root, **self.slots}.items() if choice is not None}
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting of the run and of its parts as plain values; ``load_resolved`` reads it back."""
+        plain = self.model_dump(mode="json", include=set(Settings.model_fields))
+        choices = {key: getattr(self, key) for key in (*SINGLE_PARTS, *SLOTS)}
+        plain |= {key: None if choice is None else choice.resolved() for key, choice in choices.items()}
+        plain["slots"] = {slot: choice.resolved() for slot, choice in self.slots.items()}
+        return plain
+
+    def to_yaml(self) -> str:
+        """The text of a run folder's ``config.yaml``."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,257 @@
+"""Rendered clips at rest: a WebDataset tar of PNG images, .npy arrays and JSON, with an index for random access.
+
+A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
+``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. Nothing is pickled. The index
+``<shard>.index.json`` is written last, so a shard without one was not finished.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hvg.cameras import Cameras
+from hvg.errors import DataError
+from hvg.types import BodyMotion, ClipBatch, Reference
+
+FORMAT = "hvg-shard-1"
+
+
+def quantise(x: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, as an 8-bit image file holds it."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def dequantise(x: Tensor) -> Tensor:
+    """uint8 -> [-1, 1]; -1, 1 and the written values come back exactly."""
+    return x.to(torch.float32) / 127.5 - 1
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """H W K uint8, K in 1, 3, 4 -> PNG bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "png", compress_level=1)
+    return stream.getvalue()
+
+
+def _npy(value: Tensor) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, value.numpy(), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
+    """V T K H W uint8 -> PNG files; channel counts that PNG does not know are kept as one array."""
+    if pixels.shape[2] not in (1, 3, 4):
+        return {f"{name}.npy": _npy(pixels)}
+    array = pixels.movedim(2, -1).numpy()
+    return {
+        f"{name}.{v:03d}.{t:03d}.png": _png(array[v, t]) for v in range(array.shape[0]) for t in range(array.shape[1])
+    }
+
+
+def _rgba(frames: Tensor, alpha: Tensor | None) -> Tensor:
+    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] -> V T 3|4 H W uint8."""
+    colour = quantise(frames)
+    return colour if alpha is None else torch.cat([colour, (alpha * 255).round().to(torch.uint8)], dim=2)
+
+
+def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
+    """One clip (B = 1) as named files."""
+    if len(clip.clip_id) != 1:
+        raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
+    files: dict[str, bytes] = {}
+    meta: dict = {"clip_id": clip.clip_id[0], "subject": clip.subject[0], "image_size": clip.cameras.image_size}
+    arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
+    arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
+    if clip.body is not None:
+        meta["joint_names"] = clip.body.joint_names
+        arrays |= _body_arrays("body", clip.body)
+    if clip.reference is not None:
+        reference = clip.reference
+        files |= _images("reference", _rgba(reference.frames, reference.alpha))
+        if reference.cameras is not None:
+            arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
+            arrays["reference_intrinsics"] = reference.cameras.intrinsics
+            meta["reference_image_size"] = reference.cameras.image_size
+        if reference.body is not None:
+            arrays |= _body_arrays("reference_body", reference.body)
+    if clip.frames is not None:
+        files |= _images("frames", _rgba(clip.frames[0], None if clip.alpha is None else clip.alpha[0]))
+    if clip.caption is not None:
+        meta["caption"] = clip.caption[0]
+    for key, signal in clip.signals.items():
+        files |= _images(f"signal-{key}", quantise(signal[0]))
+    files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
+    return {"meta.json": json.dumps(meta).encode(), **files}
+
+
+def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
+    named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
+    fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
+
+
+def decode_clip(files: dict[str, bytes]) -> ClipBatch:
+    """The clip (B = 1) that ``encode_clip`` wrote."""
+    meta = json.loads(files["meta.json"])
+    arrays = {
+        name[:-4]: torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False))
+        for name, data in files.items()
+        if name.endswith(".npy")
+    }
+    images = _decode_images(files)
+    names = tuple(meta.get("joint_names", ()))
+    frames, alpha = _split_rgba(images.get("frames"))
+    reference_frames, reference_alpha = _split_rgba(images.get("reference"))
+    signals = {name.removeprefix("signal-"): x[None] for name, x in images.items() if name.startswith("signal-")}
+    signals |= {name.removeprefix("signal-"): x[None] for name, x in arrays.items() if name.startswith("signal-")}
+    reference = None
+    if reference_frames is not None:
+        cameras = None
+        if "reference_image_size" in meta:
+            cameras = _cameras(arrays, "reference_", meta["reference_image_size"])
+        body = _body(arrays, "reference_body", names)
+        reference = Reference(frames=reference_frames, alpha=reference_alpha, cameras=cameras, body=body)
+    return ClipBatch(
+        cameras=_cameras(arrays, "", meta["image_size"]),
+        clip_id=(meta["clip_id"],),
+        subject=(meta["subject"],),
+        frames=None if frames is None else frames[None],
+        alpha=None if alpha is None else alpha[None],
+        body=_body(arrays, "body", names),
+        reference=reference,
+        task=arrays.get("task"),
+        valid=arrays.get("valid"),
+        frame_index=arrays.get("frame_index"),
+        caption=(meta["caption"],) if "caption" in meta else None,
+        signals={key: dequantise(signal) for key, signal in signals.items()},
+    )
+
+
+def _decode_images(files: dict[str, bytes]) -> dict[str, Tensor]:
+    """Image name -> V T K H W uint8."""
+    grids: dict[str, dict[tuple[int, int], Tensor]] = {}
+    for name, data in files.items():
+        if name.endswith(".png"):
+            image, view, frame, _ = name.rsplit(".", 3)
+            pixels = np.asarray(Image.open(io.BytesIO(data)))
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            grids.setdefault(image, {})[int(view), int(frame)] = torch.from_numpy(pixels.copy()).movedim(-1, 0)
+    stacked = {}
+    for image, grid in grids.items():
+        views, frames = max(v for v, _ in grid) + 1, max(t for _, t in grid) + 1
+        stacked[image] = torch.stack([torch.stack([grid[v, t] for t in range(frames)]) for v in range(views)])
+    return stacked
+
+
+def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    if pixels is None:
+        return None, None
+    alpha = pixels[:, :, 3:].to(torch.float32) / 255 if pixels.shape[2] == 4 else None
+    return dequantise(pixels[:, :, :3]), alpha
+
+
+def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> Cameras:
+    return Cameras(
+        world_to_camera=arrays[f"{prefix}world_to_camera"],
+        intrinsics=arrays[f"{prefix}intrinsics"],
+        image_size=(image_size[0], image_size[1]),
+    )
+
+
+def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) -> BodyMotion | None:
+    if f"{prefix}_joints" not in arrays:
+        return None
+    marker = f"{prefix}_parameter-"
+    return BodyMotion(
+        joints=arrays[f"{prefix}_joints"],
+        joint_names=joint_names,
+        bone_radii=arrays.get(f"{prefix}_bone_radii"),
+        vertices=arrays.get(f"{prefix}_vertices"),
+        faces=arrays.get(f"{prefix}_faces"),
+        parameters={key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)},
+    )
+
+
+def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], None] = lambda: None) -> None:
+    """Writes a shard and then its index; until both are whole, neither is visible under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    keys: list[str] = []
+    try:
+        with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
+            for clip in clips:
+                keys.append(clip.clip_id[0])
+                for name, data in encode_clip(clip).items():
+                    member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                on_clip()
+        with tarfile.open(partial) as tar:
+            members = {m.name: (m.offset_data, m.size) for m in tar}
+        index = {"format": FORMAT, "bytes": partial.stat().st_size, "clips": keys, "members": members}
+        partial.replace(path)
+        write_text_atomically(index_path(path), json.dumps(index))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def index_path(path: Path) -> Path:
+    """Where a shard's index lies."""
+    return path.with_name(path.name + ".index.json")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+class ShardReader:
+    """Random access to the clips of one shard.
+
+    Raises: DataError that names the file when it is missing, unfinished, truncated or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise DataError(f"{path}: no such shard (make it with `hvg prepare`)")
+        if not index_path(path).exists():
+            raise DataError(f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again")
+        index = json.loads(index_path(path).read_text())
+        if index.get("format") != FORMAT:
+            raise DataError(f"{path}: format {index.get('format')}, expected {FORMAT}")
+        if path.stat().st_size != index["bytes"]:
+            raise DataError(f"{path}: {path.stat().st_size} bytes, its index says {index['bytes']}: truncated or replaced")
+        self.keys: list[str] = index["clips"]
+        self._members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in self.keys}
+        for name, place in index["members"].items():
+            key, _, rest = name.partition(".")
+            self._members[key][rest] = (place[0], place[1])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def load(self, index: int) -> ClipBatch:
+        """Clip ``index`` with B = 1."""
+        files = {}
+        with self.path.open("rb") as stream:
+            for name, (offset, size) in self._members[self.keys[index]].items():
+                stream.seek(offset)
+                files[name] = stream.read(size)
+        try:
+            return decode_clip(files)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {error}") from error

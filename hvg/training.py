@@ -1,0 +1,364 @@
+"""Runs: from a configuration to a trained system in a run folder, with Lightning's Trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.io import CheckpointIO
+from torch import nn
+
+from hvg import provenance
+from hvg.build import build_dataset, build_parts
+from hvg.checkpoint import (
+    MovingAverage,
+    checkpoint_path,
+    latest_checkpoint,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from hvg.config import RunConfig, parse_resolved
+from hvg.data import ClipDataModule
+from hvg.errors import CheckpointError
+from hvg.protocols import Dataset
+from hvg.shards import write_text_atomically
+from hvg.system import HumanVideoSystem
+from hvg.types import ClipBatch
+from hvg.video import tile_clip, write_video
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``<output>/<name>``."""
+    return Path(config.output) / config.name
+
+
+def build_system(config: RunConfig) -> HumanVideoSystem:
+    """The system with seeded initial weights."""
+    parts = build_parts(config)
+    return HumanVideoSystem(
+        backbone=parts.backbone,
+        conditioners=parts.conditioners,
+        codec=parts.codec,
+        prediction=parts.prediction,
+        sampler=parts.sampler,
+        solver=parts.solver,
+        guidance=parts.guidance,
+        names=parts.conditioner_names,
+        seed=config.seed,
+        foreground_weight=config.training.foreground_weight,
+        optimizer=lambda parameters: make_optimizer(parameters, config),
+    )
+
+
+def make_optimizer(
+    parameters: list[nn.Parameter], config: RunConfig
+) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    """AdamW and its schedule: linear warm-up, then cosine decay to a fraction of the peak."""
+    training = config.training
+    optimizer = torch.optim.AdamW(
+        parameters, lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
+    )
+
+    def schedule(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, training.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / training.steps)))
+        return warm * (training.final_learning_rate + (1 - training.final_learning_rate) * cosine)
+
+    return optimizer, schedule
+
+
+def choose_precision(precision: str) -> str:
+    """Lightning's name. ``auto`` takes bf16 autocast where the hardware multiplies bf16, else float32."""
+    if precision == "auto":
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            capability = torch.backends.cpu.get_cpu_capability()
+            # Without AVX512-BF16 or AMX, bf16 on a CPU is emulated: measured 10 to 100 times slower than float32.
+            fast = capability.startswith("AVX512") and "avx512_bf16" in _cpu_flags()
+        precision = "bf16" if fast else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
+
+
+def _cpu_flags() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
+
+
+class SafetensorsIO(CheckpointIO):
+    """Lightning's checkpoints in the format of ``hvg.checkpoint``."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class AverageWeights(Callback):
+    """Keeps the moving average, saves and resumes it."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.average: MovingAverage | None = None
+        self._resumed: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self.average = MovingAverage(pl_module, self.decay)
+        if self._resumed is not None:
+            self.average.load_state_dict(self._resumed)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        assert self.average is not None
+        self.average.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.average is None else self.average.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict
+        if self.average is not None:
+            self.average.load_state_dict(state_dict)
+
+
+class Checkpoints(Callback):
+    """Saves every ``every`` steps and at the end; keeps the newest ``keep``. Runs after all other callbacks."""
+
+    def __init__(self, folder: Path, every: int, config: RunConfig, keep: int = 2) -> None:
+        self.folder, self.every, self.keep, self.config = folder, every, keep, config
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config.to_yaml()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        if step % self.every == 0 or step == trainer.max_steps:
+            trainer.save_checkpoint(checkpoint_path(self.folder, step))
+            for old in sorted(self.folder.glob("step-*.ckpt"))[: -self.keep]:
+                old.unlink()
+
+
+class MetricsFile(Logger):
+    """Appends one JSON line a logged step to ``metrics.jsonl``; a resumed run first drops the lines it will redo."""
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        super().__init__()
+        self._path = path
+        kept = []
+        if path.exists() and first_step:
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < first_step]
+        path.write_text("".join(f"{line}\n" for line in kept))
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, params, *args, **kwargs) -> None:
+        """The configuration is in config.yaml."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self._path.open("a") as stream:
+            stream.write(json.dumps({"step": step, **metrics}) + "\n")
+
+
+class Progress(Callback):
+    """Reports (step, steps, steps per second, loss) after each step and logs the speed."""
+
+    def __init__(self, report: Callable[[int, int, float, float], None]) -> None:
+        self._report, self._last, self._speed = report, 0.0, 0.0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self._last = self._last or time.perf_counter()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        now = time.perf_counter()
+        speed, self._last = 1 / max(1e-9, now - self._last), now
+        self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
+        self._report(trainer.global_step, trainer.max_steps, self._speed, float(outputs["loss"]))
+
+
+class ValidationSamples(Callback):
+    """Generates a few validation clips with the averaged weights, writes them as videos and shows them to the logger."""
+
+    def __init__(self, folder: Path, clips: Dataset, config: RunConfig, average: AverageWeights) -> None:
+        self._folder, self._clips, self._config, self._average = folder, clips, config, average
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        if step % self._config.training.validate_every and step != trainer.max_steps:
+            return
+        if trainer.is_global_zero:
+            self.sample(trainer, pl_module, step)
+
+    def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
+        from hvg.data import with_signals
+
+        assert self._average.average is not None
+        signals = {system.signal_keys[slot]: part for slot, part in system.conditioners.items()}
+        errors = []
+        self._average.average.swap()
+        system.eval()
+        try:
+            for index in range(min(self._config.training.validation_clips, len(self._clips))):
+                clip = with_signals(self._clips.load(index), signals).to(system.device)
+                frames = system.generate(clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed)
+                errors.append(float(((frames - clip.frames) / 2).square().mean()))
+                path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
+                write_video(path, tile_clip(clip, {"generated": frames}), frames_per_second=4)
+                _show(trainer.loggers, path, step)
+        finally:
+            system.train()
+            self._average.average.swap()
+        if errors:
+            psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
+            for logger in trainer.loggers:
+                logger.log_metrics({"validation_psnr": psnr}, step)
+
+
+def _show(loggers: list[Logger], path: Path, step: int) -> None:
+    """Hands a video to the loggers that can show one."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.log({"samples": wandb.Video(str(path), format="mp4")}, step=step)
+
+
+def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logger]:
+    """metrics.jsonl always; and the chosen one."""
+    loggers: list[Logger] = [MetricsFile(folder / "metrics.jsonl", first_step)]
+    if config.logger.name == "csv":
+        loggers.append(CSVLogger(folder, name="csv", version=""))
+    if config.logger.name == "tensorboard":
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    if config.logger.name == "wandb":
+        settings = config.logger
+        loggers.append(
+            WandbLogger(project=settings.project, name=config.name, save_dir=folder, offline=settings.offline)
+        )
+    return loggers
+
+
+def resume_from(config: RunConfig) -> Path | None:
+    """The checkpoint to continue from; None to start anew.
+
+    Raises: CheckpointError when a named one is missing.
+    """
+    if config.resume in (None, "", "none"):
+        return None
+    if config.resume == "auto":
+        return latest_checkpoint(run_folder(config) / "checkpoints")
+    path = Path(config.resume)
+    if not path.is_file():
+        read_checkpoint(path)
+    return path
+
+
+def train(
+    config: RunConfig,
+    report: Callable[[int, int, float, float], None] = lambda *_: None,
+    callbacks: list[Callback] | None = None,
+) -> HumanVideoSystem:
+    """Trains to the configured step and returns the system with its averaged weights loaded.
+
+    Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder.
+    """
+    folder = run_folder(config)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    start = resume_from(config)
+    if start is None and latest_checkpoint(folder / "checkpoints") and config.resume is None:
+        raise CheckpointError(
+            f"{folder}: holds checkpoints of an earlier run; continue it with resume=auto, or choose another name=..., "
+            "or delete it"
+        )
+    first_step = int(read_checkpoint(start)["global_step"]) if start else 0
+    write_text_atomically(folder / "config.yaml", config.to_yaml())
+    write_text_atomically(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+    system = build_system(config)
+    if config.checkpoint is not None:
+        load_system_weights(system, Path(config.checkpoint), config.evaluation.weights)
+    train_clips, validation_clips = build_dataset(config, "train"), build_dataset(config, "val")
+    data = ClipDataModule(
+        train_clips,
+        validation_clips,
+        {system.signal_keys[slot]: part for slot, part in system.conditioners.items()},
+        seed=config.seed,
+        views=config.data.views,
+        frames=config.data.frames,
+        batch_size=config.data.batch_size,
+        num_steps=config.training.steps,
+        workers=config.data.workers,
+    )
+    average = AverageWeights(config.training.ema_decay)
+    all_callbacks: list[Callback] = [average, Progress(report), *(callbacks or [])]
+    if config.training.validate_every:
+        all_callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, average))
+    all_callbacks.append(Checkpoints(folder / "checkpoints", config.training.checkpoint_every, config))
+    trainer = lightning.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[config.device],
+        devices=config.strategy.devices,
+        strategy={"single": "auto", "ddp": "ddp"}[config.strategy.name],
+        precision=choose_precision(config.training.precision),
+        max_steps=config.training.steps,
+        gradient_clip_val=config.training.gradient_clip,
+        log_every_n_steps=config.training.log_every,
+        logger=make_loggers(config, folder, first_step),
+        callbacks=all_callbacks,
+        plugins=[SafetensorsIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    if first_step < config.training.steps:
+        trainer.fit(system, datamodule=data, ckpt_path=start)
+        if trainer.global_step < config.training.steps:
+            raise KeyboardInterrupt
+        assert average.average is not None
+        average.average.swap()
+    elif start is not None:
+        load_system_weights(system, start, "ema")
+    return system.eval()
+
+
+def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
+    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
+    state = read_checkpoint(path)
+    loaded = dict(state["state_dict"])
+    if weights == "ema":
+        averages = [s["average"] for s in state["callbacks"].values() if isinstance(s, dict) and "average" in s]
+        if not averages:
+            raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
+        loaded.update(averages[0])
+    load_weights(system, loaded, str(path))
+
+
+def load_system(path: Path, weights: str = "ema") -> tuple[HumanVideoSystem, RunConfig]:
+    """The system that a checkpoint holds, ready to generate, and its configuration."""
+    config = parse_resolved(read_checkpoint(path)["config"], str(path))
+    system = build_system(config)
+    load_system_weights(system, path, weights)
+    return system.eval(), config
+
+
