@@ -44,6 +44,11 @@ def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> Cl
     return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
 
 
+def load_with_signals(clips: ClipDataset, index: int, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
+    """Clip ``index`` with every control map and without its mesh."""
+    return without_mesh(with_signals(clips.load(index), conditioners))
+
+
 def without_mesh(clip: ClipBatch) -> ClipBatch:
     """The clip without body vertices and faces, which nothing needs once the signals are rendered."""
     body = clip.body and replace(clip.body, vertices=None, faces=None)
@@ -87,7 +92,7 @@ class TrainingOrder(Dataset):
     def _clip(self, index: int) -> ClipBatch:
         """Small datasets are decoded once and kept; 512 clips at most, so that memory is bounded."""
         if index not in self._kept:
-            clip = without_mesh(with_signals(self._clips.load(index), self._signals))
+            clip = load_with_signals(self._clips, index, self._signals)
             if len(self._kept) >= 512:
                 return clip
             self._kept[index] = clip

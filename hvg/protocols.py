@@ -83,6 +83,11 @@ class Conditioner(Part, nn.Module):
         """
         return None
 
+    @classmethod
+    def has_signal(cls) -> bool:
+        """Whether the part renders a control map."""
+        return cls.signal is not Conditioner.signal
+
     @abstractmethod
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         """The learned part: from the map (and the batch) to ports."""

@@ -20,10 +20,20 @@ def collect(seed: int | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": git_commit(),
-        "command": " ".join(["hvg", *sys.argv[1:]]),
+        "command": command(),
         "hardware": hardware(),
         "seed": seed,
     }
+
+
+def command() -> str:
+    """The command line, as a user would type it."""
+    return " ".join(["hvg", *sys.argv[1:]])
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str:
@@ -50,11 +60,10 @@ def hardware() -> str:
     """Processor, cores this process may use, memory, and accelerators."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     capability = torch.backends.cpu.get_cpu_capability()
-    return ", ".join([f"{_processor()} ({capability})", f"{cores} cores", f"{memory:.0f} GiB memory", *gpus])
+    return ", ".join([f"{_processor()} ({capability})", f"{usable_cores()} cores", f"{memory:.0f} GiB memory", *gpus])
 
 
 def _processor() -> str:

@@ -76,17 +76,17 @@ def load(kind: str, name: str) -> type:
     Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails.
     """
     entry = _plugins().get((kind, name))
-    if entry is not None:
-        try:
-            return entry.load()
-        except Exception as error:
-            raise PartImportError(
-                f"the {kind} '{name}' of package '{origin(kind, name)}' cannot be imported: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-    if name not in _builtin(kind):
-        raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}")
-    return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+    if entry is None and name not in _builtin(kind):
+        raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip())
+    # Anything may go wrong in somebody else's module; in one of ours only a missing library is the user's to mend.
+    expected = Exception if entry else ImportError
+    try:
+        return entry.load() if entry else _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+    except expected as error:
+        owner = f" of package '{origin(kind, name)}'" if entry else ""
+        raise PartImportError(
+            f"the {kind} '{name}'{owner} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _only_class(kind: str, module) -> type:

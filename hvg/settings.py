@@ -97,6 +97,7 @@ class LoggerConfig(Section):
 
     name: Literal["csv", "tensorboard", "wandb", "none"] = Field("none", description="Kind of logger.")
     project: str = Field("hvg", description="Project under which wandb files the run.")
+    offline: bool = Field(False, description="Whether wandb only writes to disk, for a later `wandb sync`.")
 
 
 class Settings(Section):

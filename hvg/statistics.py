@@ -41,7 +41,7 @@ def paired_difference(
     """Mean over seeds and clips of ``a - b`` with its bootstrap interval; paired clip by clip and seed by seed.
 
     Seed i of ``a`` is compared with seed i of ``b`` (same data order, same initial noise). Without seeds on one side,
-    every seed of the other side is compared with it. All clips of a subject are drawn together: they are not independent.
+    every seed of the other side is compared with it. Clips of one subject are drawn together: they are not independent.
 
     Subjects and seeds are drawn independently, which for crossed factors errs on the wide side. Of n subjects n - 1 are
     drawn, and likewise of seeds, which removes the bootstrap's bias towards narrow intervals at small n. One seed has

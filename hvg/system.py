@@ -46,6 +46,11 @@ class HumanVideoSystem(lightning.LightningModule):
         self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
         self._optimizer = optimizer
 
+    @property
+    def signals(self) -> dict[str, Conditioner]:
+        """Signal key -> the conditioner that renders it."""
+        return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
+
     # --- training -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:

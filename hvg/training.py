@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import nn
 
 from hvg import provenance
-from hvg.build import build_dataset, build_parts
+from hvg.build import build_parts
 from hvg.checkpoint import (
     MovingAverage,
     checkpoint_path,
@@ -27,13 +27,14 @@ from hvg.checkpoint import (
     write_checkpoint,
 )
 from hvg.config import RunConfig, parse_resolved
-from hvg.data import ClipDataModule
+from hvg.data import ClipDataModule, with_signals
 from hvg.errors import CheckpointError
+from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.shards import write_text_atomically
 from hvg.system import HumanVideoSystem
 from hvg.types import ClipBatch
-from hvg.video import tile_clip, write_video
+from hvg.video import tile_columns, write_video
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -52,7 +53,7 @@ def build_system(config: RunConfig) -> HumanVideoSystem:
         sampler=parts.sampler,
         solver=parts.solver,
         guidance=parts.guidance,
-        names=parts.conditioner_names,
+        names={slot: choice.name for slot, choice in config.conditioners.items()},
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
         optimizer=lambda parameters: make_optimizer(parameters, config),
@@ -144,7 +145,7 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
-        if step % self.every == 0 or step == trainer.max_steps:
+        if step == trainer.max_steps or (self.every and step % self.every == 0):
             trainer.save_checkpoint(checkpoint_path(self.folder, step))
             for old in sorted(self.folder.glob("step-*.ckpt"))[: -self.keep]:
                 old.unlink()
@@ -207,20 +208,17 @@ class ValidationSamples(Callback):
             self.sample(trainer, pl_module, step)
 
     def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
-        from hvg.data import with_signals
-
         assert self._average.average is not None
-        signals = {system.signal_keys[slot]: part for slot, part in system.conditioners.items()}
         errors = []
         self._average.average.swap()
         system.eval()
         try:
             for index in range(min(self._config.training.validation_clips, len(self._clips))):
-                clip = with_signals(self._clips.load(index), signals).to(system.device)
+                clip = with_signals(self._clips.load(index), system.signals).to(system.device)
                 frames = system.generate(clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed)
                 errors.append(float(((frames - clip.frames) / 2).square().mean()))
                 path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
-                write_video(path, tile_clip(clip, {"generated": frames}), frames_per_second=4)
+                write_video(path, tile_columns({"truth": clip.frames[0], "generated": frames[0]}), fps=4)
                 _show(trainer.loggers, path, step)
         finally:
             system.train()
@@ -248,10 +246,7 @@ def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logge
     if config.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if config.logger.name == "wandb":
-        settings = config.logger
-        loggers.append(
-            WandbLogger(project=settings.project, name=config.name, save_dir=folder, offline=settings.offline)
-        )
+        loggers.append(WandbLogger(project=config.logger.project, name=config.name, save_dir=folder))
     return loggers
 
 
@@ -260,7 +255,7 @@ def resume_from(config: RunConfig) -> Path | None:
 
     Raises: CheckpointError when a named one is missing.
     """
-    if config.resume in (None, "", "none"):
+    if config.resume is None:
         return None
     if config.resume == "auto":
         return latest_checkpoint(run_folder(config) / "checkpoints")
@@ -297,11 +292,11 @@ def train(
     system = build_system(config)
     if config.checkpoint is not None:
         load_system_weights(system, Path(config.checkpoint), config.evaluation.weights)
-    train_clips, validation_clips = build_dataset(config, "train"), build_dataset(config, "val")
+    train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
     data = ClipDataModule(
         train_clips,
         validation_clips,
-        {system.signal_keys[slot]: part for slot, part in system.conditioners.items()},
+        system.signals,
         seed=config.seed,
         views=config.data.views,
         frames=config.data.frames,
@@ -316,7 +311,8 @@ def train(
     all_callbacks.append(Checkpoints(folder / "checkpoints", config.training.checkpoint_every, config))
     trainer = lightning.Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[config.device],
-        devices=config.strategy.devices,
+        devices=1 if config.strategy.name == "single" else config.strategy.devices,
+        num_nodes=config.strategy.nodes,
         strategy={"single": "auto", "ddp": "ddp"}[config.strategy.name],
         precision=choose_precision(config.training.precision),
         max_steps=config.training.steps,

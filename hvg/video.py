@@ -1,6 +1,6 @@
 """Images and videos in and out: PNG, image files, H.264 in MP4, tiled comparisons.
 
-Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. Files appear under their name when they are whole.
+Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. Files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BT709 = 1
 
 
 def frames_to_uint8(frames: Tensor) -> Tensor:
-    """[-1, 1] in any floating type and shape -> uint8 in [0, 255], rounded to nearest; values out of range are clamped."""
+    """[-1, 1] in any floating type and shape -> uint8 in [0, 255], rounded to nearest, clamped."""
     return (frames.detach().float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
 
 
@@ -109,8 +109,8 @@ def video_data_uri(path: Path) -> str:
 def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> Tensor:
     """One video with a labelled column per entry and a row per view, (T, 3, H', W') in [-1, 1] on white.
 
-    Every entry is (V, T, 3, H, W) in [-1, 1]. The largest V and T rule: missing views stay white, a shorter entry holds its
-    last frame (a photo stands still). Cells take the size of the last entry, enlarged by whole factors to
+    Every entry is (V, T, 3, H, W) in [-1, 1]. The largest V and T rule: missing views stay white, a shorter entry holds
+    its last frame (a photo stands still). Cells take the size of the last entry, enlarged by whole factors to
     ``min_cell_height`` without interpolation, so that pixels stay visible.
 
     Raises: ValueError when there is no entry.

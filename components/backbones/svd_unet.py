@@ -14,32 +14,37 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from components.nn.attention import SHORT_SEQUENCE, short_attention
 from hvg.layout import fold_frames, unfold_frames
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.types import Conditioning, Ports, Site
-
-# Explicit attention wins up to this many keys; beyond it the fused kernel does.
-SHORT_SEQUENCE = 8
 
 
 class SvdUNetConfig(PartConfig):
     """The defaults are SVD-xt."""
 
     widths: tuple[int, ...] = Field((320, 640, 1280, 1280), description="Channels per level, each divisible by 32.")
-    attention: tuple[bool, ...] = Field((True, True, True, False), description="Which levels have transformers; the middle always has.")
+    attention: tuple[bool, ...] = Field(
+        (True, True, True, False), description="Which levels have transformers; the middle always has."
+    )
     heads: tuple[int, ...] = Field((5, 10, 20, 20), description="Attention heads per level (SVD: 64 channels each).")
-    layers_per_block: int = Field(2, ge=1, description="Residual blocks per level on the way down, one more on the way up.")
+    layers_per_block: int = Field(
+        2, ge=1, description="Residual blocks per level on the way down, one more on the way up."
+    )
     transformer_layers: int = Field(1, ge=1, description="Transformer blocks per transformer.")
     cross_attention_width: int = Field(1024, ge=0, description="Width of context tokens; 0 leaves cross-attention out.")
     addition_time_embed_dim: int = Field(256, ge=2, description="Sinusoid width of each of the three added ids.")
     fps: float = Field(6, description="First added id: frames per second minus 1, as SVD was trained.")
     motion_bucket: float = Field(127, description="Second added id: amount of motion.")
     noise_augmentation: float = Field(0.02, description="Third added id: noise added to the reference image.")
-    output_init: Literal["default", "zero"] = Field("default", description="Last convolution at the start; zero outputs 0.")
-    checkpointing: Literal["none", "blocks"] = Field("none", description="Recompute each block in the backward pass to save memory.")
+    output_init: Literal["default", "zero"] = Field(
+        "default", description="Last convolution at the start; zero outputs 0."
+    )
+    checkpointing: Literal["none", "blocks"] = Field(
+        "none", description="Recompute each block in the backward pass to save memory."
+    )
     kernels: Literal["fast", "library"] = Field(
         "fast",
         description="fast: channels-last features and explicit attention over few tokens; library: what diffusers runs. "
@@ -49,7 +54,9 @@ class SvdUNetConfig(PartConfig):
     @model_validator(mode="after")
     def _levels_agree(self) -> SvdUNetConfig:
         if not len(self.widths) == len(self.attention) == len(self.heads):
-            raise ValueError(f"widths, attention and heads need one entry per level, got {len(self.widths)}, {len(self.attention)} and {len(self.heads)}")
+            raise ValueError(
+                f"widths, attention and heads need one entry per level, got {len(self.widths)}, {len(self.attention)} and {len(self.heads)}"
+            )
         for width, heads in zip(self.widths, self.heads, strict=True):
             if width % 32 or width % heads:
                 raise ValueError(f"width {width} has to be divisible by 32 (group norm) and by its {heads} heads")
@@ -105,7 +112,9 @@ class SvdUNet(Backbone):
             latent_channels=codec_channels,
             latent_stride=codec_stride,
             residuals={"stem": Site(config.widths[0], 1), **down, "mid": Site(config.widths[last], 2**last)},
-            memory={site: Site(config.widths[level], stride) for site, (level, stride) in _transformer_sites(config).items()},
+            memory={
+                site: Site(config.widths[level], stride) for site, (level, stride) in _transformer_sites(config).items()
+            },
             token_width=config.cross_attention_width,
             embedding_width=4 * config.widths[0],
             channels=True,
@@ -254,7 +263,7 @@ def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: i
     def kinds(direction: str, attention: Sequence[bool]) -> tuple[str, ...]:
         return tuple(f"{'CrossAttn' if yes else ''}{direction}BlockSpatioTemporal" for yes in attention)
 
-    return UNetSpatioTemporalConditionModel(
+    unet = UNetSpatioTemporalConditionModel(
         in_channels=latent_channels + extra_channels,
         out_channels=latent_channels,
         down_block_types=kinds("Down", config.attention),
@@ -263,11 +272,20 @@ def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: i
         addition_time_embed_dim=config.addition_time_embed_dim,
         projection_class_embeddings_input_dim=3 * config.addition_time_embed_dim,
         layers_per_block=config.layers_per_block,
-        # Given per level, because the library reads None as "no cross-attention" only there.
-        cross_attention_dim=(config.cross_attention_width or None,) * len(config.widths),
+        cross_attention_dim=config.cross_attention_width or 1,
         transformer_layers_per_block=config.transformer_layers,
         num_attention_heads=config.heads,
     )
+    if config.cross_attention_width == 0:
+        _leave_out_cross_attention(unet)
+    return unet
+
+
+def _leave_out_cross_attention(unet: nn.Module) -> None:
+    """The library's blocks may lack it (``attn2`` is None), but its UNet has no setting for that."""
+    for module in unet.modules():
+        if getattr(module, "attn2", None) is not None:
+            module.attn2 = module.norm2 = None
 
 
 def _set_processors(network: nn.Module) -> None:
@@ -277,7 +295,9 @@ def _set_processors(network: nn.Module) -> None:
     library = AttnProcessor2_0()
 
     # The signature names what the library may pass; it inspects it.
-    def attend(attention: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask=None) -> Tensor:
+    def attend(
+        attention: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask=None
+    ) -> Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if source.shape[1] > SHORT_SEQUENCE or source.shape[1] * hidden_states.shape[1] > SHORT_SEQUENCE**2:
             return library(attention, hidden_states, encoder_hidden_states, attention_mask)
@@ -289,12 +309,3 @@ def _set_processors(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Attention):
             module.set_processor(attend)
-
-
-def short_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention over few tokens by multiply and sum; query (N, S, heads, d), key and value (N, K, heads, d).
-
-    On sequences of two to eight tokens fused kernels spend their time on set-up.
-    """
-    scores = (query[:, :, None] * key[:, None]).sum(-1) * query.shape[-1] ** -0.5
-    return (functional.softmax(scores, dim=2)[..., None] * value[:, None]).sum(2)

@@ -12,8 +12,8 @@ from hvg.protocols import PartConfig
 class MaskIoU(FrameMetric):
     """Intersection over union of the person's silhouette, per frame; then the mean over frames.
 
-    The generated silhouette is every pixel with a channel darker than a threshold: the background has to be white, and no
-    segmentation network takes part. The true silhouette is alpha > 0.5. Two empty silhouettes agree (1).
+    The generated silhouette is every pixel with a channel darker than a threshold: the background has to be white, no
+    network takes part. The true silhouette is alpha > 0.5. Two empty silhouettes agree (1).
     """
 
     requires_alpha = True

@@ -11,8 +11,8 @@ from hvg.frame_metric import FrameMetric
 class SSIM(FrameMetric):
     """SSIM of every frame, Gaussian window of 11 pixels (sigma 1.5) on each of R, G, B in [0, 1]; then the frame mean.
 
-    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, as torchmetrics
-    computes it. The scikit-image default of human-video papers (uniform 7 x 7 window on grey) gives other numbers.
+    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, computed by
+    torchmetrics. The scikit-image default of human-video papers (uniform 7 x 7 window on grey) gives other numbers.
     """
 
     protocol = "ssim/gaussian-11-rgb/v1"

@@ -1,7 +1,7 @@
 """Exact ray casting of ellipsoids: what every pixel centre sees of a body made of one ellipsoid per bone.
 
-No mesh and no library is involved. Per ellipsoid, the rows and the columns within each row that it covers follow in closed
-form from its projected conic, so that work is spent on hit pixels only; all images and bones go through at once.
+No mesh and no library is involved. Per ellipsoid, the rows and the columns within each row that it covers follow in
+closed form from its projected conic, so that work is spent on hit pixels only; all images and bones go through at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class EllipsoidImage:
     """What pixel centres see; every value is 0 where nothing is hit, ``index`` is -1 there.
 
     distance: (..., H, W), metres to the camera's origin. z: (..., H, W), camera-space depth, metres.
-    normal: (..., H, W, 3), unit, outward, camera axes. index: (..., H, W) int64, which ellipsoid. mask: (..., H, W) bool.
+    normal: (..., H, W, 3), unit, outward, camera axes. index: (..., H, W) int64, which ellipsoid. mask: (..., H, W)
+    bool.
     """
 
     distance: Tensor
@@ -73,8 +74,8 @@ def render(ellipsoids: Ellipsoids, cameras: Cameras) -> EllipsoidImage:
     """What each pixel centre (+0.5) sees of the nearest ellipsoid.
 
     The leading axes of ellipsoids and cameras broadcast: bodies (B, 1, T) and cameras (B, V, T) give images (B, V, T).
-    Only outer surfaces in front of the camera count: an ellipsoid behind it, or one that contains the camera's origin, is
-    not seen. Differentiable with respect to the ellipsoids and to ``world_to_camera`` wherever a pixel is hit (which
+    Only outer surfaces in front of the camera count: an ellipsoid behind it, or one that contains the camera's origin,
+    is not seen. Differentiable with respect to the ellipsoids and to ``world_to_camera`` wherever a pixel is hit (which
     ellipsoid it hits is held fixed, silhouettes give no gradient).
     """
     shape = torch.broadcast_shapes(ellipsoids.center.shape[:-2], cameras.shape)
@@ -109,7 +110,9 @@ def _in_camera(ellipsoids: Ellipsoids, cameras: Cameras, shape: torch.Size) -> E
     rotation, translation = cameras.world_to_camera[..., :3, :3], cameras.world_to_camera[..., :3, 3]
     count = ellipsoids.radius.shape[-1]
     return Ellipsoids(
-        center=(ellipsoids.center @ rotation.mT + translation[..., None, :]).expand(*shape, count, 3).reshape(-1, count, 3),
+        center=(ellipsoids.center @ rotation.mT + translation[..., None, :])
+        .expand(*shape, count, 3)
+        .reshape(-1, count, 3),
         axis=(ellipsoids.axis @ rotation.mT).expand(*shape, count, 3).reshape(-1, count, 3),
         half_length=ellipsoids.half_length.expand(*shape, count).reshape(-1, count),
         radius=ellipsoids.radius.expand(*shape, count).reshape(-1, count),
@@ -214,7 +217,7 @@ def _conics(e: Ellipsoids, intrinsics: Tensor, height: int) -> _Conics:
 
 
 def _ranges(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """All integers of the ranges [first, last] (R, int64; empty where last < first): (range number, integer), both (S)."""
+    """All integers of ranges [first, last] (R, empty where last < first): their range's number and themselves, (S)."""
     count = (last - first + 1).clamp_min(0)
     owner = torch.repeat_interleave(count)
     start = count.cumsum(0) - count
@@ -265,9 +268,9 @@ def _clear_of_camera_plane(e: Ellipsoids) -> Tensor:
 def _row_polynomials(conics: _Conics, bone: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The polynomials on the line y = row + 0.5, and the columns between which the conic crosses it.
 
-    Returns rows (6, R): d0, d1, d2 with D = d0 + d1 x + d2 x^2, l0, l1 with (L + sqrt(D)) / k = 1 / z (both D and L already
-    divided by k), and the column from which x counts: the crossing's middle, so that D does not cancel in single
-    precision. low, high: (R), pixel coordinates.
+    Returns rows (6, R): d0, d1, d2 with D = d0 + d1 x + d2 x^2, l0, l1 with (L + sqrt(D)) / k = 1 / z (both D and L
+    already divided by k), and the column from which x counts: the crossing's middle, so that D does not cancel in
+    single precision. low, high: (R), pixel coordinates.
     """
     q, linear = conics.discriminant.flatten(0, 1)[bone], conics.linear.flatten(0, 1)[bone]
     k, y = conics.k.flatten()[bone], row + 0.5

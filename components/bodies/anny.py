@@ -1,0 +1,359 @@
+"""The Anny body, retargeted to SMPL-X motion.
+
+World: y up, metres; at rest a person stands in SMPL-X's T-pose facing +z, soles on the floor y = 0, pelvis above the
+origin; ``Motion.translation`` moves that. Source: Anny (arXiv 2511.03589), package ``anny``; its own world is z up, facing
+-y, and is turned once, in ``_rest_of``.
+
+Retargeting: Anny's rest pose is an A-pose with bent elbows. Every limb gets a rest correction C: the rotation that takes
+its rest direction (and, for arms, the elbow's hinge and the palm) to SMPL-X's T-pose. A bone driven by joint j then turns
+by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the root to j, so a T-pose file gives a T-pose Anny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hvg.errors import HvgError, did_you_mean
+from hvg.geometry.skeleton import JOINTS
+from hvg.motion import Motion, axis_angle, rotation_matrix
+from hvg.protocols import BodyModel, Context, PartConfig
+from hvg.types import BodyMotion
+
+# SMPL-X joint -> the Anny bone that starts there; "{s}" stands for the side's suffix.
+_CENTRAL = {
+    "pelvis": "root",
+    "spine1": "spine04",
+    "spine2": "spine02",
+    "spine3": "spine01",
+    "neck": "neck01",
+    "head": "head",
+}
+_SIDED = {
+    "hip": "upperleg01",
+    "knee": "lowerleg01",
+    "ankle": "foot",
+    "foot": "toe3-1",
+    "collar": "clavicle",
+    "shoulder": "upperarm01",
+    "elbow": "lowerarm01",
+    "wrist": "wrist",
+    "middle1": "finger3-1",
+}
+ANNY_BONES: dict[str, str] = {
+    **_CENTRAL,
+    **{f"left_{joint}": f"{bone}.L" for joint, bone in _SIDED.items()},
+    **{f"right_{joint}": f"{bone}.R" for joint, bone in _SIDED.items()},
+}
+DRIVEN: tuple[str, ...] = JOINTS[:22]
+_PARENT: dict[str, str] = {
+    "spine1": "pelvis",
+    "spine2": "spine1",
+    "spine3": "spine2",
+    "neck": "spine3",
+    "head": "neck",
+    **{
+        f"{side}_{joint}": parent if parent in ("pelvis", "spine3") else f"{side}_{parent}"
+        for side in ("left", "right")
+        for joint, parent in (
+            ("hip", "pelvis"),
+            ("knee", "hip"),
+            ("ankle", "knee"),
+            ("foot", "ankle"),
+            ("collar", "spine3"),
+            ("shoulder", "collar"),
+            ("elbow", "shoulder"),
+            ("wrist", "elbow"),
+        )
+    },
+}
+# Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
+_LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """One shape at rest, y up, facing +z, before the rest correction.
+
+    vertices: (P, 3). heads: joint name -> (3,), for all of JOINTS. correction: (22, 3, 3), C of every driven joint.
+    floor: y of the soles in the T-pose when the pelvis is at y = 0. stature: metres.
+    """
+
+    vertices: Tensor
+    heads: Mapping[str, Tensor]
+    correction: Tensor
+    floor: float
+    stature: float
+
+
+@cache
+def _model() -> Any:
+    """The Anny network and template; one per process, made at first use."""
+    import warp
+
+    warp.config.log_level = warp.LOG_ERROR  # Importing Anny starts Warp, whose banner is of no use here.
+    import anny
+
+    return anny.Anny(skinning_method="lbs").float().requires_grad_(False)
+
+
+@cache
+def _topology() -> tuple[Tensor, Tensor]:
+    """Faces (F, 3) int64 and skinning weights (P, 24) by driven joint, then the left and right half-twisted forearm."""
+    model = _model()
+    labels, parents = list(model.bone_labels), list(model.bone_parents)
+    column = {ANNY_BONES[joint]: k for k, joint in enumerate(DRIVEN)}
+    column |= {"lowerarm02.L": len(DRIVEN), "lowerarm02.R": len(DRIVEN) + 1}
+
+    def driver(bone: int) -> int:
+        while labels[bone] not in column:
+            bone = int(parents[bone])
+        return column[labels[bone]]
+
+    drivers = torch.tensor([driver(bone) for bone in range(len(labels))])
+    weights = torch.zeros(len(model.vertex_bone_indices), len(DRIVEN) + 2)
+    weights.scatter_add_(1, drivers[model.vertex_bone_indices.long()], model.vertex_bone_weights.float())
+    return model.faces.long(), weights
+
+
+@lru_cache(maxsize=64)
+def _rest_of(shape: tuple[tuple[str, float], ...]) -> _Rest:
+    model = _model()
+    rest = model(phenotype_kwargs={name: torch.tensor([value]) for name, value in shape})
+    to_y_up = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    vertices = rest["rest_vertices"][0].float() @ to_y_up.mT
+    bones = dict(zip(model.bone_labels, rest["rest_bone_heads"][0].float() @ to_y_up.mT, strict=True))
+    root = bones["root"].clone()
+    vertices = vertices - root
+    bones = {name: head - root for name, head in bones.items()}
+    heads = {joint: bones[bone] for joint, bone in ANNY_BONES.items()}
+    heads["head_top"] = vertices[vertices[:, 1].argmax()] * torch.tensor([0.0, 1.0, 1.0])
+    correction = _rest_correction(bones)
+    stature = float(vertices[:, 1].max() - vertices[:, 1].min())
+    draft = _Rest(vertices, heads, correction, 0.0, stature)
+    identity = torch.eye(3).expand(1, len(DRIVEN), 3, 3)
+    rotations, positions = _forward_kinematics(draft, identity, torch.zeros(1, 3))
+    floor = float(_skin(draft, rotations, positions)[..., 1].min())
+    return _Rest(vertices, heads, correction, floor, stature)
+
+
+def _rest_correction(bones: Mapping[str, Tensor]) -> Tensor:
+    """(22, 3, 3): per driven joint the rotation from Anny's rest pose to SMPL-X's T-pose; identity for trunk and feet."""
+    correction = {joint: torch.eye(3) for joint in DRIVEN}
+    for side, suffix, sign in (("left", "L", 1.0), ("right", "R", -1.0)):
+        at = {joint: bones[f"{bone}.{suffix}"] for joint, bone in _SIDED.items()}
+        upper, fore = at["elbow"] - at["shoulder"], at["wrist"] - at["elbow"]
+        # A left elbow turns about -y to bring the hand forward; the right one about +y.
+        hinge = torch.linalg.cross(upper, fore)
+        index, little = bones[f"finger2-1.{suffix}"], bones[f"finger5-1.{suffix}"]
+        back_of_hand = sign * torch.linalg.cross(index - at["wrist"], little - at["wrist"])
+        out, up = torch.tensor([sign, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+        correction[f"{side}_shoulder"] = _align(upper, hinge, out, -sign * up)
+        correction[f"{side}_elbow"] = _align(fore, hinge, out, -sign * up)
+        correction[f"{side}_wrist"] = _align(at["middle1"] - at["wrist"], back_of_hand, out, up)
+        for joint, end in (("hip", "knee"), ("knee", "ankle")):
+            x, y, z = _LEG_DIRECTIONS[joint]
+            correction[f"{side}_{joint}"] = _swing(at[end] - at[joint], torch.tensor([sign * x, y, z]))
+    return torch.stack([correction[joint] for joint in DRIVEN])
+
+
+def _basis(first: Tensor, second: Tensor) -> Tensor:
+    """Right-handed orthonormal columns (..., 3, 3): along ``first``, then ``second`` made perpendicular to it."""
+    x = normalize(first, dim=-1)
+    z = normalize(torch.linalg.cross(x, second.expand_as(x)), dim=-1)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
+
+
+def _align(first: Tensor, second: Tensor, to_first: Tensor, to_second: Tensor) -> Tensor:
+    """The rotation (..., 3, 3) that takes direction ``first`` to ``to_first`` and ``second`` as near as it can."""
+    return _basis(to_first, to_second) @ _basis(first, second).mT
+
+
+def _swing(start: Tensor, end: Tensor) -> Tensor:
+    """The smallest rotation (..., 3, 3) between two directions (..., 3); half turns are about any normal axis."""
+    start, end = torch.broadcast_tensors(normalize(start, dim=-1), normalize(end, dim=-1))
+    axis = torch.linalg.cross(start, end)
+    spare = torch.linalg.cross(start, start.roll(1, dims=-1) + torch.tensor([0.0, 0.3, 0.1]))
+    sine, cosine = axis.norm(dim=-1, keepdim=True), (start * end).sum(-1, keepdim=True)
+    axis = normalize(torch.where(sine > 1e-6, axis, spare), dim=-1)
+    return rotation_matrix(axis * torch.atan2(sine, cosine))
+
+
+def _forward_kinematics(rest: _Rest, turned: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Global rotations (T, 22, 3, 3) of Anny's bones and joint positions (T, 22, 3).
+
+    turned: (T, 22, 3, 3), Q of every joint, global. root: (T, 3), the pelvis.
+    """
+    rotations = turned @ rest.correction
+    positions = {"pelvis": root}
+    for joint in DRIVEN[1:]:
+        parent = _PARENT[joint]
+        offset = rest.heads[joint] - rest.heads[parent]
+        positions[joint] = positions[parent] + rotations[:, DRIVEN.index(parent)] @ offset
+    return rotations, torch.stack([positions[joint] for joint in DRIVEN], dim=1)
+
+
+def _all_joints(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
+    """(T, J, 3) in the order of JOINTS: the driven ones, then hands and the top of the skull, which ride on a parent."""
+    riders = []
+    for joint in JOINTS[len(DRIVEN) :]:
+        parent = "head" if joint == "head_top" else f"{joint.split('_')[0]}_wrist"
+        k = DRIVEN.index(parent)
+        riders.append(positions[:, k] + rotations[:, k] @ (rest.heads[joint] - rest.heads[parent]))
+    return torch.cat([positions, torch.stack(riders, dim=1)], dim=1)
+
+
+def _half_twisted_forearm(rest: _Rest, rotations: Tensor, side: str) -> Tensor:
+    """(T, 3, 3): the forearm's rotation with half of the wrist's twist, so that the skin does not wring at the wrist."""
+    elbow, wrist = (rotations[:, DRIVEN.index(f"{side}_{joint}")] for joint in ("elbow", "wrist"))
+    axis = normalize(elbow @ (rest.heads[f"{side}_wrist"] - rest.heads[f"{side}_elbow"]), dim=-1)
+    turn = axis_angle(wrist @ elbow.mT)
+    return rotation_matrix(0.5 * (turn * axis).sum(-1, keepdim=True) * axis) @ elbow
+
+
+def _skin(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
+    """Vertices (T, P, 3) by linear blend skinning."""
+    _, weights = _topology()
+    elbows = [DRIVEN.index(f"{side}_elbow") for side in ("left", "right")]
+    forearms = torch.stack([_half_twisted_forearm(rest, rotations, side) for side in ("left", "right")], dim=1)
+    rotations = torch.cat([rotations, forearms], dim=1)
+    positions = torch.cat([positions, positions[:, elbows]], dim=1)
+    heads = torch.stack([rest.heads[joint] for joint in DRIVEN])
+    heads = torch.cat([heads, heads[elbows]])
+    shift = positions - (rotations @ heads[:, :, None])[..., 0]
+    transforms = torch.cat([rotations.flatten(2), shift], dim=-1)  # (T, K, 12)
+    blended = torch.einsum("pk,tkc->tpc", weights, transforms)
+    rotated = (blended[..., :9].unflatten(-1, (3, 3)) * rest.vertices[:, None, :]).sum(-1)
+    return rotated + blended[..., 9:]
+
+
+def _turned_by_rotations(motion: Motion) -> Tensor:
+    """Q (T, 22, 3, 3): SMPL-X's rotations accumulated from the root."""
+    unknown = sorted(set(motion.rotations) - set(DRIVEN))
+    if unknown:
+        raise HvgError(f"the Anny body has no joint '{unknown[0]}' to turn. {did_you_mean(unknown[0], DRIVEN)}")
+    still = torch.zeros(motion.num_frames, 3)
+    turned: dict[str, Tensor] = {}
+    for joint in DRIVEN:
+        local = rotation_matrix(motion.rotations.get(joint, still).float())
+        turned[joint] = local if joint == "pelvis" else turned[_PARENT[joint]] @ local
+    return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
+
+
+def _turned_by_joints(rest: _Rest, motion: Motion) -> Tensor:
+    """Q (T, 22, 3, 3) whose bones point the way the given joints do; bone lengths stay the person's own.
+
+    The pelvis is set by hips and spine, the chest by shoulders and neck, with the lower spine halfway between; every other
+    bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its parent.
+    """
+    given = dict(zip(motion.joint_names, motion.joints.float().unbind(1), strict=True))
+    missing = sorted({"pelvis", "left_hip", "right_hip", "left_shoulder", "right_shoulder", "neck"} - set(given))
+    if missing:
+        raise HvgError(f"joint positions lack {missing}, without which a body has no orientation")
+    identity = torch.eye(3).expand(1, len(DRIVEN), 3, 3)
+    rest_rotations, rest_positions = _forward_kinematics(rest, identity, torch.zeros(1, 3))
+    stance = dict(zip(JOINTS, _all_joints(rest, rest_rotations, rest_positions)[0], strict=True))
+    waist = next(name for name in ("spine2", "spine3", "neck") if name in given)
+
+    def frame(of: Mapping[str, Tensor], joint: str, low: str, high: str) -> Tensor:
+        return _basis(of[f"left_{joint}"] - of[f"right_{joint}"], of[high] - of[low])
+
+    pelvis = frame(given, "hip", "pelvis", waist) @ frame(stance, "hip", "pelvis", waist).mT
+    base = waist if waist != "neck" else "pelvis"
+    chest = frame(given, "shoulder", base, "neck") @ frame(stance, "shoulder", base, "neck").mT
+    halfway = rotation_matrix(0.5 * axis_angle(chest @ pelvis.mT)) @ pelvis
+    turned = {"pelvis": pelvis, "spine1": pelvis, "spine2": halfway, "spine3": chest}
+    for joint in DRIVEN:
+        if joint in turned:
+            continue
+        parent, end = turned[_PARENT[joint]], _bone_end(joint)
+        if end is None or end not in given or joint not in given:
+            turned[joint] = parent
+            continue
+        along = (parent @ (stance[end] - stance[joint])[:, None])[..., 0]
+        turned[joint] = _swing(along, given[end] - given[joint]) @ parent
+    return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
+
+
+def _bone_end(joint: str) -> str | None:
+    """The joint at the other end of the bone that starts at ``joint``; None at the toes."""
+    after = {
+        "neck": "head",
+        "head": "head_top",
+        "collar": "shoulder",
+        "shoulder": "elbow",
+        "elbow": "wrist",
+        "wrist": "middle1",
+        "hip": "knee",
+        "knee": "ankle",
+        "ankle": "foot",
+    }
+    side, _, name = joint.rpartition("_")
+    end = after.get(name)
+    return end if end is None or not side else f"{side}_{end}"
+
+
+class Anny(BodyModel):
+    """The free Anny body with 13,718 vertices; its wheel carries its mesh, so nothing is downloaded.
+
+    ``shape`` holds Anny's phenotypes, each in [0, 1] and 0.5 where not given: gender, age, muscle, weight, height,
+    proportions.
+    """
+
+    class Config(PartConfig):
+        """Settings of the body."""
+
+        scale: float = Field(1.0, gt=0, description="Factor on all lengths, for people of unusual stature.")
+
+    def __init__(self, config: Config | None = None, context: Context | None = None) -> None:
+        self.config = config or self.Config()
+
+    def animate(
+        self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True
+    ) -> BodyMotion:
+        """The person in every frame, B = 1: joints (1, T, 25, 3), bone radii (1, 24), vertices (1, T, 13718, 3) if ``mesh``.
+
+        parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to the T-pose, and ``shape`` (1, 6) in Anny's order.
+        With ``motion.joints`` the pelvis is put where the given pelvis is.
+
+        Raises: HvgError for a phenotype or a joint that Anny does not have.
+        """
+        from hvg.geometry.skeleton import bone_radii
+
+        rest, phenotypes = self._rest(shape or {})
+        scale = self.config.scale
+        if motion.joints is not None:
+            turned = _turned_by_joints(rest, motion)
+            root = motion.joints[:, motion.joint_names.index("pelvis")].float() / scale
+        else:
+            turned = _turned_by_rotations(motion)
+            root = torch.tensor([0.0, -rest.floor, 0.0]).expand(motion.num_frames, 3)
+        if motion.translation is not None:
+            root = root + motion.translation.float() / scale
+        rotations, positions = _forward_kinematics(rest, turned, root)
+        faces, _ = _topology()
+        return BodyMotion(
+            joints=scale * _all_joints(rest, rotations, positions)[None],
+            joint_names=JOINTS,
+            bone_radii=bone_radii(torch.tensor([scale * rest.stature])),
+            vertices=scale * _skin(rest, rotations, positions)[None] if mesh else None,
+            faces=faces if mesh else None,
+            parameters={"rotations": turned[None], "shape": torch.tensor([list(phenotypes.values())])},
+        )
+
+    def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:
+        labels = list(_model().phenotype_labels)
+        for name, value in shape.items():
+            if name not in labels:
+                raise HvgError(f"Anny has no phenotype '{name}'. {did_you_mean(name, labels)}")
+            if not 0 <= value <= 1:
+                raise HvgError(f"Anny's phenotype '{name}' is {value}; expected a number from 0 to 1")
+        phenotypes = {name: float(shape.get(name, 0.5)) for name in labels}
+        return _rest_of(tuple(phenotypes.items())), phenotypes

@@ -1,0 +1,52 @@
+"""Where every view looks from, relative to the first view."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.nn.sinusoidal import sinusoidal_embedding
+from components.nn.zero import zero_module
+from hvg.cameras import relative_rotation
+from hvg.errors import ConfigError, Problem
+from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+
+class CameraRotationConfig(ConditionerConfig):
+    """Settings of the camera embedding."""
+
+    width: int = Field(16, ge=2, multiple_of=2, description="Sinusoidal features of each of the 9 numbers.")
+
+
+class CameraRotation(Conditioner):
+    """Fills ``embedding``: the 3x3 rotation relative to the first view, each number sinusoidal, then one linear layer.
+
+    Source: HVG (arXiv 2602.21188), section 3.2, Embeddings; translation and intrinsics are not told. The linear layer
+    starts at zero, which the paper leaves open: the backbone's pretrained behaviour is the starting point.
+    """
+
+    Config = CameraRotationConfig
+    requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
+
+    def __init__(self, config: CameraRotationConfig, context: Context) -> None:
+        super().__init__(config, context)
+        assert context.ports is not None, "conditioners are built after the backbone's ports are known"
+        self.linear = zero_module(nn.Linear(9 * config.width, context.ports.embedding_width))
+
+    @classmethod
+    def spec(cls, config: CameraRotationConfig, ports: Ports) -> ConditioningSpec:
+        if ports.embedding_width == 0:
+            raise ConfigError(
+                [Problem("backbone", "camera_rotation fills the port 'embedding', which it does not have")]
+            )
+        return ConditioningSpec(embedding=ports.embedding_width)
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        numbers = relative_rotation(batch.cameras).flatten(-2)
+        # The longest period spans [-1, 1] twice, so that both ends differ; the shortest tells angles of about 3
+        # degrees.
+        features = sinusoidal_embedding(numbers, self.config.width, min_period=0.25, max_period=4.0).flatten(-2)
+        return Conditioning(embedding=self.linear(features.to(self.linear.weight.dtype)))

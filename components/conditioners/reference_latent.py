@@ -1,0 +1,39 @@
+"""The reference photo's latents, concatenated to the noise."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+
+class ReferenceLatentConfig(ConditionerConfig):
+    """Settings of the reference's latents."""
+
+
+class ReferenceLatent(Conditioner):
+    """Fills ``channels`` with the codec's latents of the first reference photo, the same for every view and frame.
+
+    Nothing is learned. Source: image-to-video SVD (arXiv 2311.15127); HVG (arXiv 2602.21188), section 3.2. Dropped, the
+    channels are zero, as SVD does for guidance.
+    """
+
+    Config = ReferenceLatentConfig
+    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+
+    def __init__(self, config: ReferenceLatentConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.codec = context.codec
+
+    @classmethod
+    def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:
+        return ConditioningSpec(channels=ports.latent_channels)
+
+    @torch.no_grad()
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        latents = self.codec.encode(batch.reference.frames[:, :1, None])
+        return Conditioning(channels=latents.expand(*batch.grid, *latents.shape[3:]))

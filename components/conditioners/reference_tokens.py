@@ -1,0 +1,82 @@
+"""The reference photo as tokens that spatial attention can look at."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.nn.sinusoidal import sinusoidal_embedding
+from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+
+class ReferenceTokensConfig(ConditionerConfig):
+    """Settings of the reference's tokens."""
+
+    width: int = Field(64, ge=4, multiple_of=4, description="Channels of the small encoder of the reference's latents.")
+
+
+class ReferenceTokens(Conditioner):
+    """Fills ``memory`` at every site: one token per cell of the reference at the site's stride.
+
+    A convolution on the codec's latents, then one of stride 2 per halving; at each site's stride the features plus a 2D
+    sinusoidal position are projected to the site's width. A light stand-in for the ReferenceNet of AnimateAnyone (arXiv
+    2311.17117), which runs a second UNet to fill the same port.
+    """
+
+    Config = ReferenceTokensConfig
+    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+
+    def __init__(self, config: ReferenceTokensConfig, context: Context) -> None:
+        super().__init__(config, context)
+        assert context.ports is not None, "conditioners are built after the backbone's ports are known"
+        self.codec, self.sites = context.codec, dict(context.ports.memory)
+        halvings = max((site.stride.bit_length() - 1 for site in self.sites.values()), default=0)
+        self.stem = nn.Conv2d(context.ports.latent_channels, config.width, 3, padding=1)
+        self.halvings = nn.ModuleList(
+            nn.Conv2d(config.width, config.width, 3, stride=2, padding=1) for _ in range(halvings)
+        )
+        self.projections = nn.ModuleDict(
+            {_key(name): nn.Linear(config.width, site.channels) for name, site in self.sites.items()}
+        )
+
+    @classmethod
+    def spec(cls, config: ReferenceTokensConfig, ports: Ports) -> ConditioningSpec:
+        return ConditioningSpec(memory={name: site.channels for name, site in ports.memory.items()})
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        with torch.no_grad():
+            latents = self.codec.encode(batch.reference.frames[:, :1, None])[:, 0, 0]
+        features = nn.functional.silu(self.stem(latents))
+        pyramid = [features]
+        for halving in self.halvings:
+            features = nn.functional.silu(halving(features))
+            pyramid.append(features)
+        memory = {}
+        for name, site in self.sites.items():
+            tokens = _with_position(pyramid[site.stride.bit_length() - 1])
+            projected = self.projections[_key(name)](tokens)
+            memory[name] = projected[:, None, None].expand(*batch.grid, *projected.shape[1:])
+        return Conditioning(memory=memory)
+
+
+def _key(site: str) -> str:
+    """Module names must not hold dots."""
+    return site.replace(".", "/")
+
+
+def _with_position(features: Tensor) -> Tensor:
+    """(B, D, h, w) -> tokens (B, h w, D) with the sinusoidal position of every cell added, half of D for each axis.
+
+    Positions run from 0 to 1 over the image, so that they mean the same at every size.
+    """
+    width, height, columns = features.shape[1], features.shape[2], features.shape[3]
+    y = (torch.arange(height, device=features.device) + 0.5) / height
+    x = (torch.arange(columns, device=features.device) + 0.5) / columns
+    rows = sinusoidal_embedding(y, width // 2, min_period=0.05, max_period=4.0)[:, None].expand(-1, columns, -1)
+    along = sinusoidal_embedding(x, width // 2, min_period=0.05, max_period=4.0)[None].expand(height, -1, -1)
+    position = torch.cat([rows, along], dim=-1).to(features.dtype)
+    return (features.permute(0, 2, 3, 1) + position).flatten(1, 2)

@@ -1,0 +1,27 @@
+"""The same guidance scale everywhere. Source: classifier-free guidance (arXiv 2207.12598)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hvg.protocols import Guidance, PartConfig
+
+
+class ConstantConfig(PartConfig):
+    """The scale."""
+
+    value: float = Field(1.0, ge=0, description="Guidance scale; 1 guides not at all and needs no unconditional pass.")
+
+
+class ConstantGuidance(Guidance):
+    """One number for all views, frames and levels."""
+
+    Config = ConstantConfig
+
+    def __init__(self, config: ConstantConfig, context: object = None) -> None:
+        self.config = config
+
+    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
+        return torch.full((views, frames), self.config.value)

@@ -1,0 +1,38 @@
+"""The encoder that all control maps share."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from components.nn.zero import zero_module
+
+
+class Guider(nn.Module):
+    """Control maps (N, in_channels, H, W) -> features (N, out_channels, H / stride, W / stride), 0 at the start.
+
+    One 3x3 convolution and SiLU per width, then a zero-initialised 1x1 projection. As much of the stride as possible is
+    spent in the first stages (8 = 2 2 2 1, 4 = 2 2 1 1), where pixels are many and channels few.
+
+    Source: the condition encoder of ControlNet (arXiv 2302.05543) in its AnimateAnyone form (arXiv 2311.17117), widths
+    16-32-96-256. HVG (arXiv 2602.21188, section 3.2) has four convolutions too. We differ: one convolution per stage
+    where AnimateAnyone has two, a 1x1 projection where it has 3x3.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, widths: tuple[int, ...] = (16, 32, 96, 256)
+    ) -> None:
+        """Raises: ValueError when ``stride`` is no power of two that the stages can reach."""
+        super().__init__()
+        halvings = stride.bit_length() - 1
+        if stride != 2**halvings or halvings > len(widths):
+            raise ValueError(f"stride {stride} is not a power of two up to {2 ** len(widths)} ({len(widths)} stages)")
+        layers: list[nn.Module] = []
+        for stage, (narrow, wide) in enumerate(pairwise((in_channels, *widths))):
+            layers += [nn.Conv2d(narrow, wide, 3, stride=2 if stage < halvings else 1, padding=1), nn.SiLU()]
+        self.stages = nn.Sequential(*layers)
+        self.projection = zero_module(nn.Conv2d(widths[-1], out_channels, 1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.projection(self.stages(maps))

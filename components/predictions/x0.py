@@ -1,0 +1,58 @@
+"""A network that predicts the clean latents themselves, for models that are trained from nothing.
+
+A small trunk cannot reproduce the noise of its input in order to cancel it, which v-prediction asks for; predicting x0 it does
+not have to. Notation of EDM (arXiv 2206.00364), table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hvg.diffusion import karras_sigmas, lognormal_sigmas
+from hvg.protocols import PartConfig, Prediction
+
+
+class X0Config(PartConfig):
+    """Noise levels and loss weight; the defaults were measured for space-to-depth latents of 64 px images."""
+
+    sigma_data: float = Field(0.5, gt=0, description="Standard deviation of the latents.")
+    p_mean: float = Field(0.3, description="Mean of ln sigma in training.")
+    p_std: float = Field(1.4, gt=0, description="Spread of ln sigma in training.")
+    max_weight: float = Field(
+        20.0, gt=0, description="Cap of the loss weight, which grows as 1/sigma^2 towards no noise."
+    )
+    sigma_max: float = Field(20.0, gt=0, description="First sampling level.")
+    sigma_min: float = Field(0.03, gt=0, description="Last sampling level before 0.")
+    rho: float = Field(7.0, gt=0, description="Curvature of the schedule (EDM, equation 5).")
+
+
+class X0Prediction(Prediction):
+    """c_skip = 0, c_out = 1, c_in = 1/sqrt(s^2 + sigma_data^2), c_noise = ln(s)/4."""
+
+    Config = X0Config
+
+    def __init__(self, config: X0Config, context: object = None) -> None:
+        self.config = config
+
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        return (sigma**2 + self.config.sigma_data**2).rsqrt()
+
+    def level(self, sigma: Tensor) -> Tensor:
+        return 0.25 * sigma.log()
+
+    def denoised(self, output: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        return output
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """EDM's 1 / c_out^2 = (s^2 + sigma_data^2) / (s sigma_data)^2, capped."""
+        return (sigma**-2 + self.config.sigma_data**-2).clamp(max=self.config.max_weight)
+
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        return lognormal_sigmas(shape, self.config.p_mean, self.config.p_std, generator)
+
+    def sigma_schedule(self, num_steps: int) -> Tensor:
+        return karras_sigmas(num_steps, self.config.sigma_max, self.config.sigma_min, self.config.rho)

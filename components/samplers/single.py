@@ -1,0 +1,20 @@
+"""The whole V x t grid in one window: what every other plan is compared with, as long as the memory lasts."""
+
+from __future__ import annotations
+
+import torch
+
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+
+class SingleWindow(Sampler):
+    """One window that covers everything."""
+
+    Config = PartConfig
+
+    def __init__(self, config: PartConfig, context: object = None) -> None:
+        self.config = config
+
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        return [Window(tuple(range(views)), tuple(range(frames)), torch.ones(views, frames))]

@@ -1,0 +1,30 @@
+"""Euler's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 without its second-order part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from hvg.protocols import PartConfig, Solver
+
+
+class EulerSolver(Solver):
+    """One denoising per step; deterministic."""
+
+    Config = PartConfig
+
+    def __init__(self, config: PartConfig, context: object = None) -> None:
+        self.config = config
+
+    def step(
+        self,
+        x: Tensor,
+        x0: Tensor,
+        sigma: float,
+        sigma_next: float,
+        denoise: Callable[[Tensor, float], Tensor],
+        state: dict,
+    ) -> Tensor:
+        # x + (sigma_next - sigma) (x - x0) / sigma, written so that the last step, to 0, returns x0 exactly.
+        return x0 + (sigma_next / sigma) * (x - x0)

@@ -1,0 +1,27 @@
+"""No attention over views: every view is generated on its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.protocols import PartConfig, ViewAttention
+
+
+class NoViewAttention(ViewAttention):
+    """Identity; tokens see only themselves."""
+
+    Config = PartConfig
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @classmethod
+    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor:
+        return torch.arange(views * height * width).view(views, height, width)
+
+    @classmethod
+    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+        return 0

@@ -1,0 +1,66 @@
+"""One arm of a study in a process of its own: ``python -m hvg.arm FOLDER`` trains and scores FOLDER/config.yaml.
+
+Writes FOLDER/progress.json while it works and FOLDER/result.json at the end; a restarted arm continues from its newest
+checkpoint. On failure FOLDER/error.txt holds one line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hvg.shards import write_text_atomically
+
+
+def run_arm(folder: Path) -> None:
+    """Trains, scores, and writes result.json."""
+    from hvg.config import load_resolved
+    from hvg.evaluation import as_json, evaluate
+    from hvg.training import train
+
+    started = time.perf_counter()
+    config = load_resolved(folder / "config.yaml")
+    report = _reporter(folder / "progress.json")
+    system = train(config, lambda step, steps, speed, loss: report("train", step, steps, speed))
+    trained = time.perf_counter()
+    results = evaluate(
+        system, config, predictions=folder / "predictions", report=lambda done, total: report("evaluate", done, total, 0.0)
+    )
+    seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
+    text = json.dumps({"config": config.to_yaml(), "values": as_json(results), "seconds": seconds})
+    write_text_atomically(folder / "result.json", text)
+
+
+def _reporter(path: Path) -> Callable[[str, int, int, float], None]:
+    """Writes the newest progress at most twice a second."""
+    last = {"time": 0.0, "stage": ""}
+
+    def report(stage: str, done: int, total: int, speed: float) -> None:
+        now = time.perf_counter()
+        if stage != last["stage"] or done == total or now - last["time"] > 0.5:
+            last.update(time=now, stage=stage)
+            write_text_atomically(path, json.dumps({"stage": stage, "done": done, "total": total, "speed": speed}))
+
+    return report
+
+
+def main() -> None:
+    """Runs the arm; exit code 1 and one line in error.txt where it fails."""
+    import torch
+
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    (folder / "error.txt").unlink(missing_ok=True)
+    try:
+        run_arm(folder)
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        write_text_atomically(folder / "error.txt", f"{type(error).__name__}: {lines[0]}")
+        raise
+
+
+if __name__ == "__main__":
+    main()

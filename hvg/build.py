@@ -1,0 +1,122 @@
+"""Checked configuration -> objects: the only place that constructs parts.
+
+Weights are a function of the run's seed and of the part's own place alone: the backbone starts equal in all arms of a
+study, whichever slots are filled.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hvg import registry, wiring
+from hvg.protocols import (
+    Backbone,
+    BodyModel,
+    Codec,
+    Conditioner,
+    Context,
+    Dataset,
+    Guidance,
+    Metric,
+    Prediction,
+    Renderer,
+    Sampler,
+    Solver,
+    ViewAttention,
+)
+from hvg.random import key_to_seed
+from hvg.settings import PartChoice, RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a system is made of. ``conditioners`` go by slot, in merging order."""
+
+    codec: Codec
+    backbone: Backbone
+    conditioners: dict[str, Conditioner]
+    prediction: Prediction
+    sampler: Sampler
+    solver: Solver
+    guidance: Guidance
+    renderer: Renderer
+    body: BodyModel
+
+
+def build_parts(config: RunConfig) -> Parts:
+    """Every part of a run but its data and metrics, on the CPU."""
+    specs = wiring.specs(config)
+    context = Context(
+        ports=wiring.ports(config),
+        codec=_build(config.codec, Context()),
+        renderer=_build(config.renderer, Context()),
+        body=_build(config.body, Context()),
+        channels=sum(spec.channels for spec in specs.values()),
+        view_attention=_view_attention(config),
+    )
+    return Parts(
+        codec=context.codec,
+        backbone=_build_seeded(config.backbone, context, config.seed, "backbone"),
+        conditioners={
+            slot: _build_seeded(choice, context, config.seed, "slot", slot)
+            for slot, choice in config.conditioners.items()
+        },
+        prediction=_build(config.prediction, context),
+        sampler=_build(config.sampler, context),
+        solver=_build(config.solver, context),
+        guidance=build_guidance(config),
+        renderer=context.renderer,
+        body=context.body,
+    )
+
+
+def build_dataset(config: RunConfig, split: str) -> Dataset:
+    """The run's dataset restricted to a split: ``train``, ``val`` or ``test``."""
+    choice = config.dataset
+    context = Context(renderer=_build(config.renderer, Context()), body=_build(config.body, Context()))
+    return choice.cls(choice.config.model_copy(update={"split": split}), context)
+
+
+def build_metrics(config: RunConfig) -> dict[str, Metric]:
+    """Registered name -> metric, in the configured order, each with its default settings."""
+    classes = {name: registry.load("metric", name) for name in config.evaluation.metrics}
+    return {name: cls(cls.Config(), Context()) for name, cls in classes.items()}
+
+
+def build_guidance(config: RunConfig) -> Guidance:
+    """The guidance schedule; it holds no weights, so that wiring may look at it."""
+    return _build(config.guidance, Context())
+
+
+def _build(choice: PartChoice, context: Context) -> Any:
+    return choice.cls(choice.config, context)
+
+
+def _build_seeded(choice: PartChoice, context: Context, *key: int | str) -> Any:
+    with _seeded(*key):
+        return _build(choice, context)
+
+
+def _view_attention(config: RunConfig) -> Callable[[int, int], ViewAttention]:
+    """Builds the next site's module from a seed of its own, so that it draws nothing of the backbone's randomness."""
+    sites = itertools.count()
+
+    def build(width: int, num_heads: int) -> ViewAttention:
+        with _seeded(config.seed, "view_attention", next(sites)):
+            return config.view_attention.cls(config.view_attention.config, width, num_heads)
+
+    return build
+
+
+@contextmanager
+def _seeded(*key: int | str) -> Iterator[None]:
+    """Torch's global CPU generator seeded by ``key`` inside, and as it was before outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_to_seed(*key))
+        yield

@@ -1,0 +1,248 @@
+"""YAML and command line -> ``RunConfig``. Hydra composes; the strict parser judges; every problem is reported at once.
+
+Hydra alone stops at its first error and lets ``+key`` through. So overrides are looked at before it composes: what it
+could not apply becomes a ``Problem`` and is left out, and every key is applied as if new, to be judged afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hvg import wiring
+from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.parsing import parse
+from hvg.settings import SINGLE_PARTS, SLOTS, RunConfig
+
+ROOT = "hvg"
+CONF = Path(__file__).resolve().parents[1] / "conf"
+# Groups of YAML that may be chosen more than once in a run's history but hold at most one part.
+OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
+
+
+def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
+    """The configuration that ``conf/`` and the command line choose; no weight is read.
+
+    overrides: Hydra's override grammar (``pose=skeleton``, ``training.steps=10``), without sweeps.
+    extra_search_paths: more folders of YAML, as ``pkg://package`` or ``file:///folder``.
+    Raises: ConfigError with all problems of the overrides, the values and the wiring.
+    """
+    loader = config_loader(extra_search_paths)
+    raw, problems = _compose_raw(loader, overrides)
+    return _judge(raw, problems)
+
+
+def load_resolved(path: str | Path) -> RunConfig:
+    """The configuration in a run folder's ``config.yaml``, judged like a new one.
+
+    Raises: ConfigError when it is missing, no YAML mapping, or has problems (a plugin that is no longer installed).
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}.")]) from error
+    return parse_resolved(text, str(path))
+
+
+def parse_resolved(text: str, where: str) -> RunConfig:
+    """The configuration that ``RunConfig.to_yaml`` wrote; ``where`` names its place in messages."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(where, f"is no YAML: {error}")]) from error
+    if not isinstance(raw, dict):
+        raise ConfigError([Problem(where, f"has to hold settings by name, it holds a {type(raw).__name__}.")])
+    return _judge(raw, [])
+
+
+def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of ``pose=bone_map,skeleton seed=0,1``, the last sweep varying fastest.
+
+    Raises: ConfigError for overrides that cannot be read and for sweeps over continuous ranges (``interval``).
+    """
+    parsed, problems = _parse_overrides(overrides)
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            problems.append(Problem(override.get_key_element(), "only lists, range, choice and glob can be swept."))
+    if problems:
+        raise ConfigError(problems)
+    return [list(combination) for combination in itertools.product(*map(_values, parsed))]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _judge(raw: dict[str, Any], problems: list[Problem]) -> RunConfig:
+    config, failed, parse_problems = parse(raw)
+    problems = [*problems, *parse_problems, *wiring.check(config, failed)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
+    """Hydra's view of ``conf/``, of the entry points ``hvg.conf`` and of more folders, in this order.
+
+    Built directly rather than through ``initialize_config_dir``, which keeps its state in a global: this one also works
+    inside a Hydra job and in threads.
+    """
+    version.setbase("1.3")
+    Plugins.instance()  # Registers the readers of pkg:// and file://.
+    search_path = ConfigSearchPathImpl()
+    search_path.append("hydra", "pkg://hydra.conf")
+    search_path.append("main", CONF.as_uri())
+    for entry in entry_points(group="hvg.conf"):
+        search_path.append(entry.name, f"pkg://{entry.value}")
+    for path in extra_search_paths:
+        search_path.append("extra", path)
+    search_path.append("schema", "structured://")
+    return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def group_options(group: str, extra_search_paths: Sequence[str] = ()) -> list[str]:
+    """The names of a group's YAML files, those of installed plugins included."""
+    return sorted(config_loader(extra_search_paths).get_group_options(group, ObjectType.CONFIG))
+
+
+def groups(extra_search_paths: Sequence[str] = ()) -> list[str]:
+    """The names of all groups."""
+    return _groups(config_loader(extra_search_paths))
+
+
+def _groups(loader: ConfigLoaderImpl) -> list[str]:
+    return sorted(set(loader.list_groups("")) - {"hydra"})
+
+
+def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """The composed tree of plain values, and what was wrong with the overrides (those are left out)."""
+    parsed, problems = _parse_overrides(overrides)
+    known_groups = _groups(loader)
+    choices = [o for o in parsed if o.key_or_group in known_groups]
+    values = [o for o in parsed if o.key_or_group not in known_groups]
+    problems += [p for o in [*choices, *values] if (p := _one_value_problem(o))]
+    problems += _repeated_choices(choices)
+    usable = []
+    for override in choices:
+        if problem := _choice_problem(override, loader):
+            problems.append(problem)
+        elif not override.is_sweep_override():
+            usable.append(override)
+    arguments = [f"{o.key_or_group}={o.value()}" for o in {o.key_or_group: o for o in usable}.values()]
+    arguments = [a.replace("=None", "=null") for a in arguments]
+    config, more = _apply(loader, arguments, [o for o in values if not _one_value_problem(o)])
+    raw, unresolved = _plain(config)
+    return raw, problems + more + unresolved
+
+
+def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+    parser, parsed, problems = OverridesParser.create(), [], []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            problems.append(Problem(text, f"cannot be read as key=value: {reason}."))
+    return parsed, problems
+
+
+def _one_value_problem(override: Override) -> Problem | None:
+    if override.is_sweep_override():
+        return Problem(override.get_key_element(), f"several values in '{override.input_line}'; they need --multirun.")
+    if override.key_or_group.split(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
+        return Problem(override.key_or_group, "Hydra's own settings have no effect on a run.")
+    return None
+
+
+def _repeated_choices(choices: Sequence[Override]) -> Iterator[Problem]:
+    for group, same in itertools.groupby(sorted(choices, key=lambda o: o.key_or_group), lambda o: o.key_or_group):
+        given = [str(o.value()) for o in same]
+        if len(given) > 1:
+            yield Problem(group, f"chosen {len(given)} times: {', '.join(given)}; one is allowed.")
+
+
+def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | None:
+    """Why a group's choice cannot be composed; None when it can."""
+    group, value = override.key_or_group, override.value()
+    if override.is_sweep_override():
+        return None
+    if override.package is not None:
+        return Problem(f"{group}@{override.package}", f"parts have fixed places; write {group}=NAME.")
+    if isinstance(value, list) and group in (*SLOTS, *SINGLE_PARTS):
+        given = ", ".join(str(item) for item in value)
+        more = f" Further conditioners go under slots, as +slots.NAME.name={value[-1]}." if group in SLOTS else ""
+        return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
+    if override.is_delete() or value is None:
+        return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
+    options = loader.get_group_options(group, ObjectType.CONFIG)
+    if not isinstance(value, str) or not loader.repository.config_exists(f"{group}/{value}"):
+        return Problem(group, f"no {group} is named '{value}'. {did_you_mean(str(value), options)}".strip())
+    return None
+
+
+def _apply(
+    loader: ConfigLoaderImpl, choices: list[str], values: Sequence[Override]
+) -> tuple[DictConfig, list[Problem]]:
+    """The composed tree with every value that can be set; one problem for each that cannot."""
+    texts = [_forced(override) for override in values]
+    try:
+        return _load(loader, [*choices, *texts]), []
+    except (HydraException, OmegaConfBaseException):
+        problems = [p for text in texts if (p := _value_problem(loader, choices, text))]
+        good = [text for text in texts if not _value_problem(loader, choices, text)]
+    try:
+        return _load(loader, [*choices, *good]), problems
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([*problems, Problem("", f"conf/ cannot be composed: {_reason(error)}")]) from error
+
+
+def _forced(override: Override) -> str:
+    """The override as one that may set any key: the parser judges whether the key exists."""
+    if override.is_delete():
+        return str(override.input_line)
+    return "++" + str(override.input_line).lstrip("+")
+
+
+def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> Problem | None:
+    try:
+        _load(loader, [*choices, text])
+    except (HydraException, OmegaConfBaseException) as error:
+        return Problem(text.lstrip("+"), f"cannot be set: {_reason(error)}")
+    return None
+
+
+def _load(loader: ConfigLoaderImpl, overrides: list[str]) -> DictConfig:
+    config = loader.load_configuration(ROOT, overrides, run_mode=RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config
+
+
+def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
+    """The tree as plain values with interpolations resolved."""
+    try:
+        return dict(OmegaConf.to_container(config, resolve=True)), []
+    except OmegaConfBaseException as error:
+        return dict(OmegaConf.to_container(config, resolve=False)), [Problem(error.full_key or "", _reason(error))]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0]

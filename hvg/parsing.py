@@ -1,0 +1,192 @@
+"""The strict parser: a tree of plain values -> ``RunConfig``, and every problem on the way.
+
+Values are judged as JSON in pydantic's strict mode: a list may stand for a tuple and an integer for a float, but a
+string never stands for a number.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from hvg import registry
+from hvg.errors import HvgError, Problem, did_you_mean
+from hvg.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
+
+
+def parse(raw: dict[str, Any]) -> tuple[RunConfig, frozenset[str], list[Problem]]:
+    """The configuration, the root keys that could not be read (their values are missing), and all problems."""
+    raw, problems = _without_targets(raw)
+    choices, part_problems = _parse_parts(raw)
+    part_keys = {*SINGLE_PARTS, *SLOTS, "slots"}
+    rest = {key: value for key, value in raw.items() if key not in part_keys}
+    settings, failed, setting_problems = _parse_settings(rest)
+    missing = {key for key in SINGLE_PARTS if key not in choices}
+    bad_slots = {problem.path.split(".")[0] for problem in part_problems} & {*SLOTS, "slots"}
+    values = {key: getattr(settings, key) for key in Settings.model_fields}
+    config = RunConfig.model_construct(**values, **choices)
+    return config, frozenset(failed | missing | bad_slots), [*problems, *setting_problems, *part_problems]
+
+
+def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
+    """The tree without ``_target_`` keys and missing values, and a problem for each."""
+    if not isinstance(tree, dict):
+        return tree, []
+    kept, problems = {}, []
+    for key, value in tree.items():
+        place = f"{path}.{key}" if path else str(key)
+        if key == "_target_":
+            problems.append(Problem(place, f"parts are chosen by `name`, never by a class path ('{value}')."))
+        elif value == "???":
+            problems.append(Problem(place, "has no value yet; it has to be given."))
+        else:
+            kept[key], more = _without_targets(value, place)
+            problems += more
+    return kept, problems
+
+
+def _parse_parts(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Root key -> choice (``slots``: slot -> choice) for every part that can be read."""
+    choices: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key in (*SINGLE_PARTS, *SLOTS):
+        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), raw.get(key), key)
+        problems += found
+        if choice is not None or key in SLOTS:
+            choices[key] = choice
+    choices["slots"], found = _parse_slots(raw.get("slots") or {})
+    return choices, problems + found
+
+
+def _parse_slots(raw: Any) -> tuple[dict[str, PartChoice], list[Problem]]:
+    if not isinstance(raw, dict):
+        return {}, [Problem("slots", f"expected conditioners by slot name, got {_shown(raw)}.")]
+    choices, problems = {}, []
+    for slot, value in raw.items():
+        if slot in SLOTS:
+            problems.append(Problem(f"slots.{slot}", f"two parts on one slot: '{slot}' is also a root key; choose a new name."))
+            continue
+        if not str(slot).isidentifier():
+            problems.append(Problem(f"slots.{slot}", "a slot's name has to be a Python identifier."))
+            continue
+        choice, found = _parse_part("conditioner", value, f"slots.{slot}")
+        problems += found
+        if choice is not None:
+            choices[slot] = choice
+    return choices, problems
+
+
+def _parse_part(kind: str, raw: Any, path: str) -> tuple[PartChoice | None, list[Problem]]:
+    """The part chosen at ``path``; None for an empty slot or when it cannot be read."""
+    if raw is None:
+        return None, [] if kind == "conditioner" else [Problem(path, f"no {kind} is chosen. {_known(kind)}")]
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        return None, [Problem(f"{path}.name", f"has to name a {kind}, got {_shown(raw)}. {_known(kind)}")]
+    settings = {key: value for key, value in raw.items() if key != "name"}
+    try:
+        cls = registry.load(kind, raw["name"])
+    except HvgError as error:
+        return None, [Problem(f"{path}.name", str(error).strip())]
+    config, problems = validate(cls.Config, settings, path, cls.__name__)
+    return None if config is None else PartChoice(kind, raw["name"], cls, config), problems
+
+
+def _known(kind: str) -> str:
+    return f"Known: {', '.join(registry.names(kind))}."
+
+
+def _parse_settings(raw: dict[str, Any]) -> tuple[Settings, set[str], list[Problem]]:
+    """The settings, with defaults where a root key cannot be read; those keys; the problems."""
+    settings, problems = validate(Settings, raw, "", "a run", RunConfig)
+    if settings is not None:
+        return settings, set(), problems
+    failed = {problem.path.split(".")[0] for problem in problems}
+    rest = {key: value for key, value in raw.items() if key not in failed}
+    return Settings.model_validate_json(json.dumps(rest), strict=True), failed, problems
+
+
+def validate(
+    model: type[BaseModel], raw: dict[str, Any], path: str, owner: str, names: type[BaseModel] | None = None
+) -> tuple[Any, list[Problem]]:
+    """``raw`` as ``model``, or None; unknown keys are reported and then ignored, so that the rest is judged too.
+
+    names: the model whose fields are suggested for a misspelt key, ``model`` unless given.
+    """
+    try:
+        return model.model_validate_json(_json(raw), strict=True), []
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    problems = _problems(errors, raw, path, owner, names or model)
+    unknown = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
+    if len(unknown) < len(errors):
+        return None, problems
+    return model.model_validate_json(_json(_without(raw, unknown)), strict=True), problems
+
+
+def _json(raw: Any) -> str:
+    return json.dumps(raw, default=str)
+
+
+def _without(raw: Any, paths: list[tuple]) -> Any:
+    """A copy of ``raw`` without the values at ``paths``."""
+    copy = json.loads(_json(raw))
+    for *parents, last in paths:
+        node = copy
+        for key in parents:
+            node = node[key]
+        del node[last]
+    return copy
+
+
+def _problems(errors: list, raw: dict[str, Any], path: str, owner: str, model: type[BaseModel]) -> list[Problem]:
+    """One problem per place; a union's alternatives are joined."""
+    places: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for error in errors:
+        keys = _keys(error, raw)
+        place = ".".join([*filter(None, [path]), *map(str, keys)])
+        given[place] = error
+        places.setdefault(place, []).append(_message(error, keys, owner, model))
+    return [Problem(place, _joined(messages, given[place])) for place, messages in places.items()]
+
+
+def _joined(messages: list[str], error: Any) -> str:
+    """The messages of one place as a sentence with what was given."""
+    if error["type"] in ("extra_forbidden", "missing"):
+        return messages[0]
+    expected = " or ".join(dict.fromkeys(messages))
+    return f"expected {expected}, got {_shown(error['input'])}."
+
+
+def _keys(error: Any, raw: Any) -> list[str | int]:
+    """Where an error is in the tree, without the names that pydantic adds for the alternatives of a union."""
+    keys: list[str | int] = []
+    for key in error["loc"]:
+        inside = (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int))
+        if inside:
+            raw = raw[key]
+        if inside or error["type"] == "missing":
+            keys.append(key)
+    return keys
+
+
+def _message(error: Any, keys: list[str | int], owner: str, model: type[BaseModel]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown key for {owner}. {did_you_mean(str(keys[-1]), _fields(model, keys[:-1]))}".strip()
+    if error["type"] == "missing":
+        return "is missing; it has to be given."
+    return error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _fields(model: Any, keys: list[str | int]) -> list[str]:
+    """The names of a model's fields, or of the section inside it that ``keys`` lead to."""
+    for key in keys:
+        field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field.annotation if field else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"

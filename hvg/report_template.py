@@ -1,0 +1,124 @@
+"""The page, style sheet and script of report.html; everything is inline, so the file opens from disk on its own."""
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+# Line colours: Okabe and Ito's palette, which people with colour-deficient sight tell apart, darkened or lightened per theme.
+STYLE = """
+:root {
+  --paper: #ffffff; --ink: #1c1e21; --quiet: #646b73; --rule: #e2e5e9; --wash: #f6f7f9; --link: #0b62a8;
+  --better: #1a7f37; --worse: #b93a2b;
+  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b8578f; --c4: #8a6d00; --c5: #3c9bd1; --c6: #6b4fa0; --c7: #5a5f66;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14171a; --ink: #e4e6e9; --quiet: #98a0a9; --rule: #2d3238; --wash: #1b1f23; --link: #6db3f2;
+    --better: #57c878; --worse: #f0816f;
+    --c0: #4aa8e0; --c1: #f28a3c; --c2: #2fc79b; --c3: #e08fbe; --c4: #d9b93a; --c5: #8fd0f5; --c6: #a990e0; --c7: #a5abb3;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 48px 24px 96px; }
+h1 { font-size: 30px; line-height: 1.2; letter-spacing: -0.015em; margin: 0 0 8px; }
+h2 { font-size: 19px; margin: 56px 0 12px; letter-spacing: -0.005em; }
+h3 { font-size: 15px; margin: 28px 0 8px; }
+p { margin: 8px 0; max-width: 72ch; }
+.question { font-size: 18px; color: var(--quiet); margin: 0 0 20px; }
+.note { color: var(--quiet); font-size: 14px; }
+code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+code { background: var(--wash); border-radius: 4px; padding: 1px 5px; }
+pre { background: var(--wash); border-radius: 6px; padding: 10px 14px; overflow-x: auto; margin: 8px 0; }
+pre code { background: none; padding: 0; }
+.facts { display: flex; flex-wrap: wrap; gap: 6px 28px; margin: 0; padding: 0; list-style: none; font-size: 14px; }
+.facts b { font-weight: 600; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 15px; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 9px 12px; border-bottom: 1px solid var(--rule); vertical-align: top; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
+thead th { font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button:hover { color: var(--ink); }
+th[aria-sort="ascending"] button::after { content: " \\25B4"; }
+th[aria-sort="descending"] button::after { content: " \\25BE"; }
+td .value { font-size: 16px; }
+td.best .value { font-weight: 700; }
+td .difference { display: block; font-size: 12.5px; color: var(--quiet); }
+td .better { color: var(--better); }
+td .worse { color: var(--worse); }
+td .overrides { display: block; font-size: 12.5px; color: var(--quiet); }
+tbody.baselines { color: var(--quiet); }
+tbody.baselines tr:first-child td { border-top: 1px solid var(--quiet); }
+td.failed { color: var(--worse); text-align: left; white-space: normal; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
+.chart { width: 100%; height: auto; display: block; }
+.chart text { fill: var(--quiet); font-size: 12px; }
+.chart .grid { stroke: var(--rule); }
+.chart .axis { stroke: var(--quiet); }
+.chart .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
+.chart .dashed { stroke-dasharray: 6 4; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; padding: 0; margin: 8px 0; font-size: 14px; }
+.swatch { display: inline-block; width: 18px; border-top: 3px solid currentColor; vertical-align: middle; margin-right: 7px; }
+.swatch.dashed { border-top-style: dashed; }
+.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
+.c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); } .c7 { color: var(--c7); }
+figure { margin: 0 0 28px; }
+figcaption { font-size: 14px; color: var(--quiet); margin-bottom: 6px; }
+video { max-width: 100%; height: auto; display: block; background: #fff; border: 1px solid var(--rule); border-radius: 6px; }
+.controls { display: flex; gap: 18px; align-items: center; font-size: 14px; margin-bottom: 16px; }
+.controls button, .controls select { font: inherit; color: inherit; background: var(--wash); border: 1px solid var(--rule);
+  border-radius: 5px; padding: 3px 12px; }
+details { margin-top: 16px; }
+summary { cursor: pointer; font-weight: 600; font-size: 15px; }
+.caveats li { max-width: 72ch; margin: 4px 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; font-size: 14px; margin: 8px 0; }
+dt { color: var(--quiet); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
+@media print { .controls { display: none; } }
+"""
+
+# A click on a head sorts every tbody on its own, so trivial baselines stay below the arms. Rows without a number go last.
+SCRIPT = """
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => {
+    const head = button.parentElement;
+    const direction = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+    for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
+    const key = (row) => row.children[head.cellIndex]?.dataset.sort;
+    const compare = (a, b) => {
+      if (key(a) === undefined || key(b) === undefined) return (key(a) === undefined) - (key(b) === undefined);
+      const difference = Number(key(a)) - Number(key(b));
+      return sign * (Number.isNaN(difference) ? key(a).localeCompare(key(b)) : difference);
+    };
+    for (const body of head.closest("table").tBodies) body.append(...[...body.rows].sort(compare));
+  });
+}
+const videos = [...document.querySelectorAll("video")];
+document.querySelector("#speed")?.addEventListener("change", (event) => {
+  for (const video of videos) video.playbackRate = Number(event.target.value);
+});
+document.querySelector("#pause")?.addEventListener("click", (event) => {
+  const pause = videos.some((video) => !video.paused);
+  for (const video of videos) pause ? video.pause() : video.play();
+  event.target.textContent = pause ? "Play all" : "Pause all";
+});
+"""

@@ -1,0 +1,288 @@
+"""What a study found: the schema of results.json, the comparison of arms, and the table as text, CSV and JSON.
+
+Everything a report shows is in one JSON-serialisable dict, ``Results``; ``compare`` adds the paired statistics.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+from rich.table import Table
+from rich.text import Text
+
+from hvg.statistics import Interval, SeedValues, paired_difference, wins
+
+
+class MetricInfo(TypedDict):
+    """One column. unit: "dB" or "" for none. protocol: the metric's id of exactly how it is computed."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    unit: str
+    protocol: str
+
+
+class MetricValue(TypedDict):
+    """value: mean over clips. per_clip: clip id -> value."""
+
+    value: float
+    per_clip: dict[str, float]
+
+
+class SeedResult(TypedDict):
+    """One trained model. values: metric name -> value. curve: as ``Arm.curve``, of this seed."""
+
+    seed: int
+    values: dict[str, MetricValue]
+    curve: NotRequired[list[dict[str, float]]]
+
+
+class Arm(TypedDict):
+    """One row. The first arm of kind "arm" that is done is what all others are compared with.
+
+    overrides: the configuration words that make this arm. kind "baseline": a trivial predictor, one entry in ``seeds``.
+    error: one line of why it failed (the arm is named, the rest stands), or what is missing of an arm that is done.
+    curve: points {"step", "loss", and any validation metric by name}; used when no seed carries its own.
+    config_diff: lines of the resolved configuration that differ from the study's base.
+    """
+
+    name: str
+    label: str
+    overrides: list[str]
+    kind: Literal["arm", "baseline"]
+    status: Literal["done", "failed"]
+    error: str | None
+    seeds: list[SeedResult]
+    curve: NotRequired[list[dict[str, float]]]
+    config_diff: NotRequired[list[str]]
+
+
+class Clip(TypedDict):
+    """One test clip. video: path of its tiled MP4 relative to the study's folder, None when there is none."""
+
+    clip_id: str
+    subject: str
+    video: str | None
+
+
+class Results(TypedDict):
+    """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ..."""
+
+    title: str
+    question: str
+    study: str
+    varies: list[str]
+    command: str
+    caveats: list[str]
+    metrics: list[MetricInfo]
+    arms: list[Arm]
+    clips: list[Clip]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One arm under one metric.
+
+    value: mean over seeds and clips. seeds: value of every seed. difference: to the comparison arm over the seeds that
+    both have, None for itself.
+    wins: subjects on which it beats the comparison arm. best: the best arm, and every paired interval against the other
+    arms excludes 0. verdict: sign of the difference as good or bad where its interval excludes 0.
+    """
+
+    value: float
+    seeds: dict[int, float]
+    difference: Interval | None = None
+    wins: int | None = None
+    verdict: Literal["better", "worse", ""] = ""
+    best: bool = False
+
+
+def comparison_arm(results: Results) -> Arm | None:
+    """The first arm that is done; all differences are to it. None when every arm failed."""
+    return next((arm for arm in results["arms"] if _is_contender(arm)), None)
+
+
+def compare(results: Results) -> dict[str, dict[str, Cell]]:
+    """Arm name -> metric name -> cell, for every arm and baseline that is done and has the metric.
+
+    Raises: ValueError when the arms were not measured on the same clips, so that they do not pair.
+    """
+    table: dict[str, dict[str, Cell]] = {arm["name"]: {} for arm in results["arms"]}
+    for metric in results["metrics"]:
+        arms = [arm for arm in results["arms"] if arm["status"] == "done" and _has_metric(arm, metric["name"])]
+        first = next((arm for arm in arms if _is_contender(arm)), None)
+        best = _best(arms, metric, results)
+        for arm in arms:
+            table[arm["name"]][metric["name"]] = _cell(arm, first, metric, results, arm is best)
+    return table
+
+
+def _is_contender(arm: Arm) -> bool:
+    return arm["kind"] == "arm" and arm["status"] == "done"
+
+
+def _has_metric(arm: Arm, metric: str) -> bool:
+    return any(metric in seed["values"] for seed in arm["seeds"])
+
+
+def _cell(arm: Arm, first: Arm | None, metric: MetricInfo, results: Results, best: bool) -> Cell:
+    name = metric["name"]
+    seeds = {seed["seed"]: seed["values"][name]["value"] for seed in arm["seeds"] if name in seed["values"]}
+    value = sum(seeds.values()) / len(seeds)
+    if first is None or arm is first:
+        return Cell(value=value, seeds=seeds, best=best)
+    a, b, subject_of = *_paired_values(arm, first, name), _subject_of(results)
+    difference = paired_difference(a, b, subject_of)
+    won, _ = wins(a, b, subject_of, higher_is_better=metric["higher_is_better"])
+    verdict = _verdict(difference, metric["higher_is_better"])
+    return Cell(value=value, seeds=seeds, difference=difference, wins=won, verdict=verdict, best=best)
+
+
+def _verdict(difference: Interval, higher_is_better: bool) -> Literal["better", "worse", ""]:
+    if not difference.excludes_zero:
+        return ""
+    return "better" if (difference.mean > 0) == higher_is_better else "worse"
+
+
+def _best(arms: list[Arm], metric: MetricInfo, results: Results) -> Arm | None:
+    """The arm that beats each of the others with an interval that excludes 0; trivial baselines do not compete."""
+    contenders = [arm for arm in arms if _is_contender(arm)]
+    for arm in contenders:
+        others = [other for other in contenders if other is not arm]
+        differences = [
+            paired_difference(*_paired_values(arm, other, metric["name"]), _subject_of(results)) for other in others
+        ]
+        if others and all(_verdict(d, metric["higher_is_better"]) == "better" for d in differences):
+            return arm
+    return None
+
+
+def _paired_values(a: Arm, b: Arm, metric: str) -> tuple[SeedValues, SeedValues]:
+    """Values of the seeds that both arms finished, in the same order; a trivial baseline has no seeds.
+
+    Raises: ValueError when two arms have no seed in common.
+    """
+    per_clip_a, per_clip_b = (
+        {seed["seed"]: seed["values"][metric]["per_clip"] for seed in arm["seeds"] if metric in seed["values"]}
+        for arm in (a, b)
+    )
+    if "baseline" in (a["kind"], b["kind"]):
+        # A single mapping stands for every seed of the other side.
+        return tuple(
+            next(iter(values.values())) if arm["kind"] == "baseline" else list(values.values())
+            for arm, values in ((a, per_clip_a), (b, per_clip_b))
+        )
+    shared = sorted(per_clip_a.keys() & per_clip_b.keys())
+    if not shared:
+        raise ValueError(f"arms '{a['name']}' and '{b['name']}' have no seed in common, so they cannot be compared")
+    return [per_clip_a[seed] for seed in shared], [per_clip_b[seed] for seed in shared]
+
+
+def _subject_of(results: Results) -> dict[str, str]:
+    return {clip["clip_id"]: clip["subject"] for clip in results["clips"]}
+
+
+def format_number(value: float) -> str:
+    """Two decimals from 10 upwards and three below, with a true minus sign; infinity as its sign."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{2 if abs(value) >= 10 else 3}f}".replace("-", "−")
+
+
+def format_difference(difference: Interval) -> str:
+    """``+0.512 [+0.350, +0.664]``."""
+    mean, low, high = (
+        ("+" if x > 0 else "") + format_number(x) for x in (difference.mean, difference.low, difference.high)
+    )
+    return f"{mean} [{low}, {high}]"
+
+
+def table_text(results: Results) -> Table:
+    """The table for a terminal: print it with rich. The second line of a cell is the difference to the first arm."""
+    cells = compare(results)
+    first = comparison_arm(results)
+    table = Table(title=results["title"], caption=_caption(first), title_justify="left", caption_justify="left")
+    table.add_column("arm")
+    for metric in results["metrics"]:
+        arrow = "↑" if metric["higher_is_better"] else "↓"
+        table.add_column(" ".join(filter(None, [metric["label"], metric["unit"], arrow])), justify="right")
+    for index, arm in enumerate(results["arms"]):
+        if arm["status"] == "failed":
+            table.add_row(Text(arm["label"]), Text(f"failed: {arm['error']}", style="red"))
+        else:
+            row = [_cell_text(cells[arm["name"]].get(metric["name"])) for metric in results["metrics"]]
+            table.add_row(Text(arm["label"], style="dim" if arm["kind"] == "baseline" else ""), *row)
+        following = results["arms"][index + 1 :]
+        if following and following[0]["kind"] != arm["kind"]:
+            table.add_section()
+    return table
+
+
+def _caption(first: Arm | None) -> str:
+    if first is None:
+        return "No arm finished."
+    return f"Below a value: difference to {first['label']}, 95 % interval by bootstrap over subjects and seeds."
+
+
+def _cell_text(cell: Cell | None) -> Text:
+    if cell is None:
+        return Text("–")
+    text = Text(format_number(cell.value), style="bold" if cell.best else "")
+    if cell.difference is not None:
+        colour = {"better": "green", "worse": "red", "": "dim"}[cell.verdict]
+        text.append("\n" + format_difference(cell.difference), style=f"not bold {colour}")
+    return text
+
+
+def table_csv(results: Results) -> str:
+    """One line per arm and metric, with the difference to the first arm; fields of failed arms are empty."""
+    cells = compare(results)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = ["arm", "kind", "status", "metric", "protocol", "value", "difference", "low", "high", "wins"]
+    writer.writerow([*head, "subjects", "seeds"])
+    for arm in results["arms"]:
+        for metric in results["metrics"]:
+            row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["protocol"]]
+            cell = cells[arm["name"]].get(metric["name"])
+            d = cell and cell.difference
+            row += ["" if cell is None else cell.value]
+            row += [d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds] if d else [""] * 6
+            writer.writerow(row)
+    return out.getvalue()
+
+
+def write_results(results: Results, folder: Path) -> None:
+    """Writes results.json and results.csv into ``folder``, each whole or not at all; NaN becomes null."""
+    folder = Path(folder)
+    write_text(folder / "results.json", json.dumps(_finite(results), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "results.csv", table_csv(results))
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity, and other readers than Python's refuse them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text to a temporary file next to ``path`` and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""Do the chosen parts fit together? Pure functions of the typed configuration: no weight is made, no data is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from hvg import registry
+from hvg.errors import HvgError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from hvg.settings import PartChoice, RunConfig
+    from hvg.types import ConditioningSpec, Ports, Site
+
+# Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
+GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
+
+
+def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+    """Every way in which the parts do not fit.
+
+    failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
+    """
+    return [
+        problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)
+    ]
+
+
+def ports(config: RunConfig) -> Ports:
+    """What the backbone accepts behind the chosen codec."""
+    channels, stride, _ = config.codec.cls.shape(config.codec.config)
+    return config.backbone.cls.ports(config.backbone.config, channels, stride)
+
+
+def specs(config: RunConfig) -> dict[str, ConditioningSpec]:
+    """Slot -> the ports that its conditioner fills, in merging order.
+
+    Raises: HvgError when a conditioner needs a port that the backbone lacks.
+    """
+    available = ports(config)
+    return {slot: _spec(choice, available) for slot, choice in config.conditioners.items()}
+
+
+def _spec(choice: PartChoice, available: Ports) -> ConditioningSpec:
+    try:
+        return choice.cls.spec(choice.config, available)
+    except KeyError as error:
+        # A conditioner that looks up the site it fills need not test for it first.
+        site = str(error.args[0])
+        known = {**available.residuals, **available.memory}
+        raise HvgError(f"{choice.name} needs the port '{site}', which this backbone lacks. {did_you_mean(site, known)}") from error
+
+
+def _path(config: RunConfig, slot: str) -> str:
+    return f"slots.{slot}" if slot in config.slots else slot
+
+
+def _check_ports(config: RunConfig) -> Iterator[Problem]:
+    available = ports(config)
+    for slot, choice in config.conditioners.items():
+        try:
+            spec = _spec(choice, available)
+        except HvgError as error:
+            yield Problem(_path(config, slot), str(error))
+            continue
+        for message in _misfits(spec, available):
+            yield Problem(_path(config, slot), f"{choice.name} {message} (backbone {config.backbone.name})")
+
+
+def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
+    yield from _site_misfits("residual", spec.residuals, available.residuals)
+    yield from _site_misfits("memory", spec.memory, available.memory)
+    yield from _width_misfits("token", spec.tokens, available.token_width)
+    yield from _width_misfits("embedding", spec.embedding, available.embedding_width)
+    if spec.channels and not available.channels:
+        yield "adds input channels, but the backbone takes none"
+
+
+def _site_misfits(port: str, filled: Mapping[str, int], sites: Mapping[str, Site]) -> Iterator[str]:
+    for site, channels in filled.items():
+        if site not in sites:
+            yield f"fills the {port} port '{site}', which the backbone lacks. {did_you_mean(site, sites)}".strip()
+        elif channels != sites[site].channels:
+            yield f"gives {channels} channels to the {port} port '{site}', which is {sites[site].channels} wide"
+
+
+def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
+    if given and not accepted:
+        yield f"fills the {port} port, but the backbone has none"
+    elif given and given != accepted:
+        yield f"gives the {port} port a width of {given}, the backbone's is {accepted}"
+
+
+def _check_fields(config: RunConfig) -> Iterator[Problem]:
+    provided = config.dataset.cls.provides(config.dataset.config)
+    for slot, choice in config.conditioners.items():
+        for field in sorted(choice.cls.requires - provided):
+            yield Problem(
+                _path(config, slot),
+                f"{choice.name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
+                f"provide; it provides {', '.join(sorted(provided))}.",
+            )
+
+
+def _check_guidance(config: RunConfig) -> Iterator[Problem]:
+    from hvg.build import build_guidance
+
+    guidance = build_guidance(config)
+    scales = (guidance.scale(config.data.views, config.data.frames, sigma) for sigma in GUIDANCE_LEVELS)
+    guided = any(bool((scale != 1).any()) for scale in scales)
+    droppable = [slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0]
+    if guided and not droppable:
+        yield Problem(
+            "guidance",
+            "a scale other than 1 needs a slot that is dropped in training, but every slot has dropout 0; "
+            "set for example pose.dropout=0.1, or a guidance of 1.",
+        )
+
+
+def _check_image(config: RunConfig) -> Iterator[Problem]:
+    """A dataset's ``image_size`` has to survive every halving; datasets whose files decide have no such setting."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return
+    available = ports(config)
+    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
+    cell = available.latent_stride * max(strides, default=1)
+    if any(side % cell for side in (size if isinstance(size, (tuple, list)) else (size,))):
+        yield Problem(
+            "dataset.image_size",
+            f"{size} is not divisible by {cell}, the codec's stride {available.latent_stride} times the backbone's "
+            f"{max(strides, default=1)}.",
+        )
+
+
+def _check_grid(config: RunConfig) -> Iterator[Problem]:
+    for axis in ("views", "frames"):
+        held = getattr(config.dataset.config, axis, None)
+        asked = getattr(config.data, axis)
+        if held is not None and asked > held:
+            yield Problem(f"data.{axis}", f"{asked} are asked for, the dataset's clips hold {held} (dataset.{axis}).")
+
+
+def _check_metrics(config: RunConfig) -> Iterator[Problem]:
+    known = registry.names("metric")
+    for index, name in enumerate(config.evaluation.metrics):
+        if name not in known:
+            yield Problem(f"evaluation.metrics.{index}", f"no metric is named '{name}'. {did_you_mean(name, known)}")
+
+
+# The root keys that a check reads -> the check. Slots that could not be read count as empty.
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
+    (("codec", "backbone"), _check_ports),
+    (("dataset",), _check_fields),
+    (("guidance", "data", "pose", "appearance", "reference_keys", "camera", "slots"), _check_guidance),
+    (("dataset", "codec", "backbone"), _check_image),
+    (("dataset", "data"), _check_grid),
+    (("evaluation",), _check_metrics),
+)
