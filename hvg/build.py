@@ -51,29 +51,47 @@ class Parts:
 
 def build_parts(config: RunConfig) -> Parts:
     """Every part of a run but its data and metrics, on the CPU."""
-    specs = wiring.specs(config)
+    renderer, body = _build(config.renderer, Context()), _build(config.body, Context())
+    codec = _build(config.codec, Context())
+    backbone, conditioners = build_networks(config, codec, renderer, body)
+    return Parts(
+        codec=codec,
+        backbone=backbone,
+        conditioners=conditioners,
+        prediction=_build(config.prediction, Context()),
+        sampler=_build(config.sampler, Context()),
+        solver=_build(config.solver, Context()),
+        guidance=build_guidance(config),
+        renderer=renderer,
+        body=body,
+    )
+
+
+def build_networks(
+    config: RunConfig, codec: Codec | None = None, renderer: Renderer | None = None, body: BodyModel | None = None
+) -> tuple[Backbone, dict[str, Conditioner]]:
+    """The parts with weights: the backbone, and slot -> conditioner in merging order."""
     context = Context(
         ports=wiring.ports(config),
-        codec=_build(config.codec, Context()),
-        renderer=_build(config.renderer, Context()),
-        body=_build(config.body, Context()),
-        channels=sum(spec.channels for spec in specs.values()),
+        codec=codec,
+        renderer=renderer,
+        body=body,
+        channels=sum(spec.channels for spec in wiring.specs(config).values()),
         view_attention=_view_attention(config),
     )
-    return Parts(
-        codec=context.codec,
-        backbone=_build_seeded(config.backbone, context, config.seed, "backbone"),
-        conditioners={
-            slot: _build_seeded(choice, context, config.seed, "slot", slot)
-            for slot, choice in config.conditioners.items()
-        },
-        prediction=_build(config.prediction, context),
-        sampler=_build(config.sampler, context),
-        solver=_build(config.solver, context),
-        guidance=build_guidance(config),
-        renderer=context.renderer,
-        body=context.body,
-    )
+    backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    conditioners = {
+        slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
+    }
+    return backbone, conditioners
+
+
+def count_parameters(config: RunConfig) -> dict[str, int]:
+    """Trainable weights of the backbone and of every slot; nothing is allocated."""
+    with torch.device("meta"):
+        backbone, conditioners = build_networks(config)
+    modules = {"backbone": backbone, **conditioners}
+    return {name: sum(weight.numel() for weight in module.parameters()) for name, module in modules.items()}
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:

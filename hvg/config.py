@@ -6,6 +6,7 @@ could not apply becomes a ``Problem`` and is left out, and every key is applied 
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
@@ -32,7 +33,7 @@ from hvg.settings import SINGLE_PARTS, SLOTS, RunConfig
 
 ROOT = "hvg"
 CONF = Path(__file__).resolve().parents[1] / "conf"
-# Groups of YAML that may be chosen more than once in a run's history but hold at most one part.
+# Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
 
 
@@ -111,21 +112,26 @@ def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
     search_path.append("hydra", "pkg://hydra.conf")
     search_path.append("main", CONF.as_uri())
     for entry in entry_points(group="hvg.conf"):
-        search_path.append(entry.name, f"pkg://{entry.value}")
+        for folder in _package_folders(entry.value):
+            search_path.append(entry.name, folder.as_uri())
     for path in extra_search_paths:
         search_path.append("extra", path)
     search_path.append("schema", "structured://")
     return ConfigLoaderImpl(config_search_path=search_path)
 
 
-def group_options(group: str, extra_search_paths: Sequence[str] = ()) -> list[str]:
-    """The names of a group's YAML files, those of installed plugins included."""
-    return sorted(config_loader(extra_search_paths).get_group_options(group, ObjectType.CONFIG))
+def _package_folders(module: str) -> list[Path]:
+    """Where a package's files lie. It is not imported: a broken plugin must not hurt runs that do not choose it."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    roots = (spec and spec.submodule_search_locations) or []
+    return [folder for root in roots if (folder := Path(root).joinpath(*inner).resolve()).is_dir()]
 
 
-def groups(extra_search_paths: Sequence[str] = ()) -> list[str]:
-    """The names of all groups."""
-    return _groups(config_loader(extra_search_paths))
+def all_options(extra_search_paths: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Group -> the names of its YAML files, those of installed plugins included."""
+    loader = config_loader(extra_search_paths)
+    return {group: sorted(loader.get_group_options(group, ObjectType.CONFIG)) for group in _groups(loader)}
 
 
 def _groups(loader: ConfigLoaderImpl) -> list[str]:
@@ -135,22 +141,21 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
 def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     """The composed tree of plain values, and what was wrong with the overrides (those are left out)."""
     parsed, problems = _parse_overrides(overrides)
+    problems += [problem for override in parsed if (problem := _one_value_problem(override))]
+    single = [override for override in parsed if not _one_value_problem(override)]
     known_groups = _groups(loader)
-    choices = [o for o in parsed if o.key_or_group in known_groups]
-    values = [o for o in parsed if o.key_or_group not in known_groups]
-    problems += [p for o in [*choices, *values] if (p := _one_value_problem(o))]
+    choices = [override for override in single if override.key_or_group in known_groups]
+    values = [override for override in single if override.key_or_group not in known_groups]
     problems += _repeated_choices(choices)
-    usable = []
+    usable: dict[str, str] = {}
     for override in choices:
         if problem := _choice_problem(override, loader):
             problems.append(problem)
-        elif not override.is_sweep_override():
-            usable.append(override)
-    arguments = [f"{o.key_or_group}={o.value()}" for o in {o.key_or_group: o for o in usable}.values()]
-    arguments = [a.replace("=None", "=null") for a in arguments]
-    config, more = _apply(loader, arguments, [o for o in values if not _one_value_problem(o)])
+        else:
+            usable[override.key_or_group] = _choice(override)
+    config, value_problems = _apply(loader, list(filter(None, usable.values())), values)
     raw, unresolved = _plain(config)
-    return raw, problems + more + unresolved
+    return raw, [*problems, *value_problems, *unresolved]
 
 
 def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
@@ -182,8 +187,6 @@ def _repeated_choices(choices: Sequence[Override]) -> Iterator[Problem]:
 def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | None:
     """Why a group's choice cannot be composed; None when it can."""
     group, value = override.key_or_group, override.value()
-    if override.is_sweep_override():
-        return None
     if override.package is not None:
         return Problem(f"{group}@{override.package}", f"parts have fixed places; write {group}=NAME.")
     if isinstance(value, list) and group in (*SLOTS, *SINGLE_PARTS):
@@ -196,6 +199,14 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
     if not isinstance(value, str) or not loader.repository.config_exists(f"{group}/{value}"):
         return Problem(group, f"no {group} is named '{value}'. {did_you_mean(str(value), options)}".strip())
     return None
+
+
+def _choice(override: Override) -> str:
+    """The choice as Hydra takes it. It knows no null: a slot is deleted, and nothing else is chosen to begin with."""
+    group, value = override.key_or_group, override.value()
+    if override.is_delete() or value is None:
+        return f"~{group}" if group in SLOTS else ""
+    return f"{group}={value}"
 
 
 def _apply(

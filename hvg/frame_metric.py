@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.errors import DataError
 from hvg.layout import fold_frames
-from hvg.protocols import Metric, MetricResult
+from hvg.protocols import Context, Metric, MetricResult
 from hvg.types import ClipBatch
 
 # Bounds the memory of one scoring call: SSIM holds five filtered copies of its images.
@@ -22,27 +22,28 @@ class FrameMetric(Metric):
 
     A clip's value is the mean over its valid frames of all views, the metric's value is the mean over clips. A clip may
     come in several updates. Frames are neither rounded to 8 bits nor resized.
+
+    protocol: id of exactly how the number is computed; a changed computation gets a new id.
     """
 
+    protocol: str
     higher_is_better: ClassVar[bool] = True
     requires_alpha: ClassVar[bool] = False
 
-    def __init__(self, config: Any, context: Any = None) -> None:
+    def __init__(self, config: Any, context: Context | None = None) -> None:
         self.config = config
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._left_out = 0
 
-    @property
     @abstractmethod
-    def protocol(self) -> str:
-        """Id of exactly how the number is computed; a changed computation gets a new id."""
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
+        """One score per frame, (N,), of images (N, 3, H, W) in [0, 1] and alpha (N, 1, H, W) in [0, 1].
 
-    @abstractmethod
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
-        """One score per frame, (N,), of images (N, 3, H, W) in [0, 1] and alpha (N, 1, H, W) in [0, 1]."""
+        Alpha is 1 everywhere where the clip has none, which only metrics without ``requires_alpha`` see.
+        """
 
-    def is_defined(self, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def is_defined(self, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) bool: frames that have a score. It reads the truth only, so it is the same for every arm."""
         return torch.ones(len(truth), dtype=torch.bool, device=truth.device)
 
@@ -52,25 +53,24 @@ class FrameMetric(Metric):
 
         Raises: DataError when the batch has no truth, or no alpha where it is needed; ValueError when shapes differ.
         """
-        for name, needed in (("frames", True), ("alpha", self.requires_alpha)):
-            if needed and getattr(batch, name) is None:
-                raise DataError(f"metric '{self.protocol}' needs {name}, which clip '{batch.clip_id[0]}' does not hold")
-        if prediction.shape != batch.frames.shape:
-            raise ValueError(f"prediction is {tuple(prediction.shape)}, the truth is {tuple(batch.frames.shape)}")
-        for index, clip_id in enumerate(batch.clip_id):
-            self._update_clip(clip_id, prediction[index : index + 1], batch.clips(slice(index, index + 1)))
+        truth, alpha = batch.frames, batch.alpha
+        if truth is None or (alpha is None and self.requires_alpha):
+            missing = "frames" if truth is None else "alpha"
+            raise DataError(f"metric '{self.protocol}' needs {missing}, which clip '{batch.clip_id[0]}' does not hold")
+        if prediction.shape != truth.shape:
+            raise ValueError(f"prediction is {tuple(prediction.shape)}, the truth is {tuple(truth.shape)}")
+        alpha = torch.ones_like(truth[:, :, :, :1]) if alpha is None else alpha
+        valid = torch.ones(batch.grid, dtype=torch.bool) if batch.valid is None else batch.valid
+        for i, clip_id in enumerate(batch.clip_id):
+            clip = (fold_frames(x[i : i + 1]) for x in (prediction, truth, alpha, valid.to(truth.device)))
+            self._update_clip(clip_id, *clip)
 
-    def _update_clip(self, clip_id: str, prediction: Tensor, clip: ClipBatch) -> None:
-        """Adds one clip, every tensor with B = 1."""
-        images, truth = fold_frames(prediction), fold_frames(clip.frames)
-        alpha = None if clip.alpha is None else fold_frames(clip.alpha)
-        valid = torch.ones(len(truth), dtype=torch.bool) if clip.valid is None else fold_frames(clip.valid).cpu()
+    def _update_clip(self, clip_id: str, prediction: Tensor, truth: Tensor, alpha: Tensor, valid: Tensor) -> None:
+        """Adds one clip, every tensor with its V T frames first."""
         for index in valid.nonzero()[:, 0].split(FRAMES_PER_CALL):
-            index = index.to(truth.device)
-            part_alpha = None if alpha is None else alpha[index].float()
-            part_truth = _to_unit_range(truth[index])
-            scores = self.score(_to_unit_range(images[index]), part_truth, part_alpha)
-            scores = scores[self.is_defined(part_truth, part_alpha)]
+            true, foreground = _to_unit_range(truth[index]), alpha[index].float()
+            scores = self.score(_to_unit_range(prediction[index]), true, foreground)
+            scores = scores[self.is_defined(true, foreground)]
             self._left_out += len(index) - len(scores)
             if len(scores):
                 self._sums[clip_id] = self._sums.get(clip_id, 0.0) + float(scores.double().sum())

@@ -14,22 +14,22 @@ NUM_COLOURS = 8
 
 @dataclass(frozen=True)
 class Line:
-    """label: name in the legend; lines with one label share a legend entry. colour: index. points: (x, y), x ascending."""
+    """One curve. label: its legend entry, which lines may share. colour: index. points: (x, y) in the order of x."""
 
     label: str
     colour: int
     points: Sequence[tuple[float, float]]
 
 
-def smooth(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
-    """Mean over ``window`` neighbours on either side, fewer at the ends; x stays."""
+def smooth(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:
+    """Mean over ``reach`` neighbours on either side, as many as there are at the ends; x stays."""
     sums = [0.0]
     for _, y in points:
         sums.append(sums[-1] + y)
     smoothed = []
     for i, (x, _) in enumerate(points):
-        reach = min(window, i, len(points) - 1 - i)
-        smoothed.append((x, (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)))
+        first, last = max(i - reach, 0), min(i + reach + 1, len(points))
+        smoothed.append((x, (sums[last] - sums[first]) / (last - first)))
     return smoothed
 
 
@@ -42,16 +42,19 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """An ``<svg>`` of the lines with axes, grid, ticks; points that are not finite are left out, "" when none is left."""
+    """An ``<svg>`` of the lines with axes, grid, ticks; points that are not finite are left out, "" if none is left."""
     lines = [Line(line.label, line.colour, [p for p in line.points if math.isfinite(p[1])]) for line in lines]
     values = sorted(y for line in lines for _, y in line.points)
     if not values:
         return ""
     x_range = _range(x for line in lines for x, _ in line.points)
-    # The first steps of a loss tower over the rest; what lies above the 98th percentile is cut off at the frame.
+    # The first steps of a loss tower over the rest; what lies above the 98th percentile is cut off.
     y_range = _range([values[0], values[min(len(values) - 1, int(0.98 * len(values)))]], margin=0.05)
     parts = [_axes(x_range, y_range, x_label, y_label)]
-    parts += [_polyline(line, x_range, y_range) for line in lines if line.points]
+    # An inner svg cuts off what lies outside the axes.
+    box = f'x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"'
+    view = f'viewBox="{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"'
+    parts += [f"<svg {box} {view}>", *(_polyline(line, x_range, y_range) for line in lines if line.points), "</svg>"]
     label = escape(f"{y_label} over {x_label}", quote=True)
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
@@ -88,10 +91,9 @@ def _style(colour: int) -> str:
 
 
 def _polyline(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    points = " ".join(f"{_x(x, x_range):.1f},{max(_y(y, y_range), TOP):.1f}" for x, y in line.points)
-    return (
-        f'<polyline class="line {_style(line.colour)}" points="{points}"><title>{escape(line.label)}</title></polyline>'
-    )
+    points = " ".join(f"{_x(x, x_range):.1f},{_y(y, y_range):.1f}" for x, y in line.points)
+    title = f"<title>{escape(line.label)}</title>"
+    return f'<polyline class="line {_style(line.colour)}" points="{points}">{title}</polyline>'
 
 
 def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, y_label: str) -> str:

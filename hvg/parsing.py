@@ -66,7 +66,9 @@ def _parse_slots(raw: Any) -> tuple[dict[str, PartChoice], list[Problem]]:
     choices, problems = {}, []
     for slot, value in raw.items():
         if slot in SLOTS:
-            problems.append(Problem(f"slots.{slot}", f"two parts on one slot: '{slot}' is also a root key; choose a new name."))
+            problems.append(
+                Problem(f"slots.{slot}", f"two parts on one slot: '{slot}' is also a root key; choose a new name.")
+            )
             continue
         if not str(slot).isidentifier():
             problems.append(Problem(f"slots.{slot}", "a slot's name has to be a Python identifier."))
@@ -156,15 +158,14 @@ def _joined(messages: list[str], error: Any) -> str:
     """The messages of one place as a sentence with what was given."""
     if error["type"] in ("extra_forbidden", "missing"):
         return messages[0]
-    expected = " or ".join(dict.fromkeys(messages))
-    return f"expected {expected}, got {_shown(error['input'])}."
+    return f"{' or '.join(dict.fromkeys(messages))}, got {_shown(error['input'])}."
 
 
 def _keys(error: Any, raw: Any) -> list[str | int]:
     """Where an error is in the tree, without the names that pydantic adds for the alternatives of a union."""
     keys: list[str | int] = []
     for key in error["loc"]:
-        inside = (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int))
+        inside = (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and key in range(len(raw)))
         if inside:
             raw = raw[key]
         if inside or error["type"] == "missing":
@@ -174,10 +175,11 @@ def _keys(error: Any, raw: Any) -> list[str | int]:
 
 def _message(error: Any, keys: list[str | int], owner: str, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
+        owner = ".".join(map(str, keys[:-1])) or owner
         return f"unknown key for {owner}. {did_you_mean(str(keys[-1]), _fields(model, keys[:-1]))}".strip()
     if error["type"] == "missing":
         return "is missing; it has to be given."
-    return error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return error["msg"].replace("Input should be ", "expected ").removeprefix("Value error, ")
 
 
 def _fields(model: Any, keys: list[str | int]) -> list[str]:

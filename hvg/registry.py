@@ -44,7 +44,8 @@ def _plugins() -> dict[tuple[str, str], EntryPoint]:
     for entry in entry_points(group="hvg.components"):
         kind, _, name = entry.name.partition(".")
         if (kind, name) in found and found[kind, name].value != entry.value:
-            raise HvgError(f"two installed packages register the {kind} '{name}': {found[kind, name].value} and {entry.value}")
+            both = f"{found[kind, name].value} and {entry.value}"
+            raise HvgError(f"two installed packages register the {kind} '{name}': {both}")
         found[kind, name] = entry
     return found
 
@@ -81,7 +82,9 @@ def load(kind: str, name: str) -> type:
     # Anything may go wrong in somebody else's module; in one of ours only a missing library is the user's to mend.
     expected = Exception if entry else ImportError
     try:
-        return entry.load() if entry else _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+        if entry:
+            return entry.load()
+        return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
     except expected as error:
         owner = f" of package '{origin(kind, name)}'" if entry else ""
         raise PartImportError(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = ["Results", "table_csv", "table_text", "write_report", "write_results"
 
 # Videos beyond this many characters are linked instead of embedded: mail and code review refuse large files.
 MAX_VIDEO_CHARACTERS = 14_000_000
+# What Lightning logs beside the quantities of interest.
+NOT_CHARTED = frozenset({"step", "epoch"})
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -83,23 +86,21 @@ def _results_section(results: Results) -> str:
     for kind, style in (("arm", "arms"), ("baseline", "baselines")):
         rows = [_row(arm, cells[arm["name"]], results["metrics"]) for arm in results["arms"] if arm["kind"] == kind]
         bodies += [f'<tbody class="{style}">{"".join(rows)}</tbody>'] if rows else []
-    return (
-        '<section><h2>Results</h2><div class="scroll"><table id="results">'
-        f"<thead><tr>{_head('arm')}{heads}</tr></thead>{''.join(bodies)}</table></div>{_table_note(results)}</section>"
-    )
+    table = f'<table id="results"><thead><tr>{_head("arm")}{heads}</tr></thead>{"".join(bodies)}</table>'
+    return f'<section><h2>Results</h2><div class="scroll">{table}</div>{_table_note(results, cells)}</section>'
 
 
-def _table_note(results: Results) -> str:
+def _table_note(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
     first = comparison_arm(results)
     if first is None:
         return '<p class="note">No arm finished, so there is nothing to compare with.</p>'
-    intervals = [cell.difference for row in compare(results).values() for cell in row.values() if cell.difference]
+    intervals = [cell.difference for row in cells.values() for cell in row.values() if cell.difference]
     one_seed = intervals and max(interval.num_seeds for interval in intervals) == 1
     return (
         '<p class="note">A value is the mean over seeds and clips. Below it: the paired difference to '
-        f"<b>{escape(first['label'])}</b> with its 95 % interval (bootstrap over subjects and seeds), coloured where the "
-        "interval excludes 0, and the number of subjects on which the row is better. Bold: better than every other arm, "
-        "each time with an interval that excludes 0. The intervals are not corrected for the number of comparisons."
+        f"<b>{escape(first['label'])}</b> with its 95 % interval (bootstrap over subjects and seeds), coloured where "
+        "the interval excludes 0, and the number of subjects on which the row is better. Bold: better than every other "
+        "arm, each time with an interval that excludes 0. Intervals are not corrected for the number of comparisons."
         + (" With one seed, they do not cover the luck of a training run." if one_seed else "")
         + "</p>"
     )
@@ -121,7 +122,8 @@ def _row(arm: Arm, cells: Mapping[str, Cell], metrics: list[MetricInfo]) -> str:
     if arm["overrides"]:
         label += f'<span class="overrides">{escape(" ".join(arm["overrides"]))}</span>'
     if arm["status"] == "failed":
-        return f'<tr>{label}</td><td class="failed" colspan="{len(metrics)}">failed: {escape(arm["error"] or "")}</td></tr>'
+        reason = escape(arm["error"] or "no reason was recorded")
+        return f'<tr>{label}</td><td class="failed" colspan="{len(metrics)}">failed: {reason}</td></tr>'
     if arm["error"]:
         label += f'<span class="difference worse">{escape(arm["error"])}</span>'
     return f"<tr>{label}</td>{''.join(_cell(cells.get(metric['name'])) for metric in metrics)}</tr>"
@@ -142,13 +144,13 @@ def _cell(cell: Cell | None) -> str:
 
 def _curves_section(results: Results) -> str:
     arms = [arm for arm in results["arms"] if arm["kind"] == "arm"]
-    names = {
-        name: None for arm in arms for curve in _curves(arm) for point in curve for name in point if name != "step"
-    }
+    points = [point for arm in arms for curve in _curves(arm) for point in curve]
+    # A dict keeps the order in which quantities first appear: the loss before validation metrics.
+    names = {name: None for point in points for name in point if name not in NOT_CHARTED}
     charts, shown = [], []
     for name in names:
         lines = [line for index, arm in enumerate(arms) for line in _curve_lines(arm, index, name)]
-        chart = line_chart(lines, "training step", f"{name} (smoothed)" if name == "loss" else name)
+        chart = line_chart(lines, "training step", "loss (smoothed)" if name == "loss" else name.replace("_", " "))
         charts += [f"<div>{chart}</div>"] if chart else []
         shown += [line for line in lines if line.points]
     if not charts:
@@ -158,7 +160,7 @@ def _curves_section(results: Results) -> str:
 
 def _curves(arm: Arm) -> list[list[dict[str, float]]]:
     """One curve per seed, or the arm's own."""
-    per_seed = [seed["curve"] for seed in arm["seeds"] if seed.get("curve")]
+    per_seed = [curve for seed in arm["seeds"] if (curve := seed.get("curve"))]
     return per_seed or [arm.get("curve") or []]
 
 
@@ -166,9 +168,14 @@ def _curve_lines(arm: Arm, colour: int, name: str) -> list[Line]:
     """The curves of one quantity, one per seed in one colour; the loss is smoothed over a twentieth of its length."""
     lines = []
     for curve in _curves(arm):
-        points = [(point["step"], point[name]) for point in curve if point.get(name) is not None]
+        # A loss that diverged would spread over all smoothed points.
+        points = [(point["step"], point[name]) for point in curve if _is_number(point.get(name))]
         lines.append(Line(arm["label"], colour, smooth(points, len(points) // 40) if name == "loss" else points))
     return lines
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _videos_section(results: Results, folder: Path) -> str:
@@ -179,20 +186,18 @@ def _videos_section(results: Results, folder: Path) -> str:
             continue
         caption = f"<figcaption>{escape(clip['clip_id'])}, subject {escape(clip['subject'])}</figcaption>"
         source = video_data_uri(path)
-        used += len(source)
-        if used > MAX_VIDEO_CHARACTERS:
-            link = escape(clip["video"] or "", quote=True)
-            figures.append(
-                f'<figure>{caption}<a href="{link}">{link}</a> (not embedded: the page would get too large)</figure>'
-            )
+        if used + len(source) <= MAX_VIDEO_CHARACTERS:
+            used += len(source)
+            content = f'<video loop muted autoplay playsinline src="{source}"></video>'
         else:
-            attributes = "controls loop muted autoplay playsinline"
-            figures.append(f'<figure>{caption}<video {attributes} src="{source}"></video></figure>')
+            link = escape(clip["video"] or "")
+            content = f'<a href="{link}">{link}</a> (not embedded: the page would get too large)'
+        figures.append(f"<figure>{caption}{content}</figure>")
     if not figures:
         return '<section><h2>Videos</h2><p class="note">This study kept no videos.</p></section>'
     speeds = "".join(f'<option value="{s}"{" selected" if s == 1 else ""}>{s}×</option>' for s in (0.25, 0.5, 1, 2))
     return (
-        '<section><h2>Videos</h2><p class="note">One column per source, one row per view. All play in step.</p>'
+        '<section><h2>Videos</h2><p class="note">One column per source, one row per view. A click stops a video.</p>'
         f'<div class="controls"><button id="pause" type="button">Pause all</button>'
         f'<label>Speed <select id="speed">{speeds}</select></label></div>{"".join(figures)}</section>'
     )
@@ -211,15 +216,12 @@ def _clip_table(metric: MetricInfo, arms: list[Arm], results: Results) -> str:
     rows = []
     for clip in results["clips"]:
         values = "".join(_clip_cell(_clip_value(arm, metric["name"], clip["clip_id"])) for arm in arms)
-        names = "".join(
-            f'<td data-sort="{escape(clip[key])}">{escape(clip[key])}</td>' for key in ("clip_id", "subject")
-        )
-        rows.append(f"<tr>{names}{values}</tr>")
+        names = (escape(clip["clip_id"]), escape(clip["subject"]))
+        head = "".join(f'<td data-sort="{name}">{name}</td>' for name in names)
+        rows.append(f"<tr>{head}{values}</tr>")
     heads = "".join(_head(label) for label in ["clip", "subject", *(arm["label"] for arm in arms)])
-    return (
-        f'<details><summary>{escape(metric["label"])}</summary><div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
-    )
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<details><summary>{escape(metric["label"])}</summary><div class="scroll">{table}</div></details>'
 
 
 def _clip_value(arm: Arm, metric: str, clip_id: str) -> float | None:

@@ -18,18 +18,20 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-# Line colours: Okabe and Ito's palette, which people with colour-deficient sight tell apart, darkened or lightened per theme.
+# Line colours follow Okabe and Ito's palette, which people with colour-deficient sight tell apart, tuned per theme.
 STYLE = """
 :root {
   --paper: #ffffff; --ink: #1c1e21; --quiet: #646b73; --rule: #e2e5e9; --wash: #f6f7f9; --link: #0b62a8;
   --better: #1a7f37; --worse: #b93a2b;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b8578f; --c4: #8a6d00; --c5: #3c9bd1; --c6: #6b4fa0; --c7: #5a5f66;
+  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b8578f; --c4: #8a6d00; --c5: #3c9bd1;
+  --c6: #6b4fa0; --c7: #5a5f66;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171a; --ink: #e4e6e9; --quiet: #98a0a9; --rule: #2d3238; --wash: #1b1f23; --link: #6db3f2;
     --better: #57c878; --worse: #f0816f;
-    --c0: #4aa8e0; --c1: #f28a3c; --c2: #2fc79b; --c3: #e08fbe; --c4: #d9b93a; --c5: #8fd0f5; --c6: #a990e0; --c7: #a5abb3;
+    --c0: #4aa8e0; --c1: #f28a3c; --c2: #2fc79b; --c3: #e08fbe; --c4: #d9b93a; --c5: #8fd0f5;
+    --c6: #a990e0; --c7: #a5abb3;
   }
 }
 * { box-sizing: border-box; }
@@ -50,7 +52,8 @@ pre code { background: none; padding: 0; }
 .facts b { font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 9px 12px; border-bottom: 1px solid var(--rule); vertical-align: top; white-space: nowrap; }
+th, td { text-align: right; padding: 9px 12px; border-bottom: 1px solid var(--rule); vertical-align: top;
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 thead th { font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
@@ -64,7 +67,7 @@ td .better { color: var(--better); }
 td .worse { color: var(--worse); }
 td .overrides { display: block; font-size: 12.5px; color: var(--quiet); }
 tbody.baselines { color: var(--quiet); }
-tbody.baselines tr:first-child td { border-top: 1px solid var(--quiet); }
+tbody.baselines tr:first-child td { border-top: 2px solid var(--quiet); }
 td.failed { color: var(--worse); text-align: left; white-space: normal; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
 .chart { width: 100%; height: auto; display: block; }
@@ -73,17 +76,20 @@ td.failed { color: var(--worse); text-align: left; white-space: normal; }
 .chart .axis { stroke: var(--quiet); }
 .chart .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
 .chart .dashed { stroke-dasharray: 6 4; }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; padding: 0; margin: 8px 0; font-size: 14px; }
-.swatch { display: inline-block; width: 18px; border-top: 3px solid currentColor; vertical-align: middle; margin-right: 7px; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; padding: 0; margin: 8px 0;
+  font-size: 14px; }
+.swatch { display: inline-block; width: 18px; border-top: 3px solid currentColor; vertical-align: middle;
+  margin-right: 7px; }
 .swatch.dashed { border-top-style: dashed; }
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
 .c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); } .c7 { color: var(--c7); }
 figure { margin: 0 0 28px; }
 figcaption { font-size: 14px; color: var(--quiet); margin-bottom: 6px; }
-video { max-width: 100%; height: auto; display: block; background: #fff; border: 1px solid var(--rule); border-radius: 6px; }
+video { max-width: 100%; height: auto; display: block; background: #fff; cursor: pointer;
+  border: 1px solid var(--rule); border-radius: 6px; }
 .controls { display: flex; gap: 18px; align-items: center; font-size: 14px; margin-bottom: 16px; }
-.controls button, .controls select { font: inherit; color: inherit; background: var(--wash); border: 1px solid var(--rule);
-  border-radius: 5px; padding: 3px 12px; }
+.controls button, .controls select { font: inherit; color: inherit; background: var(--wash);
+  border: 1px solid var(--rule); border-radius: 5px; padding: 3px 12px; }
 details { margin-top: 16px; }
 summary { cursor: pointer; font-weight: 600; font-size: 15px; }
 .caveats li { max-width: 72ch; margin: 4px 0; }
@@ -94,7 +100,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 @media print { .controls { display: none; } }
 """
 
-# A click on a head sorts every tbody on its own, so trivial baselines stay below the arms. Rows without a number go last.
+# A click on a head sorts every tbody on its own: trivial baselines stay below the arms. Rows without a value go last.
 SCRIPT = """
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
@@ -113,6 +119,7 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 const videos = [...document.querySelectorAll("video")];
+for (const video of videos) video.addEventListener("click", () => video.paused ? video.play() : video.pause());
 document.querySelector("#speed")?.addEventListener("change", (event) => {
   for (const video of videos) video.playbackRate = Number(event.target.value);
 });

@@ -93,7 +93,7 @@ class Cell:
     """One arm under one metric.
 
     value: mean over seeds and clips. seeds: value of every seed. difference: to the comparison arm over the seeds that
-    both have, None for itself.
+    both have, None for itself and where no seed is common.
     wins: subjects on which it beats the comparison arm. best: the best arm, and every paired interval against the other
     arms excludes 0. verdict: sign of the difference as good or bad where its interval excludes 0.
     """
@@ -140,9 +140,11 @@ def _cell(arm: Arm, first: Arm | None, metric: MetricInfo, results: Results, bes
     value = sum(seeds.values()) / len(seeds)
     if first is None or arm is first:
         return Cell(value=value, seeds=seeds, best=best)
-    a, b, subject_of = *_paired_values(arm, first, name), _subject_of(results)
-    difference = paired_difference(a, b, subject_of)
-    won, _ = wins(a, b, subject_of, higher_is_better=metric["higher_is_better"])
+    pair, subject_of = _paired_values(arm, first, name), _subject_of(results)
+    if pair is None:
+        return Cell(value=value, seeds=seeds, best=best)
+    difference = paired_difference(*pair, subject_of)
+    won, _ = wins(*pair, subject_of, higher_is_better=metric["higher_is_better"])
     verdict = _verdict(difference, metric["higher_is_better"])
     return Cell(value=value, seeds=seeds, difference=difference, wins=won, verdict=verdict, best=best)
 
@@ -158,33 +160,33 @@ def _best(arms: list[Arm], metric: MetricInfo, results: Results) -> Arm | None:
     contenders = [arm for arm in arms if _is_contender(arm)]
     for arm in contenders:
         others = [other for other in contenders if other is not arm]
-        differences = [
-            paired_difference(*_paired_values(arm, other, metric["name"]), _subject_of(results)) for other in others
-        ]
-        if others and all(_verdict(d, metric["higher_is_better"]) == "better" for d in differences):
+        if others and all(_beats(arm, other, metric, results) for other in others):
             return arm
     return None
 
 
-def _paired_values(a: Arm, b: Arm, metric: str) -> tuple[SeedValues, SeedValues]:
-    """Values of the seeds that both arms finished, in the same order; a trivial baseline has no seeds.
+def _beats(arm: Arm, other: Arm, metric: MetricInfo, results: Results) -> bool:
+    pair = _paired_values(arm, other, metric["name"])
+    if pair is None:
+        return False
+    return _verdict(paired_difference(*pair, _subject_of(results)), metric["higher_is_better"]) == "better"
 
-    Raises: ValueError when two arms have no seed in common.
+
+def _paired_values(arm: Arm, other: Arm, metric: str) -> tuple[SeedValues, SeedValues] | None:
+    """Values of the seeds that both finished, in the same order; None where that is no seed.
+
+    ``arm`` may be a trivial baseline: it has no seeds, and its one mapping stands against every seed of the other.
     """
-    per_clip_a, per_clip_b = (
-        {seed["seed"]: seed["values"][metric]["per_clip"] for seed in arm["seeds"] if metric in seed["values"]}
-        for arm in (a, b)
-    )
-    if "baseline" in (a["kind"], b["kind"]):
-        # A single mapping stands for every seed of the other side.
-        return tuple(
-            next(iter(values.values())) if arm["kind"] == "baseline" else list(values.values())
-            for arm, values in ((a, per_clip_a), (b, per_clip_b))
-        )
-    shared = sorted(per_clip_a.keys() & per_clip_b.keys())
-    if not shared:
-        raise ValueError(f"arms '{a['name']}' and '{b['name']}' have no seed in common, so they cannot be compared")
-    return [per_clip_a[seed] for seed in shared], [per_clip_b[seed] for seed in shared]
+    own, others = _per_seed(arm, metric), _per_seed(other, metric)
+    if arm["kind"] == "baseline":
+        return next(iter(own.values())), list(others.values())
+    shared = sorted(own.keys() & others.keys())
+    return ([own[seed] for seed in shared], [others[seed] for seed in shared]) if shared else None
+
+
+def _per_seed(arm: Arm, metric: str) -> dict[int, dict[str, float]]:
+    """Seed -> clip id -> value."""
+    return {seed["seed"]: seed["values"][metric]["per_clip"] for seed in arm["seeds"] if metric in seed["values"]}
 
 
 def _subject_of(results: Results) -> dict[str, str]:
@@ -254,11 +256,15 @@ def table_csv(results: Results) -> str:
         for metric in results["metrics"]:
             row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["protocol"]]
             cell = cells[arm["name"]].get(metric["name"])
-            d = cell and cell.difference
-            row += ["" if cell is None else cell.value]
-            row += [d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds] if d else [""] * 6
-            writer.writerow(row)
+            writer.writerow([*row, *_csv_fields(cell)])
     return out.getvalue()
+
+
+def _csv_fields(cell: Cell | None) -> list[Any]:
+    if cell is None or cell.difference is None:
+        return ["" if cell is None else cell.value, *[""] * 6]
+    d = cell.difference
+    return [cell.value, d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds]
 
 
 def write_results(results: Results, folder: Path) -> None:

@@ -88,7 +88,7 @@ class StrategyConfig(Section):
     """On how many devices a run trains, and how they share the work."""
 
     name: Literal["single", "ddp"] = Field("single", description="One device, or distributed data parallel.")
-    devices: PositiveInt | Literal["auto"] = Field("auto", description="Devices per node of ddp; auto takes all.")
+    devices: PositiveInt | Literal["auto"] = Field(1, description="Devices per node of ddp; auto takes all.")
     nodes: PositiveInt = Field(1, description="Machines of ddp.")
 
 

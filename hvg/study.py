@@ -28,6 +28,7 @@ from hvg.config import RunConfig, compose
 from hvg.data import load_with_signals
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.evaluation import as_json, load_prediction, num_clips, score
+from hvg.generate import picture
 from hvg.prepare import conditioner_signals, open_clips, prepare
 from hvg.report import write_report
 from hvg.results import Arm, Clip, MetricInfo, Results, write_results
@@ -365,13 +366,8 @@ def _columns(
         columns["reference"] = clip.reference.frames[0, :1, None].expand(views, 1, -1, -1, -1)
     for label, parts in signals.items():
         for key in parts:
-            columns[label] = as_picture(clip.signals[key][0])
+            columns[label] = picture(clip.signals[key][0])
     columns["truth"] = clip.frames[0]
     for run in shown:
         columns[study.labels.get(run.arm, run.arm)] = load_prediction(run.folder / "predictions", clip.clip_id[0])
     return columns
-
-
-def as_picture(signal: Any) -> Any:
-    """A control map (..., K, H, W) as an image (..., 3, H, W): its first three channels, or its one channel in grey."""
-    return signal[..., :3, :, :] if signal.shape[-3] >= 3 else signal[..., :1, :, :].expand(*signal.shape[:-3], 3, -1, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import lightning
 import torch
@@ -132,7 +132,7 @@ class HumanVideoSystem(lightning.LightningModule):
         guided = any(part.config.dropout > 0 for part in self.conditioners.values())
         unconditional = self.condition(batch, lambda part: torch.zeros(b, dtype=torch.bool, device=self.device))
 
-        def denoise(x: Tensor, sigma: float, windows: list[Window], scale: Tensor) -> Tensor:
+        def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
             estimate = self._denoise(x, sigma, windows, conditional, batch)
             if not guided or bool((scale == 1).all()):
                 return estimate
@@ -142,7 +142,7 @@ class HumanVideoSystem(lightning.LightningModule):
         return self.codec.decode(latents).clamp(-1, 1)
 
     def _denoise(
-        self, x: Tensor, sigma: float, windows: list[Window], conditioning: Conditioning, batch: ClipBatch
+        self, x: Tensor, sigma: float, windows: Sequence[Window], conditioning: Conditioning, batch: ClipBatch
     ) -> Tensor:
         """x0 of equal-shaped windows, stacked along B window by window."""
         parts = [conditioning.select(w.views, w.frames) for w in windows]

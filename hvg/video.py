@@ -110,7 +110,7 @@ def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> T
     """One video with a labelled column per entry and a row per view, (T, 3, H', W') in [-1, 1] on white.
 
     Every entry is (V, T, 3, H, W) in [-1, 1]. The largest V and T rule: missing views stay white, a shorter entry holds
-    its last frame (a photo stands still). Cells take the size of the last entry, enlarged by whole factors to
+    its last frame (a photo stands still). Cells take the size of the last entry, enlarged by a whole factor to at least
     ``min_cell_height`` without interpolation, so that pixels stay visible.
 
     Raises: ValueError when there is no entry.
@@ -131,8 +131,15 @@ def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> T
         held = torch.arange(num_frames).clamp_max(video.shape[1] - 1)
         for view, frames in enumerate(video.detach().float().cpu()[:, held]):
             top = GAP + LABEL_HEIGHT + view * (height + GAP)
-            canvas[:, :, top : top + height, left : left + width] = interpolate(frames, (height, width), mode="nearest")
+            canvas[:, :, top : top + height, left : left + width] = _fit(frames, (height, width))
     return canvas
+
+
+def _fit(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """(T, 3, H, W) at another size: enlarged pixels stay sharp squares, shrinking averages."""
+    if frames.shape[-2] < size[0]:
+        return interpolate(frames, size, mode="nearest")
+    return interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 def _label(text: str, width: int) -> Tensor:

@@ -21,9 +21,7 @@ def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Probl
 
     failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
     """
-    return [
-        problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)
-    ]
+    return [problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)]
 
 
 def ports(config: RunConfig) -> Ports:
@@ -41,6 +39,22 @@ def specs(config: RunConfig) -> dict[str, ConditioningSpec]:
     return {slot: _spec(choice, available) for slot, choice in config.conditioners.items()}
 
 
+def view_attention_flops(config: RunConfig) -> int | None:
+    """Forward FLOPs of all view attention for one latent frame of ``data.views`` views; None where unknown."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return None
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    available, choice = ports(config), config.view_attention
+
+    def cost(site: Site) -> int:
+        cell = available.latent_stride * site.stride
+        return choice.cls.flops(choice.config, config.data.views, height // cell, width // cell, site.channels)
+
+    # Every transformer has a view attention, and every transformer is a memory site.
+    return sum(cost(site) for site in available.memory.values())
+
+
 def _spec(choice: PartChoice, available: Ports) -> ConditioningSpec:
     try:
         return choice.cls.spec(choice.config, available)
@@ -48,7 +62,9 @@ def _spec(choice: PartChoice, available: Ports) -> ConditioningSpec:
         # A conditioner that looks up the site it fills need not test for it first.
         site = str(error.args[0])
         known = {**available.residuals, **available.memory}
-        raise HvgError(f"{choice.name} needs the port '{site}', which this backbone lacks. {did_you_mean(site, known)}") from error
+        raise HvgError(
+            f"{choice.name} needs the port '{site}', which this backbone lacks. {did_you_mean(site, known)}"
+        ) from error
 
 
 def _path(config: RunConfig, slot: str) -> str:

@@ -1,7 +1,7 @@
-"""Stable Video Diffusion's spatio-temporal UNet with ports for conditioning and a view attention in every transformer.
+"""Stable Video Diffusion's UNet with ports for conditioning and view attention in every transformer.
 
-Source: SVD (arXiv 2311.15127); blocks of diffusers' ``UNetSpatioTemporalConditionModel``, whose parameter names we keep.
-Order inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal attention. Views act as clips elsewhere.
+Source: SVD (arXiv 2311.15127); blocks and parameter names of diffusers' ``UNetSpatioTemporalConditionModel``. Order
+inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal attention. Elsewhere views act as clips.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.nn.attention import SHORT_SEQUENCE, short_attention
+from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
 from hvg.layout import fold_frames, unfold_frames
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.types import Conditioning, Ports, Site
@@ -27,36 +27,28 @@ class SvdUNetConfig(PartConfig):
 
     widths: tuple[int, ...] = Field((320, 640, 1280, 1280), description="Channels per level, each divisible by 32.")
     attention: tuple[bool, ...] = Field(
-        (True, True, True, False), description="Which levels have transformers; the middle always has."
+        (True, True, True, False), description="Which levels have transformers; the middle always has one."
     )
     heads: tuple[int, ...] = Field((5, 10, 20, 20), description="Attention heads per level (SVD: 64 channels each).")
-    layers_per_block: int = Field(
-        2, ge=1, description="Residual blocks per level on the way down, one more on the way up."
-    )
+    layers_per_block: int = Field(2, ge=1, description="Residual blocks per level going down; going up has one more.")
     transformer_layers: int = Field(1, ge=1, description="Transformer blocks per transformer.")
     cross_attention_width: int = Field(1024, ge=0, description="Width of context tokens; 0 leaves cross-attention out.")
     addition_time_embed_dim: int = Field(256, ge=2, description="Sinusoid width of each of the three added ids.")
     fps: float = Field(6, description="First added id: frames per second minus 1, as SVD was trained.")
     motion_bucket: float = Field(127, description="Second added id: amount of motion.")
     noise_augmentation: float = Field(0.02, description="Third added id: noise added to the reference image.")
-    output_init: Literal["default", "zero"] = Field(
-        "default", description="Last convolution at the start; zero outputs 0."
-    )
-    checkpointing: Literal["none", "blocks"] = Field(
-        "none", description="Recompute each block in the backward pass to save memory."
-    )
+    output_init: Literal["default", "zero"] = Field("default", description="Last convolution; zero makes the output 0.")
+    checkpointing: Literal["none", "blocks"] = Field("none", description="blocks: recompute them in the backward pass.")
     kernels: Literal["fast", "library"] = Field(
         "fast",
-        description="fast: channels-last features and explicit attention over few tokens; library: what diffusers runs. "
-        "Equal up to rounding.",
+        description="fast: temporal convolutions run as 2D ones, equal up to rounding. library: as in diffusers.",
     )
 
     @model_validator(mode="after")
     def _levels_agree(self) -> SvdUNetConfig:
-        if not len(self.widths) == len(self.attention) == len(self.heads):
-            raise ValueError(
-                f"widths, attention and heads need one entry per level, got {len(self.widths)}, {len(self.attention)} and {len(self.heads)}"
-            )
+        levels = len(self.widths), len(self.attention), len(self.heads)
+        if len(set(levels)) != 1:
+            raise ValueError(f"widths, attention and heads need one entry per level, they have {levels}")
         for width, heads in zip(self.widths, self.heads, strict=True):
             if width % 32 or width % heads:
                 raise ValueError(f"width {width} has to be divisible by 32 (group norm) and by its {heads} heads")
@@ -67,20 +59,19 @@ class SvdUNetConfig(PartConfig):
 class _Pass:
     """What every block of one forward pass reads. Folded axis N = B V t.
 
-    grid: (B, V, t). embedding: (N, E). context: (N, L, D) or None. image_only: (B V, t), all 0: every input is a video.
-    frame_index: (N,). memory: site -> (N, M, D).
+    grid: (B, V, t). embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
+    memory: site -> (N, M, D).
     """
 
     grid: tuple[int, int, int]
     embedding: Tensor
     context: Tensor | None
-    image_only: Tensor
     frame_index: Tensor
     memory: Mapping[str, Tensor]
 
 
 class SvdUNet(Backbone):
-    """The denoiser of SVD. Weights are named as in diffusers; those of view attention are ``view_attention.<site>.*``."""
+    """The denoiser of SVD. Weights are named as in diffusers, those of view attention ``view_attention.<site>.*``."""
 
     Config = SvdUNetConfig
 
@@ -92,29 +83,25 @@ class SvdUNet(Backbone):
             self.add_module(name, module)
         self.view_attention = nn.ModuleDict()
         if context.view_attention is not None:
-            for site, (level, _) in _transformer_sites(config).items():
+            for site, level in _transformer_sites(config).items():
                 build = partial(context.view_attention, config.widths[level], config.heads[level])
                 self.view_attention[site] = nn.ModuleList(build() for _ in range(config.transformer_layers))
         if config.output_init == "zero":
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)
-        fast = config.kernels == "fast"
-        self.memory_format = torch.channels_last if fast else torch.contiguous_format
-        if fast:
-            _set_processors(self)
+        self._residual_block = {"fast": residual_block, "library": library_residual_block}[config.kernels]
 
     @classmethod
     def ports(cls, config: SvdUNetConfig, codec_channels: int, codec_stride: int) -> Ports:
         """Residual sites ``stem``, ``down_<i>`` (after downsampling), ``mid``; memory sites are the transformers."""
         last = len(config.widths) - 1
         down = {f"down_{i}": Site(width, 2 ** min(i + 1, last)) for i, width in enumerate(config.widths)}
+        memory = {site: Site(config.widths[level], 2**level) for site, level in _transformer_sites(config).items()}
         return Ports(
             latent_channels=codec_channels,
             latent_stride=codec_stride,
             residuals={"stem": Site(config.widths[0], 1), **down, "mid": Site(config.widths[last], 2**last)},
-            memory={
-                site: Site(config.widths[level], stride) for site, (level, stride) in _transformer_sites(config).items()
-            },
+            memory=memory,
             token_width=config.cross_attention_width,
             embedding_width=4 * config.widths[0],
             channels=True,
@@ -127,19 +114,16 @@ class SvdUNet(Backbone):
         b, v, t = grid = tuple(noisy.shape[:3])
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
-        if frame_index is None:
-            frame_index = torch.arange(t, device=noisy.device).expand(b, t)
+        frame_index = torch.arange(t, device=noisy.device).expand(b, t) if frame_index is None else frame_index
         state = _Pass(
             grid=grid,
             embedding=self._embed(level, noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.tokens),
-            image_only=noisy.new_zeros(b * v, t),
             frame_index=fold_frames(frame_index[:, None].expand(b, v, t)),
             memory={site: fold_frames(x) for site, x in conditioning.memory.items()},
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
-        x = fold_frames(noisy).contiguous(memory_format=self.memory_format)
-        x, skips = self._down(x, residuals, state)
+        x, skips = self._down(fold_frames(noisy), residuals, state)
         x = _add(self._mid(x, state), residuals.get("mid"))
         x = self._up(x, skips, state)
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), grid)
@@ -174,12 +158,9 @@ class SvdUNet(Backbone):
         return x, skips
 
     def _mid(self, x: Tensor, state: _Pass) -> Tensor:
-        first, *rest = self.mid_block.resnets
-        x = self._run(first, x, state.embedding, state.image_only)
-        for j, (transformer, resnet) in enumerate(zip(self.mid_block.attentions, rest, strict=True)):
-            x = self._run(partial(self._transform, transformer, f"mid_attention_{j}"), x, state)
-            x = self._run(resnet, x, state.embedding, state.image_only)
-        return x
+        first, last = self.mid_block.resnets
+        x = self._layer(first, self.mid_block.attentions, "mid", 0, x, state)
+        return self._layer(last, None, "mid", 1, x, state)
 
     def _up(self, x: Tensor, skips: list[Tensor], state: _Pass) -> Tensor:
         for i, block in enumerate(self.up_blocks):
@@ -194,10 +175,10 @@ class SvdUNet(Backbone):
     def _layer(
         self, resnet: nn.Module, transformers: Sequence[nn.Module] | None, block: str, j: int, x: Tensor, state: _Pass
     ) -> Tensor:
-        x = self._run(resnet, x, state.embedding, state.image_only)
+        x = self._run(self._residual_block, resnet, x, state.embedding, state.grid[2])
         if transformers is None:
             return x
-        return self._run(partial(self._transform, transformers[j], f"{block}_attention_{j}"), x, state)
+        return self._run(self._transform, transformers[j], f"{block}_attention_{j}", x, state)
 
     def _run(self, function: Callable[..., Tensor], *inputs) -> Tensor:
         if self.config.checkpointing == "blocks" and torch.is_grad_enabled():
@@ -209,26 +190,16 @@ class SvdUNet(Backbone):
         (b, v, t), (_, _, h, w) = state.grid, x.shape
         position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
         tokens = module.proj_in(module.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
-        for i, (spatial, temporal) in enumerate(
-            zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
-        ):
-            tokens = _spatial(spatial, tokens, state.context, state.memory.get(site))
+        never_an_image = x.new_zeros(b * v, t)
+        blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
+        for i, (spatial, temporal) in enumerate(blocks):
+            tokens = spatial_transformer_block(spatial, tokens, state.context, state.memory.get(site))
             if site in self.view_attention:
                 tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).view_as(tokens)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
-            tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=state.image_only)
+            tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
         out = module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
-        return out.contiguous(memory_format=self.memory_format) + x
-
-
-def _spatial(block: nn.Module, x: Tensor, context: Tensor | None, memory: Tensor | None) -> Tensor:
-    """diffusers' BasicTransformerBlock with ``memory`` (N, M, D) as further keys and values of self-attention."""
-    normed = block.norm1(x)
-    keys = None if memory is None else torch.cat([normed, memory.to(normed.dtype)], dim=1)
-    x = block.attn1(normed, encoder_hidden_states=keys) + x
-    if block.attn2 is not None:
-        x = block.attn2(block.norm2(x), encoder_hidden_states=context) + x
-    return block.ff(block.norm3(x)) + x
+        return out.contiguous() + x
 
 
 def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
@@ -244,17 +215,13 @@ def _add(x: Tensor, residual: Tensor | None) -> Tensor:
     return x if residual is None else x + residual
 
 
-def _transformer_sites(config: SvdUNetConfig) -> dict[str, tuple[int, int]]:
-    """Site -> (level, stride relative to the latents), in the order of the forward pass."""
-    levels = len(config.widths)
-    with_attention = [i for i in range(levels) if config.attention[i]]
-    down = {f"down_{i}_attention_{j}": (i, 2**i) for i in with_attention for j in range(config.layers_per_block)}
-    up = {
-        f"up_{levels - 1 - i}_attention_{j}": (i, 2**i)
-        for i in reversed(with_attention)
-        for j in range(config.layers_per_block + 1)
-    }
-    return {**down, "mid_attention_0": (levels - 1, 2 ** (levels - 1)), **up}
+def _transformer_sites(config: SvdUNetConfig) -> dict[str, int]:
+    """Site -> level."""
+    last, layers = len(config.widths) - 1, config.layers_per_block
+    levels = [level for level, attention in enumerate(config.attention) if attention]
+    down = {f"down_{level}_attention_{j}": level for level in levels for j in range(layers)}
+    up = {f"up_{last - level}_attention_{j}": level for level in reversed(levels) for j in range(layers + 1)}
+    return {**down, "mid_attention_0": last, **up}
 
 
 def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
@@ -286,26 +253,3 @@ def _leave_out_cross_attention(unet: nn.Module) -> None:
     for module in unet.modules():
         if getattr(module, "attn2", None) is not None:
             module.attn2 = module.norm2 = None
-
-
-def _set_processors(network: nn.Module) -> None:
-    """Replaces the library's attention kernel, through its own ``set_processor``, where there are few keys."""
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-
-    library = AttnProcessor2_0()
-
-    # The signature names what the library may pass; it inspects it.
-    def attend(
-        attention: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask=None
-    ) -> Tensor:
-        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        if source.shape[1] > SHORT_SEQUENCE or source.shape[1] * hidden_states.shape[1] > SHORT_SEQUENCE**2:
-            return library(attention, hidden_states, encoder_hidden_states, attention_mask)
-        heads = (attention.heads, -1)
-        query = attention.to_q(hidden_states).unflatten(-1, heads)
-        key, value = attention.to_k(source).unflatten(-1, heads), attention.to_v(source).unflatten(-1, heads)
-        return attention.to_out[0](short_attention(query, key, value).flatten(2))
-
-    for module in network.modules():
-        if isinstance(module, Attention):
-            module.set_processor(attend)

@@ -240,9 +240,9 @@ def _turned_by_rotations(motion: Motion) -> Tensor:
     if unknown:
         raise HvgError(f"the Anny body has no joint '{unknown[0]}' to turn. {did_you_mean(unknown[0], DRIVEN)}")
     still = torch.zeros(motion.num_frames, 3)
+    given = torch.stack([motion.rotations.get(joint, still).float() for joint in DRIVEN])
     turned: dict[str, Tensor] = {}
-    for joint in DRIVEN:
-        local = rotation_matrix(motion.rotations.get(joint, still).float())
+    for joint, local in zip(DRIVEN, rotation_matrix(given), strict=True):
         turned[joint] = local if joint == "pelvis" else turned[_PARENT[joint]] @ local
     return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
 

@@ -116,7 +116,7 @@ def draw(strokes: Strokes, image_size: tuple[int, int]) -> Tensor:
         (x0, y0), (dx, dy) = start.unbind(1), (end - start).unbind(1)
         squared = (dx * dx + dy * dy).clamp_min(1e-6)
         along = (((x - x0) * (dx / squared)) + ((y - y0) * (dy / squared))).clamp_(0, 1)
-        distance = torch.hypot(x - x0 - along * dx, y - y0 - along * dy)
+        distance = ((x - x0 - along * dx).square_() + (y - y0 - along * dy).square_()).sqrt_()
         coverage = (strokes.half_width[:, s, None, None] + 0.5 - distance).clamp_(0, 1)[:, None]
         canvas.lerp_(ink[:, s, :, None, None].expand_as(canvas), coverage)
     return canvas

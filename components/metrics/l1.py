@@ -16,6 +16,6 @@ class L1(FrameMetric):
     protocol = "l1/unit-range/v1"
     higher_is_better = False
 
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [0, 1]."""
         return (prediction - truth).abs().mean(dim=(1, 2, 3))

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.frame_metric import FrameMetric
-from hvg.protocols import PartConfig
+from hvg.protocols import Context, PartConfig
 
 
 class MaskIoU(FrameMetric):
@@ -26,12 +26,11 @@ class MaskIoU(FrameMetric):
             0.75, gt=0, lt=1, description="A pixel is the person where any channel, in [0, 1], is below this value."
         )
 
-    @property
-    def protocol(self) -> str:
-        """The threshold belongs to the id."""
-        return f"mask_iou/white-background-{self.config.threshold:g}/v1"
+    def __init__(self, config: Config, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.protocol = f"mask_iou/white-background-{config.threshold:g}/v1"
 
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [0, 1]."""
         generated = (prediction < self.config.threshold).any(dim=1)
         true = alpha[:, 0] > 0.5

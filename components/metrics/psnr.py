@@ -20,7 +20,7 @@ class PSNR(FrameMetric):
 
     protocol = "psnr/frame-mean/v1"
 
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) dB."""
         per_frame = {"reduction": "none", "dim": (1, 2, 3)}
         return peak_signal_noise_ratio(prediction, truth, data_range=1.0, **per_frame).clamp(max=CAP_DECIBELS)

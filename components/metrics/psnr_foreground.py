@@ -20,13 +20,13 @@ class ForegroundPSNR(FrameMetric):
     protocol = "psnr_foreground/frame-mean/v1"
     requires_alpha = True
 
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) dB; meaningless where no pixel is foreground."""
         foreground = (alpha > 0.5).double()
         squared_error = ((prediction - truth).double().square() * foreground).sum(dim=(1, 2, 3))
         mean = squared_error / (prediction.shape[1] * foreground.sum(dim=(1, 2, 3)))
         return (-10 * mean.log10()).clamp(max=CAP_DECIBELS)
 
-    def is_defined(self, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def is_defined(self, truth: Tensor, alpha: Tensor) -> Tensor:
         """Frames that show the person."""
         return (alpha > 0.5).flatten(1).any(dim=1)

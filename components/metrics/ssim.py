@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -17,6 +19,7 @@ class SSIM(FrameMetric):
 
     protocol = "ssim/gaussian-11-rgb/v1"
 
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor | None) -> Tensor:
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [-1, 1]."""
-        return structural_similarity_index_measure(prediction, truth, data_range=1.0, reduction="none")
+        value = structural_similarity_index_measure(prediction, truth, data_range=1.0, reduction="none")
+        return cast(Tensor, value)  # a tuple only where the full image is asked for

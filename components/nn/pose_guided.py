@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from components.nn.guider import Guider
 from hvg.errors import ConfigError, Problem
@@ -79,10 +79,10 @@ def box_filter(maps: Tensor, factor: int) -> Tensor:
     """(..., K, factor H, factor W) -> (..., K, H, W): the mean of every factor x factor block."""
     if factor == 1:
         return maps
-    rows, columns = maps.shape[-2] // factor, maps.shape[-1] // factor
-    return maps.unflatten(-1, (columns, factor)).unflatten(-3, (rows, factor)).mean(dim=(-1, -3))
+    small = nn.functional.avg_pool2d(maps.flatten(0, -4), factor)
+    return small.unflatten(0, maps.shape[:-3])
 
 
 def channels_first(parts: Sequence[Tensor]) -> Tensor:
     """Concatenates maps (..., H, W, k) along k and returns (..., K, H, W)."""
-    return torch.cat(list(parts), dim=-1).movedim(-1, -3)
+    return torch.cat([part.movedim(-1, -3) for part in parts], dim=-3)

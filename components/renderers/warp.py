@@ -26,6 +26,7 @@ def _cast(
     width: int,
     to_world: wp.array(dtype=wp.mat33),
     centers: wp.array(dtype=wp.vec3),
+    bounds: wp.array(dtype=wp.vec4),
     face: wp.array(dtype=wp.int64),
     barycentric: wp.array(dtype=wp.vec3),
     depth: wp.array(dtype=float),
@@ -35,6 +36,9 @@ def _cast(
     pixel = ray - camera * rays_per_camera
     row = pixel / width
     column = pixel - row * width
+    box = bounds[camera]
+    if float(column) < box[0] or float(row) < box[1] or float(column) > box[2] or float(row) > box[3]:
+        return
     # Scaled so that camera-space z grows by one along it: the distance along the unit ray over its length is z.
     direction = to_world[camera] * wp.vec3(float(column) + 0.5, float(row) + 0.5, 1.0)
     length = wp.length(direction)
@@ -100,6 +104,7 @@ def _cast_poses(
         arrays = [
             wp.from_torch(to_world, dtype=wp.mat33),
             wp.from_torch(cameras.centers.contiguous(), dtype=wp.vec3),
+            wp.from_torch(_pixel_bounds(vertices, cameras), dtype=wp.vec4),
             wp.from_torch(face),
             wp.from_torch(barycentric, dtype=wp.vec3),
             wp.from_torch(depth),
@@ -115,14 +120,31 @@ def _cast_poses(
             )
 
 
+def _pixel_bounds(vertices: Tensor, cameras: Cameras) -> Tensor:
+    """(N, 4): first column, first row, last column, last row that can see the mesh; most rays end here, cheaply."""
+    share = len(cameras.world_to_camera) // len(vertices)
+    in_camera = cameras.world_to_camera.unflatten(0, (len(vertices), share))
+    points = vertices[:, None] @ in_camera[..., :3, :3].mT + in_camera[..., None, :3, 3]
+    pixels = points @ cameras.intrinsics.unflatten(0, (len(vertices), share)).mT
+    depth = pixels[..., 2:]
+    pixels = pixels[..., :2] / depth.clamp_min(1e-6)
+    # A mesh that reaches behind the camera can be anywhere in the image.
+    behind = (depth <= 1e-6).any(dim=2)
+    first = torch.where(behind, -1.0, pixels.amin(dim=2) - 2)
+    last = torch.where(behind, float(max(cameras.image_size)), pixels.amax(dim=2) + 1)
+    return torch.cat([first, last], dim=-1).flatten(0, 1).contiguous()
+
+
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit area-weighted vertex normals (M, P, 3) of M poses of one mesh, in the axes of ``vertices``."""
-    corners = [vertices[:, faces[:, k]] for k in range(3)]
-    area_normal = torch.linalg.cross(corners[1] - corners[0], corners[2] - corners[0])
-    total = torch.zeros_like(vertices)
-    for k in range(3):
-        total.index_add_(1, faces[:, k], area_normal)
-    return normalize(total, dim=-1)
+    # All poses of a vertex side by side, so that each of the P rows is gathered and added in one piece.
+    rows = vertices.transpose(0, 1).contiguous()
+    first, second, third = (rows.index_select(0, corner) for corner in faces.T.contiguous())
+    area_normal = torch.linalg.cross(second - first, third - first)
+    total = torch.zeros_like(rows)
+    for corner in faces.T:
+        total.index_add_(0, corner, area_normal)
+    return normalize(total, dim=-1).transpose(0, 1)
 
 
 def _hit_normals(vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor) -> Tensor:
@@ -130,10 +152,11 @@ def _hit_normals(vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor
     hit = (face >= 0).nonzero()[:, 0]
     pose = hit // (len(face) // len(vertices))
     camera = hit // (len(face) // len(cameras.world_to_camera))
-    at_vertices = vertex_normals(vertices, faces)
-    at_corners = at_vertices[pose[:, None], faces[face[hit]]]
-    in_world = (barycentric[hit][:, :, None] * at_corners).sum(1)
+    at_vertices = vertex_normals(vertices, faces).reshape(-1, 3)
+    corners = faces.index_select(0, face[hit]) + pose[:, None] * vertices.shape[1]
+    at_corners = at_vertices.index_select(0, corners.flatten()).unflatten(0, (-1, 3))
+    in_world = barycentric[hit][:, None] @ at_corners
     rotation = cameras.world_to_camera[:, :3, :3]
     normal = torch.zeros_like(barycentric)
-    normal[hit] = normalize((rotation[camera] * in_world[:, None, :]).sum(-1), dim=-1)
+    normal[hit] = normalize((in_world @ rotation.mT[camera])[:, 0], dim=-1)
     return normal

@@ -6,17 +6,17 @@ closed form from its projected conic, so that work is spent on hit pixels only; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hvg.cameras import Cameras, pixel_rays
+from hvg.cameras import Cameras
 
 # Shortest long semi-axis, metres: two joints at one place would make a disc without thickness.
 MIN_HALF_LENGTH = 1e-3
-# Most pixels of images that are searched at once: bounds memory at some hundred MB, and caches like small pieces.
-PIXELS_AT_ONCE = 1 << 21
+# Most pixels that go through at once: small pieces stay in the cache.
+PIXELS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,28 +81,50 @@ def render(ellipsoids: Ellipsoids, cameras: Cameras) -> EllipsoidImage:
     shape = torch.broadcast_shapes(ellipsoids.center.shape[:-2], cameras.shape)
     local = _in_camera(ellipsoids, cameras, shape)
     intrinsics = cameras.intrinsics.expand(*shape, 3, 3).reshape(-1, 3, 3)
-    index = torch.cat(
-        [_nearest(part, k, cameras.image_size) for part, k in _pieces(local, intrinsics, cameras.image_size)]
-    )
-    mask = index >= 0
-    rays = pixel_rays(replace(cameras, intrinsics=intrinsics)).flatten(0, -2)
-    hit = mask.flatten().nonzero()[:, 0]
-    size = cameras.image_size[0] * cameras.image_size[1]
-    which = hit // size * local.radius.shape[-1] + index.flatten()[hit]
-    z, normal = _intersect(_take(local, which), rays[hit])
-    distance = z * rays[hit].norm(dim=-1)
-
-    def image(values: Tensor) -> Tensor:
-        blank = values.new_zeros(mask.numel(), *values.shape[1:])
-        return blank.index_copy(0, hit, values).reshape(*shape, *cameras.image_size, *values.shape[1:])
-
+    height, width = cameras.image_size
+    index = torch.empty(len(intrinsics), height, width, dtype=torch.int64, device=intrinsics.device)
+    hits, values = [], []
+    images = max(1, PIXELS_AT_ONCE // (height * width))
+    for start in range(0, len(intrinsics), images):
+        part = slice(start, start + images)
+        index[part] = _nearest(_images(local, part), intrinsics[part], (height, width))
+        hit, seen = _surface(_images(local, part), intrinsics[part], index[part])
+        hits.append(hit + start * height * width)
+        values.append(seen)
+    canvas = local.center.new_zeros(5, index.numel()).index_copy_(1, torch.cat(hits), torch.cat(values, dim=1))
+    canvas = canvas.reshape(5, *shape, height, width)
+    index = index.reshape(*shape, height, width)
     return EllipsoidImage(
-        distance=image(distance),
-        z=image(z),
-        normal=image(normal),
-        index=index.reshape(*shape, *cameras.image_size),
-        mask=mask.reshape(*shape, *cameras.image_size),
+        distance=canvas[0], z=canvas[1], normal=canvas[2:].movedim(0, -1), index=index, mask=index >= 0
     )
+
+
+def _surface(local: Ellipsoids, intrinsics: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat numbers (P) of the hit pixels of images (I, H, W), and distance, z and normal (5, P) there.
+
+    The nearest ellipsoids are known by now (``index``, found without gradient); each pixel meets its own once more, so
+    that going backward costs one intersection per pixel, however many ellipsoids there are.
+    """
+    height, width = index.shape[1:]
+    hit = (index.flatten() >= 0).nonzero()[:, 0]
+    image = hit // (height * width)
+    which = image * local.radius.shape[-1] + index.flatten().index_select(0, hit)
+    rays = _rays(intrinsics.index_select(0, image), hit, (height, width))
+    z, normal = _intersect(local, which, rays)
+    return hit, torch.cat([torch.stack([z * _length(rays), z]), normal])
+
+
+def _length(v: Tensor) -> Tensor:
+    """Length of vectors (3, P). ``norm`` over the first axis takes twenty times as long."""
+    return v.square().sum(0).sqrt()
+
+
+def _rays(intrinsics: Tensor, pixel: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Camera-space rays (3, P) with z = 1 through the centres of pixels (P), for intrinsics (P, 3, 3)."""
+    height, width = image_size
+    y = (pixel // width % height + 0.5 - intrinsics[:, 1, 2]) / intrinsics[:, 1, 1]
+    x = (pixel % width + 0.5 - intrinsics[:, 0, 2] - intrinsics[:, 0, 1] * y) / intrinsics[:, 0, 0]
+    return torch.stack([x, y, torch.ones_like(x)])
 
 
 def _in_camera(ellipsoids: Ellipsoids, cameras: Cameras, shape: torch.Size) -> Ellipsoids:
@@ -119,51 +141,39 @@ def _in_camera(ellipsoids: Ellipsoids, cameras: Cameras, shape: torch.Size) -> E
     )
 
 
-def _take(local: Ellipsoids, which: Tensor) -> Ellipsoids:
-    """Ellipsoids number ``which`` (P) of all of all images."""
+def _images(local: Ellipsoids, part: slice) -> Ellipsoids:
     return Ellipsoids(
-        center=local.center.flatten(0, 1).index_select(0, which),
-        axis=local.axis.flatten(0, 1).index_select(0, which),
-        half_length=local.half_length.flatten().index_select(0, which),
-        radius=local.radius.flatten().index_select(0, which),
+        center=local.center[part],
+        axis=local.axis[part],
+        half_length=local.half_length[part],
+        radius=local.radius[part],
     )
 
 
-def _pieces(local: Ellipsoids, intrinsics: Tensor, image_size: tuple[int, int]):
-    """Images in pieces of bounded size."""
-    images = max(1, PIXELS_AT_ONCE // (image_size[0] * image_size[1]))
-    for start in range(0, len(intrinsics), images):
-        part = slice(start, start + images)
-        yield (
-            Ellipsoids(
-                center=local.center[part],
-                axis=local.axis[part],
-                half_length=local.half_length[part],
-                radius=local.radius[part],
-            ),
-            intrinsics[part],
-        )
+def _intersect(local: Ellipsoids, which: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+    """z (P, metres) and outward unit normal (3, P) where rays (3, P) with z = 1 meet ellipsoids number ``which`` (P).
 
-
-def _intersect(e: Ellipsoids, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """z (P, metres) and outward unit normal (P, 3) where ray p meets ellipsoid p; rays (P, 3) have z = 1 and do hit.
-
-    Solved in the space where the ellipsoid is the unit sphere, from the point of the ray that is nearest to its centre:
-    unlike the textbook quadratic, this subtracts no large squares.
+    Every ray has to hit. Solved in the space where the ellipsoid is the unit sphere, from the point of the ray that is
+    nearest to its centre: unlike the textbook quadratic, this subtracts no large squares.
     """
+    table = torch.cat(
+        [local.center, local.axis, 1 / local.radius[..., None], (1 / local.half_length - 1 / local.radius)[..., None]],
+        dim=-1,
+    )
+    # Coordinates first: sums over a last axis of 3 are many times slower.
+    center, axis, across, stretch = table.flatten(0, 1).T.contiguous().index_select(1, which).split([3, 3, 1, 1])
 
     def to_sphere(v: Tensor) -> Tensor:
-        along = (v * e.axis).sum(-1, keepdim=True)
-        return v / e.radius[:, None] + e.axis * along * (1 / e.half_length - 1 / e.radius)[:, None]
+        return v * across + axis * (stretch * (v * axis).sum(0))
 
-    direction, center = to_sphere(rays), to_sphere(e.center)
-    squared = direction.square().sum(-1)
-    middle = (direction * center).sum(-1) / squared
-    offset = middle[:, None] * direction - center
+    direction, center = to_sphere(rays), to_sphere(center)
+    squared = direction.square().sum(0)
+    middle = (direction * center).sum(0) / squared
+    offset = middle * direction - center
     # The square root's slope is infinite on the silhouette.
-    half_chord = ((1 - offset.square().sum(-1)).clamp_min(1e-12) / squared).sqrt()
-    on_sphere = offset - half_chord[:, None] * direction
-    return middle - half_chord, torch.nn.functional.normalize(to_sphere(on_sphere), dim=-1)
+    half_chord = ((1 - offset.square().sum(0)).clamp_min(1e-12) / squared).sqrt()
+    normal = to_sphere(offset - half_chord * direction)
+    return middle - half_chord, normal / _length(normal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +231,7 @@ def _ranges(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     count = (last - first + 1).clamp_min(0)
     owner = torch.repeat_interleave(count)
     start = count.cumsum(0) - count
-    return owner, torch.arange(len(owner), device=first.device) + (first - start)[owner]
+    return owner, torch.arange(len(owner), device=first.device) + (first - start).index_select(0, owner)
 
 
 def _pixel_range(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -241,21 +251,23 @@ def _nearest(e: Ellipsoids, intrinsics: Tensor, image_size: tuple[int, int]) -> 
     last = torch.where((conics.k > 0) & ~behind, last, -1)
     bone, row = _ranges(first.flatten(), last.flatten())
     rows, low, high = _row_polynomials(conics, bone, row)
-    low = torch.where(conics.bounded.flatten()[bone], low, 0.0)
-    high = torch.where(conics.bounded.flatten()[bone], high, float(width))
+    bounded = conics.bounded.flatten()[bone]
+    low, high = torch.where(bounded, low, 0.0), torch.where(bounded, high, float(width))
     owner, column = _ranges(*_pixel_range(low, high, width))
 
     d0, d1, d2, l0, l1, middle = rows.to(e.center.dtype).index_select(1, owner).unbind(0)
     x = column + 0.5 - middle
     discriminant = d0 + x * (d1 + x * d2)
     nearness = l0 + x * l1 + discriminant.clamp_min(0).sqrt()
-    nearness = torch.where((discriminant >= 0) | conics.bounded.flatten()[bone][owner], nearness, 0.0)
-    pixel = (bone // count * height + row)[owner] * width + column
+    nearness = torch.where((discriminant >= 0) | bounded.index_select(0, owner), nearness, 0.0)
+    pixel = ((bone // count * height + row) * width).index_select(0, owner) + column
     best = nearness.new_zeros(images * height * width).scatter_reduce_(0, pixel, nearness, "amax")
-    winner = ((nearness == best[pixel]) & (nearness > 0)).nonzero()[:, 0]
+    winner = ((nearness == best.index_select(0, pixel)) & (nearness > 0)).nonzero()[:, 0]
     index = torch.full((images * height * width,), -1, dtype=torch.int64, device=pixel.device)
     # Two surfaces at exactly one depth: the lower number wins, whatever the order in which a device writes.
-    index.scatter_reduce_(0, pixel[winner], (bone % count)[owner[winner]], "amin", include_self=False)
+    index.scatter_reduce_(
+        0, pixel.index_select(0, winner), (bone % count)[owner.index_select(0, winner)], "amin", include_self=False
+    )
     return index.reshape(images, height, width)
 
 

@@ -1,0 +1,220 @@
+"""Clips of procedurally dressed people, rendered from a mesh: no download, exact geometry.
+
+Every random number comes from a generator keyed by (seed, split, subject, ...), so the people of two splits are different
+by construction, and a clip has the same pixels in any process and any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from components.people.motions import MOTIONS, grounded, reference_pose
+from components.people.person import Person, sample_look
+from hvg.cameras import Cameras, orbit
+from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.motion import Motion
+from hvg.protocols import Context, Dataset, MeshImage, PartConfig
+from hvg.random import numpy_generator
+from hvg.types import BodyMotion, ClipBatch, Reference
+
+# World light: from above, a little to the first camera's left and in front of the scene.
+_LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
+_AMBIENT, _SKY, _KEY = 0.56, 0.10, 0.42
+
+
+class Synthetic(Dataset):
+    """People in vivid, partly loose clothes who walk, wave, squat, turn, dance or pose before an orbit of cameras."""
+
+    class Config(PartConfig):
+        """Settings of the rendered people."""
+
+        seed: int = Field(0, description="Everything that is random follows from it and the indices.")
+        split: Literal["train", "val", "test"] = Field("train", description="People of two splits are different.")
+        num_subjects: int = Field(96, ge=1, description="Number of people.")
+        clips_per_subject: int = Field(2, ge=1, description="Clips of each person, each with its own motion.")
+        views: int = Field(4, ge=1, description="V: cameras, spread evenly around the person.")
+        frames: int = Field(4, ge=1, description="T: frames in a clip.")
+        image_size: int | tuple[int, int] = Field(64, description="Side of the square image, or (height, width); pixels.")
+        distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
+        fov_degrees: float = Field(38.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
+        elevation_degrees: tuple[float, float] = Field(
+            (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
+        )
+        azimuth_jitter_degrees: float = Field(
+            20.0, ge=0, le=180, description="Largest turn of all cameras of a clip, away from the front."
+        )
+        motions: tuple[str, ...] = Field(
+            ("walk", "wave", "squat", "turn", "dance", "pose"), min_length=1, description="Motions to draw from."
+        )
+        frames_per_second: float = Field(
+            8.0, gt=0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
+        )
+        supersampling: int = Field(3, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
+        mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
+        background: tuple[float, float, float] = Field(
+            (1.0, 1.0, 1.0), description="sRGB colour behind the person, each in [0, 1]."
+        )
+
+        @field_validator("motions")
+        @classmethod
+        def _known_motions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+            for name in names:
+                if name not in MOTIONS:
+                    raise ValueError(f"no motion is named '{name}'. {did_you_mean(name, MOTIONS)}")
+            return names
+
+    def __init__(self, config: Config, context: Context) -> None:
+        """Raises: ConfigError when the context lacks the body model or the renderer."""
+        problems = [
+            Problem(name, f"dataset=synthetic needs a {what}, and none was built; choose {name}={choice}")
+            for name, what, choice in (("body", "body model", "anny"), ("renderer", "mesh renderer", "warp"))
+            if getattr(context, name) is None
+        ]
+        if problems:
+            raise ConfigError(problems)
+        self.config = config
+        self._body, self._renderer = context.body, context.renderer
+
+    @classmethod
+    def provides(cls, config: Any) -> frozenset[str]:
+        """Fields of ClipBatch that every clip holds."""
+        always = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", "clip_id", "subject"}
+        return frozenset(always | ({"body.vertices"} if config.mesh else set()))
+
+    def __len__(self) -> int:
+        return self.config.num_subjects * self.config.clips_per_subject
+
+    def load(self, index: int) -> ClipBatch:
+        """Clip ``index``: clips of one person are neighbours. Raises: IndexError outside the dataset."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of a dataset with {len(self)} clips")
+        config = self.config
+        number, clip = divmod(index, config.clips_per_subject)
+        subject = f"{config.split}-{number:04d}"
+        shape, person = self._person(number)
+        motion = grounded(self._motion(number, clip), self._body, shape)
+        body = self._body.animate(motion, shape, mesh=True)
+        cameras = self._cameras(body, numpy_generator(config.seed, config.split, number, "cameras", clip))
+        frames, alpha = self._render(person, body, cameras)
+        v, t = config.views, config.frames
+        return ClipBatch(
+            frames=frames.unflatten(0, (t, v)).transpose(0, 1)[None],
+            alpha=alpha.unflatten(0, (t, v)).transpose(0, 1)[None],
+            cameras=cameras[:, None].expand(1, v, t),
+            body=body if config.mesh else _without_mesh(body),
+            reference=self._reference(number, shape, person),
+            task=torch.tensor([clip % 2]),
+            valid=torch.ones(1, v, t, dtype=torch.bool),
+            frame_index=torch.arange(t)[None],
+            clip_id=(f"{subject}-{clip}",),
+            subject=(subject,),
+        )
+
+    def _person(self, number: int) -> tuple[dict[str, float], Person]:
+        """Body shape and dressed person of subject ``number``."""
+        generator = numpy_generator(self.config.seed, self.config.split, number, "person")
+        ranges = {
+            "gender": (0.0, 1.0),
+            "age": (0.6, 0.85),
+            "muscle": (0.25, 0.8),
+            "weight": (0.25, 0.85),
+            "height": (0.2, 0.5),
+            "proportions": (0.3, 0.8),
+        }
+        shape = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
+        rest = self._body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=True)
+        return shape, Person(rest, sample_look(generator), generator)
+
+    def _motion(self, number: int, clip: int) -> Motion:
+        config = self.config
+        generator = numpy_generator(config.seed, config.split, number, "motion", clip)
+        name = config.motions[generator.integers(len(config.motions))]
+        return MOTIONS[name](generator, config.frames, config.frames_per_second)
+
+    def _cameras(self, body: BodyMotion, generator: np.random.Generator, views: int | None = None) -> Cameras:
+        """Cameras (V) on an orbit around the pelvis's mean place; the same for the whole clip."""
+        config = self.config
+        views = views or config.views
+        jitter = config.azimuth_jitter_degrees
+        azimuths = torch.arange(views) * (360.0 / views) + float(generator.uniform(-jitter, jitter))
+        size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
+        standing = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
+        return orbit(
+            azimuths,
+            elevation_degrees=float(generator.uniform(*config.elevation_degrees)),
+            distance=config.distance,
+            target=standing,
+            fov_degrees=config.fov_degrees,
+            image_size=size,
+        )
+
+    def _reference(self, number: int, shape: dict[str, float], person: Person) -> Reference:
+        """A separate photo of the person: relaxed, from the front, with its own camera."""
+        generator = numpy_generator(self.config.seed, self.config.split, number, "reference")
+        motion = grounded(reference_pose(generator), self._body, shape)
+        body = self._body.animate(motion, shape, mesh=True)
+        camera = self._cameras(body, generator, views=1)
+        frames, alpha = self._render(person, body, camera)
+        return Reference(
+            frames=frames[None],
+            alpha=alpha[None],
+            cameras=camera[None],
+            body=body if self.config.mesh else _without_mesh(body),
+        )
+
+    def _render(self, person: Person, body: BodyMotion, cameras: Cameras) -> tuple[Tensor, Tensor]:
+        """Frames (T * V, 3, H, W) in [-1, 1] and alpha (T * V, 1, H, W), frame by frame; both are bytes over 255."""
+        times = body.joints.shape[1]
+        vertices = person.vertices(body, vertex_normals(body.vertices[0], body.faces))
+        height, width = cameras.image_size
+        fine = cameras.resized((height * self.config.supersampling, width * self.config.supersampling))
+        fine = fine[torch.arange(len(fine.world_to_camera)).repeat(times)]
+        image = self._renderer.render(vertices, person.faces, fine)
+        sums = _shade(person, image, fine, self.config.supersampling)
+        coverage = sums[..., 3:]
+        colour = sums[..., :3] + (1 - coverage) * np.array(self.config.background)
+        pixels = torch.from_numpy(np.concatenate([colour, coverage], axis=-1)).permute(0, 3, 1, 2)
+        pixels = (pixels * 255).round().clamp(0, 255).float()
+        return pixels[:, :3] / 127.5 - 1, pixels[:, 3:] / 255
+
+
+def _without_mesh(body: BodyMotion) -> BodyMotion:
+    return BodyMotion(
+        joints=body.joints, joint_names=body.joint_names, bone_radii=body.bone_radii, parameters=body.parameters
+    )
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit area-weighted vertex normals (T, P, 3)."""
+    rows = vertices.transpose(0, 1).contiguous()
+    first, second, third = (rows.index_select(0, corner) for corner in faces.T.contiguous())
+    area_normal = torch.linalg.cross(second - first, third - first)
+    total = torch.zeros_like(rows)
+    for corner in faces.T:
+        total.index_add_(0, corner, area_normal)
+    return torch.nn.functional.normalize(total, dim=-1).transpose(0, 1)
+
+
+def _shade(person: Person, image: MeshImage, cameras: Cameras, supersampling: int) -> np.ndarray:
+    """Mean colour times coverage, then coverage, (N, H, W, 4), of the samples in every pixel."""
+    view, row, column = (part.numpy() for part in (image.face >= 0).nonzero(as_tuple=True))
+    face = image.face.numpy()[view, row, column]
+    albedo = person.colour(face, image.barycentric.numpy()[view, row, column])
+    normal = image.normal.numpy()[view, row, column]
+    # A loose cloth is seen from both sides; its inside is lit like its outside, but darker.
+    inside = normal[:, 2] > 0.3
+    normal = np.where(inside[:, None], -normal, normal)
+    in_world = np.einsum("nij,ni->nj", cameras.world_to_camera[:, :3, :3].numpy()[view], normal)
+    light = _AMBIENT + _SKY * in_world[:, 1] + _KEY * np.clip(in_world @ _LIGHT, 0, None)
+    light = light * np.where(inside, 0.6, 1.0) * (0.82 + 0.18 * np.clip(-normal[:, 2], 0, 1) ** 0.5)
+    samples = np.concatenate([np.clip(albedo * light[:, None], 0, 1), np.ones((len(face), 1))], axis=1)
+    height, width = (side // supersampling for side in cameras.image_size)
+    count = len(cameras.world_to_camera)
+    pixel = (view * height + row // supersampling) * width + column // supersampling
+    sums = [np.bincount(pixel, weights=channel, minlength=count * height * width) for channel in samples.T]
+    return np.stack(sums, axis=-1).reshape(count, height, width, 4) / supersampling**2

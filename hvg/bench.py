@@ -1,0 +1,153 @@
+"""``hvg bench``: what takes how long here. Medians over runs; where two things are compared, their ratio in one run."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hvg.build import build_dataset
+from hvg.cameras import orbit
+from hvg.config import RunConfig, compose
+from hvg.data import TrainingOrder, load_with_signals
+from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
+from hvg.geometry.skeleton import BONES, bone_radii
+from hvg.system import HumanVideoSystem
+from hvg.training import build_system, train
+from hvg.types import ClipBatch
+
+
+def _seconds(function: Callable[[], object], runs: int) -> list[float]:
+    """Wall time of ``runs`` calls, after one that is not counted."""
+    function()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _clip(config: RunConfig) -> ClipBatch:
+    return build_dataset(config, "test").load(0)
+
+
+def bone_map() -> Iterator[str]:
+    """Bone maps of 24 bones at 576 x 576 on one core."""
+    clip = _clip(compose(["scale=cpu"]))
+    assert clip.body is not None
+    joints = clip.body.joints[0, 0]
+    index = {name: i for i, name in enumerate(clip.body.joint_names)}
+    a, b = (torch.stack([joints[index[bone[end]]] for bone in BONES]) for end in (0, 1))
+    ellipsoids = ellipsoids_from_bones(a, b, bone_radii(1.7))
+    cameras = orbit(
+        torch.tensor([20.0]),
+        elevation_degrees=5.0,
+        distance=3.0,
+        target=joints[0],
+        fov_degrees=37.0,
+        image_size=(576, 576),
+    )[0]
+    with _one_thread(), torch.no_grad():
+        times = _seconds(lambda: render(ellipsoids, cameras), 30)
+    yield f"{1e3 * statistics.median(times):.1f} ms a frame, {len(BONES)} bones, 576 x 576, one core, median of 30"
+
+
+def people() -> Iterator[str]:
+    """Synthetic clips with all pose maps."""
+    for pose in ("none", "bone_map", "skeleton", "smpl_normal"):
+        config = compose(["scale=cpu", f"pose={pose}"])
+        clips, signals = build_dataset(config, "train"), build_system(config).signals
+        with _one_thread():
+            numbers = iter(range(len(clips)))
+            times = _seconds(lambda: load_with_signals(clips, next(numbers), signals), 8)  # noqa: B023
+        _, views, frames = clips.load(0).grid
+        median = statistics.median(times)
+        yield f"{1 / median:.1f} clips/s of {views} x {frames} images with pose={pose}, one core, median of 8"
+
+
+def training() -> Iterator[str]:
+    """Steps per second, and the share of a step that is not the model."""
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
+        config = compose(["scale=cpu", f"output={folder}", "training.steps=20"])
+        ends: list[float] = []
+        train(config, lambda *_: ends.append(time.perf_counter()))
+        steps = [b - a for a, b in zip(ends[4:], ends[5:], strict=False)]
+        bare = _bare_steps(config, len(steps))
+    whole, model = statistics.median(steps), statistics.median(bare)
+    yield f"{1 / whole:.2f} steps/s, one core, median of {len(steps)}"
+    yield f"{100 * (1 - model / whole):.1f} % of a step is not forward, backward and optimiser"
+
+
+def _bare_steps(config: RunConfig, runs: int) -> list[float]:
+    """Seconds of forward, loss, backward, clipping and optimiser on one batch that is ready."""
+    system = build_system(config)
+    system.log = lambda *_, **__: None  # type: ignore[method-assign]
+    order = TrainingOrder(
+        build_dataset(config, "train"), system.signals, seed=0, views=config.data.views, frames=config.data.frames
+    )
+    batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
+    optimizer = system.configure_optimizers()["optimizer"]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        system.training_step(batch, 0).backward()
+        torch.nn.utils.clip_grad_norm_(system.parameters(), 1.0)
+        optimizer.step()
+
+    return _seconds(step, runs)
+
+
+def sampling() -> Iterator[str]:
+    """Sampling time over the bare calls of the network."""
+    config = compose(["scale=cpu"])
+    with _one_thread():
+        system = build_system(config).eval()
+        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
+        spent: list[float] = []
+        ratios = [_overhead(system, clip, config.evaluation.steps, spent) for _ in range(9)]
+    yield f"{statistics.median(spent):.2f} s a clip of {clip.grid[1]} x {clip.grid[2]} images, one core, median of 9"
+    yield f"{100 * (statistics.median(ratios) - 1):.1f} % over the bare calls of the network, median of 9"
+
+
+def _overhead(system: HumanVideoSystem, clip: ClipBatch, steps: int, spent: list[float]) -> float:
+    """Time of a whole sampling run over the time inside the network within the same run."""
+    inside = 0.0
+
+    def before(*_) -> None:
+        nonlocal inside
+        inside -= time.perf_counter()
+
+    def after(*_) -> None:
+        nonlocal inside
+        inside += time.perf_counter()
+
+    hooks = [system.backbone.register_forward_pre_hook(before), system.backbone.register_forward_hook(after)]
+    started = time.perf_counter()
+    system.generate(clip, num_steps=steps)
+    spent.append(time.perf_counter() - started)
+    for hook in hooks:
+        hook.remove()
+    return spent[-1] / inside
+
+
+BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
+    "bone_map": bone_map,
+    "people": people,
+    "training": training,
+    "sampling": sampling,
+}

@@ -1,0 +1,97 @@
+"""``hvg show``: a contact sheet with which a person checks that images, signals and cameras line up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from torch import Tensor
+
+from hvg import registry
+from hvg.build import build_dataset
+from hvg.cameras import project
+from hvg.config import RunConfig
+from hvg.data import with_signals
+from hvg.errors import HvgError
+from hvg.generate import picture
+from hvg.prepare import conditioner_signals
+from hvg.protocols import Conditioner
+from hvg.settings import PartChoice
+from hvg.types import ClipBatch
+from hvg.video import tile_columns, write_png
+
+JOINT_COLOUR = (1.0, -0.6, -0.6)
+
+
+class ShowOptions(BaseModel):
+    """What ``hvg show`` takes besides overrides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: NonNegativeInt = Field(0, description="Which clip of the split.")
+    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
+    frame: NonNegativeInt = Field(0, description="Which frame of the clip.")
+    out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
+
+
+def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
+    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is."""
+    clips = build_dataset(config, options.split)
+    if options.index >= len(clips):
+        raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")
+    clip = clips.load(options.index)
+    if options.frame >= clip.grid[2]:
+        raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
+    signals = pose_signals(config, clip)
+    clip = with_signals(clip, signals).select(frames=[options.frame])
+    columns = {}
+    if clip.reference is not None:
+        columns["reference"] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
+    if clip.frames is not None:
+        columns["image"] = clip.frames[0]
+        columns["joints"] = draw_joints(clip)
+    if clip.alpha is not None:
+        columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
+    columns |= {key.rpartition("-")[0].replace("_", " "): picture(clip.signals[key][0]) for key in signals}
+    write_png(options.out, tile_columns(columns)[0])
+    return options.out
+
+
+def pose_signals(config: RunConfig, clip: ClipBatch) -> dict[str, Conditioner]:
+    """Every registered conditioner that renders a map from what this clip holds, by signal key."""
+    present, signals = clip.present(), {}
+    for name in registry.names("conditioner"):
+        cls = registry.load("conditioner", name)
+        if cls.has_signal() and cls.requires <= present:
+            chosen = config.pose is not None and config.pose.name == name
+            signals |= conditioner_signals([config if chosen else with_pose(config, name)])
+    return signals
+
+
+def with_pose(config: RunConfig, name: str) -> RunConfig:
+    """The configuration with another part, at its defaults, on the pose slot."""
+    cls = registry.load("conditioner", name)
+    return config.model_copy(update={"pose": PartChoice("conditioner", name, cls, cls.Config())})
+
+
+def draw_joints(clip: ClipBatch) -> Tensor:
+    """The clip's frames (V, T, 3, H, W) with a dot on every projected joint."""
+    assert clip.frames is not None and clip.body is not None
+    frames = clip.frames[0].clone()
+    views, num_frames = frames.shape[:2]
+    radius = max(1.0, frames.shape[-1] / 80)
+    for v in range(views):
+        for t in range(num_frames):
+            pixels, depth = project(clip.body.joints[0, t], clip.cameras[0, v, t])
+            _dots(frames[v, t], pixels[depth > 0], radius)
+    return frames
+
+
+def _dots(image: Tensor, pixels: Tensor, radius: float) -> None:
+    """Draws filled circles at pixel coordinates (N, 2) into an image (3, H, W)."""
+    y, x = torch.meshgrid(torch.arange(image.shape[-2]) + 0.5, torch.arange(image.shape[-1]) + 0.5, indexing="ij")
+    for px, py in pixels.tolist():
+        near = (x - px) ** 2 + (y - py) ** 2 <= radius**2
+        image[:, near] = torch.tensor(JOINT_COLOUR)[:, None]

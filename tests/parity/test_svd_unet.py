@@ -1,0 +1,129 @@
+"""The backbone against diffusers' own forward pass, and the true SVD-xt configuration against the library's defaults."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
+from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewAttention
+from hvg.protocols import Context
+from hvg.types import Conditioning
+
+SHAPES = [(1, 1, 1, 8, 8), (2, 3, 5, 8, 8), (1, 2, 3, 7, 10)]  # B V T h w
+ATTENTION = [(True, True), (False, True)]
+SAME_WEIGHTS = "<All keys matched successfully>"
+
+
+def view_attention(width: int, num_heads: int) -> Aligned2dViewAttention:
+    return Aligned2dViewAttention(Aligned2dConfig(), width, num_heads)
+
+
+def build(attention: tuple[bool, bool], kernels: str) -> SvdUNet:
+    config = SvdUNetConfig(
+        widths=(32, 64),
+        attention=attention,
+        heads=(2, 4),
+        layers_per_block=1,
+        cross_attention_width=32,
+        addition_time_embed_dim=16,
+        kernels=kernels,
+    )
+    torch.manual_seed(0)
+    return SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4, view_attention=view_attention))
+
+
+def library_twin(ours: SvdUNet) -> torch.nn.Module:
+    """diffusers' model with the weights of ours, found under the same names."""
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    attention = ours.config.attention
+    library = UNetSpatioTemporalConditionModel(
+        in_channels=8,
+        out_channels=4,
+        down_block_types=tuple(f"{'CrossAttn' * yes}DownBlockSpatioTemporal" for yes in attention),
+        up_block_types=tuple(f"{'CrossAttn' * yes}UpBlockSpatioTemporal" for yes in attention[::-1]),
+        block_out_channels=(32, 64),
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=48,
+        layers_per_block=1,
+        cross_attention_dim=32,
+        num_attention_heads=(2, 4),
+    )
+    weights = {name: x for name, x in ours.state_dict().items() if not name.startswith("view_attention.")}
+    assert str(library.load_state_dict(weights)) == SAME_WEIGHTS
+    return library
+
+
+@torch.no_grad()
+def outputs(ours: SvdUNet, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    b, v, t, h, w = shape
+    torch.manual_seed(1)
+    library, x, level = library_twin(ours), torch.randn(b, v, t, 8, h, w), torch.randn(b, v)
+    conditioning = Conditioning(channels=x[:, :, :, 4:])
+    result = ours(x[:, :, :, :4], level[..., None].expand(b, v, t), conditioning)
+    context = torch.zeros(b * v, 1, 32)
+    added_ids = torch.tensor([[6, 127, 0.02]]).expand(b * v, 3)
+    return result.flatten(0, 1), library(x.flatten(0, 1), level.flatten(), context, added_ids).sample
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fast_kernels_agree_with_the_library_up_to_rounding(attention, shape):
+    torch.testing.assert_close(*outputs(build(attention, "fast"), shape), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_library_kernels_agree_with_the_library_exactly(attention, shape):
+    """We embed one level per frame, the library one per clip, and a matrix product may round differently for another
+    number of rows. Zeroing the first layer leaves nothing to round there; the test above covers its values."""
+    ours = build(attention, "library")
+    for embedding in (ours.time_embedding, ours.add_embedding):
+        torch.nn.init.zeros_(embedding.linear_1.weight)
+        torch.nn.init.zeros_(embedding.linear_1.bias)
+    result, expected = outputs(ours, shape)
+    assert torch.equal(result, expected)
+
+
+def test_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpointing in ("none", "blocks"):
+        ours = build((True, True), "fast")
+        ours.config = ours.config.model_copy(update={"checkpointing": checkpointing})
+        ours(torch.ones(1, 1, 2, 4, 8, 8), torch.zeros(1, 1, 2), Conditioning(channels=torch.ones(1, 1, 2, 4, 8, 8))).sum().backward()
+        gradients.append(ours.conv_in.weight.grad)
+    assert torch.equal(*gradients)
+
+
+def test_the_default_is_svd_xt():
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    config = SvdUNetConfig()
+    with torch.device("meta"):
+        ours = SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4))
+        library = UNetSpatioTemporalConditionModel()
+    shapes = {name: tuple(x.shape) for name, x in ours.state_dict().items()}
+    assert shapes == {name: tuple(x.shape) for name, x in library.state_dict().items()}
+    # Heads leave no trace in shapes: SVD-xt has 64 channels each.
+    assert [block.attentions[0].num_attention_heads for block in ours.down_blocks[:3]] == [5, 10, 20]
+
+
+def test_ports_match_what_the_blocks_produce():
+    config = build((True, True), "fast").config
+    ports = SvdUNet.ports(config, 4, 8)
+    assert {site: (s.channels, s.stride) for site, s in ports.residuals.items()} == {
+        "stem": (32, 1),
+        "down_0": (32, 2),
+        "down_1": (64, 2),
+        "mid": (64, 2),
+    }
+    assert [(site, s.channels, s.stride) for site, s in ports.memory.items()] == [
+        ("down_0_attention_0", 32, 1),
+        ("down_1_attention_0", 64, 2),
+        ("mid_attention_0", 64, 2),
+        ("up_0_attention_0", 64, 2),
+        ("up_0_attention_1", 64, 2),
+        ("up_1_attention_0", 32, 1),
+        ("up_1_attention_1", 32, 1),
+    ]

@@ -1,0 +1,135 @@
+"""The sampling engine: blending, batching of windows, and the exact solution for Gaussian data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from components.guidance.constant import ConstantConfig, ConstantGuidance
+from components.samplers.single import SingleWindow
+from components.solvers.euler import EulerSolver
+from hvg.diffusion import karras_sigmas
+from hvg.errors import HvgError
+from hvg.protocols import PartConfig, Sampler
+from hvg.sampling import classifier_free_guidance, denoise_windows, normalised_weights, sample
+from hvg.types import Window
+
+V, T = 3, 5
+SIGMAS = karras_sigmas(6, 20.0, 0.03, 7.0)
+EULER, SINGLE, UNGUIDED = EulerSolver(PartConfig()), SingleWindow(PartConfig()), ConstantGuidance(ConstantConfig())
+
+
+class Overlapping(Sampler):
+    """Windows of several shapes that overlap, with uneven weights."""
+
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        spans = [(0, 1, 2), (2, 3, 4), (1, 2, 3)]
+        temporal = [Window((v,), span, torch.tensor([[1.0, 2.0, 0.5]])) for v in range(views) for span in spans]
+        return [*temporal, *(Window((0, 2), (t,), torch.tensor([[0.3], [1.7]])) for t in range(frames))]
+
+
+OVERLAPPING = Overlapping()
+
+
+def noise() -> torch.Tensor:
+    return torch.randn(2, V, T, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+
+
+def windowed(x, sigma, windows, scale):
+    """An estimate that depends on everything a denoiser is given, and differs from window to window."""
+    clips = len(x) // len(windows)
+    number = torch.tensor([sum(w.views) + 0.1 * sum(w.frames) for w in windows]).repeat_interleave(clips)
+    mixed = x.mean(dim=(1, 2), keepdim=True) + 0.1 * x
+    return torch.tanh(mixed + number.view(-1, 1, 1, 1, 1, 1)) * scale[..., None, None, None] / (1 + sigma)
+
+
+def test_single_equals_a_plain_loop_bit_for_bit():
+    def denoise(x, sigma, windows, scale):
+        return torch.tanh(x) / (1 + sigma)
+
+    x = noise() * float(SIGMAS[0])
+    for sigma, sigma_next in zip(SIGMAS.tolist()[:-1], SIGMAS.tolist()[1:], strict=True):
+        x0 = torch.tanh(x) / (1 + sigma)
+        x = x0 + (sigma_next / sigma) * (x - x0)
+    assert torch.equal(sample(denoise, noise(), SIGMAS, SINGLE, EULER, UNGUIDED), x)
+
+
+@pytest.mark.parametrize("windows_per_call", [1, 2, 7])
+def test_result_does_not_depend_on_how_windows_are_batched(windows_per_call):
+    together = sample(windowed, noise(), SIGMAS, OVERLAPPING, EULER, UNGUIDED)
+    apart = sample(windowed, noise(), SIGMAS, OVERLAPPING, EULER, UNGUIDED, windows_per_call=windows_per_call)
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-6)
+
+
+def test_equal_shaped_windows_are_denoised_together():
+    calls = []
+
+    def denoise(x, sigma, windows, scale):
+        calls.append((x.shape[:3], scale.shape, len(windows)))
+        return x
+
+    denoise_windows(denoise, noise(), 1.0, OVERLAPPING.windows(0, 1, V, T), torch.ones(V, T))
+    assert sorted(calls) == [((2 * 9, 1, 3), (2 * 9, 1, 3), 9), ((2 * 5, 2, 1), (2 * 5, 2, 1), 5)] or sorted(calls) == [
+        ((2 * 5, 2, 1), (2 * 5, 2, 1), 5),
+        ((2 * 9, 1, 3), (2 * 9, 1, 3), 9),
+    ]
+
+
+def test_blending_estimates_and_blending_euler_steps_are_the_same():
+    x, (sigma, sigma_next) = 5 * noise(), (5.0, 3.0)
+    windows = OVERLAPPING.windows(0, 1, V, T)
+    scale = torch.ones(V, T)
+    blended = EULER.step(x, denoise_windows(windowed, x, sigma, windows, scale), sigma, sigma_next, None, {})
+
+    def stepped(part, sigma, windows, scale):
+        return EULER.step(part, windowed(part, sigma, windows, scale), sigma, sigma_next, None, {})
+
+    torch.testing.assert_close(blended, denoise_windows(stepped, x, sigma, windows, scale), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_sum_to_one_in_every_cell():
+    windows = OVERLAPPING.windows(0, 1, V, T)
+    total = torch.zeros(V, T)
+    for window, weights in zip(windows, normalised_weights(windows, V, T), strict=True):
+        total[torch.tensor(window.views)[:, None], torch.tensor(window.frames)] += weights
+    torch.testing.assert_close(total, torch.ones(V, T))
+
+
+def test_a_plan_with_a_hole_is_refused():
+    with pytest.raises(HvgError, match=r"leave out \(view, frame\) \[\(1, 0\)"):
+        normalised_weights([Window((0,), (0, 1), torch.ones(1, 2))], 2, 2)
+
+
+def test_euler_converges_to_the_exact_solution_for_gaussian_data():
+    """For x0 ~ N(mean, s^2) the flow keeps (x - mean) / sqrt(s^2 + sigma^2), so x ends at mean + s z for large sigma_max."""
+    mean, spread = 0.7, 0.5
+
+    def denoise(x, sigma, windows, scale):
+        return (spread**2 * x + sigma**2 * mean) / (spread**2 + sigma**2)
+
+    start = noise().double()
+    exact = mean + spread * (20 * start - mean) / (spread**2 + 20**2) ** 0.5
+    errors = []
+    for num_steps in (10, 20, 40, 80):
+        sigmas = karras_sigmas(num_steps, 20.0, 0.002, 7.0)
+        errors.append((sample(denoise, start, sigmas, SINGLE, EULER, UNGUIDED) - exact).abs().max().item())
+    # First order: half the step, half the error.
+    assert all(0.4 < after / before < 0.6 for before, after in zip(errors, errors[1:], strict=False))
+    assert errors[-1] < 0.05
+
+
+def test_guidance_extrapolates_from_the_unconditional_estimate():
+    conditional, unconditional = torch.randn(2, V, T, 1, 2, 2), torch.randn(2, V, T, 1, 2, 2)
+    scale = ConstantGuidance(ConstantConfig(value=3)).scale(V, T, 1.0)
+    assert scale.shape == (V, T)
+    torch.testing.assert_close(
+        classifier_free_guidance(conditional, unconditional, scale), 3 * conditional - 2 * unconditional
+    )
+    same = classifier_free_guidance(conditional, unconditional, torch.ones(2, V, T))
+    torch.testing.assert_close(same, conditional)
+
+
+def test_progress_is_reported_once_per_step():
+    seen = []
+    sample(windowed, noise(), SIGMAS, SINGLE, EULER, UNGUIDED, lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, 6) for i in range(6)]

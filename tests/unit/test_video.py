@@ -1,0 +1,127 @@
+"""Images and videos: what is written is what is read back."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hvg.errors import DataError
+from hvg.video import (
+    frames_to_uint8,
+    read_image,
+    read_video,
+    tile_columns,
+    video_data_uri,
+    write_png,
+    write_video,
+)
+
+
+def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Tensor:
+    """Smooth colours that change over time, (T, 3, H, W)."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    return torch.stack([torch.stack([x, y, torch.full_like(x, t / frames)]) for t in range(frames)])
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])
+def test_a_video_comes_back_with_its_frames(tmp_path, size):
+    frames = moving_ramp(5, *size)
+    write_video(tmp_path / "clip.mp4", frames, fps=7.5)
+    found, fps = read_video(tmp_path / "clip.mp4")
+    height, width = size
+    assert found.shape == (5, 3, height + height % 2, width + width % 2)
+    assert fps == pytest.approx(7.5)
+    # 4:2:0 and the quantiser cost a few grey levels of 255.
+    assert float((found[:, :, :height, :width] - frames).abs().mean()) * 127.5 < 4
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_colours_do_not_shift(tmp_path):
+    colour = torch.tensor([0.8, -0.5, -0.9])[:, None, None].expand(4, 3, 64, 64)
+    write_video(tmp_path / "clip.mp4", colour, fps=4)
+    found, _ = read_video(tmp_path / "clip.mp4")
+    assert float((found - colour).abs().max()) * 127.5 < 4
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, moving_ramp(), fps=4)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="T > 0"):
+        write_video(path, torch.zeros(0, 3, 8, 8), fps=4)
+    with pytest.raises(OverflowError):
+        write_video(path, moving_ramp(), fps=float("inf"))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_bytes_are_the_same_every_time(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, moving_ramp(), fps=4)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_png_is_exact(tmp_path):
+    image = torch.arange(256).float().reshape(1, 16, 16).expand(3, -1, -1) / 127.5 - 1
+    write_png(tmp_path / "image.png", image)
+    found, alpha = read_image(tmp_path / "image.png")
+    torch.testing.assert_close(found, image)
+    assert alpha is None
+
+
+def test_alpha_is_read_where_there_is_one(tmp_path):
+    pixels = np.zeros((4, 6, 4), dtype=np.uint8)
+    pixels[1:3, 2:4] = (255, 0, 128, 255)
+    Image.fromarray(pixels).save(tmp_path / "person.png")
+    image, alpha = read_image(tmp_path / "person.png")
+    assert image.shape == (3, 4, 6) and alpha is not None and alpha.shape == (1, 4, 6)
+    assert alpha.sum() == 4
+    assert image[0, 1, 2] == 1.0
+
+
+def test_unreadable_files_are_named_in_one_line(tmp_path):
+    whole = tmp_path / "image.png"
+    write_png(whole, torch.rand(3, 64, 64))
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:500])
+    (tmp_path / "text.png").write_text("no image")
+    for reader, name in [
+        (read_image, "missing.png"),
+        (read_image, "cut.png"),
+        (read_image, "text.png"),
+        (read_video, "missing.mp4"),
+        (read_video, "text.png"),
+        (video_data_uri, "missing.mp4"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            reader(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_uint8_rounds_and_clamps():
+    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 1 / 127.5])
+    assert frames_to_uint8(values).tolist() == [0, 0, 128, 255, 255, 128]
+    assert frames_to_uint8(values.bfloat16()).dtype == torch.uint8
+
+
+def test_a_data_uri_holds_the_file(tmp_path):
+    write_video(tmp_path / "clip.mp4", moving_ramp(), fps=4)
+    head, _, body = video_data_uri(tmp_path / "clip.mp4").partition(",")
+    assert head == "data:video/mp4;base64"
+    assert base64.b64decode(body) == (tmp_path / "clip.mp4").read_bytes()
+
+
+def test_tiles_have_a_column_per_entry_and_a_row_per_view():
+    video = torch.full((2, 3, 3, 16, 12), -1.0)
+    photo = torch.zeros(1, 1, 3, 40, 30)
+    tiled = tile_columns({"photo": photo, "a label that is far too long": video}, min_cell_height=32)
+    assert tiled.shape == (3, 3, 6 + 22 + 2 * 38, 6 + 2 * 30)
+    assert (tiled[:, :, 28:60, 6:30] == 0).all()  # the photo stands still
+    assert (tiled[:, :, 66:98, 6:30] == 1).all()  # and has no second view
+    assert (tiled[:, :, 28:60, 36:60] == -1).all()
+    assert (tiled[:, :, 6:28] < 0).any()  # labels
+    with pytest.raises(ValueError, match="nothing"):
+        tile_columns({})
