@@ -51,7 +51,7 @@ class Parts:
 
 def build_parts(config: RunConfig) -> Parts:
     """Every part of a run but its data and metrics, on the CPU."""
-    renderer, body = _build(config.renderer, Context()), _build(config.body, Context())
+    renderer, body = _build(config.renderer, Context()), build_body(config)
     codec = _build(config.codec, Context())
     backbone, conditioners = build_networks(config, codec, renderer, body)
     return Parts(
@@ -68,7 +68,7 @@ def build_parts(config: RunConfig) -> Parts:
 
 
 def build_networks(
-    config: RunConfig, codec: Codec | None = None, renderer: Renderer | None = None, body: BodyModel | None = None
+    config: RunConfig, codec: Codec, renderer: Renderer | None = None, body: BodyModel | None = None
 ) -> tuple[Backbone, dict[str, Conditioner]]:
     """The parts with weights: the backbone, and slot -> conditioner in merging order."""
     context = Context(
@@ -88,8 +88,10 @@ def build_networks(
 
 def count_parameters(config: RunConfig) -> dict[str, int]:
     """Trainable weights of the backbone and of every slot; nothing is allocated."""
+    # Conditioners keep the codec for later and do not call it here; it is not initialised, as that may read weights.
+    codec = config.codec.cls.__new__(config.codec.cls)
     with torch.device("meta"):
-        backbone, conditioners = build_networks(config)
+        backbone, conditioners = build_networks(config, codec)
     modules = {"backbone": backbone, **conditioners}
     return {name: sum(weight.numel() for weight in module.parameters()) for name, module in modules.items()}
 
@@ -97,7 +99,7 @@ def count_parameters(config: RunConfig) -> dict[str, int]:
 def build_dataset(config: RunConfig, split: str) -> Dataset:
     """The run's dataset restricted to a split: ``train``, ``val`` or ``test``."""
     choice = config.dataset
-    context = Context(renderer=_build(config.renderer, Context()), body=_build(config.body, Context()))
+    context = Context(renderer=_build(config.renderer, Context()), body=build_body(config))
     return choice.cls(choice.config.model_copy(update={"split": split}), context)
 
 
@@ -105,6 +107,11 @@ def build_metrics(config: RunConfig) -> dict[str, Metric]:
     """Registered name -> metric, in the configured order, each with its default settings."""
     classes = {name: registry.load("metric", name) for name in config.evaluation.metrics}
     return {name: cls(cls.Config(), Context()) for name, cls in classes.items()}
+
+
+def build_body(config: RunConfig) -> BodyModel:
+    """The run's body model."""
+    return _build(config.body, Context())
 
 
 def build_guidance(config: RunConfig) -> Guidance:

@@ -249,10 +249,13 @@ def _load(loader: ConfigLoaderImpl, overrides: list[str]) -> DictConfig:
 
 def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     """The tree as plain values with interpolations resolved."""
+    problems = []
     try:
-        return dict(OmegaConf.to_container(config, resolve=True)), []
+        tree: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        return dict(OmegaConf.to_container(config, resolve=False)), [Problem(error.full_key or "", _reason(error))]
+        tree = OmegaConf.to_container(config, resolve=False)
+        problems.append(Problem(error.full_key or "", _reason(error)))
+    return tree, problems
 
 
 def _reason(error: Exception) -> str:

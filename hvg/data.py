@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
-from hvg.shards import ShardReader, dequantise, index_path, quantise, write_shard
+from hvg.shards import ShardReader, dequantise_signal, index_path, quantise_signal, write_shard
 from hvg.types import ClipBatch
 
 
 def signal_key(conditioner: Conditioner, name: str) -> str:
-    """Name under which a conditioner's map is stored; it changes with every setting but the dropout."""
-    settings = conditioner.config.model_dump(mode="json", exclude={"dropout"})
+    """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder."""
+    settings = conditioner.config.model_dump(mode="json", exclude=set(conditioner.encoder_settings))
     return f"{name}-{hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()}"
 
 
@@ -40,7 +40,7 @@ def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> Cl
             with torch.no_grad():
                 signal = conditioner.signal(clip)
             if signal is not None:
-                signals[key] = dequantise(quantise(signal))
+                signals[key] = dequantise_signal(quantise_signal(signal))
     return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
 
 

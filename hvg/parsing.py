@@ -185,7 +185,7 @@ def _message(error: Any, keys: list[str | int], owner: str, model: type[BaseMode
 def _fields(model: Any, keys: list[str | int]) -> list[str]:
     """The names of a model's fields, or of the section inside it that ``keys`` lead to."""
     for key in keys:
-        field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        field = model.model_fields.get(str(key)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = field.annotation if field else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 

@@ -63,9 +63,11 @@ class Conditioner(Part, nn.Module):
     """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
 
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
+    encoder_settings: names of the settings that do not change the signal, so that rendered maps stay valid.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from hvg.errors import HvgError
 from hvg.protocols import Guidance, Sampler, Solver
 from hvg.types import Window
 
-# denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and scale,
-# the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i].
+# denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
+# scale, the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i].
 Denoise = Callable[[Tensor, float, Sequence[Window], Tensor], Tensor]
 
 
@@ -31,8 +31,8 @@ def sample(
 ) -> Tensor:
     """Clean latents (B, V, t, C, h, w).
 
-    noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so many
-    windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
+    noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so
+    many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
     levels = [float(sigma) for sigma in sigmas]
@@ -88,7 +88,7 @@ def normalised_weights(windows: Sequence[Window], views: int, frames: int) -> li
 
 
 def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
-    """Guided estimate, (B, V, t, C, h, w); scale (V, t) or (B, V, t). Source: arXiv 2207.12598, in the form u + s (c - u)."""
+    """Guided estimate, (B, V, t, C, h, w); scale (V, t) or (B, V, t). Source: arXiv 2207.12598."""
     return unconditional + scale.to(conditional)[..., None, None, None] * (conditional - unconditional)
 
 

@@ -38,84 +38,110 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What a training step sees, and how clips reach it."""
 
-    batch_size: PositiveInt = Field(2, description="Clips per training step and device.")
-    views: PositiveInt = Field(2, description="Views of a clip that a training step sees, drawn from those it has.")
-    frames: PositiveInt = Field(4, description="Consecutive frames of a clip that a training step sees.")
-    eval_batch_size: PositiveInt = Field(4, description="Clips per batch in validation and evaluation, with all views.")
-    workers: NonNegativeInt = Field(0, description="Data loading processes; 0 loads in the training process.")
-    cache: Path | None = Field(None, description="Folder for rendered clips and control maps; null keeps none on disk.")
+    batch_size: PositiveInt = Field(default=2, description="Clips per training step and device.")
+    views: PositiveInt = Field(
+        default=2, description="Views of a clip that a training step sees, drawn from those it has."
+    )
+    frames: PositiveInt = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
+    eval_batch_size: PositiveInt = Field(
+        default=4, description="Clips per batch in validation and evaluation, with all views."
+    )
+    workers: NonNegativeInt = Field(default=0, description="Data loading processes; 0 loads in the training process.")
+    cache: Path | None = Field(
+        default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
+    )
 
 
 class TrainingConfig(Section):
     """The optimisation of a run."""
 
-    steps: PositiveInt = Field(450, description="Optimiser steps.")
-    learning_rate: PositiveFloat = Field(3e-3, description="Peak learning rate of AdamW.")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averaging coefficients.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
-    warmup_steps: NonNegativeInt = Field(30, description="Steps over which the learning rate rises from 0.")
+    steps: PositiveInt = Field(default=450, description="Optimiser steps.")
+    learning_rate: PositiveFloat = Field(default=3e-3, description="Peak learning rate of AdamW.")
+    betas: tuple[float, float] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay.")
+    warmup_steps: NonNegativeInt = Field(default=30, description="Steps over which the learning rate rises from 0.")
     final_learning_rate: float = Field(
-        0.02, ge=0, le=1, description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant."
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant.",
     )
-    gradient_clip: PositiveFloat | None = Field(1.0, description="Largest norm of the gradient; null does not clip.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 makes them the raw ones.")
+    gradient_clip: PositiveFloat | None = Field(
+        default=1.0, description="Largest norm of the gradient; null does not clip."
+    )
+    ema_decay: float = Field(
+        default=0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 makes them the raw ones."
+    )
     foreground_weight: float = Field(
-        0.0, ge=0, description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha)."
+        default=0.0,
+        ge=0,
+        description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha).",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "auto", description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it."
+        default="auto",
+        description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it.",
     )
-    threads: PositiveInt | None = Field(None, description="CPU threads of the training process; null: torch decides.")
-    log_every: PositiveInt = Field(10, description="Steps between two rows of metrics.jsonl.")
-    checkpoint_every: NonNegativeInt = Field(200, description="Steps between two checkpoints; 0: only at the end.")
-    validate_every: NonNegativeInt = Field(0, description="Steps between two validations; 0: none while training.")
-    validation_clips: PositiveInt = Field(4, description="Clips that a validation samples.")
+    threads: PositiveInt | None = Field(
+        default=None, description="CPU threads of the training process; null: torch decides."
+    )
+    log_every: PositiveInt = Field(default=10, description="Steps between two rows of metrics.jsonl.")
+    checkpoint_every: NonNegativeInt = Field(
+        default=200, description="Steps between two checkpoints; 0: only at the end."
+    )
+    validate_every: NonNegativeInt = Field(
+        default=0, description="Steps between two validations; 0: none while training."
+    )
+    validation_clips: PositiveInt = Field(default=4, description="Clips that a validation samples.")
 
 
 class EvaluationConfig(Section):
     """How a trained model is sampled and scored."""
 
-    steps: PositiveInt = Field(5, description="Solver steps per video.")
-    clips: PositiveInt | None = Field(None, description="Test clips to score; null scores all.")
-    seed: NonNegativeInt = Field(0, description="Seed of the sampling noise, the same for every model of a study.")
-    metrics: tuple[str, ...] = Field(
-        ("psnr", "psnr_foreground", "ssim", "l1", "mask_iou"), description="Registered names of the metrics to compute."
+    steps: PositiveInt = Field(default=5, description="Solver steps per video.")
+    clips: PositiveInt | None = Field(default=None, description="Test clips to score; null scores all.")
+    seed: NonNegativeInt = Field(
+        default=0, description="Seed of the sampling noise, the same for every model of a study."
     )
-    weights: Literal["ema", "raw"] = Field("ema", description="Which weights are sampled: averaged or raw.")
+    metrics: tuple[str, ...] = Field(
+        default=("psnr", "psnr_foreground", "ssim", "l1", "mask_iou"),
+        description="Registered names of the metrics to compute.",
+    )
+    weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
 
 
 class StrategyConfig(Section):
     """On how many devices a run trains, and how they share the work."""
 
-    name: Literal["single", "ddp"] = Field("single", description="One device, or distributed data parallel.")
-    devices: PositiveInt | Literal["auto"] = Field(1, description="Devices per node of ddp; auto takes all.")
-    nodes: PositiveInt = Field(1, description="Machines of ddp.")
+    name: Literal["single", "ddp"] = Field(default="single", description="One device, or distributed data parallel.")
+    devices: PositiveInt | Literal["auto"] = Field(default=1, description="Devices per node of ddp; auto takes all.")
+    nodes: PositiveInt = Field(default=1, description="Machines of ddp.")
 
 
 class LoggerConfig(Section):
     """Where curves go besides metrics.jsonl, which every run writes."""
 
-    name: Literal["csv", "tensorboard", "wandb", "none"] = Field("none", description="Kind of logger.")
-    project: str = Field("hvg", description="Project under which wandb files the run.")
-    offline: bool = Field(False, description="Whether wandb only writes to disk, for a later `wandb sync`.")
+    name: Literal["csv", "tensorboard", "wandb", "none"] = Field(default="none", description="Kind of logger.")
+    project: str = Field(default="hvg", description="Project under which wandb files the run.")
+    offline: bool = Field(default=False, description="Whether wandb only writes to disk, for a later `wandb sync`.")
 
 
 class Settings(Section):
     """Everything in a run's configuration that is not a part."""
 
-    name: str = Field("run", min_length=1, description="Name of the run, the folder under `output`.")
-    seed: NonNegativeInt = Field(0, description="Weights, data order and noise are functions of this number.")
-    output: Path = Field(Path("runs"), description="Folder that holds the run folders.")
-    data: DataConfig = Field(DataConfig(), description="What a training step sees.")
-    training: TrainingConfig = Field(TrainingConfig(), description="The optimisation.")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Sampling and scoring.")
-    strategy: StrategyConfig = Field(StrategyConfig(), description="Devices.")
-    logger: LoggerConfig = Field(LoggerConfig(), description="Where curves go.")
+    name: str = Field(default="run", min_length=1, description="Name of the run, the folder under `output`.")
+    seed: NonNegativeInt = Field(default=0, description="Weights, data order and noise are functions of this number.")
+    output: Path = Field(default=Path("runs"), description="Folder that holds the run folders.")
+    data: DataConfig = Field(default_factory=DataConfig, description="What a training step sees.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="The optimisation.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Sampling and scoring.")
+    strategy: StrategyConfig = Field(default_factory=StrategyConfig, description="Devices.")
+    logger: LoggerConfig = Field(default_factory=LoggerConfig, description="Where curves go.")
     resume: Literal["auto"] | Path | None = Field(
-        None, description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path."
+        default=None,
+        description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path.",
     )
-    checkpoint: Path | None = Field(None, description="Weights to start or evaluate from.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute; auto prefers a GPU.")
+    checkpoint: Path | None = Field(default=None, description="Weights to start or evaluate from.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto prefers a GPU.")
 
 
 @dataclass(frozen=True)
@@ -145,11 +171,15 @@ class RunConfig(Settings):
     guidance: PartChoice = Field(description="How strongly to guide.")
     renderer: PartChoice = Field(description="Mesh rasteriser of datasets and control maps.")
     body: PartChoice = Field(description="Body model of datasets.")
-    pose: PartChoice | None = Field(None, description="Conditioner of the pose; none: generated from the rest.")
-    appearance: PartChoice | None = Field(None, description="Conditioner of the person's looks, pixel by pixel.")
-    reference_keys: PartChoice | None = Field(None, description="Conditioner that lets attention look at the photo.")
-    camera: PartChoice | None = Field(None, description="Conditioner of the viewpoint.")
-    slots: dict[str, PartChoice] = Field({}, description="Further conditioners, by a slot name of one's own.")
+    pose: PartChoice | None = Field(default=None, description="Conditioner of the pose; none: generated from the rest.")
+    appearance: PartChoice | None = Field(
+        default=None, description="Conditioner of the person's looks, pixel by pixel."
+    )
+    reference_keys: PartChoice | None = Field(
+        default=None, description="Conditioner that lets attention look at the photo."
+    )
+    camera: PartChoice | None = Field(default=None, description="Conditioner of the viewpoint.")
+    slots: dict[str, PartChoice] = Field(default={}, description="Further conditioners, by a slot name of one's own.")
 
     @property
     def conditioners(self) -> dict[str, PartChoice]:

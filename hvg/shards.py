@@ -36,6 +36,16 @@ def dequantise(x: Tensor) -> Tensor:
     return x.to(torch.float32) / 127.5 - 1
 
 
+def quantise_signal(x: Tensor) -> Tensor:
+    """[-1, 1] -> uint8 with 0 at 128, so that an empty control map stays exactly 0."""
+    return (x.clamp(-1, 1) * 127).round().add(128).to(torch.uint8)
+
+
+def dequantise_signal(x: Tensor) -> Tensor:
+    """uint8 -> [-1, 1]; the inverse of ``quantise_signal`` on what it wrote."""
+    return (x.to(torch.float32) - 128) / 127
+
+
 def _png(pixels: np.ndarray) -> bytes:
     """H W K uint8, K in 1, 3, 4 -> PNG bytes."""
     stream = io.BytesIO()
@@ -90,7 +100,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
-        files |= _images(f"signal-{key}", quantise(signal[0]))
+        files |= _images(f"signal-{key}", quantise_signal(signal[0]))
     files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
     return {"meta.json": json.dumps(meta).encode(), **files}
 
@@ -134,7 +144,7 @@ def decode_clip(files: dict[str, bytes]) -> ClipBatch:
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
         caption=(meta["caption"],) if "caption" in meta else None,
-        signals={key: dequantise(signal) for key, signal in signals.items()},
+        signals={key: dequantise_signal(signal) for key, signal in signals.items()},
     )
 
 

@@ -16,7 +16,7 @@ from hvg.cameras import orbit
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.protocols import Conditioner, Context
 from hvg.random import generator
-from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Reference, Site
+from hvg.types import BodyMotion, ClipBatch, Conditioning, Ports, Reference, Site
 
 # A person of REFERENCE_STATURE who stands and faces +z, arms a little away from the body; metres, y up, left is +x.
 _STANDING_MIDDLE = {
@@ -148,7 +148,7 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
         _require(bool((signal.abs() <= 1 + 1e-5).all()), f"the control map leaves [-1, 1]: up to {signal.abs().max()}")
         _require(not signal.requires_grad, "the control map carries a gradient")
     conditioning = part(signal, batch)
-    expected_shapes = _shapes_of_spec(part.spec(config, context.ports), context, batch)
+    expected_shapes = _expected_shapes(part, config, context, batch)
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
         shapes = {name: _comparable(name, x) for name, x in ports_of(filled)}
         _require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
@@ -175,8 +175,8 @@ def check_gradients(cls: type[Conditioner], config: Any, context: Context, batch
     if not weights:
         return
     random = generator("loss")
-    loss = sum((x * torch.randn(x.shape, generator=random).to(x)).sum() for _, x in _run(part, batch))
-    loss.backward()
+    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for _, x in _run(part, batch)]
+    torch.stack(losses).sum().backward()
     starved = [name for name, p in weights if p.grad is None or not p.grad.any()]
     _require(not starved, f"no gradient reaches {', '.join(starved)}")
 
@@ -235,10 +235,12 @@ def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
     return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
 
 
-def _shapes_of_spec(spec: ConditioningSpec, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:
-    ports = context.ports
+def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:
+    ports, codec = context.ports, context.codec
+    assert ports is not None and codec is not None, "build the context with tiny_context()"
+    spec = part.spec(config, ports)
     clips, views, frames = batch.grid
-    lead = (clips, views, 1 + (frames - 1) // context.codec.temporal_stride)
+    lead = (clips, views, 1 + (frames - 1) // codec.temporal_stride)
     height, width = (n // ports.latent_stride for n in batch.cameras.image_size)
     shapes: dict[str, tuple[int, ...]] = {}
     if spec.tokens:

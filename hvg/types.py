@@ -142,11 +142,13 @@ class ClipBatch:
 
     def clips(self, index: slice) -> ClipBatch:
         """The batch restricted to some clips, given as a slice of the B axis."""
-        faces = None if self.body is None else self.body.faces
         part = _map_tensors(self, lambda x: x[index])
-        body = part.body and replace(part.body, faces=faces)
+        body = part.body and replace(part.body, faces=self.body.faces)
+        reference = part.reference
+        if reference is not None and reference.body is not None:
+            reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
         caption = None if self.caption is None else self.caption[index]
-        return replace(part, body=body, clip_id=self.clip_id[index], subject=self.subject[index], caption=caption)
+        return replace(part, body=body, reference=reference, clip_id=self.clip_id[index], subject=self.subject[index], caption=caption)
 
     @staticmethod
     def stack(batches: Sequence[ClipBatch]) -> ClipBatch:

@@ -124,8 +124,7 @@ class SvdUNet(Backbone):
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
-        x = _add(self._mid(x, state), residuals.get("mid"))
-        x = self._up(x, skips, state)
+        x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), grid)
 
     def _embed(self, level: Tensor, dtype: torch.dtype, extra: Tensor | None) -> Tensor:
@@ -140,9 +139,8 @@ class SvdUNet(Backbone):
         """Cross-attention context (N, L, D); SVD's unconditional context, one zero token, where there are no tokens."""
         if self.config.cross_attention_width == 0:
             return None
-        if tokens is not None:
-            return fold_frames(tokens)
-        return noisy.new_zeros(noisy.shape[:3].numel(), 1, self.config.cross_attention_width)
+        zero = noisy.new_zeros(noisy.shape[:3].numel(), 1, self.config.cross_attention_width)
+        return zero if tokens is None else fold_frames(tokens)
 
     def _down(self, x: Tensor, residuals: Mapping[str, Tensor], state: _Pass) -> tuple[Tensor, list[Tensor]]:
         x = _add(self.conv_in(x), residuals.get("stem"))
@@ -176,9 +174,9 @@ class SvdUNet(Backbone):
         self, resnet: nn.Module, transformers: Sequence[nn.Module] | None, block: str, j: int, x: Tensor, state: _Pass
     ) -> Tensor:
         x = self._run(self._residual_block, resnet, x, state.embedding, state.grid[2])
-        if transformers is None:
-            return x
-        return self._run(self._transform, transformers[j], f"{block}_attention_{j}", x, state)
+        if transformers is not None:
+            x = self._run(self._transform, transformers[j], f"{block}_attention_{j}", x, state)
+        return x
 
     def _run(self, function: Callable[..., Tensor], *inputs) -> Tensor:
         if self.config.checkpointing == "blocks" and torch.is_grad_enabled():
@@ -198,17 +196,14 @@ class SvdUNet(Backbone):
                 tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).view_as(tokens)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
             tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
-        out = module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2)
-        return out.contiguous() + x
+        return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
 def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
     """The first frame's context for every cell: (B V cells, L, D)."""
     if state.context is None:
         return None
-    b, v, t = state.grid
-    first = state.context.unflatten(0, (b * v, t))[:, 0]
-    return first[:, None].expand(-1, cells, -1, -1).flatten(0, 1)
+    return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
 
 
 def _add(x: Tensor, residual: Tensor | None) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig, box_filter, channels_first
+from components.nn.required import required
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
 from hvg.types import BodyMotion, ClipBatch
@@ -53,9 +53,8 @@ class BoneMap(PoseGuided):
     def num_channels(cls, config: Any) -> int:
         return sum(CHANNELS[name] for name in config.maps)
 
-    @torch.no_grad()
-    def signal(self, batch: ClipBatch) -> Tensor:
-        body = batch.body
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        body = required(batch.body, "ClipBatch.body")
         joints = complete_joints(body.joints, body.joint_names)
         first, second = bone_index(JOINTS, joints.device)
         radii = _radii(body, joints) * self.config.radii_scale

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.nn.required import required
 from components.nn.sinusoidal import sinusoidal_embedding
 from components.nn.zero import zero_module
 from hvg.cameras import relative_rotation
-from hvg.errors import ConfigError, Problem
+from hvg.errors import HvgError
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
@@ -33,20 +35,18 @@ class CameraRotation(Conditioner):
 
     def __init__(self, config: CameraRotationConfig, context: Context) -> None:
         super().__init__(config, context)
-        assert context.ports is not None, "conditioners are built after the backbone's ports are known"
-        self.linear = zero_module(nn.Linear(9 * config.width, context.ports.embedding_width))
+        self.linear = zero_module(nn.Linear(9 * config.width, required(context.ports, "Context.ports").embedding_width))
 
     @classmethod
     def spec(cls, config: CameraRotationConfig, ports: Ports) -> ConditioningSpec:
         if ports.embedding_width == 0:
-            raise ConfigError(
-                [Problem("backbone", "camera_rotation fills the port 'embedding', which it does not have")]
-            )
+            raise HvgError("camera_rotation fills the port 'embedding', which this backbone lacks")
         return ConditioningSpec(embedding=ports.embedding_width)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        numbers = relative_rotation(batch.cameras).flatten(-2)
-        # The longest period spans [-1, 1] twice, so that both ends differ; the shortest tells angles of about 3
-        # degrees.
+        # A product of rotations in bfloat16 would turn cameras by half a degree.
+        with torch.autocast(batch.cameras.world_to_camera.device.type, enabled=False):
+            numbers = relative_rotation(batch.cameras).flatten(-2)
+        # The longest period spans [-1, 1] twice, so that both ends differ.
         features = sinusoidal_embedding(numbers, self.config.width, min_period=0.25, max_period=4.0).flatten(-2)
         return Conditioning(embedding=self.linear(features.to(self.linear.weight.dtype)))

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from components.nn.required import required
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
@@ -27,7 +28,7 @@ class ReferenceLatent(Conditioner):
 
     def __init__(self, config: ReferenceLatentConfig, context: Context) -> None:
         super().__init__(config, context)
-        self.codec = context.codec
+        self.codec = required(context.codec, "Context.codec")
 
     @classmethod
     def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:
@@ -35,5 +36,5 @@ class ReferenceLatent(Conditioner):
 
     @torch.no_grad()
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        latents = self.codec.encode(batch.reference.frames[:, :1, None])
+        latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])
         return Conditioning(channels=latents.expand(*batch.grid, *latents.shape[3:]))

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from components.nn.required import required
 from components.nn.sinusoidal import sinusoidal_embedding
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
@@ -32,10 +33,10 @@ class ReferenceTokens(Conditioner):
 
     def __init__(self, config: ReferenceTokensConfig, context: Context) -> None:
         super().__init__(config, context)
-        assert context.ports is not None, "conditioners are built after the backbone's ports are known"
-        self.codec, self.sites = context.codec, dict(context.ports.memory)
+        ports = required(context.ports, "Context.ports")
+        self.codec, self.sites = required(context.codec, "Context.codec"), dict(ports.memory)
         halvings = max((site.stride.bit_length() - 1 for site in self.sites.values()), default=0)
-        self.stem = nn.Conv2d(context.ports.latent_channels, config.width, 3, padding=1)
+        self.stem = nn.Conv2d(ports.latent_channels, config.width, 3, padding=1)
         self.halvings = nn.ModuleList(
             nn.Conv2d(config.width, config.width, 3, stride=2, padding=1) for _ in range(halvings)
         )
@@ -49,7 +50,7 @@ class ReferenceTokens(Conditioner):
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         with torch.no_grad():
-            latents = self.codec.encode(batch.reference.frames[:, :1, None])[:, 0, 0]
+            latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
         features = nn.functional.silu(self.stem(latents))
         pyramid = [features]
         for halving in self.halvings:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
+from components.nn.required import required
 from hvg.cameras import Cameras, project
 from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
 from hvg.layout import fold_frames, unfold_frames
@@ -56,9 +57,9 @@ class Skeleton(PoseGuided):
 
     Config = SkeletonConfig
 
-    @torch.no_grad()
-    def signal(self, batch: ClipBatch) -> Tensor:
-        joints = complete_joints(batch.body.joints, batch.body.joint_names)
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        body = required(batch.body, "ClipBatch.body")
+        joints = complete_joints(body.joints, body.joint_names)
         height, width = batch.cameras.image_size
         half_width = max(1.0, self.config.line_width * height) / 2
         strokes = _strokes(joints, batch.cameras, half_width, half_width * self.config.joint_size)

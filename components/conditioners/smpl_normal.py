@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig, box_filter, channels_first
+from components.nn.required import required
 from hvg.layout import unfold_frames
 from hvg.protocols import Context
 from hvg.types import ClipBatch
@@ -37,10 +38,12 @@ class SmplNormal(PoseGuided):
         super().__init__(config, context)
         self.renderer = context.renderer
 
-    @torch.no_grad()
-    def signal(self, batch: ClipBatch) -> Tensor:
-        if self.renderer is None:
-            raise ValueError("smpl_normal renders the body's mesh and needs Context(renderer=...)")
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        renderer, body = required(self.renderer, "Context.renderer"), required(batch.body, "ClipBatch.body")
+        vertices, faces = (
+            required(body.vertices, "ClipBatch.body.vertices"),
+            required(body.faces, "ClipBatch.body.faces"),
+        )
         grid, factor = batch.grid, self.config.supersampling
         height, width = batch.cameras.image_size
         cameras = batch.cameras.resized((factor * height, factor * width))
@@ -48,7 +51,7 @@ class SmplNormal(PoseGuided):
         pieces = []
         for part in torch.arange(len(clip)).split(FRAMES_AT_ONCE):
             b, v, t = clip[part], view[part], frame[part]
-            image = self.renderer.render(batch.body.vertices[b, t], batch.body.faces, cameras[b, v, t])
+            image = renderer.render(vertices[b, t], faces, cameras[b, v, t])
             mask = (image.face >= 0)[..., None].to(image.normal.dtype)
             pieces.append(box_filter(channels_first([image.normal, mask]), factor))
         return unfold_frames(torch.cat(pieces), grid)

@@ -24,7 +24,7 @@ from hvg.types import BodyMotion, ClipBatch, Reference
 
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
-_AMBIENT, _SKY, _KEY = 0.56, 0.10, 0.42
+_AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
 
 
 class Synthetic(Dataset):
@@ -35,8 +35,10 @@ class Synthetic(Dataset):
 
         seed: int = Field(0, description="Everything that is random follows from it and the indices.")
         split: Literal["train", "val", "test"] = Field("train", description="People of two splits are different.")
-        num_subjects: int = Field(96, ge=1, description="Number of people.")
-        clips_per_subject: int = Field(2, ge=1, description="Clips of each person, each with its own motion.")
+        num_subjects: int = Field(96, ge=1, description="Number of people to train on.")
+        num_held_out_subjects: int = Field(16, ge=1, description="Number of people in val, and in test.")
+        clips_per_subject: int = Field(2, ge=1, description="Clips of each training person, each its own motion.")
+        clips_per_held_out_subject: int = Field(1, ge=1, description="Clips of each person in val and in test.")
         views: int = Field(4, ge=1, description="V: cameras, spread evenly around the person.")
         frames: int = Field(4, ge=1, description="T: frames in a clip.")
         image_size: int | tuple[int, int] = Field(64, description="Side of the square image, or (height, width); pixels.")
@@ -78,6 +80,9 @@ class Synthetic(Dataset):
         if problems:
             raise ConfigError(problems)
         self.config = config
+        training = config.split == "train"
+        self._num_subjects = config.num_subjects if training else config.num_held_out_subjects
+        self._clips_per_subject = config.clips_per_subject if training else config.clips_per_held_out_subject
         self._body, self._renderer = context.body, context.renderer
 
     @classmethod
@@ -87,14 +92,14 @@ class Synthetic(Dataset):
         return frozenset(always | ({"body.vertices"} if config.mesh else set()))
 
     def __len__(self) -> int:
-        return self.config.num_subjects * self.config.clips_per_subject
+        return self._num_subjects * self._clips_per_subject
 
     def load(self, index: int) -> ClipBatch:
         """Clip ``index``: clips of one person are neighbours. Raises: IndexError outside the dataset."""
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of a dataset with {len(self)} clips")
         config = self.config
-        number, clip = divmod(index, config.clips_per_subject)
+        number, clip = divmod(index, self._clips_per_subject)
         subject = f"{config.split}-{number:04d}"
         shape, person = self._person(number)
         motion = grounded(self._motion(number, clip), self._body, shape)

@@ -47,5 +47,5 @@ class GroupAttention(nn.Module):
 
 
 def group_attention_flops(num_tokens: int, group_size: int, width: int) -> int:
-    """Forward FLOPs of ``GroupAttention`` over ``num_tokens`` in groups of ``group_size``: four projections, two products."""
+    """Forward FLOPs of ``GroupAttention`` over ``num_tokens`` in groups: four projections, two products."""
     return 2 * num_tokens * width * (4 * width + 2 * group_size)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from components.nn.zero import zero_module
+from hvg.errors import HvgError
 
 
 class Guider(nn.Module):
@@ -23,11 +24,8 @@ class Guider(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, widths: tuple[int, ...] = (16, 32, 96, 256)
     ) -> None:
-        """Raises: ValueError when ``stride`` is no power of two that the stages can reach."""
         super().__init__()
-        halvings = stride.bit_length() - 1
-        if stride != 2**halvings or halvings > len(widths):
-            raise ValueError(f"stride {stride} is not a power of two up to {2 ** len(widths)} ({len(widths)} stages)")
+        halvings = num_halvings(stride, widths)
         layers: list[nn.Module] = []
         for stage, (narrow, wide) in enumerate(pairwise((in_channels, *widths))):
             layers += [nn.Conv2d(narrow, wide, 3, stride=2 if stage < halvings else 1, padding=1), nn.SiLU()]
@@ -36,3 +34,14 @@ class Guider(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.projection(self.stages(maps))
+
+
+def num_halvings(stride: int, widths: tuple[int, ...]) -> int:
+    """How many of the stages halve the map. Raises: HvgError when they cannot reach ``stride``."""
+    halvings = stride.bit_length() - 1
+    if stride != 2**halvings or halvings > len(widths):
+        raise HvgError(
+            f"widths={widths} give {len(widths)} stages, which reach strides 1 to {2 ** len(widths)} in powers of two; "
+            f"the backbone's stem has {stride} pixels to a cell"
+        )
+    return halvings

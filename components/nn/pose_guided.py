@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.nn.guider import Guider
-from hvg.errors import ConfigError, Problem
+from components.nn.guider import Guider, num_halvings
+from components.nn.required import required
 from hvg.layout import per_frame
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports, Site
@@ -37,17 +38,15 @@ class PoseGuidedConfig(ConditionerConfig):
 class PoseGuided(Conditioner):
     """A pose signal: subclasses say only how its map is drawn, so that arms of a study differ in nothing else.
 
-    ``signal`` is 0 where there is nobody, and its channels count as ``num_channels`` says; the guider's output is added
-    at the backbone's stem. An empty map is thus also what stands in when the signal is dropped.
+    The map is 0 where there is nobody; the guider's output is added at the backbone's stem.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "widths"})
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
-        assert context.ports is not None, "conditioners are built after the backbone's ports are known"
-        site = _stem(context.ports)
-        stride = site.stride * context.ports.latent_stride
+        site, stride = _stem(required(context.ports, "Context.ports"))
         self.guider = Guider(self.num_channels(config), site.channels, stride, config.widths)
 
     @classmethod
@@ -57,22 +56,28 @@ class PoseGuided(Conditioner):
 
     @classmethod
     def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
-        return ConditioningSpec(residuals={STEM: _stem(ports).channels})
+        site, stride = _stem(ports)
+        num_halvings(stride, config.widths)
+        return ConditioningSpec(residuals={STEM: site.channels})
+
+    @abstractmethod
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        """The control map, (B, V, T, K, H, W), 0 where there is nobody."""
+
+    @torch.no_grad()
+    def signal(self, batch: ClipBatch) -> Tensor:
+        # Joints in metres times a rotation in bfloat16 would be off by a centimetre.
+        with torch.autocast(required(batch.body, "ClipBatch.body").joints.device.type, enabled=False):
+            return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        if signal is None:
-            raise ValueError(f"{type(self).__name__} needs its control map; pass signal(batch)")
-        return Conditioning(residuals={STEM: per_frame(self.guider, signal)})
+        return Conditioning(residuals={STEM: per_frame(self.guider, required(signal, "its control map"))})
 
 
-def _stem(ports: Ports) -> Site:
-    """Raises: ConfigError when the backbone has no stem."""
-    if STEM not in ports.residuals:
-        sites = ", ".join(ports.residuals) or "none"
-        raise ConfigError(
-            [Problem("backbone", f"pose signals are added at its site '{STEM}'; its residual sites: {sites}")]
-        )
-    return ports.residuals[STEM]
+def _stem(ports: Ports) -> tuple[Site, int]:
+    """Where pose signals are added, and its stride in pixels."""
+    site = ports.residuals[STEM]
+    return site, site.stride * ports.latent_stride
 
 
 def box_filter(maps: Tensor, factor: int) -> Tensor:

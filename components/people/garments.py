@@ -104,7 +104,7 @@ def make_skirt(
         support=support.astype(np.float32),
         axis=axis.astype(np.float32),
         below=below.astype(np.float32),
-        leg_radius=_leg_radius(body, relative, below).astype(np.float32) + 0.012,
+        leg_radius=_leg_radius(body, relative, below).astype(np.float32) + 0.018,
         down=down.astype(np.float32),
         lag=float(generator.uniform(0.35, 0.65)),
         upright=pelvis_axes({name: joint[None] for name, joint in joints.items()})[0],
@@ -123,14 +123,17 @@ def _support(points: np.ndarray, height: float, directions: np.ndarray) -> np.nd
 
 
 def _leg_radius(body: np.ndarray, joints: dict[str, np.ndarray], below: np.ndarray) -> np.ndarray:
-    """(R,) largest distance of the left leg's skin from its bones, by distance down the leg; half the thigh's near the hip."""
+    """(R,) largest distance of the left leg's skin from its bones, by distance down the leg.
+
+    Above 0.16 m, where thigh and trunk are one, it tapers off instead: there the cloth is held by the hips.
+    """
     radii = []
-    for distance in below:
+    for distance in np.maximum(below, 0.16):
         centre = _leg_point({name: joint[None] for name, joint in joints.items()}, "left", distance)[0]
         near = (np.abs(body[:, 1] - centre[1]) < 0.025) & (body[:, 0] > 0.005)
         reach = np.linalg.norm((body[near] - centre)[:, [0, 2]], axis=1)
-        radii.append(np.quantile(reach, 0.95) if distance > 0.08 else 0.08)
-    return np.array(radii)
+        radii.append(np.quantile(reach, 0.95))
+    return np.array(radii) * np.interp(below, [0.0, 0.16], [0.6, 1.0])
 
 
 def _leg_point(joints: dict[str, np.ndarray], side: str, distance: float, hanging: float = 0.0) -> np.ndarray:

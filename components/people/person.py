@@ -144,6 +144,7 @@ class Person:
         colour[regions["trousers"]] = look.trousers
         colour[regions["shoes"]] = look.shoes
         colour[regions["coat"]] = look.garment_cloth.colour(across, along, z > 0.02)[regions["coat"]]
+        colour[regions["seat"]] = look.garment_cloth.first
         colour = self._face_colour(colour, point)
         colour[self._hair_depth(point) > 0] = look.hair_colour
         return colour
@@ -166,8 +167,11 @@ class Person:
             open_front = (z > neck[2]) & (x < 0.035 + 0.25 * np.clip(y - joints["spine2"][1], 0, 1))
             sleeve = x < shoulder[0] + 0.95 * (wrist[0] - shoulder[0])
             coat = (y > joints["pelvis"][1] - 0.02) & (y < neck[1] + 0.01) & sleeve & ~open_front
+        # Under a skirt the seat is painted like the skirt, so that a crease of the cloth shows no spot of another colour.
+        seat = legs & (y > joints["left_hip"][1] - 0.08) if look.garment == "skirt" else np.zeros(len(point), dtype=bool)
         return {
             "arm": arm,
+            "seat": seat,
             "coat": coat,
             "shirt": trunk & (x < shoulder[0] - 0.02 + look.sleeve * (wrist[0] - shoulder[0])),
             "trousers": legs & (y > joints["left_hip"][1] - look.leg * leg_length) & ~shoes,

@@ -1,7 +1,7 @@
 """EDM preconditioning around a network that predicts v, as in Stable Video Diffusion.
 
-Source: EDM (arXiv 2206.00364), equation 7; scalings of SVD (arXiv 2311.15127, appendix D): sigma_data is 1, which makes the
-raw output v = (noise - sigma x0) / sqrt(sigma^2 + 1).
+Source: EDM (arXiv 2206.00364), equation 7; scalings of SVD (arXiv 2311.15127, appendix D): sigma_data is 1,
+which makes the raw output v = (noise - sigma x0) / sqrt(sigma^2 + 1).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A network that predicts the clean latents themselves, for models that are trained from nothing.
 
-A small trunk cannot reproduce the noise of its input in order to cancel it, which v-prediction asks for; predicting x0 it does
-not have to. Notation of EDM (arXiv 2206.00364), table 1.
+A small trunk cannot reproduce the noise of its input in order to cancel it, which v-prediction asks for;
+predicting x0 it does not have to. Notation of EDM (arXiv 2206.00364), table 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Euler's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 without its second-order part."""
+"""Euler's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 without the correction."""
 
 from __future__ import annotations
 

@@ -64,10 +64,9 @@ BONES: tuple[tuple[str, str], ...] = (
 
 # Radius across each bone, centimetres, for a person of REFERENCE_STATURE; left and right are equal. A girth g stands
 # for the radius g / 2 pi, a breadth b with a depth d for sqrt(b d) / 2, since the ellipsoids are round across the bone.
-# Girths, breadths and depths: means of men and women of ANSUR II (Gordon et al., 2012 Anthropometric Survey of U.S.
-# Army Personnel, NATICK/TR-15/007), whose mean statures of 1.76 m and 1.63 m average to 1.69 m; rounded to millimetres
-# of radius. The wrist is HVG's (arXiv 2602.21188, section 3.1). "House" marks our own choices for what no survey
-# measures.
+# Girths, breadths and depths: approximate means of men and women of ANSUR II (Gordon et al., 2012 Anthropometric Survey
+# of U.S. Army Personnel, NATICK/TR-15/007), whose mean statures of 1.76 m and 1.63 m average to 1.69 m. The wrist is
+# HVG's (arXiv 2602.21188, section 3.1). "House" marks our own choices for what no survey measures.
 REFERENCE_STATURE = 1.70
 _RADII_CM: dict[tuple[str, str], float] = {
     ("pelvis", "spine1"): 14.4,  # hip breadth, buttock depth
@@ -148,8 +147,9 @@ OPENPOSE_COLORS: tuple[tuple[float, float, float], ...] = (
 )
 
 
-def bone_radii(stature: Tensor) -> Tensor:
+def bone_radii(stature: Tensor | float) -> Tensor:
     """Radius (..., 24) across every bone of ``BONES`` in metres for statures (...) in metres."""
+    stature = torch.as_tensor(stature)
     table = [_RADII_CM[_without_side(a), _without_side(b)] for a, b in BONES]
     return stature[..., None] * stature.new_tensor(table) / 100 / REFERENCE_STATURE
 

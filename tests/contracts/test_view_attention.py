@@ -1,4 +1,4 @@
-"""What every registered view attention promises: identity at the start, and that tokens see exactly what it declares."""
+"""What every view attention promises: identity at the start, and that tokens see exactly what it declares."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_identity_at_the_start(name, settings):
 @pytest.mark.parametrize(("name", "settings"), CASES)
 @torch.no_grad()
 def test_tokens_see_exactly_their_group(name, settings):
-    """Perturbs one token at a time and looks which outputs move: those of its group in its frame and clip, no others."""
+    """Perturbs one token at a time; the outputs of its group in its frame and clip move, no others."""
     module = build(name, settings, randomise=True)
     groups = module.token_groups(module.config, V, H, W).flatten()
     x = torch.randn(2, V, T, H, W, D)
@@ -51,7 +51,7 @@ def test_tokens_see_exactly_their_group(name, settings):
 @pytest.mark.parametrize("views", [1, V])
 def test_gradient_reaches_every_weight(name, settings, views):
     module = build(name, settings, randomise=True)
-    module(torch.randn(B, views, T, H, W, D)).square().sum().backward()
+    module(torch.randn(B, views, T, H, W, D, requires_grad=True)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
     if views > 1:  # a pixel seen from one view attends to itself alone, whatever its query is
         assert all(p.grad.abs().sum() > 0 for p in module.parameters())

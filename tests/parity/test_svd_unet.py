@@ -1,4 +1,4 @@
-"""The backbone against diffusers' own forward pass, and the true SVD-xt configuration against the library's defaults."""
+"""The backbone against diffusers' own forward pass, and the SVD-xt configuration against the library's defaults."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_checkpointing_changes_no_gradient():
     for checkpointing in ("none", "blocks"):
         ours = build((True, True), "fast")
         ours.config = ours.config.model_copy(update={"checkpointing": checkpointing})
-        ours(torch.ones(1, 1, 2, 4, 8, 8), torch.zeros(1, 1, 2), Conditioning(channels=torch.ones(1, 1, 2, 4, 8, 8))).sum().backward()
+        ours(
+            torch.ones(1, 1, 2, 4, 8, 8), torch.zeros(1, 1, 2), Conditioning(channels=torch.ones(1, 1, 2, 4, 8, 8))
+        ).sum().backward()
         gradients.append(ours.conv_in.weight.grad)
     assert torch.equal(*gradients)
 

@@ -1,0 +1,231 @@
+"""Motion values, their file reader, and the Anny body that they drive."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from components.bodies.anny import Anny
+from hvg.errors import DataError, HvgError
+from hvg.geometry.skeleton import JOINTS
+from hvg.motion import (
+    BODY_JOINTS,
+    SMPLX_JOINTS,
+    Motion,
+    axis_angle,
+    load_motion,
+    resample,
+    rotation_matrix,
+    save_motion,
+)
+
+QUARTER = math.pi / 2
+
+
+def _posed(**rotations: tuple[float, float, float]) -> dict[str, torch.Tensor]:
+    """Joint name -> (3,) of the neutral Anny in one frame."""
+    values = {"pelvis": torch.zeros(1, 3)} | {k: torch.tensor([v], dtype=torch.float32) for k, v in rotations.items()}
+    body = Anny().animate(Motion(rotations=values), mesh=False)
+    return dict(zip(body.joint_names, body.joints[0, 0], strict=True))
+
+
+def _direction(joints: dict[str, torch.Tensor], start: str, end: str) -> torch.Tensor:
+    return torch.nn.functional.normalize(joints[end] - joints[start], dim=0)
+
+
+def _is_along(vector: torch.Tensor, expected: tuple[float, float, float], tolerance: float = 0.02) -> None:
+    torch.testing.assert_close(vector, torch.tensor(expected), atol=tolerance, rtol=0)
+
+
+def test_rotations_survive_the_way_to_matrices_and_back():
+    vectors = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vectors = vectors * (3.1 / vectors.norm(dim=1, keepdim=True).clamp_min(3.1))
+    vectors = torch.cat([vectors, torch.zeros(1, 3, dtype=torch.float64), 1e-9 * vectors[:1]])
+    torch.testing.assert_close(axis_angle(rotation_matrix(vectors)), vectors, atol=1e-8, rtol=0)
+    half_turn = rotation_matrix(torch.tensor([[0.0, math.pi, 0.0]]))
+    torch.testing.assert_close(half_turn, torch.diag(torch.tensor([-1.0, 1.0, -1.0]))[None], atol=1e-6, rtol=0)
+
+
+def test_rest_is_a_t_pose_on_the_floor_facing_forward():
+    body = Anny().animate(Motion(rotations={"pelvis": torch.zeros(2, 3)}))
+    joints = dict(zip(body.joint_names, body.joints[0, 0], strict=True))
+    assert body.joint_names == JOINTS
+    assert body.joints.shape == (1, 2, len(JOINTS), 3)
+    assert body.bone_radii.shape == (1, 24) and (body.bone_radii > 0).all()
+    assert body.vertices.shape[:2] == (1, 2) and int(body.faces.max()) == body.vertices.shape[2] - 1
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        for start, end in (("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "middle1")):
+            _is_along(_direction(joints, f"{side}_{start}", f"{side}_{end}"), (sign, 0.0, 0.0), 1e-5)
+        assert (joints[f"{side}_foot"] - joints[f"{side}_ankle"])[2] > 0.08
+    assert body.vertices[..., 1].min().abs() < 1e-5
+    assert joints["pelvis"][[0, 2]].abs().max() < 1e-6
+    assert abs(float(joints["head_top"][1] - body.vertices[..., 1].max())) < 1e-5
+
+
+def test_arms_come_down_with_the_signs_of_smplx():
+    joints = _posed(left_shoulder=(0, 0, -QUARTER), right_shoulder=(0, 0, QUARTER))
+    for side in ("left", "right"):
+        _is_along(_direction(joints, f"{side}_shoulder", f"{side}_wrist"), (0.0, -1.0, 0.0))
+
+
+def test_elbows_and_knees_bend_the_way_people_do():
+    joints = _posed(left_elbow=(0, -QUARTER, 0), right_elbow=(0, QUARTER, 0), left_knee=(QUARTER, 0, 0))
+    _is_along(_direction(joints, "left_elbow", "left_wrist"), (0.0, 0.0, 1.0))
+    _is_along(_direction(joints, "right_elbow", "right_wrist"), (0.0, 0.0, 1.0))
+    assert _direction(joints, "left_knee", "left_ankle")[2] < -0.95
+    assert _direction(joints, "right_knee", "right_ankle")[1] < -0.95
+
+
+def test_turning_the_pelvis_turns_everyone_to_their_left():
+    joints = _posed(pelvis=(0, QUARTER, 0))
+    _is_along(_direction(joints, "right_hip", "left_hip"), (0.0, 0.0, -1.0))
+    assert (joints["left_foot"] - joints["left_ankle"])[0] > 0.08
+
+
+def test_translation_moves_everything_and_shape_changes_stature():
+    motion = Motion(rotations={"pelvis": torch.zeros(1, 3)}, translation=torch.tensor([[0.3, 0.2, -0.1]]))
+    still, moved = (Anny().animate(m).vertices for m in (Motion(rotations=motion.rotations), motion))
+    torch.testing.assert_close(moved, still + torch.tensor([0.3, 0.2, -0.1]))
+    short, tall = (Anny().animate(motion, {"height": h}).vertices[..., 1].max() for h in (0.2, 0.8))
+    assert tall > short + 0.1
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    still = Motion(rotations={"pelvis": torch.zeros(1, 3)})
+    with pytest.raises(HvgError, match="Did you mean 'weight'"):
+        Anny().animate(still, {"wieght": 0.3})
+    with pytest.raises(HvgError, match="Did you mean 'left_knee'"):
+        Anny().animate(Motion(rotations={"left_kne": torch.zeros(1, 3)}))
+
+
+def _random_motion(frames: int = 5) -> Motion:
+    generator = torch.Generator().manual_seed(1)
+    rotations = {name: 0.35 * torch.randn(frames, 3, generator=generator) for name in BODY_JOINTS}
+    return Motion(rotations=rotations, translation=torch.randn(frames, 3, generator=generator), frames_per_second=24.0)
+
+
+def test_a_body_driven_by_joints_points_its_bones_like_them():
+    source = Anny().animate(_random_motion(), {"height": 0.7, "weight": 0.8}, mesh=False)
+    copy = Anny().animate(Motion(joints=source.joints[0], joint_names=JOINTS), {"height": 0.4}, mesh=False)
+    given = dict(zip(JOINTS, source.joints[0].unbind(1), strict=True))
+    driven = dict(zip(JOINTS, copy.joints[0].unbind(1), strict=True))
+    torch.testing.assert_close(driven["pelvis"], given["pelvis"])
+    for side in ("left", "right"):
+        for start, end in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")):
+            a, b = (j[f"{side}_{end}"] - j[f"{side}_{start}"] for j in (given, driven))
+            assert torch.cosine_similarity(a, b).min() > 0.9999
+    trunk = [j["neck"] - j["pelvis"] for j in (given, driven)]
+    assert torch.cosine_similarity(*trunk).min() > math.cos(math.radians(15))
+
+
+def test_joints_without_an_orientation_are_refused():
+    with pytest.raises(HvgError, match="right_shoulder"):
+        Anny().animate(Motion(joints=torch.zeros(1, 2, 3), joint_names=("pelvis", "neck")))
+
+
+@pytest.mark.parametrize("kind", ["rotations", "joints"])
+def test_a_saved_motion_is_read_back(tmp_path, kind):
+    motion = _random_motion()
+    if kind == "joints":
+        motion = Motion(joints=torch.randn(4, 3, 3), joint_names=("pelvis", "neck", "head"), frames_per_second=24.0)
+    save_motion(tmp_path / "m.npz", motion)
+    again = load_motion(tmp_path / "m.npz")
+    assert again.frames_per_second == 24.0 and again.num_frames == motion.num_frames
+    assert again.joint_names == motion.joint_names
+    if kind == "joints":
+        assert torch.equal(again.joints, motion.joints)
+        return
+    assert torch.equal(again.translation, motion.translation)
+    for name in BODY_JOINTS:
+        assert torch.equal(again.rotations[name], motion.rotations[name])
+
+
+@pytest.mark.parametrize("width", [66, 156, 165])
+def test_amass_is_turned_from_z_up_to_y_up(tmp_path, width):
+    poses = np.zeros((3, width))
+    poses[:, 0] = QUARTER  # AMASS stands a y-up body up in its z-up world by a quarter turn about x.
+    trans = np.array([[0.0, 0.0, 0.95], [1.0, 2.0, 0.95], [0.0, 0.0, 1.45]])
+    np.savez(tmp_path / "a.npz", poses=poses, trans=trans, mocap_framerate=120.0, gender="neutral")
+    motion = load_motion(tmp_path / "a.npz")
+    assert motion.frames_per_second == 120.0
+    assert set(motion.rotations) == set(BODY_JOINTS)
+    assert motion.rotations["pelvis"].abs().max() < 1e-6
+    expected = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, -2.0], [0.0, 0.5, 0.0]])
+    torch.testing.assert_close(motion.translation, expected, atol=1e-6, rtol=0)
+
+
+def test_other_spellings_of_rotations(tmp_path):
+    body = np.random.default_rng(0).normal(size=(2, 63))
+    np.savez(tmp_path / "amass.npz", root_orient=np.zeros((2, 3)), pose_body=body, trans=np.zeros((2, 3)), up="y")
+    np.savez(tmp_path / "smplx.npz", global_orient=np.zeros((2, 3)), body_pose=body, transl=np.ones((2, 3)))
+    for name, shift in (("amass", 0.0), ("smplx", 1.0)):
+        motion = load_motion(tmp_path / f"{name}.npz")
+        torch.testing.assert_close(motion.rotations["right_wrist"], torch.from_numpy(body[:, -3:]).float())
+        assert (motion.translation == shift).all() and not motion.rotations["pelvis"].any()
+
+
+@pytest.mark.parametrize(("count", "names"), [(22, 22), (24, 24), (55, 55), (127, 55), (144, 55)])
+def test_joints_without_names_are_known_by_their_number(tmp_path, count, names):
+    np.savez(tmp_path / "j.npz", joints=np.arange(count * 3.0).reshape(1, count, 3), up="z")
+    motion = load_motion(tmp_path / "j.npz")
+    assert len(motion.joint_names) == names and motion.joints.shape == (1, names, 3)
+    assert motion.joints[0, 1].tolist() == [3.0, 5.0, -4.0]
+    if count >= 55:
+        assert SMPLX_JOINTS.index("left_middle1") == 28 and SMPLX_JOINTS.index("right_middle1") == 43
+
+
+BAD_FILES = {
+    "width": ({"poses": np.zeros((4, 60))}, "'poses' has 60 numbers"),
+    "rank": ({"poses": np.zeros(66)}, r"'poses' has shape \(66,\)"),
+    "text": ({"poses": np.full((2, 66), "x")}, "expected numbers"),
+    "nan": ({"poses": np.full((2, 66), np.nan)}, "NaN"),
+    "empty": ({"poses": np.zeros((0, 66))}, "no frames"),
+    "translation": ({"poses": np.zeros((4, 66)), "trans": np.zeros((3, 3))}, "'trans' has shape"),
+    "keys": ({"betas": np.zeros(10)}, r"found the keys \['betas'\]"),
+    "joints": ({"joints": np.zeros((4, 30, 3))}, "30 joints without"),
+    "names": ({"joints": np.zeros((4, 3, 3)), "joint_names": np.array(["a", "b"])}, "expected one for each"),
+    "objects": ({"poses": np.array([None, {}], dtype=object)}, "pickled Python objects"),
+    "up": ({"poses": np.zeros((1, 66)), "up": "x"}, "expected 'y' or 'z'"),
+    "rate": ({"poses": np.zeros((1, 66)), "mocap_framerate": -1.0}, "positive"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_files_are_named_in_one_line(tmp_path, case):
+    arrays, message = BAD_FILES[case]
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(DataError, match=message) as caught:
+        load_motion(tmp_path / "bad.npz")
+    assert "bad.npz" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_truncated_and_foreign_files(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        load_motion(tmp_path / "none.npz")
+    np.savez(tmp_path / "whole.npz", poses=np.random.default_rng(0).normal(size=(50, 66)))
+    data = (tmp_path / "whole.npz").read_bytes()
+    for name, content in (("cut", data[: len(data) // 2]), ("empty", b""), ("text", b"hello")):
+        (tmp_path / f"{name}.npz").write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}.npz"):
+            load_motion(tmp_path / f"{name}.npz")
+    middle = len(data) // 2
+    (tmp_path / "flipped.npz").write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+    with pytest.raises(DataError, match="flipped.npz"):
+        load_motion(tmp_path / "flipped.npz")
+
+
+def test_resampling_keeps_the_ends_and_goes_the_short_way():
+    turn = torch.tensor([[0.0, 3.0, 0.0], [0.0, -3.0, 0.0]])  # The short way leads through pi.
+    motion = Motion(rotations={"pelvis": turn}, translation=torch.tensor([[0.0, 0, 0], [2.0, 0, 0]]))
+    fine = resample(motion, 5)
+    assert fine.num_frames == 5 and fine.translation[:, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    torch.testing.assert_close(rotation_matrix(fine.rotations["pelvis"][[0, -1]]), rotation_matrix(turn))
+    facing = rotation_matrix(fine.rotations["pelvis"])[:, 2, 2]
+    assert (facing < math.cos(2.9)).all()
+    assert fine.frames_per_second == pytest.approx(120.0)
+    same = resample(_random_motion(), 5)
+    torch.testing.assert_close(same.translation, _random_motion().translation)
+    assert resample(motion, 1).num_frames == 1

@@ -1,0 +1,197 @@
+"""The synthetic dataset: determinism, what clips hold, and whether pixels and geometry agree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.bodies.anny import Anny
+from components.datasets.synthetic import Synthetic
+from components.people.garments import drape
+from components.people.motions import MOTIONS, grounded
+from components.people.person import Person, sample_look
+from components.renderers.warp import Warp
+from hvg.cameras import project
+from hvg.errors import ConfigError
+from hvg.motion import Motion
+from hvg.protocols import Context
+from hvg.random import numpy_generator
+
+CONTEXT = Context(body=Anny(), renderer=Warp())
+SMALL = {"num_subjects": 4, "clips_per_subject": 2, "views": 2, "frames": 3, "image_size": 48, "supersampling": 2}
+
+
+def _dataset(**changes) -> Synthetic:
+    return Synthetic(Synthetic.Config(**(SMALL | changes)), CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    dataset = _dataset()
+    return [dataset.load(index) for index in range(len(dataset))]
+
+
+def test_a_clip_holds_what_the_dataset_promises(clips):
+    dataset = _dataset()
+    assert len(dataset) == 8
+    for clip in clips:
+        assert dataset.provides(dataset.config) <= clip.present()
+        assert clip.grid == (1, 2, 3)
+        assert clip.frames.shape == (1, 2, 3, 3, 48, 48) and clip.alpha.shape == (1, 2, 3, 1, 48, 48)
+        assert clip.reference.frames.shape == (1, 1, 3, 48, 48) and clip.reference.cameras.shape == (1, 1)
+        assert clip.body.vertices.shape[:2] == (1, 3) and clip.valid.all() and clip.frame_index.tolist() == [[0, 1, 2]]
+        assert clip.frames.min() >= -1 and clip.frames.max() <= 1
+    assert clips[3].clip_id == ("train-0001-1",) and clips[3].subject == ("train-0001",)
+    with pytest.raises(IndexError):
+        dataset.load(8)
+
+
+def test_pixels_are_bytes_and_the_background_is_plain(clips):
+    for clip in clips:
+        bytes_of_frames, bytes_of_alpha = (clip.frames + 1) * 127.5, clip.alpha * 255
+        assert (bytes_of_frames - bytes_of_frames.round()).abs().max() < 1e-3
+        assert (bytes_of_alpha - bytes_of_alpha.round()).abs().max() < 1e-3
+        empty = clip.alpha.expand_as(clip.frames) == 0
+        assert (clip.frames[empty] == 1).all()
+        assert 0.03 < clip.alpha.mean() < 0.3
+
+
+def test_order_and_instance_do_not_matter(clips):
+    dataset = _dataset()
+    for index in (5, 0, 2):
+        again = dataset.load(index)
+        assert torch.equal(again.frames, clips[index].frames) and torch.equal(again.alpha, clips[index].alpha)
+        assert torch.equal(again.reference.frames, clips[index].reference.frames)
+        assert torch.equal(again.body.vertices, clips[index].body.vertices)
+
+
+def test_another_process_renders_the_same_pixels(clips):
+    program = (
+        "import sys, hashlib; from components.bodies.anny import Anny; from components.renderers.warp import Warp;"
+        "from components.datasets.synthetic import Synthetic; from hvg.protocols import Context;"
+        f"d = Synthetic(Synthetic.Config(**{SMALL!r}), Context(body=Anny(), renderer=Warp()));"
+        "print(hashlib.sha256(d.load(5).frames.numpy().tobytes()).hexdigest())"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    import hashlib
+
+    assert result.stdout.split()[-1] == hashlib.sha256(clips[5].frames.numpy().tobytes()).hexdigest()
+
+
+def test_splits_and_seeds_have_different_people(clips):
+    colours = {}
+    for name, changes in (("test", {"split": "test"}), ("val", {"split": "val"}), ("seed", {"seed": 1})):
+        other = _dataset(**changes).load(0)
+        assert not torch.equal(other.body.parameters["shape"], clips[0].body.parameters["shape"])
+        colours[name] = other.reference.frames
+        assert (other.reference.frames - clips[0].reference.frames).abs().mean() > 0.01
+    assert _dataset(split="test").load(0).subject == ("test-0000",)
+    assert not torch.equal(clips[0].body.joints, clips[1].body.joints)
+    assert torch.equal(clips[0].reference.frames, clips[1].reference.frames)
+
+
+def test_more_subjects_do_not_change_the_first_ones(clips):
+    assert torch.equal(_dataset(num_subjects=50).load(6).frames, clips[6].frames)
+
+
+def test_joints_lie_in_the_silhouette_and_people_in_the_frame(clips):
+    inside = []
+    for clip in clips:
+        pixels, depth = project(clip.body.joints[:, None], clip.cameras)
+        assert (depth > 1).all()
+        column, row = pixels.round().long().clamp(0, 47).unbind(-1)
+        alpha = clip.alpha[0, :, :, 0]
+        for v in range(2):
+            for t in range(3):
+                inside.append(alpha[v, t][row[0, v, t], column[0, v, t]] > 0)
+        assert not alpha[..., 0, :].any() and not alpha[..., -1, :].any()
+        assert not alpha[..., :, 0].any() and not alpha[..., :, -1].any()
+    assert torch.cat(inside).float().mean() > 0.97
+
+
+def test_alpha_is_the_bare_body_and_more(clips):
+    """Clothes cover the body: nearly all of the bare body's silhouette lies inside alpha."""
+    for clip in clips[::2]:
+        vertices = clip.body.vertices[0]
+        image = Warp().render(vertices, clip.body.faces, clip.cameras.expand(1, 2, 3)[0].__getitem__(0))
+        bare = image.face >= 0
+        assert (clip.alpha[0, 0, :, 0][bare] > 0).float().mean() > 0.995
+
+
+def _clothed(garment: str) -> tuple[Person, dict[str, float]]:
+    for number in range(40):
+        generator = numpy_generator("garment", number)
+        look = sample_look(generator)
+        if look.garment == garment:
+            rest = CONTEXT.body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), {})
+            return Person(rest, look, generator), {}
+    raise AssertionError(f"nobody wears a {garment}")
+
+
+@pytest.mark.parametrize("garment", ["skirt", "coat"])
+@pytest.mark.parametrize("motion", ["walk", "squat", "dance", "turn"])
+def test_loose_clothes_leave_the_body_and_cover_the_thighs(garment, motion):
+    person, shape = _clothed(garment)
+    moving = grounded(MOTIONS[motion](np.random.default_rng(3), 6), CONTEXT.body, shape)
+    body = CONTEXT.body.animate(moving, shape, mesh=False)
+    joints = dict(zip(body.joint_names, body.joints[0].numpy().swapaxes(0, 1), strict=True))
+    skirt = person._skirt
+    cloth = drape(skirt, joints).reshape(6, *skirt.support.shape, 3)
+    assert np.isfinite(cloth).all()
+    edges = np.linalg.norm(np.diff(cloth, axis=1), axis=-1)
+    assert edges.max() < 0.2, "torn between two rings"
+    ring = int(np.abs(skirt.below - 0.25).argmin())
+    for side in ("left", "right"):
+        thigh = 0.4 * joints[f"{side}_hip"] + 0.6 * joints[f"{side}_knee"]
+        away = np.linalg.norm(cloth[:, ring] - thigh[:, None], axis=-1).min(axis=1)
+        assert (away > 0.03).all()
+    assert (cloth[:, -1].max(axis=1) - cloth[:, -1].min(axis=1)).max(axis=1).min() > 0.3
+
+
+def test_cloth_lags_behind_but_starts_at_rest():
+    person, _ = _clothed("skirt")
+    turned = MOTIONS["walk"](np.random.default_rng(0), 5)
+    body = CONTEXT.body.animate(turned, {}, mesh=False)
+    joints = dict(zip(body.joint_names, body.joints[0].numpy().swapaxes(0, 1), strict=True))
+    whole = drape(person._skirt, joints)
+    alone = drape(person._skirt, {name: path[3:4] for name, path in joints.items()})
+    first = drape(person._skirt, {name: path[:1] for name, path in joints.items()})
+    np.testing.assert_allclose(whole[0], first[0], atol=1e-6)
+    assert np.abs(whole[3] - alone[0]).max() > 0.005
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_motions_stand_on_the_floor(name):
+    motion = grounded(MOTIONS[name](np.random.default_rng(1), 4), CONTEXT.body, {})
+    assert motion.num_frames == 4
+    lowest = CONTEXT.body.animate(motion, {}).vertices[0, :, :, 1].amin(dim=1)
+    assert lowest.abs().max() < 0.06
+
+
+def test_colours_are_unlike_between_people(clips):
+    means = []
+    for clip in clips[::2]:
+        alpha = clip.reference.alpha
+        means.append(((clip.reference.frames * alpha).sum((0, 1, 3, 4)) / alpha.sum()))
+    distances = torch.pdist(torch.stack(means))
+    assert distances.min() > 0.05 and distances.mean() > 0.2
+
+
+def test_no_mesh_and_single_view_and_frame():
+    clip = _dataset(mesh=False, views=1, frames=1, image_size=(32, 24)).load(0)
+    assert clip.grid == (1, 1, 1) and clip.frames.shape[-2:] == (32, 24)
+    assert "body.vertices" not in clip.present() and clip.reference.body.vertices is None
+
+
+def test_missing_parts_and_motions_are_explained():
+    with pytest.raises(ConfigError, match="body=anny") as caught:
+        Synthetic(Synthetic.Config(), Context())
+    assert len(caught.value.problems) == 2
+    with pytest.raises(ValueError, match="Did you mean 'walk'"):
+        Synthetic.Config(motions=("wlak",))
