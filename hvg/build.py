@@ -89,7 +89,7 @@ def build_networks(
 def count_parameters(config: RunConfig) -> dict[str, int]:
     """Trainable weights of the backbone and of every slot; nothing is allocated."""
     # Conditioners keep the codec for later and do not call it here; it is not initialised, as that may read weights.
-    codec = config.codec.cls.__new__(config.codec.cls)
+    codec: Codec = object.__new__(config.codec.cls)
     with torch.device("meta"):
         backbone, conditioners = build_networks(config, codec)
     modules = {"backbone": backbone, **conditioners}

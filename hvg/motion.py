@@ -34,7 +34,8 @@ SMPLX_JOINTS: tuple[str, ...] = (
     *("jaw", "left_eye_smplhf", "right_eye_smplhf"),
     *(f"{side}_{finger}{k}" for side in ("left", "right") for finger in _FINGERS for k in (1, 2, 3)),
 )
-# Height of SMPL-X's neutral pelvis above its soles. AMASS counts the pelvis from the floor, Motion from the rest stance.
+# Height of SMPL-X's neutral pelvis above its soles. AMASS counts the pelvis from the floor, Motion from the rest
+# stance.
 _STANDING_PELVIS_METRES = 0.95
 _RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "frames_per_second", "fps")
 _EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body_pose', or 'joints'"
@@ -44,10 +45,10 @@ _EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body
 class Motion:
     """T frames of motion; exactly one of ``rotations`` and ``joints`` is given.
 
-    rotations: SMPL-X joint name (``pelvis``, ``left_hip``, ...) -> (T, 3) axis-angle radians relative to the parent, in the
-    SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
+    rotations: SMPL-X joint name (``pelvis``, ``left_hip``, ...) -> (T, 3) axis-angle radians relative to the parent,
+    in the SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
     joints: (T, J, 3) positions in world metres with ``joint_names``.
-    translation: (T, 3) metres, offset of the pelvis from where it is in the rest pose, whose feet stand on the floor y = 0.
+    translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y = 0.
     frames_per_second: rate of the file, for resampling.
     """
 
@@ -89,7 +90,7 @@ def _cross_matrix(vector: Tensor) -> Tensor:
 
 
 def _quaternion(matrix: Tensor) -> Tensor:
-    """Unit quaternions (..., 4), real part first and not negative; from the largest of four candidates, for precision."""
+    """Unit quaternions (..., 4), real part first, not negative; the largest of four candidates, for precision."""
     m = matrix
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
@@ -207,7 +208,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error):
             what = f"array '{key}' holds" if key else "found"
-            raise DataError(f"{path}: {what} pickled Python objects; expected plain numbers and strings only") from error
+            raise DataError(f"{path}: {what} pickled Python objects; expected plain numbers and strings") from error
         raise DataError(f"{path}: damaged or not an .npz archive ({error}); expected {_EXPECTED}") from error
     return arrays
 
@@ -263,14 +264,16 @@ def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], count: int)
     if "joint_names" in arrays:
         names = tuple(str(name) for name in np.atleast_1d(arrays["joint_names"]))
         if len(names) != count or len(set(names)) != count:
-            raise DataError(f"{path}: {len(set(names))} different joint_names for {count} joints; expected one for each")
+            found = f"{len(set(names))} different joint_names for {count} joints"
+            raise DataError(f"{path}: {found}; expected one for each")
         return names
     if count == 24:
         return (*BODY_JOINTS, "left_hand", "right_hand")
     if count == 22 or count == 55 or count >= 127:
         return SMPLX_JOINTS[: min(count, 55)]
     raise DataError(
-        f"{path}: 'joints' has {count} joints without 'joint_names'; expected names, or 22, 24, 55 or at least 127 joints"
+        f"{path}: 'joints' has {count} joints without 'joint_names'; "
+        "expected names, or 22, 24, 55 or at least 127 joints"
     )
 
 

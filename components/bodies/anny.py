@@ -1,12 +1,13 @@
 """The Anny body, retargeted to SMPL-X motion.
 
 World: y up, metres; at rest a person stands in SMPL-X's T-pose facing +z, soles on the floor y = 0, pelvis above the
-origin; ``Motion.translation`` moves that. Source: Anny (arXiv 2511.03589), package ``anny``; its own world is z up, facing
--y, and is turned once, in ``_rest_of``.
+origin; ``Motion.translation`` moves that. Source: Anny (arXiv 2511.03589), package ``anny``; its own world is z up,
+facing -y, and is turned once, in ``_rest_of``.
 
-Retargeting: Anny's rest pose is an A-pose with bent elbows. Every limb gets a rest correction C: the rotation that takes
-its rest direction (and, for arms, the elbow's hinge and the palm) to SMPL-X's T-pose. A bone driven by joint j then turns
-by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the root to j, so a T-pose file gives a T-pose Anny.
+Retargeting: Anny's rest pose is an A-pose with bent elbows. Every limb gets a rest correction C: the rotation that
+takes its rest direction (and, for arms, the elbow's hinge and the palm) to SMPL-X's T-pose. A bone driven by joint j
+then turns by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the root to j, so a T-pose file gives a
+T-pose Anny.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _model() -> Any:
 
 @cache
 def _topology() -> tuple[Tensor, Tensor]:
-    """Faces (F, 3) int64 and skinning weights (P, 24) by driven joint, then the left and right half-twisted forearm."""
+    """Faces (F, 3) int64 and skinning weights (P, 24): by driven joint, then for the half-twisted forearms."""
     model = _model()
     labels, parents = list(model.bone_labels), list(model.bone_parents)
     column = {ANNY_BONES[joint]: k for k, joint in enumerate(DRIVEN)}
@@ -145,7 +146,7 @@ def _rest_of(shape: tuple[tuple[str, float], ...]) -> _Rest:
 
 
 def _rest_correction(bones: Mapping[str, Tensor]) -> Tensor:
-    """(22, 3, 3): per driven joint the rotation from Anny's rest pose to SMPL-X's T-pose; identity for trunk and feet."""
+    """(22, 3, 3): every driven joint's rotation from rest pose to T-pose; identity for trunk and feet."""
     correction = {joint: torch.eye(3) for joint in DRIVEN}
     for side, suffix, sign in (("left", "L", 1.0), ("right", "R", -1.0)):
         at = {joint: bones[f"{bone}.{suffix}"] for joint, bone in _SIDED.items()}
@@ -201,7 +202,7 @@ def _forward_kinematics(rest: _Rest, turned: Tensor, root: Tensor) -> tuple[Tens
 
 
 def _all_joints(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
-    """(T, J, 3) in the order of JOINTS: the driven ones, then hands and the top of the skull, which ride on a parent."""
+    """(T, J, 3) in the order of JOINTS: the driven ones, then hands and skull top, which ride on a parent."""
     riders = []
     for joint in JOINTS[len(DRIVEN) :]:
         parent = "head" if joint == "head_top" else f"{joint.split('_')[0]}_wrist"
@@ -211,7 +212,7 @@ def _all_joints(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
 
 
 def _half_twisted_forearm(rest: _Rest, rotations: Tensor, side: str) -> Tensor:
-    """(T, 3, 3): the forearm's rotation with half of the wrist's twist, so that the skin does not wring at the wrist."""
+    """(T, 3, 3): the forearm's rotation with half of the wrist's twist, so that its skin does not wring."""
     elbow, wrist = (rotations[:, DRIVEN.index(f"{side}_{joint}")] for joint in ("elbow", "wrist"))
     axis = normalize(elbow @ (rest.heads[f"{side}_wrist"] - rest.heads[f"{side}_elbow"]), dim=-1)
     turn = axis_angle(wrist @ elbow.mT)
@@ -250,8 +251,9 @@ def _turned_by_rotations(motion: Motion) -> Tensor:
 def _turned_by_joints(rest: _Rest, motion: Motion) -> Tensor:
     """Q (T, 22, 3, 3) whose bones point the way the given joints do; bone lengths stay the person's own.
 
-    The pelvis is set by hips and spine, the chest by shoulders and neck, with the lower spine halfway between; every other
-    bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its parent.
+    The pelvis is set by hips and spine, the chest by shoulders and neck, with the lower spine halfway between; every
+    other bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its
+    parent.
     """
     given = dict(zip(motion.joint_names, motion.joints.float().unbind(1), strict=True))
     missing = sorted({"pelvis", "left_hip", "right_hip", "left_shoulder", "right_shoulder", "neck"} - set(given))
@@ -315,12 +317,11 @@ class Anny(BodyModel):
     def __init__(self, config: Config | None = None, context: Context | None = None) -> None:
         self.config = config or self.Config()
 
-    def animate(
-        self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True
-    ) -> BodyMotion:
-        """The person in every frame, B = 1: joints (1, T, 25, 3), bone radii (1, 24), vertices (1, T, 13718, 3) if ``mesh``.
+    def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
+        """The person in every frame: joints (1, T, 25, 3), radii (1, 24), vertices (1, T, 13718, 3) if ``mesh``.
 
-        parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to the T-pose, and ``shape`` (1, 6) in Anny's order.
+        parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to the T-pose, and ``shape`` (1, 6) in Anny's
+        order.
         With ``motion.joints`` the pelvis is put where the given pelvis is.
 
         Raises: HvgError for a phenotype or a joint that Anny does not have.

@@ -1,7 +1,7 @@
 """Clips of procedurally dressed people, rendered from a mesh: no download, exact geometry.
 
-Every random number comes from a generator keyed by (seed, split, subject, ...), so the people of two splits are different
-by construction, and a clip has the same pixels in any process and any order.
+Every random number comes from a generator keyed by (seed, split, subject, ...), so the people of two splits are
+different by construction, and a clip has the same pixels in any process and any order.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class Synthetic(Dataset):
         clips_per_held_out_subject: int = Field(1, ge=1, description="Clips of each person in val and in test.")
         views: int = Field(4, ge=1, description="V: cameras, spread evenly around the person.")
         frames: int = Field(4, ge=1, description="T: frames in a clip.")
-        image_size: int | tuple[int, int] = Field(64, description="Side of the square image, or (height, width); pixels.")
-        distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
+        image_size: int | tuple[int, int] = Field(
+            64, description="Side of the square image, or (height, width); pixels."
+        )
+        distance: float = Field(3.3, gt=1, description="From the cameras to the person, metres.")
         fov_degrees: float = Field(38.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
         elevation_degrees: tuple[float, float] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
@@ -88,7 +90,18 @@ class Synthetic(Dataset):
     @classmethod
     def provides(cls, config: Any) -> frozenset[str]:
         """Fields of ClipBatch that every clip holds."""
-        always = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", "clip_id", "subject"}
+        always = {
+            "frames",
+            "alpha",
+            "cameras",
+            "body",
+            "reference",
+            "task",
+            "valid",
+            "frame_index",
+            "clip_id",
+            "subject",
+        }
         return frozenset(always | ({"body.vertices"} if config.mesh else set()))
 
     def __len__(self) -> int:
@@ -142,18 +155,19 @@ class Synthetic(Dataset):
         return MOTIONS[name](generator, config.frames, config.frames_per_second)
 
     def _cameras(self, body: BodyMotion, generator: np.random.Generator, views: int | None = None) -> Cameras:
-        """Cameras (V) on an orbit around the pelvis's mean place; the same for the whole clip."""
+        """Cameras (V) on an orbit around the mean place of the pelvis; they stand still for the whole clip."""
         config = self.config
         views = views or config.views
         jitter = config.azimuth_jitter_degrees
         azimuths = torch.arange(views) * (360.0 / views) + float(generator.uniform(-jitter, jitter))
         size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
-        standing = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
+        pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,
             elevation_degrees=float(generator.uniform(*config.elevation_degrees)),
             distance=config.distance,
-            target=standing,
+            # Slightly below the pelvis lies the middle of a standing person.
+            target=pelvis - torch.tensor([0.0, 0.06, 0.0]),
             fov_degrees=config.fov_degrees,
             image_size=size,
         )

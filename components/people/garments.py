@@ -1,10 +1,10 @@
 """Loose clothes whose surface leaves the body: a skirt, or the open lower half of a long coat.
 
-The cloth is a stack of rings. Rings from waist to hips keep to the pelvis. Every lower ring is the hull of what it has to
-hold at its distance down the cloth: both thighs, the shins, and the cloth's own hanging shape; hulls are taken as a soft
-maximum of support points, so the surface stays smooth. The cloth then follows its own past with a lag that grows towards
-the hem, outward only, so it trails behind moving legs and never sinks into them. All of that is a function of the joints
-from the clip's first frame on: a clip is always simulated whole.
+The cloth is a stack of rings. Rings from waist to hips keep to the pelvis. Every lower ring is the hull of what it has
+to hold at its distance down the cloth: both thighs, the shins, and the cloth's own hanging shape; hulls are taken as a
+soft maximum of support points, so the surface stays smooth. The cloth then follows its own past with a lag that grows
+towards the hem, outward only, so it trails behind moving legs and never sinks into them. All of that is a function of
+the joints from the clip's first frame on: a clip is always simulated whole.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Skirt:
 
     @property
     def faces(self) -> np.ndarray:
-        """(F, 3); the seam at the back (skirt) or the opening at the front (coat) is where the first point meets the last."""
+        """(F, 3); where the first point meets the last lies a skirt's seam, at the back, or a coat's opening."""
         rings, points = self.support.shape
         row, column = np.mgrid[0 : rings - 1, 0 : points - 1]
         a = (row * points + column).ravel()
@@ -72,9 +72,10 @@ def make_skirt(
 ) -> Skirt:
     """Cuts a skirt for a body in its rest pose.
 
-    vertices: (P, 3), joints: name -> (3,), both at rest in metres. hem: share of the leg that is covered, 1 at the ankle.
-    flare: metres by which the hem stands off the legs' hull. folds: metres of its waves. gap: half the angle in radians that
-    stays open at the front, 0 for a closed skirt. top: metres above the pelvis.
+    vertices: (P, 3), joints: name -> (3,), both at rest in metres. hem: share of the leg that is covered, 1 at the
+    ankle.
+    flare: metres by which the hem stands off the legs' hull. folds: metres of its waves. gap: half the angle in
+    radians that stays open at the front, 0 for a closed skirt. top: metres above the pelvis.
     """
     pelvis = joints["pelvis"]
     relative = {name: joint - pelvis for name, joint in joints.items()}
@@ -137,7 +138,7 @@ def _leg_radius(body: np.ndarray, joints: dict[str, np.ndarray], below: np.ndarr
 
 
 def _leg_point(joints: dict[str, np.ndarray], side: str, distance: float, hanging: float = 0.0) -> np.ndarray:
-    """(T, 3): the point ``distance`` metres down a leg; past the knee, ``hanging`` blends the shin with straight down."""
+    """(T, 3): the point ``distance`` metres down a leg; ``hanging`` turns what is below the knee straight down."""
     hip, knee, ankle = (joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
     thigh = np.linalg.norm(knee - hip, axis=-1, keepdims=True)
     shin = _unit(_unit(ankle - knee) * (1 - hanging) + np.array([0.0, -1.0, 0.0]) * hanging)
@@ -161,7 +162,7 @@ def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def drape(skirt: Skirt, joints: dict[str, np.ndarray]) -> np.ndarray:
-    """Vertices (T, R * M, 3) of the cloth on a moving person; joints: name -> (T, 3) world metres, consecutive frames."""
+    """Vertices (T, R * M, 3) of the cloth on a moving person; joints: name -> (T, 3) metres, frame after frame."""
     pelvis_turn = pelvis_axes(joints) @ skirt.upright.T
     pelvis = joints["pelvis"]
     down = -pelvis_turn[:, :, 1]

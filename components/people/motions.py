@@ -25,7 +25,8 @@ _X, _Y, _Z = torch.eye(3)
 class _Pose:
     """T frames under construction: every entry is an angle in radians, (T,) or a number.
 
-    lift: of the arm from hanging straight down, sideways. swing: of the hanging arm, forward. elbow, thigh, knee: flexion.
+    lift: of the arm from hanging straight down, sideways. swing: of the hanging arm, forward. elbow, thigh, knee:
+    flexion.
     spread: of the leg, sideways. bow, lean, twist: of the trunk, forward, to the left, to the left. yaw: heading.
     nod, look: of the head, down and to the left. sway: of the pelvis, metres to the left.
     """

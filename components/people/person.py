@@ -167,8 +167,11 @@ class Person:
             open_front = (z > neck[2]) & (x < 0.035 + 0.25 * np.clip(y - joints["spine2"][1], 0, 1))
             sleeve = x < shoulder[0] + 0.95 * (wrist[0] - shoulder[0])
             coat = (y > joints["pelvis"][1] - 0.02) & (y < neck[1] + 0.01) & sleeve & ~open_front
-        # Under a skirt the seat is painted like the skirt, so that a crease of the cloth shows no spot of another colour.
-        seat = legs & (y > joints["left_hip"][1] - 0.08) if look.garment == "skirt" else np.zeros(len(point), dtype=bool)
+        # Under a skirt the seat is painted like the skirt, so that a crease of the cloth shows no spot of another
+        # colour.
+        seat = (
+            legs & (y > joints["left_hip"][1] - 0.08) if look.garment == "skirt" else np.zeros(len(point), dtype=bool)
+        )
         return {
             "arm": arm,
             "seat": seat,

@@ -45,7 +45,7 @@ class Cloth:
     phase: float = 0.0
 
     def colour(self, across: np.ndarray, along: np.ndarray, front: np.ndarray) -> np.ndarray:
-        """sRGB (N, 3) at points given by metres ``across`` (x, or length around), ``along`` (y) and a flag ``front``."""
+        """sRGB (N, 3) at points given in metres ``across`` (x, or around) and ``along`` (y), and a flag ``front``."""
         second = np.zeros(len(across), dtype=bool)
         row = np.floor((along + self.phase) / self.period * 2).astype(int) % 2 == 0
         column = np.floor((across + self.phase) / self.period * 2).astype(int) % 2 == 0

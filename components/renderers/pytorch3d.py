@@ -23,13 +23,13 @@ class PyTorch3D(Renderer):
         self.config = config or self.Config()
         if importlib.util.find_spec("pytorch3d") is None:
             raise HvgError(
-                "renderer=pytorch3d needs the package pytorch3d, which is not installed and has no wheel for this torch. "
+                "renderer=pytorch3d needs the package pytorch3d, which is not installed and has no wheel on PyPI. "
                 "Use renderer=warp (the default, same output), or build it: "
                 "pip install --no-build-isolation 'git+https://github.com/facebookresearch/pytorch3d.git'"
             )
 
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:
-        """What each pixel centre sees. vertices: (M, P, 3), M divides the number N of cameras, see ``renderers/warp``."""
+        """What each pixel centre sees. vertices: (M, P, 3); M divides the number N of cameras, as in ``warp``."""
         from pytorch3d.renderer import MeshRasterizer, RasterizationSettings
         from pytorch3d.structures import Meshes
         from pytorch3d.utils import cameras_from_opencv_projection

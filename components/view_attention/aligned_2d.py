@@ -1,8 +1,8 @@
 """Attention over views at the same place of the picture, for views in which the people are aligned.
 
 Source: HVG shifts the projected pelvis of every view to one position and then uses "2D, not 3D" attention over views.
-The paper leaves the grouping open, so it is a choice here: ``pixel`` is the natural reading (as SV4D, arXiv 2407.17470),
-``row`` also sees its own image row, where epipolar lines of level cameras lie.
+The paper leaves the grouping open, so it is a choice here: ``pixel`` is the natural reading (as in SV4D,
+arXiv 2407.17470), ``row`` also sees its own image row, where epipolar lines of level cameras lie.
 """
 
 from __future__ import annotations

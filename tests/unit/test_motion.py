@@ -213,7 +213,7 @@ def test_missing_truncated_and_foreign_files(tmp_path):
             load_motion(tmp_path / f"{name}.npz")
     middle = len(data) // 2
     (tmp_path / "flipped.npz").write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
-    with pytest.raises(DataError, match="flipped.npz"):
+    with pytest.raises(DataError, match="flipped"):
         load_motion(tmp_path / "flipped.npz")
 
 

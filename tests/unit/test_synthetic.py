@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from hvg.protocols import Context
 from hvg.random import numpy_generator
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
-SMALL = {"num_subjects": 4, "clips_per_subject": 2, "views": 2, "frames": 3, "image_size": 48, "supersampling": 2}
+SMALL = {"num_subjects": 3, "clips_per_subject": 2, "views": 2, "frames": 3, "image_size": 48, "supersampling": 2}
 
 
 def _dataset(**changes) -> Synthetic:
@@ -38,7 +39,7 @@ def clips():
 
 def test_a_clip_holds_what_the_dataset_promises(clips):
     dataset = _dataset()
-    assert len(dataset) == 8
+    assert len(dataset) == 6
     for clip in clips:
         assert dataset.provides(dataset.config) <= clip.present()
         assert clip.grid == (1, 2, 3)
@@ -48,7 +49,7 @@ def test_a_clip_holds_what_the_dataset_promises(clips):
         assert clip.frames.min() >= -1 and clip.frames.max() <= 1
     assert clips[3].clip_id == ("train-0001-1",) and clips[3].subject == ("train-0001",)
     with pytest.raises(IndexError):
-        dataset.load(8)
+        dataset.load(6)
 
 
 def test_pixels_are_bytes_and_the_background_is_plain(clips):
@@ -63,7 +64,7 @@ def test_pixels_are_bytes_and_the_background_is_plain(clips):
 
 def test_order_and_instance_do_not_matter(clips):
     dataset = _dataset()
-    for index in (5, 0, 2):
+    for index in (5, 0):
         again = dataset.load(index)
         assert torch.equal(again.frames, clips[index].frames) and torch.equal(again.alpha, clips[index].alpha)
         assert torch.equal(again.reference.frames, clips[index].reference.frames)
@@ -79,8 +80,6 @@ def test_another_process_renders_the_same_pixels(clips):
     )
     root = Path(__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    import hashlib
-
     assert result.stdout.split()[-1] == hashlib.sha256(clips[5].frames.numpy().tobytes()).hexdigest()
 
 
@@ -97,7 +96,7 @@ def test_splits_and_seeds_have_different_people(clips):
 
 
 def test_more_subjects_do_not_change_the_first_ones(clips):
-    assert torch.equal(_dataset(num_subjects=50).load(6).frames, clips[6].frames)
+    assert torch.equal(_dataset(num_subjects=50).load(4).frames, clips[4].frames)
 
 
 def test_joints_lie_in_the_silhouette_and_people_in_the_frame(clips):
@@ -105,7 +104,7 @@ def test_joints_lie_in_the_silhouette_and_people_in_the_frame(clips):
     for clip in clips:
         pixels, depth = project(clip.body.joints[:, None], clip.cameras)
         assert (depth > 1).all()
-        column, row = pixels.round().long().clamp(0, 47).unbind(-1)
+        column, row = pixels.floor().long().clamp(0, 47).unbind(-1)
         alpha = clip.alpha[0, :, :, 0]
         for v in range(2):
             for t in range(3):
@@ -119,7 +118,7 @@ def test_alpha_is_the_bare_body_and_more(clips):
     """Clothes cover the body: nearly all of the bare body's silhouette lies inside alpha."""
     for clip in clips[::2]:
         vertices = clip.body.vertices[0]
-        image = Warp().render(vertices, clip.body.faces, clip.cameras.expand(1, 2, 3)[0].__getitem__(0))
+        image = Warp().render(vertices, clip.body.faces, clip.cameras[0, 0])
         bare = image.face >= 0
         assert (clip.alpha[0, 0, :, 0][bare] > 0).float().mean() > 0.995
 
@@ -135,7 +134,7 @@ def _clothed(garment: str) -> tuple[Person, dict[str, float]]:
 
 
 @pytest.mark.parametrize("garment", ["skirt", "coat"])
-@pytest.mark.parametrize("motion", ["walk", "squat", "dance", "turn"])
+@pytest.mark.parametrize("motion", ["walk", "squat"])
 def test_loose_clothes_leave_the_body_and_cover_the_thighs(garment, motion):
     person, shape = _clothed(garment)
     moving = grounded(MOTIONS[motion](np.random.default_rng(3), 6), CONTEXT.body, shape)
@@ -178,7 +177,7 @@ def test_colours_are_unlike_between_people(clips):
     means = []
     for clip in clips[::2]:
         alpha = clip.reference.alpha
-        means.append(((clip.reference.frames * alpha).sum((0, 1, 3, 4)) / alpha.sum()))
+        means.append((clip.reference.frames * alpha).sum((0, 1, 3, 4)) / alpha.sum())
     distances = torch.pdist(torch.stack(means))
     assert distances.min() > 0.05 and distances.mean() > 0.2
 

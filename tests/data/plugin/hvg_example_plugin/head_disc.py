@@ -1,0 +1,26 @@
+"""A pose signal of a lab's own: a disc where the head is."""
+
+import torch
+from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
+from pydantic import Field
+
+from hvg.cameras import project
+
+
+class HeadDisc(PoseGuided):
+    """One channel: 1 within ``radius`` (a fraction of the image height) of the projected head, 0 elsewhere."""
+
+    class Config(PoseGuidedConfig):
+        radius: float = Field(0.08, gt=0, description="Radius as a fraction of the image height.")
+
+    @classmethod
+    def num_channels(cls, config):
+        return 1
+
+    def signal(self, batch):
+        head = batch.body.joints[:, None, :, batch.body.joint_names.index("head")]
+        pixels, _ = project(head[..., None, :], batch.cameras)
+        height, width = batch.cameras.image_size
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        distance = torch.stack([x, y], dim=-1) - pixels[..., 0, None, None, :]
+        return (distance.norm(dim=-1) < self.config.radius * height).float()[..., None, :, :]

@@ -1,0 +1,109 @@
+"""A study from its file to its report, with a signal that another package brings."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parent.parent / "data" / "plugin"
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory) -> Path:
+    """The example package, installed by pip into a folder of its own, as a user would install one."""
+    site, source = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("source") / "plugin"
+    shutil.copytree(PLUGIN, source)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([*command, str(source)], check=True)
+    return site
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "small"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(
+        json.dumps(
+            {
+                "title": "Small",
+                "question": "Does it run?",
+                "varies": ["pose"],
+                "base": [*tiny, "evaluation.clips=2"],
+                "arms": {
+                    "bone_map": ["pose=bone_map"],
+                    "skeleton": ["pose=skeleton"],
+                    "smpl_normal": ["pose=smpl_normal"],
+                    "none": ["pose=none"],
+                    "head_disc": ["pose=head_disc"],
+                },
+                "baselines": ["copy_reference", "mean_image", "mean_image_per_view"],
+            }
+        )
+    )
+    return folder
+
+
+def test_another_packages_part_is_listed_and_checked(hvg, plugin):
+    listed = hvg("list", "conditioner", path=plugin)
+    assert "head_disc" in listed.stdout and "hvg-example-plugin" in listed.stdout
+    # The broken neighbour is listed too, and hurts only a run that selects it.
+    assert "broken" in listed.stdout
+    assert hvg("check", "pose=head_disc", "pose.radius=0.1", path=plugin).returncode == 0
+    wrong = hvg("check", "pose=head_disc", "pose.radios=0.1", path=plugin)
+    assert wrong.returncode == 1 and "radius" in wrong.stdout + wrong.stderr
+    broken = hvg("check", "slots.mine.name=broken", path=plugin)
+    message = broken.stdout + broken.stderr
+    assert broken.returncode == 1
+    assert "a_package_that_does_not_exist" in message and "hvg-example-plugin" in message
+
+
+def test_another_packages_part_trains_alone(hvg, plugin, tiny, tmp_path):
+    done = hvg("train", *tiny, "pose=head_disc", f"output={tmp_path}", "name=mine", path=plugin)
+    assert done.returncode == 0, done.stderr
+    assert "name: head_disc" in (tmp_path / "mine" / "config.yaml").read_text()
+
+
+def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
+    words = ("study", str(study), f"output={tmp_path / 'out'}", f"data.cache={tmp_path / 'cache'}")
+    done = hvg(*words, path=plugin)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert list(arms)[:5] == ["bone_map", "skeleton", "smpl_normal", "none", "head_disc"]
+    assert set(list(arms)[5:]) == {"copy_reference", "mean_image", "mean_image_per_view"}
+    assert all(arm["status"] == "done" for arm in arms.values())
+    assert set(arms["bone_map"]["seeds"][0]["values"]) == {"psnr", "psnr_foreground", "ssim", "l1", "mask_iou"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 2
+    assert str(tmp_path / "out" / "report.html") in done.stdout
+
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/result.json")}
+    assert len(finished) == 5
+    # One arm is lost: the second call trains that one alone.
+    lost = tmp_path / "out" / "skeleton-seed0"
+    shutil.rmtree(lost)
+    assert hvg(*words, path=plugin).returncode == 0
+    again = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/result.json")}
+    assert {p for p in finished if finished[p] != again[p]} == {lost / "result.json"}
+    repeated = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [arm["seeds"][0]["values"] for arm in repeated["arms"]] == [
+        arm["seeds"][0]["values"] for arm in results["arms"]
+    ]
+
+
+def test_arms_may_differ_only_in_what_the_study_varies(hvg, tiny, tmp_path):
+    text = {
+        "title": "Unfair",
+        "question": "Is it fair?",
+        "varies": ["pose"],
+        "base": list(tiny),
+        "arms": {"a": ["pose=skeleton"], "b": ["pose=bone_map", "training.learning_rate=1"], "c": ["pose=skeletn"]},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(text))
+    done = hvg("study", str(tmp_path), f"output={tmp_path}")
+    assert done.returncode == 1
+    assert "did you mean 'skeleton'" in done.stderr.lower()
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,88 @@
+"""A run repeats to the last bit, and one that was killed ends where it would have ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from hvg.checkpoint import latest_checkpoint, read_checkpoint
+from hvg.config import compose
+from hvg.prepare import prepare
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny, cache):
+    words = (*tiny, cache, f"training.steps={STEPS}", "training.checkpoint_every=1", "pose=skeleton")
+    prepare([compose(words)], ("train", "val"), jobs=1)
+    return words
+
+
+def start(overrides, folder, *more) -> subprocess.Popen:
+    words = [*overrides, f"output={folder}", "name=run", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "hvg.cli", "train", *words], env=environment, stderr=subprocess.PIPE)
+
+
+def final_state(folder):
+    path = latest_checkpoint(folder / "run" / "checkpoints")
+    assert path is not None and path.name == f"step-{STEPS:07d}.ckpt"
+    state = read_checkpoint(path)
+    return state["state_dict"], state["callbacks"], state["optimizer_states"]
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def assert_equal(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+def test_repeated_and_killed_runs_end_in_the_same_bits(overrides, tmp_path):
+    first, second, killed = (tmp_path / name for name in ("first", "second", "killed"))
+    for folder in (first, second):
+        assert start(overrides, folder).wait() == 0
+    assert losses(first) == losses(second)
+    assert len(losses(first)) == STEPS
+    assert_equal(final_state(first), final_state(second))
+
+    process = start(overrides, killed)
+    checkpoints = killed / "run" / "checkpoints"
+    while process.poll() is None and not latest_checkpoint(checkpoints):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = latest_checkpoint(checkpoints)
+    assert reached is not None and reached.name < f"step-{STEPS:07d}.ckpt"
+    assert start(overrides, killed, "resume=auto").wait() == 0
+    assert losses(killed) == losses(first)
+    assert_equal(final_state(killed), final_state(first))
+
+
+def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
+    short = [*overrides, "training.steps=1"]
+    assert start(short, tmp_path).wait() == 0
+    again = start(short, tmp_path)
+    message = again.communicate()[1].decode()
+    assert again.returncode == 1
+    assert "resume=auto" in message
+    assert "Traceback" not in message

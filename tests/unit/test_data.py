@@ -1,0 +1,52 @@
+"""The training order is a function of (seed, position) alone."""
+
+import torch
+
+from hvg.data import ClipDataModule, TrainingOrder, clip_position
+from hvg.shards import ShardReader, write_shard
+from hvg.testing import tiny_batch
+
+
+class Clips:
+    """Four clips."""
+
+    def __len__(self):
+        return 4
+
+    def load(self, index):
+        return tiny_batch(seed=index).clips(slice(0, 1))
+
+
+def test_every_epoch_is_another_permutation():
+    epochs = [[clip_position(3, epoch * 20 + i, 20) for i in range(20)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert epochs[0] != [clip_position(4, i, 20) for i in range(20)]
+
+
+def test_a_position_gives_the_same_views_whatever_was_read_before():
+    _, views, frames = Clips().load(0).grid
+    one, two = (TrainingOrder(Clips(), {}, seed=0, views=views - 1, frames=frames) for _ in range(2))
+    forwards = [one[i] for i in range(6)]
+    backwards = [two[i] for i in reversed(range(6))][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        assert a.clip_id == b.clip_id
+        assert torch.equal(a.frames, b.frames)
+        assert torch.equal(a.cameras.world_to_camera, b.cameras.world_to_camera)
+        assert a.sample_index.item() == b.sample_index.item()
+    drawn = {tuple(clip.cameras.world_to_camera[0, :, 0, 0, 0].tolist()) for clip in (one[i] for i in range(16))}
+    assert len(drawn) > 4
+
+
+def test_workers_do_not_change_the_batches(tmp_path):
+    write_shard(tmp_path / "a.tar", [tiny_batch(seed=i).clips(slice(0, 1)) for i in range(3)])
+
+    def batches(workers):
+        data = ClipDataModule(
+            ShardReader(tmp_path / "a.tar"), None, {}, seed=1, views=1, frames=1, batch_size=2, num_steps=4, workers=workers
+        )
+        return [(batch.clip_id, batch.sample_index.tolist(), batch.frames) for batch in data.train_dataloader()]
+
+    for (names, index, frames), (names2, index2, frames2) in zip(batches(0), batches(2), strict=True):
+        assert (names, index) == (names2, index2)
+        assert torch.equal(frames, frames2)

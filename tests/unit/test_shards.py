@@ -1,0 +1,138 @@
+"""Clips survive the disk, and damaged files are refused by name."""
+
+import json
+import tarfile
+from dataclasses import replace
+
+import pytest
+import torch
+import webdataset
+
+from hvg.data import render_shard, with_signals
+from hvg.errors import DataError
+from hvg.shards import (
+    ShardReader,
+    dequantise,
+    dequantise_signal,
+    index_path,
+    quantise,
+    quantise_signal,
+    write_shard,
+)
+from hvg.testing import tiny_batch
+from hvg.types import ClipBatch
+
+
+def clip(seed: int = 0) -> ClipBatch:
+    """One clip whose images are what 8 bits hold."""
+    batch = tiny_batch(seed=seed).clips(slice(0, 1))
+    assert batch.reference is not None
+    reference = replace(
+        batch.reference,
+        frames=dequantise(quantise(batch.reference.frames)),
+        alpha=None if batch.reference.alpha is None else (batch.reference.alpha * 255).round() / 255,
+    )
+    return replace(
+        batch,
+        clip_id=(f"clip-{seed}",),
+        frames=dequantise(quantise(batch.frames)),
+        alpha=(batch.alpha * 255).round() / 255,
+        reference=reference,
+        signals={"map": dequantise_signal(quantise_signal(torch.rand(*batch.grid, 4, 16, 16) * 2 - 1))},
+    )
+
+
+def tensors(value, path=""):
+    """Every tensor in a nested value, by path."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from tensors(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from tensors(item, f"{path}[{key}]")
+
+
+def test_what_is_written_is_read_back_identically(tmp_path):
+    clips = [clip(0), clip(1)]
+    write_shard(tmp_path / "test-0.tar", clips)
+    reader = ShardReader(tmp_path / "test-0.tar")
+    assert reader.keys == ["clip-0", "clip-1"]
+    for index, original in enumerate(clips):
+        found, expected = dict(tensors(reader.load(index))), dict(tensors(original))
+        expected.pop(".sample_index", None)
+        assert found.keys() == expected.keys()
+        for path, value in expected.items():
+            assert torch.equal(found[path], value), path
+
+
+def test_an_empty_control_map_stays_exactly_zero():
+    assert torch.equal(dequantise_signal(quantise_signal(torch.zeros(3))), torch.zeros(3))
+    levels = torch.tensor([-1.0, 1.0])
+    assert torch.equal(dequantise_signal(quantise_signal(levels)), levels)
+    assert torch.equal(dequantise(quantise(levels)), levels)
+
+
+def test_webdataset_reads_the_shards(tmp_path):
+    write_shard(tmp_path / "test-0.tar", [clip(0), clip(1)])
+    samples = list(webdataset.WebDataset(str(tmp_path / "test-0.tar"), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == ["clip-0", "clip-1"]
+    assert json.loads(samples[0]["meta.json"])["clip_id"] == "clip-0"
+
+
+@pytest.mark.parametrize("damage", ["missing", "no index", "truncated", "another format"])
+def test_a_damaged_shard_is_refused_by_name(tmp_path, damage):
+    path = tmp_path / "test-0.tar"
+    if damage != "missing":
+        write_shard(path, [clip()])
+    if damage == "no index":
+        index_path(path).unlink()
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-2000])
+    if damage == "another format":
+        index_path(path).write_text(json.dumps({"format": "other"}))
+    with pytest.raises(DataError) as error:
+        ShardReader(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    def failing():
+        yield clip(0)
+        raise RuntimeError("the power went out")
+
+    with pytest.raises(RuntimeError):
+        write_shard(tmp_path / "test-0.tar", failing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_shard_is_not_rendered_again(tmp_path):
+    class Clips:
+        loaded = 0
+
+        def __len__(self):
+            return 2
+
+        def load(self, index):
+            Clips.loaded += 1
+            return clip(index)
+
+    for _ in range(2):
+        path = render_shard(tmp_path, "test", Clips(), {})
+    assert Clips.loaded == 2
+    with tarfile.open(path) as tar:
+        assert not [name for name in tar.getnames() if "vertices" in name]
+
+
+def test_rendered_signals_are_those_that_are_rendered_on_the_fly(tmp_path):
+    from components.conditioners.skeleton import Skeleton
+    from hvg.testing import tiny_context
+
+    part = Skeleton(Skeleton.Config(), tiny_context())
+    batch = replace(clip(), signals={})
+    write_shard(tmp_path / "a.tar", [with_signals(batch, {"key": part})])
+    stored = ShardReader(tmp_path / "a.tar").load(0).signals["key"]
+    assert torch.equal(stored, with_signals(batch, {"key": part}).signals["key"])
+    assert stored.abs().max() > 0
