@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hvg.shards import write_text_atomically
+from hvg.files import write_text
 
 
 def run_arm(folder: Path) -> None:
@@ -27,11 +27,14 @@ def run_arm(folder: Path) -> None:
     system = train(config, lambda step, steps, speed, loss: report("train", step, steps, speed))
     trained = time.perf_counter()
     results = evaluate(
-        system, config, predictions=folder / "predictions", report=lambda done, total: report("evaluate", done, total, 0.0)
+        system,
+        config,
+        predictions=folder / "predictions",
+        report=lambda done, total: report("evaluate", done, total, 0.0),
     )
     seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
     text = json.dumps({"config": config.to_yaml(), "values": as_json(results), "seconds": seconds})
-    write_text_atomically(folder / "result.json", text)
+    write_text(folder / "result.json", text)
 
 
 def _reporter(path: Path) -> Callable[[str, int, int, float], None]:
@@ -42,7 +45,7 @@ def _reporter(path: Path) -> Callable[[str, int, int, float], None]:
         now = time.perf_counter()
         if stage != last["stage"] or done == total or now - last["time"] > 0.5:
             last.update(time=now, stage=stage)
-            write_text_atomically(path, json.dumps({"stage": stage, "done": done, "total": total, "speed": speed}))
+            write_text(path, json.dumps({"stage": stage, "done": done, "total": total, "speed": speed}))
 
     return report
 
@@ -58,7 +61,7 @@ def main() -> None:
         run_arm(folder)
     except Exception as error:
         lines = str(error).splitlines() or [""]
-        write_text_atomically(folder / "error.txt", f"{type(error).__name__}: {lines[0]}")
+        write_text(folder / "error.txt", f"{type(error).__name__}: {lines[0]}")
         raise
 
 

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 
@@ -86,7 +87,7 @@ def training() -> Iterator[str]:
         config = compose(["scale=cpu", f"output={folder}", "training.steps=20"])
         ends: list[float] = []
         train(config, lambda *_: ends.append(time.perf_counter()))
-        steps = [b - a for a, b in zip(ends[4:], ends[5:], strict=False)]
+        steps = [b - a for a, b in pairwise(ends[4:])]
         bare = _bare_steps(config, len(steps))
     whole, model = statistics.median(steps), statistics.median(bare)
     yield f"{1 / whole:.2f} steps/s, one core, median of {len(steps)}"

@@ -122,9 +122,7 @@ def orbit(
     """
     azimuth = torch.deg2rad(azimuths_degrees)
     elevation = torch.deg2rad(torch.as_tensor(elevation_degrees, dtype=azimuth.dtype)).expand_as(azimuth)
-    offset = torch.stack(
-        [azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1
-    )
+    offset = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], dim=-1)
     center = target + distance * offset
     return Cameras(
         world_to_camera=look_at(center, target.expand_as(center)),

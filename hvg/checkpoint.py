@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hvg.errors import CheckpointError
+from hvg.files import whole_file
 
 FORMAT = "hvg-checkpoint-1"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
@@ -69,15 +70,10 @@ def unpack(tensors: Mapping[str, Tensor], tree: Any) -> Any:
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Writes ``state`` under ``path``; the name appears when the file is whole and on disk."""
     tensors, tree = pack(dict(state))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         save_file(tensors, partial, metadata={"format": FORMAT, "state": json.dumps(tree)})
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -94,7 +90,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint, it may be truncated ({error})") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this program (format {metadata.get('format')}, not {FORMAT})")
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this program (format {metadata.get('format')}, not {FORMAT})"
+        )
     return unpack(tensors, json.loads(metadata["state"]))
 
 

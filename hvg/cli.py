@@ -74,7 +74,10 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
         return model.model_validate(taken), others
     except ValidationError as error:
         problems = [
-            Problem(".".join(map(str, e["loc"])), f"{e['msg']}, got {e['input']!r}" if e["loc"][0] in taken else "is required")
+            Problem(
+                ".".join(map(str, e["loc"])),
+                f"{e['msg']}, got {e['input']!r}" if e["loc"][0] in taken else "is required",
+            )
             for e in error.errors()
         ]
         raise ConfigError(problems) from error
@@ -85,7 +88,12 @@ def _only_options(arguments: Sequence[str], model: type) -> Any:
     options, others = take_options(arguments, model)
     if others:
         known = list(model.model_fields)
-        raise ConfigError([Problem(w.partition("=")[0], f"unknown option. {did_you_mean(w.partition('=')[0], known)}") for w in others])
+        raise ConfigError(
+            [
+                Problem(w.partition("=")[0], f"unknown option. {did_you_mean(w.partition('=')[0], known)}")
+                for w in others
+            ]
+        )
     return options
 
 
@@ -122,7 +130,9 @@ def _prepare(arguments: list[str]) -> int:
         overrides.append("data.cache=cache")
     config = compose(overrides)
     with ProgressLines() as progress:
-        folder = prepare([config], jobs=options.jobs, report=lambda d, n: progress.update(config.dataset.name, "render", d, n))
+        folder = prepare(
+            [config], jobs=options.jobs, report=lambda d, n: progress.update(config.dataset.name, "render", d, n)
+        )
     print(f"rendered to {folder}; used by every run with data.cache={config.data.cache} and the same dataset settings")
     return 0
 

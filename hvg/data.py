@@ -16,10 +16,11 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
-from hvg.shards import ShardReader, dequantise_signal, index_path, quantise_signal, write_shard
+from hvg.shards import ShardReader, index_path, write_shard
 from hvg.types import ClipBatch
 
 
@@ -40,7 +41,7 @@ def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> Cl
             with torch.no_grad():
                 signal = conditioner.signal(clip)
             if signal is not None:
-                signals[key] = dequantise_signal(quantise_signal(signal))
+                signals[key] = signal_from_uint8(signal_to_uint8(signal))
     return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
 
 

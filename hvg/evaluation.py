@@ -17,9 +17,10 @@ from hvg import provenance
 from hvg.build import build_metrics
 from hvg.config import RunConfig
 from hvg.data import load_with_signals
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.files import write_text
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset, Metric, MetricResult
-from hvg.shards import dequantise, quantise, write_text_atomically
 from hvg.system import HumanVideoSystem
 from hvg.training import load_system
 from hvg.types import ClipBatch
@@ -46,7 +47,7 @@ def evaluate_checkpoint(options: EvaluateOptions, report: Callable[[int, int], N
     out = options.out or options.checkpoint.parent.parent / f"evaluation-{options.split}-{options.checkpoint.stem}"
     results = evaluate(system, config, split=options.split, predictions=out / "predictions", report=report)
     record = {"provenance": provenance.collect(config.evaluation.seed), "values": as_json(results)}
-    write_text_atomically(out / "results.json", json.dumps(record, indent=2))
+    write_text(out / "results.json", json.dumps(record, indent=2))
     return table_lines(results), out / "results.json"
 
 
@@ -81,12 +82,10 @@ def evaluate(
         clips, count, config.data.eval_batch_size, lambda i: load_with_signals(clips, i, system.signals)
     ):
         batch = batch.to(system.device)
-        frames = quantise(
-            system.generate(batch, num_steps=config.evaluation.steps, seed=config.evaluation.seed)
-        )
+        frames = frames_to_uint8(system.generate(batch, num_steps=config.evaluation.steps, seed=config.evaluation.seed))
         if predictions is not None:
             save_predictions(predictions, batch, frames)
-        score(metrics, dequantise(frames), batch)
+        score(metrics, frames_from_uint8(frames), batch)
         done += len(batch.clip_id)
         report(done, count)
     return {name: metric.compute() for name, metric in metrics.items()}
@@ -107,7 +106,7 @@ def save_predictions(folder: Path, batch: ClipBatch, frames: Tensor) -> None:
 
 def load_prediction(folder: Path, clip_id: str) -> Tensor:
     """(V, T, 3, H, W) in [-1, 1]."""
-    return dequantise(torch.from_numpy(np.load(folder / f"{clip_id}.npy", allow_pickle=False)))
+    return frames_from_uint8(torch.from_numpy(np.load(folder / f"{clip_id}.npy", allow_pickle=False)))
 
 
 def as_json(results: Mapping[str, MetricResult]) -> dict[str, Any]:

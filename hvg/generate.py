@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 from hvg.build import build_body
 from hvg.cameras import Cameras, orbit
 from hvg.data import with_signals, without_mesh
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.motion import load_motion, resample
-from hvg.shards import dequantise, quantise
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
 from hvg.video import read_image, tile_columns, write_video
@@ -29,7 +29,9 @@ class SampleOptions(BaseModel):
     checkpoint: Path = Field(description="A trained model.")
     reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
     motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
-    camera: Literal["orbit", "static"] = Field("orbit", description="Views all around the person, or one from the front.")
+    camera: Literal["orbit", "static"] = Field(
+        "orbit", description="Views all around the person, or one from the front."
+    )
     out: Path = Field(Path("sample.mp4"), description="Video to write; a column per view.")
     views: PositiveInt | None = Field(None, description="Number of views; null: as in training, 1 for a static camera.")
     frames: PositiveInt | None = Field(None, description="Frames, evenly spaced over the motion; null: as in training.")
@@ -69,7 +71,9 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
     )
     batch = without_mesh(with_signals(batch, system.signals)).to(system.device)
     steps = options.steps or config.evaluation.steps
-    result = dequantise(quantise(system.generate(batch, num_steps=steps, seed=options.seed, progress=report)))[0].cpu()
+    result = frames_from_uint8(
+        frames_to_uint8(system.generate(batch, num_steps=steps, seed=options.seed, progress=report))
+    )[0].cpu()
     yield _write(options.out, {f"view {v}": result[v : v + 1] for v in range(views)}, options)
     maps = {slot: batch.signals[key][0] for slot, key in system.signal_keys.items() if key in batch.signals}
     if maps:

@@ -48,7 +48,7 @@ class Motion:
     rotations: SMPL-X joint name (``pelvis``, ``left_hip``, ...) -> (T, 3) axis-angle radians relative to the parent,
     in the SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
     joints: (T, J, 3) positions in world metres with ``joint_names``.
-    translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y = 0.
+    translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y=0.
     frames_per_second: rate of the file, for resampling.
     """
 

@@ -7,7 +7,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -38,11 +46,15 @@ class ProgressLines:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._progress.stop()
 
-    def update(self, task: str, stage: str, done: int, total: int, speed: float = 0.0, loss: float | None = None) -> None:
+    def update(
+        self, task: str, stage: str, done: int, total: int, speed: float = 0.0, loss: float | None = None
+    ) -> None:
         """``done`` of ``total`` in a stage of a task; speed in steps per second, 0 when there is none to show."""
         note = " ".join(
             filter(None, [f"{speed:.1f} steps/s" if speed else "", f"loss {loss:.3f}" if loss is not None else ""])

@@ -6,7 +6,7 @@ Sizes are negotiated before any weight exists: ``Backbone.ports`` -> ``Condition
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -209,7 +209,13 @@ class Solver(Part):
 
     @abstractmethod
     def step(
-        self, x: Tensor, x0: Tensor, sigma: float, sigma_next: float, denoise: Callable[[Tensor, float], Tensor], state: dict
+        self,
+        x: Tensor,
+        x0: Tensor,
+        sigma: float,
+        sigma_next: float,
+        denoise: Callable[[Tensor, float], Tensor],
+        state: dict,
     ) -> Tensor:
         """x at ``sigma_next``. ``denoise`` gives x0 at another point (second-order solvers); ``state`` lives for one run."""
 

@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -17,6 +16,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from rich.table import Table
 from rich.text import Text
 
+from hvg.files import write_text
 from hvg.statistics import Interval, SeedValues, paired_difference, wins
 
 
@@ -281,14 +281,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text to a temporary file next to ``path`` and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,30 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from hvg.cameras import Cameras
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
+from hvg.files import whole_file, write_text
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 FORMAT = "hvg-shard-1"
-
-
-def quantise(x: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, as an 8-bit image file holds it."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def dequantise(x: Tensor) -> Tensor:
-    """uint8 -> [-1, 1]; -1, 1 and the written values come back exactly."""
-    return x.to(torch.float32) / 127.5 - 1
-
-
-def quantise_signal(x: Tensor) -> Tensor:
-    """[-1, 1] -> uint8 with 0 at 128, so that an empty control map stays exactly 0."""
-    return (x.clamp(-1, 1) * 127).round().add(128).to(torch.uint8)
-
-
-def dequantise_signal(x: Tensor) -> Tensor:
-    """uint8 -> [-1, 1]; the inverse of ``quantise_signal`` on what it wrote."""
-    return (x.to(torch.float32) - 128) / 127
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -71,7 +52,7 @@ def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
 
 def _rgba(frames: Tensor, alpha: Tensor | None) -> Tensor:
     """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] -> V T 3|4 H W uint8."""
-    colour = quantise(frames)
+    colour = frames_to_uint8(frames)
     return colour if alpha is None else torch.cat([colour, (alpha * 255).round().to(torch.uint8)], dim=2)
 
 
@@ -100,7 +81,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
-        files |= _images(f"signal-{key}", quantise_signal(signal[0]))
+        files |= _images(f"signal-{key}", signal_to_uint8(signal[0]))
     files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
     return {"meta.json": json.dumps(meta).encode(), **files}
 
@@ -144,7 +125,7 @@ def decode_clip(files: dict[str, bytes]) -> ClipBatch:
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
         caption=(meta["caption"],) if "caption" in meta else None,
-        signals={key: dequantise_signal(signal) for key, signal in signals.items()},
+        signals={key: signal_from_uint8(signal) for key, signal in signals.items()},
     )
 
 
@@ -168,7 +149,7 @@ def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     if pixels is None:
         return None, None
     alpha = pixels[:, :, 3:].to(torch.float32) / 255 if pixels.shape[2] == 4 else None
-    return dequantise(pixels[:, :, :3]), alpha
+    return frames_from_uint8(pixels[:, :, :3]), alpha
 
 
 def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> Cameras:
@@ -195,10 +176,8 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
 
 def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], None] = lambda: None) -> None:
     """Writes a shard and then its index; until both are whole, neither is visible under its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     keys: list[str] = []
-    try:
+    with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
                 keys.append(clip.clip_id[0])
@@ -210,22 +189,13 @@ def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], No
         with tarfile.open(partial) as tar:
             members = {m.name: (m.offset_data, m.size) for m in tar}
         index = {"format": FORMAT, "bytes": partial.stat().st_size, "clips": keys, "members": members}
-        partial.replace(path)
-        write_text_atomically(index_path(path), json.dumps(index))
-    finally:
-        partial.unlink(missing_ok=True)
+        index_path(path).unlink(missing_ok=True)
+    write_text(index_path(path), json.dumps(index))
 
 
 def index_path(path: Path) -> Path:
     """Where a shard's index lies."""
     return path.with_name(path.name + ".index.json")
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 class ShardReader:
@@ -239,12 +209,16 @@ class ShardReader:
         if not path.exists():
             raise DataError(f"{path}: no such shard (make it with `hvg prepare`)")
         if not index_path(path).exists():
-            raise DataError(f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again")
+            raise DataError(
+                f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
+            )
         index = json.loads(index_path(path).read_text())
         if index.get("format") != FORMAT:
             raise DataError(f"{path}: format {index.get('format')}, expected {FORMAT}")
         if path.stat().st_size != index["bytes"]:
-            raise DataError(f"{path}: {path.stat().st_size} bytes, its index says {index['bytes']}: truncated or replaced")
+            raise DataError(
+                f"{path}: {path.stat().st_size} bytes, its index says {index['bytes']}: truncated or replaced"
+            )
         self.keys: list[str] = index["clips"]
         self._members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in self.keys}
         for name, place in index["members"].items():

@@ -26,13 +26,14 @@ from hvg.baselines import MeanImage, copy_reference
 from hvg.build import build_metrics
 from hvg.config import RunConfig, compose
 from hvg.data import load_with_signals
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.evaluation import as_json, load_prediction, num_clips, score
+from hvg.files import write_text
 from hvg.generate import picture
 from hvg.prepare import conditioner_signals, open_clips, prepare
 from hvg.report import write_report
 from hvg.results import Arm, Clip, MetricInfo, Results, write_results
-from hvg.shards import dequantise, quantise, write_text_atomically
 from hvg.training import run_folder
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
@@ -54,7 +55,9 @@ class StudyFile(BaseModel):
     question: str = Field(description="What the study answers.")
     varies: tuple[str, ...] = Field(description="Root keys in which arms may differ.")
     base: tuple[str, ...] = Field((), description="Overrides of every arm.")
-    arms: dict[str, tuple[str, ...]] = Field(min_length=1, description="Arm -> its overrides; the first is the yardstick.")
+    arms: dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="Arm -> its overrides; the first is the yardstick."
+    )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
     baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
@@ -143,7 +146,9 @@ def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:
     a, b = first.config.resolved(), run.config.resolved()
     keys = [key for key in a if a[key] != b[key] and key not in {*study.varies, "name", "seed"}]
     return [
-        Problem(f"arm {run.arm}", f"differs from arm {first.arm} in '{key}', which the study does not list under varies")
+        Problem(
+            f"arm {run.arm}", f"differs from arm {first.arm} in '{key}', which the study does not list under varies"
+        )
         for key in keys
     ]
 
@@ -168,7 +173,9 @@ def run_study(
     _refuse_other_settings(runs)
     output.mkdir(parents=True, exist_ok=True)
     firsts = [run.config for run in runs if run.seed == study.seeds[0]]
-    prepare(firsts, ("train", "val", "test"), jobs=options.jobs, report=lambda d, n: progress("data", "render", d, n, 0.0))
+    prepare(
+        firsts, ("train", "val", "test"), jobs=options.jobs, report=lambda d, n: progress("data", "render", d, n, 0.0)
+    )
     prepared = time.perf_counter()
     failed = _run_all([run for run in runs if run.result() is None], options.jobs, progress)
     trained = time.perf_counter()
@@ -225,7 +232,7 @@ def _start(run: ArmRun) -> subprocess.Popen:
     """One single-threaded process an arm: two threads on two busy cores were several times slower than one each."""
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "progress.json").unlink(missing_ok=True)
-    write_text_atomically(run.folder / "config.yaml", run.config.to_yaml())
+    write_text(run.folder / "config.yaml", run.config.to_yaml())
     threads = str(run.config.training.threads or 1)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     with (run.folder / "log.txt").open("w") as log:
@@ -245,9 +252,7 @@ def _report(run: ArmRun, progress: Callable[[str, str, int, int, float], None]) 
         progress(_label(run), state["stage"], state["done"], state["total"], state["speed"])
 
 
-def _assemble(
-    study: StudyFile, folder: Path, runs: Sequence[ArmRun], failed: dict[tuple[str, int], str]
-) -> Results:
+def _assemble(study: StudyFile, folder: Path, runs: Sequence[ArmRun], failed: dict[tuple[str, int], str]) -> Results:
     """The results of everything that finished."""
     baselines, metrics = _baselines(study, runs[0].config)
     return Results(
@@ -317,7 +322,7 @@ def _baselines(study: StudyFile, config: RunConfig) -> tuple[list[Arm], list[Met
         metrics = build_metrics(config)
         for index in range(num_clips(config, test)):
             clip = load_with_signals(test, index, {})
-            score(metrics, dequantise(quantise(predictors[name](clip))), clip)
+            score(metrics, frames_from_uint8(frames_to_uint8(predictors[name](clip))), clip)
         values = as_json({metric: part.compute() for metric, part in metrics.items()})
         infos = [_metric_info(metric, values[metric]) for metric in values]
         seeds = [{"seed": 0, "values": values}]

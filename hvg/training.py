@@ -29,11 +29,10 @@ from hvg.checkpoint import (
 from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule, with_signals
 from hvg.errors import CheckpointError
+from hvg.files import write_text
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
-from hvg.shards import write_text_atomically
 from hvg.system import HumanVideoSystem
-from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
 
 
@@ -215,7 +214,9 @@ class ValidationSamples(Callback):
         try:
             for index in range(min(self._config.training.validation_clips, len(self._clips))):
                 clip = with_signals(self._clips.load(index), system.signals).to(system.device)
-                frames = system.generate(clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed)
+                frames = system.generate(
+                    clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
+                )
                 errors.append(float(((frames - clip.frames) / 2).square().mean()))
                 path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
                 write_video(path, tile_columns({"truth": clip.frames[0], "generated": frames[0]}), fps=4)
@@ -283,8 +284,8 @@ def train(
             "or delete it"
         )
     first_step = int(read_checkpoint(start)["global_step"]) if start else 0
-    write_text_atomically(folder / "config.yaml", config.to_yaml())
-    write_text_atomically(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
+    write_text(folder / "config.yaml", config.to_yaml())
+    write_text(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -356,5 +357,3 @@ def load_system(path: Path, weights: str = "ema") -> tuple[HumanVideoSystem, Run
     system = build_system(config)
     load_system_weights(system, path, weights)
     return system.eval(), config
-
-

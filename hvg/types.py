@@ -104,9 +104,13 @@ class ClipBatch:
 
     def to(self, *args, **kwargs) -> ClipBatch:
         """The same batch on another device; a floating type changes floating tensors only."""
-        return _map_tensors(self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs))
+        return _map_tensors(
+            self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs)
+        )
 
-    def select(self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None) -> ClipBatch:
+    def select(
+        self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
+    ) -> ClipBatch:
         """The batch restricted to some views and frames, in the order given; the reference is kept."""
         v = slice(None) if views is None else torch.as_tensor(views)
         t = slice(None) if frames is None else torch.as_tensor(frames)
@@ -148,7 +152,14 @@ class ClipBatch:
         if reference is not None and reference.body is not None:
             reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
         caption = None if self.caption is None else self.caption[index]
-        return replace(part, body=body, reference=reference, clip_id=self.clip_id[index], subject=self.subject[index], caption=caption)
+        return replace(
+            part,
+            body=body,
+            reference=reference,
+            clip_id=self.clip_id[index],
+            subject=self.subject[index],
+            caption=caption,
+        )
 
     @staticmethod
     def stack(batches: Sequence[ClipBatch]) -> ClipBatch:

@@ -6,8 +6,7 @@ Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. File
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError
+from hvg.files import whole_file
 
 LABEL_HEIGHT = 22
 GAP = 6
@@ -28,20 +29,11 @@ GAP = 6
 BT709 = 1
 
 
-def frames_to_uint8(frames: Tensor) -> Tensor:
-    """[-1, 1] in any floating type and shape -> uint8 in [0, 255], rounded to nearest, clamped."""
-    return (frames.detach().float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
-
-
-def frames_from_uint8(frames: Tensor) -> Tensor:
-    """uint8 in [0, 255] -> float32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
-
-
 def write_png(path: Path, image: Tensor) -> None:
     """Writes one image, (3, H, W) in [-1, 1]."""
     picture = _to_picture(frames_to_uint8(image))
-    _write_whole(path, lambda temporary: picture.save(temporary, format="PNG"))
+    with whole_file(path) as partial:
+        picture.save(partial, format="PNG")
 
 
 def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -76,7 +68,8 @@ def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> No
     if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
         raise ValueError(f"a video needs frames (T, 3, H, W) with T > 0, got {tuple(frames.shape)}")
     pixels = _even(frames_to_uint8(frames)).movedim(1, -1).cpu().numpy()
-    _write_whole(path, lambda temporary: _encode(temporary, pixels, fps, quality))
+    with whole_file(path) as partial:
+        _encode(partial, pixels, fps, quality)
 
 
 def read_video(path: Path) -> tuple[Tensor, float]:
@@ -181,15 +174,3 @@ def _encode(path: Path, pixels: np.ndarray, fps: float, quality: int) -> None:
 def _to_picture(image: Tensor) -> Image.Image:
     """uint8 (3, H, W) -> a PIL image."""
     return Image.fromarray(image.movedim(0, -1).contiguous().cpu().numpy())
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets ``write`` fill a temporary file next to ``path`` and renames it; nothing is left behind when it fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

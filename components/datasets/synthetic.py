@@ -44,7 +44,7 @@ class Synthetic(Dataset):
         image_size: int | tuple[int, int] = Field(
             64, description="Side of the square image, or (height, width); pixels."
         )
-        distance: float = Field(3.3, gt=1, description="From the cameras to the person, metres.")
+        distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
         fov_degrees: float = Field(38.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
         elevation_degrees: tuple[float, float] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
@@ -141,7 +141,7 @@ class Synthetic(Dataset):
             "age": (0.6, 0.85),
             "muscle": (0.25, 0.8),
             "weight": (0.25, 0.85),
-            "height": (0.2, 0.5),
+            "height": (0.2, 0.42),
             "proportions": (0.3, 0.8),
         }
         shape = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
@@ -167,7 +167,7 @@ class Synthetic(Dataset):
             elevation_degrees=float(generator.uniform(*config.elevation_degrees)),
             distance=config.distance,
             # Slightly below the pelvis lies the middle of a standing person.
-            target=pelvis - torch.tensor([0.0, 0.06, 0.0]),
+            target=pelvis - torch.tensor([0.0, 0.03, 0.0]),
             fov_degrees=config.fov_degrees,
             image_size=size,
         )

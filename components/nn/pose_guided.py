@@ -22,10 +22,11 @@ STEM = "stem"
 class PoseGuidedConfig(ConditionerConfig):
     """Settings of every pose signal."""
 
-    widths: tuple[int, ...] = Field(
-        (16, 32, 96, 256),
+    widths: tuple[int, ...] | None = Field(
+        None,
         min_length=1,
-        description="Channels of the guider's stages. The same for all arms of a study.",
+        description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, each at most 4/5 of the "
+        "stem's channels (so all of them at SVD's 320), and at most half of it where the stem is narrower than 128.",
     )
     supersampling: int = Field(
         1,
@@ -47,7 +48,9 @@ class PoseGuided(Conditioner):
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
         site, stride = _stem(required(context.ports, "Context.ports"))
-        self.guider = Guider(self.num_channels(config), site.channels, stride, config.widths)
+        self.guider = Guider(
+            self.num_channels(config), site.channels, stride, config.widths or default_widths(site.channels)
+        )
 
     @classmethod
     def num_channels(cls, config: Any) -> int:
@@ -57,7 +60,7 @@ class PoseGuided(Conditioner):
     @classmethod
     def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
         site, stride = _stem(ports)
-        num_halvings(stride, config.widths)
+        num_halvings(stride, config.widths or default_widths(site.channels))
         return ConditioningSpec(residuals={STEM: site.channels})
 
     @abstractmethod
@@ -72,6 +75,12 @@ class PoseGuided(Conditioner):
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         return Conditioning(residuals={STEM: per_frame(self.guider, required(signal, "its control map"))})
+
+
+def default_widths(stem: int) -> tuple[int, ...]:
+    """Stages in proportion to the stem: on a narrow backbone the full guider would cost more than the backbone's level."""
+    largest = stem // 2 if stem < 128 else stem * 4 // 5
+    return tuple(min(width, largest) for width in (16, 32, 96, 256))
 
 
 def _stem(ports: Ports) -> tuple[Site, int]:

@@ -115,7 +115,7 @@ def wave(generator: np.random.Generator, frames: int, frames_per_second: float =
     phase = _cycle(generator, frames, 0.9, frames_per_second)
     side, _ = SIDES[generator.integers(2)]
     pose.set(f"{side}_swing", 0.15)
-    pose.set(f"{side}_lift", generator.uniform(1.7, 2.2) + 0.15 * np.sin(phase))
+    pose.set(f"{side}_lift", generator.uniform(1.6, 2.0) + 0.15 * np.sin(phase))
     pose.set(f"{side}_elbow", 0.75 + 0.5 * np.sin(phase))
     pose.set("lean", (0.1 if side == "right" else -0.1) + 0.04 * np.sin(phase))
     return _headed(pose, generator).motion(frames_per_second)

@@ -169,9 +169,7 @@ class Person:
             coat = (y > joints["pelvis"][1] - 0.02) & (y < neck[1] + 0.01) & sleeve & ~open_front
         # Under a skirt the seat is painted like the skirt, so that a crease of the cloth shows no spot of another
         # colour.
-        seat = (
-            legs & (y > joints["left_hip"][1] - 0.08) if look.garment == "skirt" else np.zeros(len(point), dtype=bool)
-        )
+        seat = legs & (y > joints["left_hip"][1] - 0.2) if look.garment == "skirt" else np.zeros(len(point), dtype=bool)
         return {
             "arm": arm,
             "seat": seat,

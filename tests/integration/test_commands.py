@@ -69,7 +69,9 @@ def test_sample_takes_a_photo_and_a_motion(hvg, run, motion, photo, tmp_path):
     assert (tmp_path / "out-signals.mp4").exists()
 
 
-@pytest.mark.parametrize("fault", ["missing checkpoint", "unreadable image", "joints", "unknown option", "missing option"])
+@pytest.mark.parametrize(
+    "fault", ["missing checkpoint", "unreadable image", "joints", "unknown option", "missing option"]
+)
 def test_bad_input_is_one_line_that_names_the_file(hvg, run, motion, photo, tmp_path, fault):
     words = {
         "checkpoint": latest_checkpoint(run / "checkpoints"),
@@ -108,7 +110,16 @@ def test_show_writes_a_contact_sheet(hvg, tiny, tmp_path):
 
 
 def test_multirun_trains_every_combination(hvg, tiny, cache, tmp_path):
-    done = hvg("train", "--multirun", *tiny, cache, "pose=none,skeleton", f"output={tmp_path}", "name=sweep", "training.steps=1")
+    done = hvg(
+        "train",
+        "--multirun",
+        *tiny,
+        cache,
+        "pose=none,skeleton",
+        f"output={tmp_path}",
+        "name=sweep",
+        "training.steps=1",
+    )
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "sweep").iterdir())
     assert [("none" in run.name, "skeleton" in run.name) for run in runs] == [(True, False), (False, True)]

@@ -81,7 +81,11 @@ def test_weights_load_strictly():
     module = nn.Linear(2, 3)
     weights = dict(module.state_dict())
     load_weights(module, weights, "file")
-    for wrong in ({"weight": weights["weight"]}, {**weights, "extra": weights["bias"]}, {**weights, "bias": torch.zeros(4)}):
+    for wrong in (
+        {"weight": weights["weight"]},
+        {**weights, "extra": weights["bias"]},
+        {**weights, "bias": torch.zeros(4)},
+    ):
         with pytest.raises(CheckpointError, match="file"):
             load_weights(module, wrong, "file")
 

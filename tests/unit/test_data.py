@@ -43,7 +43,15 @@ def test_workers_do_not_change_the_batches(tmp_path):
 
     def batches(workers):
         data = ClipDataModule(
-            ShardReader(tmp_path / "a.tar"), None, {}, seed=1, views=1, frames=1, batch_size=2, num_steps=4, workers=workers
+            ShardReader(tmp_path / "a.tar"),
+            None,
+            {},
+            seed=1,
+            views=1,
+            frames=1,
+            batch_size=2,
+            num_steps=4,
+            workers=workers,
         )
         return [(batch.clip_id, batch.sample_index.tolist(), batch.frames) for batch in data.train_dataloader()]
 

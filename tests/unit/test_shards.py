@@ -9,16 +9,9 @@ import torch
 import webdataset
 
 from hvg.data import render_shard, with_signals
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
-from hvg.shards import (
-    ShardReader,
-    dequantise,
-    dequantise_signal,
-    index_path,
-    quantise,
-    quantise_signal,
-    write_shard,
-)
+from hvg.shards import ShardReader, index_path, write_shard
 from hvg.testing import tiny_batch
 from hvg.types import ClipBatch
 
@@ -29,16 +22,16 @@ def clip(seed: int = 0) -> ClipBatch:
     assert batch.reference is not None
     reference = replace(
         batch.reference,
-        frames=dequantise(quantise(batch.reference.frames)),
+        frames=frames_from_uint8(frames_to_uint8(batch.reference.frames)),
         alpha=None if batch.reference.alpha is None else (batch.reference.alpha * 255).round() / 255,
     )
     return replace(
         batch,
         clip_id=(f"clip-{seed}",),
-        frames=dequantise(quantise(batch.frames)),
+        frames=frames_from_uint8(frames_to_uint8(batch.frames)),
         alpha=(batch.alpha * 255).round() / 255,
         reference=reference,
-        signals={"map": dequantise_signal(quantise_signal(torch.rand(*batch.grid, 4, 16, 16) * 2 - 1))},
+        signals={"map": signal_from_uint8(signal_to_uint8(torch.rand(*batch.grid, 4, 16, 16) * 2 - 1))},
     )
 
 
@@ -68,10 +61,10 @@ def test_what_is_written_is_read_back_identically(tmp_path):
 
 
 def test_an_empty_control_map_stays_exactly_zero():
-    assert torch.equal(dequantise_signal(quantise_signal(torch.zeros(3))), torch.zeros(3))
+    assert torch.equal(signal_from_uint8(signal_to_uint8(torch.zeros(3))), torch.zeros(3))
     levels = torch.tensor([-1.0, 1.0])
-    assert torch.equal(dequantise_signal(quantise_signal(levels)), levels)
-    assert torch.equal(dequantise(quantise(levels)), levels)
+    assert torch.equal(signal_from_uint8(signal_to_uint8(levels)), levels)
+    assert torch.equal(frames_from_uint8(frames_to_uint8(levels)), levels)
 
 
 def test_webdataset_reads_the_shards(tmp_path):

@@ -1,9 +1,9 @@
 """A pose signal of a lab's own: a disc where the head is."""
 
 import torch
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
 from pydantic import Field
 
+from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.cameras import project
 
 
@@ -17,7 +17,7 @@ class HeadDisc(PoseGuided):
     def num_channels(cls, config):
         return 1
 
-    def signal(self, batch):
+    def draw_map(self, batch):
         head = batch.body.joints[:, None, :, batch.body.joint_names.index("head")]
         pixels, _ = project(head[..., None, :], batch.cameras)
         height, width = batch.cameras.image_size
