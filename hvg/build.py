@@ -1,7 +1,7 @@
 """Checked configuration -> objects: the only place that constructs parts.
 
 Weights are a function of the run's seed and of the part's own place alone: the backbone starts equal in all arms of a
-study, whichever slots are filled.
+study, as long as their slots concatenate equally many channels to its input.
 """
 
 from __future__ import annotations

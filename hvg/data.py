@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Conditioner
@@ -100,23 +100,11 @@ class TrainingOrder(Dataset):
         return self._kept[index]
 
 
-class _From(Sampler[int]):
-    """Positions from ``start()`` on; asked anew each time the loader starts, so that a resumed run continues."""
-
-    def __init__(self, start: Callable[[], int], end: int) -> None:
-        self._start, self._end = start, end
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self._start(), self._end))
-
-    def __len__(self) -> int:
-        return self._end - self._start()
-
-
 class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order, and whole clips for validation.
 
-    train, validation: clips by index. signals: signal key -> conditioner, whose maps every batch carries.
+    train, validation: clips by index. signals: signal key -> conditioner, whose maps every batch carries. first_step: where
+    a resumed run continues in the order.
     """
 
     def __init__(
@@ -131,41 +119,30 @@ class ClipDataModule(lightning.LightningDataModule):
         batch_size: int,
         num_steps: int,
         workers: int,
+        first_step: int = 0,
     ) -> None:
         super().__init__()
         self.train, self.validation, self.signals = train, validation, signals
         self.seed, self.views, self.frames = seed, views, frames
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
+        self.first_step = first_step
 
     def train_dataloader(self) -> DataLoader:
         order = TrainingOrder(self.train, self.signals, seed=self.seed, views=self.views, frames=self.frames)
-        trainer = self.trainer
-        world = 1 if trainer is None else trainer.world_size
-        first = 0 if trainer is None else trainer.global_step
-        global_batch = self.batch_size * world
-        positions = _From(lambda: first * global_batch, self.num_steps * global_batch)
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(
             order,
-            batch_size=self.batch_size,
-            sampler=positions if world == 1 else _Strided(positions, self.batch_size, world, trainer.global_rank),
+            batch_sampler=step_positions(self.first_step, self.num_steps, self.batch_size, rank, world),
             num_workers=self.workers,
             collate_fn=ClipBatch.stack,
             persistent_workers=self.workers > 0,
         )
 
 
-class _Strided(Sampler[int]):
-    """One rank's share of the positions: consecutive blocks of a batch go to consecutive ranks."""
-
-    def __init__(self, positions: _From, batch_size: int, world: int, rank: int) -> None:
-        self._positions, self._batch_size, self._world, self._rank = positions, batch_size, world, rank
-
-    def __iter__(self) -> Iterator[int]:
-        start = self._positions._start()
-        return (p for p in self._positions if (p - start) // self._batch_size % self._world == self._rank)
-
-    def __len__(self) -> int:
-        return len(self._positions) // self._world
+def step_positions(first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
+    """Positions in the training order that a rank reads at every step; ranks take consecutive blocks of a step."""
+    starts = [(step * world + rank) * batch_size for step in range(first_step, num_steps)]
+    return [list(range(start, start + batch_size)) for start in starts]
 
 
 def render_shard(

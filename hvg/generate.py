@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,10 @@ from torch.nn.functional import interpolate
 
 from hvg.build import build_body
 from hvg.cameras import Cameras, orbit
+from hvg.config import RunConfig
 from hvg.data import with_signals, without_mesh
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.errors import HvgError
 from hvg.motion import load_motion, resample
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
@@ -36,8 +39,11 @@ class SampleOptions(BaseModel):
     views: PositiveInt | None = Field(None, description="Number of views; null: as in training, 1 for a static camera.")
     frames: PositiveInt | None = Field(None, description="Frames, evenly spaced over the motion; null: as in training.")
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
-    distance: PositiveFloat = Field(3.0, description="From the camera to the person's pelvis, metres.")
-    fov_degrees: PositiveFloat = Field(37.0, lt=180, description="Field of view.")
+    distance: PositiveFloat | None = Field(
+        None, description="From the cameras to the pelvis, metres; null: as in training."
+    )
+    fov_degrees: PositiveFloat | None = Field(None, lt=180, description="Field of view; null: as in training.")
+    image_size: PositiveInt | None = Field(None, description="Side of the video, pixels; null: as in training.")
     steps: PositiveInt | None = Field(None, description="Solver steps; null: as configured.")
     seed: int = Field(0, ge=0, description="Seed of the noise.")
     frames_per_second: PositiveFloat = Field(8.0, description="Of the video.")
@@ -49,7 +55,7 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
     photo, alpha = read_image(options.reference)
     motion = load_motion(options.motion)
     system, config = load_system(options.checkpoint, options.weights)
-    size = image_size(config.dataset.config.image_size)
+    framing = training_framing(config, options)
     frames = options.frames or config.data.frames
     mesh = any("body.vertices" in part.requires for part in system.conditioners.values())
     body = build_body(config).animate(resample(motion, frames), None, mesh=mesh)
@@ -58,10 +64,10 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
             f"note: {options.reference} has no alpha channel, so its background counts as part of the person; "
             "a cut-out photo (PNG with alpha) works better"
         )
-    reference = fit_photo(photo, alpha, size)
-    views = options.views or (1 if options.camera == "static" else 4)
+    reference = fit_photo(photo, alpha, framing.image_size)
+    views = options.views or (1 if options.camera == "static" else framing.views)
     batch = ClipBatch(
-        cameras=make_cameras(options, views, body, size),
+        cameras=make_cameras(options, framing, views, body),
         clip_id=(f"{options.reference.name}+{options.motion.name}",),
         subject=(options.reference.name,),
         body=body,
@@ -94,22 +100,44 @@ def _write(path: Path, columns: dict[str, Tensor], options: SampleOptions) -> st
     return f"wrote {path}"
 
 
-def image_size(setting: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a setting that may be one number."""
-    return (setting, setting) if isinstance(setting, int) else setting
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How training saw people. distance: metres, camera to pelvis. views: cameras around the person."""
+
+    image_size: tuple[int, int]
+    distance: float
+    fov_degrees: float
+    views: int
 
 
-def make_cameras(options: SampleOptions, views: int, body: BodyMotion, size: tuple[int, int]) -> Cameras:
+def training_framing(config: RunConfig, options: SampleOptions) -> Framing:
+    """The dataset's framing, with what the options say instead.
+
+    Raises: HvgError where neither says it.
+    """
+    told = {
+        key: getattr(options, key) or getattr(config.dataset.config, key, None) for key in Framing.__dataclass_fields__
+    }
+    missing = [f"{key}=" for key, value in told.items() if value is None]
+    if missing:
+        raise HvgError(
+            f"the model's dataset '{config.dataset.name}' does not say how people are framed; give {' '.join(missing)}"
+        )
+    size = told["image_size"]
+    return Framing(**{**told, "image_size": (size, size) if isinstance(size, int) else size})
+
+
+def make_cameras(options: SampleOptions, framing: Framing, views: int, body: BodyMotion) -> Cameras:
     """The preset's cameras (1, V, T), aimed at the mean position of the pelvis; view 0 is in front of the person."""
     pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
     azimuths = torch.arange(views) * (360.0 / views if options.camera == "orbit" else 0.0)
     cameras = orbit(
         azimuths,
         elevation_degrees=options.elevation_degrees,
-        distance=options.distance,
+        distance=framing.distance,
         target=pelvis,
-        fov_degrees=options.fov_degrees,
-        image_size=size,
+        fov_degrees=framing.fov_degrees,
+        image_size=framing.image_size,
     )
     return cameras[None, :, None].expand(1, views, body.joints.shape[1])
 

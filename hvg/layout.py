@@ -6,7 +6,7 @@ L tokens, D width. Canonical order B V T C H W.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def fold_frames(x: Tensor) -> Tensor:
     return x.flatten(0, 2)
 
 
-def unfold_frames(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def unfold_frames(x: Tensor, grid: Sequence[int]) -> Tensor:
     """(B V T) ... -> B V T ... for grid = (B, V, T)."""
     return x.unflatten(0, grid)
 
@@ -29,7 +29,7 @@ def fold_views(x: Tensor) -> Tensor:
 
 def per_frame(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None) -> Tensor:
     """Applies an image function (N C H W -> N ...) to B V T C H W, at most ``chunk`` frames at a time."""
-    grid = (x.shape[0], x.shape[1], x.shape[2])
+    grid = x.shape[:3]
     flat = fold_frames(x)
     if chunk is None or chunk >= len(flat):
         return unfold_frames(function(flat), grid)

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,7 +151,7 @@ def save_motion(path: str | Path, motion: Motion) -> None:
     unknown = sorted(set(motion.rotations) - set(BODY_JOINTS))
     if unknown:
         raise DataError(f"{path}: rotations of {unknown} cannot be stored; expected names of {list(BODY_JOINTS)}")
-    arrays: dict[str, np.ndarray] = {"up": np.array("y"), "mocap_frame_rate": np.array(motion.frames_per_second)}
+    arrays: dict[str, Any] = {"up": np.array("y"), "mocap_frame_rate": np.array(motion.frames_per_second)}
     if motion.joints is not None:
         arrays["joints"] = motion.joints.numpy()
         arrays["joint_names"] = np.array(motion.joint_names)

@@ -241,7 +241,10 @@ class Renderer(Part):
 
     @abstractmethod
     def render(self, vertices: Tensor, faces: Tensor, cameras: Any) -> MeshImage:
-        """Vertices (N, P, 3) world metres, faces (F, 3) int64, cameras (N) -> what each pixel centre sees."""
+        """What each pixel centre of the cameras (N) sees. faces: (F, 3) int64.
+
+        vertices: (M, P, 3) world metres, M poses of one mesh; M divides N and camera n sees pose n M // N.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

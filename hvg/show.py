@@ -63,7 +63,12 @@ def pose_signals(config: RunConfig, clip: ClipBatch) -> dict[str, Conditioner]:
     """Every registered conditioner that renders a map from what this clip holds, by signal key."""
     present, signals = clip.present(), {}
     for name in registry.names("conditioner"):
-        cls = registry.load("conditioner", name)
+        try:
+            cls = registry.load("conditioner", name)
+        except registry.PartImportError as error:
+            # A broken package hurts only who selects its part; here nobody did.
+            print(f"left out: {error}")
+            continue
         if cls.has_signal() and cls.requires <= present:
             chosen = config.pose is not None and config.pose.name == name
             signals |= conditioner_signals([config if chosen else with_pose(config, name)])

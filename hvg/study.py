@@ -33,7 +33,8 @@ from hvg.files import write_text
 from hvg.generate import picture
 from hvg.prepare import conditioner_signals, open_clips, prepare
 from hvg.report import write_report
-from hvg.results import Arm, Clip, MetricInfo, Results, write_results
+from hvg.required import required
+from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.training import run_folder
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
@@ -325,7 +326,7 @@ def _baselines(study: StudyFile, config: RunConfig) -> tuple[list[Arm], list[Met
             score(metrics, frames_from_uint8(frames_to_uint8(predictors[name](clip))), clip)
         values = as_json({metric: part.compute() for metric, part in metrics.items()})
         infos = [_metric_info(metric, values[metric]) for metric in values]
-        seeds = [{"seed": 0, "values": values}]
+        seeds = [SeedResult(seed=0, values=values)]
         label = BASELINE_LABELS[name]
         arm = Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds)
         arms.append(arm)
@@ -372,7 +373,7 @@ def _columns(
     for label, parts in signals.items():
         for key in parts:
             columns[label] = picture(clip.signals[key][0])
-    columns["truth"] = clip.frames[0]
+    columns["truth"] = required(clip.frames, "ClipBatch.frames")[0]
     for run in shown:
         columns[study.labels.get(run.arm, run.arm)] = load_prediction(run.folder / "predictions", clip.clip_id[0])
     return columns

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from hvg.data import signal_key
+from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
 from hvg.random import generator
+from hvg.required import required
 from hvg.sampling import classifier_free_guidance, sample
 from hvg.types import ClipBatch, Conditioning, Window
 
@@ -38,7 +41,8 @@ class HumanVideoSystem(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.conditioners = nn.ModuleDict(conditioners)
+        # A ModuleDict's type does not say what it holds.
+        self.conditioners = cast(Mapping[str, Conditioner], nn.ModuleDict(conditioners))
         # Not a module, so that its frozen weights are neither trained, saved nor partitioned.
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
@@ -53,9 +57,12 @@ class HumanVideoSystem(lightning.LightningModule):
 
     # --- training -------------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        self.codec.to(self.device)
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with torch.no_grad():
-            latents = self.codec.encode(batch.frames)
+            latents = self.codec.encode(required(batch.frames, "ClipBatch.frames"))
         sigma, noise, draw = self.randomness(batch, latents)
         noisy = latents + sigma * noise
         conditioning = self.condition(batch, lambda part: draw >= part.config.dropout)
@@ -74,7 +81,7 @@ class HumanVideoSystem(lightning.LightningModule):
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
         sigmas, noises, draws = [], [], []
-        for index in batch.sample_index.tolist():
+        for index in required(batch.sample_index, "ClipBatch.sample_index").tolist():
             key = generator(self.seed, "noise", index)
             sigmas.append(self.prediction.sample_sigma((1,), key))
             noises.append(torch.randn(latents.shape[1:], generator=key))
@@ -86,7 +93,8 @@ class HumanVideoSystem(lightning.LightningModule):
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
         weight: Tensor | float = 1.0
         if self.foreground_weight and batch.alpha is not None:
-            cells = nn.functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), latents.shape[-2:])
+            height, width = latents.shape[-2:]
+            cells = nn.functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), (height, width))
             weight = 1.0 + self.foreground_weight * cells.unflatten(0, batch.grid)
         if batch.valid is not None:
             weight = weight * batch.valid[..., None, None, None].to(latents)
@@ -99,6 +107,8 @@ class HumanVideoSystem(lightning.LightningModule):
             signal = batch.signals.get(self.signal_keys[slot])
             if signal is None:
                 signal = part.signal(batch)
+                # As a stored map would be, so that results do not depend on what was cached.
+                signal = None if signal is None else signal_from_uint8(signal_to_uint8(signal))
             conditioning = part(signal, batch)
             if keep is not None and part.config.dropout > 0:
                 conditioning = conditioning.where(keep(part), part.null(conditioning))
@@ -122,6 +132,7 @@ class HumanVideoSystem(lightning.LightningModule):
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
         """
+        self.codec.to(self.device)
         b, v, t = batch.grid
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)

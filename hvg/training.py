@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -32,6 +32,7 @@ from hvg.errors import CheckpointError
 from hvg.files import write_text
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
+from hvg.required import required
 from hvg.system import HumanVideoSystem
 from hvg.video import tile_columns, write_video
 
@@ -76,17 +77,25 @@ def make_optimizer(
     return optimizer, schedule
 
 
-def choose_precision(precision: str) -> str:
+def choose_device(device: str) -> torch.device:
+    """``auto`` takes a GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     """Lightning's name. ``auto`` takes bf16 autocast where the hardware multiplies bf16, else float32."""
     if precision == "auto":
-        if torch.cuda.is_available():
+        if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported()
         else:
             capability = torch.backends.cpu.get_cpu_capability()
             # Without AVX512-BF16 or AMX, bf16 on a CPU is emulated: measured 10 to 100 times slower than float32.
             fast = capability.startswith("AVX512") and "avx512_bf16" in _cpu_flags()
         precision = "bf16" if fast else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
+    names: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
+    return names[precision]
 
 
 def _cpu_flags() -> str:
@@ -186,7 +195,7 @@ class Progress(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self._last = self._last or time.perf_counter()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs: Mapping[str, Any], batch, batch_idx) -> None:
         now = time.perf_counter()
         speed, self._last = 1 / max(1e-9, now - self._last), now
         self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
@@ -199,7 +208,7 @@ class ValidationSamples(Callback):
     def __init__(self, folder: Path, clips: Dataset, config: RunConfig, average: AverageWeights) -> None:
         self._folder, self._clips, self._config, self._average = folder, clips, config, average
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer, pl_module: HumanVideoSystem, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
         if step % self._config.training.validate_every and step != trainer.max_steps:
             return
@@ -217,9 +226,10 @@ class ValidationSamples(Callback):
                 frames = system.generate(
                     clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
                 )
-                errors.append(float(((frames - clip.frames) / 2).square().mean()))
+                truth = required(clip.frames, "ClipBatch.frames")
+                errors.append(float(((frames - truth) / 2).square().mean()))
                 path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
-                write_video(path, tile_columns({"truth": clip.frames[0], "generated": frames[0]}), fps=4)
+                write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
                 _show(trainer.loggers, path, step)
         finally:
             system.train()
@@ -247,7 +257,9 @@ def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logge
     if config.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if config.logger.name == "wandb":
-        loggers.append(WandbLogger(project=config.logger.project, name=config.name, save_dir=folder))
+        loggers.append(
+            WandbLogger(project=config.logger.project, name=config.name, save_dir=folder, offline=config.logger.offline)
+        )
     return loggers
 
 
@@ -271,7 +283,7 @@ def train(
     report: Callable[[int, int, float, float], None] = lambda *_: None,
     callbacks: list[Callback] | None = None,
 ) -> HumanVideoSystem:
-    """Trains to the configured step and returns the system with its averaged weights loaded.
+    """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
 
     Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder.
     """
@@ -304,6 +316,7 @@ def train(
         batch_size=config.data.batch_size,
         num_steps=config.training.steps,
         workers=config.data.workers,
+        first_step=first_step,
     )
     average = AverageWeights(config.training.ema_decay)
     all_callbacks: list[Callback] = [average, Progress(report), *(callbacks or [])]
@@ -315,7 +328,7 @@ def train(
         devices=1 if config.strategy.name == "single" else config.strategy.devices,
         num_nodes=config.strategy.nodes,
         strategy={"single": "auto", "ddp": "ddp"}[config.strategy.name],
-        precision=choose_precision(config.training.precision),
+        precision=choose_precision(config.training.precision, choose_device(config.device)),
         max_steps=config.training.steps,
         gradient_clip_val=config.training.gradient_clip,
         log_every_n_steps=config.training.log_every,
@@ -332,11 +345,12 @@ def train(
         trainer.fit(system, datamodule=data, ckpt_path=start)
         if trainer.global_step < config.training.steps:
             raise KeyboardInterrupt
-        assert average.average is not None
-        average.average.swap()
+        if config.evaluation.weights == "ema":
+            assert average.average is not None
+            average.average.swap()
     elif start is not None:
-        load_system_weights(system, start, "ema")
-    return system.eval()
+        load_system_weights(system, start, config.evaluation.weights)
+    return system.to(choose_device(config.device)).eval()
 
 
 def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
@@ -356,4 +370,4 @@ def load_system(path: Path, weights: str = "ema") -> tuple[HumanVideoSystem, Run
     config = parse_resolved(read_checkpoint(path)["config"], str(path))
     system = build_system(config)
     load_system_weights(system, path, weights)
-    return system.eval(), config
+    return system.to(choose_device(config.device)).eval(), config

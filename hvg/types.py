@@ -32,7 +32,8 @@ class BodyMotion:
     joints: (B, T, J, 3), world, metres, in the order of ``joint_names`` (SMPL-X names).
     bone_radii: (B, N) metres, radius of every bone of ``hvg.geometry.skeleton.BONES`` across its axis, or None.
     vertices: (B, T, P, 3), world, metres: the bare body's mesh, or None. faces: (F, 3) int64, shared by all clips.
-    parameters: the body model's own parameters by name, each (B, T, ...) or (B, ...).
+    parameters: the body model's own parameters by name, each (B, T, ...) or (B, ...); ``rotations`` (B, T, 22, 3, 3), where
+    there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
     """
 
     joints: Tensor
@@ -63,7 +64,7 @@ class ClipBatch:
 
     frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
     cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
-    signals: already rendered control maps by conditioner name, (B, V, T, K, H, W) in [-1, 1].
+    signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W) in [-1, 1].
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
     training order; with the run's seed it keys the clip's noise. clip_id: one name per clip.
@@ -147,9 +148,9 @@ class ClipBatch:
     def clips(self, index: slice) -> ClipBatch:
         """The batch restricted to some clips, given as a slice of the B axis."""
         part = _map_tensors(self, lambda x: x[index])
-        body = part.body and replace(part.body, faces=self.body.faces)
+        body = self.body and replace(part.body, faces=self.body.faces)
         reference = part.reference
-        if reference is not None and reference.body is not None:
+        if self.reference is not None and self.reference.body is not None:
             reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
         caption = None if self.caption is None else self.caption[index]
         return replace(
@@ -214,7 +215,7 @@ class Conditioning:
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
     embedding: (B, V, t, E), added to the noise-level embedding.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
-    losses: named auxiliary losses (B,), weighted by a schedule in the config.
+    losses: named auxiliary losses (B,), added to the loss.
     """
 
     residuals: Mapping[str, Tensor] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
+from components.nn.zero import zero_module
 from hvg.layout import fold_frames, unfold_frames
 from hvg.protocols import Backbone, Context, PartConfig
+from hvg.required import required
 from hvg.types import Conditioning, Ports, Site
 
 
@@ -37,7 +39,17 @@ class SvdUNetConfig(PartConfig):
     fps: float = Field(6, description="First added id: frames per second minus 1, as SVD was trained.")
     motion_bucket: float = Field(127, description="Second added id: amount of motion.")
     noise_augmentation: float = Field(0.02, description="Third added id: noise added to the reference image.")
-    output_init: Literal["default", "zero"] = Field("default", description="Last convolution; zero makes the output 0.")
+    norm_groups: int = Field(
+        32,
+        ge=1,
+        description="Groups of every group norm. Groups of one or two channels forget how strong a colour is, so narrow "
+        "networks want fewer groups.",
+    )
+    init: Literal["library", "residual_zero"] = Field(
+        "library",
+        description="residual_zero, for training from nothing: the last layer of every residual branch, and of the network, "
+        "starts at zero. library: as diffusers does, for weights that are loaded.",
+    )
     checkpointing: Literal["none", "blocks"] = Field("none", description="blocks: recompute them in the backward pass.")
     kernels: Literal["fast", "library"] = Field(
         "fast",
@@ -50,8 +62,10 @@ class SvdUNetConfig(PartConfig):
         if len(set(levels)) != 1:
             raise ValueError(f"widths, attention and heads need one entry per level, they have {levels}")
         for width, heads in zip(self.widths, self.heads, strict=True):
-            if width % 32 or width % heads:
-                raise ValueError(f"width {width} has to be divisible by 32 (group norm) and by its {heads} heads")
+            if width % 32 or width % heads or width % self.norm_groups:
+                raise ValueError(
+                    f"width {width} is not divisible by 32, {self.norm_groups} norm groups and {heads} heads"
+                )
         return self
 
 
@@ -75,20 +89,37 @@ class SvdUNet(Backbone):
 
     Config = SvdUNetConfig
 
+    # Taken over from the library's UNet; its blocks are typed no further.
+    conv_in: nn.Conv2d
+    time_proj: nn.Module
+    time_embedding: nn.Module
+    add_time_proj: nn.Module
+    add_embedding: nn.Module
+    down_blocks: Sequence[Any]
+    mid_block: Any
+    up_blocks: Sequence[Any]
+    conv_norm_out: nn.Module
+    conv_act: nn.Module
+    conv_out: nn.Conv2d
+
     def __init__(self, config: SvdUNetConfig, context: Context) -> None:
         super().__init__()
         self.config = config
-        self.latent_channels = context.ports.latent_channels
+        self.latent_channels = required(context.ports, "Context.ports").latent_channels
         for name, module in _library_unet(config, self.latent_channels, context.channels).named_children():
             self.add_module(name, module)
-        self.view_attention = nn.ModuleDict()
+        view_attention = nn.ModuleDict()
         if context.view_attention is not None:
             for site, level in _transformer_sites(config).items():
                 build = partial(context.view_attention, config.widths[level], config.heads[level])
-                self.view_attention[site] = nn.ModuleList(build() for _ in range(config.transformer_layers))
-        if config.output_init == "zero":
-            nn.init.zeros_(self.conv_out.weight)
-            nn.init.zeros_(self.conv_out.bias)
+                view_attention[site] = nn.ModuleList(build() for _ in range(config.transformer_layers))
+        # A ModuleDict's type does not say what it holds.
+        self.view_attention = cast(Mapping[str, nn.ModuleList], view_attention)
+        for module in self.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.num_groups = config.norm_groups
+        if config.init == "residual_zero":
+            _zero_residual_branches(self)
         self._residual_block = {"fast": residual_block, "library": library_residual_block}[config.kernels]
 
     @classmethod
@@ -111,12 +142,12 @@ class SvdUNet(Backbone):
         self, noisy: Tensor, level: Tensor, conditioning: Conditioning, frame_index: Tensor | None = None
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
-        b, v, t = grid = tuple(noisy.shape[:3])
+        b, v, t = noisy.shape[:3]
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
         frame_index = torch.arange(t, device=noisy.device).expand(b, t) if frame_index is None else frame_index
         state = _Pass(
-            grid=grid,
+            grid=(b, v, t),
             embedding=self._embed(level, noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.tokens),
             frame_index=fold_frames(frame_index[:, None].expand(b, v, t)),
@@ -125,7 +156,7 @@ class SvdUNet(Backbone):
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
         x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
-        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), grid)
+        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), state.grid)
 
     def _embed(self, level: Tensor, dtype: torch.dtype, extra: Tensor | None) -> Tensor:
         """Noise level, the three added ids and the embedding port -> (N, E)."""
@@ -171,7 +202,7 @@ class SvdUNet(Backbone):
         return x
 
     def _layer(
-        self, resnet: nn.Module, transformers: Sequence[nn.Module] | None, block: str, j: int, x: Tensor, state: _Pass
+        self, resnet: nn.Module, transformers: Sequence[Any] | None, block: str, j: int, x: Tensor, state: _Pass
     ) -> Tensor:
         x = self._run(self._residual_block, resnet, x, state.embedding, state.grid[2])
         if transformers is not None:
@@ -183,8 +214,8 @@ class SvdUNet(Backbone):
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
 
-    def _transform(self, module: nn.Module, site: str, x: Tensor, state: _Pass) -> Tensor:
-        """Spatial, view and temporal attention at one site; x (N, C, h, w) -> same."""
+    def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
+        """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
         (b, v, t), (_, _, h, w) = state.grid, x.shape
         position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
         tokens = module.proj_in(module.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
@@ -208,6 +239,13 @@ def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
 
 def _add(x: Tensor, residual: Tensor | None) -> Tensor:
     return x if residual is None else x + residual
+
+
+def _zero_residual_branches(network: nn.Module) -> None:
+    """Residual blocks and transformers start as identities and the network at 0. Source: ADM (arXiv 2105.05233)."""
+    for name, module in network.named_modules():
+        if name.rpartition(".")[2] in ("conv_out", "conv2", "proj_out"):
+            zero_module(module)
 
 
 def _transformer_sites(config: SvdUNetConfig) -> dict[str, int]:
@@ -245,6 +283,6 @@ def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: i
 
 def _leave_out_cross_attention(unet: nn.Module) -> None:
     """The library's blocks may lack it (``attn2`` is None), but its UNet has no setting for that."""
-    for module in unet.modules():
-        if getattr(module, "attn2", None) is not None:
-            module.attn2 = module.norm2 = None
+    blocks: list[Any] = [module for module in unet.modules() if getattr(module, "attn2", None) is not None]
+    for block in blocks:
+        block.attn2 = block.norm2 = None

@@ -26,6 +26,7 @@ from hvg.errors import HvgError, did_you_mean
 from hvg.geometry.skeleton import JOINTS
 from hvg.motion import Motion, axis_angle, rotation_matrix
 from hvg.protocols import BodyModel, Context, PartConfig
+from hvg.required import required
 from hvg.types import BodyMotion
 
 # SMPL-X joint -> the Anny bone that starts there; "{s}" stands for the side's suffix.
@@ -255,7 +256,7 @@ def _turned_by_joints(rest: _Rest, motion: Motion) -> Tensor:
     other bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its
     parent.
     """
-    given = dict(zip(motion.joint_names, motion.joints.float().unbind(1), strict=True))
+    given = dict(zip(motion.joint_names, required(motion.joints, "Motion.joints").float().unbind(1), strict=True))
     missing = sorted({"pelvis", "left_hip", "right_hip", "left_shoulder", "right_shoulder", "neck"} - set(given))
     if missing:
         raise HvgError(f"joint positions lack {missing}, without which a body has no orientation")
@@ -312,7 +313,7 @@ class Anny(BodyModel):
     class Config(PartConfig):
         """Settings of the body."""
 
-        scale: float = Field(1.0, gt=0, description="Factor on all lengths, for people of unusual stature.")
+        scale: float = Field(default=1.0, gt=0, description="Factor on all lengths, for people of unusual stature.")
 
     def __init__(self, config: Config | None = None, context: Context | None = None) -> None:
         self.config = config or self.Config()

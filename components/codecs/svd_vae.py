@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvg.errors import HvgError
 from hvg.layout import fold_frames, fold_views, unfold_frames
@@ -73,8 +74,8 @@ def _vae_folder(path: str) -> Path:
     return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
-def _load(path: str) -> nn.Module:
-    """The frozen VAE, from safetensors only. Raises: HvgError when there is none at ``path``."""
+def _load(path: str) -> Any:
+    """diffusers' AutoencoderKLTemporalDecoder, frozen, from safetensors only. Raises: HvgError when there is none at ``path``."""
     from diffusers import AutoencoderKLTemporalDecoder
 
     folder = _vae_folder(path)

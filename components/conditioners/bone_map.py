@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig, box_filter, channels_first
-from components.nn.required import required
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
+from hvg.required import required
 from hvg.types import BodyMotion, ClipBatch
 
 CHANNELS = {"normal": 3, "depth": 1}

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from components.nn.required import required
 from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.nn.required import required
+from components.nn.pose_guided import STEM
 from components.nn.sinusoidal import sinusoidal_embedding
+from components.nn.zero import zero_module
 from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
 
@@ -40,13 +43,19 @@ class ReferenceTokens(Conditioner):
         self.halvings = nn.ModuleList(
             nn.Conv2d(config.width, config.width, 3, stride=2, padding=1) for _ in range(halvings)
         )
+        # Photos differ in contrast; the norm puts their features at the scale of the position that is added to them.
+        self.norm = nn.LayerNorm(config.width)
+        self.query_position = zero_module(nn.Conv2d(config.width, ports.residuals[STEM].channels, 1))
         self.projections = nn.ModuleDict(
             {_key(name): nn.Linear(config.width, site.channels) for name, site in self.sites.items()}
         )
 
     @classmethod
     def spec(cls, config: ReferenceTokensConfig, ports: Ports) -> ConditioningSpec:
-        return ConditioningSpec(memory={name: site.channels for name, site in ports.memory.items()})
+        return ConditioningSpec(
+            residuals={STEM: ports.residuals[STEM].channels},
+            memory={name: site.channels for name, site in ports.memory.items()},
+        )
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         with torch.no_grad():
@@ -58,10 +67,13 @@ class ReferenceTokens(Conditioner):
             pyramid.append(features)
         memory = {}
         for name, site in self.sites.items():
-            tokens = _with_position(pyramid[site.stride.bit_length() - 1])
-            projected = self.projections[_key(name)](tokens)
+            features = pyramid[site.stride.bit_length() - 1].permute(0, 2, 3, 1)
+            tokens = self.norm(features) + _position(features.shape[1:]).to(features)
+            projected = self.projections[_key(name)](tokens.flatten(1, 2))
             memory[name] = projected[:, None, None].expand(*batch.grid, *projected.shape[1:])
-        return Conditioning(memory=memory)
+        position = _position((*latents.shape[-2:], self.config.width)).to(latents).movedim(-1, 0)
+        where = self.query_position(position[None])
+        return Conditioning(residuals={STEM: where[:, None, None].expand(*batch.grid, *where.shape[1:])}, memory=memory)
 
 
 def _key(site: str) -> str:
@@ -69,15 +81,13 @@ def _key(site: str) -> str:
     return site.replace(".", "/")
 
 
-def _with_position(features: Tensor) -> Tensor:
-    """(B, D, h, w) -> tokens (B, h w, D) with the sinusoidal position of every cell added, half of D for each axis.
+def _position(shape: Sequence[int]) -> Tensor:
+    """Sinusoidal position of every cell, (h, w, D), half of D for each axis.
 
     Positions run from 0 to 1 over the image, so that they mean the same at every size.
     """
-    width, height, columns = features.shape[1], features.shape[2], features.shape[3]
-    y = (torch.arange(height, device=features.device) + 0.5) / height
-    x = (torch.arange(columns, device=features.device) + 0.5) / columns
+    height, columns, width = shape
+    y, x = ((torch.arange(count) + 0.5) / count for count in (height, columns))
     rows = sinusoidal_embedding(y, width // 2, min_period=0.05, max_period=4.0)[:, None].expand(-1, columns, -1)
     along = sinusoidal_embedding(x, width // 2, min_period=0.05, max_period=4.0)[None].expand(height, -1, -1)
-    position = torch.cat([rows, along], dim=-1).to(features.dtype)
-    return (features.permute(0, 2, 3, 1) + position).flatten(1, 2)
+    return torch.cat([rows, along], dim=-1)

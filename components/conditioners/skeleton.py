@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from components.nn.required import required
 from hvg.cameras import Cameras, project
 from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
 from hvg.layout import fold_frames, unfold_frames
+from hvg.required import required
 from hvg.types import ClipBatch
 
 # ControlNet's annotator darkens limbs, so that joints stand out.

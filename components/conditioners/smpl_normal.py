@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig, box_filter, channels_first
-from components.nn.required import required
 from hvg.layout import unfold_frames
 from hvg.protocols import Context
+from hvg.required import required
 from hvg.types import ClipBatch
 
 # Frames that are rendered at once: bounds memory, since every view takes its own copy of the mesh.

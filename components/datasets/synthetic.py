@@ -17,9 +17,11 @@ from components.people.motions import MOTIONS, grounded, reference_pose
 from components.people.person import Person, sample_look
 from hvg.cameras import Cameras, orbit
 from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.geometry.meshes import vertex_normals
 from hvg.motion import Motion
 from hvg.protocols import Context, Dataset, MeshImage, PartConfig
 from hvg.random import numpy_generator
+from hvg.required import required
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 # World light: from above, a little to the first camera's left and in front of the scene.
@@ -85,7 +87,8 @@ class Synthetic(Dataset):
         training = config.split == "train"
         self._num_subjects = config.num_subjects if training else config.num_held_out_subjects
         self._clips_per_subject = config.clips_per_subject if training else config.clips_per_held_out_subject
-        self._body, self._renderer = context.body, context.renderer
+        self._body = required(context.body, "Context.body")
+        self._renderer = required(context.renderer, "Context.renderer")
 
     @classmethod
     def provides(cls, config: Any) -> frozenset[str]:
@@ -189,7 +192,8 @@ class Synthetic(Dataset):
     def _render(self, person: Person, body: BodyMotion, cameras: Cameras) -> tuple[Tensor, Tensor]:
         """Frames (T * V, 3, H, W) in [-1, 1] and alpha (T * V, 1, H, W), frame by frame; both are bytes over 255."""
         times = body.joints.shape[1]
-        vertices = person.vertices(body, vertex_normals(body.vertices[0], body.faces))
+        bare, faces = required(body.vertices, "BodyMotion.vertices"), required(body.faces, "BodyMotion.faces")
+        vertices = person.vertices(body, vertex_normals(bare[0], faces))
         height, width = cameras.image_size
         fine = cameras.resized((height * self.config.supersampling, width * self.config.supersampling))
         fine = fine[torch.arange(len(fine.world_to_camera)).repeat(times)]
@@ -206,17 +210,6 @@ def _without_mesh(body: BodyMotion) -> BodyMotion:
     return BodyMotion(
         joints=body.joints, joint_names=body.joint_names, bone_radii=body.bone_radii, parameters=body.parameters
     )
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit area-weighted vertex normals (T, P, 3)."""
-    rows = vertices.transpose(0, 1).contiguous()
-    first, second, third = (rows.index_select(0, corner) for corner in faces.T.contiguous())
-    area_normal = torch.linalg.cross(second - first, third - first)
-    total = torch.zeros_like(rows)
-    for corner in faces.T:
-        total.index_add_(0, corner, area_normal)
-    return torch.nn.functional.normalize(total, dim=-1).transpose(0, 1)
 
 
 def _shade(person: Person, image: MeshImage, cameras: Cameras, supersampling: int) -> np.ndarray:

@@ -22,8 +22,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention over axis 1 of (N, S, ..., d); every other leading axis is a batch axis."""
     if key.shape[1] <= SHORT_SEQUENCE:
         return short_attention(query, key, value)
-    mixed = functional.scaled_dot_product_attention(*(x.movedim(1, -2) for x in (query, key, value)))
-    return mixed.movedim(-2, 1)
+    query, key, value = (x.movedim(1, -2) for x in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value).movedim(-2, 1)
 
 
 class GroupAttention(nn.Module):

@@ -18,7 +18,7 @@ class Guider(nn.Module):
 
     Source: the condition encoder of ControlNet (arXiv 2302.05543) in its AnimateAnyone form (arXiv 2311.17117), widths
     16-32-96-256. HVG (arXiv 2602.21188, section 3.2) has four convolutions too. We differ: one convolution per stage
-    where AnimateAnyone has two, a 1x1 projection where it has 3x3.
+    where AnimateAnyone has two, a 1x1 projection where it has 3x3, He initialisation (as in MimicMotion's pose net).
     """
 
     def __init__(
@@ -28,7 +28,10 @@ class Guider(nn.Module):
         halvings = num_halvings(stride, widths)
         layers: list[nn.Module] = []
         for stage, (narrow, wide) in enumerate(pairwise((in_channels, *widths))):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2 if stage < halvings else 1, padding=1), nn.SiLU()]
+            convolution = nn.Conv2d(narrow, wide, 3, stride=2 if stage < halvings else 1, padding=1)
+            # torch's default shrinks features by half a stage or more; behind a zero projection they then learn slowly.
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            layers += [convolution, nn.SiLU()]
         self.stages = nn.Sequential(*layers)
         self.projection = zero_module(nn.Conv2d(widths[-1], out_channels, 1))
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.nn.guider import Guider, num_halvings
-from components.nn.required import required
 from hvg.layout import per_frame
 from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports, Site
 
 STEM = "stem"
@@ -25,8 +25,7 @@ class PoseGuidedConfig(ConditionerConfig):
     widths: tuple[int, ...] | None = Field(
         None,
         min_length=1,
-        description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, each at most 4/5 of the "
-        "stem's channels (so all of them at SVD's 320), and at most half of it where the stem is narrower than 128.",
+        description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, none wider than the stem.",
     )
     supersampling: int = Field(
         1,
@@ -78,9 +77,8 @@ class PoseGuided(Conditioner):
 
 
 def default_widths(stem: int) -> tuple[int, ...]:
-    """Stages in proportion to the stem: on a narrow backbone the full guider would cost more than the backbone's level."""
-    largest = stem // 2 if stem < 128 else stem * 4 // 5
-    return tuple(min(width, largest) for width in (16, 32, 96, 256))
+    """Stages in proportion to the stem: on a narrow backbone the full guider would cost more than a level of it."""
+    return tuple(min(width, stem) for width in (16, 32, 96, 256))
 
 
 def _stem(ports: Ports) -> tuple[Site, int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def library_residual_block(block: nn.Module, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
+def library_residual_block(block: Any, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
     """diffusers' SpatioTemporalResBlock as the library runs it; x (N, C, h, w), embedding (N, E)."""
     return block(x, embedding, image_only_indicator=x.new_zeros(len(x) // num_frames, num_frames))
 
 
-def residual_block(block: nn.Module, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
+def residual_block(block: Any, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
     """The same function, quicker: x (N, C, h, w), embedding (N, E).
 
     3x1x1 convolutions run as 3x1 ones over (t, h w), for which the CPU has a kernel twice as fast. The blend
@@ -32,7 +34,7 @@ def _temporal_convolution(convolution: nn.Conv3d, x: Tensor) -> Tensor:
     return functional.conv2d(x, convolution.weight[..., 0], convolution.bias, padding=(1, 0))
 
 
-def spatial_transformer_block(block: nn.Module, x: Tensor, context: Tensor | None, memory: Tensor | None) -> Tensor:
+def spatial_transformer_block(block: Any, x: Tensor, context: Tensor | None, memory: Tensor | None) -> Tensor:
     """diffusers' BasicTransformerBlock, with ``memory`` (N, M, D) as further keys and values of self-attention.
 
     x: (N, h w, D). context: (N, L, D'), or None where the block has no cross-attention.

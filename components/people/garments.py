@@ -169,8 +169,9 @@ def drape(skirt: Skirt, joints: dict[str, np.ndarray]) -> np.ndarray:
     around = np.einsum("tij,mj->tmi", pelvis_turn, skirt.directions)
     centre = pelvis[:, None] + np.einsum("tij,rj->tri", pelvis_turn, skirt.axis)
     hanging = centre[:, :, None] + around[:, None] * skirt.support[None, :, :, None]
-    swings = {side: _swing(down, _unit(joints[f"{side}_knee"] - joints[f"{side}_hip"])) for side in ("left", "right")}
-    mean_swing = _swing(down, _unit(sum(_unit(joints[f"{s}_knee"] - joints[f"{s}_hip"]) for s in swings)))
+    thighs = {side: _unit(joints[f"{side}_knee"] - joints[f"{side}_hip"]) for side in ("left", "right")}
+    swings = {side: _swing(down, thigh) for side, thigh in thighs.items()}
+    mean_swing = _swing(down, _unit(thighs["left"] + thighs["right"]))
     ring = np.einsum("tij,tmj->tmi", mean_swing, around)
     held = hanging.copy()
     for r in np.flatnonzero(skirt.below > 0):

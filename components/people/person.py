@@ -15,6 +15,7 @@ import torch
 
 from components.people.garments import Skirt, drape, make_skirt
 from components.people.textures import HAIR_COLOURS, SKIN_TONES, Cloth, cloth, muted
+from hvg.required import required
 from hvg.types import BodyMotion
 
 BODY, HAIR, GARMENT = 0, 1, 2
@@ -74,14 +75,14 @@ class Person:
     def __init__(self, rest: BodyMotion, look: Look, generator: np.random.Generator) -> None:
         """rest: the bare body in its T-pose, B = T = 1, with mesh."""
         self.look = look
-        self.rest = rest.vertices[0, 0].numpy().astype(np.float32)
+        self.rest = required(rest.vertices, "BodyMotion.vertices")[0, 0].numpy().astype(np.float32)
         self.joints = dict(zip(rest.joint_names, rest.joints[0, 0].numpy(), strict=True))
-        self.body_faces = rest.faces
+        self.body_faces = required(rest.faces, "BodyMotion.faces")
         self._head = _head_vertices(self.rest, self.joints)
         self._offset = self._offsets().astype(np.float32)
         self._hair_vertices, hair_faces = _hair_mesh(look.hair, self.joints)
         self._skirt = self._cut(generator)
-        self.faces, self._surface, self._texture = self._assemble(rest.faces.numpy(), hair_faces)
+        self.faces, self._surface, self._texture = self._assemble(self.body_faces.numpy(), hair_faces)
 
     def _cut(self, generator: np.random.Generator) -> Skirt | None:
         if self.look.garment == "skirt":
@@ -108,7 +109,7 @@ class Person:
 
     def vertices(self, body: BodyMotion, normals: torch.Tensor) -> torch.Tensor:
         """(T, P', 3) world metres for a moving body (B = 1, with mesh) whose vertex normals are (T, P, 3)."""
-        posed = body.vertices[0]
+        posed = required(body.vertices, "BodyMotion.vertices")[0]
         parts = [posed + normals * torch.from_numpy(self._offset)[:, None]]
         turn, shift = _rigid(self.rest[self._head], posed[:, self._head].numpy())
         parts.append(torch.from_numpy(self._hair_vertices @ turn.transpose(0, 2, 1) + shift[:, None]))

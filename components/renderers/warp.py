@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import warp as wp
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.cameras import Cameras
+from hvg.geometry.meshes import vertex_normals
 from hvg.protocols import Context, MeshImage, PartConfig, Renderer
 
 # No banner and no warning about a missing GPU on a user's terminal; Warp starts at the first launch, not here.
@@ -19,6 +20,7 @@ FAR_METRES = 1.0e4
 
 
 @wp.kernel
+@no_type_check  # Warp's language: its annotations are values, and Python's types say nothing about its body.
 def _cast(
     mesh: wp.uint64,
     first_ray: int,
@@ -133,18 +135,6 @@ def _pixel_bounds(vertices: Tensor, cameras: Cameras) -> Tensor:
     first = torch.where(behind, -1.0, pixels.amin(dim=2) - 2)
     last = torch.where(behind, float(max(cameras.image_size)), pixels.amax(dim=2) + 1)
     return torch.cat([first, last], dim=-1).flatten(0, 1).contiguous()
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit area-weighted vertex normals (M, P, 3) of M poses of one mesh, in the axes of ``vertices``."""
-    # All poses of a vertex side by side, so that each of the P rows is gathered and added in one piece.
-    rows = vertices.transpose(0, 1).contiguous()
-    first, second, third = (rows.index_select(0, corner) for corner in faces.T.contiguous())
-    area_normal = torch.linalg.cross(second - first, third - first)
-    total = torch.zeros_like(rows)
-    for corner in faces.T:
-        total.index_add_(0, corner, area_normal)
-    return normalize(total, dim=-1).transpose(0, 1)
 
 
 def _hit_normals(vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def test_frame_index_counts_from_zero_and_matters(name):
 @torch.no_grad()
 def test_zero_output_and_missing_tokens(name):
     noisy, level, conditioning = inputs(name, (1, 1, 2))
-    assert not build(name, output_init="zero")(noisy, level, replace(conditioning, tokens=None)).any()
+    assert not build(name, init="residual_zero")(noisy, level, replace(conditioning, tokens=None)).any()
 
 
 def test_weights_do_not_depend_on_which_view_attention_stands_beside_them():

@@ -2,7 +2,7 @@
 
 import torch
 
-from hvg.data import ClipDataModule, TrainingOrder, clip_position
+from hvg.data import ClipDataModule, TrainingOrder, clip_position, step_positions
 from hvg.shards import ShardReader, write_shard
 from hvg.testing import tiny_batch
 
@@ -58,3 +58,10 @@ def test_workers_do_not_change_the_batches(tmp_path):
     for (names, index, frames), (names2, index2, frames2) in zip(batches(0), batches(2), strict=True):
         assert (names, index) == (names2, index2)
         assert torch.equal(frames, frames2)
+
+
+def test_ranks_share_the_order_and_a_resumed_run_continues_it():
+    alone = step_positions(0, 4, 4, 0, 1)
+    shared = [step_positions(0, 4, 2, rank, 2) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*shared, strict=True)] == alone
+    assert step_positions(2, 4, 4, 0, 1) == alone[2:]
