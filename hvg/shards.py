@@ -78,6 +78,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
             arrays |= _body_arrays("reference_body", reference.body)
     if clip.frames is not None:
         files |= _images("frames", _rgba(clip.frames[0], None if clip.alpha is None else clip.alpha[0]))
+    if clip.driving is not None:
+        files |= _images("driving", frames_to_uint8(clip.driving))
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
@@ -124,6 +126,7 @@ def decode_clip(files: dict[str, bytes]) -> ClipBatch:
         task=arrays.get("task"),
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
+        driving=frames_from_uint8(images["driving"]) if "driving" in images else None,
         caption=(meta["caption"],) if "caption" in meta else None,
         signals={key: signal_from_uint8(signal) for key, signal in signals.items()},
     )
