@@ -70,14 +70,35 @@ def _epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
+def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
+    """The clip (B = 1) in other colours, frames and photo alike: RGB permuted, and a gamma for each channel.
+
+    White and black stay what they are. A model that saw few outfits learns from it to copy colours, not to recall them.
+    """
+    order, gammas = torch.randperm(3, generator=draw), 2 ** (2 * torch.rand(3, 1, 1, generator=draw) - 1)
+
+    def change(frames: torch.Tensor) -> torch.Tensor:
+        return ((frames[..., order, :, :] + 1) / 2).clamp(0, 1) ** gammas * 2 - 1
+
+    reference = clip.reference and replace(clip.reference, frames=change(clip.reference.frames))
+    return replace(clip, frames=None if clip.frames is None else change(clip.frames), reference=reference)
+
+
 class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees."""
 
     def __init__(
-        self, clips: ClipDataset, signals: Mapping[str, Conditioner], *, seed: int, views: int, frames: int
+        self,
+        clips: ClipDataset,
+        signals: Mapping[str, Conditioner],
+        *,
+        seed: int,
+        views: int,
+        frames: int,
+        recolour: float = 0.0,
     ) -> None:
         self._clips, self._signals = clips, signals
-        self._seed, self._views, self._frames = seed, views, frames
+        self._seed, self._views, self._frames, self._recolour = seed, views, frames, recolour
         self._kept: dict[int, ClipBatch] = {}
 
     def __getitem__(self, position: int) -> ClipBatch:
@@ -88,6 +109,8 @@ class TrainingOrder(Dataset):
         views = torch.randperm(num_views, generator=draw)[: self._views].sort().values
         start = int(torch.randint(num_frames - self._frames + 1, (1,), generator=draw))
         part = clip.select(views=views, frames=torch.arange(start, start + self._frames))
+        if float(torch.rand((), generator=draw)) < self._recolour:
+            part = recolour(part, draw)
         return replace(part, sample_index=torch.tensor([position]))
 
     def _clip(self, index: int) -> ClipBatch:
@@ -120,15 +143,23 @@ class ClipDataModule(lightning.LightningDataModule):
         num_steps: int,
         workers: int,
         first_step: int = 0,
+        recolour: float = 0.0,
     ) -> None:
         super().__init__()
         self.train, self.validation, self.signals = train, validation, signals
         self.seed, self.views, self.frames = seed, views, frames
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
-        self.first_step = first_step
+        self.first_step, self.recolour = first_step, recolour
 
     def train_dataloader(self) -> DataLoader:
-        order = TrainingOrder(self.train, self.signals, seed=self.seed, views=self.views, frames=self.frames)
+        order = TrainingOrder(
+            self.train,
+            self.signals,
+            seed=self.seed,
+            views=self.views,
+            frames=self.frames,
+            recolour=self.recolour,
+        )
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(
             order,

@@ -43,6 +43,13 @@ class DataConfig(Section):
         default=2, description="Views of a clip that a training step sees, drawn from those it has."
     )
     frames: PositiveInt = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
+    recolour: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a training clip's colours change, in photo and frames alike: RGB permuted, a gamma for "
+        "each channel. Teaches a small dataset's model to copy colours.",
+    )
     eval_batch_size: PositiveInt = Field(
         default=4, description="Clips per batch in validation and evaluation, with all views."
     )

@@ -317,6 +317,7 @@ def train(
         num_steps=config.training.steps,
         workers=config.data.workers,
         first_step=first_step,
+        recolour=config.data.recolour,
     )
     average = AverageWeights(config.training.ema_decay)
     all_callbacks: list[Callback] = [average, Progress(report), *(callbacks or [])]

@@ -37,9 +37,9 @@ class Synthetic(Dataset):
 
         seed: int = Field(0, description="Everything that is random follows from it and the indices.")
         split: Literal["train", "val", "test"] = Field("train", description="People of two splits are different.")
-        num_subjects: int = Field(96, ge=1, description="Number of people to train on.")
+        num_subjects: int = Field(192, ge=1, description="Number of people to train on.")
         num_held_out_subjects: int = Field(16, ge=1, description="Number of people in val, and in test.")
-        clips_per_subject: int = Field(2, ge=1, description="Clips of each training person, each its own motion.")
+        clips_per_subject: int = Field(1, ge=1, description="Clips of each training person, each its own motion.")
         clips_per_held_out_subject: int = Field(1, ge=1, description="Clips of each person in val and in test.")
         views: int = Field(4, ge=1, description="V: cameras, spread evenly around the person.")
         frames: int = Field(4, ge=1, description="T: frames in a clip.")
@@ -47,7 +47,7 @@ class Synthetic(Dataset):
             64, description="Side of the square image, or (height, width); pixels."
         )
         distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
-        fov_degrees: float = Field(38.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
+        fov_degrees: float = Field(36.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
         elevation_degrees: tuple[float, float] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
         )
@@ -60,7 +60,7 @@ class Synthetic(Dataset):
         frames_per_second: float = Field(
             8.0, gt=0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
-        supersampling: int = Field(3, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
+        supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
         mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
         background: tuple[float, float, float] = Field(
             (1.0, 1.0, 1.0), description="sRGB colour behind the person, each in [0, 1]."

@@ -20,10 +20,10 @@ class X0Config(PartConfig):
     """Noise levels and loss weight; the defaults were measured for space-to-depth latents of 64 px images."""
 
     sigma_data: float = Field(0.5, gt=0, description="Standard deviation of the latents.")
-    p_mean: float = Field(0.3, description="Mean of ln sigma in training.")
-    p_std: float = Field(1.4, gt=0, description="Spread of ln sigma in training.")
+    p_mean: float = Field(1.2, description="Mean of ln sigma in training.")
+    p_std: float = Field(1.6, gt=0, description="Spread of ln sigma in training.")
     max_weight: float = Field(
-        20.0, gt=0, description="Cap of the loss weight, which grows as 1/sigma^2 towards no noise."
+        5.0, gt=0, description="Cap of the loss weight, which grows as 1/sigma^2 towards no noise."
     )
     sigma_max: float = Field(20.0, gt=0, description="First sampling level.")
     sigma_min: float = Field(0.03, gt=0, description="Last sampling level before 0.")

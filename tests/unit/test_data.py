@@ -1,8 +1,10 @@
 """The training order is a function of (seed, position) alone."""
 
+from dataclasses import replace
+
 import torch
 
-from hvg.data import ClipDataModule, TrainingOrder, clip_position, step_positions
+from hvg.data import ClipDataModule, TrainingOrder, clip_position, recolour, step_positions
 from hvg.shards import ShardReader, write_shard
 from hvg.testing import tiny_batch
 
@@ -65,3 +67,21 @@ def test_ranks_share_the_order_and_a_resumed_run_continues_it():
     shared = [step_positions(0, 4, 2, rank, 2) for rank in range(2)]
     assert [sorted(a + b) for a, b in zip(*shared, strict=True)] == alone
     assert step_positions(2, 4, 4, 0, 1) == alone[2:]
+
+
+def test_recolouring_changes_photo_and_frames_alike_and_keeps_white_and_black():
+    clip = Clips().load(0)
+    row = torch.linspace(-1, 1, clip.frames.shape[-1])
+    clip = replace(clip, frames=row.expand_as(clip.frames).clone())
+    photo = replace(clip.reference, frames=clip.frames[:, 0, :1])
+    changed = recolour(replace(clip, reference=photo), torch.Generator().manual_seed(3))
+    assert torch.equal(changed.frames[:, 0, :1], changed.reference.frames)
+    assert not torch.allclose(changed.frames, clip.frames)
+    assert torch.allclose(changed.frames[..., 0], clip.frames[..., 0]) and torch.allclose(
+        changed.frames[..., -1], clip.frames[..., -1]
+    )
+    never = TrainingOrder(Clips(), {}, seed=0, views=1, frames=1)
+    always = TrainingOrder(Clips(), {}, seed=0, views=1, frames=1, recolour=1.0)
+    assert torch.equal(always[5].cameras.world_to_camera, never[5].cameras.world_to_camera)
+    assert torch.equal(always[5].frames, always[5].frames)
+    assert not torch.equal(always[5].frames, never[5].frames)
