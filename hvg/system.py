@@ -141,7 +141,8 @@ class HumanVideoSystem(lightning.LightningModule):
         sigmas = self.prediction.sigma_schedule(num_steps)
         conditional = self.condition(batch)
         guided = any(part.config.dropout > 0 for part in self.conditioners.values())
-        unconditional = self.condition(batch, lambda part: torch.zeros(b, dtype=torch.bool, device=self.device))
+        nothing = torch.zeros(b, dtype=torch.bool, device=self.device)
+        unconditional = self.condition(batch, lambda part: nothing) if guided else conditional
 
         def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
             estimate = self._denoise(x, sigma, windows, conditional, batch)
