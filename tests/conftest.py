@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# Two threads on two busy cores are several times slower than one.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 # Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
