@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Conditioner
@@ -163,17 +163,31 @@ class ClipDataModule(lightning.LightningDataModule):
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(
             order,
-            batch_sampler=step_positions(self.first_step, self.num_steps, self.batch_size, rank, world),
+            batch_sampler=StepPositions(self.first_step, self.num_steps, self.batch_size, rank, world),
             num_workers=self.workers,
             collate_fn=ClipBatch.stack,
             persistent_workers=self.workers > 0,
         )
 
 
-def step_positions(first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
-    """Positions in the training order that a rank reads at every step; ranks take consecutive blocks of a step."""
-    starts = [(step * world + rank) * batch_size for step in range(first_step, num_steps)]
-    return [list(range(start, start + batch_size)) for start in starts]
+class StepPositions(Sampler[list[int]]):
+    """Positions in the training order that a rank reads, step by step from ``first_step`` on.
+
+    Ranks take consecutive blocks of a step. The length counts the steps before ``first_step`` too: Lightning's loop goes on
+    counting where it was interrupted, and would otherwise take the rest of the run for a second epoch.
+    """
+
+    def __init__(self, first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> None:
+        self._first_step, self._num_steps, self._batch_size = first_step, num_steps, batch_size
+        self._rank, self._world = rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self._first_step, self._num_steps):
+            start = (step * self._world + self._rank) * self._batch_size
+            yield list(range(start, start + self._batch_size))
+
+    def __len__(self) -> int:
+        return self._num_steps
 
 
 def render_shard(

@@ -37,7 +37,9 @@ class SampleOptions(BaseModel):
     )
     out: Path = Field(Path("sample.mp4"), description="Video to write; a column per view.")
     views: PositiveInt | None = Field(None, description="Number of views; null: as in training, 1 for a static camera.")
-    frames: PositiveInt | None = Field(None, description="Frames, evenly spaced over the motion; null: as in training.")
+    frames: PositiveInt | None = Field(
+        None, description="Frames, evenly spaced over the motion; null: as the dataset's clips."
+    )
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
     distance: PositiveFloat | None = Field(
         None, description="From the cameras to the pelvis, metres; null: as in training."
@@ -56,9 +58,8 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
     motion = load_motion(options.motion)
     system, config = load_system(options.checkpoint, options.weights)
     framing = training_framing(config, options)
-    frames = options.frames or config.data.frames
     mesh = any("body.vertices" in part.requires for part in system.conditioners.values())
-    body = build_body(config).animate(resample(motion, frames), None, mesh=mesh)
+    body = build_body(config).animate(resample(motion, framing.frames), None, mesh=mesh)
     if alpha is None:
         yield (
             f"note: {options.reference} has no alpha channel, so its background counts as part of the person; "
@@ -73,7 +74,7 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
         body=body,
         reference=reference,
         task=torch.ones(1, dtype=torch.int64),
-        frame_index=torch.arange(frames)[None],
+        frame_index=torch.arange(framing.frames)[None],
     )
     batch = without_mesh(with_signals(batch, system.signals)).to(system.device)
     steps = options.steps or config.evaluation.steps
@@ -102,12 +103,14 @@ def _write(path: Path, columns: dict[str, Tensor], options: SampleOptions) -> st
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How training saw people. distance: metres, camera to pelvis. views: cameras around the person."""
+    """How training saw people. distance: metres, camera to pelvis. views: cameras around the person.
+    frames: of a clip."""
 
     image_size: tuple[int, int]
     distance: float
     fov_degrees: float
     views: int
+    frames: int
 
 
 def training_framing(config: RunConfig, options: SampleOptions) -> Framing:

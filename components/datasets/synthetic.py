@@ -47,7 +47,12 @@ class Synthetic(Dataset):
             64, description="Side of the square image, or (height, width); pixels."
         )
         distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
-        fov_degrees: float = Field(36.0, gt=5, lt=120, description="Angle of view over the shorter image side.")
+        fov_degrees: float = Field(
+            36.0,
+            gt=5,
+            lt=120,
+            description="Angle of view over the shorter image side. At 38 no hand ever touches the border; at 36 one in 64 does.",
+        )
         elevation_degrees: tuple[float, float] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
         )

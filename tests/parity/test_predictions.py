@@ -74,7 +74,7 @@ def test_scaled_input_has_unit_variance(name, sigma_data, sigma):
 def test_weights_in_closed_form():
     sigma = torch.tensor([0.1, 1.0, 30.0])
     torch.testing.assert_close(build("v").weight(sigma), (sigma**2 + 1) / sigma**2)
-    torch.testing.assert_close(build("x0").weight(sigma), torch.tensor([20.0, 5.0, (900 + 0.25) / (30 * 0.5) ** 2]))
+    torch.testing.assert_close(build("x0").weight(sigma), torch.tensor([5.0, 5.0, (900 + 0.25) / (30 * 0.5) ** 2]))
 
 
 def test_x0_output_is_the_estimate():

