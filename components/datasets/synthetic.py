@@ -51,7 +51,7 @@ class Synthetic(Dataset):
             36.0,
             gt=5,
             lt=120,
-            description="Angle of view over the shorter image side. At 38 no hand ever touches the border; at 36 one in 64 does.",
+            description="Angle of view over the shorter image side. At 38 no hand touches the border; at 36 one in 64 does.",
         )
         elevation_degrees: tuple[float, float] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
