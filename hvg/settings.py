@@ -44,7 +44,7 @@ class DataConfig(Section):
     )
     frames: PositiveInt = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
     recolour: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="Probability that a training clip's colours change, in photo and frames alike: RGB permuted, a gamma for "
