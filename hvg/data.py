@@ -124,16 +124,15 @@ class TrainingOrder(Dataset):
 
 
 class ClipDataModule(lightning.LightningDataModule):
-    """Batches in the training order, and whole clips for validation.
+    """Batches in the training order.
 
-    train, validation: clips by index. signals: signal key -> conditioner, whose maps every batch carries. first_step: where
+    train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. first_step: where
     a resumed run continues in the order.
     """
 
     def __init__(
         self,
         train: ClipDataset,
-        validation: ClipDataset | None,
         signals: Mapping[str, Conditioner],
         *,
         seed: int,
@@ -146,7 +145,7 @@ class ClipDataModule(lightning.LightningDataModule):
         recolour: float = 0.0,
     ) -> None:
         super().__init__()
-        self.train, self.validation, self.signals = train, validation, signals
+        self.train, self.signals = train, signals
         self.seed, self.views, self.frames = seed, views, frames
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
         self.first_step, self.recolour = first_step, recolour

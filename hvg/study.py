@@ -287,11 +287,11 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], failed: dict[tuple
         status="done" if seeds else "failed",
         error="; ".join(errors) or None,
         seeds=seeds,
-        config_diff=_config_diff(study, runs[0], own[0]),
+        config_diff=_config_diff(study, own[0]),
     )
 
 
-def _config_diff(study: StudyFile, first: ArmRun, run: ArmRun) -> list[str]:
+def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
     """The settings of what the study varies, one line each."""
     resolved = run.config.resolved()
     return [f"{key}: {json.dumps(resolved[key])}" for key in study.varies if key in resolved]

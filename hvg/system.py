@@ -75,7 +75,7 @@ class HumanVideoSystem(lightning.LightningModule):
         denoised = self.prediction.denoised(output.float(), noisy, sigma)
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         loss = error + sum(value.mean() for value in conditioning.losses.values())
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss)
         return loss
 
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -165,10 +165,9 @@ class MetricsFile(Logger):
     def __init__(self, path: Path, first_step: int) -> None:
         super().__init__()
         self._path = path
-        kept = []
-        if path.exists() and first_step:
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < first_step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        # A killed run may have left half a line at the end: only what a newline closes was written.
+        lines = path.read_text().split("\n")[:-1] if path.exists() and first_step else []
+        write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] < first_step))
 
     @property
     def name(self) -> str:
@@ -250,10 +249,10 @@ def _show(loggers: list[Logger], path: Path, step: int) -> None:
 
 
 def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logger]:
-    """metrics.jsonl always; and the chosen one."""
+    """metrics.jsonl always; and the chosen one. Lightning's CSV starts anew, so every start of a run has its own."""
     loggers: list[Logger] = [MetricsFile(folder / "metrics.jsonl", first_step)]
     if config.logger.name == "csv":
-        loggers.append(CSVLogger(folder, name="csv", version=""))
+        loggers.append(CSVLogger(folder, name="csv", version=f"from-step-{first_step}"))
     if config.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if config.logger.name == "wandb":
@@ -281,7 +280,6 @@ def resume_from(config: RunConfig) -> Path | None:
 def train(
     config: RunConfig,
     report: Callable[[int, int, float, float], None] = lambda *_: None,
-    callbacks: list[Callback] | None = None,
 ) -> HumanVideoSystem:
     """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
 
@@ -308,7 +306,6 @@ def train(
     train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
     data = ClipDataModule(
         train_clips,
-        validation_clips,
         system.signals,
         seed=config.seed,
         views=config.data.views,
@@ -320,7 +317,7 @@ def train(
         recolour=config.data.recolour,
     )
     average = AverageWeights(config.training.ema_decay)
-    all_callbacks: list[Callback] = [average, Progress(report), *(callbacks or [])]
+    all_callbacks: list[Callback] = [average, Progress(report)]
     if config.training.validate_every:
         all_callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, average))
     all_callbacks.append(Checkpoints(folder / "checkpoints", config.training.checkpoint_every, config))

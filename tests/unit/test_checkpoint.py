@@ -15,6 +15,7 @@ from hvg.checkpoint import (
     write_checkpoint,
 )
 from hvg.errors import CheckpointError
+from hvg.training import MetricsFile
 
 STATE = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([True])},
@@ -105,3 +106,10 @@ def test_the_moving_average_follows_its_formula_and_swaps_back():
     assert module.weight.item() == pytest.approx(expected)
     average.swap()
     assert module.weight.item() == 1.0
+
+
+def test_half_a_line_of_a_killed_run_does_not_stop_the_next_one(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "loss": 2.0}\n{"step": 1, "loss": 1.5}\n{"step": 2, "lo')
+    MetricsFile(path, first_step=1).log_metrics({"loss": 1.5}, step=1)
+    assert path.read_text() == '{"step": 0, "loss": 2.0}\n{"step": 1, "loss": 1.5}\n'

@@ -46,7 +46,6 @@ def test_workers_do_not_change_the_batches(tmp_path):
     def batches(workers):
         data = ClipDataModule(
             ShardReader(tmp_path / "a.tar"),
-            None,
             {},
             seed=1,
             views=1,
