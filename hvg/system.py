@@ -60,7 +60,8 @@ class HumanVideoSystem(lightning.LightningModule):
     def on_fit_start(self) -> None:
         self.codec.to(self.device)
 
-    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``loss``, and by name the auxiliary losses that are part of it."""
         with torch.no_grad():
             latents = self.codec.encode(required(batch.frames, "ClipBatch.frames"))
         sigma, noise, draw = self.randomness(batch, latents)
@@ -74,9 +75,8 @@ class HumanVideoSystem(lightning.LightningModule):
         )
         denoised = self.prediction.denoised(output.float(), noisy, sigma)
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
-        loss = error + sum(value.mean() for value in conditioning.losses.values())
-        self.log("loss", loss)
-        return loss
+        auxiliary = {name: value.mean() for name, value in conditioning.losses.items()}
+        return {"loss": error + sum(auxiliary.values()), **auxiliary}
 
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
