@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from hvg import registry, wiring
 from hvg.protocols import (
+    Alignment,
     Backbone,
     BodyModel,
     Codec,
@@ -38,6 +39,7 @@ from hvg.settings import PartChoice, RunConfig
 class Parts:
     """What a system is made of. ``conditioners`` go by slot, in merging order."""
 
+    alignment: Alignment
     codec: Codec
     backbone: Backbone
     conditioners: dict[str, Conditioner]
@@ -49,12 +51,17 @@ class Parts:
     body: BodyModel
 
 
-def build_parts(config: RunConfig) -> Parts:
-    """Every part of a run but its data and metrics, on the CPU."""
+def build_parts(config: RunConfig, log: Callable[[str], None] | None = None) -> Parts:
+    """Every part of a run but its data and metrics, on the CPU.
+
+    log: takes a line about each weight file that a new run starts from; None leaves them unread, for parts that get the
+    weights of a checkpoint, or need none.
+    """
     renderer, body = _build(config.renderer, Context()), build_body(config)
     codec = _build(config.codec, Context())
-    backbone, conditioners = build_networks(config, codec, renderer, body)
+    backbone, conditioners = build_networks(config, codec, renderer, body, log)
     return Parts(
+        alignment=_build(config.alignment, Context()),
         codec=codec,
         backbone=backbone,
         conditioners=conditioners,
@@ -68,9 +75,13 @@ def build_parts(config: RunConfig) -> Parts:
 
 
 def build_networks(
-    config: RunConfig, codec: Codec, renderer: Renderer | None = None, body: BodyModel | None = None
+    config: RunConfig,
+    codec: Codec,
+    renderer: Renderer | None = None,
+    body: BodyModel | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Backbone, dict[str, Conditioner]]:
-    """The parts with weights: the backbone, and slot -> conditioner in merging order."""
+    """The parts with weights: the backbone, and slot -> conditioner in merging order; ``log`` as in ``build_parts``."""
     context = Context(
         ports=wiring.ports(config),
         codec=codec,
@@ -80,6 +91,10 @@ def build_networks(
         view_attention=_view_attention(config),
     )
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    if log is not None:
+        for line in backbone.load_pretrained():
+            log(line)
+    context = replace(context, backbone=backbone)
     conditioners = {
         slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
     }

@@ -138,10 +138,11 @@ def intrinsics_from_fov(fov_degrees: float, image_size: tuple[int, int]) -> Tens
     return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
 
-def relative_rotation(cameras: Cameras) -> Tensor:
-    """Rotation (B, V, T, 3, 3) of every camera relative to the clip's first view at the same frame.
+def relative_rotation(cameras: Cameras, origin: Cameras | None = None) -> Tensor:
+    """Rotation (B, V, T, 3, 3) of every camera relative to ``origin`` (B, 1, T), the grid's own first view when None.
 
     Source: HVG (arXiv 2602.21188), section 3.2, Embeddings: the first view's rotation is the identity.
     """
     rotation = cameras.world_to_camera[..., :3, :3]
-    return rotation @ rotation[:, :1].mT
+    first = rotation[:, :1] if origin is None else origin.world_to_camera[..., :3, :3]
+    return rotation @ first.mT

@@ -109,6 +109,8 @@ class TrainingOrder(Dataset):
         views = torch.randperm(num_views, generator=draw)[: self._views].sort().values
         start = int(torch.randint(num_frames - self._frames + 1, (1,), generator=draw))
         part = clip.select(views=views, frames=torch.arange(start, start + self._frames))
+        # The first of the views drawn is the origin: a step knows no other.
+        part = replace(part, origin=None)
         if float(torch.rand((), generator=draw)) < self._recolour:
             part = recolour(part, draw)
         return replace(part, sample_index=torch.tensor([position]))

@@ -82,7 +82,13 @@ def evaluate(
         clips, count, config.data.eval_batch_size, lambda i: load_with_signals(clips, i, system.signals)
     ):
         batch = batch.to(system.device)
-        frames = frames_to_uint8(system.generate(batch, num_steps=config.evaluation.steps, seed=config.evaluation.seed))
+        generated = system.generate(
+            batch,
+            num_steps=config.evaluation.steps,
+            seed=config.evaluation.seed,
+            windows_per_call=config.evaluation.windows_per_call,
+        )
+        frames = frames_to_uint8(generated)
         if predictions is not None:
             save_predictions(predictions, batch, frames)
         score(metrics, frames_from_uint8(frames), batch)

@@ -58,7 +58,7 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
     motion = load_motion(options.motion)
     system, config = load_system(options.checkpoint, options.weights)
     framing = training_framing(config, options)
-    mesh = any("body.vertices" in part.requires for part in system.conditioners.values())
+    mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
     body = build_body(config).animate(resample(motion, framing.frames), None, mesh=mesh)
     if alpha is None:
         yield (

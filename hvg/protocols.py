@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from hvg.errors import HvgError
 from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Window
 
 
@@ -36,11 +37,13 @@ class Context:
 
     ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
     channels: sum of all conditioners' extra input channels (for the backbone). view_attention: builds one module for a
-    site as ``view_attention(width, num_heads)`` (for the backbone).
+    site as ``view_attention(width, num_heads)`` (for the backbone). backbone: the finished one, for conditioners that start
+    from its weights; they may copy from it and must not keep it.
     """
 
     ports: Ports | None = None
     codec: Codec | None = None
+    backbone: Backbone | None = None
     renderer: Renderer | None = None
     body: BodyModel | None = None
     channels: int = 0
@@ -64,10 +67,13 @@ class Conditioner(Part, nn.Module):
 
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
     encoder_settings: names of the settings that do not change the signal, so that rendered maps stay valid.
+    per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
+    ports are 1.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    per_clip: ClassVar[bool] = False
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__()
@@ -77,6 +83,11 @@ class Conditioner(Part, nn.Module):
     @abstractmethod
     def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
         """What it fills on a backbone with these ports."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        """The ClipBatch fields that a part with these settings reads: ``requires``, unless they depend on the settings."""
+        return cls.requires
 
     def signal(self, batch: ClipBatch) -> Tensor | None:
         """The control map, (B, V, T, K, H, W) in [-1, 1]: no gradient to weights, cacheable, viewable; None where there is none.
@@ -136,8 +147,23 @@ class Backbone(Part, nn.Module):
         """The network's raw output, (B, V, t, C, h, w).
 
         noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) position of every
-        frame in the whole video, 0..t-1 when None.
+        frame in the whole video, 0..t-1 when None. Ports of the conditioning whose V or t axis is 1 hold for all of it.
         """
+
+    def load_pretrained(self) -> list[str]:
+        """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
+
+        Raises: HvgError where a weight finds no place, or a layer that is not known to be new finds no weight.
+        """
+        return []
+
+    def reference_encoder(self, sites: Sequence[str]) -> nn.Module:
+        """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
+
+        What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
+        Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
+        """
+        raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
 
 
 class Codec(Part):
@@ -146,6 +172,8 @@ class Codec(Part):
     channels: int
     stride: int
     temporal_stride: int
+    # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
+    decode_chunk: int = 8
 
     @classmethod
     @abstractmethod
@@ -196,28 +224,59 @@ class Prediction(Part):
         """Sampling levels, (num_steps + 1), decreasing, the last one 0."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The grid that a sampler works on at a step: which latent frames of the video, in a picture how much smaller.
+
+    frames: indices into the video's latent frames, increasing. shrink: the picture's sides are divided by it.
+    """
+
+    frames: tuple[int, ...]
+    shrink: int = 1
+
+
 class Sampler(Part):
     """A plan: what to denoise together at each step."""
 
+    def stage(self, step: int, num_steps: int, frames: int) -> Stage:
+        """The grid of this step; the last step's has to be the whole video. Most plans work on the whole video."""
+        return Stage(tuple(range(frames)))
+
     @abstractmethod
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
-        """The windows of this step; together they cover the V x t grid."""
+        """The windows of this step; together they cover the V x t grid (of its stage, where there are stages)."""
+
+    def cost(self, num_steps: int, views: int, frames: int) -> float:
+        """What the plan asks of a solver with one denoising a step, in passes over the whole V x t grid at full size."""
+        cells = 0.0
+        for step in range(num_steps):
+            stage = self.stage(step, num_steps, frames)
+            windows = self.windows(step, num_steps, views, len(stage.frames))
+            cells += sum(len(window.views) * len(window.frames) for window in windows) / stage.shrink**2
+        return cells / (views * frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverStep:
+    """From one noise level to the next.
+
+    denoise: ``denoise(x, sigma)`` gives x0 at another point (second-order solvers). noise: fresh noise like x, of unit
+    variance, the same however the grid is split (stochastic solvers). state: lives as long as the grid stays the same.
+    """
+
+    sigma: float
+    sigma_next: float
+    denoise: Callable[[Tensor, float], Tensor]
+    noise: Callable[[], Tensor]
+    state: dict[str, Any]
 
 
 class Solver(Part):
     """How to step from one noise level to the next."""
 
     @abstractmethod
-    def step(
-        self,
-        x: Tensor,
-        x0: Tensor,
-        sigma: float,
-        sigma_next: float,
-        denoise: Callable[[Tensor, float], Tensor],
-        state: dict,
-    ) -> Tensor:
-        """x at ``sigma_next``. ``denoise`` gives x0 at another point (second-order solvers); ``state`` lives for one run."""
+    def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
+        """x at ``at.sigma_next``, for x and the estimate x0 at ``at.sigma``; all (B, V, t, C, h, w)."""
 
 
 class Guidance(Part):
@@ -226,6 +285,24 @@ class Guidance(Part):
     @abstractmethod
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         """Classifier-free guidance scale, (V, t); 1 everywhere means that no unconditional pass is needed."""
+
+
+class Alignment(Part):
+    """Where people are moved in the picture before the network sees them, and back afterwards.
+
+    Whole pixels, so that nothing is interpolated; ``hvg.alignment`` moves frames, maps and cameras together.
+    requires: names of ClipBatch fields that it reads.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def offsets(self, batch: ClipBatch) -> Tensor | None:
+        """Pixels (x, y) by which every frame is moved, (B, V, T, 2) int64; None where nothing moves."""
+
+    @abstractmethod
+    def reference_offsets(self, batch: ClipBatch) -> Tensor | None:
+        """Pixels (x, y) by which every reference photo is moved, (B, R, 2) int64; None where nothing moves."""
 
 
 class BodyModel(Part):

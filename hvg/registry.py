@@ -14,6 +14,7 @@ from hvg.errors import HvgError, did_you_mean
 BUILTIN = "components"
 # kind -> (room in components/, name of its interface in hvg.protocols)
 KINDS: dict[str, tuple[str, str]] = {
+    "alignment": ("alignments", "Alignment"),
     "backbone": ("backbones", "Backbone"),
     "body": ("bodies", "BodyModel"),
     "codec": ("codecs", "Codec"),

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from hvg.errors import HvgError
-from hvg.protocols import Guidance, Sampler, Solver
+from hvg.protocols import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.types import Window
 
 # denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
-# scale, the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i].
+# scale, the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i], whose frames are the video's.
 Denoise = Callable[[Tensor, float, Sequence[Window], Tensor], Tensor]
 
 
@@ -28,28 +28,83 @@ def sample(
     progress: Callable[[int, int], None] | None = None,
     *,
     windows_per_call: int | None = None,
+    step_noise: Callable[[int], Tensor] | None = None,
+    resize: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
+    share: bool = False,
 ) -> Tensor:
     """Clean latents (B, V, t, C, h, w).
 
     noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so
     many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
+    step_noise: ``step_noise(step)`` is fresh noise like ``noise``, for stochastic solvers. resize: latents at another
+    (h, w), for plans that begin with a smaller picture. share: the ranks of torch.distributed each denoise some of the
+    windows, and all return the whole; with ``windows_per_call=1`` the result is that of one process to the last bit.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
     levels = [float(sigma) for sigma in sigmas]
     num_steps, (views, frames) = len(levels) - 1, noise.shape[1:3]
-    x, state = noise * levels[0], {}
-    for step in range(num_steps):
-        windows = sampler.windows(step, num_steps, views, frames)
+    stages = _stages(sampler, num_steps, frames)
+    x, state = _on_stage(noise, stages[0]) * levels[0], {}
+    for step, stage in enumerate(stages):
+        grid_frames = len(stage.frames)
+        windows = sampler.windows(step, num_steps, views, grid_frames)
+        weights = normalised_weights(windows, views, grid_frames)
+        in_video = [Window(w.views, tuple(stage.frames[i] for i in w.frames), w.weights) for w in windows]
 
-        def denoise_grid(x: Tensor, sigma: float, windows: Sequence[Window] = windows) -> Tensor:
-            scale = guidance.scale(views, frames, sigma).to(x)
-            return denoise_windows(denoise, x, sigma, windows, scale, windows_per_call)
+        def denoise_grid(x: Tensor, sigma: float, windows=windows, weights=weights, in_video=in_video, stage=stage):
+            scale = guidance.scale(views, frames, sigma)[:, list(stage.frames)].to(x)
+
+            def in_windows(x: Tensor, sigma: float, batch: Sequence[int], scale: Tensor) -> Tensor:
+                return denoise(x, sigma, [in_video[i] for i in batch], scale)
+
+            return _blend(in_windows, x, sigma, windows, weights, scale, windows_per_call, share)
+
+        def fresh(step: int = step, stage: Stage = stage) -> Tensor:
+            if step_noise is None:
+                raise HvgError("this solver adds noise, and none was given")
+            return _on_stage(step_noise(step), stage)
 
         sigma, sigma_next = levels[step], levels[step + 1]
-        x = solver.step(x, denoise_grid(x, sigma), sigma, sigma_next, denoise_grid, state)
+        x0 = denoise_grid(x, sigma)
+        at = SolverStep(sigma=sigma, sigma_next=sigma_next, denoise=denoise_grid, noise=fresh, state=state)
+        x = solver.step(x, x0, at)
+        following = stages[min(step + 1, num_steps - 1)]
+        if following != stage:
+            x, state = _rise(x0, stage, following, resize) + sigma_next * _on_stage(noise, following), {}
         if progress is not None:
             progress(step + 1, num_steps)
     return x
+
+
+def _stages(sampler: Sampler, num_steps: int, frames: int) -> list[Stage]:
+    stages = [sampler.stage(step, num_steps, frames) for step in range(num_steps)]
+    if stages[-1] != Stage(tuple(range(frames))):
+        raise HvgError(f"the sampler's last step has to be on all {frames} frames at full size, it is on {stages[-1]}")
+    return stages
+
+
+def _on_stage(noise: Tensor, stage: Stage) -> Tensor:
+    """The part of the video's noise that a stage uses: cells are left out, so that it stays of unit variance."""
+    if stage.shrink == 1 and len(stage.frames) == noise.shape[2]:
+        return noise
+    return noise[:, :, list(stage.frames), :, :: stage.shrink, :: stage.shrink]
+
+
+def _rise(x0: Tensor, stage: Stage, following: Stage, resize: Callable | None) -> Tensor:
+    """The estimate on the next stage's grid: linear in time between the frames that there were, then in space."""
+    place = torch.bucketize(torch.tensor(following.frames), torch.tensor(stage.frames), right=True).clamp(1) - 1
+    after = (place + 1).clamp_max(len(stage.frames) - 1)
+    known = torch.tensor(stage.frames, dtype=torch.float32)
+    span = (known[after] - known[place]).clamp_min(1)
+    part = ((torch.tensor(following.frames) - known[place]) / span).clamp(0, 1)
+    part = part.to(x0)[:, None, None, None]
+    video = x0[:, :, place] * (1 - part) + x0[:, :, after] * part
+    if stage.shrink == following.shrink:
+        return video
+    if resize is None:
+        raise HvgError("this sampler changes the size of the picture, and no way to do it was given")
+    height, width = (side * stage.shrink // following.shrink for side in x0.shape[-2:])
+    return resize(video, (height, width))
 
 
 def denoise_windows(
@@ -61,15 +116,39 @@ def denoise_windows(
     windows_per_call: int | None = None,
 ) -> Tensor:
     """x0 of the whole grid: every window's estimate, blended by the normalised weights. scale: (V, t)."""
-    blended, clips = torch.zeros_like(x), x.shape[0]
     weights = normalised_weights(windows, x.shape[1], x.shape[2])
-    for batch in _batches(range(len(windows)), windows, windows_per_call):
-        parts = [_cells(windows[i]) for i in batch]
-        stacked = torch.cat([x[:, v, t] for v, t in parts])
-        scales = torch.stack([scale[v, t] for v, t in parts]).repeat_interleave(clips, dim=0)
-        x0 = denoise(stacked, sigma, [windows[i] for i in batch], scales)
-        for i, (v, t), part in zip(batch, parts, x0.split(clips), strict=True):
-            blended[:, v, t] += weights[i].to(x)[..., None, None, None] * part
+
+    def in_windows(x: Tensor, sigma: float, batch: Sequence[int], scale: Tensor) -> Tensor:
+        return denoise(x, sigma, [windows[i] for i in batch], scale)
+
+    return _blend(in_windows, x, sigma, windows, weights, scale, windows_per_call, share=False)
+
+
+def _blend(
+    denoise: Callable[[Tensor, float, Sequence[int], Tensor], Tensor],
+    x: Tensor,
+    sigma: float,
+    windows: Sequence[Window],
+    weights: Sequence[Tensor],
+    scale: Tensor,
+    windows_per_call: int | None,
+    share: bool,
+) -> Tensor:
+    """The weighted sum of the windows' estimates, always in the order of the windows."""
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if share else (0, 1)
+    cells, clips = [_cells(window) for window in windows], x.shape[0]
+    estimates: dict[int, Tensor] = {}
+    for batch in _batches(range(rank, len(windows), world), windows, windows_per_call):
+        stacked = torch.cat([x[:, v, t] for v, t in (cells[i] for i in batch)])
+        scales = torch.stack([scale[v, t] for v, t in (cells[i] for i in batch)]).repeat_interleave(clips, dim=0)
+        x0 = denoise(stacked, sigma, batch, scales)
+        estimates |= dict(zip(batch, x0.split(clips), strict=True))
+    blended = torch.zeros_like(x)
+    for i, (v, t) in enumerate(cells):
+        part = estimates.pop(i).contiguous() if i in estimates else torch.empty_like(x[:, v, t])
+        if world > 1:
+            distributed.broadcast(part, src=i % world)
+        blended[:, v, t] += weights[i].to(x)[..., None, None, None] * part
     return blended
 
 

@@ -10,12 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "camera")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
 # Root key -> kind, for every part that a run has exactly one of.
 SINGLE_PARTS = {
     kind: kind
     for kind in (
         "dataset",
+        "alignment",
         "codec",
         "backbone",
         "view_attention",
@@ -49,6 +50,10 @@ class DataConfig(Section):
         le=1,
         description="Probability that a training clip's colours change, in photo and frames alike: RGB permuted, a gamma for "
         "each channel. Teaches a small dataset's model to copy colours.",
+    )
+    background: tuple[float, float, float] = Field(
+        default=(1.0, 1.0, 1.0),
+        description="sRGB colour in [0, 1] of what an alignment moves into the picture; that of the dataset's background.",
     )
     eval_batch_size: PositiveInt = Field(
         default=4, description="Clips per batch in validation and evaluation, with all views."
@@ -114,6 +119,14 @@ class EvaluationConfig(Section):
         description="Registered names of the metrics to compute.",
     )
     weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
+    windows_per_call: PositiveInt | None = Field(
+        default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
+    )
+    kept_conditioning: float = Field(
+        default=4.0,
+        ge=0,
+        description="GiB of encoded conditioning that sampling keeps between steps; what does not fit is encoded anew.",
+    )
 
 
 class StrategyConfig(Section):
@@ -169,6 +182,7 @@ class RunConfig(Settings):
     """A whole run: settings and the choice of every part."""
 
     dataset: PartChoice = Field(description="Where clips come from; the split is chosen by the code that uses it.")
+    alignment: PartChoice = Field(description="Where people are moved in the picture before the network sees them.")
     codec: PartChoice = Field(description="Frames <-> latents.")
     backbone: PartChoice = Field(description="The denoiser.")
     view_attention: PartChoice = Field(description="How views see each other inside the backbone.")
@@ -184,6 +198,9 @@ class RunConfig(Settings):
     )
     reference_keys: PartChoice | None = Field(
         default=None, description="Conditioner that lets attention look at the photo."
+    )
+    image_embedding: PartChoice | None = Field(
+        default=None, description="Conditioner of the photo as a whole, for cross-attention."
     )
     camera: PartChoice | None = Field(default=None, description="Conditioner of the viewpoint.")
     slots: dict[str, PartChoice] = Field(default={}, description="Further conditioners, by a slot name of one's own.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
+from hvg.alignment import align, move
 from hvg.data import signal_key
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
-from hvg.protocols import Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
+from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
 from hvg.random import generator
 from hvg.required import required
 from hvg.sampling import classifier_free_guidance, sample
@@ -27,6 +28,7 @@ class HumanVideoSystem(lightning.LightningModule):
     def __init__(
         self,
         *,
+        alignment: Alignment,
         backbone: Backbone,
         conditioners: Mapping[str, Conditioner],
         codec: Codec,
@@ -37,9 +39,12 @@ class HumanVideoSystem(lightning.LightningModule):
         names: Mapping[str, str],
         seed: int,
         foreground_weight: float = 0.0,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        kept_conditioning: float = 4.0,
         optimizer: Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]] | None = None,
     ) -> None:
         super().__init__()
+        self.alignment = alignment
         self.backbone = backbone
         # A ModuleDict's type does not say what it holds.
         self.conditioners = cast(Mapping[str, Conditioner], nn.ModuleDict(conditioners))
@@ -47,6 +52,7 @@ class HumanVideoSystem(lightning.LightningModule):
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.seed, self.foreground_weight = seed, foreground_weight
+        self.background, self.kept_conditioning = background, kept_conditioning
         self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
         self._optimizer = optimizer
 
@@ -62,6 +68,7 @@ class HumanVideoSystem(lightning.LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
         """``loss``, and by name the auxiliary losses that are part of it."""
+        batch, _ = self.aligned(batch)
         with torch.no_grad():
             latents = self.codec.encode(required(batch.frames, "ClipBatch.frames"))
         sigma, noise, draw = self.randomness(batch, latents)
@@ -100,20 +107,30 @@ class HumanVideoSystem(lightning.LightningModule):
             weight = weight * batch.valid[..., None, None, None].to(latents)
         return weight
 
+    def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
+        """The batch as the network sees it, and by how many pixels (B, V, T, 2) its pictures were moved for that."""
+        offsets = self.alignment.offsets(batch)
+        background = batch.cameras.intrinsics.new_tensor(self.background) * 2 - 1
+        return align(batch, offsets, self.alignment.reference_offsets(batch), background), offsets
+
     def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
         """All slots' ports, merged; ``keep`` says per part which clips (B) keep their signal."""
         parts = []
         for slot, part in self.conditioners.items():
-            signal = batch.signals.get(self.signal_keys[slot])
-            if signal is None:
-                signal = part.signal(batch)
-                # As a stored map would be, so that results do not depend on what was cached.
-                signal = None if signal is None else signal_from_uint8(signal_to_uint8(signal))
-            conditioning = part(signal, batch)
+            conditioning = self.condition_slot(slot, batch)
             if keep is not None and part.config.dropout > 0:
                 conditioning = conditioning.where(keep(part), part.null(conditioning))
             parts.append(conditioning)
         return Conditioning.merge(parts)
+
+    def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:
+        """One slot's ports; its control map is drawn where the batch does not carry it."""
+        part, signal = self.conditioners[slot], batch.signals.get(self.signal_keys[slot])
+        if signal is None:
+            signal = part.signal(batch)
+            # As a stored map would be, so that results do not depend on what was cached.
+            signal = None if signal is None else signal_from_uint8(signal_to_uint8(signal))
+        return part(signal, batch)
 
     def configure_optimizers(self):
         if self._optimizer is None:
@@ -126,60 +143,144 @@ class HumanVideoSystem(lightning.LightningModule):
 
     @torch.no_grad()
     def generate(
-        self, batch: ClipBatch, *, num_steps: int, seed: int = 0, progress: Callable[[int, int], None] | None = None
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
     ) -> Tensor:
-        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras.
+        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; see ``sample_latents``."""
+        latents, offsets = self.sample_latents(
+            batch, num_steps=num_steps, seed=seed, progress=progress, windows_per_call=windows_per_call, share=share
+        )
+        return torch.cat(list(self.decode(latents, offsets)), dim=2)
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Clean latents (B, V, t, C, h, w) of the aligned pictures, and their offsets, for ``decode``.
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
+        Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
+        length of the video. windows_per_call and share: see ``hvg.sampling.sample``.
         """
         self.codec.to(self.device)
-        b, v, t = batch.grid
+        batch, offsets = self.aligned(batch)
+        _, v, t = batch.grid
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
         shape = (v, -(-t // self.codec.temporal_stride), self.codec.channels, *cells)
-        noise = torch.stack([torch.randn(shape, generator=generator(seed, "sample", name)) for name in batch.clip_id])
-        sigmas = self.prediction.sigma_schedule(num_steps)
-        conditional = self.condition(batch)
-        guided = any(part.config.dropout > 0 for part in self.conditioners.values())
-        nothing = torch.zeros(b, dtype=torch.bool, device=self.device)
-        unconditional = self.condition(batch, lambda part: nothing) if guided else conditional
 
-        def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
-            estimate = self._denoise(x, sigma, windows, conditional, batch)
-            if not guided or bool((scale == 1).all()):
-                return estimate
-            return classifier_free_guidance(estimate, self._denoise(x, sigma, windows, unconditional, batch), scale)
+        def noise(*key: int | str) -> Tensor:
+            return torch.stack([torch.randn(shape, generator=generator(seed, *key, n)) for n in batch.clip_id]).to(
+                self.device
+            )
 
-        latents = sample(denoise, noise.to(self.device), sigmas, self.sampler, self.solver, self.guidance, progress)
-        return self.codec.decode(latents).clamp(-1, 1)
+        latents = sample(
+            _Denoiser(self, batch, cells),
+            noise("sample"),
+            self.prediction.sigma_schedule(num_steps),
+            self.sampler,
+            self.solver,
+            self.guidance,
+            progress,
+            windows_per_call=windows_per_call,
+            step_noise=lambda step: noise("step", step),
+            resize=self._resize,
+            share=share,
+        )
+        return latents, offsets
 
-    def _denoise(
-        self, x: Tensor, sigma: float, windows: Sequence[Window], conditioning: Conditioning, batch: ClipBatch
-    ) -> Tensor:
-        """x0 of equal-shaped windows, stacked along B window by window."""
-        parts = [conditioning.select(w.views, w.frames) for w in windows]
-        stacked = parts[0] if len(parts) == 1 else _stack(parts)
-        index = batch.frame_index
+    @torch.no_grad()
+    def decode(self, latents: Tensor, offsets: Tensor | None) -> Iterator[Tensor]:
+        """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong."""
+        background, done = latents.new_tensor(self.background) * 2 - 1, 0
+        for piece in latents.split(self.codec.decode_chunk, dim=2):
+            views = [self.codec.decode(piece[:, v : v + 1]) for v in range(piece.shape[1])]
+            frames = torch.cat(views, dim=1).clamp(-1, 1)
+            back = None if offsets is None else -offsets[:, :, done : done + frames.shape[2]]
+            done += frames.shape[2]
+            yield move(frames, back, background)
+
+    def _resize(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Latents of the same pictures at another size; through the pixels, for latents need not be an image."""
+        stride = self.codec.stride
+        frames = self.codec.decode(latents)
+        resized = nn.functional.interpolate(
+            frames.flatten(0, 2),
+            (size[0] * stride, size[1] * stride),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
+        )
+        return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
+
+
+class _Denoiser:
+    """x0 of windows of one request: draws their conditioning once where it fits, anew at every step where it does not."""
+
+    def __init__(self, system: HumanVideoSystem, batch: ClipBatch, cells: tuple[int, int]) -> None:
+        self.system, self.batch, self.cells = system, batch, cells
+        self.guided = any(part.config.dropout > 0 for part in system.conditioners.values())
+        self._room = system.kept_conditioning * 2**30
+        self._batches: dict[int, ClipBatch] = {}
+        self._per_clip: dict[int, dict[str, Conditioning]] = {}
+        self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
+
+    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
+        shrink = self.cells[0] // x.shape[-2]
+        conditional, unconditional = zip(*(self._condition(window, shrink) for window in windows), strict=True)
+        index = self.batch.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
+        estimate = self._estimate(x, sigma, Conditioning.stack(conditional), index)
+        if not self.guided or bool((scale == 1).all()):
+            return estimate
+        nothing = self._estimate(x, sigma, Conditioning.stack(unconditional), index)
+        return classifier_free_guidance(estimate, nothing, scale)
+
+    def _estimate(self, x: Tensor, sigma: float, conditioning: Conditioning, index: Tensor | None) -> Tensor:
+        system = self.system
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
-        output = self.backbone(
-            self.prediction.input_scale(level) * x, self.prediction.level(level)[..., 0, 0, 0], stacked, index
+        output = system.backbone(
+            system.prediction.input_scale(level) * x, system.prediction.level(level)[..., 0, 0, 0], conditioning, index
         )
-        return self.prediction.denoised(output.float(), x, level)
+        return system.prediction.denoised(output.float(), x, level)
 
-
-def _stack(parts: list[Conditioning]) -> Conditioning:
-    """Conditionings of equal shapes, stacked along B."""
-
-    def cat(values: list[Tensor | None]) -> Tensor | None:
-        present = [value for value in values if value is not None]
-        return torch.cat(present) if present else None
-
-    return Conditioning(
-        residuals={site: torch.cat([p.residuals[site] for p in parts]) for site in parts[0].residuals},
-        memory={site: torch.cat([p.memory[site] for p in parts]) for site in parts[0].memory},
-        tokens=cat([p.tokens for p in parts]),
-        channels=cat([p.channels for p in parts]),
-        embedding=cat([p.embedding for p in parts]),
-    )
+    def _condition(self, window: Window, shrink: int) -> tuple[Conditioning, Conditioning | None]:
+        """The window's conditioning, and what stands in for it where guidance asks."""
+        key = (window.views, window.frames, shrink)
+        if key in self._windows:
+            return self._windows[key]
+        if shrink not in self._batches:
+            self._batches[shrink] = batch = self.batch.shrunk(shrink)
+            slots = [slot for slot, part in self.system.conditioners.items() if part.per_clip]
+            self._per_clip[shrink] = {slot: self.system.condition_slot(slot, batch) for slot in slots}
+        known, part = self._per_clip[shrink], self._batches[shrink].select(window.views, window.frames)
+        given = {
+            slot: known[slot] if slot in known else self.system.condition_slot(slot, part)
+            for slot in self.system.conditioners
+        }
+        merged = Conditioning.merge(list(given.values()))
+        unconditional = None
+        if self.guided:
+            dropped = {
+                slot: p.null(given[slot]) for slot, p in self.system.conditioners.items() if p.config.dropout > 0
+            }
+            unconditional = Conditioning.merge(list((given | dropped).values()))
+        size = sum(c.nbytes() for c in (merged, unconditional) if c is not None)
+        if size <= self._room:
+            self._room -= size
+            self._windows[key] = merged, unconditional
+        return merged, unconditional

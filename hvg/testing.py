@@ -139,8 +139,8 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
     What stands in for a dropped signal fills the same ports in the same shapes.
     """
     part = build(cls, config, context)
-    missing = part.requires - batch.present()
-    _require(not missing, f"{cls.__name__}.requires names unknown ClipBatch fields: {sorted(missing)}")
+    missing = part.needs(config) - batch.present()
+    _require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
     signal = part.signal(batch)
     if signal is not None:
         expected = (*batch.grid, signal.shape[3], *batch.cameras.image_size)
@@ -149,8 +149,12 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
         _require(not signal.requires_grad, "the control map carries a gradient")
     conditioning = part(signal, batch)
     expected_shapes = _expected_shapes(part, config, context, batch)
+    if part.per_clip:
+        spread = [name for name, x in ports_of(conditioning) if tuple(x.shape[1:3]) != (1, 1)]
+        _require(not spread, f"per_clip promises V and t axes of 1, but {', '.join(spread)} has others")
+    _, *grid = _latent_grid(context, batch)
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
-        shapes = {name: _comparable(name, x) for name, x in ports_of(filled)}
+        shapes = {name: _comparable(name, x) for name, x in ports_of(filled.expand(*grid))}
         _require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
 
 
@@ -235,12 +239,18 @@ def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
     return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
 
 
+def _latent_grid(context: Context, batch: ClipBatch) -> tuple[int, int, int]:
+    """(B, V, t)."""
+    clips, views, frames = batch.grid
+    assert context.codec is not None, "build the context with tiny_context()"
+    return clips, views, 1 + (frames - 1) // context.codec.temporal_stride
+
+
 def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:
     ports, codec = context.ports, context.codec
     assert ports is not None and codec is not None, "build the context with tiny_context()"
     spec = part.spec(config, ports)
-    clips, views, frames = batch.grid
-    lead = (clips, views, 1 + (frames - 1) // codec.temporal_stride)
+    lead = _latent_grid(context, batch)
     height, width = (n // ports.latent_stride for n in batch.cameras.image_size)
     shapes: dict[str, tuple[int, ...]] = {}
     if spec.tokens:

@@ -42,10 +42,11 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output) / config.name
 
 
-def build_system(config: RunConfig) -> HumanVideoSystem:
-    """The system with seeded initial weights."""
-    parts = build_parts(config)
+def build_system(config: RunConfig, log: Callable[[str], None] | None = None) -> HumanVideoSystem:
+    """The system with its initial weights: seeded, and published ones where ``log`` takes a line about each file."""
+    parts = build_parts(config, log)
     return HumanVideoSystem(
+        alignment=parts.alignment,
         backbone=parts.backbone,
         conditioners=parts.conditioners,
         codec=parts.codec,
@@ -56,6 +57,8 @@ def build_system(config: RunConfig) -> HumanVideoSystem:
         names={slot: choice.name for slot, choice in config.conditioners.items()},
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
+        background=config.data.background,
+        kept_conditioning=config.evaluation.kept_conditioning,
         optimizer=lambda parameters: make_optimizer(parameters, config),
     )
 
@@ -288,6 +291,7 @@ def resume_from(config: RunConfig) -> Path | None:
 def train(
     config: RunConfig,
     report: Callable[[int, int, float, float], None] = lambda *_: None,
+    log: Callable[[str], None] = print,
 ) -> HumanVideoSystem:
     """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
 
@@ -308,7 +312,8 @@ def train(
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
 
-    system = build_system(config)
+    # Published weights are read for a new run only: a checkpoint holds them already.
+    system = build_system(config, log if start is None and config.checkpoint is None else None)
     if config.checkpoint is not None:
         load_system_weights(system, Path(config.checkpoint), config.evaluation.weights)
     train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))

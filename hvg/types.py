@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from hvg.cameras import Cameras
 
@@ -66,6 +67,7 @@ class ClipBatch:
     cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
     signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W) in [-1, 1].
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
+    origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: this is the whole grid.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
     training order; with the run's seed it keys the clip's noise. clip_id: one name per clip.
     subject: one name per clip, the same for all clips of one person.
@@ -82,6 +84,7 @@ class ClipBatch:
     signals: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Tensor | None = None
     driving: Tensor | None = None
+    origin: Cameras | None = None
     frame_index: Tensor | None = None
     sample_index: Tensor | None = None
     caption: tuple[str, ...] | None = None
@@ -112,7 +115,7 @@ class ClipBatch:
     def select(
         self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
     ) -> ClipBatch:
-        """The batch restricted to some views and frames, in the order given; the reference is kept."""
+        """The batch restricted to some views and frames, in the order given; the reference and the origin are kept."""
         v = slice(None) if views is None else torch.as_tensor(views)
         t = slice(None) if frames is None else torch.as_tensor(frames)
 
@@ -128,21 +131,46 @@ class ClipBatch:
                 for key, value in self.body.parameters.items()
             },
         )
-        cameras = replace(
-            self.cameras,
-            world_to_camera=self.cameras.world_to_camera[:, v][:, :, t],
-            intrinsics=self.cameras.intrinsics[:, v][:, :, t],
-        )
+        origin = self.cameras[:, :1] if self.origin is None else self.origin
         return replace(
             self,
+            origin=origin[:, :, t],
             frames=grid(self.frames),
             alpha=grid(self.alpha),
             valid=grid(self.valid),
-            cameras=cameras,
+            cameras=self.cameras[:, v][:, :, t],
             body=body,
             driving=None if self.driving is None else self.driving[:, t],
             frame_index=None if self.frame_index is None else self.frame_index[:, t],
             signals={key: value[:, v][:, :, t] for key, value in self.signals.items()},
+        )
+
+    def shrunk(self, factor: int) -> ClipBatch:
+        """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels."""
+
+        def small(x: Tensor | None) -> Tensor | None:
+            if x is None or factor == 1:
+                return x
+            return avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
+
+        def resized(cameras: Cameras | None) -> Cameras | None:
+            return cameras and cameras.resized((cameras.image_size[0] // factor, cameras.image_size[1] // factor))
+
+        reference = self.reference and replace(
+            self.reference,
+            frames=small(self.reference.frames),
+            alpha=small(self.reference.alpha),
+            cameras=resized(self.reference.cameras),
+        )
+        return replace(
+            self,
+            frames=small(self.frames),
+            alpha=small(self.alpha),
+            driving=small(self.driving),
+            cameras=resized(self.cameras),
+            origin=resized(self.origin),
+            reference=reference,
+            signals={key: small(value) for key, value in self.signals.items()},
         )
 
     def clips(self, index: slice) -> ClipBatch:
@@ -210,6 +238,8 @@ def _stack(values: list[Any]) -> Any:
 class Conditioning:
     """What one conditioner, or all of them merged, gives the backbone. An empty port stays empty.
 
+    The axes V and t of a port may be 1: what it holds is then the same for every view, or frame.
+
     residuals[site]: (B, V, t, C, h, w), added to the backbone's features at a named site.
     tokens: (B, V, t, L, D), appended to the cross-attention context.
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
@@ -229,10 +259,21 @@ class Conditioning:
         """Applies ``function`` to every port's tensor (auxiliary losses are left out)."""
         return replace(_map_tensors(replace(self, losses={}), function), losses=self.losses)
 
-    def select(self, views: Sequence[int] | Tensor, frames: Sequence[int] | Tensor) -> Conditioning:
-        """The ports restricted to a window of views and latent frames."""
-        v, t = torch.as_tensor(views), torch.as_tensor(frames)
-        return self.map(lambda x: x[:, v][:, :, t])
+    def expand(self, views: int, frames: int) -> Conditioning:
+        """The ports with all their views and latent frames; nothing is copied."""
+        return self.map(lambda x: x.expand(-1, views, frames, *x.shape[3:]))
+
+    def nbytes(self) -> int:
+        """Bytes that the ports hold."""
+        total = 0
+
+        def count(x: Tensor) -> Tensor:
+            nonlocal total
+            total += x.untyped_storage().nbytes()
+            return x
+
+        self.map(count)
+        return total
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
         """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
@@ -257,7 +298,10 @@ class Conditioning:
             return b if a is None else a if b is None else a + b
 
         def cat(a: Tensor | None, b: Tensor | None, dim: int) -> Tensor | None:
-            return b if a is None else a if b is None else torch.cat([a, b], dim=dim)
+            if a is None or b is None:
+                return b if a is None else a
+            views, frames = (max(a.shape[axis], b.shape[axis]) for axis in (1, 2))
+            return torch.cat([x.expand(-1, views, frames, *x.shape[3:]) for x in (a, b)], dim=dim)
 
         total = Conditioning()
         for part in parts:
@@ -270,6 +314,24 @@ class Conditioning:
                 losses={**total.losses, **part.losses},
             )
         return total
+
+    @staticmethod
+    def stack(parts: Sequence[Conditioning]) -> Conditioning:
+        """Conditionings of equal shapes, one after the other along B."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+
+        def cat(values: list[Tensor | None]) -> Tensor | None:
+            return None if values[0] is None else torch.cat([_filled(value) for value in values])
+
+        return Conditioning(
+            residuals={site: torch.cat([p.residuals[site] for p in parts]) for site in first.residuals},
+            memory={site: torch.cat([p.memory[site] for p in parts]) for site in first.memory},
+            tokens=cat([p.tokens for p in parts]),
+            channels=cat([p.channels for p in parts]),
+            embedding=cat([p.embedding for p in parts]),
+        )
 
 
 def _filled(x: Tensor | None) -> Tensor:

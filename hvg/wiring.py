@@ -109,10 +109,11 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
 
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
-    for slot, choice in config.conditioners.items():
-        for field in sorted(choice.cls.requires - provided):
+    readers = {_path(config, slot): choice for slot, choice in config.conditioners.items()}
+    for path, choice in {"alignment": config.alignment, **readers}.items():
+        for field in sorted(choice.cls.needs(choice.config) - provided):
             yield Problem(
-                _path(config, slot),
+                path,
                 f"{choice.name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
                 f"provide; it provides {', '.join(sorted(provided))}.",
             )
@@ -167,8 +168,11 @@ def _check_metrics(config: RunConfig) -> Iterator[Problem]:
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
-    (("dataset",), _check_fields),
-    (("guidance", "data", "pose", "appearance", "reference_keys", "camera", "slots"), _check_guidance),
+    (("dataset", "alignment"), _check_fields),
+    (
+        ("guidance", "data", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
+        _check_guidance,
+    ),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),
     (("evaluation",), _check_metrics),

@@ -46,7 +46,7 @@ class CameraRotation(Conditioner):
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         # A product of rotations in bfloat16 would turn cameras by half a degree.
         with torch.autocast(batch.cameras.world_to_camera.device.type, enabled=False):
-            numbers = relative_rotation(batch.cameras).flatten(-2)
+            numbers = relative_rotation(batch.cameras, batch.origin).flatten(-2)
         # The longest period spans [-1, 1] twice, so that both ends differ.
         features = sinusoidal_embedding(numbers, self.config.width, min_period=0.25, max_period=4.0).flatten(-2)
         return Conditioning(embedding=self.linear(features.to(self.linear.weight.dtype)))

@@ -25,6 +25,7 @@ class ReferenceLatent(Conditioner):
 
     Config = ReferenceLatentConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ReferenceLatentConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -36,5 +37,6 @@ class ReferenceLatent(Conditioner):
 
     @torch.no_grad()
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])
-        return Conditioning(channels=latents.expand(*batch.grid, *latents.shape[3:]))
+        return Conditioning(
+            channels=self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])
+        )

@@ -33,6 +33,7 @@ class ReferenceTokens(Conditioner):
 
     Config = ReferenceTokensConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ReferenceTokensConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -69,11 +70,10 @@ class ReferenceTokens(Conditioner):
         for name, site in self.sites.items():
             features = pyramid[site.stride.bit_length() - 1].permute(0, 2, 3, 1)
             tokens = self.norm(features) + _position(features.shape[1:]).to(features)
-            projected = self.projections[_key(name)](tokens.flatten(1, 2))
-            memory[name] = projected[:, None, None].expand(*batch.grid, *projected.shape[1:])
+            memory[name] = self.projections[_key(name)](tokens.flatten(1, 2))[:, None, None]
         position = _position((*latents.shape[-2:], self.config.width)).to(latents).movedim(-1, 0)
-        where = self.query_position(position[None])
-        return Conditioning(residuals={STEM: where[:, None, None].expand(*batch.grid, *where.shape[1:])}, memory=memory)
+        where = self.query_position(position[None]).expand(len(latents), -1, -1, -1)
+        return Conditioning(residuals={STEM: where[:, None, None]}, memory=memory)
 
 
 def _key(site: str) -> str:

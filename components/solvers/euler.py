@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from hvg.protocols import PartConfig, Solver
+from hvg.protocols import PartConfig, Solver, SolverStep
 
 
 class EulerSolver(Solver):
-    """One denoising per step; deterministic."""
+    """One denoising per step; deterministic, first order."""
 
     Config = PartConfig
 
     def __init__(self, config: PartConfig, context: object = None) -> None:
         self.config = config
 
-    def step(
-        self,
-        x: Tensor,
-        x0: Tensor,
-        sigma: float,
-        sigma_next: float,
-        denoise: Callable[[Tensor, float], Tensor],
-        state: dict,
-    ) -> Tensor:
+    def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         # x + (sigma_next - sigma) (x - x0) / sigma, written so that the last step, to 0, returns x0 exactly.
-        return x0 + (sigma_next / sigma) * (x - x0)
+        return x0 + (at.sigma_next / at.sigma) * (x - x0)

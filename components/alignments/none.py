@@ -1,0 +1,23 @@
+"""Pictures as they come: the arm that shows what alignment is worth."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hvg.protocols import Alignment, PartConfig
+from hvg.types import ClipBatch
+
+
+class NoAlignment(Alignment):
+    """Nothing moves."""
+
+    Config = PartConfig
+
+    def __init__(self, config: PartConfig, context: object = None) -> None:
+        self.config = config
+
+    def offsets(self, batch: ClipBatch) -> Tensor | None:
+        return None
+
+    def reference_offsets(self, batch: ClipBatch) -> Tensor | None:
+        return None

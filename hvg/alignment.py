@@ -1,0 +1,70 @@
+"""Moving people to one place of the picture, and back: whole pixels, so that nothing is interpolated.
+
+A move is a change of the camera's principal point, so what is drawn through the moved cameras (joints, control maps) lies
+where the moved pixels are. Undoing it returns every pixel that was still inside the picture exactly.
+
+Source: HVG (arXiv 2602.21188), section 3.2, Efficient View Attention Layer, and section 3.3, Temporal Alignment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hvg.cameras import Cameras
+from hvg.types import ClipBatch
+
+
+def move(images: Tensor, offsets: Tensor | None, fill: float | Tensor = 0.0) -> Tensor:
+    """Images (*, C, H, W) moved by ``offsets`` (*, 2), pixels (x right, y down); what was not seen before is ``fill``.
+
+    fill: one value, or one per channel, (C).
+    """
+    if offsets is None or not bool(offsets.any()):
+        return images
+    height, width = images.shape[-2:]
+    flat = images.flatten(0, -4)
+    moved = torch.empty_like(flat)
+    moved[:] = torch.as_tensor(fill, dtype=flat.dtype, device=flat.device).view(-1, 1, 1)
+    for canvas, image, (x, y) in zip(moved, flat, offsets.flatten(0, -2).tolist(), strict=True):
+        if abs(x) < width and abs(y) < height:
+            canvas[:, max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = image[
+                :, max(0, -y) : height + min(0, -y), max(0, -x) : width + min(0, -x)
+            ]
+    return moved.view_as(images)
+
+
+def move_cameras(cameras: Cameras, offsets: Tensor | None) -> Cameras:
+    """Cameras (*) whose pictures are moved by ``offsets`` (*, 2)."""
+    if offsets is None:
+        return cameras
+    shift = torch.zeros_like(cameras.intrinsics)
+    shift[..., :2, 2] = offsets.to(shift)
+    return replace(cameras, intrinsics=cameras.intrinsics + shift)
+
+
+def align(
+    batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None, background: Tensor | float
+) -> ClipBatch:
+    """The batch with every picture moved: frames, alpha, maps and cameras by ``offsets`` (B, V, T, 2), the reference by
+    ``reference_offsets`` (B, R, 2). background: value of frames where nothing was seen, in [-1, 1], one or three."""
+    reference = batch.reference
+    if reference is not None and reference_offsets is not None:
+        reference = replace(
+            reference,
+            frames=move(reference.frames, reference_offsets, background),
+            alpha=None if reference.alpha is None else move(reference.alpha, reference_offsets),
+            cameras=reference.cameras and move_cameras(reference.cameras, reference_offsets),
+        )
+    if offsets is None:
+        return replace(batch, reference=reference)
+    return replace(
+        batch,
+        frames=None if batch.frames is None else move(batch.frames, offsets, background),
+        alpha=None if batch.alpha is None else move(batch.alpha, offsets),
+        signals={key: move(signal, offsets) for key, signal in batch.signals.items()},
+        cameras=move_cameras(batch.cameras, offsets),
+        reference=reference,
+    )
