@@ -1,4 +1,5 @@
-"""One arm of a study in a process of its own: ``python -m hvg.arm FOLDER`` trains and scores FOLDER/config.yaml.
+"""One arm of a study in a process of its own: ``python -m hvg.arm FOLDER [TRAINED]`` trains and scores FOLDER/config.yaml,
+with the weights of the run folder TRAINED where one is given.
 
 Writes FOLDER/progress.json while it works and FOLDER/result.json at the end; a restarted arm continues from its newest
 checkpoint. On failure FOLDER/error.txt holds one line.
@@ -15,24 +16,29 @@ from pathlib import Path
 from hvg.files import write_text
 
 
-def run_arm(folder: Path) -> None:
-    """Trains, scores, and writes result.json."""
+def run_arm(folder: Path, trained: Path | None) -> None:
+    """Trains (or takes the weights of ``trained``), scores, and writes result.json."""
+    from hvg.checkpoint import find_checkpoint
     from hvg.config import load_resolved
     from hvg.evaluation import as_json, evaluate
-    from hvg.training import train
+    from hvg.training import build_system, choose_device, load_system_weights, train
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
     report = _reporter(folder / "progress.json")
-    system = train(config, lambda step, steps, speed, loss: report("train", step, steps, speed))
-    trained = time.perf_counter()
+    if trained is None:
+        system = train(config, lambda step, steps, speed, loss: report("train", step, steps, speed))
+    else:
+        system = build_system(config).to(choose_device(config.device)).eval()
+        load_system_weights(system, find_checkpoint(trained), config.evaluation.weights)
+    ready = time.perf_counter()
     results = evaluate(
         system,
         config,
         predictions=folder / "predictions",
         report=lambda done, total: report("evaluate", done, total, 0.0),
     )
-    seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
+    seconds = {"train": ready - started, "evaluate": time.perf_counter() - ready}
     text = json.dumps({"config": config.to_yaml(), "values": as_json(results), "seconds": seconds})
     write_text(folder / "result.json", text)
 
@@ -54,11 +60,11 @@ def main() -> None:
     """Runs the arm; exit code 1 and one line in error.txt where it fails."""
     import torch
 
-    folder = Path(sys.argv[1])
+    folder, *trained = map(Path, sys.argv[1:])
     torch.set_num_threads(1)
     (folder / "error.txt").unlink(missing_ok=True)
     try:
-        run_arm(folder)
+        run_arm(folder, trained[0] if trained else None)
     except Exception as error:
         lines = str(error).splitlines() or [""]
         write_text(folder / "error.txt", f"{type(error).__name__}: {lines[0]}")

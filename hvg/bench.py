@@ -106,8 +106,8 @@ def _bare_steps(config: RunConfig, runs: int) -> list[float]:
         open_clips(config, "train", system.signals),
         system.signals,
         seed=0,
-        views=config.data.views,
-        frames=config.data.frames,
+        grids=[(config.data.views, config.data.frames)],
+        clips_per_step=config.data.batch_size,
     )
     batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
     optimizer = system.configure_optimizers()["optimizer"]

@@ -110,6 +110,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint at ``path``, or the newest one of the run folder that it is.
+
+    Raises: CheckpointError where there is none.
+    """
+    if not path.is_dir():
+        return path
+    found = latest_checkpoint(path / "checkpoints") or latest_checkpoint(path)
+    if found is None:
+        raise CheckpointError(f"{path}: this folder holds no checkpoint")
+    return found
+
+
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return folder / f"step-{step:07d}.ckpt"
@@ -132,6 +145,33 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(f"{source}: does not fit the model: {shown}")
     module.load_state_dict(dict(weights))
+
+
+def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:
+    """Loads every weight whose name both have; returns a line each on what was kept, what is new and what is unused.
+
+    Raises: CheckpointError when a shared weight has another shape, or nothing is shared; nothing is loaded then.
+    """
+    own = module.state_dict()
+    shared = {key: value for key, value in weights.items() if key in own}
+    wrong = [f"{k} is {tuple(v.shape)}, here {tuple(own[k].shape)}" for k, v in shared.items() if v.shape != own[k].shape]
+    if wrong or not shared:
+        raise CheckpointError(f"{source}: cannot be started from: {'; '.join(wrong[:5]) or 'no weight has the same name'}")
+    module.load_state_dict(shared, strict=False)
+    new, unused = [key for key in own if key not in weights], [key for key in weights if key not in own]
+    lines = [f"{source}: {len(shared)} weights kept"]
+    if new:
+        lines.append(f"new: {', '.join(_places(new))}")
+    return [*lines, f"unused: {', '.join(_places(unused))}"] if unused else lines
+
+
+def _places(names: list[str]) -> list[str]:
+    """``part.place (n)`` for weights that lie in the same place."""
+    counts: dict[str, int] = {}
+    for name in names:
+        place = ".".join(name.split(".")[:2])
+        counts[place] = counts.get(place, 0) + 1
+    return [f"{place} ({count})" for place, count in counts.items()]
 
 
 class MovingAverage:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -85,7 +85,10 @@ def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
 
 
 class TrainingOrder(Dataset):
-    """Position in the training order -> clip, with the views and frames that a step at that position sees."""
+    """Position in the training order -> clip, with the views and frames that a step at that position sees.
+
+    grids: (views, frames) to draw from. clips_per_step: positions, over all ranks, that share a step and so a grid.
+    """
 
     def __init__(
         self,
@@ -93,27 +96,34 @@ class TrainingOrder(Dataset):
         signals: Mapping[str, Conditioner],
         *,
         seed: int,
-        views: int,
-        frames: int,
+        grids: Sequence[tuple[int, int]],
+        clips_per_step: int,
         recolour: float = 0.0,
     ) -> None:
         self._clips, self._signals = clips, signals
-        self._seed, self._views, self._frames, self._recolour = seed, views, frames, recolour
+        self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
         self._kept: dict[int, ClipBatch] = {}
 
     def __getitem__(self, position: int) -> ClipBatch:
         index = clip_position(self._seed, position, len(self._clips))
         clip = self._clip(index)
         _, num_views, num_frames = clip.grid
+        wanted_views, wanted_frames = self.grid(position // self._clips_per_step)
         draw = generator(self._seed, "grid", position)
-        views = torch.randperm(num_views, generator=draw)[: self._views].sort().values
-        start = int(torch.randint(num_frames - self._frames + 1, (1,), generator=draw))
-        part = clip.select(views=views, frames=torch.arange(start, start + self._frames))
+        views = torch.randperm(num_views, generator=draw)[:wanted_views].sort().values
+        start = int(torch.randint(num_frames - wanted_frames + 1, (1,), generator=draw))
+        part = clip.select(views=views, frames=torch.arange(start, start + wanted_frames))
         # The first of the views drawn is the origin: a step knows no other.
         part = replace(part, origin=None)
         if float(torch.rand((), generator=draw)) < self._recolour:
             part = recolour(part, draw)
         return replace(part, sample_index=torch.tensor([position]))
+
+    def grid(self, step: int) -> tuple[int, int]:
+        """Views and frames of a step's clips."""
+        if len(self._grids) == 1:
+            return self._grids[0]
+        return self._grids[int(torch.randint(len(self._grids), (1,), generator=generator(self._seed, "grids", step)))]
 
     def _clip(self, index: int) -> ClipBatch:
         """Small datasets are decoded once and kept; 512 clips at most, so that memory is bounded."""
@@ -128,8 +138,8 @@ class TrainingOrder(Dataset):
 class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
-    train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. first_step: where
-    a resumed run continues in the order.
+    train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
+    steps draw from. first_step: where a resumed run continues in the order.
     """
 
     def __init__(
@@ -138,8 +148,7 @@ class ClipDataModule(lightning.LightningDataModule):
         signals: Mapping[str, Conditioner],
         *,
         seed: int,
-        views: int,
-        frames: int,
+        grids: Sequence[tuple[int, int]],
         batch_size: int,
         num_steps: int,
         workers: int,
@@ -148,20 +157,20 @@ class ClipDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.train, self.signals = train, signals
-        self.seed, self.views, self.frames = seed, views, frames
+        self.seed, self.grids = seed, grids
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
         self.first_step, self.recolour = first_step, recolour
 
     def train_dataloader(self) -> DataLoader:
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         order = TrainingOrder(
             self.train,
             self.signals,
             seed=self.seed,
-            views=self.views,
-            frames=self.frames,
+            grids=self.grids,
+            clips_per_step=self.batch_size * world,
             recolour=self.recolour,
         )
-        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(
             order,
             batch_sampler=StepPositions(self.first_step, self.num_steps, self.batch_size, rank, world),

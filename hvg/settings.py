@@ -44,6 +44,12 @@ class DataConfig(Section):
         default=2, description="Views of a clip that a training step sees, drawn from those it has."
     )
     frames: PositiveInt = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
+    grids: tuple[tuple[PositiveInt, PositiveInt], ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Pairs (views, frames), one drawn for each training step, the same on all ranks; null: always "
+        "`views` x `frames`.",
+    )
     recolour: float = Field(
         default=0.0,
         ge=0,
@@ -160,7 +166,10 @@ class Settings(Section):
         default=None,
         description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path.",
     )
-    checkpoint: Path | None = Field(default=None, description="Weights to start or evaluate from.")
+    checkpoint: Path | None = Field(
+        default=None,
+        description="Checkpoint, or run folder, whose weights a new run starts from; every weight that both have is kept.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto prefers a GPU.")
 
 

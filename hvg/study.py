@@ -3,6 +3,7 @@
 A study is a folder with a ``study.yaml``: title, question, varies (root keys in which arms may differ), base (overrides of
 all arms), arms (name -> overrides), seeds, baselines, caveats. Arms run side by side, one process each; a study that was
 stopped continues arm by arm. Budgets are steps, never seconds; data order, seeds and sampling noise are equal across arms.
+Arms that differ only in how they sample share one training: the first of them trains, the others take its weights.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
 
 Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
+# Root keys that do not change what is trained.
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation")
 BASELINE_LABELS = {
     "copy_reference": "copy the reference",
     "mean_image": "mean training image",
@@ -77,11 +80,12 @@ class StudyOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One arm at one seed."""
+    """One arm at one seed. trained_by: the run whose weights it samples with; None: it trains its own."""
 
     arm: str
     seed: int
     config: RunConfig
+    trained_by: ArmRun | None = None
 
     @property
     def folder(self) -> Path:
@@ -134,7 +138,18 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
         problems += _differences(study, runs[0], run)
     if problems:
         raise ConfigError(problems)
-    return runs
+    return _share_training(runs)
+
+
+def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
+    """The runs, each with the first one that trains the same."""
+    trainers: dict[str, ArmRun] = {}
+    shared = []
+    for run in runs:
+        plain = {key: value for key, value in run.config.resolved().items() if key not in ("name", *SAMPLING_KEYS)}
+        trainer = trainers.setdefault(json.dumps(plain, sort_keys=True), run)
+        shared.append(run if trainer is run else replace(run, trained_by=trainer))
+    return shared
 
 
 def _last_wins(*overrides: str) -> list[str]:
@@ -210,9 +225,13 @@ def _run_all(
     failed: dict[tuple[str, int], str] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                run = waiting.pop(0)
-                running[id(run)] = (run, _start(run))
+            for run in [run for run in waiting if _trainer_failed(run, failed)]:
+                waiting.remove(run)
+                failed[run.arm, run.seed] = f"arm {required(run.trained_by, 'trained_by').arm}, which trains for it, failed"
+            for run in [run for run in waiting if run.trained_by is None or run.trained_by.result()]:
+                if len(running) < jobs:
+                    waiting.remove(run)
+                    running[id(run)] = (run, _start(run))
             time.sleep(0.2)
             for key, (run, process) in list(running.items()):
                 _report(run, progress)
@@ -229,6 +248,10 @@ def _run_all(
     return failed
 
 
+def _trainer_failed(run: ArmRun, failed: dict[tuple[str, int], str]) -> bool:
+    return run.trained_by is not None and (run.trained_by.arm, run.seed) in failed
+
+
 def _start(run: ArmRun) -> subprocess.Popen:
     """One single-threaded process an arm: two threads on two busy cores were several times slower than one each."""
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -236,10 +259,11 @@ def _start(run: ArmRun) -> subprocess.Popen:
     write_text(run.folder / "config.yaml", run.config.to_yaml())
     threads = str(run.config.training.threads or 1)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "hvg.arm", str(run.folder)]
+    if run.trained_by is not None:
+        command.append(str(run.trained_by.folder))
     with (run.folder / "log.txt").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hvg.arm", str(run.folder)], stdout=log, stderr=subprocess.STDOUT, env=environment
-        )
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def _label(run: ArmRun) -> str:
@@ -277,7 +301,7 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], failed: dict[tuple
         result = run.result()
         if result is not None:
             values = {m: {"value": v["value"], "per_clip": v["per_clip"]} for m, v in result["values"].items()}
-            seeds.append({"seed": run.seed, "values": values, "curve": _curve(run.folder / "metrics.jsonl")})
+            seeds.append({"seed": run.seed, "values": values, "curve": _curve((run.trained_by or run).folder / "metrics.jsonl")})
     errors = [f"seed {seed}: {error}" for (arm, seed), error in failed.items() if arm == name]
     return Arm(
         name=name,

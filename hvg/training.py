@@ -21,7 +21,9 @@ from hvg.build import build_parts
 from hvg.checkpoint import (
     MovingAverage,
     checkpoint_path,
+    find_checkpoint,
     latest_checkpoint,
+    load_shared_weights,
     load_weights,
     read_checkpoint,
     write_checkpoint,
@@ -314,15 +316,16 @@ def train(
 
     # Published weights are read for a new run only: a checkpoint holds them already.
     system = build_system(config, log if start is None and config.checkpoint is None else None)
-    if config.checkpoint is not None:
-        load_system_weights(system, Path(config.checkpoint), config.evaluation.weights)
+    if config.checkpoint is not None and start is None:
+        path = find_checkpoint(Path(config.checkpoint))
+        for line in load_shared_weights(system, checkpoint_weights(path, config.evaluation.weights), str(path)):
+            log(line)
     train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
     data = ClipDataModule(
         train_clips,
         system.signals,
         seed=config.seed,
-        views=config.data.views,
-        frames=config.data.frames,
+        grids=config.data.grids or [(config.data.views, config.data.frames)],
         batch_size=config.data.batch_size,
         num_steps=config.training.steps,
         workers=config.data.workers,
@@ -364,8 +367,8 @@ def train(
     return system.to(choose_device(config.device)).eval()
 
 
-def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
-    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
+def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
+    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint."""
     state = read_checkpoint(path)
     loaded = dict(state["state_dict"])
     if weights == "ema":
@@ -373,11 +376,17 @@ def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> N
         if not averages:
             raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
         loaded.update(averages[0])
-    load_weights(system, loaded, str(path))
+    return loaded
+
+
+def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
+    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
+    load_weights(system, checkpoint_weights(path, weights), str(path))
 
 
 def load_system(path: Path, weights: str = "ema") -> tuple[HumanVideoSystem, RunConfig]:
-    """The system that a checkpoint holds, ready to generate, and its configuration."""
+    """The system that a checkpoint (or a run folder) holds, ready to generate, and its configuration."""
+    path = find_checkpoint(path)
     config = parse_resolved(read_checkpoint(path)["config"], str(path))
     system = build_system(config)
     load_system_weights(system, path, weights)

@@ -109,12 +109,14 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
 
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
-    readers = {_path(config, slot): choice for slot, choice in config.conditioners.items()}
-    for path, choice in {"alignment": config.alignment, **readers}.items():
-        for field in sorted(choice.cls.needs(choice.config) - provided):
+    needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
+    for slot, choice in config.conditioners.items():
+        needed[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
+    for path, (name, fields) in needed.items():
+        for field in sorted(fields - provided):
             yield Problem(
                 path,
-                f"{choice.name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
+                f"{name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
                 f"provide; it provides {', '.join(sorted(provided))}.",
             )
 
@@ -151,11 +153,16 @@ def _check_image(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_grid(config: RunConfig) -> Iterator[Problem]:
-    for axis in ("views", "frames"):
-        held = getattr(config.dataset.config, axis, None)
-        asked = getattr(config.data, axis)
-        if held is not None and asked > held:
-            yield Problem(f"data.{axis}", f"{asked} are asked for, the dataset's clips hold {held} (dataset.{axis}).")
+    held = tuple(getattr(config.dataset.config, axis, None) for axis in ("views", "frames"))
+    asked = {"data": (config.data.views, config.data.frames)} if config.data.grids is None else {}
+    asked |= {f"data.grids.{i}": grid for i, grid in enumerate(config.data.grids or ())}
+    for path, grid in asked.items():
+        for axis, count, limit in zip(("views", "frames"), grid, held, strict=True):
+            if limit is not None and count > limit:
+                place = f"{path}.{axis}" if path == "data" else path
+                yield Problem(
+                    place, f"{count} {axis} are asked for, the dataset's clips hold {limit} (dataset.{axis})."
+                )
 
 
 def _check_metrics(config: RunConfig) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ def test_every_epoch_is_another_permutation():
 
 def test_a_position_gives_the_same_views_whatever_was_read_before():
     _, views, frames = Clips().load(0).grid
-    one, two = (TrainingOrder(Clips(), {}, seed=0, views=views - 1, frames=frames) for _ in range(2))
+    one, two = (TrainingOrder(Clips(), {}, seed=0, grids=[(views - 1, frames)], clips_per_step=1) for _ in range(2))
     forwards = [one[i] for i in range(6)]
     backwards = [two[i] for i in reversed(range(6))][::-1]
     for a, b in zip(forwards, backwards, strict=True):
@@ -48,8 +48,7 @@ def test_workers_do_not_change_the_batches(tmp_path):
             ShardReader(tmp_path / "a.tar"),
             {},
             seed=1,
-            views=1,
-            frames=1,
+            grids=[(1, 1)],
             batch_size=2,
             num_steps=4,
             workers=workers,
@@ -59,6 +58,19 @@ def test_workers_do_not_change_the_batches(tmp_path):
     for (names, index, frames), (names2, index2, frames2) in zip(batches(0), batches(2), strict=True):
         assert (names, index) == (names2, index2)
         assert torch.equal(frames, frames2)
+
+
+def test_every_step_draws_one_grid_for_all_its_clips_and_ranks():
+    grids = [(2, 1), (1, 2)]
+    order = TrainingOrder(Clips(), {}, seed=0, grids=grids, clips_per_step=4)
+    drawn = [order[position].grid[1:] for position in range(4 * 16)]
+    steps = [set(drawn[4 * step : 4 * step + 4]) for step in range(16)]
+    assert all(len(step) == 1 for step in steps)
+    assert set(drawn) == set(grids)
+    # Two ranks of two clips share the four positions of a step.
+    for step in range(16):
+        positions = [p for rank in range(2) for p in list(StepPositions(step, step + 1, 2, rank, 2))[0]]
+        assert sorted(positions) == list(range(4 * step, 4 * step + 4))
 
 
 def test_ranks_share_the_order_and_a_resumed_run_continues_it():
@@ -79,8 +91,8 @@ def test_recolouring_changes_photo_and_frames_alike_and_keeps_white_and_black():
     assert torch.allclose(changed.frames[..., 0], clip.frames[..., 0]) and torch.allclose(
         changed.frames[..., -1], clip.frames[..., -1]
     )
-    never = TrainingOrder(Clips(), {}, seed=0, views=1, frames=1)
-    always = TrainingOrder(Clips(), {}, seed=0, views=1, frames=1, recolour=1.0)
+    never = TrainingOrder(Clips(), {}, seed=0, grids=[(1, 1)], clips_per_step=1)
+    always = TrainingOrder(Clips(), {}, seed=0, grids=[(1, 1)], clips_per_step=1, recolour=1.0)
     assert torch.equal(always[5].cameras.world_to_camera, never[5].cameras.world_to_camera)
     assert torch.equal(always[5].frames, always[5].frames)
     assert not torch.equal(always[5].frames, never[5].frames)
