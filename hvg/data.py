@@ -20,7 +20,7 @@ from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
-from hvg.shards import ShardReader, index_path, write_shard
+from hvg.shards import whole_shard, write_shard
 from hvg.types import ClipBatch
 
 
@@ -200,6 +200,11 @@ class StepPositions(Sampler[list[int]]):
         return self._num_steps
 
 
+def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
+    """Where shard ``number`` of ``count`` of a split lies."""
+    return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+
+
 def render_shard(
     folder: Path,
     split: str,
@@ -212,15 +217,23 @@ def render_shard(
 ) -> Path:
     """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
 
-    A shard that is whole already is left alone. Returns its path.
+    A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. Returns its
+    path.
     """
     number, count = part
-    path = folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+    path = shard_path(folder, split, number, count)
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
-    if path.exists() and index_path(path).exists() and len(ShardReader(path)) == len(indices):
+    old = whole_shard(path)
+    if old is not None and old.signals >= signals.keys():
         for _ in indices:
             on_clip()
         return path
-    loaded = (with_signals(clips.load(i), signals) for i in indices)
+
+    def render(index: int) -> ClipBatch:
+        clip = with_signals(clips.load(index), signals)
+        kept = {} if old is None else old.load(index - indices.start).signals
+        return replace(clip, signals={**kept, **clip.signals})
+
+    loaded = (render(i) for i in indices)
     write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip)
     return path

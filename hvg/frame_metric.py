@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -94,3 +95,50 @@ class FrameMetric(Metric):
 def _to_unit_range(frames: Tensor) -> Tensor:
     """[-1, 1] in any floating type -> [0, 1] in float32, without clamping: a prediction out of range has to show."""
     return (frames.float() + 1) / 2
+
+
+class ChangeMetric(FrameMetric):
+    """Scores how wrongly a clip changes from one frame to the next (or one view to the next), whatever the frames are.
+
+    ``score`` sees the changes of prediction and truth, so that their difference is that of changes in [0, 1] images. A
+    clip with one frame (one view) has no score.
+
+    axis: 2 for time; 1 for views, around the whole circle.
+    """
+
+    axis: ClassVar[int]
+    higher_is_better: ClassVar[bool] = False
+
+    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
+        """See ``FrameMetric.update``."""
+        truth = batch.frames
+        if truth is None or prediction.shape != truth.shape:
+            return super().update(prediction, batch)
+        count = truth.shape[self.axis]
+        # A circle of two views has one change, which would otherwise count twice.
+        first = list(range(count if self.axis == 1 and count > 2 else count - 1))
+        if not first:
+            self._left_out += truth.shape[:3].numel()
+            return None
+        second = [(i + 1) % count for i in first]
+
+        def change(x: Tensor) -> Tensor:
+            places = [torch.tensor(index, device=x.device) for index in (first, second)]
+            before, after = (x.float().index_select(self.axis, place) for place in places)
+            return after - before
+
+        valid = torch.ones(batch.grid, dtype=torch.bool) if batch.valid is None else batch.valid
+        both = valid.index_select(self.axis, torch.tensor(first, device=valid.device)) & valid.index_select(
+            self.axis, torch.tensor(second, device=valid.device)
+        )
+        changes = replace(
+            batch.select(**{"views" if self.axis == 1 else "frames": first}),
+            frames=change(truth),
+            alpha=None,
+            valid=both,
+        )
+        return super().update(change(prediction), changes)
+
+    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
+        """(N,) root mean square over pixels and channels."""
+        return (prediction - truth).square().mean(dim=(1, 2, 3)).sqrt()

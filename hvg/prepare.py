@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from hvg import __version__
 from hvg.build import build_dataset, build_parts
 from hvg.config import RunConfig, parse_resolved
-from hvg.data import render_shard, signal_key
+from hvg.data import render_shard, shard_path, signal_key
 from hvg.protocols import Conditioner, Dataset
 from hvg.provenance import usable_cores
-from hvg.shards import FORMAT, ShardReader
+from hvg.shards import FORMAT, ShardReader, whole_shard
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
@@ -105,12 +105,21 @@ def prepare(
     """
     first = configs[0]
     counts = {split: len(build_dataset(first, split)) for split in splits}
-    tasks = []
+    folder, wanted = cache_folder(first), conditioner_signals(configs).keys()
+    tasks, done = [], 0
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
-        tasks += [(split, (number, shards)) for number in range(shards)]
+        for number in range(shards):
+            shard = whole_shard(shard_path(folder, split, number, shards))
+            if shard is not None and shard.signals >= wanted:
+                done += count * (number + 1) // shards - count * number // shards
+            else:
+                tasks.append((split, (number, shards)))
+    total = sum(counts.values())
+    report(done, total)
+    if not tasks:
+        return folder
     texts = [config.to_yaml() for config in configs]
-    total, done = sum(counts.values()), 0
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         ticks = manager.Queue()

@@ -231,6 +231,15 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def signals(self) -> frozenset[str]:
+        """Keys of the control maps that every clip carries."""
+        per_clip = [
+            {name.removeprefix("signal-").split(".")[0] for name in members if name.startswith("signal-")}
+            for members in self._members.values()
+        ]
+        return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
+
     def load(self, index: int) -> ClipBatch:
         """Clip ``index`` with B = 1."""
         files = {}
@@ -242,3 +251,11 @@ class ShardReader:
             return decode_clip(files)
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {error}") from error
+
+
+def whole_shard(path: Path) -> ShardReader | None:
+    """The shard at ``path``; None where there is none, or it is damaged."""
+    try:
+        return ShardReader(path)
+    except DataError:
+        return None

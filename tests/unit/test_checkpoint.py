@@ -9,7 +9,9 @@ from torch import nn
 from hvg.checkpoint import (
     MovingAverage,
     checkpoint_path,
+    find_checkpoint,
     latest_checkpoint,
+    load_shared_weights,
     load_weights,
     read_checkpoint,
     write_checkpoint,
@@ -113,3 +115,36 @@ def test_half_a_line_of_a_killed_run_does_not_stop_the_next_one(tmp_path):
     path.write_text('{"step": 0, "loss": 2.0}\n{"step": 1, "loss": 1.5}\n{"step": 2, "lo')
     MetricsFile(path, first_step=1).log_metrics({"loss": 1.5}, step=1)
     assert path.read_text() == '{"step": 0, "loss": 2.0}\n{"step": 1, "loss": 1.5}\n'
+
+
+def test_a_run_starts_from_every_weight_that_another_model_shares():
+    old = nn.ModuleDict({"kept": nn.Linear(3, 2), "gone": nn.Linear(2, 2)})
+    new = nn.ModuleDict({"kept": nn.Linear(3, 2), "added": nn.Linear(2, 4)})
+    added = {key: value.clone() for key, value in new["added"].state_dict().items()}
+    lines = load_shared_weights(new, old.state_dict(), "a.ckpt")
+    assert all(torch.equal(new["kept"].state_dict()[key], value) for key, value in old["kept"].state_dict().items())
+    assert all(torch.equal(new["added"].state_dict()[key], value) for key, value in added.items())
+    assert lines == [
+        "a.ckpt: 2 weights kept",
+        "new: added.weight (1), added.bias (1)",
+        "unused: gone.weight (1), gone.bias (1)",
+    ]
+
+
+def test_a_start_that_cannot_be_right_is_refused():
+    model = nn.ModuleDict({"a": nn.Linear(3, 2)})
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"a\.weight is \(2, 4\), here \(2, 3\)"):
+        load_shared_weights(model, {"a.weight": torch.zeros(2, 4), "a.bias": torch.zeros(2)}, "x.ckpt")
+    with pytest.raises(CheckpointError, match="no weight has the same name"):
+        load_shared_weights(model, {"b": torch.zeros(1)}, "x.ckpt")
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+def test_a_run_folder_stands_for_its_newest_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+    for step in (3, 12):
+        write_checkpoint(checkpoint_path(tmp_path / "checkpoints", step), STATE)
+    assert find_checkpoint(tmp_path) == checkpoint_path(tmp_path / "checkpoints", 12)
+    assert find_checkpoint(tmp_path / "checkpoints") == checkpoint_path(tmp_path / "checkpoints", 12)

@@ -16,6 +16,7 @@ from hvg.errors import DataError
 from hvg.types import ClipBatch, Reference
 
 METRICS = ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou"]
+CHANGES = {"dtssd": 2, "dvssd": 1}
 IDEAL = {"psnr": 100.0, "psnr_foreground": 100.0, "ssim": 1.0, "l1": 0.0, "mask_iou": 1.0}
 
 
@@ -205,6 +206,45 @@ def test_alpha_is_asked_for_only_where_it_is_read(name):
             make(name).update(batch.frames, batch)
     else:
         assert result(name, batch.frames, batch).count == 18
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_agree_with_their_formula(name):
+    batch = clips(views=4)
+    prediction, axis = noisy(batch.frames), CHANGES[name]
+    pairs = [(i, (i + 1) % batch.frames.shape[axis]) for i in range(batch.frames.shape[axis] - (axis == 2))]
+    errors = (prediction - batch.frames).double() / 2
+    jumps = [errors.select(axis, b) - errors.select(axis, a) for a, b in pairs]
+    expected = torch.stack([jump.square().mean(dim=(-3, -2, -1)).sqrt().mean() for jump in jumps]).mean()
+    found = result(name, prediction, batch)
+    assert found.value == pytest.approx(float(expected), rel=1e-5)
+    assert found.count == 3 * len(pairs) * (3 if axis == 1 else 4)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_see_jumps_along_their_own_axis_alone(name):
+    batch, axis = clips(views=3), CHANGES[name]
+    still = torch.linspace(-0.3, 0.3, 16) * torch.ones_like(batch.frames)
+    assert result(name, batch.frames + still, batch).value == pytest.approx(0.0, abs=1e-6)
+    along, across = torch.zeros_like(batch.frames), torch.zeros_like(batch.frames)
+    along.select(axis, 1)[:] = 0.5
+    across.select(3 - axis, 1)[:] = 0.5
+    assert result(name, batch.frames + along, batch).value > 0.1
+    assert result(name, batch.frames + across, batch).value == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_need_two_frames_and_skip_padding(name):
+    single = clips(views=1, frames=1)
+    with pytest.raises(ValueError, match="no frame"):
+        result(name, single.frames, single)
+    batch = clips(views=3)
+    valid = torch.ones(batch.grid, dtype=torch.bool)
+    valid[:, 0, 0] = False
+    prediction = noisy(batch.frames)
+    prediction[:, 0, 0] = -1
+    found = result(name, prediction, replace(batch, valid=valid))
+    assert found.value < 1.2 * result(name, noisy(batch.frames), batch).value
 
 
 def test_memory_does_not_grow_with_frames():

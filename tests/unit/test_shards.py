@@ -130,3 +130,25 @@ def test_rendered_signals_are_those_that_are_rendered_on_the_fly(tmp_path):
     stored = ShardReader(tmp_path / "a.tar").load(0).signals["key"]
     assert torch.equal(stored, with_signals(batch, {"key": part}).signals["key"])
     assert stored.abs().max() > 0
+
+
+def test_a_shard_that_lacks_a_signal_is_made_again_with_the_maps_it_had(tmp_path):
+    from components.conditioners.bone_map import BoneMap
+    from components.conditioners.skeleton import Skeleton
+    from hvg.testing import tiny_context
+
+    class Clips:
+        def __len__(self):
+            return 2
+
+        def load(self, index):
+            return replace(clip(index), signals={})
+
+    parts = {"lines": Skeleton(Skeleton.Config(), tiny_context()), "bones": BoneMap(BoneMap.Config(), tiny_context())}
+    render_shard(tmp_path, "test", Clips(), {"lines": parts["lines"]})
+    path = render_shard(tmp_path, "test", Clips(), {"bones": parts["bones"]})
+    both = ShardReader(path)
+    assert both.signals == {"lines", "bones"}
+    for index in range(2):
+        expected = with_signals(Clips().load(index), parts).signals
+        assert all(torch.equal(both.load(index).signals[key], expected[key]) for key in parts)

@@ -1,0 +1,16 @@
+"""Error of the change over time."""
+
+from __future__ import annotations
+
+from hvg.frame_metric import ChangeMetric
+
+
+class TemporalChangeError(ChangeMetric):
+    """Root mean square error of the change from one frame to the next, frames in [0, 1]; then the mean over frames.
+
+    It is 0 for the truth and for the truth plus any still picture: it sees flicker and wrong motion, not wrong looks.
+    A still video is not ideal: the truth moves. Source: dtSSD of Erofeev et al. (BMVC 2015), there on alpha mattes.
+    """
+
+    protocol = "dtssd/rgb-unit-range/v1"
+    axis = 2
