@@ -20,15 +20,15 @@ from hvg.types import ClipBatch
 def move(images: Tensor, offsets: Tensor | None, fill: float | Tensor = 0.0) -> Tensor:
     """Images (*, C, H, W) moved by ``offsets`` (*, 2), pixels (x right, y down); what was not seen before is ``fill``.
 
-    fill: one value, or one per channel, (C).
+    fill: one value, or one per channel, (C). A picture moved by its own size or more is all ``fill``.
     """
     if offsets is None or not bool(offsets.any()):
         return images
     height, width = images.shape[-2:]
-    flat = images.flatten(0, -4)
+    flat = images.reshape(-1, *images.shape[-3:])
     moved = torch.empty_like(flat)
     moved[:] = torch.as_tensor(fill, dtype=flat.dtype, device=flat.device).view(-1, 1, 1)
-    for canvas, image, (x, y) in zip(moved, flat, offsets.flatten(0, -2).tolist(), strict=True):
+    for canvas, image, (x, y) in zip(moved, flat, offsets.reshape(-1, 2).tolist(), strict=True):
         if abs(x) < width and abs(y) < height:
             canvas[:, max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = image[
                 :, max(0, -y) : height + min(0, -y), max(0, -x) : width + min(0, -x)
@@ -49,7 +49,11 @@ def align(
     batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None, background: Tensor | float
 ) -> ClipBatch:
     """The batch with every picture moved: frames, alpha, maps and cameras by ``offsets`` (B, V, T, 2), the reference by
-    ``reference_offsets`` (B, R, 2). background: value of frames where nothing was seen, in [-1, 1], one or three."""
+    ``reference_offsets`` (B, R, 2).
+
+    background: value of frames where nothing was seen, in [-1, 1], one or three; alpha and maps are 0 there. The driving
+    video stays: it has a camera of its own.
+    """
     reference = batch.reference
     if reference is not None and reference_offsets is not None:
         reference = replace(

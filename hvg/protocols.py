@@ -30,15 +30,25 @@ class Part:
 
     Config: ClassVar[type[PartConfig]] = PartConfig
 
+    def frozen(self) -> Mapping[str, Any]:
+        """Published models that it uses and never trains, by their component name in a diffusers pipeline (``vae``).
+
+        A part that has some reads them from the pipeline folder or hub id in its setting ``path``; exports hold them.
+        """
+        return {}
+
+    def adopt(self, components: Mapping[str, Any]) -> None:
+        """Uses those of the components that ``frozen`` names, instead of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What a part may need of the others when it is built.
 
     ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
-    channels: sum of all conditioners' extra input channels (for the backbone). view_attention: builds one module for a
-    site as ``view_attention(width, num_heads)`` (for the backbone). backbone: the finished one, for conditioners that start
-    from its weights; they may copy from it and must not keep it.
+    For the backbone: channels, the sum of all conditioners' extra input channels; memory, the sites whose memory port some
+    conditioner fills; view_attention, which builds one module for a site as ``view_attention(width, num_heads)``.
+    For conditioners that start from its weights: backbone, the finished one; they may copy from it and must not keep it.
     """
 
     ports: Ports | None = None
@@ -47,6 +57,7 @@ class Context:
     renderer: Renderer | None = None
     body: BodyModel | None = None
     channels: int = 0
+    memory: frozenset[str] = frozenset()
     view_attention: Callable[[int, int], ViewAttention] | None = None
 
 
@@ -100,6 +111,11 @@ class Conditioner(Part, nn.Module):
     def has_signal(cls) -> bool:
         """Whether the part renders a control map."""
         return cls.signal is not Conditioner.signal
+
+    @classmethod
+    def signal_channels(cls, config: Any) -> int:
+        """K of the control map, 0 where there is none; parts that draw one have to say."""
+        return 0
 
     @abstractmethod
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
@@ -174,6 +190,8 @@ class Codec(Part):
     temporal_stride: int
     # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
     decode_chunk: int = 8
+    # What ``encode`` multiplies the latents by, so that their spread fits the prediction's sigma_data.
+    scale: float = 1.0
 
     @classmethod
     @abstractmethod

@@ -44,6 +44,10 @@ def sample(
     levels = [float(sigma) for sigma in sigmas]
     num_steps, (views, frames) = len(levels) - 1, noise.shape[1:3]
     stages = _stages(sampler, num_steps, frames)
+    if wrong := {s.shrink for s in stages if noise.shape[-2] % s.shrink or noise.shape[-1] % s.shrink}:
+        raise HvgError(
+            f"the sampler shrinks the picture {max(wrong)} times, into which {tuple(noise.shape[-2:])} cells do not go"
+        )
     x, state = _on_stage(noise, stages[0]) * levels[0], {}
     for step, stage in enumerate(stages):
         grid_frames = len(stage.frames)

@@ -6,17 +6,19 @@ A lab's test is two lines: ``check_conditioner(MySignal, MySignal.Config(), tiny
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvg import registry
 from hvg.cameras import orbit
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.protocols import Conditioner, Context
 from hvg.random import generator
-from hvg.types import BodyMotion, ClipBatch, Conditioning, Ports, Reference, Site
+from hvg.types import BodyMotion, ClipBatch, Conditioning, Reference
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # A person of REFERENCE_STATURE who stands and faces +z, arms a little away from the body; metres, y up, left is +x.
 _STANDING_MIDDLE = {
@@ -100,25 +102,21 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
 
 
-def tiny_ports(latent_channels: int = 48, latent_stride: int = 4) -> Ports:
-    """Ports of a small two-level network on the latents of the ``pixel`` codec."""
-    return Ports(
-        latent_channels=latent_channels,
-        latent_stride=latent_stride,
-        residuals={"stem": Site(channels=12, stride=1)},
-        memory={"level0": Site(channels=12, stride=1), "level1": Site(channels=20, stride=2)},
-        token_width=24,
-        embedding_width=28,
-        channels=True,
-    )
-
-
 def tiny_context() -> Context:
-    """What conditioners are built with: ``tiny_ports``, the ``pixel`` codec and the ``warp`` renderer."""
-    codec, renderer = registry.load("codec", "pixel"), registry.load("renderer", "warp")
-    return Context(
-        ports=tiny_ports(), codec=codec(codec.Config(), Context()), renderer=renderer(renderer.Config(), Context())
+    """What conditioners are built with: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
+    codec, renderer = (_default(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
+    part = registry.load("backbone", "svd_unet")
+    config = part.Config(
+        widths=(32, 64),
+        attention=(True, True),
+        heads=(2, 2),
+        layers_per_block=1,
+        cross_attention_width=24,
+        addition_time_embed_dim=8,
     )
+    ports = part.ports(config, codec.channels, codec.stride)
+    backbone = build(part, config, Context(ports=ports))
+    return Context(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
 
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
@@ -202,7 +200,7 @@ def check_batch_independence(cls: type[Conditioner], config: Any, context: Conte
         _require(close, f"port {name} of a clip changes with the clips beside it")
 
 
-def build(cls: type[Conditioner], config: Any, context: Context) -> Conditioner:
+def build(cls: type[Network], config: Any, context: Context) -> Network:
     """The part with weights from a fixed seed; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -227,6 +225,11 @@ def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     for name in ("residuals", "memory"):
         for site, x in getattr(conditioning, name).items():
             yield f"{name}.{site}", x
+
+
+def _default(kind: str, name: str) -> Any:
+    part = registry.load(kind, name)
+    return part(part.Config(), Context())
 
 
 def _run(part: Conditioner, batch: ClipBatch) -> list[tuple[str, Tensor]]:

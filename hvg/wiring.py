@@ -125,7 +125,8 @@ def _check_guidance(config: RunConfig) -> Iterator[Problem]:
     from hvg.build import build_guidance
 
     guidance = build_guidance(config)
-    scales = (guidance.scale(config.data.views, config.data.frames, sigma) for sigma in GUIDANCE_LEVELS)
+    # A schedule may be 1 on one frame of one view and not on a longer request.
+    scales = (guidance.scale(4, 4, sigma) for sigma in GUIDANCE_LEVELS)
     guided = any(bool((scale != 1).any()) for scale in scales)
     droppable = [slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0]
     if guided and not droppable:

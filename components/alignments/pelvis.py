@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.cameras import project
+from components.nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 from hvg.protocols import Alignment, PartConfig
 from hvg.required import required
-from hvg.types import BodyMotion, ClipBatch
+from hvg.types import ClipBatch
 
-# Where the pelvis of a standing person is between the top of the head (0) and the soles (1).
-PELVIS_FROM_TOP = 0.47
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class PelvisConfig(PartConfig):
     """Which pictures move, and to where."""
 
-    anchor: tuple[float, float] = Field(
+    anchor: tuple[Fraction, Fraction] = Field(
         (0.5, 0.5), description="Where the pelvis goes: fractions of the picture's width and height."
     )
     frames: Literal["every", "first"] = Field(
@@ -37,7 +35,8 @@ class PelvisAlignment(Alignment):
     """Moves the projected pelvis to ``anchor``, rounded to whole pixels, in every view and in the photo.
 
     A photo without body or camera is moved by its alpha: the pelvis of a standing person is taken to be at 47 % of its
-    height from the top. Without alpha it stays.
+    height from the top. A picture in which nobody is seen stays: a photo with empty alpha or none, a view whose camera has
+    the pelvis behind it.
 
     Source: HVG (arXiv 2602.21188), section 3.2 (views) and 3.3 (photo and first frame). The paper leaves open whether the
     picture or the latents are moved: the picture here. Scale is not changed.
@@ -50,46 +49,16 @@ class PelvisAlignment(Alignment):
         self.config = config
 
     def offsets(self, batch: ClipBatch) -> Tensor | None:
-        body = required(batch.body, "ClipBatch.body")
-        pixels, _ = project(_pelvis(body)[:, None, :, None], batch.cameras)
-        offsets = self._to_anchor(pixels[..., 0, :], batch.cameras.image_size)
+        pelvis = projected_pelvis(required(batch.body, "ClipBatch.body"), batch.cameras)
+        offsets = self._to_anchor(pelvis, batch.cameras.image_size)
         return offsets if self.config.frames == "every" else offsets[:, :, :1].expand_as(offsets)
 
     def reference_offsets(self, batch: ClipBatch) -> Tensor | None:
-        reference = required(batch.reference, "ClipBatch.reference") if self.config.reference else None
-        if reference is None:
+        if batch.reference is None or not self.config.reference:
             return None
-        size = (reference.frames.shape[-2], reference.frames.shape[-1])
-        if reference.body is not None and reference.cameras is not None:
-            pixels, _ = project(_pelvis(reference.body)[..., None, :], reference.cameras)
-            return self._to_anchor(pixels[..., 0, :], size)
-        return None if reference.alpha is None else self._to_anchor(_pelvis_in_outline(reference.alpha), size)
+        pelvis, (height, width) = pelvis_in_photo(batch.reference), batch.reference.frames.shape[-2:]
+        return None if pelvis is None else self._to_anchor(pelvis, (height, width))
 
     def _to_anchor(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-        anchor = pixels.new_tensor([self.config.anchor[0] * size[1], self.config.anchor[1] * size[0]])
-        return (anchor - pixels).round().long()
-
-
-def _pelvis(body: BodyMotion) -> Tensor:
-    """(B, T, 3), world, metres."""
-    return body.joints[:, :, body.joint_names.index("pelvis")]
-
-
-def _pelvis_in_outline(alpha: Tensor) -> Tensor:
-    """Pixels (B, R, 2) of the pelvis of a standing person with this alpha (B, R, 1, H, W); the centre where there is none."""
-    covered = alpha[:, :, 0] > 0.5
-    height, width = covered.shape[-2:]
-    top_bottom = _extent(covered.any(dim=-1))
-    left_right = _extent(covered.any(dim=-2))
-    x = left_right.mean(dim=-1)
-    y = top_bottom[..., 0] + PELVIS_FROM_TOP * (top_bottom[..., 1] - top_bottom[..., 0])
-    pixels = torch.stack([x, y], dim=-1)
-    middle = pixels.new_tensor([width / 2, height / 2])
-    return torch.where(covered.any(dim=(-2, -1))[..., None], pixels, middle)
-
-
-def _extent(covered: Tensor) -> Tensor:
-    """First and last covered place, as edges, (B, R, 2), of (B, R, N) bool."""
-    places = torch.arange(covered.shape[-1], device=covered.device, dtype=torch.float32).expand(covered.shape)
-    last = places.where(covered, -1).amax(dim=-1) + 1
-    return torch.stack([places.where(covered, covered.shape[-1]).amin(dim=-1), last], dim=-1)
+        (x, y), (height, width) = self.config.anchor, size
+        return whole_pixels(pixels, pixels.new_tensor([x * width, y * height]))

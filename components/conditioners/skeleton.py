@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.cameras import Cameras, project
-from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
-from hvg.layout import fold_frames, unfold_frames
-from hvg.required import required
+from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton
 from hvg.types import ClipBatch
-
-# ControlNet's annotator darkens limbs, so that joints stand out.
-LIMB_BRIGHTNESS = 0.6
-# Nearer than this, metres, a joint has no sensible pixel.
-NEAR = 0.01
-# Most pixels that are drawn at once: a stroke's intermediate values then fit into the cache.
-PIXELS_AT_ONCE = 1 << 18
 
 
 class SkeletonConfig(PoseGuidedConfig):
     """Settings of the skeleton drawing; it is anti-aliased by itself, so supersampling changes nothing."""
 
-    line_width: float = Field(
-        1 / 64, gt=0, description="Width of limbs as a fraction of the image height, at least one pixel."
-    )
-    joint_size: float = Field(1.5, ge=1, description="Diameter of joints as a multiple of the width of limbs.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strokes:
-    """Lines with round ends, S to an image: what is drawn, far to near.
-
-    start, end: (N, S, 2), pixels. color: (N, S, 3), sRGB in [0, 1]. half_width: (N, S), pixels, negative for none.
-    """
-
-    start: Tensor
-    end: Tensor
-    color: Tensor
-    half_width: Tensor
+    line_width: LineWidth = 1 / 64
+    joint_size: JointSize = 1.5
 
 
 class Skeleton(PoseGuided):
@@ -58,66 +29,4 @@ class Skeleton(PoseGuided):
     Config = SkeletonConfig
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
-        body = required(batch.body, "ClipBatch.body")
-        joints = complete_joints(body.joints, body.joint_names)
-        height, width = batch.cameras.image_size
-        half_width = max(1.0, self.config.line_width * height) / 2
-        strokes = _strokes(joints, batch.cameras, half_width, half_width * self.config.joint_size)
-        images = max(1, PIXELS_AT_ONCE // (height * width))
-        pieces = [
-            draw(
-                Strokes(
-                    start=strokes.start[i : i + images],
-                    end=strokes.end[i : i + images],
-                    color=strokes.color[i : i + images],
-                    half_width=strokes.half_width[i : i + images],
-                ),
-                (height, width),
-            )
-            for i in range(0, len(strokes.start), images)
-        ]
-        return unfold_frames(torch.cat(pieces), batch.grid)
-
-
-def _strokes(joints: Tensor, cameras: Cameras, limb: float, joint: float) -> Strokes:
-    """Strokes of B V T images folded to N, for joints (B, T, 25, 3) and half widths of limbs and joints in pixels."""
-    pixels, z = project(joints[:, None], cameras)
-    pixels, z = fold_frames(pixels), fold_frames(z)
-    dots = joint_index(JOINTS, OPENPOSE_JOINTS, z.device)
-    first = torch.cat([joint_index(JOINTS, [a for a, _ in OPENPOSE_LIMBS], z.device), dots])
-    second = torch.cat([joint_index(JOINTS, [b for _, b in OPENPOSE_LIMBS], z.device), dots])
-    limbs = len(OPENPOSE_LIMBS)
-    wheel = z.new_tensor(OPENPOSE_COLORS)
-    color = torch.cat([LIMB_BRIGHTNESS * wheel[:limbs], wheel[: len(dots)]])
-    half_width = z.new_tensor([limb] * limbs + [joint] * len(dots))
-    half_width = half_width.where((z[:, first] > NEAR) & (z[:, second] > NEAR), -1.0)
-    order = (z[:, first] + z[:, second]).argsort(dim=1, descending=True)
-
-    def far_to_near(x: Tensor) -> Tensor:
-        return x.gather(1, order.reshape(*order.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
-
-    return Strokes(
-        start=far_to_near(pixels[:, first]),
-        end=far_to_near(pixels[:, second]),
-        color=color[order],
-        half_width=far_to_near(half_width),
-    )
-
-
-def draw(strokes: Strokes, image_size: tuple[int, int]) -> Tensor:
-    """(N, 4, H, W): sRGB and coverage on black; a pixel is covered by how far (0 to 1) its centre lies in a stroke."""
-    height, width = image_size
-    like = strokes.start
-    y = torch.arange(height, device=like.device, dtype=like.dtype)[:, None] + 0.5
-    x = torch.arange(width, device=like.device, dtype=like.dtype) + 0.5
-    canvas = like.new_zeros(len(like), 4, height, width)
-    ink = torch.cat([strokes.color, torch.ones_like(strokes.color[..., :1])], dim=-1)
-    for s in range(strokes.start.shape[1]):
-        start, end = strokes.start[:, s, :, None, None], strokes.end[:, s, :, None, None]
-        (x0, y0), (dx, dy) = start.unbind(1), (end - start).unbind(1)
-        squared = (dx * dx + dy * dy).clamp_min(1e-6)
-        along = (((x - x0) * (dx / squared)) + ((y - y0) * (dy / squared))).clamp_(0, 1)
-        distance = ((x - x0 - along * dx).square_() + (y - y0 - along * dy).square_()).sqrt_()
-        coverage = (strokes.half_width[:, s, None, None] + 0.5 - distance).clamp_(0, 1)[:, None]
-        canvas.lerp_(ink[:, s, :, None, None].expand_as(canvas), coverage)
-    return canvas
+        return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig, box_filter, channels_first
-from hvg.layout import unfold_frames
+from components.nn.body_normal_drawing import draw_body_normals
+from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.protocols import Context
 from hvg.required import required
 from hvg.types import ClipBatch
-
-# Frames that are rendered at once: bounds memory, since every view takes its own copy of the mesh.
-FRAMES_AT_ONCE = 64
 
 
 class SmplNormalConfig(PoseGuidedConfig):
@@ -39,19 +35,5 @@ class SmplNormal(PoseGuided):
         self.renderer = context.renderer
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
-        renderer, body = required(self.renderer, "Context.renderer"), required(batch.body, "ClipBatch.body")
-        vertices, faces = (
-            required(body.vertices, "ClipBatch.body.vertices"),
-            required(body.faces, "ClipBatch.body.faces"),
-        )
-        grid, factor = batch.grid, self.config.supersampling
-        height, width = batch.cameras.image_size
-        cameras = batch.cameras.resized((factor * height, factor * width))
-        clip, view, frame = torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, 3).unbind(1)
-        pieces = []
-        for part in torch.arange(len(clip)).split(FRAMES_AT_ONCE):
-            b, v, t = clip[part], view[part], frame[part]
-            image = renderer.render(vertices[b, t], faces, cameras[b, v, t])
-            mask = (image.face >= 0)[..., None].to(image.normal.dtype)
-            pieces.append(box_filter(channels_first([image.normal, mask]), factor))
-        return unfold_frames(torch.cat(pieces), grid)
+        renderer = required(self.renderer, "Context.renderer")
+        return draw_body_normals(batch, renderer, supersampling=self.config.supersampling)

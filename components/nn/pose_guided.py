@@ -1,14 +1,13 @@
-"""What all pose signals have in common: a control map, the shared guider, the backbone's stem."""
+"""What all pose signals have in common: a control map, an encoder made of guiders, the backbone's stem."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.nn.guider import Guider, num_halvings
 from hvg.layout import per_frame
@@ -35,36 +34,28 @@ class PoseGuidedConfig(ConditionerConfig):
     )
 
 
-class PoseGuided(Conditioner):
-    """A pose signal: subclasses say only how its map is drawn, so that arms of a study differ in nothing else.
+class PoseSignal(Conditioner):
+    """A control map whose features are added at the backbone's stem; subclasses draw it and encode it.
 
-    The map is 0 where there is nobody; the guider's output is added at the backbone's stem.
+    The map is 0 where there is nobody.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "widths"})
 
-    def __init__(self, config: Any, context: Context) -> None:
-        super().__init__(config, context)
-        site, stride = _stem(required(context.ports, "Context.ports"))
-        self.guider = Guider(
-            self.num_channels(config), site.channels, stride, config.widths or default_widths(site.channels)
-        )
-
-    @classmethod
-    def num_channels(cls, config: Any) -> int:
-        """K of the control map."""
-        return 4
-
     @classmethod
     def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
-        site, stride = _stem(ports)
-        num_halvings(stride, config.widths or default_widths(site.channels))
+        site, stride = stem(ports)
+        num_halvings(stride, guider_widths(config, site))
         return ConditioningSpec(residuals={STEM: site.channels})
 
     @abstractmethod
     def draw_map(self, batch: ClipBatch) -> Tensor:
         """The control map, (B, V, T, K, H, W), 0 where there is nobody."""
+
+    @abstractmethod
+    def encode(self, maps: Tensor) -> Tensor:
+        """Control maps (N, K, H, W) -> what is added at the stem, (N, D, h, w)."""
 
     @torch.no_grad()
     def signal(self, batch: ClipBatch) -> Tensor:
@@ -73,28 +64,39 @@ class PoseGuided(Conditioner):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(residuals={STEM: per_frame(self.guider, required(signal, "its control map"))})
+        return Conditioning(residuals={STEM: per_frame(self.encode, required(signal, "its control map"))})
 
 
-def default_widths(stem: int) -> tuple[int, ...]:
-    """Stages in proportion to the stem: on a narrow backbone the full guider would cost more than a level of it."""
-    return tuple(min(width, stem) for width in (16, 32, 96, 256))
+class PoseGuided(PoseSignal):
+    """A pose signal on the one shared guider: subclasses say only how its map is drawn.
+
+    So arms of a study differ in nothing else.
+    """
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        site, stride = stem(required(context.ports, "Context.ports"))
+        self.guider = Guider(self.num_channels(config), site.channels, stride, guider_widths(config, site))
+
+    @classmethod
+    def num_channels(cls, config: Any) -> int:
+        """K of the control map."""
+        return 4
+
+    @classmethod
+    def signal_channels(cls, config: Any) -> int:
+        return cls.num_channels(config)
+
+    def encode(self, maps: Tensor) -> Tensor:
+        return self.guider(maps)
 
 
-def _stem(ports: Ports) -> tuple[Site, int]:
+def guider_widths(config: PoseGuidedConfig, site: Site) -> tuple[int, ...]:
+    """The configured widths; else stages in proportion: on a narrow stem the full guider would cost more than a level."""
+    return config.widths or tuple(min(width, site.channels) for width in (16, 32, 96, 256))
+
+
+def stem(ports: Ports) -> tuple[Site, int]:
     """Where pose signals are added, and its stride in pixels."""
     site = ports.residuals[STEM]
     return site, site.stride * ports.latent_stride
-
-
-def box_filter(maps: Tensor, factor: int) -> Tensor:
-    """(..., K, factor H, factor W) -> (..., K, H, W): the mean of every factor x factor block."""
-    if factor == 1:
-        return maps
-    small = nn.functional.avg_pool2d(maps.flatten(0, -4), factor)
-    return small.unflatten(0, maps.shape[:-3])
-
-
-def channels_first(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenates maps (..., H, W, k) along k and returns (..., K, H, W)."""
-    return torch.cat([part.movedim(-1, -3) for part in parts], dim=-3)

@@ -5,7 +5,15 @@ import yaml
 
 from hvg.config import CONF, compose, parse_resolved
 
-OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+# What an experiment needs at a scale is composed with both of them below.
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+# What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
+NEEDS = {
+    "guidance": ["pose.dropout=0.1"],
+    "dataset": ["data.views=1", "data.frames=1"],
+    "image_embedding": ["backbone=svd_xt"],
+}
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 
 
@@ -17,18 +25,35 @@ def choose(group: str, option: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_wired(group, option):
-    # A dataset may hold fewer views and frames than a step of the default scale sees.
-    least = ["data.views=1", "data.frames=1"] if group == "dataset" else []
-    config = compose([*choose(group, option), *least])
+    config = compose([*choose(group, option), *NEEDS.get(group, [])])
     if hasattr(config, group):
         given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
         assert getattr(config, group).name == given["name"]
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("pose", ["bone_map", "skeleton", "smpl_normal", "none"])
+@pytest.mark.parametrize("pose", sorted(path.stem for path in (CONF / "pose").glob("*.yaml")))
 def test_every_pose_fits_every_scale(scale, pose):
     compose([f"scale={scale}", f"pose={pose}"])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_fits_every_scale(scale, experiment):
+    config = compose([f"scale={scale}", f"experiment={experiment}"])
+    assert parse_resolved(config.to_yaml(), "config.yaml") == config
+
+
+def test_what_an_experiment_needs_at_a_scale_belongs_to_both():
+    for path in (CONF / "at_scale").glob("*.yaml"):
+        experiment, _, scale = path.stem.rpartition("_")
+        assert experiment in EXPERIMENTS and scale in SCALES
+
+
+def test_the_second_phase_starts_from_the_first_ones_run():
+    config = compose(["experiment=hvg_stage2", "output=elsewhere"])
+    assert str(config.checkpoint) == "elsewhere/hvg_stage1"
+    assert compose(["experiment=hvg_stage1"]).name == "hvg_stage1"
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -12,7 +12,7 @@ from components.samplers.single import SingleWindow
 from components.solvers.euler import EulerSolver
 from hvg.diffusion import karras_sigmas
 from hvg.errors import HvgError
-from hvg.protocols import PartConfig, Sampler
+from hvg.protocols import PartConfig, Sampler, SolverStep
 from hvg.sampling import classifier_free_guidance, denoise_windows, normalised_weights, sample
 from hvg.types import Window
 
@@ -78,10 +78,11 @@ def test_blending_estimates_and_blending_euler_steps_are_the_same():
     x, (sigma, sigma_next) = 5 * noise(), (5.0, 3.0)
     windows = OVERLAPPING.windows(0, 1, V, T)
     scale = torch.ones(V, T)
-    blended = EULER.step(x, denoise_windows(windowed, x, sigma, windows, scale), sigma, sigma_next, None, {})
+    at = SolverStep(sigma=sigma, sigma_next=sigma_next, denoise=lambda x, sigma: x, noise=lambda: x, state={})
+    blended = EULER.step(x, denoise_windows(windowed, x, sigma, windows, scale), at)
 
     def stepped(part, sigma, windows, scale):
-        return EULER.step(part, windowed(part, sigma, windows, scale), sigma, sigma_next, None, {})
+        return EULER.step(part, windowed(part, sigma, windows, scale), at)
 
     torch.testing.assert_close(blended, denoise_windows(stepped, x, sigma, windows, scale), rtol=1e-5, atol=1e-5)
 

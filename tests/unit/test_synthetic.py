@@ -196,6 +196,77 @@ def test_no_mesh_and_single_view_and_frame():
     assert "body.vertices" not in clip.present() and clip.reference.body.vertices is None
 
 
+JITTER = {"framing_jitter": 0.12, "fov_degrees": 42.0}
+
+
+def _off_centre(cameras) -> torch.Tensor:
+    """Where the principal points are, from the picture's middle, as fractions of the shorter side."""
+    height, width = cameras.image_size
+    return (cameras.intrinsics[..., :2, 2] - torch.tensor([width / 2, height / 2])) / min(height, width)
+
+
+def test_people_are_framed_in_the_middle_unless_jitter_is_asked_for(clips):
+    """By default the pixels are those of the plain orbit."""
+    dataset, clip = _dataset(), clips[3]
+    assert dataset.config.framing_jitter == 0
+    generator = numpy_generator(0, "train", 1, "cameras", 1)
+    cameras = dataset._cameras(clip.body, generator)
+    assert not _off_centre(cameras).any() and not _off_centre(clip.reference.cameras).any()
+    frames, alpha = dataset._render(dataset._person(1)[1], clip.body, cameras)
+    assert torch.equal(frames.unflatten(0, (3, 2)).transpose(0, 1)[None], clip.frames)
+    assert torch.equal(alpha.unflatten(0, (3, 2)).transpose(0, 1)[None], clip.alpha)
+
+
+def test_jitter_changes_the_framing_and_nothing_else():
+    centred, jittered = (_dataset(**JITTER | changes).load(3) for changes in ({"framing_jitter": 0.0}, {}))
+    assert torch.equal(jittered.body.vertices, centred.body.vertices)
+    for one, other in ((jittered, centred), (jittered.reference, centred.reference)):
+        assert torch.equal(one.cameras.world_to_camera, other.cameras.world_to_camera)
+        assert torch.equal(one.cameras.intrinsics[..., :2, :2], other.cameras.intrinsics[..., :2, :2])
+        assert not torch.equal(one.frames, other.frames)
+        # The same people, only elsewhere in the picture.
+        assert (one.frames.mean() - other.frames.mean()).abs() < 0.01
+    again = _dataset(**JITTER).load(3)
+    assert torch.equal(again.frames, jittered.frames) and torch.equal(again.reference.frames, jittered.reference.frames)
+
+
+def test_every_view_clip_and_photo_has_its_own_framing():
+    dataset = _dataset(**JITTER)
+    clips = [dataset.load(index) for index in range(6)]
+    for clip in clips:
+        shifts = _off_centre(clip.cameras)
+        assert torch.equal(shifts, shifts[:, :, :1].expand_as(shifts)), "cameras stand still"
+    # The photo is the subject's, not the clip's.
+    photos = [_off_centre(clip.reference.cameras)[0] for clip in clips]
+    assert torch.equal(photos[0], photos[1])
+    shifts = torch.cat([*(_off_centre(clip.cameras)[0, :, 0] for clip in clips), *photos[::2]])
+    assert len(shifts.unique(dim=0)) == len(shifts) == 6 * 2 + 3
+    sideways, vertical = shifts.abs().amax(0)
+    assert 0.06 < sideways <= 0.12 and 0.02 < vertical <= 0.04
+    # Further views leave the first ones where they are; more of it is the same direction, further.
+    more = _dataset(**JITTER, views=3).load(5)
+    assert torch.equal(more.cameras.intrinsics[:, :2], clips[5].cameras.intrinsics)
+    half = _dataset(**JITTER | {"framing_jitter": 0.06}).load(5)
+    torch.testing.assert_close(2 * _off_centre(half.cameras), _off_centre(clips[5].cameras))
+
+
+def test_joints_lie_in_the_silhouette_of_jittered_people():
+    dataset, inside = _dataset(**JITTER, image_size=(40, 56)), []
+    for index in range(6):
+        clip = dataset.load(index)
+        for body, cameras, alpha in (
+            (clip.body, clip.cameras, clip.alpha),
+            (clip.reference.body, clip.reference.cameras[:, None], clip.reference.alpha[:, None]),
+        ):
+            column, row = project(body.joints[:, None], cameras)[0].floor().long().unbind(-1)
+            _, views, times = cameras.shape
+            v, t = torch.arange(views)[:, None, None], torch.arange(times)[None, :, None]
+            inside.append((alpha[0, v, t, 0, row[0], column[0]] > 0).flatten())
+            rim = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., :, 0], alpha[..., :, -1]], dim=-1)
+            assert not rim.any()
+    assert torch.cat(inside).float().mean() > 0.97
+
+
 def test_missing_parts_and_motions_are_explained():
     with pytest.raises(ConfigError, match="body=anny") as caught:
         Synthetic(Synthetic.Config(), Context())

@@ -1,0 +1,149 @@
+"""HVG's articulated pose modulation, and the maps that it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from components.nn.body_normal_drawing import draw_body_normals
+from components.nn.bone_map_drawing import (
+    BONE_MAPS,
+    DepthField,
+    DepthScale,
+    Far,
+    HalfRange,
+    Near,
+    RadiiScale,
+    draw_bone_maps,
+)
+from components.nn.cross_attention import MapCrossAttention
+from components.nn.guider import guider_stages
+from components.nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
+from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton
+from components.nn.zero import zero_module
+from hvg.errors import HvgError
+from hvg.protocols import Context
+from hvg.required import required
+from hvg.types import ClipBatch, ConditioningSpec, Ports
+
+# Name of a map -> its channels.
+CHANNELS = {**{f"bone_{name}": channels for name, channels in BONE_MAPS.items()}, "skeleton": 4, "smpl_normal": 4}
+# Channels of a head of cross-attention that the default number of heads aims at; SVD's own heads have as many.
+HEAD_WIDTH = 64
+
+
+class HvgPoseConfig(PoseGuidedConfig):
+    """Settings of the pose modulation. Those of maps that are not drawn change nothing."""
+
+    maps: tuple[Literal["bone_normal", "bone_depth", "skeleton", "smpl_normal"], ...] = Field(
+        ("bone_normal", "bone_depth"),
+        min_length=1,
+        max_length=2,
+        description="One or two maps, a guider each. Of two, the first asks (query) and the second answers (key, value).",
+    )
+    heads: int | None = Field(
+        None,
+        ge=1,
+        description="Heads of the cross-attention; divides the last width. null: heads about 64 channels wide.",
+    )
+    half_range: HalfRange = 1.0
+    radii_scale: RadiiScale = 1.0
+    depth: DepthField = "pelvis"
+    near: Near = 1.0
+    far: Far = 6.0
+    line_width: LineWidth = 1 / 64
+    joint_size: JointSize = 1.5
+
+    @field_validator("maps")
+    @classmethod
+    def _unique(cls, maps: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(maps)) < len(maps):
+            raise ValueError(f"the map {maps[0]} is there twice")
+        return maps
+
+
+class HvgPose(PoseSignal):
+    """Control map (B, V, T, K, H, W): the chosen ``maps`` one after the other, 0 where there is nobody.
+
+    bone_normal (3 channels) and bone_depth (1) are drawn as for the part ``bone_map``; skeleton (4) and smpl_normal (4)
+    as for the parts of these names. Each map has its own guider. Two maps are fused by cross-attention: the first map's
+    features plus what they find in the second's. With one map there is no cross-attention, which leaves the encoder of
+    the other pose signals. A zero-initialised 1x1 projection leads to the stem.
+
+    Source: the pose modulator of HVG (arXiv 2602.21188), section 3.2, and the arms of its table 3. The paper leaves open
+    which map is the query, the heads, and the initialisation; our choices are in decision 15.
+    """
+
+    Config = HvgPoseConfig
+    encoder_settings: ClassVar[frozenset[str]] = PoseSignal.encoder_settings | {"heads"}
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self.renderer = context.renderer
+        site, stride = stem(required(context.ports, "Context.ports"))
+        widths = guider_widths(config, site)
+        self.guiders = nn.ModuleDict({name: guider_stages(CHANNELS[name], stride, widths) for name in config.maps})
+        fused = len(config.maps) == 2
+        self.fusion = MapCrossAttention(widths[-1], num_heads(config.heads, widths[-1])) if fused else None
+        self.projection = zero_module(nn.Conv2d(widths[-1], site.channels, 1))
+
+    @classmethod
+    def signal_channels(cls, config: Any) -> int:
+        return sum(CHANNELS[name] for name in config.maps)
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        return cls.requires | ({"body.vertices"} if "smpl_normal" in config.maps else set())
+
+    @classmethod
+    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+        site, _ = stem(ports)
+        num_heads(config.heads, guider_widths(config, site)[-1])
+        return super().spec(config, ports)
+
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        names = self.config.maps
+        if set(names) == {"bone_normal", "bone_depth"}:
+            # Both are seen by the same rays.
+            return self._draw_bones(batch, names)
+        return torch.cat([self._draw(batch, name) for name in names], dim=-3)
+
+    def _draw(self, batch: ClipBatch, name: str) -> Tensor:
+        """One map, (B, V, T, K, H, W)."""
+        config = self.config
+        if name == "skeleton":
+            return draw_skeleton(batch, line_width=config.line_width, joint_size=config.joint_size)
+        if name == "smpl_normal":
+            renderer = required(self.renderer, "Context.renderer")
+            return draw_body_normals(batch, renderer, supersampling=config.supersampling)
+        return self._draw_bones(batch, (name,))
+
+    def _draw_bones(self, batch: ClipBatch, names: tuple[str, ...]) -> Tensor:
+        config = self.config
+        return draw_bone_maps(
+            batch,
+            [name.removeprefix("bone_") for name in names],
+            radii_scale=config.radii_scale,
+            scale=DepthScale(depth=config.depth, half_range=config.half_range, near=config.near, far=config.far),
+            supersampling=config.supersampling,
+        )
+
+    def encode(self, maps: Tensor) -> Tensor:
+        parts = maps.split([CHANNELS[name] for name in self.config.maps], dim=1)
+        features = [self.guiders[name](part) for name, part in zip(self.config.maps, parts, strict=True)]
+        return self.projection(features[0] if self.fusion is None else self.fusion(*features))
+
+
+def num_heads(heads: int | None, width: int) -> int:
+    """The configured number of heads; else the one that makes heads most nearly ``HEAD_WIDTH`` channels wide.
+
+    Raises: HvgError where ``heads`` does not divide ``width``.
+    """
+    if heads is None:
+        return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - HEAD_WIDTH))
+    if width % heads:
+        raise HvgError(f"heads={heads} does not divide the {width} channels of the guider's last stage")
+    return heads

@@ -1,0 +1,36 @@
+"""Guidance that grows over frames or views. Source: Stable Video Diffusion (arXiv 2311.15127), which guides frames far from
+the photo more; its diffusers pipeline goes from 1 to 3."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hvg.protocols import Guidance, PartConfig
+
+
+class LinearConfig(PartConfig):
+    """From where to where, and along which axis."""
+
+    minimum: float = Field(1.0, ge=0, description="Scale of the first frame or view.")
+    maximum: float = Field(3.0, ge=0, description="Scale of the last frame or view.")
+    axis: Literal["frames", "views"] = Field(
+        "frames", description="Along what it grows; it is constant along the other."
+    )
+
+
+class LinearGuidance(Guidance):
+    """minimum + (maximum - minimum) i / (n - 1) at i of n; minimum where there is only one."""
+
+    Config = LinearConfig
+
+    def __init__(self, config: LinearConfig, context: object = None) -> None:
+        self.config = config
+
+    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
+        along_frames = self.config.axis == "frames"
+        ramp = torch.linspace(self.config.minimum, self.config.maximum, frames if along_frames else views)
+        return (ramp[None] if along_frames else ramp[:, None]).expand(views, frames).clone()

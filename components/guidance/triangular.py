@@ -1,0 +1,41 @@
+"""Guidance that is strongest behind the person. Source: GAS (arXiv 2502.06957).
+
+GAS takes the idea from SV3D (arXiv 2403.12008) and writes it down for 20 views, 1 to 2. This is the same there, and the same
+shape for any number.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hvg.protocols import Guidance, PartConfig
+
+
+class TriangularConfig(PartConfig):
+    """The two ends, and along which axis."""
+
+    minimum: float = Field(1.0, ge=0, description="Scale of the first view, taken to be nearest to the photo's.")
+    maximum: float = Field(2.0, ge=0, description="Scale on the opposite side of the circle.")
+    axis: Literal["views", "frames"] = Field(
+        "views", description="Along what it rises and falls; frames is for one camera that goes around, as in GAS."
+    )
+
+
+class TriangularGuidance(Guidance):
+    """minimum + (maximum - minimum) (1 - |1 - 2 i / n|) at i of n evenly spaced around a full circle."""
+
+    Config = TriangularConfig
+
+    def __init__(self, config: TriangularConfig, context: object = None) -> None:
+        self.config = config
+
+    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
+        along_frames = self.config.axis == "frames"
+        number = frames if along_frames else views
+        rise = 1 - (1 - 2 * torch.arange(number) / number).abs()
+        scales = self.config.minimum + (self.config.maximum - self.config.minimum) * rise
+        return (scales[None] if along_frames else scales[:, None]).expand(views, frames).clone()

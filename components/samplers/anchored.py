@@ -1,0 +1,40 @@
+"""Windows in time that all hold the first frame. Source: MimicMotion's code (arXiv 2406.19680): frame 0, which is closest to
+the photo, keeps the windows of a long video alike; its defaults are windows of 72 or 16 frames and an overlap of 6."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+
+class AnchoredConfig(PartConfig):
+    """Windows over time, of all views."""
+
+    frames: int = Field(24, ge=2, description="Latent frames in a window, the first frame of the video among them.")
+    overlap: int = Field(
+        6, ge=0, description="Latent frames that neighbouring windows share, at least, besides the first frame."
+    )
+    weights: Weighting = Field("tent", description=WEIGHTING)
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> AnchoredConfig:
+        require_overlap_below(self.frames - 1, self.overlap, "frames - 1", "overlap")
+        return self
+
+
+class AnchoredWindows(Sampler):
+    """``temporal`` with frame 0 in front of every window; there it is the plain mean of all windows."""
+
+    Config = AnchoredConfig
+
+    def __init__(self, config: AnchoredConfig, context: object = None) -> None:
+        self.config = config
+
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        config = self.config
+        rest = segments(frames - 1, config.frames - 1, config.overlap)
+        spans = [(0, *(i + 1 for i in span)) for span in rest]
+        return windows_of(whole(views), weighted(spans, frames, config.weights))

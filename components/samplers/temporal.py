@@ -1,0 +1,22 @@
+"""Overlapping windows in time, each of all views. Source: MultiDiffusion (arXiv 2302.08113) along time, as in
+AnimateAnyone, Champ and MimicMotion (arXiv 2406.19680); they fuse predicted noise, which comes to the same."""
+
+from __future__ import annotations
+
+from components.nn.windows import TimeWindowsConfig, segments, weighted, whole, windows_of
+from hvg.protocols import Sampler
+from hvg.types import Window
+
+
+class TemporalWindows(Sampler):
+    """Long videos; every window sees all views at once."""
+
+    Config = TimeWindowsConfig
+
+    def __init__(self, config: TimeWindowsConfig, context: object = None) -> None:
+        self.config = config
+
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        config = self.config
+        spans = segments(frames, config.frames, config.overlap)
+        return windows_of(whole(views), weighted(spans, frames, config.weights))

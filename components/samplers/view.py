@@ -1,0 +1,40 @@
+"""Overlapping windows of views around the circle, each of all frames: HVG's view segments without its temporal ones
+(the right half of the paper's figure 8)."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+
+class ViewWindowsConfig(PartConfig):
+    """Windows over views, of all frames."""
+
+    views: int = Field(6, ge=1, description="Views in a window.")
+    overlap: int = Field(2, ge=0, description="Views that neighbouring windows share, at least.")
+    circular: bool = Field(
+        True, description="Whether the cameras close a circle, so that the last is next to the first."
+    )
+    weights: Weighting = Field("tent", description=WEIGHTING)
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> ViewWindowsConfig:
+        require_overlap_below(self.views, self.overlap, "views", "overlap")
+        return self
+
+
+class ViewWindows(Sampler):
+    """Many cameras and short clips; every window sees all frames at once."""
+
+    Config = ViewWindowsConfig
+
+    def __init__(self, config: ViewWindowsConfig, context: object = None) -> None:
+        self.config = config
+
+    def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
+        config = self.config
+        groups = segments(views, config.views, config.overlap, config.circular)
+        return windows_of(weighted(groups, views, config.weights), whole(frames))

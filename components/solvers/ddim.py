@@ -1,0 +1,41 @@
+"""DDIM, from deterministic to ancestral sampling. Source: DDIM (arXiv 2010.02502), equations 12 and 16.
+
+There x is scaled to variance 1, with alpha = 1 / (1 + sigma^2). Divided by sqrt(alpha), equation 12 becomes
+
+    x_next = x0 + sqrt(sigma_next^2 - up^2) (x - x0) / sigma + up z,    z ~ N(0, 1),
+    up = eta (sigma_next / sigma) sqrt(sigma^2 - sigma_next^2),
+
+and up is equation 16's sigma_t in these units.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from pydantic import Field
+from torch import Tensor
+
+from hvg.protocols import PartConfig, Solver, SolverStep
+
+
+class DDIMConfig(PartConfig):
+    """How much of the noise is fresh."""
+
+    eta: float = Field(
+        0.0, ge=0, le=1, description="0: deterministic, the same as `euler`. 1: ancestral sampling, as in DDPM."
+    )
+
+
+class DDIMSolver(Solver):
+    """One denoising per step; fresh noise unless eta is 0 or the step goes to 0."""
+
+    Config = DDIMConfig
+
+    def __init__(self, config: DDIMConfig, context: object = None) -> None:
+        self.config = config
+
+    def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
+        up = self.config.eta * at.sigma_next / at.sigma * sqrt(at.sigma**2 - at.sigma_next**2)
+        if up == 0:
+            return x0 + (at.sigma_next / at.sigma) * (x - x0)
+        return x0 + sqrt(at.sigma_next**2 - up**2) / at.sigma * (x - x0) + up * at.noise()

@@ -1,0 +1,31 @@
+"""DPM-Solver++(2M). Source: arXiv 2211.01095, algorithm 2, with alpha = 1 and lambda = -ln sigma."""
+
+from __future__ import annotations
+
+from math import log
+
+from torch import Tensor
+
+from hvg.protocols import PartConfig, Solver, SolverStep
+
+
+class DPMSolverPP2M(Solver):
+    """One denoising per step, and the one before; deterministic, second order. The first step and the last are Euler's."""
+
+    Config = PartConfig
+
+    def __init__(self, config: PartConfig, context: object = None) -> None:
+        self.config = config
+
+    def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
+        before = at.state.get("before")
+        at.state["before"] = (at.sigma, x0)
+        if at.sigma_next == 0:
+            return x0
+        if before is None:
+            extrapolated = x0
+        else:
+            sigma_before, x0_before = before
+            r = log(sigma_before / at.sigma) / log(at.sigma / at.sigma_next)
+            extrapolated = x0 + (x0 - x0_before) / (2 * r)
+        return extrapolated + (at.sigma_next / at.sigma) * (x - extrapolated)

@@ -1,0 +1,24 @@
+"""Heun's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 (no churn)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hvg.protocols import PartConfig, Solver, SolverStep
+
+
+class HeunSolver(Solver):
+    """Two denoisings per step, one in the last; deterministic, second order."""
+
+    Config = PartConfig
+
+    def __init__(self, config: PartConfig, context: object = None) -> None:
+        self.config = config
+
+    def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
+        euler = x0 + (at.sigma_next / at.sigma) * (x - x0)
+        if at.sigma_next == 0:
+            return euler
+        slope = (x - x0) / at.sigma
+        slope_next = (euler - at.denoise(euler, at.sigma_next)) / at.sigma_next
+        return x + (at.sigma_next - at.sigma) * (slope + slope_next) / 2
