@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hvg.alignment import align, move
-from hvg.data import signal_key
-from hvg.eight_bit import signal_from_uint8, signal_to_uint8
+from hvg.data import signal_key, with_signals
 from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
 from hvg.random import generator
 from hvg.required import required
@@ -109,13 +108,25 @@ class HumanVideoSystem(lightning.LightningModule):
 
     def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
         """The batch as the network sees it, and by how many pixels (B, V, T, 2) its pictures were moved for that."""
-        offsets = self.alignment.offsets(batch)
+        offsets, reference_offsets = self.offsets(batch)
+        return self.prepared(batch, offsets, reference_offsets), offsets
+
+    def offsets(self, batch: ClipBatch) -> tuple[Tensor | None, Tensor | None]:
+        """By how many pixels pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
+        return self.alignment.offsets(batch), self.alignment.reference_offsets(batch)
+
+    def prepared(self, batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None) -> ClipBatch:
+        """The batch with every control map, and moved.
+
+        Maps that the batch does not carry are drawn, as they would be for a file, before anything moves: what the border cut
+        off stays cut off, and results do not depend on what was cached.
+        """
         background = batch.cameras.intrinsics.new_tensor(self.background) * 2 - 1
-        return align(batch, offsets, self.alignment.reference_offsets(batch), background), offsets
+        return align(with_signals(batch, self.signals), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
-        """All slots' ports, merged; ``keep`` says per part which clips (B) keep their signal."""
-        parts = []
+        """All slots' ports for an aligned batch, merged; ``keep`` says per part which clips (B) keep their signal."""
+        batch, parts = with_signals(batch, self.signals), []
         for slot, part in self.conditioners.items():
             conditioning = self.condition_slot(slot, batch)
             if keep is not None and part.config.dropout > 0:
@@ -124,13 +135,8 @@ class HumanVideoSystem(lightning.LightningModule):
         return Conditioning.merge(parts)
 
     def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:
-        """One slot's ports; its control map is drawn where the batch does not carry it."""
-        part, signal = self.conditioners[slot], batch.signals.get(self.signal_keys[slot])
-        if signal is None:
-            signal = part.signal(batch)
-            # As a stored map would be, so that results do not depend on what was cached.
-            signal = None if signal is None else signal_from_uint8(signal_to_uint8(signal))
-        return part(signal, batch)
+        """One slot's ports for an aligned batch that carries its control map."""
+        return self.conditioners[slot](batch.signals.get(self.signal_keys[slot]), batch)
 
     def configure_optimizers(self):
         if self._optimizer is None:
@@ -176,7 +182,7 @@ class HumanVideoSystem(lightning.LightningModule):
         length of the video. windows_per_call and share: see ``hvg.sampling.sample``.
         """
         self.codec.to(self.device)
-        batch, offsets = self.aligned(batch)
+        offsets, reference_offsets = self.offsets(batch)
         _, v, t = batch.grid
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
@@ -188,7 +194,7 @@ class HumanVideoSystem(lightning.LightningModule):
             )
 
         latents = sample(
-            _Denoiser(self, batch, cells),
+            _Denoiser(self, batch, offsets, reference_offsets, cells),
             noise("sample"),
             self.prediction.sigma_schedule(num_steps),
             self.sampler,
@@ -230,11 +236,19 @@ class HumanVideoSystem(lightning.LightningModule):
 class _Denoiser:
     """x0 of windows of one request: draws their conditioning once where it fits, anew at every step where it does not."""
 
-    def __init__(self, system: HumanVideoSystem, batch: ClipBatch, cells: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        system: HumanVideoSystem,
+        batch: ClipBatch,
+        offsets: Tensor | None,
+        reference_offsets: Tensor | None,
+        cells: tuple[int, int],
+    ) -> None:
+        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents."""
         self.system, self.batch, self.cells = system, batch, cells
+        self.offsets, self.reference_offsets = offsets, reference_offsets
         self.guided = any(part.config.dropout > 0 for part in system.conditioners.values())
         self._room = system.kept_conditioning * 2**30
-        self._batches: dict[int, ClipBatch] = {}
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
         self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
 
@@ -263,11 +277,11 @@ class _Denoiser:
         key = (window.views, window.frames, shrink)
         if key in self._windows:
             return self._windows[key]
-        if shrink not in self._batches:
-            self._batches[shrink] = batch = self.batch.shrunk(shrink)
-            slots = [slot for slot, part in self.system.conditioners.items() if part.per_clip]
-            self._per_clip[shrink] = {slot: self.system.condition_slot(slot, batch) for slot in slots}
-        known, part = self._per_clip[shrink], self._batches[shrink].select(window.views, window.frames)
+        part = self._aligned(window.views, window.frames, shrink)
+        if shrink not in self._per_clip:
+            slots = [slot for slot, conditioner in self.system.conditioners.items() if conditioner.per_clip]
+            self._per_clip[shrink] = {slot: self.system.condition_slot(slot, part) for slot in slots}
+        known = self._per_clip[shrink]
         given = {
             slot: known[slot] if slot in known else self.system.condition_slot(slot, part)
             for slot in self.system.conditioners
@@ -284,3 +298,8 @@ class _Denoiser:
             self._room -= size
             self._windows[key] = merged, unconditional
         return merged, unconditional
+
+    def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
+        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]
+        part = self.batch.select(views, frames)
+        return self.system.prepared(part, offsets, self.reference_offsets).shrunk(shrink)
