@@ -7,17 +7,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from unittest.mock import patch
 
 import torch
 
+from hvg import registry
 from hvg.build import build_dataset
 from hvg.cameras import orbit
 from hvg.config import RunConfig, compose
 from hvg.data import TrainingOrder, load_with_signals
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_radii
+from hvg.listing import table
 from hvg.prepare import open_clips, prepare
 from hvg.system import HumanVideoSystem
 from hvg.training import build_system, train
@@ -151,9 +154,105 @@ def _overhead(system: HumanVideoSystem, clip: ClipBatch, steps: int, spent: list
     return spent[-1] / inside
 
 
+def progressive() -> Iterator[str]:
+    """HVG's progressive sampling of a long multi-view clip: its declared cost, and its time over the bare calls."""
+    views, frames = 6, 24
+    config = compose(["scale=cpu", "sampler=progressive", f"dataset.views={views}", f"dataset.frames={frames}"])
+    steps = config.evaluation.steps
+    with _one_thread():
+        system = build_system(config).eval()
+        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
+        calls, cells = _denoised(system, clip, steps)
+        spent: list[float] = []
+        ratios = [_overhead(system, clip, steps, spent) for _ in range(5)]
+    declared = system.sampler.cost(steps, views, frames)
+    yield f"{views} views x {frames} frames, {steps} steps: {calls} calls of the denoiser, {cells} images"
+    yield f"{cells / (views * frames):.2f} passes over the whole grid, {declared:.2f} declared"
+    yield f"{statistics.median(spent):.2f} s a clip, one core, median of {len(spent)}"
+    yield f"{100 * (statistics.median(ratios) - 1):.1f} % over the bare calls of the denoiser, median of {len(ratios)}"
+
+
+def _denoised(system: HumanVideoSystem, clip: ClipBatch, steps: int) -> tuple[int, int]:
+    """Calls of the denoiser, and images (clips x views x latent frames) in them."""
+    grids: list[int] = []
+    handle = system.backbone.register_forward_pre_hook(lambda _, inputs: grids.append(inputs[0].shape[:3].numel()))
+    system.sample_latents(clip, num_steps=steps)
+    handle.remove()
+    return len(grids), sum(grids)
+
+
+CHANNELS, HEADS = 64, 2
+VIEWS, SIDES = (2, 4, 8, 16), (8, 16, 32)
+VIEW_ATTENTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "aligned_2d pixel": ("aligned_2d", {"group": "pixel"}),
+    "aligned_2d row": ("aligned_2d", {"group": "row"}),
+    "full_3d": ("full_3d", {}),
+}
+
+
+def view_attention() -> Iterator[str]:
+    """Attention over views against the number of views and cells: measured and as declared; then few tokens, many cells."""
+    milliseconds: dict[tuple[str, int, int], float] = {}
+    declared: dict[tuple[str, int, int], int] = {}
+    for name, (part, settings) in VIEW_ATTENTIONS.items():
+        cls = registry.load("view_attention", part)
+        module = cls(cls.Config(**settings), CHANNELS, HEADS)
+        for views, side in product(VIEWS, SIDES):
+            x = torch.randn(1, views, 1, side, side, CHANNELS)
+            with _one_thread(), torch.no_grad():
+                milliseconds[name, views, side] = 1e3 * statistics.median(_seconds(partial(module, x), 5))
+            declared[name, views, side] = cls.flops(module.config, views, side, side, CHANNELS)
+    yield f"forward pass of one latent frame, {CHANNELS} channels, {HEADS} heads, one core, median of 5"
+    yield "x: growth from the row with half as many views, measured and (declared)"
+    rows = [("", "views", "cells", "ms", "MFLOP", "x views", "ms / pixel's", "(declared)")]
+    for (name, views, side), time_ in milliseconds.items():
+        half, pixel = (name, views // 2, side), ("aligned_2d pixel", views, side)
+        growth = ""
+        if half in milliseconds:
+            times, costs = time_ / milliseconds[half], declared[name, views, side] / declared[half]
+            growth = f"{times:.1f} ({costs:.1f})"
+        over = f"{time_ / milliseconds[pixel]:.1f}", f"({declared[name, views, side] / declared[pixel]:.1f})"
+        cost = f"{declared[name, views, side] / 1e6:.1f}"
+        rows.append((name, str(views), f"{side} x {side}", f"{time_:.2f}", cost, growth, *over))
+    yield from table(rows)
+    yield ""
+    yield "aligned_2d pixel: time of attention over that of its four projections, forward; forward and backward, median of 9"
+    rows = [("views", "cells", "forward", "both")]
+    for views, side in product(VIEWS, SIDES):
+        ratios = [f"{_products_over_projections(views, side, backward):.2f}" for backward in (False, True)]
+        rows.append((str(views), f"{side} x {side}", *ratios))
+    yield from table(rows)
+
+
+def _products_over_projections(views: int, side: int, backward: bool) -> float:
+    """Time of attending (moving axes included) over that of the four projections, at many cells of few tokens."""
+    cls = registry.load("view_attention", "aligned_2d")
+    attention = cls(cls.Config(), CHANNELS, HEADS).attention
+    x = torch.randn(1, views, 1, side, side, CHANNELS, requires_grad=backward)
+    projected = attention.query_key_value(x).detach().requires_grad_(backward)
+
+    def project() -> None:
+        for layer in (attention.query_key_value, attention.out):
+            result = layer(x)
+            if backward:
+                torch.autograd.grad(result, [x, layer.weight], torch.empty_like(result))
+
+    def mix() -> None:
+        result = attention.mix(projected)
+        if backward:
+            torch.autograd.grad(result, projected, torch.empty_like(result))
+
+    with _one_thread(), torch.set_grad_enabled(backward):
+        # One after the other, so that a busy moment hits both.
+        pairs = [(_seconds(mix, 1)[0], _seconds(project, 1)[0]) for _ in range(9)]
+    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     "bone_map": bone_map,
     "people": people,
     "training": training,
     "sampling": sampling,
+    "progressive": progressive,
+    "view_attention": view_attention,
 }

@@ -82,12 +82,14 @@ def build_networks(
     log: Callable[[str], None] | None = None,
 ) -> tuple[Backbone, dict[str, Conditioner]]:
     """The parts with weights: the backbone, and slot -> conditioner in merging order; ``log`` as in ``build_parts``."""
+    specs = wiring.specs(config).values()
     context = Context(
         ports=wiring.ports(config),
         codec=codec,
         renderer=renderer,
         body=body,
-        channels=sum(spec.channels for spec in wiring.specs(config).values()),
+        channels=sum(spec.channels for spec in specs),
+        memory=frozenset(site for spec in specs for site in spec.memory),
         view_attention=_view_attention(config),
     )
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
@@ -108,7 +110,7 @@ def count_parameters(config: RunConfig) -> dict[str, int]:
     with torch.device("meta"):
         backbone, conditioners = build_networks(config, codec)
     modules = {"backbone": backbone, **conditioners}
-    return {name: sum(weight.numel() for weight in module.parameters()) for name, module in modules.items()}
+    return {name: sum(w.numel() for w in module.parameters() if w.requires_grad) for name, module in modules.items()}
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:

@@ -19,9 +19,12 @@ hvg COMMAND [key=value ...]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
   prepare [overrides] [jobs=]     render the dataset and its signals to shards
   train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
-  evaluate checkpoint=PATH        score a checkpoint on the test split
-  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=VIDEO.mp4
+  evaluate checkpoint=PATH [sampler= solver= guidance= evaluation.KEY=]
+                                  score a checkpoint on the test split
+  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [sampler= ...]
                                   a person of your own in a motion of your own
+  export checkpoint=PATH out=FOLDER [weights=ema|raw]
+                                  a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
   study FOLDER [overrides] [jobs= fresh=]
                                   train and compare the arms of FOLDER/study.yaml
   bench [NAME ...]                what takes how long here
@@ -85,17 +88,29 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
 
 
 def _only_options(arguments: Sequence[str], model: type) -> Any:
-    """Options of a command that takes no overrides."""
+    """Options of a command that takes no overrides. Raises: ConfigError for any other word."""
     options, others = take_options(arguments, model)
-    if others:
+    unknown = [word.partition("=")[0] for word in others]
+    if unknown:
         known = list(model.model_fields)
-        raise ConfigError(
-            [
-                Problem(w.partition("=")[0], f"unknown option. {did_you_mean(w.partition('=')[0], known)}")
-                for w in others
-            ]
-        )
+        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, known)}") for name in unknown])
     return options
+
+
+def _options_and_overrides(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]:
+    """Options of a command that works with a trained model, and the words that say how to sample it.
+
+    Raises: ConfigError for a word that is neither an option nor begins with a key of the configuration.
+    """
+    from hvg.config import SAMPLING_KEYS, root_key, root_keys
+
+    options, words = take_options(arguments, model)
+    known = root_keys()
+    unknown = [root_key(word) for word in words if root_key(word) not in known]
+    if unknown:
+        names = [*model.model_fields, *SAMPLING_KEYS]
+        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, names)}") for name in unknown])
+    return options, words
 
 
 def _list(arguments: list[str]) -> int:
@@ -176,9 +191,9 @@ def _evaluate(arguments: list[str]) -> int:
     from hvg.evaluation import EvaluateOptions, evaluate_checkpoint
     from hvg.progress import ProgressLines
 
-    options = _only_options(arguments, EvaluateOptions)
+    options, overrides = _options_and_overrides(arguments, EvaluateOptions)
     with ProgressLines() as progress:
-        lines, path = evaluate_checkpoint(options, lambda d, n: progress.update("test", "evaluate", d, n))
+        lines, path = evaluate_checkpoint(options, overrides, lambda d, n: progress.update("test", "evaluate", d, n))
     print("\n".join(lines))
     print(f"per-clip values: {path}")
     return 0
@@ -188,10 +203,18 @@ def _sample(arguments: list[str]) -> int:
     from hvg.generate import SampleOptions, generate
     from hvg.progress import ProgressLines
 
-    options = _only_options(arguments, SampleOptions)
+    options, overrides = _options_and_overrides(arguments, SampleOptions)
     with ProgressLines() as progress:
-        for line in generate(options, lambda d, n: progress.update("sample", "denoise", d, n)):
-            print(line)
+        for line in generate(options, overrides, lambda stage, d, n: progress.update("sample", stage, d, n)):
+            print(line, flush=True)
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    from hvg.export import ExportOptions, export
+
+    for line in export(_only_options(arguments, ExportOptions)):
+        print(line)
     return 0
 
 
@@ -236,6 +259,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,
+    "export": _export,
     "study": _study,
     "bench": _bench,
 }

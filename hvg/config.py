@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,6 +36,8 @@ ROOT = "hvg"
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
+# Root keys that may change once a model is trained: they have no weights.
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation")
 
 
 def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
@@ -70,6 +73,54 @@ def parse_resolved(text: str, where: str) -> RunConfig:
     if not isinstance(raw, dict):
         raise ConfigError([Problem(where, f"has to hold settings by name, it holds a {type(raw).__name__}.")])
     return _judge(raw, [])
+
+
+def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a trained model with another way to sample it, judged like a new one.
+
+    overrides: as of ``compose``, of ``SAMPLING_KEYS`` alone; a part that is not chosen anew keeps its settings.
+    Raises: ConfigError with all problems of the overrides, the values and the wiring.
+    """
+    loader = config_loader()
+    parsed, problems = _parse_overrides(overrides)
+    tree = OmegaConf.create(config.resolved())
+    # Parts first, so that `sampler.views=4 sampler=view` means the same in any order.
+    parts = [override for override in parsed if override.key_or_group in SINGLE_PARTS]
+    problems += _repeated_choices(parts)
+    for override in [*parts, *(override for override in parsed if override not in parts)]:
+        problem = _sampling_problem(override) or (_choice_problem(override, loader) if override in parts else None)
+        if problem:
+            problems.append(problem)
+        elif override in parts:
+            tree[override.key_or_group] = _load(loader, [], f"{override.key_or_group}/{override.value()}")[
+                override.key_or_group
+            ]
+        else:
+            OmegaConf.update(tree, override.key_or_group, override.value(), force_add=True)
+    raw, unresolved = _plain(tree)
+    return _judge(raw, [*problems, *unresolved])
+
+
+def root_key(word: str) -> str:
+    """The first name in an override: ``sampler`` of ``++sampler.views=4``."""
+    return re.split(r"[.=/@]", word.lstrip("+~"))[0]
+
+
+def root_keys() -> frozenset[str]:
+    """Every name with which an override may begin."""
+    return frozenset({*RunConfig.model_fields, *_groups(config_loader())})
+
+
+def _sampling_problem(override: Override) -> Problem | None:
+    """Why a trained model cannot take an override."""
+    root = root_key(override.key_or_group)
+    if root not in SAMPLING_KEYS:
+        return Problem(root, f"cannot change after training; what can: {', '.join(SAMPLING_KEYS)}.")
+    if override.is_delete():
+        return Problem(override.key_or_group, "cannot be left out.")
+    if override.key_or_group == "evaluation":
+        return Problem(root, "is a section; set its keys, as evaluation.steps=10.")
+    return _one_value_problem(override)
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -240,8 +291,8 @@ def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> P
     return None
 
 
-def _load(loader: ConfigLoaderImpl, overrides: list[str]) -> DictConfig:
-    config = loader.load_configuration(ROOT, overrides, run_mode=RunMode.RUN)
+def _load(loader: ConfigLoaderImpl, overrides: list[str], name: str = ROOT) -> DictConfig:
+    config = loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return config

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hvg import provenance
 from hvg.build import build_metrics
-from hvg.config import RunConfig
+from hvg.checkpoint import find_checkpoint
+from hvg.config import RunConfig, recompose
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.files import write_text
@@ -31,20 +32,26 @@ class EvaluateOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    checkpoint: Path = Field(description="Checkpoint to score.")
+    checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    weights: Literal["ema", "raw"] = Field("ema", description="Averaged or raw weights.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
     steps: PositiveInt | None = Field(None, description="Solver steps; null as configured.")
     clips: PositiveInt | None = Field(None, description="Clips to score; null as configured.")
     out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
 
 
-def evaluate_checkpoint(options: EvaluateOptions, report: Callable[[int, int], None]) -> tuple[Sequence[str], Path]:
-    """Scores a checkpoint; returns the table's lines and where results.json lies."""
-    system, config = load_system(options.checkpoint, options.weights)
+def evaluate_checkpoint(
+    options: EvaluateOptions, overrides: Sequence[str], report: Callable[[int, int], None]
+) -> tuple[Sequence[str], Path]:
+    """Scores a checkpoint; returns the table's lines and where results.json lies.
+
+    overrides: of how it is sampled, as of ``hvg.config.recompose``.
+    """
+    checkpoint = find_checkpoint(options.checkpoint)
+    system, config = load_system(checkpoint, options.weights, lambda config: recompose(config, overrides))
     changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
-    out = options.out or options.checkpoint.parent.parent / f"evaluation-{options.split}-{options.checkpoint.stem}"
+    out = options.out or checkpoint.parent.parent / f"evaluation-{options.split}-{checkpoint.stem}"
     results = evaluate(system, config, split=options.split, predictions=out / "predictions", report=report)
     record = {"provenance": provenance.collect(config.evaluation.seed), "values": as_json(results)}
     write_text(out / "results.json", json.dumps(record, indent=2))

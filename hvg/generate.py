@@ -1,74 +1,131 @@
-"""``hvg sample``: a user's photo, motion and camera path in, a video out."""
+"""``hvg sample``: a user's photo, motion and camera path in, videos out; nothing but the latents grows with their length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from hvg import provenance, wiring
 from hvg.build import build_body
-from hvg.cameras import Cameras, orbit
-from hvg.config import RunConfig
-from hvg.data import with_signals, without_mesh
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8
-from hvg.errors import HvgError
+from hvg.camera_paths import PRESETS, CameraPath, around, read_cameras, write_cameras
+from hvg.cameras import Cameras, project
+from hvg.config import RunConfig, recompose
+from hvg.errors import HvgError, did_you_mean
+from hvg.files import write_text
 from hvg.motion import load_motion, resample
+from hvg.photo import Box, load_photo, person_fraction
+from hvg.ranks import joined_ranks
+
+# Others import `picture` from here.
+from hvg.sample_videos import Request, write_videos
+from hvg.sample_videos import picture as picture
+from hvg.system import HumanVideoSystem
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
-from hvg.video import read_image, tile_columns, write_video
+
+# report(stage, done, total)
+Report = Callable[[str, int, int], None]
+# Metres from the pelvis down to the middle of a standing person: where the training cameras look.
+PELVIS_TO_MIDDLE = 0.03
+# From how many degrees on the first camera no longer counts as one in front of the person.
+SIDEWAYS_DEGREES = 45.0
+# Options that a file of cameras already answers.
+_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
 
 class SampleOptions(BaseModel):
-    """What ``hvg sample`` takes."""
+    """What ``hvg sample`` takes besides overrides of how it is sampled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    checkpoint: Path = Field(description="A trained model.")
+    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
-    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
-    camera: Literal["orbit", "static"] = Field(
-        "orbit", description="Views all around the person, or one from the front."
+    box: Box | None = Field(
+        None,
+        description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    out: Path = Field(Path("sample.mp4"), description="Video to write; a column per view.")
-    views: PositiveInt | None = Field(None, description="Number of views; null: as in training, 1 for a static camera.")
+    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    camera: str = Field(
+        "orbit",
+        description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
+        "hvg/camera_paths.py describes it.",
+    )
+    out: Path = Field(Path("sample"), description="Folder that takes the videos, cameras.json and sample.json.")
+    views: PositiveInt | None = Field(None, description="Number of views of an orbit; null: as in training.")
     frames: PositiveInt | None = Field(
-        None, description="Frames, evenly spaced over the motion; null: as the dataset's clips."
+        None, description="Frames, evenly spaced over the motion; null: as the moving cameras, or the dataset's clips."
     )
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
     distance: PositiveFloat | None = Field(
         None, description="From the cameras to the pelvis, metres; null: as in training."
     )
     fov_degrees: PositiveFloat | None = Field(None, lt=180, description="Field of view; null: as in training.")
-    image_size: PositiveInt | None = Field(None, description="Side of the video, pixels; null: as in training.")
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="Side of the video, or [height,width], pixels; null: as in training."
+    )
     steps: PositiveInt | None = Field(None, description="Solver steps; null: as configured.")
-    seed: int = Field(0, ge=0, description="Seed of the noise.")
-    frames_per_second: PositiveFloat = Field(8.0, description="Of the video.")
-    weights: Literal["ema", "raw"] = Field("ema", description="Averaged or raw weights.")
+    seed: NonNegativeInt | None = Field(None, description="Seed of the noise; null: as configured.")
+    frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
 
 
-def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iterator[str]:
-    """Generates and writes the video, and one that shows the control maps beside it; yields lines for the user."""
-    photo, alpha = read_image(options.reference)
+def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -> Iterator[str]:
+    """Generates and writes everything into ``options.out``; yields lines for the user. Under torchrun, ranks share the work.
+
+    overrides: of how it is sampled, as of ``hvg.config.recompose``.
+    """
+    if options.out.suffix == ".mp4" or options.out.is_file():
+        raise HvgError(f"out={options.out}: is the folder that takes the videos; give it a name without .mp4")
+    with joined_ranks() as (rank, world):
+        request = prepare(options, overrides)
+        evaluation = request.config.evaluation
+        if rank == 0:
+            yield from (f"note: {note}" for note in request.notes)
+        latents, offsets = request.system.sample_latents(
+            request.batch,
+            num_steps=options.steps or evaluation.steps,
+            seed=evaluation.seed if options.seed is None else options.seed,
+            progress=(lambda done, total: report("denoise", done, total)) if rank == 0 else None,
+            windows_per_call=evaluation.windows_per_call,
+            share=world > 1,
+        )
+        if rank == 0:
+            videos = write_videos(
+                options.out,
+                request,
+                latents,
+                offsets,
+                options.frames_per_second,
+                lambda done, total: report("write", done, total),
+            )
+            write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
+            write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
+            others = ", ".join(videos[len(request.names) :])
+            yield f"wrote {len(request.names)} view(s), {others}, cameras.json and sample.json to {options.out}"
+
+
+def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
+    """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
     motion = load_motion(options.motion)
-    system, config = load_system(options.checkpoint, options.weights)
-    framing = training_framing(config, options)
+    given = camera_file(options)
+    system, config = load_system(options.checkpoint, options.weights, lambda config: recompose(config, overrides))
+    framing = training_framing(config, options, given)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
     body = build_body(config).animate(resample(motion, framing.frames), None, mesh=mesh)
-    if alpha is None:
-        yield (
-            f"note: {options.reference} has no alpha channel, so its background counts as part of the person; "
-            "a cut-out photo (PNG with alpha) works better"
-        )
-    reference = fit_photo(photo, alpha, framing.image_size)
-    views = options.views or (1 if options.camera == "static" else framing.views)
+    path = given or preset(options, framing, body)
+    cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
+    check_size(system, config, options.steps or config.evaluation.steps, cameras)
+    reference, advice = fit_reference(options, config, framing, cameras.image_size)
     batch = ClipBatch(
-        cameras=make_cameras(options, framing, views, body),
+        cameras=cameras,
         clip_id=(f"{options.reference.name}+{options.motion.name}",),
         subject=(options.reference.name,),
         body=body,
@@ -76,35 +133,19 @@ def generate(options: SampleOptions, report: Callable[[int, int], None]) -> Iter
         task=torch.ones(1, dtype=torch.int64),
         frame_index=torch.arange(framing.frames)[None],
     )
-    batch = without_mesh(with_signals(batch, system.signals)).to(system.device)
-    steps = options.steps or config.evaluation.steps
-    result = frames_from_uint8(
-        frames_to_uint8(system.generate(batch, num_steps=steps, seed=options.seed, progress=report))
-    )[0].cpu()
-    yield _write(options.out, {f"view {v}": result[v : v + 1] for v in range(views)}, options)
-    maps = {slot: batch.signals[key][0] for slot, key in system.signal_keys.items() if key in batch.signals}
-    if maps:
-        shown = {f"{slot} {v}": picture(m[v : v + 1]) for slot, m in maps.items() for v in range(views)}
-        yield _write(options.out.with_stem(options.out.stem + "-signals"), shown, options)
-
-
-def picture(signal: Tensor) -> Tensor:
-    """A control map (..., K, H, W) as an image (..., 3, H, W): its first three channels, or its one channel in grey."""
-    if signal.shape[-3] >= 3:
-        return signal[..., :3, :, :]
-    return signal[..., :1, :, :].expand(*signal.shape[:-3], 3, *signal.shape[-2:])
-
-
-def _write(path: Path, columns: dict[str, Tensor], options: SampleOptions) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, tile_columns(columns), fps=options.frames_per_second)
-    return f"wrote {path}"
+    notes = (advice, grid_note(config, *batch.grid[1:]), first_view_note(batch), out_of_sight_note(batch))
+    return Request(
+        system=system,
+        config=config,
+        batch=batch.to(system.device),
+        names=path.names,
+        notes=tuple(note for note in notes if note),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How training saw people. distance: metres, camera to pelvis. views: cameras around the person.
-    frames: of a clip."""
+    """How people are seen. distance: metres, camera to pelvis. views: cameras around the person. frames: of the video."""
 
     image_size: tuple[int, int]
     distance: float
@@ -113,56 +154,160 @@ class Framing:
     frames: int
 
 
-def training_framing(config: RunConfig, options: SampleOptions) -> Framing:
-    """The dataset's framing, with what the options say instead.
+def training_framing(config: RunConfig, options: SampleOptions, given: CameraPath | None) -> Framing:
+    """The dataset's framing, with what the options and a file of cameras say instead.
 
-    Raises: HvgError where neither says it.
+    Raises: HvgError where nothing says it, or two say different numbers of frames.
     """
-    told = {
+    told: dict[str, Any] = {
         key: getattr(options, key) or getattr(config.dataset.config, key, None) for key in Framing.__dataclass_fields__
     }
+    if given is not None:
+        told |= {"image_size": given.cameras.image_size, "views": given.cameras.shape[0]}
+        if given.num_frames is not None:
+            told["frames"] = given.num_frames
+            if options.frames not in (None, given.num_frames):
+                raise HvgError(
+                    f"frames={options.frames}, but the cameras of {options.camera} move for {given.num_frames}"
+                )
     missing = [f"{key}=" for key, value in told.items() if value is None]
     if missing:
         raise HvgError(
             f"the model's dataset '{config.dataset.name}' does not say how people are framed; give {' '.join(missing)}"
         )
     size = told["image_size"]
-    return Framing(**{**told, "image_size": (size, size) if isinstance(size, int) else size})
+    return Framing(**{**told, "image_size": (size, size) if isinstance(size, int) else tuple(size)})
 
 
-def make_cameras(options: SampleOptions, framing: Framing, views: int, body: BodyMotion) -> Cameras:
-    """The preset's cameras (1, V, T), aimed at the mean position of the pelvis; view 0 is in front of the person."""
-    pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
-    azimuths = torch.arange(views) * (360.0 / views if options.camera == "orbit" else 0.0)
-    cameras = orbit(
-        azimuths,
+def camera_file(options: SampleOptions) -> CameraPath | None:
+    """The cameras of the file that ``camera`` names; None for a preset.
+
+    Raises: HvgError for a name that is neither, and for options that the choice leaves no room for.
+    """
+    if options.camera in PRESETS:
+        views = PRESETS[options.camera]
+        if views is not None and options.views not in (None, views):
+            raise HvgError(
+                f"camera={options.camera} is of {views} view(s), not {options.views}; camera=orbit takes any number"
+            )
+        return None
+    path = Path(options.camera)
+    if path.suffix != ".json" and not path.is_file():
+        raise HvgError(
+            f"camera: no preset is named '{options.camera}', nor is it a JSON file of cameras. "
+            f"{did_you_mean(options.camera, PRESETS)}"
+        )
+    given = read_cameras(path)
+    answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]
+    if answered:
+        raise HvgError(f"{' '.join(answered)} cannot be given together with {path}, which says where the cameras are")
+    if options.views not in (None, len(given.names)):
+        raise HvgError(f"views={options.views}, but {path} holds {len(given.names)} cameras")
+    return given
+
+
+def preset(options: SampleOptions, framing: Framing, body: BodyMotion) -> CameraPath:
+    """The preset's cameras, still, aimed as in training: a little below the pelvis' mean position."""
+    return around(
+        pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0]),
+        PRESETS[options.camera] or framing.views,
         elevation_degrees=options.elevation_degrees,
         distance=framing.distance,
-        target=pelvis,
         fov_degrees=framing.fov_degrees,
         image_size=framing.image_size,
     )
-    return cameras[None, :, None].expand(1, views, body.joints.shape[1])
 
 
-def fit_photo(photo: Tensor, alpha: Tensor | None, size: tuple[int, int]) -> Reference:
-    """The photo (3, H, W) on white, scaled into the frame with the person's height at 80 % of it, as in training.
+def pelvis(body: BodyMotion) -> Tensor:
+    """(T, 3), world, metres."""
+    return body.joints[0, :, body.joint_names.index("pelvis")]
 
-    Without alpha the whole photo counts as the person. Other aspects are padded, never stretched.
-    """
-    cover = torch.ones_like(photo[:1]) if alpha is None else alpha
-    rows, columns = (cover[0] > 0.5).any(dim=1).nonzero()[:, 0], (cover[0] > 0.5).any(dim=0).nonzero()[:, 0]
-    if len(rows) and alpha is not None:
-        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        photo, cover = photo[:, *box], cover[:, *box]
-    fill = 0.8 if alpha is not None else 1.0
-    scale = fill * min(size[0] / photo.shape[1], size[1] / photo.shape[2])
-    inner = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[2] * scale)))
-    # Colours are averaged with their coverage, so that what lies under alpha 0 does not bleed in.
-    premultiplied = torch.cat([(photo + 1) / 2 * cover, cover])
-    small = interpolate(premultiplied[None], inner, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
-    canvas = torch.zeros(4, *size)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas[:, top : top + inner[0], left : left + inner[1]] = small
-    frames = (canvas[:3] + 1 - canvas[3:]) * 2 - 1
-    return Reference(frames=frames[None, None], alpha=canvas[None, None, 3:])
+
+def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
+    """Raises: HvgError where the picture does not survive every halving by codec, backbone and sampler."""
+    available = wiring.ports(config)
+    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
+    frames = -(-cameras.shape[-1] // system.codec.temporal_stride)
+    shrink = max(system.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
+    cell = available.latent_stride * max(strides, default=1) * shrink
+    if any(side % cell for side in cameras.image_size):
+        nearest = [max(1, round(side / cell)) * cell for side in cameras.image_size]
+        raise HvgError(
+            f"image_size {list(cameras.image_size)} is not divisible by {cell}, as this model needs; nearest: {nearest}"
+        )
+
+
+def fit_reference(
+    options: SampleOptions, config: RunConfig, framing: Framing, size: tuple[int, int]
+) -> tuple[Reference, str | None]:
+    """The photo framed as the training photos were, whatever the video's cameras do; and advice, if any."""
+    trained = config.dataset.config
+    fraction = person_fraction(
+        getattr(trained, "distance", framing.distance), getattr(trained, "fov_degrees", framing.fov_degrees), size
+    )
+    return load_photo(options.reference, size, fraction=fraction, box=options.box, background=config.data.background)
+
+
+def grid_note(config: RunConfig, views: int, frames: int) -> str | None:
+    """What to say where all is denoised as one, and is more than training ever saw as one."""
+    grids = config.data.grids or ((config.data.views, config.data.frames),)
+    if config.sampler.name != "single" or any(views <= v and frames <= t for v, t in grids):
+        return None
+    seen = " or ".join(f"{v} x {t}" for v, t in grids)
+    return (
+        f"{views} views x {frames} frames are denoised as one, but training saw {seen}; a sampler that works in windows may "
+        "do better, such as sampler=progressive (`hvg list sampler --verbose` tells of all)"
+    )
+
+
+def first_view_note(batch: ClipBatch) -> str | None:
+    """What to say where the first camera is not in front of a person who faces +z, as in a photo."""
+    assert batch.body is not None
+    x, _, z = (batch.cameras.centers[0, 0, 0] - pelvis(batch.body)[0]).tolist()
+    azimuth = math.degrees(math.atan2(x, z))
+    if abs(azimuth) <= SIDEWAYS_DEGREES:
+        return None
+    return (
+        f"the first view stands {azimuth:.0f} degrees from the front (+z); views are told relative to the first one, "
+        "which should look as the photo does"
+    )
+
+
+def out_of_sight_note(batch: ClipBatch) -> str | None:
+    """What to say where the person walks out of the picture, or behind a camera."""
+    assert batch.body is not None
+    height, width = batch.cameras.image_size
+    pixels, depth = project(pelvis(batch.body)[:, None], batch.cameras[0])
+    x, y = pixels[..., 0, :].unbind(-1)
+    seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth[..., 0] > 0)
+    lost = int((~seen.all(dim=0)).sum())
+    if not lost:
+        return None
+    return (
+        f"the person leaves the picture in {lost} of {seen.shape[1]} frames; stand farther away (distance=), or move the "
+        "cameras along (camera=FILE.json)"
+    )
+
+
+def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:
+    """What was asked, of which model, and what it came to; ready for JSON."""
+    config, cameras = request.config, request.batch.cameras
+    seed = config.evaluation.seed if options.seed is None else options.seed
+    _, views, frames = request.batch.grid
+    return {
+        "options": options.model_dump(mode="json"),
+        "overrides": list(overrides),
+        "checkpoint": str(options.checkpoint),
+        "config": config.name,
+        "weights": options.weights or config.evaluation.weights,
+        "seed": seed,
+        "steps": options.steps or config.evaluation.steps,
+        "sampling": {key: getattr(config, key).resolved() for key in ("sampler", "solver", "guidance")},
+        "views": views,
+        "frames": frames,
+        "image_size": list(cameras.image_size),
+        "frames_per_second": options.frames_per_second,
+        "cameras": {"asked": options.camera, "names": list(request.names), "file": "cameras.json"},
+        "notes": list(request.notes),
+        "provenance": provenance.collect(seed),
+    }

@@ -14,6 +14,7 @@ from hvg.errors import ConfigError, HvgError, did_you_mean
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from hvg.forecast import Forecast
     from hvg.settings import RunConfig
     from hvg.types import ConditioningSpec
 
@@ -103,25 +104,25 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_command(argv: Sequence[str]) -> int:
-    """``hvg check [overrides] [--parameters]``: prints what fits where and returns 0, or all problems and returns 1."""
+    """``hvg check [overrides]``: prints what fits where and what it will cost and returns 0, or all problems and returns 1."""
     from hvg.config import compose
 
     parser = argparse.ArgumentParser(prog="hvg check", description="Judge a configuration before anything is built.")
     parser.add_argument("overrides", nargs="*", help="as for hvg train: pose=skeleton training.steps=10")
-    parser.add_argument("--parameters", action="store_true", help="count weights, too")
     arguments = parser.parse_intermixed_args(argv)
     try:
         config = compose(arguments.overrides)
     except ConfigError as error:
         print(error)
         return 1
-    print("\n".join(summary(config, parameters=arguments.parameters)))
+    print("\n".join(summary(config)))
     return 0
 
 
-def summary(config: RunConfig, parameters: bool = False) -> list[str]:
-    """What a run is made of: its parts, which slot fills which port, the cost of its view attention."""
-    from hvg import build, wiring
+def summary(config: RunConfig) -> list[str]:
+    """What a run is made of: its parts, which slot fills which port, and what a training step will cost."""
+    from hvg import wiring
+    from hvg.forecast import forecast
     from hvg.settings import SINGLE_PARTS
 
     parts = [(key, getattr(config, key).name) for key in SINGLE_PARTS]
@@ -130,13 +131,57 @@ def summary(config: RunConfig, parameters: bool = False) -> list[str]:
         for slot, spec in wiring.specs(config).items()
         for port in _filled(spec) or ["nothing"]
     ]
-    lines = ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports])]
-    if (flops := wiring.view_attention_flops(config)) is not None:
-        lines += ["", f"view attention: {flops / 1e9:.3g} GFLOP per latent frame of {config.data.views} views"]
-    if parameters:
-        counts = {name: f"{count:,}" for name, count in build.count_parameters(config).items()}
-        lines += ["", "weights", *table(list(counts.items()))]
-    return [*lines, "", "No problems."]
+    lines = ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), ""]
+    return [*lines, *cost(forecast(config)), "", "No problems."]
+
+
+def cost(forecast: Forecast) -> list[str]:
+    """Weights, arithmetic and memory of a training step."""
+    rows = [
+        (name, f"{part.trainable:,}", f"{part.frozen:,}", flops(part.flops)) for name, part in forecast.parts.items()
+    ]
+    trainable, frozen = (sum(getattr(part, kind) for part in forecast.parts.values()) for kind in ("trainable", "frozen"))
+    rows = [("part", "trainable", "frozen", "a step"), *rows]
+    rows.append(("all", f"{trainable:,}", f"{frozen:,}", flops(forecast.flops)))
+    memory = forecast.memory
+    held = [
+        ("weights", memory.weights),
+        ("AdamW", memory.optimizer),
+        ("moving average", memory.average),
+        ("buckets of ddp", memory.buckets),
+        ("a step at its peak", memory.peak),
+        ("all", memory.total),
+    ]
+    lines = [f"weights, and FLOPs of a training step on one device ({_described(forecast)})", *table(rows), ""]
+    lines += ["memory of one device while it trains", *table([(name, gibibytes(size)) for name, size in held])]
+    return [
+        *lines,
+        f"The peak holds gradients ({gibibytes(memory.gradients)}) and what the forward pass saves for the backward pass "
+        f"({gibibytes(memory.saved)}).",
+        "Counted without the codec, loss, optimiser step and data; an estimate where bf16 is autocast on a GPU.",
+    ]
+
+
+def _described(forecast: Forecast) -> str:
+    if forecast.shape is None:
+        return "unknown, for the dataset's files decide the size of pictures"
+    b, v, t, height, width = forecast.shape
+    arithmetic = {"32": "32 bit", "bf16": "bf16 autocast"}[forecast.precision]
+    return f"{b} x {v} views x {t} frames of {height} x {width}, {arithmetic}"
+
+
+def flops(count: int | None) -> str:
+    """In the largest unit that leaves at least one before the point."""
+    if count is None:
+        return "unknown"
+    value, unit = count / 1e9, "GFLOP"
+    if value >= 1000:
+        value, unit = value / 1000, "TFLOP"
+    return f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+
+
+def gibibytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:,.3g} GiB"
 
 
 def _filled(spec: ConditioningSpec) -> list[str]:

@@ -384,10 +384,21 @@ def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> N
     load_weights(system, checkpoint_weights(path, weights), str(path))
 
 
-def load_system(path: Path, weights: str = "ema") -> tuple[HumanVideoSystem, RunConfig]:
-    """The system that a checkpoint (or a run folder) holds, ready to generate, and its configuration."""
+def load_system(
+    path: Path, weights: str | None = None, change: Callable[[RunConfig], RunConfig] = lambda config: config
+) -> tuple[HumanVideoSystem, RunConfig]:
+    """The system that a checkpoint (or a run folder, or an export) holds, ready to generate, and its configuration.
+
+    weights: ``ema`` or ``raw``; None as the configuration says; an export holds one of them. change: applied to the
+    configuration before anything is built of it; it must not change a weight (see ``hvg.config.recompose``).
+    """
+    # Imported here because that module builds on this one.
+    from hvg.export import is_exported, load_exported
+
+    if is_exported(path):
+        return load_exported(path, change)
     path = find_checkpoint(path)
-    config = parse_resolved(read_checkpoint(path)["config"], str(path))
+    config = change(parse_resolved(read_checkpoint(path)["config"], str(path)))
     system = build_system(config)
-    load_system_weights(system, path, weights)
+    load_system_weights(system, path, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

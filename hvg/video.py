@@ -6,9 +6,13 @@ Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. File
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
@@ -24,6 +28,8 @@ from hvg.files import whole_file
 
 LABEL_HEIGHT = 22
 GAP = 6
+# Most pixels along a side of a tiled picture: H.264 decoders in hardware stop at 4096.
+LARGEST_SIDE = 3840
 # ITU-T H.273 code of BT.709 for primaries, transfer and matrix. A player guesses them from the image height otherwise,
 # and shifts the colours of small videos.
 BT709 = 1
@@ -39,13 +45,14 @@ def write_png(path: Path, image: Tensor) -> None:
 def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
     """An image file as (3, H, W) in [-1, 1] and its alpha as (1, H, W) in [0, 1], None where the file has none.
 
-    Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied.
+    Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied. Grey, palette and CMYK
+    become RGB, 16 bits become 8; of an animation, the first picture is taken.
 
     Raises: DataError naming the file when it is missing or cannot be decoded.
     """
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
+            picture = _eight_bit(ImageOps.exif_transpose(file))
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
             pixels = torch.from_numpy(np.array(picture.convert("RGBA" if has_alpha else "RGB"))).movedim(-1, 0)
     except FileNotFoundError:
@@ -57,6 +64,16 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
     return frames_from_uint8(pixels[:3]), pixels[3:].float() / 255 if has_alpha else None
 
 
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel; Pillow itself clips the 16 bits of a grey one. Raises: ValueError for more bits."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    grey = np.asarray(picture)
+    if picture.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(f"its pixels are of Pillow's mode {picture.mode}; save it with 8 or 16 bits a channel")
+    return Image.fromarray((grey / 257).round().astype(np.uint8))
+
+
 def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> None:
     """Writes (T, 3, H, W) in [-1, 1] as H.264, 4:2:0, BT.709, which every browser plays.
 
@@ -65,11 +82,65 @@ def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> No
 
     Raises: ValueError when there is no frame or the shape is wrong.
     """
-    if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
-        raise ValueError(f"a video needs frames (T, 3, H, W) with T > 0, got {tuple(frames.shape)}")
-    pixels = _even(frames_to_uint8(frames)).movedim(1, -1).cpu().numpy()
-    with whole_file(path) as partial:
-        _encode(partial, pixels, fps, quality)
+    with VideoWriter(path, fps, quality) as video:
+        video.add(frames)
+
+
+class VideoWriter:
+    """A context in which ``add`` encodes a video piece by piece, as ``write_video`` does, so that none is held whole.
+
+    The file appears under its name when the context ends; where it ends with an error, the old file stays as it was.
+    fps and quality: as in ``write_video``.
+    """
+
+    def __init__(self, path: Path, fps: float, quality: int = 18) -> None:
+        self._path, self._rate, self._quality = path, Fraction(fps).limit_denominator(1001), quality
+        self._open = ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as opening:
+            partial = opening.enter_context(whole_file(self._path))
+            # faststart puts the index first, so that a player shows the video before it has all of it.
+            options = {"movflags": "faststart"}
+            self._container = opening.enter_context(av.open(str(partial), "w", format="mp4", options=options))
+            self._stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": str(self._quality)})
+            opening.push(self._flush)
+            self._open = opening.pop_all()
+        return self
+
+    def add(self, frames: Tensor) -> None:
+        """Appends (T, 3, H, W) in [-1, 1]; every piece has the size of the first.
+
+        Raises: ValueError when there is no frame or the shape is wrong.
+        """
+        if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
+            raise ValueError(f"a video needs frames (T, 3, H, W) with T > 0, got {tuple(frames.shape)}")
+        for image in _even(frames_to_uint8(frames)).movedim(1, -1).cpu().numpy():
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            if not self._stream.codec_context.is_open:
+                self._set_up(*image.shape[:2])
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            self._container.mux(self._stream.encode(frame))
+
+    def _set_up(self, height: int, width: int) -> None:
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = "yuv420p"
+        codec = self._stream.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        # One thread: the file does not depend on the machine's number of cores.
+        codec.thread_count = 1
+
+    def _flush(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Encodes what the encoder held back for looking ahead."""
+        if kind is None:
+            self._container.mux(self._stream.encode())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
 
 def read_video(path: Path) -> tuple[Tensor, float]:
@@ -128,13 +199,67 @@ def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> T
     return canvas
 
 
+def tile_groups(groups: Sequence[Mapping[str, Tensor]], min_cell_height: int = 128) -> Tensor:
+    """One video of labelled videos, (T, 3, H', W') in [-1, 1] on white, about as wide as a screen.
+
+    groups: label -> (T, 3, H, W) in [-1, 1], all of one size and equally many in each; those of a group stand side by
+    side. Cells are enlarged as in ``tile_columns``, and shrunk where the whole would exceed ``LARGEST_SIDE``.
+
+    Raises: ValueError when there is nothing to tile.
+    """
+    if not groups or not groups[0]:
+        raise ValueError("nothing to tile")
+    size, columns = _cell_size(groups, min_cell_height)
+    pitch = _pitch(size, len(groups[0]))
+    rows = -(-len(groups) // columns)
+    num_frames = len(next(iter(groups[0].values())))
+    canvas = torch.ones(num_frames, 3, GAP + rows * pitch[0], GAP + columns * pitch[1])
+    for number, group in enumerate(groups):
+        top = GAP + number // columns * pitch[0]
+        for place, (label, frames) in enumerate(group.items()):
+            left = GAP + number % columns * pitch[1] + place * (size[1] + GAP)
+            canvas[:, :, top : top + LABEL_HEIGHT, left : left + size[1]] = _label(label, size[1])
+            below = top + LABEL_HEIGHT
+            canvas[:, :, below : below + size[0], left : left + size[1]] = _fit(frames.detach().float().cpu(), size)
+    return canvas
+
+
+def _cell_size(groups: Sequence[Mapping[str, Tensor]], min_cell_height: int) -> tuple[tuple[int, int], int]:
+    """Height and width of a cell, and in how many columns the groups come near to 16:9 with few empty places."""
+    height, width = next(iter(groups[0].values())).shape[-2:]
+    factor = max(1, -(-min_cell_height // height))
+    height, width, members, count = height * factor, width * factor, len(groups[0]), len(groups)
+
+    def whole(columns: int, size: tuple[int, int]) -> tuple[int, int]:
+        pitch = _pitch(size, members)
+        return GAP + -(-count // columns) * pitch[0], GAP + columns * pitch[1]
+
+    def cost(columns: int) -> float:
+        tall, wide = whole(columns, (height, width))
+        return abs(math.log(wide / tall * 9 / 16)) + 1 - count / (columns * -(-count // columns))
+
+    columns = min(range(1, count + 1), key=cost)
+    # Labels and gaps keep their size.
+    sides = zip(whole(columns, (height, width)), whole(columns, (0, 0)), strict=True)
+    shrink = min(1.0, *((LARGEST_SIDE - fixed) / (side - fixed) for side, fixed in sides))
+    return (max(1, int(height * shrink)), max(1, int(width * shrink))), columns
+
+
+def _pitch(size: tuple[int, int], members: int) -> tuple[int, int]:
+    """Height and width that a group of so many cells takes with its gaps; groups of several stand apart."""
+    return LABEL_HEIGHT + size[0] + GAP, members * (size[1] + GAP) + (2 * GAP if members > 1 else 0)
+
+
 def _fit(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """(T, 3, H, W) at another size: enlarged pixels stay sharp squares, shrinking averages."""
+    if frames.shape[-2:] == size:
+        return frames
     if frames.shape[-2] < size[0]:
         return interpolate(frames, size, mode="nearest")
     return interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
 
 
+@lru_cache(maxsize=256)
 def _label(text: str, width: int) -> Tensor:
     """Dark text on white, (3, LABEL_HEIGHT, width) in [-1, 1]; a text that is too wide ends in an ellipsis."""
     font = ImageFont.load_default(size=14)
@@ -151,24 +276,6 @@ def _even(frames: Tensor) -> Tensor:
     """(T, 3, H, W) with H and W made even by repeating the last row or column."""
     height, width = frames.shape[-2:]
     return pad(frames.float(), (0, width % 2, 0, height % 2), mode="replicate").to(frames.dtype)
-
-
-def _encode(path: Path, pixels: np.ndarray, fps: float, quality: int) -> None:
-    """Writes (T, H, W, 3) uint8 with even H and W."""
-    rate = Fraction(fps).limit_denominator(1001)
-    # faststart puts the index first, so that a player shows the video before it has all of it.
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(quality)})
-        stream.height, stream.width = pixels.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        codec = stream.codec_context
-        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        # One thread: the file does not depend on the machine's number of cores.
-        codec.thread_count = 1
-        for image in pixels:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
-        container.mux(stream.encode())
 
 
 def _to_picture(image: Tensor) -> Image.Image:

@@ -53,3 +53,13 @@ def hvg():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def svd_folder(tmp_path_factory) -> Path:
+    """A Stable Video Diffusion pipeline as published, small and with random weights."""
+    from svd_pipeline import save_pipeline
+
+    folder = tmp_path_factory.mktemp("svd")
+    save_pipeline(folder)
+    return folder

@@ -6,8 +6,9 @@ inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal atte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -16,17 +17,30 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from components.nn.published_unet import load_unet
+from components.nn.reference_encoder import ReferenceEncoder
 from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
 from components.nn.zero import zero_module
+from hvg.errors import HvgError
 from hvg.layout import fold_frames, unfold_frames
+from hvg.pretrained import Component
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.required import required
 from hvg.types import Conditioning, Ports, Site
+
+# c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
+CLEAN_LEVEL = 0.25 * math.log(0.002)
+# Weights that no published UNet has. All of them start such that they change nothing.
+NEW_LAYERS = ("view_attention.", "memory_gate.")
 
 
 class SvdUNetConfig(PartConfig):
     """The defaults are SVD-xt."""
 
+    weights: str | None = Field(
+        None,
+        description="Folder of a diffusers pipeline (or of its unet/), or hub id, to start from; null: random weights.",
+    )
     widths: tuple[int, ...] = Field((320, 640, 1280, 1280), description="Channels per level, each divisible by 32.")
     attention: tuple[bool, ...] = Field(
         (True, True, True, False), description="Which levels have transformers; the middle always has one."
@@ -55,6 +69,12 @@ class SvdUNetConfig(PartConfig):
         "fast",
         description="fast: temporal convolutions run as 2D ones, equal up to rounding. library: as in diffusers.",
     )
+    memory: Literal["concatenate", "gated"] = Field(
+        "concatenate",
+        description="How spatial attention sees the memory port. concatenate: more keys in the one softmax, as in "
+        "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
+        "so that pretrained weights start undisturbed.",
+    )
 
     @model_validator(mode="after")
     def _levels_agree(self) -> SvdUNetConfig:
@@ -74,7 +94,7 @@ class _Pass:
     """What every block of one forward pass reads. Folded axis N = B V t.
 
     grid: (B, V, t). embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
-    memory: site -> (N, M, D).
+    memory: site -> (B, M, D) where all views and frames of a clip share it, otherwise (N, M, D).
     """
 
     grid: tuple[int, int, int]
@@ -85,7 +105,11 @@ class _Pass:
 
 
 class SvdUNet(Backbone):
-    """The denoiser of SVD. Weights are named as in diffusers, those of view attention ``view_attention.<site>.*``."""
+    """The denoiser of SVD. Weights are named as in diffusers.
+
+    New ones: view attention's, ``view_attention.<site>.*``, and with ``memory=gated`` a gate for each block and head,
+    ``memory_gate.<site>``, at the sites that some conditioner fills.
+    """
 
     Config = SvdUNetConfig
 
@@ -115,6 +139,11 @@ class SvdUNet(Backbone):
                 view_attention[site] = nn.ModuleList(build() for _ in range(config.transformer_layers))
         # A ModuleDict's type does not say what it holds.
         self.view_attention = cast(Mapping[str, nn.ModuleList], view_attention)
+        self.memory_gate = nn.ParameterDict()
+        if config.memory == "gated":
+            for site in sorted(context.memory):
+                heads = config.heads[_transformer_sites(config)[site]]
+                self.memory_gate[site] = nn.Parameter(torch.zeros(config.transformer_layers, heads))
         for module in self.modules():
             if isinstance(module, nn.GroupNorm):
                 module.num_groups = config.norm_groups
@@ -143,6 +172,7 @@ class SvdUNet(Backbone):
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
         b, v, t = noisy.shape[:3]
+        memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
         frame_index = torch.arange(t, device=noisy.device).expand(b, t) if frame_index is None else frame_index
@@ -151,19 +181,40 @@ class SvdUNet(Backbone):
             embedding=self._embed(level, noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.tokens),
             frame_index=fold_frames(frame_index[:, None].expand(b, v, t)),
-            memory={site: fold_frames(x) for site, x in conditioning.memory.items()},
+            memory={site: _fold_memory(x, (b, v, t)) for site, x in memory.items()},
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
         x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), state.grid)
 
+    def load_pretrained(self) -> list[str]:
+        if self.config.weights is None:
+            return []
+        if self.config.norm_groups != 32:
+            raise HvgError(f"backbone.norm_groups={self.config.norm_groups}: published weights have 32; set 32")
+        published = Component(place=self.config.weights, name="unet", setting="backbone.weights")
+        return load_unet(self, published, _library_settings(self.config, self.latent_channels), NEW_LAYERS)
+
+    def reference_encoder(self, sites: Sequence[str]) -> nn.Module:
+        """See ``Backbone.reference_encoder``. The photo is clean: the copy is told the lowest noise level, as AnimateAnyone
+        tells its own t = 0. Published weights know such latents as they are; the input scale of v is 1 without noise.
+        """
+        level = self.conv_in.weight.new_full((1, 1, 1), CLEAN_LEVEL)
+        with torch.no_grad():
+            embedding = self._embed(level, level.dtype, None)[0]
+        return ReferenceEncoder(self, self.latent_channels, embedding, sites)
+
     def _embed(self, level: Tensor, dtype: torch.dtype, extra: Tensor | None) -> Tensor:
         """Noise level, the three added ids and the embedding port -> (N, E)."""
-        # Sinusoids come out in float32 whatever the network's type is.
-        embedding = self.time_embedding(self.time_proj(level.flatten()).to(dtype))
+        library = self.config.kernels == "library"
+        levels = _level_of_clips(level) if library else level.flatten()
         ids = level.new_tensor([self.config.fps, self.config.motion_bucket, self.config.noise_augmentation])
-        embedding = embedding + self.add_embedding(self.add_time_proj(ids).view(1, -1).to(dtype))
+        ids = ids.repeat(len(levels) if library else 1, 1)
+        # Sinusoids come out in float32 whatever the network's type is.
+        embedding = self.time_embedding(self.time_proj(levels).to(dtype))
+        embedding = embedding + self.add_embedding(self.add_time_proj(ids.flatten()).view(len(ids), -1).to(dtype))
+        embedding = embedding.repeat_interleave(level.numel() // len(levels), dim=0)
         return embedding if extra is None else embedding + fold_frames(extra)
 
     def _context(self, noisy: Tensor, tokens: Tensor | None) -> Tensor | None:
@@ -220,9 +271,12 @@ class SvdUNet(Backbone):
         position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
         tokens = module.proj_in(module.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
         never_an_image = x.new_zeros(b * v, t)
+        memory = state.memory.get(site)
+        gated = memory is not None and self.config.memory == "gated"
         blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
         for i, (spatial, temporal) in enumerate(blocks):
-            tokens = spatial_transformer_block(spatial, tokens, state.context, state.memory.get(site))
+            gate = self.memory_gate[site][i] if gated else None
+            tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
             if site in self.view_attention:
                 tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).view_as(tokens)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
@@ -230,11 +284,26 @@ class SvdUNet(Backbone):
         return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
+def _level_of_clips(level: Tensor) -> Tensor:
+    """One level for each view's clip, (B V): the library embeds no more, and other numbers of rows may round differently.
+
+    Raises: HvgError where the frames of a clip have different levels.
+    """
+    if level.shape[-1] > 1 and bool((level != level[..., :1]).any()):
+        raise HvgError("backbone.kernels=library knows one noise level a clip, as diffusers does; use kernels=fast")
+    return level[..., 0].flatten()
+
+
 def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
     """The first frame's context for every cell: (B V cells, L, D)."""
     if state.context is None:
         return None
     return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+
+
+def _fold_memory(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(B, V, t, M, D) -> (N, M, D); (B, M, D) where the V and t axes are 1, so that it is projected once a clip."""
+    return fold_frames(x if x.shape[1] == x.shape[2] == 1 else x.expand(*grid, -1, -1))
 
 
 def _add(x: Tensor, residual: Tensor | None) -> Tensor:
@@ -257,25 +326,31 @@ def _transformer_sites(config: SvdUNetConfig) -> dict[str, int]:
     return {**down, "mid_attention_0": last, **up}
 
 
-def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
-    from diffusers import UNetSpatioTemporalConditionModel
+def _library_settings(config: SvdUNetConfig, latent_channels: int) -> dict[str, Any]:
+    """The settings of diffusers' ``UNetSpatioTemporalConditionModel``, all but its input channels."""
 
     def kinds(direction: str, attention: Sequence[bool]) -> tuple[str, ...]:
         return tuple(f"{'CrossAttn' if yes else ''}{direction}BlockSpatioTemporal" for yes in attention)
 
-    unet = UNetSpatioTemporalConditionModel(
-        in_channels=latent_channels + extra_channels,
-        out_channels=latent_channels,
-        down_block_types=kinds("Down", config.attention),
-        up_block_types=kinds("Up", config.attention[::-1]),
-        block_out_channels=config.widths,
-        addition_time_embed_dim=config.addition_time_embed_dim,
-        projection_class_embeddings_input_dim=3 * config.addition_time_embed_dim,
-        layers_per_block=config.layers_per_block,
-        cross_attention_dim=config.cross_attention_width or 1,
-        transformer_layers_per_block=config.transformer_layers,
-        num_attention_heads=config.heads,
-    )
+    return {
+        "out_channels": latent_channels,
+        "down_block_types": kinds("Down", config.attention),
+        "up_block_types": kinds("Up", config.attention[::-1]),
+        "block_out_channels": config.widths,
+        "addition_time_embed_dim": config.addition_time_embed_dim,
+        "projection_class_embeddings_input_dim": 3 * config.addition_time_embed_dim,
+        "layers_per_block": config.layers_per_block,
+        "cross_attention_dim": config.cross_attention_width or 1,
+        "transformer_layers_per_block": config.transformer_layers,
+        "num_attention_heads": config.heads,
+    }
+
+
+def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    settings = _library_settings(config, latent_channels)
+    unet = UNetSpatioTemporalConditionModel(in_channels=latent_channels + extra_channels, **settings)
     if config.cross_attention_width == 0:
         _leave_out_cross_attention(unet)
     return unet

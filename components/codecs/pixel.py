@@ -33,6 +33,7 @@ class PixelCodec(Codec):
     def __init__(self, config: PixelConfig, context: object = None) -> None:
         self.config = config
         self.channels, self.stride, _ = self.shape(config)
+        self.scale = config.scale
         self._offset = {"white": 1.0, "grey": 0.0}[config.zero]
 
     @classmethod

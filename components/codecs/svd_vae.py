@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.errors import HvgError
 from hvg.layout import fold_frames, fold_views, unfold_frames
+from hvg.pretrained import Component, first_line
 from hvg.protocols import Codec, PartConfig
 
 
@@ -38,26 +37,26 @@ class SvdVaeCodec(Codec):
         self.config = config
         self.channels, self.stride, _ = self.shape(config)
         self._vae = _load(config.path)
-        self._scale = self._vae.config.scaling_factor
+        self.scale = self._vae.config.scaling_factor
 
     @classmethod
     def shape(cls, config: SvdVaeConfig) -> tuple[int, int, int]:
         """Read from the folder's config.json; a hub id is taken to be SVD's."""
-        file = _vae_folder(config.path) / "config.json"
-        if not file.is_file():
+        vae = _component(config.path)
+        if vae.folder is None or not (vae.folder / "config.json").is_file():
             return 4, 8, 1
-        settings = json.loads(file.read_text())
+        settings = vae.settings()
         return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1), 1
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         chunks = fold_frames(frames).split(self.config.encode_chunk)
         latents = torch.cat([self._vae.encode(x.to(self._vae.dtype)).latent_dist.mode() for x in chunks])
-        return unfold_frames(latents * self._scale, frames.shape[:3]).to(frames.dtype)
+        return unfold_frames(latents * self.scale, frames.shape[:3]).to(frames.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        clips = fold_views(latents).to(self._vae.dtype) / self._scale
+        clips = fold_views(latents).to(self._vae.dtype) / self.scale
         frames = [
             torch.cat([self._vae.decode(x, num_frames=len(x)).sample for x in clip.split(self.config.decode_chunk)])
             for clip in clips
@@ -68,30 +67,29 @@ class SvdVaeCodec(Codec):
         self._vae.to(device)
         return self
 
+    def frozen(self) -> Mapping[str, Any]:
+        return {"vae": self._vae}
 
-def _vae_folder(path: str) -> Path:
-    folder = Path(path)
-    return folder / "vae" if (folder / "vae").is_dir() else folder
+    def adopt(self, components: Mapping[str, Any]) -> None:
+        self._vae = components.get("vae", self._vae)
+
+
+def _component(path: str) -> Component:
+    return Component(place=path, name="vae", setting="codec.path")
 
 
 def _load(path: str) -> Any:
-    """diffusers' AutoencoderKLTemporalDecoder, frozen, from safetensors only. Raises: HvgError when there is none at ``path``."""
+    """diffusers' AutoencoderKLTemporalDecoder, frozen, in float32. Raises: HvgError when there is none at ``path``."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    folder = _vae_folder(path)
-    place = (
-        {"pretrained_model_name_or_path": str(folder)}
-        if folder.is_dir()
-        else {
-            "pretrained_model_name_or_path": path,
-            "subfolder": "vae",
-        }
-    )
+    component = _component(path)
+    folder, variant = component.downloaded()
     try:
-        vae = AutoencoderKLTemporalDecoder.from_pretrained(**place, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise HvgError(
-            f"codec svd_vae: no VAE at '{path}'. Give codec.path a folder with config.json and "
-            f"diffusion_pytorch_model.safetensors, or a hub id that can be downloaded. ({str(error).splitlines()[0]})"
-        ) from error
-    return vae.eval().requires_grad_(False)
+        loaded: Any = AutoencoderKLTemporalDecoder.from_pretrained(
+            str(folder), variant=variant, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise component.missing(first_line(error)) from error
+    vae, found = loaded
+    component.require_whole(found)
+    return vae.float().eval().requires_grad_(False)

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.random import generator
 from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
 
 class ReferenceLatentConfig(ConditionerConfig):
-    """Settings of the reference's latents."""
+    """Settings of the reference's latents. Published SVD weights expect ``scaled=false``, noise 0.02 or the like."""
+
+    scaled: bool = Field(
+        True, description="false: the latents before the codec's scaling factor, as Stable Video Diffusion has them."
+    )
+    noise_augmentation: float = Field(
+        0.0,
+        ge=0,
+        description="Standard deviation of the noise added to the photo, whose range is [-1, 1]; the same for a clip always.",
+    )
 
 
 class ReferenceLatent(Conditioner):
@@ -37,6 +48,9 @@ class ReferenceLatent(Conditioner):
 
     @torch.no_grad()
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(
-            channels=self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])
-        )
+        photo = required(batch.reference, "ClipBatch.reference").frames[:, :1, None]
+        if self.config.noise_augmentation:
+            draws = [torch.randn(photo.shape[1:], generator=generator("photo", name)) for name in batch.clip_id]
+            photo = photo + self.config.noise_augmentation * torch.stack(draws).to(photo)
+        latents = self.codec.encode(photo)
+        return Conditioning(channels=latents if self.config.scaled else latents / self.codec.scale)

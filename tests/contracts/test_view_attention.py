@@ -64,15 +64,17 @@ def test_bf16_stays_bf16(name, settings):
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
-@torch.no_grad()
-def test_explicit_and_fused_attention_agree(name, settings, monkeypatch):
-    """The two ways of attending, of which the number of tokens chooses one."""
-    module, x = build(name, settings, randomise=True), torch.randn(B, V, T, H, W, D)
+def test_the_ways_of_attending_agree(name, settings, monkeypatch):
+    """Of which the number of tokens chooses one: values and gradients."""
+    module, x = build(name, settings, randomise=True), torch.randn(B, V, T, H, W, D, requires_grad=True)
     results = []
-    for limit in (0, 1000):
-        monkeypatch.setattr("components.nn.attention.SHORT_SEQUENCE", limit)
-        results.append(module(x))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+    for few, some in ((1000, 1000), (0, 1000), (0, 0)):
+        monkeypatch.setattr("components.nn.attention.MULTIPLY_AND_SUM_UP_TO", few)
+        monkeypatch.setattr("components.nn.attention.MATRIX_PRODUCTS_UP_TO", some)
+        values = module(x)
+        results.append((values, *torch.autograd.grad(values.square().sum(), x)))
+    for others in results[1:]:
+        torch.testing.assert_close(others, results[0], rtol=1e-4, atol=1e-4)
 
 
 def test_declared_cost_grows_as_it_should():

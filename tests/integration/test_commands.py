@@ -1,14 +1,21 @@
 """Commands as a user types them, right and wrong."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hvg import cli
 from hvg.checkpoint import latest_checkpoint
 from hvg.motion import Motion, save_motion
 from hvg.video import read_image, read_video, write_png
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -51,53 +58,117 @@ def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):
     assert all(name in done.stdout for name in values)
 
 
-def test_sample_takes_a_photo_and_a_motion(hvg, run, motion, photo, tmp_path):
-    done = hvg(
-        "sample",
-        f"checkpoint={latest_checkpoint(run / 'checkpoints')}",
-        f"reference={photo}",
-        f"motion={motion}",
-        "camera=orbit",
-        "views=3",
-        "frames=4",
-        f"out={tmp_path / 'out.mp4'}",
+def sample_words(run, photo, motion, **words):
+    """Words of `hvg sample`, those given instead of or besides the least it needs."""
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    return [f"{k}={v}" for k, v in ({"checkpoint": checkpoint, "reference": photo, "motion": motion} | words).items()]
+
+
+def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion, photo, tmp_path):
+    out = tmp_path / "out"
+    words = sample_words(run, photo, motion, camera="orbit", views=3, frames=5, out=out)
+    done = hvg("sample", *words)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {
+        *("view-00.mp4", "view-01.mp4", "view-02.mp4", "tiled.mp4", "signals.mp4", "cameras.json", "sample.json")
+    }
+    assert all(len(read_video(path)[0]) == 5 for path in out.glob("*.mp4"))
+    assert read_video(out / "view-00.mp4")[0].shape == (5, 3, 32, 32)
+    record = json.loads((out / "sample.json").read_text())
+    assert (record["views"], record["frames"], record["image_size"]) == (3, 5, [32, 32])
+    assert record["config"] == "run" and record["provenance"]["packages"]["torch"]
+    assert "note:" in done.stdout and "alpha" in done.stdout and "sampler=progressive" in done.stdout
+    assert "sample: write 5/5" in done.stderr
+
+
+def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.run(["sample", *sample_words(run, photo, motion, views=2, frames=3, out=out)]) == 0
+    first = {path.name: path.read_bytes() for path in out.glob("*.mp4")}
+    cameras = json.loads((out / "cameras.json").read_text())
+    words = sample_words(run, photo, motion, camera=out / "cameras.json", frames=3, out=out)
+    assert cli.run(["sample", *words]) == 0
+    assert {path.name: path.read_bytes() for path in out.glob("*.mp4")} == first
+    # A camera that moves, for as many frames as it has; and no video of the earlier views stays.
+    moving = cameras["views"][0]
+    moving["world_to_camera"] = [moving["world_to_camera"]] * 4
+    moving["world_to_camera"][3] = [[*row[:3], row[3] + 0.1] for row in moving["world_to_camera"][3][:3]] + [
+        [0, 0, 0, 1]
+    ]
+    (tmp_path / "moving.json").write_text(json.dumps({"image_size": [32, 48], "views": [moving]}))
+    assert cli.run(["sample", *sample_words(run, photo, motion, camera=tmp_path / "moving.json", out=out)]) == 0
+    assert [path.name for path in out.glob("view-*.mp4")] == ["view-00.mp4"]
+    assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
+
+
+def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, photo, tmp_path, capsys):
+    windows = ["sampler=temporal", "sampler.frames=3", "sampler.overlap=1", "evaluation.windows_per_call=1"]
+
+    def words(name):
+        return [*sample_words(run, photo, motion, views=2, frames=7, out=tmp_path / name), *windows]
+
+    assert cli.run(["sample", *words("alone")]) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "-m", "hvg.cli", "sample", *words("shared")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    frames, _ = read_video(tmp_path / "out.mp4")
-    assert frames.shape[0] == 4
-    assert "alpha" in done.stdout
-    assert (tmp_path / "out-signals.mp4").exists()
+    assert done.stdout.count("wrote 2 view(s)") == 1
+    for path in (tmp_path / "alone").glob("*.mp4"):
+        assert (tmp_path / "shared" / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "fault", ["missing checkpoint", "unreadable image", "joints", "unknown option", "missing option"]
-)
-def test_bad_input_is_one_line_that_names_the_file(hvg, run, motion, photo, tmp_path, fault):
-    words = {
-        "checkpoint": latest_checkpoint(run / "checkpoints"),
-        "reference": photo,
-        "motion": motion,
-        "out": tmp_path / "out.mp4",
-    }
-    named = "nothing"
-    if fault == "missing checkpoint":
-        words["checkpoint"] = named = tmp_path / "no.ckpt"
+def test_a_trained_model_is_scored_in_other_ways_of_sampling(run, tmp_path, capsys):
+    checkpoint = f"checkpoint={latest_checkpoint(run / 'checkpoints')}"
+    words = [checkpoint, "sampler=view", "solver=heun", "evaluation.metrics=[psnr]", f"out={tmp_path}"]
+    assert cli.run(["evaluate", *words]) == 0
+    assert set(json.loads((tmp_path / "results.json").read_text())["values"]) == {"psnr"}
+    assert cli.run(["evaluate", checkpoint, "pose=skeleton", f"out={tmp_path}"]) == 1
+    assert "cannot change after training" in capsys.readouterr().err
+
+
+# What is wrong -> the words that make it so, and what the error has to name.
+FAULTS = {
+    "missing checkpoint": ({"checkpoint": "no.ckpt"}, "no.ckpt"),
+    "missing photo": ({"reference": "no.png"}, "no.png"),
+    "missing cameras": ({"camera": "no.json"}, "no.json"),
+    "misspelt preset": ({"camera": "orbitt"}, "Did you mean 'orbit'"),
+    "box": ({"box": "[0,0,51,90]"}, "50 pixels wide and 90 high"),
+    "no box": ({"box": "[0,0,51]"}, "box"),
+    "size": ({"image_size": 36}, "not divisible by 8"),
+    "unknown option": ({"refrence": "me.png"}, "Did you mean 'reference'"),
+    "frozen": ({"pose": "skeleton"}, "cannot change after training"),
+    "sampler": ({"sampler": "progresive"}, "Did you mean 'progressive'"),
+    "file for a folder": ({"out": "me.mp4"}, "is the folder"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_word_of_sample_is_named(run, motion, photo, tmp_path, monkeypatch, capsys, fault):
+    monkeypatch.chdir(tmp_path)
+    words, named = FAULTS[fault]
+    assert cli.run(["sample", *sample_words(run, photo, motion, **{"out": "out", **words})]) == 1
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "me.mp4").exists()
+
+
+@pytest.mark.parametrize("fault", ["unreadable image", "joints", "missing option"])
+def test_a_file_that_cannot_be_used_is_named_in_one_line(hvg, run, motion, photo, tmp_path, fault):
+    words = sample_words(run, photo, motion, out=tmp_path / "out")
+    named = {"unreadable image": photo, "joints": motion, "missing option": "motion"}[fault]
     if fault == "unreadable image":
         photo.write_bytes(b"no image")
-        named = photo
     if fault == "joints":
-        named = motion
         np.savez(motion, joints=np.zeros((4, 7, 3), dtype=np.float32))
-    if fault == "unknown option":
-        words["refrence"], named = photo, "reference"
     if fault == "missing option":
-        del words["motion"]
-        named = "motion"
-    done = hvg("sample", *(f"{key}={value}" for key, value in words.items()))
+        words = [word for word in words if not word.startswith("motion=")]
+    done = hvg("sample", *words)
     assert done.returncode == 1
-    assert str(named) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out.mp4").exists()
+    assert str(named) in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_show_writes_a_contact_sheet(hvg, tiny, tmp_path):

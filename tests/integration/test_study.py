@@ -107,3 +107,48 @@ def test_arms_may_differ_only_in_what_the_study_varies(hvg, tiny, tmp_path):
     assert done.returncode == 1
     assert "did you mean 'skeleton'" in done.stderr.lower()
     assert "Traceback" not in done.stderr
+
+
+def test_arms_that_only_sample_differently_share_one_training(hvg, tiny, tmp_path):
+    text = {
+        "title": "Plans",
+        "question": "Which plan?",
+        "varies": ["sampler", "view_attention"],
+        "base": [*tiny, "evaluation.clips=1", f"data.cache={tmp_path / 'cache'}"],
+        "arms": {
+            "single": ["sampler=single"],
+            "parts": ["sampler=partition", "sampler.views=1", "sampler.frames=1"],
+            "other": ["sampler=single", "view_attention=none"],
+        },
+        "baselines": ["copy_reference"],
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(text))
+    done = hvg("study", str(tmp_path), f"output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    trained = {path.parent.parent.name for path in (tmp_path / "out").glob("*/checkpoints/*.ckpt")}
+    assert trained == {"single-seed0", "other-seed0"}
+    arms = {arm["name"]: arm["seeds"][0] for arm in json.loads((tmp_path / "out" / "results.json").read_text())["arms"]}
+    assert arms["parts"]["curve"] == arms["single"]["curve"] != []
+    # A model whose views see each other answers otherwise when it is shown one view at a time.
+    assert arms["parts"]["values"] != arms["single"]["values"]
+
+
+def test_an_arm_whose_training_failed_elsewhere_is_named(hvg, tiny, tmp_path):
+    text = {
+        "title": "Broken",
+        "question": "What is said?",
+        "varies": ["sampler"],
+        "base": [*tiny, "evaluation.clips=1"],
+        "arms": {"a": [], "b": ["sampler=temporal"]},
+        "baselines": ["copy_reference"],
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(text))
+    # The first arm cannot write its checkpoints: a file lies where their folder belongs.
+    blocked = tmp_path / "out" / "a-seed0"
+    blocked.mkdir(parents=True)
+    (blocked / "checkpoints").write_text("")
+    done = hvg("study", str(tmp_path), f"output={tmp_path / 'out'}", f"data.cache={tmp_path / 'cache'}")
+    assert done.returncode == 1
+    arms = {arm["name"]: arm for arm in json.loads((tmp_path / "out" / "results.json").read_text())["arms"]}
+    assert arms["a"]["status"] == arms["b"]["status"] == "failed"
+    assert "arm a, which trains for it, failed" in arms["b"]["error"]

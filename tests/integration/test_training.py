@@ -10,9 +10,10 @@ import time
 import pytest
 import torch
 
-from hvg.checkpoint import latest_checkpoint, read_checkpoint
+from hvg.checkpoint import find_checkpoint, latest_checkpoint, load_shared_weights, read_checkpoint
 from hvg.config import compose
 from hvg.prepare import prepare
+from hvg.training import build_system, checkpoint_weights
 
 STEPS = 6
 
@@ -86,3 +87,33 @@ def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
     assert again.returncode == 1
     assert "resume=auto" in message
     assert "Traceback" not in message
+
+
+PHASE = ("reference_keys=reference_tokens", "data.batch_size=1")
+
+
+def test_the_second_phase_keeps_every_weight_of_the_first(overrides, tmp_path):
+    words = [word for word in overrides if not word.startswith(("data.frames", "data.views", "pose="))]
+    both = [*words, *PHASE, "training.steps=2", f"output={tmp_path}"]
+    first = [*both, "experiment=hvg_stage1", "data.views=2"]
+    second = [*both, "experiment=hvg_stage2", "data.grids=[[2,1],[1,2]]"]
+    missing = subprocess.run([sys.executable, "-m", "hvg.cli", "train", *second], capture_output=True, text=True)
+    assert missing.returncode == 1
+    assert "hvg_stage1" in missing.stderr and "Traceback" not in missing.stderr
+    subprocess.run([sys.executable, "-m", "hvg.cli", "train", *first], check=True)
+    done = subprocess.run([sys.executable, "-m", "hvg.cli", "train", *second], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "weights kept" in done.stdout and "new:" not in done.stdout and "unused:" not in done.stdout
+
+    config = compose(second)
+    system = build_system(config)
+    stored = checkpoint_weights(find_checkpoint(tmp_path / "hvg_stage1"), "ema")
+    load_shared_weights(system, stored, "the first phase")
+    assert_equal(dict(system.state_dict()), stored)
+    state = final_weights(tmp_path / "hvg_stage2")
+    assert state.keys() == stored.keys()
+    assert not all(torch.equal(state[key], stored[key]) for key in state), "the second phase trained"
+
+
+def final_weights(folder):
+    return read_checkpoint(find_checkpoint(folder))["state_dict"]

@@ -7,6 +7,7 @@ import torch
 
 from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
 from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewAttention
+from hvg.errors import HvgError
 from hvg.protocols import Context
 from hvg.types import Conditioning
 
@@ -76,14 +77,15 @@ def test_fast_kernels_agree_with_the_library_up_to_rounding(attention, shape):
 @pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_library_kernels_agree_with_the_library_exactly(attention, shape):
-    """We embed one level per frame, the library one per clip, and a matrix product may round differently for another
-    number of rows. Zeroing the first layer leaves nothing to round there; the test above covers its values."""
     ours = build(attention, "library")
-    for embedding in (ours.time_embedding, ours.add_embedding):
-        torch.nn.init.zeros_(embedding.linear_1.weight)
-        torch.nn.init.zeros_(embedding.linear_1.bias)
     result, expected = outputs(ours, shape)
     assert torch.equal(result, expected)
+
+
+def test_library_kernels_know_one_level_a_clip():
+    levels = torch.tensor([[[0.1, 0.2]]])
+    with pytest.raises(HvgError, match="use kernels=fast"):
+        build((True, True), "library")(torch.ones(1, 1, 2, 4, 8, 8), levels, Conditioning())
 
 
 def test_checkpointing_changes_no_gradient():

@@ -76,5 +76,5 @@ def test_decoding_does_not_mix_views(vae_folder):
 
 
 def test_a_missing_vae_is_a_friendly_error(tmp_path):
-    with pytest.raises(HvgError, match=r"no VAE at .*diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(HvgError, match=r"no vae at .*diffusion_pytorch_model\.safetensors"):
         SvdVaeCodec(SvdVaeConfig(path=str(tmp_path)))

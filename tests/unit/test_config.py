@@ -237,10 +237,17 @@ def test_list_refuses_an_unknown_kind():
         listing.list_command(["backbon"])
 
 
-def test_check_shows_ports_cost_and_weights(capsys):
-    assert listing.check_command(["pose=skeleton", "--parameters"]) == 0
+def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
+    assert listing.check_command(["pose=skeleton"]) == 0
     shown = capsys.readouterr().out
-    assert "residuals[stem]" in shown and "GFLOP" in shown and "weights" in shown
+    for expected in ("residuals[stem]", "trainable", "view_attention", "GFLOP", "a step at its peak", "GiB"):
+        assert expected in shown
+
+
+def test_check_of_files_of_unknown_size_shows_weights_alone(capsys, tmp_path):
+    assert listing.check_command(["dataset=shards", f"dataset.path={tmp_path}", "pose=none"]) == 0
+    shown = capsys.readouterr().out
+    assert "unknown" in shown and "trainable" in shown
 
 
 # --- what is wired ---

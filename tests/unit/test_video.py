@@ -11,10 +11,13 @@ from PIL import Image
 
 from hvg.errors import DataError
 from hvg.video import (
+    LARGEST_SIDE,
+    VideoWriter,
     frames_to_uint8,
     read_image,
     read_video,
     tile_columns,
+    tile_groups,
     video_data_uri,
     write_png,
     write_video,
@@ -65,6 +68,23 @@ def test_bytes_are_the_same_every_time(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
+def test_pieces_make_the_same_video_as_the_whole(tmp_path):
+    frames = moving_ramp(7)
+    write_video(tmp_path / "whole.mp4", frames, fps=4)
+    with VideoWriter(tmp_path / "pieces.mp4", fps=4) as video:
+        for piece in frames.split((1, 4, 2)):
+            video.add(piece)
+        assert not (tmp_path / "pieces.mp4").exists()
+    assert (tmp_path / "pieces.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_an_error_between_two_pieces_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), VideoWriter(tmp_path / "clip.mp4", fps=4) as video:
+        video.add(moving_ramp(3))
+        raise RuntimeError("stop")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_png_is_exact(tmp_path):
     image = torch.arange(256).float().reshape(1, 16, 16).expand(3, -1, -1) / 127.5 - 1
     write_png(tmp_path / "image.png", image)
@@ -81,6 +101,62 @@ def test_alpha_is_read_where_there_is_one(tmp_path):
     assert image.shape == (3, 4, 6) and alpha is not None and alpha.shape == (1, 4, 6)
     assert alpha.sum() == 4
     assert image[0, 1, 2] == 1.0
+
+
+KINDS = [
+    *((mode, "png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+    *((mode, "jpg") for mode in ("L", "RGB", "CMYK")),
+    *((mode, "webp") for mode in ("RGB", "RGBA")),
+]
+
+
+@pytest.mark.parametrize(("mode", "suffix"), KINDS)
+def test_every_kind_of_photo_becomes_rgb(tmp_path, mode, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((32, 48), 204 * 257, dtype=np.uint16))
+    else:
+        picture = Image.new("RGBA", (48, 32), (204, 204, 204, 255))
+        picture.paste((204, 204, 204, 0), (0, 0, 48, 16))
+        # Pillow goes to these from RGB alone.
+        picture = picture.convert("RGB") if mode in ("1", "CMYK", "P") else picture
+        picture = picture.convert(mode, dither=Image.Dither.NONE)
+    picture.save(path)
+    image, alpha = read_image(path)
+    assert image.shape == (3, 32, 48)
+    expected = 255 if mode == "1" else 204
+    assert bool((((image[:, 20:] + 1) * 127.5 - expected).abs() < 3).all())
+    if mode in ("LA", "RGBA"):
+        assert alpha is not None and float(alpha.mean()) == pytest.approx(0.5, abs=0.01)
+    else:
+        assert alpha is None
+
+
+def test_transparent_palettes_have_alpha(tmp_path):
+    picture = Image.new("P", (6, 4), 1)
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.putpixel((0, 0), 0)
+    picture.save(tmp_path / "palette.png", transparency=0)
+    image, alpha = read_image(tmp_path / "palette.png")
+    assert alpha is not None and float(alpha.sum()) == 23 and float(image[0, 1, 1]) == 1.0
+
+
+def test_a_photo_taken_upright_is_read_upright(tmp_path):
+    pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+    pixels[0] = 255
+    picture = Image.fromarray(pixels)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to show
+    picture.save(tmp_path / "phone.png", exif=exif)
+    image, _ = read_image(tmp_path / "phone.png")
+    assert image.shape == (3, 6, 4)
+    assert bool((image[:, :, -1] == 1).all()) and bool((image[:, :, 0] == -1).all())
+
+
+def test_pixels_of_unclear_range_are_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 6), dtype=np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(DataError, match=r"depth\.tiff.*8 or 16 bits"):
+        read_image(tmp_path / "depth.tiff")
 
 
 def test_unreadable_files_are_named_in_one_line(tmp_path):
@@ -125,3 +201,19 @@ def test_tiles_have_a_column_per_entry_and_a_row_per_view():
     assert (tiled[:, :, 6:28] < 0).any()  # labels
     with pytest.raises(ValueError, match="nothing"):
         tile_columns({})
+
+
+def test_groups_fill_a_grid_about_as_wide_as_a_screen():
+    group = {"view": torch.full((2, 3, 16, 16), -1.0), "map": torch.zeros(2, 3, 16, 16)}
+    tiled = tile_groups([group] * 4, min_cell_height=32)
+    # 2 x 2 groups of two cells of 32 x 32, each with its label; groups stand 12 pixels further apart.
+    assert tiled.shape == (2, 3, 6 + 2 * 60, 6 + 2 * (2 * 38 + 12))
+    assert (tiled[:, :, 28:60, 6:38] == -1).all() and (tiled[:, :, 28:60, 44:76] == 0).all()
+    assert (tiled[:, :, 88:120, 94:126] == -1).all()
+    with pytest.raises(ValueError, match="nothing"):
+        tile_groups([])
+
+
+def test_many_large_views_are_shrunk_to_what_players_show():
+    tiled = tile_groups([{str(v): torch.zeros(1, 3, 600, 400)} for v in range(48)])
+    assert max(tiled.shape[-2:]) <= LARGEST_SIDE and tiled.shape[-1] > 0.8 * LARGEST_SIDE

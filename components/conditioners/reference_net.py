@@ -1,0 +1,70 @@
+"""The reference photo as the features of a second UNet, for spatial attention to look at."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hvg.errors import HvgError
+from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.required import required
+from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+
+class ReferenceNetConfig(ConditionerConfig):
+    """Settings of the second UNet."""
+
+    sites: Literal["down_mid", "all"] = Field(
+        "down_mid",
+        description="Which of the backbone's spatial attentions see the photo. down_mid, as in HVG: those on the way down "
+        "and in the middle. all, as in AnimateAnyone: those on the way up as well.",
+    )
+    trainable: bool = Field(
+        True, description="Whether the second UNet is trained; otherwise it stays as the backbone started."
+    )
+
+
+class ReferenceNet(Conditioner):
+    """Fills ``memory`` with what the backbone's own spatial layers, copied, see of the photo's clean latents.
+
+    The copy starts from the backbone's weights, published ones where it loaded them. It runs once a clip.
+    Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117); HVG (arXiv 2602.21188), section 3.2. Theirs gets a CLIP
+    embedding by cross-attention, ours an empty context. Features are returned, not left in a bank.
+    """
+
+    Config = ReferenceNetConfig
+    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    per_clip: ClassVar[bool] = True
+
+    def __init__(self, config: ReferenceNetConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.codec = required(context.codec, "Context.codec")
+        sites = _sites(config, required(context.ports, "Context.ports"))
+        self.encoder = required(context.backbone, "Context.backbone").reference_encoder(sites)
+        self.encoder.requires_grad_(config.trainable)
+
+    @classmethod
+    def spec(cls, config: ReferenceNetConfig, ports: Ports) -> ConditioningSpec:
+        return ConditioningSpec(memory={name: ports.memory[name].channels for name in _sites(config, ports)})
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        with torch.no_grad():
+            latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trainable):
+            memory = self.encoder(latents)
+        return Conditioning(memory={site: tokens[:, None, None] for site, tokens in memory.items()})
+
+
+def _sites(config: ReferenceNetConfig, ports: Ports) -> list[str]:
+    """The memory sites that are filled; backbones name theirs ``down_*``, ``mid_*`` and ``up_*``."""
+    sites = [name for name in ports.memory if config.sites == "all" or name.startswith(("down_", "mid_"))]
+    if not sites:
+        raise HvgError(
+            f"reference_net with sites={config.sites} finds none among the backbone's memory sites "
+            f"({', '.join(ports.memory) or 'it has none'}); down_mid looks for names that begin with down_ or mid_. "
+            "Choose sites=all, another backbone or another reference_keys."
+        )
+    return sites

@@ -1,0 +1,126 @@
+"""``hvg export``: a trained model as a folder that diffusers opens, and the way back.
+
+The folder is a diffusers pipeline: ``model/`` holds the run's configuration and all trained weights, ``vae/``,
+``image_encoder/`` and ``feature_extractor/`` the published models that the run uses and does not train. Weights are
+safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from hvg.checkpoint import load_weights
+from hvg.config import RunConfig, parse_resolved
+from hvg.errors import CheckpointError, HvgError
+from hvg.files import write_text
+from hvg.pretrained import Component
+from hvg.protocols import Part
+from hvg.system import HumanVideoSystem
+from hvg.training import build_system, choose_device, load_system
+
+# Subfolder of the trained weights, and what the module is called inside of it.
+MODEL, SYSTEM = "model", "system."
+INDEX = "model_index.json"
+# For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
+PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
+
+from hvg.pipeline import HumanVideoPipeline
+
+__all__ = ["HumanVideoPipeline"]
+'''
+
+
+class ExportOptions(BaseModel):
+    """What ``hvg export`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
+    out: Path = Field(description="Folder to write; it must not exist yet.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+
+
+def export(options: ExportOptions) -> Iterator[str]:
+    """Writes the folder, whole or not at all; yields lines for the user.
+
+    Raises: HvgError where ``out`` exists.
+    """
+    if options.out.exists():
+        raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
+    # Imported here because reading an export needs none of diffusers.
+    from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
+
+    system, config = load_system(options.checkpoint, options.weights)
+    run, frozen = portable(config, system)
+    pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, system=system.cpu()), **frozen_models(system))
+    partial = options.out.with_name(f".{options.out.name}.partial")
+    pipeline.save_pretrained(partial, max_shard_size="5GB")
+    index = json.loads((partial / INDEX).read_text(encoding="utf-8"))
+    write_text(partial / INDEX, json.dumps(index | {"_class_name": ["pipeline", "HumanVideoPipeline"]}, indent=2))
+    write_text(partial / "pipeline.py", PIPELINE_CODE)
+    partial.rename(options.out)
+    folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
+    yield f"wrote {folders} to {options.out}"
+    yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
+
+
+def is_exported(path: Path) -> bool:
+    """Whether ``hvg export`` wrote this."""
+    return (path / INDEX).is_file() and (path / MODEL / "config.json").is_file()
+
+
+def load_exported(
+    folder: Path, change: Callable[[RunConfig], RunConfig] = lambda config: config
+) -> tuple[HumanVideoSystem, RunConfig]:
+    """The system that an export holds, ready to generate, and its configuration; ``change`` as in ``load_system``.
+
+    Raises: CheckpointError for a folder that is no export, and where weights do not fit.
+    """
+    if not is_exported(folder):
+        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
+    model = Component(place=str(folder), name=MODEL, setting="checkpoint")
+    settings = model.settings()
+    config = located(parse_resolved(yaml.safe_dump(settings["run"]), str(folder)), settings["frozen"], str(folder))
+    config = change(config)
+    system = build_system(config)
+    load_weights(system, {name.removeprefix(SYSTEM): x for name, x in model.weights().items()}, str(folder))
+    return system.to(choose_device(config.device)).eval(), config
+
+
+def portable(config: RunConfig, system: HumanVideoSystem) -> tuple[dict[str, Any], list[str]]:
+    """The run's settings as plain values, and the root keys (or slots) of the parts whose ``path`` is the export itself."""
+    frozen = [key for key, part in _parts(system).items() if part.frozen()]
+    return located(config, frozen, ".").resolved(), frozen
+
+
+def frozen_models(system: HumanVideoSystem) -> dict[str, Any]:
+    """Component name -> published model, of all parts."""
+    return {name: model for part in _parts(system).values() for name, model in part.frozen().items()}
+
+
+def adopt(system: HumanVideoSystem, components: Mapping[str, Any]) -> None:
+    """Gives the parts published models that are loaded already."""
+    for part in _parts(system).values():
+        part.adopt(components)
+
+
+def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
+    """The configuration with these parts' published models in ``folder``."""
+    choices = {"codec": config.codec, **config.conditioners}
+    moved = {
+        key: replace(choices[key], config=choices[key].config.model_copy(update={"path": folder})) for key in parts
+    }
+    slots = {slot: moved.get(slot, choice) for slot, choice in config.slots.items()}
+    return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
+
+
+def _parts(system: HumanVideoSystem) -> dict[str, Part]:
+    """The parts that may use published models, by their keys in a configuration."""
+    return {"codec": system.codec, **system.conditioners}

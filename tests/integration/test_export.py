@@ -1,0 +1,181 @@
+"""A trained model as a diffusers pipeline: the same videos, whoever opens it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from svd_pipeline import overrides as svd_overrides
+
+from hvg.camera_paths import around
+from hvg.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from hvg.config import compose
+from hvg.errors import CheckpointError, HvgError
+from hvg.export import ExportOptions, export, load_exported
+from hvg.generate import SampleOptions, prepare
+from hvg.motion import Motion, load_motion, save_motion
+from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
+from hvg.training import build_system, load_system, train
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A cut-out photo and a motion, as files."""
+    folder = tmp_path_factory.mktemp("inputs")
+    photo = torch.rand(4, 90, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    photo[3] = 1.0
+    photo[3, :10] = -1.0
+    pixels = ((photo + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels, "RGBA").save(folder / "person.png")
+    angles = torch.linspace(0, 1, 4)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    save_motion(folder / "walk.npz", Motion(rotations={"left_shoulder": angles, "pelvis": angles * 0}))
+    return folder / "person.png", folder / "walk.npz"
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, cache, tmp_path_factory):
+    """A checkpoint after two steps, whose averaged and raw weights differ."""
+    output = tmp_path_factory.mktemp("runs")
+    train(compose([*tiny, cache, f"output={output}", "name=run"]))
+    return latest_checkpoint(output / "run/checkpoints")
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports") / "model"
+    list(export(ExportOptions(checkpoint=trained, out=folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny, svd_folder, tmp_path_factory):
+    """The export of a model with a VAE and CLIP, made where the pipeline that it started from is gone afterwards."""
+    source = shutil.copytree(svd_folder, tmp_path_factory.mktemp("published") / "svd")
+    data = [word for word in tiny if word.startswith(("dataset.", "data.")) and "image_size" not in word]
+    config = compose([*data, "dataset.image_size=64", *svd_overrides(source)])
+    system = build_system(config, lambda line: None)
+    with torch.no_grad():
+        for weight in system.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    checkpoint = source.parent / "step-0000001.ckpt"
+    write_checkpoint(checkpoint, {"state_dict": system.state_dict(), "callbacks": {}, "config": config.to_yaml()})
+    folder = source.parent / "model"
+    list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))
+    shutil.rmtree(source)
+    return folder, system.eval()
+
+
+def sampled(checkpoint, inputs, **given) -> torch.Tensor:
+    """What `hvg sample` generates."""
+    image, motion = inputs
+    options = SampleOptions(checkpoint=checkpoint, reference=image, motion=motion, **given)
+    request = prepare(options, [])
+    evaluation = request.config.evaluation
+    steps = options.steps or evaluation.steps
+    return request.system.generate(request.batch, num_steps=steps, seed=evaluation.seed)[0]
+
+
+def opened(folder):
+    """By the library, which runs the folder's pipeline.py, and by our class, which does not."""
+    from diffusers import DiffusionPipeline
+
+    yield DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    yield HumanVideoPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("camera", ["orbit", "static"])
+def test_the_pipeline_generates_what_hvg_sample_does(trained, exported, inputs, camera):
+    expected = sampled(trained, inputs, camera=camera)
+    for pipeline in opened(exported):
+        assert isinstance(pipeline, HumanVideoPipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        assert torch.equal(pipeline(*inputs, camera=camera, output_type="pt").frames, expected)
+    assert torch.equal(sampled(exported, inputs, camera=camera), expected)
+
+
+def test_ready_values_are_taken_as_well_as_files(exported, inputs):
+    pipeline = HumanVideoPipeline.from_pretrained(exported)
+    image, motion = inputs
+    target = torch.tensor([0.0, 0.9, 0.0])
+    cameras = around(target, 3, elevation_degrees=0.0, distance=3.0, fov_degrees=40.0, image_size=(32, 32)).cameras
+    frames = pipeline(Image.open(image), load_motion(motion), cameras, num_frames=2, num_inference_steps=1).frames
+    assert [len(view) for view in frames] == [2, 2, 2] and frames[0][0].size == (32, 32)
+
+
+def test_noise_comes_from_the_seed_or_the_generator(exported, inputs):
+    pipeline = HumanVideoPipeline.from_pretrained(exported)
+
+    def frames(**given):
+        return pipeline(*inputs, camera="static", num_frames=1, output_type="pt", **given).frames
+
+    one, same, other = (frames(generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(frames(seed=5), frames(seed=5)) and not torch.equal(frames(seed=5), frames(seed=6))
+
+
+def test_a_model_with_published_parts_holds_them(pretrained, inputs):
+    folder, system = pretrained
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["vae"] == ["diffusers", "AutoencoderKLTemporalDecoder"]
+    assert index["image_encoder"] == ["transformers", "CLIPVisionModelWithProjection"]
+    assert not list(folder.rglob("*.bin"))
+    again, _ = load_exported(folder)
+    kept = system.state_dict()
+    assert all(torch.equal(kept[name], x) for name, x in again.state_dict().items()) and kept
+    for pipeline in opened(folder):
+        pipeline.set_progress_bar_config(disable=True)
+        assert pipeline.vae is pipeline.model.system.codec.frozen()["vae"]
+        frames = pipeline(*inputs, camera="static", num_frames=2, num_inference_steps=2, output_type="pt").frames
+        assert torch.equal(frames, sampled(folder, inputs, camera="static", frames=2, steps=2))
+
+
+def test_the_published_parts_are_those_of_the_run(pretrained):
+    """Compared by what they do: the folder that the run read them from is gone."""
+    folder, system = pretrained
+    again, _ = load_exported(folder)
+    photo = torch.rand(1, 1, 1, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(again.codec.encode(photo), system.codec.encode(photo), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_the_chosen_weights_are_exported(trained, tmp_path, weights):
+    list(export(ExportOptions(checkpoint=trained, out=tmp_path / "model", weights=weights)))
+    expected, _ = load_system(trained, weights)
+    got = load_exported(tmp_path / "model")[0].state_dict()
+    assert all(torch.equal(got[name], x) for name, x in expected.state_dict().items())
+    raw = read_checkpoint(trained)["state_dict"]
+    assert all(torch.equal(got[name], x) for name, x in raw.items()) == (weights == "raw")
+
+
+def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
+    done = hvg("export", f"checkpoint={trained}", f"out={tmp_path / 'model'}")
+    assert done.returncode == 0, done.stderr
+    assert "model/" in done.stdout
+    scored = hvg("evaluate", f"checkpoint={tmp_path / 'model'}", f"out={tmp_path / 'scores'}")
+    assert scored.returncode == 0, scored.stderr
+    for words, message in [
+        ([f"checkpoint={trained}", f"out={exported}"], "exists already"),
+        ([f"checkpoint={tmp_path / 'no.ckpt'}", f"out={tmp_path / 'new'}"], "no such checkpoint"),
+        ([f"checkpoint={trained}", f"out={tmp_path / 'new'}", "wieghts=raw"], "Did you mean 'weights'"),
+    ]:
+        failed = hvg("export", *words)
+        assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_export_is_refused(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "model")
+    path = folder / "model/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    save_file({key: x for key, x in weights.items() if key != name}, path)
+    with pytest.raises(CheckpointError, match=f"missing {name.removeprefix('system.')}$"):
+        HumanVideoPipeline.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match="no folder that `hvg export` wrote"):
+        load_exported(tmp_path)
+    with pytest.raises(HvgError, match="float32"):
+        HumanVideoModel.from_pretrained(exported / "model", torch_dtype=torch.float16)

@@ -1,0 +1,307 @@
+"""What ``hvg sample`` makes of a user's photo, cameras and words."""
+
+import json
+
+import pytest
+import torch
+
+from hvg.build import build_body
+from hvg.camera_paths import around, read_cameras, write_cameras
+from hvg.config import compose, recompose
+from hvg.errors import ConfigError, DataError, HvgError
+from hvg.generate import (
+    SampleOptions,
+    camera_file,
+    first_view_note,
+    grid_note,
+    out_of_sight_note,
+    preset,
+    training_framing,
+)
+from hvg.motion import Motion
+from hvg.photo import load_photo, person_fraction
+from hvg.types import ClipBatch
+from hvg.video import frames_to_uint8, write_png
+
+
+@pytest.fixture(scope="module")
+def config(tiny):
+    return compose(tiny)
+
+
+@pytest.fixture(scope="module")
+def body(config):
+    """Two frames of a standing person who has walked 3 m in the second."""
+    translation = torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    motion = Motion(rotations={"pelvis": torch.zeros(2, 3)}, translation=translation)
+    return build_body(config).animate(motion, None, mesh=False)
+
+
+def options(**given):
+    return SampleOptions(**{"checkpoint": "a.ckpt", "reference": "a.png", "motion": "a.npz", **given})
+
+
+# --- the photo --------------------------------------------------------------------------------------------------------
+
+
+def cut_out(path, rows, columns, size=(80, 60)):
+    """Writes a photo whose person is a red rectangle on transparent green."""
+    from PIL import Image
+
+    pixels = torch.zeros(*size, 4, dtype=torch.uint8)
+    pixels[..., 1] = 255
+    pixels[rows, columns] = torch.tensor([255, 0, 0, 255], dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(path)
+
+
+def fit(path, **given):
+    reference, advice = load_photo(
+        path, (64, 64), **{"fraction": 0.75, "box": None, "background": (1.0, 1.0, 1.0), **given}
+    )
+    assert reference.alpha is not None
+    return reference.frames[0, 0], reference.alpha[0, 0, 0], advice
+
+
+def extent(alpha):
+    """Top, bottom, left, right edge of what is covered."""
+    rows, columns = (alpha > 0.5).any(1).nonzero()[:, 0], (alpha > 0.5).any(0).nonzero()[:, 0]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def test_a_cut_out_person_stands_in_the_middle_on_the_background(tmp_path):
+    cut_out(tmp_path / "a.png", slice(5, 65), slice(0, 20))
+    frames, alpha, advice = fit(tmp_path / "a.png", background=(0.0, 0.0, 1.0))
+    assert extent(alpha) == (8, 56, 24, 40) and advice is None
+    assert frames[:, 32, 32].tolist() == [1, -1, -1]  # red
+    assert frames[:, 2, 2].tolist() == [-1, -1, 1]  # the background, not the green under alpha 0
+    assert float(frames[1].max()) == -1
+
+
+def test_a_box_takes_one_of_two_people(tmp_path):
+    cut_out(tmp_path / "a.png", slice(40, 60), slice(30, 40))
+    write_png(tmp_path / "b.png", torch.ones(3, 80, 60))
+    for name in "ab":
+        _, alpha, advice = fit(tmp_path / f"{name}.png", box=(30, 40, 40, 60))
+        assert extent(alpha) == (8, 56, 20, 44)
+        assert (advice is None) == (name == "a")
+
+
+def test_a_photo_without_alpha_or_box_is_taken_whole_with_advice(tmp_path):
+    write_png(tmp_path / "a.png", torch.zeros(3, 128, 64))
+    _, alpha, advice = fit(tmp_path / "a.png")
+    assert extent(alpha) == (0, 64, 16, 48)
+    assert advice is not None and "alpha" in advice and "box=" in advice
+
+
+def test_a_wide_person_fits_into_the_picture(tmp_path):
+    cut_out(tmp_path / "a.png", slice(0, 10), slice(0, 60))
+    _, alpha, _ = fit(tmp_path / "a.png")
+    assert extent(alpha)[2:] == (0, 64)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 61, 80), (-1, 0, 10, 10), (10, 0, 10, 10), (0, 20, 10, 10)])
+def test_a_box_outside_the_photo_is_refused(tmp_path, box):
+    cut_out(tmp_path / "a.png", slice(0, 10), slice(0, 60))
+    with pytest.raises(DataError, match=r"a\.png.*60 pixels wide and 80 high"):
+        fit(tmp_path / "a.png", box=box)
+
+
+def test_an_empty_alpha_is_refused(tmp_path):
+    cut_out(tmp_path / "a.png", slice(0, 10), slice(0, 60))
+    with pytest.raises(DataError, match="covers nothing inside box="):
+        fit(tmp_path / "a.png", box=(0, 20, 30, 40))
+    cut_out(tmp_path / "a.png", slice(0, 0), slice(0, 0))
+    with pytest.raises(DataError, match="covers nothing;"):
+        fit(tmp_path / "a.png")
+
+
+def test_people_are_as_tall_as_in_the_training_photos(config):
+    from hvg.build import build_dataset
+
+    clips = build_dataset(config, "train")
+    heights = []
+    for index in range(3):
+        top, bottom, _, _ = extent(clips.load(index).reference.alpha[0, 0, 0])
+        heights.append((bottom - top) / 32)
+    settings = config.dataset.config
+    expected = person_fraction(settings.distance, settings.fov_degrees, (32, 32))
+    # People differ by 5 %; three of them, in pixels of 3 %.
+    assert abs(sum(heights) / 3 - expected) < 0.08
+    assert person_fraction(settings.distance, settings.fov_degrees, (64, 32)) == pytest.approx(expected / 2)
+
+
+# --- cameras ----------------------------------------------------------------------------------------------------------
+
+
+def still(views=2, size=(64, 48)):
+    return around(
+        torch.tensor([0.1, 0.9, 0.2]), views, elevation_degrees=7.0, distance=3.0, fov_degrees=40.0, image_size=size
+    )
+
+
+def test_cameras_come_back_from_their_file_to_the_last_bit(tmp_path):
+    path = still()
+    moving = path.cameras.expand(2, 3)
+    shift = torch.eye(4).expand(2, 3, 4, 4).clone()
+    shift[1, :, 0, 3] = torch.tensor([0.0, 0.1, 0.3])
+    moving = type(moving)(
+        world_to_camera=shift @ moving.world_to_camera, intrinsics=moving.intrinsics, image_size=moving.image_size
+    )
+    for cameras, frames in ((path.cameras.expand(2, 5), None), (moving, 3)):
+        write_cameras(tmp_path / "cameras.json", cameras, path.names)
+        found = read_cameras(tmp_path / "cameras.json")
+        assert found.names == path.names == ("0 degrees", "180 degrees") and found.num_frames == frames
+        assert found.cameras.image_size == (64, 48)
+        expanded = found.cameras.expand(*cameras.shape)
+        assert torch.equal(expanded.world_to_camera, cameras.world_to_camera)
+        assert torch.equal(expanded.intrinsics, cameras.intrinsics)
+    views = json.loads((tmp_path / "cameras.json").read_text())["views"]
+    # A camera that stands still is one matrix, one that moves a list.
+    assert torch.tensor(views[0]["world_to_camera"]).shape == (4, 4)
+    assert torch.tensor(views[1]["world_to_camera"]).shape == (3, 4, 4)
+
+
+FAULTS = {
+    "shape": (
+        lambda f: f["views"][1].update(world_to_camera=[[1, 0], [0, 1]]),
+        r"views\[1\].world_to_camera has shape",
+    ),
+    "ragged": (lambda f: f["views"][1]["world_to_camera"][0].pop(), "rows differ in length"),
+    "scale": (lambda f: _scale(f["views"][1]["world_to_camera"], 1.01), r"no rigid motion.*0\.02"),
+    "mirror": (lambda f: _scale(f["views"][1]["world_to_camera"][:1], -1), "mirrors the world"),
+    "transposed": (lambda f: f["views"][1]["world_to_camera"][3].__setitem__(0, 0.5), "last row"),
+    "nan": (lambda f: f["views"][1]["intrinsics"][0].__setitem__(0, float("nan")), "NaN"),
+    "focal": (lambda f: f["views"][1]["intrinsics"][0].__setitem__(0, -50.0), "no camera matrix"),
+    "missing": (lambda f: f["views"][1].pop("intrinsics"), r"views\[1\].intrinsics is missing"),
+    "misspelt": (lambda f: f["views"][1].update(intrinsic=1), "Did you mean 'intrinsics'"),
+    "size": (lambda f: f.update(image_size=64), "image_size is 64"),
+    "none": (lambda f: f.update(views=[]), "at least one camera"),
+    "frames": (lambda f: _repeat(f["views"]), "2 and 3 frames"),
+}
+
+
+def _scale(rows, factor):
+    for row in rows[:3]:
+        row[:3] = [x * factor for x in row[:3]]
+
+
+def _repeat(views):
+    for view, frames in zip(views, (2, 3), strict=True):
+        view["world_to_camera"] = [view["world_to_camera"]] * frames
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_camera_is_one_line_that_says_where(tmp_path, fault):
+    path, (damage, message) = tmp_path / "cameras.json", FAULTS[fault]
+    write_cameras(path, still().cameras, still().names)
+    tree = json.loads(path.read_text())
+    damage(tree)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=message) as caught:
+        read_cameras(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "cameras.json").write_text("{")
+    with pytest.raises(DataError, match=r"cameras\.json: cannot be read as JSON"):
+        read_cameras(tmp_path / "cameras.json")
+
+
+def test_presets_have_their_views(config, body):
+    for camera, views, expected in (("orbit", 3, 3), ("orbit", None, 2), ("static", None, 1), ("front_back", None, 2)):
+        chosen = options(camera=camera, views=views, frames=2)
+        assert camera_file(chosen) is None
+        path = preset(chosen, training_framing(config, chosen, None), body)
+        assert len(path.names) == expected and path.cameras.shape == (expected, 1) and path.num_frames is None
+    with pytest.raises(HvgError, match="static"):
+        camera_file(options(camera="static", views=2))
+
+
+def test_a_misspelt_preset_is_corrected(tmp_path):
+    with pytest.raises(HvgError, match="Did you mean 'orbit'"):
+        camera_file(options(camera="orbitt"))
+    with pytest.raises(DataError, match="no such file"):
+        camera_file(options(camera="cameras.json"))
+
+
+def test_a_camera_file_decides_size_views_and_frames(config, tmp_path):
+    path = tmp_path / "cameras.json"
+    moving = still().cameras.expand(2, 3)
+    moving.world_to_camera.data = moving.world_to_camera.clone()
+    moving.world_to_camera[0, 1, 0, 3] += 0.1
+    write_cameras(path, moving, still().names)
+    chosen = options(camera=str(path))
+    framing = training_framing(config, chosen, camera_file(chosen))
+    assert (framing.image_size, framing.views, framing.frames) == ((64, 48), 2, 3)
+    with pytest.raises(HvgError, match=r"frames=4.*move for 3"):
+        training_framing(config, options(camera=str(path), frames=4), read_cameras(path))
+    with pytest.raises(HvgError, match="distance="):
+        camera_file(options(camera=str(path), distance=2.0))
+    with pytest.raises(HvgError, match=r"views=3.*holds 2"):
+        camera_file(options(camera=str(path), views=3))
+
+
+# --- notes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_larger_than_training_names_samplers_that_work_in_windows(config):
+    assert grid_note(config, 2, 2) is None
+    note = grid_note(config, 2, 8)
+    assert note is not None and "2 x 2" in note and "sampler=progressive" in note
+    assert grid_note(recompose(config, ["sampler=temporal"]), 2, 8) is None
+
+
+def clip(body, cameras):
+    return ClipBatch(cameras=cameras.expand(cameras.shape[0], 2)[None], clip_id=("a",), subject=("a",), body=body)
+
+
+def test_what_leaves_the_picture_or_begins_sideways_is_told(body):
+    front = clip(body, still().cameras)
+    assert first_view_note(front) is None
+    # The cameras stand around a point beside the pelvis.
+    sideways = still(4).cameras[1:]
+    assert "86 degrees" in (first_view_note(clip(body, sideways)) or "")
+    assert "1 of 2 frames" in (out_of_sight_note(front) or "")
+    assert out_of_sight_note(front.select(frames=[0])) is None
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_changes_after_training_and_nothing_else(config):
+    changed = recompose(config, ["sampler.overlap=1", "sampler=temporal", "sampler.frames=5", "evaluation.steps=7"])
+    assert changed.sampler.name == "temporal"
+    assert (changed.sampler.config.frames, changed.sampler.config.overlap) == (5, 1)
+    assert changed.evaluation.steps == 7 and changed.evaluation.clips == config.evaluation.clips
+    assert changed.model_copy(update={"sampler": config.sampler, "evaluation": config.evaluation}).to_yaml() == (
+        config.to_yaml()
+    )
+    assert recompose(config, []).to_yaml() == config.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pose=skeleton"], "pose: cannot change after training"),
+        (["training.steps=3"], "training: cannot change after training"),
+        (["scale=gpu"], "scale: cannot change after training"),
+        (["sampler=progresive"], "Did you mean 'progressive'"),
+        (["sampler=temporal", "sampler=view"], "chosen 2 times"),
+        (["sampler.viewss=3", "evaluation.step=2"], "Did you mean 'steps'"),
+        (["~sampler"], "cannot be left out"),
+        (["evaluation={steps: 2}"], "is a section"),
+        (["sampler=temporal,view"], "--multirun"),
+        (["guidance.value=3"], "needs a slot that is dropped"),
+    ],
+)
+def test_wrong_words_are_told_as_in_training(config, words, message):
+    with pytest.raises(ConfigError, match=message):
+        recompose(config, words)
+
+
+def test_uint8_of_a_photo_is_that_of_the_file(tmp_path):
+    image = torch.rand(3, 48, 64) * 2 - 1
+    write_png(tmp_path / "a.png", image)
+    frames, _, _ = fit(tmp_path / "a.png", box=(0, 0, 64, 48), fraction=1.0)
+    assert torch.equal(frames_to_uint8(frames)[:, 8:56], frames_to_uint8(image))
