@@ -278,7 +278,7 @@ class SvdUNet(Backbone):
             gate = self.memory_gate[site][i] if gated else None
             tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
             if site in self.view_attention:
-                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).view_as(tokens)
+                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).reshape(tokens.shape)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
             tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
         return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
