@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from hvg import provenance
 from hvg.baselines import MeanImage, copy_reference
 from hvg.build import build_metrics
-from hvg.config import RunConfig, compose
+from hvg.config import SAMPLING_KEYS, RunConfig, compose
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
@@ -41,8 +41,6 @@ from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
 
 Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
-# Root keys that do not change what is trained.
-SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation")
 BASELINE_LABELS = {
     "copy_reference": "copy the reference",
     "mean_image": "mean training image",
@@ -227,7 +225,9 @@ def _run_all(
         while waiting or running:
             for run in [run for run in waiting if _trainer_failed(run, failed)]:
                 waiting.remove(run)
-                failed[run.arm, run.seed] = f"arm {required(run.trained_by, 'trained_by').arm}, which trains for it, failed"
+                failed[run.arm, run.seed] = (
+                    f"arm {required(run.trained_by, 'trained_by').arm}, which trains for it, failed"
+                )
             for run in [run for run in waiting if run.trained_by is None or run.trained_by.result()]:
                 if len(running) < jobs:
                     waiting.remove(run)
@@ -301,7 +301,9 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], failed: dict[tuple
         result = run.result()
         if result is not None:
             values = {m: {"value": v["value"], "per_clip": v["per_clip"]} for m, v in result["values"].items()}
-            seeds.append({"seed": run.seed, "values": values, "curve": _curve((run.trained_by or run).folder / "metrics.jsonl")})
+            seeds.append(
+                {"seed": run.seed, "values": values, "curve": _curve((run.trained_by or run).folder / "metrics.jsonl")}
+            )
     errors = [f"seed {seed}: {error}" for (arm, seed), error in failed.items() if arm == name]
     return Arm(
         name=name,

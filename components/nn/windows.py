@@ -95,9 +95,19 @@ def merged(windows: Iterable[Window]) -> list[Window]:
     return list(found.values())
 
 
-def require_overlap_below(size: int, overlap: int, size_name: str, overlap_name: str) -> None:
+def overlap_in_time(overlap: int | None, size: int) -> int:
+    """The overlap, or a quarter of the window."""
+    return size // 4 if overlap is None else overlap
+
+
+def overlap_of_views(overlap: int | None, size: int) -> int:
+    """The overlap, or a third of the window."""
+    return size // 3 if overlap is None else overlap
+
+
+def require_overlap_below(size: int, overlap: int | None, size_name: str, overlap_name: str) -> None:
     """Raises: ValueError, which the configuration reports, when windows would not move on."""
-    if overlap >= size:
+    if overlap is not None and overlap >= size:
         raise ValueError(
             f"{overlap_name}={overlap} has to be smaller than {size_name}={size}, or the windows do not move on; "
             f"lower {overlap_name} or raise {size_name}"
@@ -108,7 +118,9 @@ class TimeWindowsConfig(PartConfig):
     """Windows over time, of all views."""
 
     frames: int = Field(24, ge=1, description="Latent frames in a window.")
-    overlap: int = Field(6, ge=0, description="Latent frames that neighbouring windows share, at least.")
+    overlap: int | None = Field(
+        None, ge=0, description="Latent frames that neighbouring windows share, at least; null: a quarter of a window."
+    )
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
@@ -124,14 +136,20 @@ class SpaceTimeConfig(PartConfig):
     """
 
     frames: int = Field(24, ge=1, description="Latent frames in a temporal window.")
-    frame_overlap: int = Field(6, ge=0, description="Latent frames that neighbouring temporal windows share, at least.")
+    frame_overlap: int | None = Field(
+        None,
+        ge=0,
+        description="Latent frames that neighbouring temporal windows share, at least; null: a quarter of one.",
+    )
     temporal_views: int | None = Field(
         3,
         ge=1,
         description="Views in a temporal window, in groups that do not overlap if the numbers allow; null: all.",
     )
     views: int = Field(6, ge=1, description="Views in a view window.")
-    view_overlap: int = Field(2, ge=0, description="Views that neighbouring view windows share, at least.")
+    view_overlap: int | None = Field(
+        None, ge=0, description="Views that neighbouring view windows share, at least; null: a third of a window."
+    )
     view_frames: int | None = Field(
         12, ge=1, description="Latent frames in a view window, without overlap if the numbers allow; null: all."
     )
@@ -154,10 +172,12 @@ class SpaceTimeConfig(PartConfig):
         kind, few, short = self.weights, self.temporal_views or views, self.view_frames or frames
         temporal = windows_of(
             weighted(segments(views, few, 0, self.circular), views, kind),
-            weighted(segments(frames, self.frames, self.frame_overlap), frames, kind),
+            weighted(segments(frames, self.frames, overlap_in_time(self.frame_overlap, self.frames)), frames, kind),
         )
         view = windows_of(
-            weighted(segments(views, self.views, self.view_overlap, self.circular), views, kind),
+            weighted(
+                segments(views, self.views, overlap_of_views(self.view_overlap, self.views), self.circular), views, kind
+            ),
             weighted(segments(frames, short, 0), frames, kind),
         )
         if len(temporal) == 1 or len(view) == 1:

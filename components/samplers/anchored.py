@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
+from components.nn.windows import (
+    WEIGHTING,
+    Weighting,
+    overlap_in_time,
+    require_overlap_below,
+    segments,
+    weighted,
+    whole,
+    windows_of,
+)
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -14,8 +23,10 @@ class AnchoredConfig(PartConfig):
     """Windows over time, of all views."""
 
     frames: int = Field(24, ge=2, description="Latent frames in a window, the first frame of the video among them.")
-    overlap: int = Field(
-        6, ge=0, description="Latent frames that neighbouring windows share, at least, besides the first frame."
+    overlap: int | None = Field(
+        None,
+        ge=0,
+        description="Latent frames that neighbouring windows share, at least, besides the first; null: a quarter of a window.",
     )
     weights: Weighting = Field("tent", description=WEIGHTING)
 
@@ -35,6 +46,6 @@ class AnchoredWindows(Sampler):
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
-        rest = segments(frames - 1, config.frames - 1, config.overlap)
+        rest = segments(frames - 1, config.frames - 1, overlap_in_time(config.overlap, config.frames))
         spans = [(0, *(i + 1 for i in span)) for span in rest]
         return windows_of(whole(views), weighted(spans, frames, config.weights))

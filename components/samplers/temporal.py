@@ -3,7 +3,7 @@ AnimateAnyone, Champ and MimicMotion (arXiv 2406.19680); they fuse predicted noi
 
 from __future__ import annotations
 
-from components.nn.windows import TimeWindowsConfig, segments, weighted, whole, windows_of
+from components.nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted, whole, windows_of
 from hvg.protocols import Sampler
 from hvg.types import Window
 
@@ -18,5 +18,5 @@ class TemporalWindows(Sampler):
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
-        spans = segments(frames, config.frames, config.overlap)
+        spans = segments(frames, config.frames, overlap_in_time(config.overlap, config.frames))
         return windows_of(whole(views), weighted(spans, frames, config.weights))

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
+from components.nn.windows import (
+    WEIGHTING,
+    Weighting,
+    overlap_of_views,
+    require_overlap_below,
+    segments,
+    weighted,
+    whole,
+    windows_of,
+)
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -14,7 +23,9 @@ class ViewWindowsConfig(PartConfig):
     """Windows over views, of all frames."""
 
     views: int = Field(6, ge=1, description="Views in a window.")
-    overlap: int = Field(2, ge=0, description="Views that neighbouring windows share, at least.")
+    overlap: int | None = Field(
+        None, ge=0, description="Views that neighbouring windows share, at least; null: a third of a window."
+    )
     circular: bool = Field(
         True, description="Whether the cameras close a circle, so that the last is next to the first."
     )
@@ -36,5 +47,5 @@ class ViewWindows(Sampler):
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
-        groups = segments(views, config.views, config.overlap, config.circular)
+        groups = segments(views, config.views, overlap_of_views(config.overlap, config.views), config.circular)
         return windows_of(weighted(groups, views, config.weights), whole(frames))

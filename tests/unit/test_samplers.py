@@ -243,15 +243,22 @@ def test_the_segment_whose_middle_is_nearer_weighs_more(kind, length, size, over
     [
         ("temporal", {"frames": 4, "overlap": 4}, "overlap=4 has to be smaller than frames=4"),
         ("view", {"views": 2, "overlap": 3}, "overlap=3 has to be smaller than views=2"),
-        ("progressive", {"frames": 6}, "frame_overlap=6 has to be smaller than frames=6"),
-        ("alternating", {"views": 2}, "view_overlap=2 has to be smaller than views=2"),
-        ("anchored", {"frames": 7}, "overlap=6 has to be smaller than frames - 1=6"),
+        ("progressive", {"frames": 6, "frame_overlap": 6}, "frame_overlap=6 has to be smaller than frames=6"),
+        ("alternating", {"views": 2, "view_overlap": 2}, "view_overlap=2 has to be smaller than views=2"),
+        ("anchored", {"frames": 7, "overlap": 6}, "overlap=6 has to be smaller than frames - 1=6"),
         ("coarse_to_fine", {"frames": 3, "overlap": 3}, "overlap=3 has to be smaller than frames=3"),
     ],
 )
 def test_windows_that_do_not_move_on_are_refused(name, settings, message):
     with pytest.raises(ValidationError, match=message):
         build(name, **settings)
+
+
+@pytest.mark.parametrize(("name", "size"), [("temporal", "frames"), ("view", "views"), ("progressive", "views")])
+def test_small_windows_need_no_other_words(name, size):
+    """Overlaps follow the windows' size unless they are given."""
+    for count in (1, 2, 3, 5):
+        assert build(name, **{size: count}).windows(0, 2, 8, 40)
 
 
 # Each plan
