@@ -103,16 +103,6 @@ def build_networks(
     return backbone, conditioners
 
 
-def count_parameters(config: RunConfig) -> dict[str, int]:
-    """Trainable weights of the backbone and of every slot; nothing is allocated."""
-    # Conditioners keep the codec for later and do not call it here; it is not initialised, as that may read weights.
-    codec: Codec = object.__new__(config.codec.cls)
-    with torch.device("meta"):
-        backbone, conditioners = build_networks(config, codec)
-    modules = {"backbone": backbone, **conditioners}
-    return {name: sum(w.numel() for w in module.parameters() if w.requires_grad) for name, module in modules.items()}
-
-
 def build_dataset(config: RunConfig, split: str) -> Dataset:
     """The run's dataset restricted to a split: ``train``, ``val`` or ``test``."""
     choice = config.dataset

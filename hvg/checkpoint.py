@@ -23,6 +23,8 @@ from hvg.files import whole_file
 
 FORMAT = "hvg-checkpoint-1"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
+# What an export holds: the list of its components, and the folder of the trained weights.
+EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
 
 
 def pack(state: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
@@ -111,16 +113,21 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint at ``path``, or the newest one of the run folder that it is.
+    """The checkpoint at ``path``, or the newest one of the run folder that it is; the folder of an export as it is.
 
     Raises: CheckpointError where there is none.
     """
-    if not path.is_dir():
+    if not path.is_dir() or is_exported(path):
         return path
     found = latest_checkpoint(path / "checkpoints") or latest_checkpoint(path)
     if found is None:
         raise CheckpointError(f"{path}: this folder holds no checkpoint")
     return found
+
+
+def is_exported(path: Path) -> bool:
+    """Whether ``hvg export`` wrote this folder."""
+    return (path / EXPORT_INDEX).is_file() and (path / EXPORT_MODEL / "config.json").is_file()
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -154,9 +161,13 @@ def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source
     """
     own = module.state_dict()
     shared = {key: value for key, value in weights.items() if key in own}
-    wrong = [f"{k} is {tuple(v.shape)}, here {tuple(own[k].shape)}" for k, v in shared.items() if v.shape != own[k].shape]
+    wrong = [
+        f"{k} is {tuple(v.shape)}, here {tuple(own[k].shape)}" for k, v in shared.items() if v.shape != own[k].shape
+    ]
     if wrong or not shared:
-        raise CheckpointError(f"{source}: cannot be started from: {'; '.join(wrong[:5]) or 'no weight has the same name'}")
+        raise CheckpointError(
+            f"{source}: cannot be started from: {'; '.join(wrong[:5]) or 'no weight has the same name'}"
+        )
     module.load_state_dict(shared, strict=False)
     new, unused = [key for key in own if key not in weights], [key for key in weights if key not in own]
     lines = [f"{source}: {len(shared)} weights kept"]

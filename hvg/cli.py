@@ -13,8 +13,7 @@ USAGE = """\
 hvg COMMAND [key=value ...]
 
   list [KIND] [--verbose]         swappable parts; --verbose is the manual of every setting
-  check [overrides] [--parameters]
-                                  judge a configuration without touching a weight
+  check [overrides]               judge a configuration and forecast its cost, without touching a weight
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
   prepare [overrides] [jobs=]     render the dataset and its signals to shards

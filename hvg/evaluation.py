@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hvg import provenance
 from hvg.build import build_metrics
-from hvg.checkpoint import find_checkpoint
+from hvg.checkpoint import find_checkpoint, is_exported
 from hvg.config import RunConfig, recompose
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
@@ -51,7 +51,8 @@ def evaluate_checkpoint(
     system, config = load_system(checkpoint, options.weights, lambda config: recompose(config, overrides))
     changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
-    out = options.out or checkpoint.parent.parent / f"evaluation-{options.split}-{checkpoint.stem}"
+    run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
+    out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
     results = evaluate(system, config, split=options.split, predictions=out / "predictions", report=report)
     record = {"provenance": provenance.collect(config.evaluation.seed), "values": as_json(results)}
     write_text(out / "results.json", json.dumps(record, indent=2))

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from hvg.checkpoint import load_weights
+from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, is_exported, load_weights
 from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
 from hvg.files import write_text
@@ -25,9 +26,8 @@ from hvg.protocols import Part
 from hvg.system import HumanVideoSystem
 from hvg.training import build_system, choose_device, load_system
 
-# Subfolder of the trained weights, and what the module is called inside of it.
-MODEL, SYSTEM = "model", "system."
-INDEX = "model_index.json"
+# How the names of an export's weights begin.
+SYSTEM = "system."
 # For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
 PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
 
@@ -62,18 +62,15 @@ def export(options: ExportOptions) -> Iterator[str]:
     pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, system=system.cpu()), **frozen_models(system))
     partial = options.out.with_name(f".{options.out.name}.partial")
     pipeline.save_pretrained(partial, max_shard_size="5GB")
-    index = json.loads((partial / INDEX).read_text(encoding="utf-8"))
-    write_text(partial / INDEX, json.dumps(index | {"_class_name": ["pipeline", "HumanVideoPipeline"]}, indent=2))
+    index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
+    write_text(
+        partial / EXPORT_INDEX, json.dumps(index | {"_class_name": ["pipeline", "HumanVideoPipeline"]}, indent=2)
+    )
     write_text(partial / "pipeline.py", PIPELINE_CODE)
     partial.rename(options.out)
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
-
-
-def is_exported(path: Path) -> bool:
-    """Whether ``hvg export`` wrote this."""
-    return (path / INDEX).is_file() and (path / MODEL / "config.json").is_file()
 
 
 def load_exported(
@@ -85,13 +82,17 @@ def load_exported(
     """
     if not is_exported(folder):
         raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
-    model = Component(place=str(folder), name=MODEL, setting="checkpoint")
-    settings = model.settings()
+    settings = _model(folder).settings()
     config = located(parse_resolved(yaml.safe_dump(settings["run"]), str(folder)), settings["frozen"], str(folder))
     config = change(config)
     system = build_system(config)
-    load_weights(system, {name.removeprefix(SYSTEM): x for name, x in model.weights().items()}, str(folder))
+    load_weights(system, exported_weights(folder), str(folder))
     return system.to(choose_device(config.device)).eval(), config
+
+
+def exported_weights(folder: Path) -> dict[str, Tensor]:
+    """Parameter name -> trained weights of an export."""
+    return {name.removeprefix(SYSTEM): x for name, x in _model(folder).weights().items()}
 
 
 def portable(config: RunConfig, system: HumanVideoSystem) -> tuple[dict[str, Any], list[str]]:
@@ -119,6 +120,10 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     }
     slots = {slot: moved.get(slot, choice) for slot, choice in config.slots.items()}
     return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
+
+
+def _model(folder: Path) -> Component:
+    return Component(place=str(folder), name=EXPORT_MODEL, setting="checkpoint")
 
 
 def _parts(system: HumanVideoSystem) -> dict[str, Part]:

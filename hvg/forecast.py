@@ -20,7 +20,7 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hvg import build, wiring
+from hvg import build
 from hvg.cameras import Cameras
 from hvg.protocols import Backbone, Codec, Conditioner, ViewAttention
 from hvg.settings import RunConfig
@@ -195,7 +195,11 @@ def _shape(config: RunConfig) -> tuple[int, int, int, int, int] | None:
     if size is None:
         return None
     height, width = size if isinstance(size, (tuple, list)) else (size, size)
-    return config.data.batch_size, config.data.views, config.data.frames, height, width
+    # Of several grids the one with the most images, and among those the one with the most views.
+    views, frames = max(
+        config.data.grids or [(config.data.views, config.data.frames)], key=lambda grid: (grid[0] * grid[1], grid[0])
+    )
+    return config.data.batch_size, views, frames, height, width
 
 
 def _precision(config: RunConfig) -> str:

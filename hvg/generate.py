@@ -23,10 +23,7 @@ from hvg.files import write_text
 from hvg.motion import load_motion, resample
 from hvg.photo import Box, load_photo, person_fraction
 from hvg.ranks import joined_ranks
-
-# Others import `picture` from here.
 from hvg.sample_videos import Request, write_videos
-from hvg.sample_videos import picture as picture
 from hvg.system import HumanVideoSystem
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
@@ -225,11 +222,10 @@ def pelvis(body: BodyMotion) -> Tensor:
 
 def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
     """Raises: HvgError where the picture does not survive every halving by codec, backbone and sampler."""
-    available = wiring.ports(config)
-    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
+    latent, coarsest = wiring.image_cell(config)
     frames = -(-cameras.shape[-1] // system.codec.temporal_stride)
     shrink = max(system.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
-    cell = available.latent_stride * max(strides, default=1) * shrink
+    cell = latent * coarsest * shrink
     if any(side % cell for side in cameras.image_size):
         nearest = [max(1, round(side / cell)) * cell for side in cameras.image_size]
         raise HvgError(

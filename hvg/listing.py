@@ -140,7 +140,9 @@ def cost(forecast: Forecast) -> list[str]:
     rows = [
         (name, f"{part.trainable:,}", f"{part.frozen:,}", flops(part.flops)) for name, part in forecast.parts.items()
     ]
-    trainable, frozen = (sum(getattr(part, kind) for part in forecast.parts.values()) for kind in ("trainable", "frozen"))
+    trainable, frozen = (
+        sum(getattr(part, kind) for part in forecast.parts.values()) for kind in ("trainable", "frozen")
+    )
     rows = [("part", "trainable", "frozen", "a step"), *rows]
     rows.append(("all", f"{trainable:,}", f"{frozen:,}", flops(forecast.flops)))
     memory = forecast.memory

@@ -15,9 +15,9 @@ from hvg.cameras import project
 from hvg.config import RunConfig
 from hvg.data import with_signals
 from hvg.errors import HvgError
-from hvg.generate import picture
 from hvg.prepare import conditioner_signals
 from hvg.protocols import Conditioner
+from hvg.sample_videos import picture
 from hvg.settings import PartChoice
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_png

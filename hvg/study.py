@@ -31,11 +31,11 @@ from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.evaluation import as_json, load_prediction, num_clips, score
 from hvg.files import write_text
-from hvg.generate import picture
 from hvg.prepare import conditioner_signals, open_clips, prepare
 from hvg.report import write_report
 from hvg.required import required
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
+from hvg.sample_videos import picture
 from hvg.training import run_folder
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video

@@ -22,6 +22,7 @@ from hvg.checkpoint import (
     MovingAverage,
     checkpoint_path,
     find_checkpoint,
+    is_exported,
     latest_checkpoint,
     load_shared_weights,
     load_weights,
@@ -197,8 +198,8 @@ class Progress(Callback):
     so this one logs itself and stands before ``Checkpoints``.
     """
 
-    def __init__(self, report: Callable[[int, int, float, float], None]) -> None:
-        self._report, self._last, self._speed = report, 0.0, 0.0
+    def __init__(self, report: Callable[[int, int, float, float], None], log_every: int) -> None:
+        self._report, self._log_every, self._last, self._speed = report, log_every, 0.0, 0.0
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self._last = self._last or time.perf_counter()
@@ -208,7 +209,7 @@ class Progress(Callback):
         speed, self._last = 1 / max(1e-9, now - self._last), now
         self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
         step = trainer.global_step - 1
-        if trainer.is_global_zero and trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.is_global_zero and trainer.global_step % self._log_every == 0:
             for logger in trainer.loggers:
                 logger.log_metrics({name: float(value) for name, value in outputs.items()}, step)
         self._report(trainer.global_step, trainer.max_steps, self._speed, float(outputs["loss"]))
@@ -333,7 +334,7 @@ def train(
         recolour=config.data.recolour,
     )
     average = AverageWeights(config.training.ema_decay)
-    all_callbacks: list[Callback] = [average, Progress(report)]
+    all_callbacks: list[Callback] = [average, Progress(report, config.training.log_every)]
     if config.training.validate_every:
         all_callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, average))
     all_callbacks.append(Checkpoints(folder / "checkpoints", config.training.checkpoint_every, config))
@@ -345,7 +346,6 @@ def train(
         precision=choose_precision(config.training.precision, choose_device(config.device)),
         max_steps=config.training.steps,
         gradient_clip_val=config.training.gradient_clip,
-        log_every_n_steps=config.training.log_every,
         logger=make_loggers(config, folder, first_step),
         callbacks=all_callbacks,
         plugins=[SafetensorsIO()],
@@ -368,7 +368,11 @@ def train(
 
 
 def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
-    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint."""
+    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint; an export holds one of them."""
+    if is_exported(path):
+        from hvg.export import exported_weights
+
+        return exported_weights(path)
     state = read_checkpoint(path)
     loaded = dict(state["state_dict"])
     if weights == "ema":
@@ -392,10 +396,10 @@ def load_system(
     weights: ``ema`` or ``raw``; None as the configuration says; an export holds one of them. change: applied to the
     configuration before anything is built of it; it must not change a weight (see ``hvg.config.recompose``).
     """
-    # Imported here because that module builds on this one.
-    from hvg.export import is_exported, load_exported
-
     if is_exported(path):
+        # Imported here because that module builds on this one.
+        from hvg.export import load_exported
+
         return load_exported(path, change)
     path = find_checkpoint(path)
     config = change(parse_resolved(read_checkpoint(path)["config"], str(path)))

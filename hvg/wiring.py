@@ -39,20 +39,11 @@ def specs(config: RunConfig) -> dict[str, ConditioningSpec]:
     return {slot: _spec(choice, available) for slot, choice in config.conditioners.items()}
 
 
-def view_attention_flops(config: RunConfig) -> int | None:
-    """Forward FLOPs of all view attention for one latent frame of ``data.views`` views; None where unknown."""
-    size = getattr(config.dataset.config, "image_size", None)
-    if size is None:
-        return None
-    height, width = size if isinstance(size, (tuple, list)) else (size, size)
-    available, choice = ports(config), config.view_attention
-
-    def cost(site: Site) -> int:
-        cell = available.latent_stride * site.stride
-        return choice.cls.flops(choice.config, config.data.views, height // cell, width // cell, site.channels)
-
-    # Every transformer has a view attention, and every transformer is a memory site.
-    return sum(cost(site) for site in available.memory.values())
+def image_cell(config: RunConfig) -> tuple[int, int]:
+    """Pixels to a latent cell, and latent cells to a cell of the backbone's coarsest level: sides divide by both."""
+    available = ports(config)
+    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
+    return available.latent_stride, max(strides, default=1)
 
 
 def _spec(choice: PartChoice, available: Ports) -> ConditioningSpec:
@@ -142,14 +133,11 @@ def _check_image(config: RunConfig) -> Iterator[Problem]:
     size = getattr(config.dataset.config, "image_size", None)
     if size is None:
         return
-    available = ports(config)
-    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
-    cell = available.latent_stride * max(strides, default=1)
-    if any(side % cell for side in (size if isinstance(size, (tuple, list)) else (size,))):
+    latent, coarsest = image_cell(config)
+    if any(side % (latent * coarsest) for side in (size if isinstance(size, (tuple, list)) else (size,))):
         yield Problem(
             "dataset.image_size",
-            f"{size} is not divisible by {cell}, the codec's stride {available.latent_stride} times the backbone's "
-            f"{max(strides, default=1)}.",
+            f"{size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the backbone's {coarsest}.",
         )
 
 

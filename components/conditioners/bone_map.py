@@ -52,7 +52,7 @@ class BoneMap(PoseGuided):
     Config = BoneMapConfig
 
     @classmethod
-    def num_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: Any) -> int:
         return sum(BONE_MAPS[name] for name in config.maps)
 
     def draw_map(self, batch: ClipBatch) -> Tensor:

@@ -76,16 +76,12 @@ class PoseGuided(PoseSignal):
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
         site, stride = stem(required(context.ports, "Context.ports"))
-        self.guider = Guider(self.num_channels(config), site.channels, stride, guider_widths(config, site))
-
-    @classmethod
-    def num_channels(cls, config: Any) -> int:
-        """K of the control map."""
-        return 4
+        self.guider = Guider(self.signal_channels(config), site.channels, stride, guider_widths(config, site))
 
     @classmethod
     def signal_channels(cls, config: Any) -> int:
-        return cls.num_channels(config)
+        """K of the control map."""
+        return 4
 
     def encode(self, maps: Tensor) -> Tensor:
         return self.guider(maps)

@@ -167,6 +167,14 @@ def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_run_starts_from_an_export(trained, exported, tiny, cache, tmp_path):
+    words = [*tiny, cache, f"output={tmp_path}", "training.steps=1", "training.learning_rate=1e-30"]
+    system = train(compose([*words, f"checkpoint={exported}"]))
+    expected = load_system(trained)[0].state_dict()
+    for name, x in system.state_dict().items():
+        torch.testing.assert_close(x, expected[name], rtol=0, atol=1e-6)
+
+
 def test_a_damaged_export_is_refused(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "model")
     path = folder / "model/diffusion_pytorch_model.safetensors"

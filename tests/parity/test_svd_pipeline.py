@@ -109,8 +109,8 @@ def test_the_photo_reaches_the_denoiser_as_in_the_library(system, pipeline, phot
     pixels = pipeline.video_processor.preprocess(photo, SIZE, SIZE)
     latents = pipeline._encode_vae_image(pixels, CPU, 1, False)
     torch.testing.assert_close(conditioning.channels[0, 0], latents, rtol=0, atol=1e-5)
-    nothing = [part.null(system.condition_slot(slot, clip(photo))) for slot, part in system.conditioners.items()]
-    assert not any(x is not None and x.any() for part in nothing for x in (part.tokens, part.channels))
+    nothing = {slot: system.conditioners[slot].null(conditioning) for slot in ("image_embedding", "appearance")}
+    assert not nothing["image_embedding"].tokens.any() and not nothing["appearance"].channels.any()
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ def test_every_step_draws_one_grid_for_all_its_clips_and_ranks():
     assert set(drawn) == set(grids)
     # Two ranks of two clips share the four positions of a step.
     for step in range(16):
-        positions = [p for rank in range(2) for p in list(StepPositions(step, step + 1, 2, rank, 2))[0]]
+        positions = [p for rank in range(2) for p in next(iter(StepPositions(step, step + 1, 2, rank, 2)))]
         assert sorted(positions) == list(range(4 * step, 4 * step + 4))
 
 

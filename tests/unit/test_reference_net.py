@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from hvg import registry
-from hvg.build import build_networks, count_parameters
+from hvg.build import build_networks
 from hvg.config import compose
 from hvg.errors import HvgError
+from hvg.forecast import forecast
 from hvg.protocols import Context, Sampler
 from hvg.system import HumanVideoSystem
 from hvg.testing import build, tiny_batch, tiny_context
@@ -94,14 +95,18 @@ def test_a_backbone_without_such_sites_is_refused():
         REFERENCE_NET.spec(REFERENCE_NET.Config(sites="all"), replace(ports, memory={}))
 
 
+def trainable(config) -> dict[str, int]:
+    return {name: part.trainable for name, part in forecast(config).parts.items()}
+
+
 def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():
     words = ("backbone=svd_tiny", "reference_keys=reference_net")
     config = compose([*words, "backbone.memory=gated"])
     backbone, conditioners = build_networks(config, default("codec", "pixel"))
     filled = {"down_1_attention_0", "mid_attention_0"}
     assert {n for n, _ in backbone.named_parameters() if "gate" in n} == {f"memory_gate.{site}" for site in filled}
-    counts, plain = count_parameters(config), count_parameters(compose(words))
+    counts, plain = trainable(config), trainable(compose(words))
     assert counts["reference_keys"] == sum(w.numel() for w in conditioners["reference_keys"].parameters()) > 0
     assert counts["backbone"] - plain["backbone"] == 2 * 2
-    assert counts == count_parameters(compose([*words, "backbone.memory=gated", "backbone.kernels=library"]))
-    assert count_parameters(compose([*words, "reference_keys.trainable=false"]))["reference_keys"] == 0
+    assert counts == trainable(compose([*words, "backbone.memory=gated", "backbone.kernels=library"]))
+    assert trainable(compose([*words, "reference_keys.trainable=false"]))["reference_keys"] == 0

@@ -14,7 +14,7 @@ class HeadDisc(PoseGuided):
         radius: float = Field(0.08, gt=0, description="Radius as a fraction of the image height.")
 
     @classmethod
-    def num_channels(cls, config):
+    def signal_channels(cls, config):
         return 1
 
     def draw_map(self, batch):
