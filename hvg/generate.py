@@ -20,7 +20,7 @@ from hvg.cameras import Cameras, project
 from hvg.config import RunConfig, recompose
 from hvg.errors import HvgError, did_you_mean
 from hvg.files import write_text
-from hvg.motion import load_motion, resample
+from hvg.motion import Motion, load_motion, resample
 from hvg.photo import Box, load_photo, person_fraction
 from hvg.ranks import joined_ranks
 from hvg.sample_videos import Request, write_videos
@@ -111,9 +111,26 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
 
 def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    motion = load_motion(options.motion)
-    given = camera_file(options)
+    motion, given = load_motion(options.motion), camera_file(options)
     system, config = load_system(options.checkpoint, options.weights, lambda config: recompose(config, overrides))
+    batch, names, advice = make_clip(system, config, options, motion, given)
+    notes = (advice, grid_note(config, *batch.grid[1:]), first_view_note(batch), out_of_sight_note(batch))
+    return Request(
+        system=system,
+        config=config,
+        batch=batch.to(system.device),
+        names=names,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def make_clip(
+    system: HumanVideoSystem, config: RunConfig, options: SampleOptions, motion: Motion, given: CameraPath | None
+) -> tuple[ClipBatch, tuple[str, ...], str | None]:
+    """The one clip that is asked for, its views' names, and advice on the photo, if any. given: cameras, in place of a preset.
+
+    Raises: HvgError for anything that cannot be used.
+    """
     framing = training_framing(config, options, given)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
     body = build_body(config).animate(resample(motion, framing.frames), None, mesh=mesh)
@@ -130,14 +147,7 @@ def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
         task=torch.ones(1, dtype=torch.int64),
         frame_index=torch.arange(framing.frames)[None],
     )
-    notes = (advice, grid_note(config, *batch.grid[1:]), first_view_note(batch), out_of_sight_note(batch))
-    return Request(
-        system=system,
-        config=config,
-        batch=batch.to(system.device),
-        names=path.names,
-        notes=tuple(note for note in notes if note),
-    )
+    return batch, path.names, advice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,15 +19,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hvg import export
-from hvg.build import build_body
+from hvg.camera_paths import CameraPath
 from hvg.cameras import Cameras
 from hvg.config import RunConfig
 from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
-from hvg.generate import SampleOptions, camera_file, check_size, fit_reference, preset, training_framing
-from hvg.motion import Motion, load_motion, resample
+from hvg.generate import SampleOptions, camera_file, make_clip
+from hvg.motion import Motion, load_motion
 from hvg.system import HumanVideoSystem
-from hvg.types import ClipBatch
 
 
 @dataclass
@@ -119,12 +118,18 @@ class HumanVideoPipeline(DiffusionPipeline):
         seed = config.evaluation.seed if seed is None else seed
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        options = _options(image, motion, camera, views, num_frames)
+        moves = motion if isinstance(motion, Motion) else load_motion(motion)
+        with tempfile.TemporaryDirectory() as folder:
+            options = _options(image, motion, camera, views, num_frames, steps, Path(folder))
+            given = (
+                camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
+            )
+            clip, _, _ = make_clip(system, config, options, moves, given)
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:
             frames = system.generate(
-                make_batch(system, config, options, image, motion, cameras, steps).to(system.device),
+                clip.to(system.device),
                 num_steps=steps,
                 seed=seed,
                 progress=lambda done, total: bar.update(),
@@ -133,54 +138,21 @@ class HumanVideoPipeline(DiffusionPipeline):
         return HumanVideoOutput(frames=frames if output_type == "pt" else _pictures(frames))
 
 
-def make_batch(
-    system: HumanVideoSystem,
-    config: RunConfig,
-    options: SampleOptions,
-    image: Image.Image | str | Path,
-    motion: Motion | str | Path,
-    cameras: Cameras | None,
-    num_steps: int,
-) -> ClipBatch:
-    """The one clip that is asked for. Raises: HvgError for anything that cannot be used."""
-    given = None if cameras is not None else camera_file(options)
-    if cameras is not None:
-        options = options.model_copy(update={"image_size": cameras.image_size, "views": cameras.shape[0]})
-        if cameras.shape[1] > 1:
-            options = options.model_copy(update={"frames": cameras.shape[1]})
-    framing = training_framing(config, options, given)
-    mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    moves = motion if isinstance(motion, Motion) else load_motion(motion)
-    body = build_body(config).animate(resample(moves, framing.frames), None, mesh=mesh)
-    if cameras is None:
-        cameras = (given or preset(options, framing, body)).cameras
-    cameras = cameras.expand(cameras.shape[0], framing.frames)[None]
-    check_size(system, config, num_steps, cameras)
-    with tempfile.TemporaryDirectory() as folder:
-        if isinstance(image, Image.Image):
-            image.save(Path(folder) / "image.png")
-            options = options.model_copy(update={"reference": Path(folder) / "image.png"})
-        reference, _ = fit_reference(options, config, framing, cameras.image_size)
-    return ClipBatch(
-        cameras=cameras,
-        clip_id=(f"{options.reference.name}+{options.motion.name}",),
-        subject=(options.reference.name,),
-        body=body,
-        reference=reference,
-        task=torch.ones(1, dtype=torch.int64),
-        frame_index=torch.arange(framing.frames)[None],
-    )
-
-
-def _options(image: Any, motion: Any, camera: str, views: int | None, num_frames: int | None) -> SampleOptions:
-    """As ``hvg sample`` would be given them; what is no file gets a name."""
+def _options(
+    image: Any, motion: Any, camera: str, views: int | None, num_frames: int | None, steps: int, folder: Path
+) -> SampleOptions:
+    """As ``hvg sample`` would be given them; a picture that is no file becomes one in ``folder``."""
+    if isinstance(image, Image.Image):
+        image.save(folder / "image.png")
+        image = folder / "image.png"
     asked = {
         "checkpoint": Path("."),
-        "reference": Path("image.png") if isinstance(image, Image.Image) else Path(image),
+        "reference": Path(image),
         "motion": Path("motion.npz") if isinstance(motion, Motion) else Path(motion),
         "camera": camera,
         "views": views,
         "frames": num_frames,
+        "steps": steps,
     }
     return SampleOptions.model_validate(asked)
 

@@ -346,6 +346,8 @@ def train(
         precision=choose_precision(config.training.precision, choose_device(config.device)),
         max_steps=config.training.steps,
         gradient_clip_val=config.training.gradient_clip,
+        # Ours is in Progress; this only keeps Lightning from advising on its own.
+        log_every_n_steps=1,
         logger=make_loggers(config, folder, first_step),
         callbacks=all_callbacks,
         plugins=[SafetensorsIO()],
