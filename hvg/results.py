@@ -194,10 +194,11 @@ def _subject_of(results: Results) -> dict[str, str]:
 
 
 def format_number(value: float) -> str:
-    """Two decimals from 10 upwards and three below, with a true minus sign; infinity as its sign."""
+    """Two decimals from 10 upwards, three below, four below 0.1; with a true minus sign; infinity as its sign."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{2 if abs(value) >= 10 else 3}f}".replace("-", "−")
+    decimals = 2 if abs(value) >= 10 else 3 if abs(value) >= 0.1 else 4
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def format_difference(difference: Interval) -> str:
@@ -267,11 +268,35 @@ def _csv_fields(cell: Cell | None) -> list[Any]:
     return [cell.value, d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds]
 
 
+def table_markdown(results: Results) -> str:
+    """The table for a README; in brackets the difference to the first arm and its interval."""
+    cells, metrics = compare(results), results["metrics"]
+    heads = []
+    for metric in metrics:
+        unit = f" ({metric['unit']})" if metric["unit"] else ""
+        heads.append(f"{metric['label']}{unit} {'↑' if metric['higher_is_better'] else '↓'}")
+    rows = [["", *heads], ["---"] * (len(metrics) + 1)]
+    for arm in results["arms"]:
+        if arm["status"] == "failed":
+            rows.append([arm["label"], "failed", *[""] * (len(metrics) - 1)])
+        else:
+            rows.append([arm["label"], *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+
+
+def _cell_markdown(cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    value = f"**{format_number(cell.value)}**" if cell.best else format_number(cell.value)
+    return value if cell.difference is None else f"{value} ({format_difference(cell.difference)})"
+
+
 def write_results(results: Results, folder: Path) -> None:
-    """Writes results.json and results.csv into ``folder``, each whole or not at all; NaN becomes null."""
+    """Writes results.json, results.csv and results.md into ``folder``, each whole or not at all; NaN becomes null."""
     folder = Path(folder)
     write_text(folder / "results.json", json.dumps(_finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
+    write_text(folder / "results.md", table_markdown(results))
 
 
 def _finite(value: Any) -> Any:

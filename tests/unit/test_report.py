@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hvg.line_chart import Line, line_chart, smooth, ticks
 from hvg.report import write_report
-from hvg.results import Results, compare, format_number, table_csv, table_text, write_results
+from hvg.results import Results, compare, format_number, table_csv, table_markdown, table_text, write_results
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -186,7 +186,23 @@ def test_results_and_csv_are_written_whole(results, tmp_path):
     assert float(rows[4]["difference"]) == pytest.approx(3.0, abs=0.01)
     assert rows[6]["status"] == "failed" and rows[6]["value"] == ""
     assert table_csv(results) == (tmp_path / "results.csv").read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.md"]
+    assert table_markdown(results) == (tmp_path / "results.md").read_text()
+
+
+def test_the_table_for_a_readme_has_every_arm_and_metric(results):
+    lines = table_markdown(results).splitlines()
+    assert "PSNR (dB) ↑" in lines[0]
+    assert len(lines) == 2 + len(results["arms"])
+    assert {line.count("|") for line in lines} == {2 + len(results["metrics"])}
+    by_label = {line.split("|")[1].strip(): line for line in lines[2:]}
+    assert list(by_label) == [arm["label"] for arm in results["arms"]]
+    for arm in results["arms"]:
+        cell = compare(results)[arm["name"]].get("psnr")
+        if arm["status"] == "failed":
+            assert "failed" in by_label[arm["label"]]
+        else:
+            assert format_number(cell.value) in by_label[arm["label"]]
 
 
 def test_seeds_that_only_one_arm_finished_do_not_pair(results):
@@ -216,4 +232,9 @@ def test_charts():
 
 
 def test_numbers():
-    assert [format_number(x) for x in (12.3456, -0.12345, float("inf"))] == ["12.35", "−0.123", "∞"]
+    assert [format_number(x) for x in (12.3456, -0.12345, 0.0123456, float("inf"))] == [
+        "12.35",
+        "−0.123",
+        "0.0123",
+        "∞",
+    ]
