@@ -51,15 +51,15 @@ class Parts:
     body: BodyModel
 
 
-def build_parts(config: RunConfig, log: Callable[[str], None] | None = None) -> Parts:
+def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> Parts:
     """Every part of a run but its data and metrics, on the CPU.
 
-    log: takes a line about each weight file that a new run starts from; None leaves them unread, for parts that get the
-    weights of a checkpoint, or need none.
+    start: gives the backbone the weights that a new run starts from, before conditioners copy from it; None where the
+    parts get the weights of a checkpoint, or need none.
     """
     renderer, body = _build(config.renderer, Context()), build_body(config)
     codec = _build(config.codec, Context())
-    backbone, conditioners = build_networks(config, codec, renderer, body, log)
+    backbone, conditioners = build_networks(config, codec, renderer, body, start)
     return Parts(
         alignment=_build(config.alignment, Context()),
         codec=codec,
@@ -79,9 +79,9 @@ def build_networks(
     codec: Codec,
     renderer: Renderer | None = None,
     body: BodyModel | None = None,
-    log: Callable[[str], None] | None = None,
+    start: Callable[[Backbone], None] | None = None,
 ) -> tuple[Backbone, dict[str, Conditioner]]:
-    """The parts with weights: the backbone, and slot -> conditioner in merging order; ``log`` as in ``build_parts``."""
+    """The parts with weights: the backbone, and slot -> conditioner in merging order; ``start`` as in ``build_parts``."""
     specs = wiring.specs(config).values()
     context = Context(
         ports=wiring.ports(config),
@@ -93,9 +93,8 @@ def build_networks(
         view_attention=_view_attention(config),
     )
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
-    if log is not None:
-        for line in backbone.load_pretrained():
-            log(line)
+    if start is not None:
+        start(backbone)
     context = replace(context, backbone=backbone)
     conditioners = {
         slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()

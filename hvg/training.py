@@ -34,7 +34,7 @@ from hvg.data import ClipDataModule, with_signals
 from hvg.errors import CheckpointError
 from hvg.files import write_text
 from hvg.prepare import open_clips
-from hvg.protocols import Dataset
+from hvg.protocols import Backbone, Dataset
 from hvg.required import required
 from hvg.system import HumanVideoSystem
 from hvg.video import tile_columns, write_video
@@ -45,9 +45,9 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output) / config.name
 
 
-def build_system(config: RunConfig, log: Callable[[str], None] | None = None) -> HumanVideoSystem:
-    """The system with its initial weights: seeded, and published ones where ``log`` takes a line about each file."""
-    parts = build_parts(config, log)
+def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> HumanVideoSystem:
+    """The system with seeded initial weights; ``start`` as in ``hvg.build.build_parts``."""
+    parts = build_parts(config, start)
     return HumanVideoSystem(
         alignment=parts.alignment,
         backbone=parts.backbone,
@@ -64,6 +64,32 @@ def build_system(config: RunConfig, log: Callable[[str], None] | None = None) ->
         kept_conditioning=config.evaluation.kept_conditioning,
         optimizer=lambda parameters: make_optimizer(parameters, config),
     )
+
+
+def start_system(config: RunConfig, log: Callable[[str], None]) -> HumanVideoSystem:
+    """The system of a new run: from ``checkpoint``, every weight that both have; else with the backbone's published ones.
+
+    The backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
+    about each file. Raises: CheckpointError, HvgError for weights that do not fit.
+    """
+    if config.checkpoint is None:
+
+        def published(backbone: Backbone) -> None:
+            for line in backbone.load_pretrained():
+                log(line)
+
+        return build_system(config, published)
+    path = find_checkpoint(Path(config.checkpoint))
+    weights, prefix = checkpoint_weights(path, config.evaluation.weights), "backbone."
+    own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+
+    def shared(backbone: Backbone) -> None:
+        load_shared_weights(backbone, own, str(path))
+
+    system = build_system(config, shared)
+    for line in load_shared_weights(system, weights, str(path)):
+        log(line)
+    return system
 
 
 def make_optimizer(
@@ -315,12 +341,7 @@ def train(
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
 
-    # Published weights are read for a new run only: a checkpoint holds them already.
-    system = build_system(config, log if start is None and config.checkpoint is None else None)
-    if config.checkpoint is not None and start is None:
-        path = find_checkpoint(Path(config.checkpoint))
-        for line in load_shared_weights(system, checkpoint_weights(path, config.evaluation.weights), str(path)):
-            log(line)
+    system = build_system(config) if start is not None else start_system(config, log)
     train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
     data = ClipDataModule(
         train_clips,

@@ -19,7 +19,7 @@ from hvg.export import ExportOptions, export, load_exported
 from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, load_motion, save_motion
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
-from hvg.training import build_system, load_system, train
+from hvg.training import load_system, start_system, train
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def pretrained(tiny, svd_folder, tmp_path_factory):
     source = shutil.copytree(svd_folder, tmp_path_factory.mktemp("published") / "svd")
     data = [word for word in tiny if word.startswith(("dataset.", "data.")) and "image_size" not in word]
     config = compose([*data, "dataset.image_size=64", *svd_overrides(source)])
-    system = build_system(config, lambda line: None)
+    system = start_system(config, lambda line: None)
     with torch.no_grad():
         for weight in system.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))

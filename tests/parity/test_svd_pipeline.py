@@ -22,7 +22,7 @@ from hvg.errors import HvgError
 from hvg.random import generator
 from hvg.system import HumanVideoSystem
 from hvg.testing import tiny_batch
-from hvg.training import build_system
+from hvg.training import build_system, start_system
 from hvg.types import ClipBatch, Conditioning
 
 SIZE, FRAMES, STEPS = 64, 4, 25
@@ -47,7 +47,7 @@ def pipeline(svd_folder):
 def system_of(words: list[str]) -> tuple[HumanVideoSystem, list[str]]:
     """The system at its start, and what it says about the weights that it read."""
     lines: list[str] = []
-    return build_system(compose(words), lines.append).eval(), lines
+    return start_system(compose(words), lines.append).eval(), lines
 
 
 @pytest.fixture(scope="module")

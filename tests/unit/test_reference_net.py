@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvg import registry
+from hvg import registry, training
 from hvg.build import build_networks
+from hvg.checkpoint import write_checkpoint
 from hvg.config import compose
 from hvg.errors import HvgError
 from hvg.forecast import forecast
@@ -110,3 +111,24 @@ def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():
     assert counts["backbone"] - plain["backbone"] == 2 * 2
     assert counts == trainable(compose([*words, "backbone.memory=gated", "backbone.kernels=library"]))
     assert trainable(compose([*words, "reference_keys.trainable=false"]))["reference_keys"] == 0
+
+
+def test_a_run_that_adds_it_copies_the_backbone_it_starts_from(tiny, tmp_path):
+    words = [*tiny, "evaluation.weights=raw"]
+    first = training.build_system(compose([*words, "reference_keys=none", "seed=5"]))
+    write_checkpoint(tmp_path / "step-0000001.ckpt", {"state_dict": first.state_dict(), "callbacks": {}})
+    lines = []
+    config = compose([*words, "reference_keys=reference_net", f"checkpoint={tmp_path / 'step-0000001.ckpt'}"])
+    system = training.start_system(config, lines.append)
+    assert any(line.startswith("new: conditioners.reference_keys") for line in lines)
+    kept = first.backbone.state_dict()
+    assert all(torch.equal(weight, kept[name]) for name, weight in system.backbone.state_dict().items())
+    copied = dict(system.conditioners["reference_keys"].named_parameters())
+    own = dict(training.build_system(config).conditioners["reference_keys"].named_parameters())
+    same = [
+        name
+        for name, weight in copied.items()
+        if any(torch.equal(weight, x) for x in kept.values() if x.shape == weight.shape)
+    ]
+    assert len(same) > len(copied) / 2
+    assert not all(torch.equal(copied[name], own[name]) for name in same), "another seed's backbone would not do"
