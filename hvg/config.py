@@ -37,7 +37,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 # Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
 # Root keys that may change once a model is trained: they have no weights.
-SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation")
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "device")
 
 
 def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:

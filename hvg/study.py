@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -374,31 +374,37 @@ def _videos(study: StudyFile, runs: Sequence[ArmRun], failed: dict[tuple[str, in
     config, seed = runs[0].config, study.seeds[0]
     clips = open_clips(config, "test")
     shown = [run for run in runs if run.seed == seed and (run.arm, seed) not in failed]
-    signals = {f"{run.arm} map": conditioner_signals([run.config]) for run in shown}
+    wanted = conditioner_signals([run.config for run in shown])
+    labels = _map_labels({run.arm: list(conditioner_signals([run.config])) for run in shown})
     entries = []
     for index in range(num_clips(config, clips)):
-        wanted = {key: part for parts in signals.values() for key, part in parts.items()}
         clip = load_with_signals(clips, index, wanted if index < study.videos else {})
         video = None
         if index < study.videos:
             video = f"samples/{clip.clip_id[0]}.mp4"
-            columns = _columns(study, clip, signals, shown)
+            columns = _columns(study, clip, labels, shown)
             write_video(output / video, tile_columns(columns), fps=4)
         entries.append(Clip(clip_id=clip.clip_id[0], subject=clip.subject[0], video=video))
     return entries
 
 
-def _columns(
-    study: StudyFile, clip: ClipBatch, signals: dict[str, dict[str, Any]], shown: Sequence[ArmRun]
-) -> dict[str, Any]:
-    """Label -> (V, T, 3, H, W): the photo, every arm's control map, the truth, every arm's result."""
+def _map_labels(keys: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Signal key -> what the report calls it, for the signal keys of every arm: the arm that alone has it, or its own name."""
+    arms: dict[str, list[str]] = {}
+    for arm, own in keys.items():
+        for key in own:
+            arms.setdefault(key, []).append(arm)
+    return {key: f"{owners[0] if len(owners) == 1 else key.rpartition('-')[0]} map" for key, owners in arms.items()}
+
+
+def _columns(study: StudyFile, clip: ClipBatch, labels: Mapping[str, str], shown: Sequence[ArmRun]) -> dict[str, Any]:
+    """Label -> (V, T, 3, H, W): the photo, every control map once, the truth, every arm's result."""
     views = clip.grid[1]
     columns = {}
     if clip.reference is not None:
         columns["reference"] = clip.reference.frames[0, :1, None].expand(views, 1, -1, -1, -1)
-    for label, parts in signals.items():
-        for key in parts:
-            columns[label] = picture(clip.signals[key][0])
+    for key, label in labels.items():
+        columns[label] = picture(clip.signals[key][0])
     columns["truth"] = required(clip.frames, "ClipBatch.frames")[0]
     for run in shown:
         columns[study.labels.get(run.arm, run.arm)] = load_prediction(run.folder / "predictions", clip.clip_id[0])

@@ -16,6 +16,7 @@ from rich.console import Console
 from hvg.line_chart import Line, line_chart, smooth, ticks
 from hvg.report import write_report
 from hvg.results import Results, compare, format_number, table_csv, table_markdown, table_text, write_results
+from hvg.study import _map_labels
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -238,3 +239,10 @@ def test_numbers():
         "0.0123",
         "∞",
     ]
+
+
+def test_a_map_that_arms_share_is_shown_once():
+    shared = {"a": ["bone_map-1"], "b": ["bone_map-1"], "c": []}
+    assert _map_labels(shared) == {"bone_map-1": "bone_map map"}
+    own = {"a": ["hvg-1"], "b": ["hvg-2"]}
+    assert _map_labels(own) == {"hvg-1": "a map", "hvg-2": "b map"}
