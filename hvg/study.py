@@ -123,7 +123,7 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
 
     Raises: ConfigError with the problems of all arms; also where arms differ in more than ``varies``.
     """
-    runs, problems = [], []
+    runs, problems = [], _reserved(study, overrides)
     for seed in study.seeds:
         for arm, words in study.arms.items():
             own = (f"output=runs/{name}", f"name={arm}-seed{seed}", f"seed={seed}", "resume=auto")
@@ -137,6 +137,18 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
     if problems:
         raise ConfigError(problems)
     return _share_training(runs)
+
+
+def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
+    """Words that a study says itself, for every arm and seed."""
+    places = {"base": study.base, "the command line": overrides} | {f"arm {a}": w for a, w in study.arms.items()}
+    said = {"name": "every arm has a folder of its own", "seed": "seeds are listed under `seeds`"}
+    return [
+        Problem(key, f"cannot be set in {place}: {said[key]}.")
+        for place, words in places.items()
+        for key in (word.lstrip("+").partition("=")[0] for word in words)
+        if key in said
+    ]
 
 
 def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:

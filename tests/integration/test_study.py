@@ -102,10 +102,12 @@ def test_arms_may_differ_only_in_what_the_study_varies(hvg, tiny, tmp_path):
         "base": list(tiny),
         "arms": {"a": ["pose=skeleton"], "b": ["pose=bone_map", "training.learning_rate=1"], "c": ["pose=skeletn"]},
     }
+    text["base"] = [*tiny, "name=mine"]
     (tmp_path / "study.yaml").write_text(json.dumps(text))
     done = hvg("study", str(tmp_path), f"output={tmp_path}")
     assert done.returncode == 1
     assert "did you mean 'skeleton'" in done.stderr.lower()
+    assert "name: cannot be set in base: every arm has a folder of its own." in done.stderr
     assert "Traceback" not in done.stderr
 
 
