@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from hvg import provenance
 from hvg.baselines import MeanImage, copy_reference
 from hvg.build import build_metrics
+from hvg.checkpoint import checkpoint_path
 from hvg.config import SAMPLING_KEYS, RunConfig, compose
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
@@ -240,7 +241,7 @@ def _run_all(
                 failed[run.arm, run.seed] = (
                     f"arm {required(run.trained_by, 'trained_by').arm}, which trains for it, failed"
                 )
-            for run in [run for run in waiting if run.trained_by is None or run.trained_by.result()]:
+            for run in [run for run in waiting if run.trained_by is None or _is_trained(run.trained_by)]:
                 if len(running) < jobs:
                     waiting.remove(run)
                     running[id(run)] = (run, _start(run))
@@ -261,7 +262,12 @@ def _run_all(
 
 
 def _trainer_failed(run: ArmRun, failed: dict[tuple[str, int], str]) -> bool:
-    return run.trained_by is not None and (run.trained_by.arm, run.seed) in failed
+    trainer = run.trained_by
+    return trainer is not None and (trainer.arm, run.seed) in failed and not _is_trained(trainer)
+
+
+def _is_trained(run: ArmRun) -> bool:
+    return checkpoint_path(run.folder / "checkpoints", run.config.training.steps).exists()
 
 
 def _start(run: ArmRun) -> subprocess.Popen:
