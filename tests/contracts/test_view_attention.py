@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from components.nn.attention import matrix_products, multiply_and_sum
 from hvg import registry
 from hvg.protocols import ViewAttention
 
@@ -85,3 +86,12 @@ def test_declared_cost_grows_as_it_should():
     assert aligned.flops(pixel, *size) < aligned.flops(row, *size) < full.flops(every, *size)
     # Four D x D projections per token, then scores and mixing over 8 keys; 2 FLOPs per multiply-add.
     assert aligned.flops(pixel, *size) == 2 * 8 * 32 * 32 * (4 * 64 * 64 + 2 * 8 * 64)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2, 8), (1, 5, 4, 2, 8), (1, 7, 3, 1, 8), (2, 6, 3, 2, 8), (1, 9, 3, 2, 8)])
+def test_groups_that_share_a_matrix_do_not_see_each_other(shape):
+    query, key, value = (torch.randn(shape, dtype=torch.float64) for _ in range(3))
+    expected = multiply_and_sum(query, key, value)
+    torch.testing.assert_close(matrix_products(query, key, value), expected, rtol=1e-12, atol=1e-12)
+    few = key[:, :-1], value[:, :-1]
+    torch.testing.assert_close(matrix_products(query, *few), multiply_and_sum(query, *few), rtol=1e-12, atol=1e-12)
