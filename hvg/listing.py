@@ -115,14 +115,17 @@ def check_command(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(error)
         return 1
-    print("\n".join(summary(config)))
+    # The verdict comes in seconds; counting what a step costs takes longer the larger the model is.
+    print("\n".join(summary(config)), flush=True)
+    from hvg.forecast import forecast
+
+    print("\n".join(["", *cost(forecast(config))]))
     return 0
 
 
 def summary(config: RunConfig) -> list[str]:
-    """What a run is made of: its parts, which slot fills which port, and what a training step will cost."""
+    """What a run is made of: its parts, and which slot fills which port."""
     from hvg import wiring
-    from hvg.forecast import forecast
     from hvg.settings import SINGLE_PARTS
 
     parts = [(key, getattr(config, key).name) for key in SINGLE_PARTS]
@@ -131,8 +134,7 @@ def summary(config: RunConfig) -> list[str]:
         for slot, spec in wiring.specs(config).items()
         for port in _filled(spec) or ["nothing"]
     ]
-    lines = ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), ""]
-    return [*lines, *cost(forecast(config)), "", "No problems."]
+    return ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
 
 
 def cost(forecast: Forecast) -> list[str]:
