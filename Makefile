@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
-# Test processes: `make test JOBS=2`. Empty means one, in this process.
-JOBS   ?=
+# Test processes; `make test JOBS=` runs them in this process.
+JOBS   ?= 2
 # More for pytest: `make test ARGS="-k name"`.
 ARGS   ?=
 
