@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -50,18 +51,11 @@ def sample(
         )
     x, state = _on_stage(noise, stages[0]) * levels[0], {}
     for step, stage in enumerate(stages):
-        grid_frames = len(stage.frames)
-        windows = sampler.windows(step, num_steps, views, grid_frames)
-        weights = normalised_weights(windows, views, grid_frames)
-        in_video = [Window(w.views, tuple(stage.frames[i] for i in w.frames), w.weights) for w in windows]
+        windows = sampler.windows(step, num_steps, views, len(stage.frames))
 
-        def denoise_grid(x: Tensor, sigma: float, windows=windows, weights=weights, in_video=in_video, stage=stage):
+        def denoise_grid(x: Tensor, sigma: float, windows: Sequence[Window] = windows, stage: Stage = stage) -> Tensor:
             scale = guidance.scale(views, frames, sigma)[:, list(stage.frames)].to(x)
-
-            def in_windows(x: Tensor, sigma: float, batch: Sequence[int], scale: Tensor) -> Tensor:
-                return denoise(x, sigma, [in_video[i] for i in batch], scale)
-
-            return _blend(in_windows, x, sigma, windows, weights, scale, windows_per_call, share)
+            return denoise_windows(denoise, x, sigma, windows, scale, windows_per_call, stage.frames, share)
 
         def fresh(step: int = step, stage: Stage = stage) -> Tensor:
             if step_noise is None:
@@ -118,34 +112,23 @@ def denoise_windows(
     windows: Sequence[Window],
     scale: Tensor,
     windows_per_call: int | None = None,
+    frames: Sequence[int] | None = None,
+    share: bool = False,
 ) -> Tensor:
-    """x0 of the whole grid: every window's estimate, blended by the normalised weights. scale: (V, t)."""
-    weights = normalised_weights(windows, x.shape[1], x.shape[2])
+    """x0 of the whole grid: every window's estimate, blended by the normalised weights in the order of the windows.
 
-    def in_windows(x: Tensor, sigma: float, batch: Sequence[int], scale: Tensor) -> Tensor:
-        return denoise(x, sigma, [windows[i] for i in batch], scale)
-
-    return _blend(in_windows, x, sigma, windows, weights, scale, windows_per_call, share=False)
-
-
-def _blend(
-    denoise: Callable[[Tensor, float, Sequence[int], Tensor], Tensor],
-    x: Tensor,
-    sigma: float,
-    windows: Sequence[Window],
-    weights: Sequence[Tensor],
-    scale: Tensor,
-    windows_per_call: int | None,
-    share: bool,
-) -> Tensor:
-    """The weighted sum of the windows' estimates, always in the order of the windows."""
+    scale: (V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
+    """
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if share else (0, 1)
-    cells, clips = [_cells(window) for window in windows], x.shape[0]
+    weights, clips = normalised_weights(windows, x.shape[1], x.shape[2]), x.shape[0]
+    cells = [_cells(window) for window in windows]
+    if frames is not None:
+        windows = [replace(window, frames=tuple(frames[i] for i in window.frames)) for window in windows]
     estimates: dict[int, Tensor] = {}
     for batch in _batches(range(rank, len(windows), world), windows, windows_per_call):
         stacked = torch.cat([x[:, v, t] for v, t in (cells[i] for i in batch)])
         scales = torch.stack([scale[v, t] for v, t in (cells[i] for i in batch)]).repeat_interleave(clips, dim=0)
-        x0 = denoise(stacked, sigma, batch, scales)
+        x0 = denoise(stacked, sigma, [windows[i] for i in batch], scales)
         estimates |= dict(zip(batch, x0.split(clips), strict=True))
     blended = torch.zeros_like(x)
     for i, (v, t) in enumerate(cells):

@@ -9,11 +9,29 @@ import torch
 WIDTHS, HEADS, TOKEN_WIDTH = (32, 64), (2, 4), 32
 
 
+def svd_scheduler():
+    """scheduler_config.json of stable-video-diffusion-img2vid-xt."""
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler(
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        interpolation_type="linear",
+        prediction_type="v_prediction",
+        sigma_max=700.0,
+        sigma_min=0.002,
+        steps_offset=1,
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+    )
+
+
 def save_pipeline(folder: Path) -> None:
-    """Writes the pipeline as ``save_pretrained`` does. Its scheduler is that of stable-video-diffusion-img2vid-xt."""
+    """Writes the pipeline as ``save_pretrained`` does."""
     from diffusers import (
         AutoencoderKLTemporalDecoder,
-        EulerDiscreteScheduler,
         StableVideoDiffusionPipeline,
         UNetSpatioTemporalConditionModel,
     )
@@ -44,19 +62,7 @@ def save_pipeline(folder: Path) -> None:
             cross_attention_dim=TOKEN_WIDTH,
             num_attention_heads=HEADS,
         ),
-        scheduler=EulerDiscreteScheduler(
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            interpolation_type="linear",
-            prediction_type="v_prediction",
-            sigma_max=700.0,
-            sigma_min=0.002,
-            steps_offset=1,
-            timestep_spacing="leading",
-            timestep_type="continuous",
-            use_karras_sigmas=True,
-        ),
+        scheduler=svd_scheduler(),
         feature_extractor=CLIPImageProcessor(),
     ).save_pretrained(folder)
 

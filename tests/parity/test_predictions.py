@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from svd_pipeline import svd_scheduler
 
 from hvg import registry
 from hvg.protocols import Prediction
@@ -20,22 +21,7 @@ def build(name: str) -> Prediction:
 
 @pytest.fixture
 def scheduler():
-    from diffusers import EulerDiscreteScheduler
-
-    # scheduler_config.json of stable-video-diffusion-img2vid-xt.
-    return EulerDiscreteScheduler(
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        interpolation_type="linear",
-        prediction_type="v_prediction",
-        sigma_max=700.0,
-        sigma_min=0.002,
-        steps_offset=1,
-        timestep_spacing="leading",
-        timestep_type="continuous",
-        use_karras_sigmas=True,
-    )
+    return svd_scheduler()
 
 
 def test_schedule_and_levels_are_those_of_the_svd_pipeline(scheduler):
