@@ -1,0 +1,36 @@
+"""What FID and KID have in common: features of single pictures through FID's Inception."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from components.nn.feature_networks.load import load_network
+from components.nn.resizing import fid_resize
+from hvg.feature_metric import FrameFeatureMetric, SetDistance
+from hvg.protocols import Context, PartConfig
+
+
+class InceptionConfig(PartConfig):
+    """Which pictures are looked at."""
+
+    every: PositiveInt = Field(
+        1, description="Every how many-th valid frame of a clip is looked at, counted over its views one after another."
+    )
+
+
+class InceptionMetric(FrameFeatureMetric):
+    """2048 numbers a picture: bilinear to 299 x 299 without anti-aliasing, as pytorch-fid, then the last pool."""
+
+    def __init__(self, config: Any, context: Context | None, distance: SetDistance, name: str) -> None:
+        super().__init__(config, context, distance)
+        network = load_network("inception", self.files, self.device)
+        self.module, self.networks = network.module, {"inception": network.hash}
+        self.measurement = f"inception-299-bilinear/every-{config.every}"
+        self.definition = f"{name}/{self.measurement}/{distance.id}/v1"
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Frames (N, 3, H, W) uint8 -> (N, 2048)."""
+        return self.module(2 * fid_resize(frames) - 1)
