@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# OpenCV resizes 8-bit images with weights in units of 2^-11.
+OPENCV_WEIGHT_BITS = 11
 
 
 def frames_to_uint8(frames: Tensor) -> Tensor:
@@ -24,3 +28,34 @@ def signal_to_uint8(signal: Tensor) -> Tensor:
 def signal_from_uint8(signal: Tensor) -> Tensor:
     """The inverse of ``signal_to_uint8`` on what it wrote, float32."""
     return (signal.float() - 128) / 127
+
+
+def resize_8bit(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (N, 3, H, W) uint8 -> the same of ``size`` (height, width): OpenCV's 8-bit bilinear resize, to the last bit.
+
+    Weights are fixed point and the sum over rows drops bits on the way; there is no anti-aliasing.
+    """
+    if tuple(frames.shape[-2:]) == tuple(size):
+        return frames
+    rows, row_weights = _opencv_taps(frames.shape[-2], size[0], frames.device)
+    columns, column_weights = _opencv_taps(frames.shape[-1], size[1], frames.device)
+    # At the left and right edge the only neighbour has the whole weight. At the top and bottom both weights stay, on the
+    # same row twice, which drops bits twice.
+    alone = columns[0] == columns[1]
+    column_weights = torch.stack([column_weights.sum(dim=0), column_weights[1] * 0]).where(alone, column_weights)
+    pixels = frames.int()
+    wide = pixels[..., columns[0]] * column_weights[0] + pixels[..., columns[1]] * column_weights[1]
+    upper, lower = (((wide[..., rows[tap], :] >> 4) * row_weights[tap][:, None]) >> 16 for tap in (0, 1))
+    return ((upper + lower + 2) >> 2).clamp(0, 255).to(torch.uint8)
+
+
+def _opencv_taps(old: int, new: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both neighbours of every new pixel, inside the image, and their weights: (2, new) int64 and int32."""
+    # As OpenCV does: the place in double precision, rounded to single; the fraction taken in single.
+    place = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    left = np.floor(place)
+    fraction = place - left
+    neighbours = np.stack([left, left + 1]).clip(0, old - 1).astype(np.int64)
+    unit = np.float32(1 << OPENCV_WEIGHT_BITS)
+    weights = np.rint(np.stack([(1 - fraction) * unit, fraction * unit])).astype(np.int32)
+    return torch.from_numpy(neighbours).to(device), torch.from_numpy(weights).to(device)

@@ -1,144 +1,144 @@
-"""Metrics that score one frame at a time: frame score -> mean over a clip's frames -> mean over clips."""
+"""Metrics that score one picture at a time: picture -> mean over a clip's pictures -> mean over clips (or pictures)."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from hvg.errors import DataError
-from hvg.layout import fold_frames
-from hvg.protocols import Context, Metric, MetricResult
-from hvg.types import ClipBatch
+from hvg.protocols import Context, Measurement, Metric, PartConfig, Score
+from hvg.scored_clip import NotAvailable, ScoredClip
 
 # Bounds the memory of one scoring call: SSIM holds five filtered copies of its images.
 FRAMES_PER_CALL = 16
 
 
-class FrameMetric(Metric):
-    """Scores every valid frame; keeps one sum and one count per clip, so memory does not grow with frames.
+class CellMetricConfig(PartConfig):
+    """Settings that every metric of single pictures has."""
 
-    A clip's value is the mean over its valid frames of all views, the metric's value is the mean over clips. A clip may
-    come in several updates. Frames are neither rounded to 8 bits nor resized.
+    average: Literal["clips", "frames"] = Field(
+        "clips",
+        description="The value is the mean over clips of their means, or the mean over all frames of all clips.",
+    )
 
-    protocol: id of exactly how the number is computed; a changed computation gets a new id.
-    """
 
-    protocol: str
-    higher_is_better: ClassVar[bool] = True
-    requires_alpha: ClassVar[bool] = False
+class CellMetric(Metric):
+    """Keeps one number for every cell of a clip's V x T grid: ``cells``, (V, T) float64, NaN where there is none."""
+
+    Config: ClassVar[type[PartConfig]] = CellMetricConfig
+    counted: ClassVar[str] = "frames"
 
     def __init__(self, config: Any, context: Context | None = None) -> None:
         self.config = config
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-        self._left_out = 0
+
+    def reduce(self, kept: Mapping[str, Measurement]) -> Score:
+        """The mean. Raises: NotAvailable when no cell has a value."""
+        cells = {clip_id: arrays["cells"] for clip_id, arrays in kept.items()}
+        return mean_score(cells, self.config.average, self.counted)
+
+
+class FrameMetric(CellMetric):
+    """Scores every valid frame of every view by itself."""
 
     @abstractmethod
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
-        """One score per frame, (N,), of images (N, 3, H, W) in [0, 1] and alpha (N, 1, H, W) in [0, 1].
+        """One score per frame, (N,), of images (N, 3, H, W) uint8 and coverage alpha (N, 1, H, W) float in [0, 1].
 
-        Alpha is 1 everywhere where the clip has none, which only metrics without ``requires_alpha`` see.
+        NaN where a frame has no score; that may depend on the truth only, so that it is the same for every arm. Alpha is
+        1 everywhere where the clip has none, which only metrics that do not require it see.
         """
-
-    def is_defined(self, truth: Tensor, alpha: Tensor) -> Tensor:
-        """(N,) bool: frames that have a score. It reads the truth only, so it is the same for every arm."""
-        return torch.ones(len(truth), dtype=torch.bool, device=truth.device)
 
     @torch.no_grad()
-    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
-        """Adds clips: prediction (B, V, T, 3, H, W) in [-1, 1], truth ``batch.frames``.
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """``cells``: (V, T) float64, NaN where a frame is padding or has no score.
 
-        Raises: DataError when the batch has no truth, or no alpha where it is needed; ValueError when shapes differ.
+        Raises: NotAvailable when the clip lacks a field; ValueError when the pictures differ in size.
         """
-        truth, alpha = batch.frames, batch.alpha
-        if truth is None or (alpha is None and self.requires_alpha):
-            missing = "frames" if truth is None else "alpha"
-            raise DataError(f"metric '{self.protocol}' needs {missing}, which clip '{batch.clip_id[0]}' does not hold")
-        if prediction.shape != truth.shape:
-            raise ValueError(f"prediction is {tuple(prediction.shape)}, the truth is {tuple(truth.shape)}")
-        alpha = torch.ones_like(truth[:, :, :, :1]) if alpha is None else alpha
-        valid = torch.ones(batch.grid, dtype=torch.bool) if batch.valid is None else batch.valid
-        for i, clip_id in enumerate(batch.clip_id):
-            clip = (fold_frames(x[i : i + 1]) for x in (prediction, truth, alpha, valid.to(truth.device)))
-            self._update_clip(clip_id, *clip)
-
-    def _update_clip(self, clip_id: str, prediction: Tensor, truth: Tensor, alpha: Tensor, valid: Tensor) -> None:
-        """Adds one clip, every tensor with its V T frames first."""
-        for index in valid.nonzero()[:, 0].split(FRAMES_PER_CALL):
-            true, foreground = _to_unit_range(truth[index]), alpha[index].float()
-            scores = self.score(_to_unit_range(prediction[index]), true, foreground)
-            scores = scores[self.is_defined(true, foreground)]
-            self._left_out += len(index) - len(scores)
-            if len(scores):
-                self._sums[clip_id] = self._sums.get(clip_id, 0.0) + float(scores.double().sum())
-                self._counts[clip_id] = self._counts.get(clip_id, 0) + len(scores)
-
-    def compute(self) -> MetricResult:
-        """Mean over clips. Raises: ValueError when no frame was scored."""
-        if not self._counts:
-            raise ValueError(f"metric '{self.protocol}' has seen no frame that it can score")
-        per_clip = {clip_id: self._sums[clip_id] / self._counts[clip_id] for clip_id in self._sums}
-        return MetricResult(
-            value=sum(per_clip.values()) / len(per_clip),
-            per_clip=per_clip,
-            higher_is_better=self.higher_is_better,
-            protocol=self.protocol,
-            count=sum(self._counts.values()),
-            notes={"left_out": f"{self._left_out} frames without a score"} if self._left_out else {},
-        )
+        clip.require(self.requires)
+        same_size(clip)
+        alpha = torch.ones_like(clip.truth[:, :, 0], dtype=torch.float32) if clip.alpha is None else clip.alpha.float()
+        cells = torch.full(clip.grid, torch.nan, dtype=torch.float64).flatten()
+        frames = (clip.prediction.flatten(0, 1), clip.truth.flatten(0, 1), alpha.flatten(0, 1)[:, None])
+        for index in clip.valid.flatten().nonzero()[:, 0].cpu().split(FRAMES_PER_CALL):
+            cells[index] = self.score(*(x[index] for x in frames)).double().cpu()
+        return {"cells": cells.view(clip.grid).numpy()}
 
 
-def _to_unit_range(frames: Tensor) -> Tensor:
-    """[-1, 1] in any floating type -> [0, 1] in float32, without clamping: a prediction out of range has to show."""
-    return (frames.float() + 1) / 2
+def same_size(clip: ScoredClip) -> None:
+    """Raises: ValueError when prediction and truth differ in size."""
+    if clip.prediction.shape != clip.truth.shape:
+        sizes = [f"{frames.shape[-1]} x {frames.shape[-2]}" for frames in (clip.prediction, clip.truth)]
+        raise ValueError(f"clip '{clip.clip_id}': the prediction is {sizes[0]} pixels, the truth {sizes[1]}")
 
 
-class ChangeMetric(FrameMetric):
+def mean_score(
+    cells: Mapping[str, np.ndarray], average: Literal["clips", "frames"] = "clips", counted: str = "frames"
+) -> Score:
+    """The score of clip id -> (V, T) values, NaN where there is none.
+
+    Raises: NotAvailable when there is no value at all.
+    """
+    counts = {clip_id: int(np.isfinite(values).sum()) for clip_id, values in cells.items()}
+    per_clip = {clip_id: float(np.nanmean(cells[clip_id])) for clip_id, count in counts.items() if count}
+    if not per_clip:
+        raise NotAvailable(f"none of the {counted} has a score")
+    total = sum(counts.values())
+    weights = {clip_id: counts[clip_id] / total if average == "frames" else 1 / len(per_clip) for clip_id in per_clip}
+    missing = sum(values.size for values in cells.values()) - total
+    return Score(
+        value=sum(per_clip[clip_id] * weights[clip_id] for clip_id in per_clip),
+        per_clip=per_clip,
+        cells=cells,
+        count=total,
+        counted=counted,
+        notes=(f"{missing} {counted} have no score",) if missing else (),
+    )
+
+
+def unit_range(frames: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return frames.float() / 255
+
+
+class ChangeMetric(CellMetric):
     """Scores how wrongly a clip changes from one frame to the next (or one view to the next), whatever the frames are.
 
-    ``score`` sees the changes of prediction and truth, so that their difference is that of changes in [0, 1] images. A
-    clip with one frame (one view) has no score.
-
-    axis: 2 for time; 1 for views, around the whole circle.
+    A clip with one frame (one view) has no score. axis: 1 for time; 0 for views, around the whole circle.
     """
 
     axis: ClassVar[int]
     higher_is_better: ClassVar[bool] = False
+    counted: ClassVar[str] = "changes"
 
-    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
-        """See ``FrameMetric.update``."""
-        truth = batch.frames
-        if truth is None or prediction.shape != truth.shape:
-            return super().update(prediction, batch)
-        count = truth.shape[self.axis]
+    @torch.no_grad()
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """``cells``: float64, the error of the change that begins at a cell; NaN where one of the two is padding.
+
+        (V, T - 1) along time; (V, T) along views, where the last view is followed by the first, and (1, T) for two views.
+        """
+        clip.require(self.requires)
+        same_size(clip)
+        count = clip.grid[self.axis]
+        if count == 1:
+            return {}
+        changes = []
         # A circle of two views has one change, which would otherwise count twice.
-        first = list(range(count if self.axis == 1 and count > 2 else count - 1))
-        if not first:
-            self._left_out += truth.shape[:3].numel()
-            return None
-        second = [(i + 1) % count for i in first]
+        for first in range(count if self.axis == 0 and count > 2 else count - 1):
+            pair = [first, (first + 1) % count]
+            before, after = (
+                [unit_range(frames.select(self.axis, place)) for frames in (clip.prediction, clip.truth)]
+                for place in pair
+            )
+            error = self.score_change(after[0] - before[0], after[1] - before[1]).double().cpu()
+            both = clip.valid.select(self.axis, pair[0]) & clip.valid.select(self.axis, pair[1])
+            changes.append(error.where(both.cpu(), torch.nan))
+        return {"cells": torch.stack(changes, dim=self.axis).numpy()}
 
-        def change(x: Tensor) -> Tensor:
-            places = [torch.tensor(index, device=x.device) for index in (first, second)]
-            before, after = (x.float().index_select(self.axis, place) for place in places)
-            return after - before
-
-        valid = torch.ones(batch.grid, dtype=torch.bool) if batch.valid is None else batch.valid
-        both = valid.index_select(self.axis, torch.tensor(first, device=valid.device)) & valid.index_select(
-            self.axis, torch.tensor(second, device=valid.device)
-        )
-        changes = replace(
-            batch.select(**{"views" if self.axis == 1 else "frames": first}),
-            frames=change(truth),
-            alpha=None,
-            valid=both,
-        )
-        return super().update(change(prediction), changes)
-
-    def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
-        """(N,) root mean square over pixels and channels."""
+    def score_change(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """(N,) root mean square over pixels and channels of changes (N, 3, H, W) of images in [0, 1]."""
         return (prediction - truth).square().mean(dim=(1, 2, 3)).sqrt()

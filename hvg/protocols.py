@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from hvg.errors import HvgError
+from hvg.scored_clip import NotAvailable, ScoredClip, Surface
 from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Window
+from hvg.weights import NetworkFiles
 
 
 class PartConfig(BaseModel):
@@ -49,6 +52,7 @@ class Context:
     For the backbone: channels, the sum of all conditioners' extra input channels; memory, the sites whose memory port some
     conditioner fills; view_attention, which builds one module for a site as ``view_attention(width, num_heads)``.
     For conditioners that start from its weights: backbone, the finished one; they may copy from it and must not keep it.
+    For metrics: networks, the user's files of pretrained feature networks; device, where they compute.
     """
 
     ports: Ports | None = None
@@ -59,6 +63,8 @@ class Context:
     channels: int = 0
     memory: frozenset[str] = frozenset()
     view_attention: Callable[[int, int], ViewAttention] | None = None
+    networks: NetworkFiles | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class ConditionerConfig(PartConfig):
@@ -372,29 +378,110 @@ class Dataset(Part):
     def load(self, index: int) -> ClipBatch:
         """Clip ``index`` with B = 1, all its views and frames."""
 
+    def surface(self, index: int) -> Surface:
+        """The true geometry behind the pictures of clip ``index``. Raises: NotAvailable where it is not known."""
+        raise NotAvailable(f"the dataset '{type(self).__name__}' does not know the surface behind its pictures")
+
 
 @dataclass(frozen=True, kw_only=True)
-class MetricResult:
-    """A value, its per-clip table, and what makes it comparable.
+class Score:
+    """What the measurements of all clips came to.
 
-    per_clip: clip id -> value. higher_is_better. protocol: id of exactly how it was computed. count: N frames.
+    value: the number. per_clip: clip id -> value; empty for a distance between two sets. cells: clip id -> (V, T) value of
+    every picture, NaN where it has none; empty where pictures have none of their own. count: N. counted: what N counts.
+    floor: value that two samples of the truth would have at this N, for distances between sets. notes: what a reader has to
+    know, such as how many frames were left out.
     """
 
     value: float
-    per_clip: Mapping[str, float]
-    higher_is_better: bool
-    protocol: str
     count: int
-    notes: Mapping[str, str] = field(default_factory=dict)
+    counted: str = "frames"
+    per_clip: Mapping[str, float] = field(default_factory=dict)
+    cells: Mapping[str, np.ndarray] = field(default_factory=dict)
+    floor: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class KeypointRegressor(Part):
+    """Finds named points of one person in pictures, for metrics of pose: a network of the user's, or a rule.
+
+    names: of the K points. root: the names whose mean place is the origin of a pose. joints: name -> the SMPL-X joints in
+    whose middle it lies, for names that are no SMPL-X joints themselves. definition: id of exactly how points are found.
+    networks: name of each pretrained network -> ``sha256:...`` of its file.
+
+    A published estimator takes one file in a package of the user's, registered as ``keypoints.my_pose``::
+
+        class MyPose(KeypointRegressor):
+            '''The estimator of my lab.'''
+
+            class Config(PartConfig):
+                '''Where it lies.'''
+                path: Path = Field(description="Its file of weights.")
+
+            names = ("nose", "left_hip", "right_hip", ...)
+            root = ("left_hip", "right_hip")
+            definition = "my_pose/v1"
+
+            def __init__(self, config, context):
+                self.network = MyNetwork(config.path).to(context.device)
+
+            def locate(self, frames):
+                heatmaps = self.network(resize(frames.float() / 255, (256, 192)))
+                return peaks(heatmaps) * scale_back, heatmaps.amax((-2, -1))
+
+    ``joint_error`` and ``mpjpe`` take it as ``regressor=my_pose``. A TorchScript file needs no code at all:
+    ``regressor=torchscript``.
+    """
+
+    names: tuple[str, ...]
+    root: tuple[str, ...]
+    definition: str
+    joints: Mapping[str, tuple[str, ...]] = {}
+    networks: Mapping[str, str] = {}
+    measurement: str | None = None
+
+    def check(self, clip: ScoredClip) -> None:
+        """Raises: NotAvailable where it cannot find people like the true one of this clip."""
+        return
+
+    @abstractmethod
+    def locate(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (N, K, 2) in pixels, centres at +0.5, and confidence (N, K) in [0, 1], 0 for a point that is not found.
+
+        frames: (N, 3, H, W) uint8, each looked at by itself.
+        """
+
+
+# What a metric keeps of one clip: named arrays, never frames.
+Measurement = Mapping[str, np.ndarray]
 
 
 class Metric(Part):
-    """Accumulates clips and returns one MetricResult."""
+    """A number about clips, in two steps: what is kept of a clip, and what all that was kept comes to.
+
+    A measurement is a function of its clip alone. So ranks may share the clips, the numbers stay the same to the last bit,
+    and subjects can be drawn anew for an interval without looking at a frame again.
+
+    A metric that cannot be computed here raises ``NotAvailable``: when it is built (a missing file of weights) or when it
+    measures (a field that the clip does not hold). It is then reported as not available, with the reason.
+
+    definition: id of exactly how the number is computed; a changed computation gets a new one.
+    requires: fields of ScoredClip that it needs besides prediction and truth.
+    networks: name of each pretrained network that it looks through -> ``sha256:...`` of its file.
+    measurement: id of what ``measure`` keeps; of metrics with the same id, one measures for all. None: it has its own.
+    """
+
+    definition: str
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    requires: ClassVar[frozenset[str]] = frozenset()
+    networks: Mapping[str, str] = {}
+    measurement: str | None = None
 
     @abstractmethod
-    def update(self, prediction: Tensor, batch: ClipBatch) -> None:
-        """prediction (B, V, T, 3, H, W) in [-1, 1], already clamped; batch.frames is the truth."""
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """What is kept of a clip; empty where there is nothing in it to score (one frame has no change over time)."""
 
     @abstractmethod
-    def compute(self) -> MetricResult:
-        """Over everything seen so far. Raises: ValueError when nothing was seen."""
+    def reduce(self, kept: Mapping[str, Measurement]) -> Score:
+        """The score over clip id -> measurement, none of them empty. Raises: NotAvailable when they are too few."""

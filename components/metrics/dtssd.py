@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hvg.frame_metric import ChangeMetric
+from hvg.protocols import Context, PartConfig
 
 
 class TemporalChangeError(ChangeMetric):
@@ -12,5 +13,8 @@ class TemporalChangeError(ChangeMetric):
     A still video is not ideal: the truth moves. Source: dtSSD of Erofeev et al. (BMVC 2015), there on alpha mattes.
     """
 
-    protocol = "dtssd/rgb-unit-range/v1"
-    axis = 2
+    axis = 1
+
+    def __init__(self, config: PartConfig, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"dtssd/rgb-unit-range/mean-over-{self.config.average}/v2"

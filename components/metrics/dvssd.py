@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hvg.frame_metric import ChangeMetric
+from hvg.protocols import Context
 
 
 class ViewChangeError(ChangeMetric):
@@ -12,5 +15,8 @@ class ViewChangeError(ChangeMetric):
     does not counts, an error that all views share does not.
     """
 
-    protocol = "dvssd/rgb-unit-range/v1"
-    axis = 1
+    axis = 0
+
+    def __init__(self, config: Any, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"dvssd/rgb-unit-range/mean-over-{config.average}/v2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hvg.frame_metric import FrameMetric
-from hvg.protocols import Context, PartConfig
+from hvg.frame_metric import CellMetricConfig, FrameMetric
+from hvg.protocols import Context
 
 
 class MaskIoU(FrameMetric):
@@ -16,9 +16,9 @@ class MaskIoU(FrameMetric):
     network takes part. The true silhouette is alpha > 0.5. Two empty silhouettes agree (1).
     """
 
-    requires_alpha = True
+    requires = frozenset({"alpha"})
 
-    class Config(PartConfig):
+    class Config(CellMetricConfig):
         """Settings of the silhouette rule."""
 
         # At 0.75 the synthetic truth scores 0.999 against its own alpha; 0.88 gives 0.95 and punishes faint haze.
@@ -28,11 +28,11 @@ class MaskIoU(FrameMetric):
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
-        self.protocol = f"mask_iou/white-background-{config.threshold:g}/v1"
+        self.definition = f"mask_iou/white-background-{config.threshold:g}/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [0, 1]."""
-        generated = (prediction < self.config.threshold).any(dim=1)
+        generated = (prediction < 255 * self.config.threshold).any(dim=1)
         true = alpha[:, 0] > 0.5
         union = (generated | true).sum(dim=(1, 2))
         return ((generated & true).sum(dim=(1, 2)) / union.clamp_min(1)).where(union > 0, 1.0)

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
+from pydantic import Field
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from hvg.frame_metric import FrameMetric
+from hvg.frame_metric import CellMetricConfig, FrameMetric
+from hvg.protocols import Context
 
-# Two identical frames have an infinite ratio, which would swallow the mean. 100 dB is an error of 0.0026 grey levels.
-CAP_DECIBELS = 100.0
+# Two identical frames have an infinite ratio, which would swallow the mean; the DisCo script counts them so.
+IDENTICAL_DECIBELS = 100.0
 
 
 class PSNR(FrameMetric):
-    """PSNR in dB of every frame over its RGB values in [0, 1] (peak 1), at most 100 dB; then the mean over frames.
+    """PSNR in dB of every frame over its RGB values (peak 255); a frame without any error counts 100 dB.
 
-    The DisCo script of human-video papers subtracted uint8 images until April 2024, so that it never fell below
-    24.07 dB; numbers from it are not comparable with these.
+    Until April 2024 the DisCo script of human-video papers subtracted and squared uint8 images, both modulo 256, so that
+    it never fell below 24.07 dB. ``arithmetic=uint8_wraparound`` gives those numbers; they say little about quality.
     """
 
-    protocol = "psnr/frame-mean/v1"
+    unit = "dB"
+
+    class Config(CellMetricConfig):
+        """Settings of the ratio."""
+
+        arithmetic: Literal["float", "uint8_wraparound"] = Field(
+            "float", description="float: as defined. uint8_wraparound: the DisCo script's fault before April 2024."
+        )
+
+    def __init__(self, config: Config, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"psnr/{config.arithmetic}/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) dB."""
-        per_frame = {"reduction": "none", "dim": (1, 2, 3)}
-        return peak_signal_noise_ratio(prediction, truth, data_range=1.0, **per_frame).clamp(max=CAP_DECIBELS)
+        if self.config.arithmetic == "uint8_wraparound":
+            difference = prediction - truth
+            squared_error = difference * difference
+        else:
+            # Squares up to 255^2 are exact in float32; their sum is taken in float64.
+            squared_error = (prediction.float() - truth.float()).square()
+        mean = squared_error.flatten(1).sum(dim=1, dtype=torch.float64) / squared_error[0].numel()
+        return (10 * (255**2 / mean).log10()).where(mean > 0, IDENTICAL_DECIBELS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from hvg.frame_metric import FrameMetric
+from hvg.protocols import Context
 
 # As in the metric ``psnr``: identical frames would make the mean infinite.
 CAP_DECIBELS = 100.0
@@ -17,16 +20,16 @@ class ForegroundPSNR(FrameMetric):
     Frames without such a pixel have no score and are left out, for every arm alike.
     """
 
-    protocol = "psnr_foreground/frame-mean/v1"
-    requires_alpha = True
+    unit = "dB"
+    requires = frozenset({"alpha"})
+
+    def __init__(self, config: Any, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"psnr_foreground/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
-        """(N,) dB; meaningless where no pixel is foreground."""
+        """(N,) dB; NaN where no pixel is foreground."""
         foreground = (alpha > 0.5).double()
-        squared_error = ((prediction - truth).double().square() * foreground).sum(dim=(1, 2, 3))
+        squared_error = ((prediction.double() - truth.double()).square() * foreground).sum(dim=(1, 2, 3))
         mean = squared_error / (prediction.shape[1] * foreground.sum(dim=(1, 2, 3)))
-        return (-10 * mean.log10()).clamp(max=CAP_DECIBELS)
-
-    def is_defined(self, truth: Tensor, alpha: Tensor) -> Tensor:
-        """Frames that show the person."""
-        return (alpha > 0.5).flatten(1).any(dim=1)
+        return (-10 * (mean / 255**2).log10()).clamp(max=CAP_DECIBELS)

@@ -17,8 +17,10 @@ DIFFUSION = ("components/backbones", "components/codecs", "components/conditione
 FENCES = {
     # hvg/pipeline.py is a pipeline of theirs; only `hvg export` and users of diffusers import it.
     "diffusers": (*DIFFUSION, "hvg/pipeline.py"),
-    "transformers": DIFFUSION,
-    "lightning": ("hvg/system.py", "hvg/data.py", "hvg/training.py"),
+    # Feature networks of metrics that look through CLIP and V-JEPA 2.
+    "transformers": (*DIFFUSION, "components/nn/feature_networks"),
+    "lightning": ("hvg/system.py", "hvg/data.py", "hvg/training.py", "hvg/callbacks.py", "hvg/strategies.py"),
+    "deepspeed": ("hvg/strategies.py",),
     "hydra": ("hvg/config.py", "hvg/cli.py"),
     "omegaconf": ("hvg/config.py", "hvg/cli.py"),
     "anny": PEOPLE,

@@ -1,23 +1,39 @@
-"""Metrics against their formulas, and what has to hold for all of them."""
+"""Metrics of single pictures against their formulas, and what has to hold for all of them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import conv2d
 
 from hvg import registry
 from hvg.baselines import MeanImage, copy_reference
 from hvg.cameras import Cameras
-from hvg.errors import DataError
+from hvg.protocols import Score
+from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.types import ClipBatch, Reference
 
 METRICS = ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou"]
-CHANGES = {"dtssd": 2, "dvssd": 1}
+CHANGES = {"dtssd": 1, "dvssd": 0}
 IDEAL = {"psnr": 100.0, "psnr_foreground": 100.0, "ssim": 1.0, "l1": 0.0, "mask_iou": 1.0}
+# Every setting of a metric besides ``average``, which all have.
+VARIANTS = {
+    "psnr": [{}, {"arithmetic": "uint8_wraparound"}],
+    "ssim": [{}, {"window": "uniform_7"}, {"colour": "grey"}, {"window": "uniform_7", "colour": "grey"}],
+    "l1": [{}, {"scale": "disco"}],
+    "psnr_foreground": [{}],
+    "mask_iou": [{}, {"threshold": 0.5}],
+    "dtssd": [{}],
+    "dvssd": [{}],
+    "dtssd_disco": [{}],
+}
 
 
 def make(name: str, **settings):
@@ -25,45 +41,60 @@ def make(name: str, **settings):
     return part(part.Config(**settings), None)
 
 
-def clips(count: int = 3, views: int = 2, frames: int = 3, size: int = 16) -> ClipBatch:
-    """Dark people of random colours, 8 by 8 pixels, on white."""
+def clips(count: int = 3, views: int = 2, frames: int = 3, size: int = 16) -> list[ScoredClip]:
+    """Noisy pictures of dark people of random colours, 8 by 8 pixels, on white."""
     random = torch.Generator().manual_seed(0)
-    images = torch.ones(count, views, frames, 3, size, size)
-    images[..., 4:12, 4:12] = torch.rand(count, views, frames, 3, 8, 8, generator=random) * 0.9 - 1
-    alpha = torch.zeros(count, views, frames, 1, size, size)
+    truth = torch.full((count, views, frames, 3, size, size), 255, dtype=torch.uint8)
+    colours = torch.randint(0, 115, (count, views, frames, 3, 8, 8), generator=random, dtype=torch.uint8)
+    truth[..., 4:12, 4:12] = colours
+    alpha = torch.zeros(count, views, frames, size, size)
     alpha[..., 4:12, 4:12] = 1
-    cameras = Cameras(
-        world_to_camera=torch.eye(4).expand(count, views, frames, 4, 4),
-        intrinsics=torch.eye(3).expand(count, views, frames, 3, 3),
-        image_size=(size, size),
-    )
-    names = tuple(f"clip{i}" for i in range(count))
-    reference = Reference(frames=images[:, 0, :1])
-    return ClipBatch(cameras=cameras, clip_id=names, subject=names, frames=images, alpha=alpha, reference=reference)
+    return [
+        ScoredClip(
+            clip_id=f"clip{i}",
+            subject=f"clip{i}",
+            prediction=noisy(truth[i], seed=i),
+            truth=truth[i],
+            valid=torch.ones(views, frames, dtype=torch.bool),
+            alpha=alpha[i],
+        )
+        for i in range(count)
+    ]
 
 
-def noisy(frames: torch.Tensor) -> torch.Tensor:
-    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
-    return (frames + 0.2 * noise).clamp(-1, 1)
+def noisy(frames: Tensor, strength: float = 25.0, seed: int = 0) -> Tensor:
+    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(seed))
+    return rounded(frames + strength * noise)
 
 
-def result(name: str, prediction: torch.Tensor, batch: ClipBatch, **settings):
+def rounded(frames: Tensor) -> Tensor:
+    return frames.round().clamp(0, 255).to(torch.uint8)
+
+
+def predicting(prediction, some: list[ScoredClip]) -> list[ScoredClip]:
+    """The same clips with other predictions: a function of the clip."""
+    return [replace(clip, prediction=prediction(clip)) for clip in some]
+
+
+def result(name: str, some: list[ScoredClip], **settings) -> Score:
     metric = make(name, **settings)
-    metric.update(prediction, batch)
-    return metric.compute()
+    kept = {clip.clip_id: metric.measure(clip) for clip in some}
+    return metric.reduce({clip_id: arrays for clip_id, arrays in kept.items() if arrays})
 
 
-def per_frame(batch: ClipBatch, prediction: torch.Tensor):
-    """Every clip's (prediction, truth, foreground) frames in [0, 1], float64."""
-    for clip in range(len(batch.clip_id)):
-        images = ((x[clip].flatten(0, 1).double() + 1) / 2 for x in (prediction, batch.frames))
-        yield list(zip(*images, batch.alpha[clip].flatten(0, 1) > 0.5, strict=True))
+def part_of(clip: ScoredClip, views=slice(None), frames=slice(None)) -> ScoredClip:
+    changed = {name: getattr(clip, name)[views][:, frames] for name in ("prediction", "truth", "valid", "alpha")}
+    return replace(clip, **changed)
 
 
-def mean_over_clips(batch, prediction, frame_value) -> float:
-    clips_of_frames = per_frame(batch, prediction)
-    values = [[frame_value(*frame) for frame in frames] for frames in clips_of_frames]
-    return sum(sum(v) / len(v) for v in values) / len(values)
+def per_frame(clip: ScoredClip):
+    """The clip's (prediction, truth, foreground) frames in [0, 1], float64."""
+    images = (frames.flatten(0, 1).double() / 255 for frames in (clip.prediction, clip.truth))
+    return zip(*images, clip.alpha.flatten(0, 1)[:, None] > 0.5, strict=True)
+
+
+def mean_over_clips(some: list[ScoredClip], frame_value) -> float:
+    return float(np.mean([np.mean([frame_value(*frame) for frame in per_frame(clip)]) for clip in some]))
 
 
 def psnr_formula(prediction, truth, foreground) -> float:
@@ -113,166 +144,253 @@ FORMULAS = {
 
 @pytest.mark.parametrize("name", METRICS)
 def test_agrees_with_its_formula(name):
-    batch = clips()
-    prediction = noisy(batch.frames)
-    expected = mean_over_clips(batch, prediction, FORMULAS[name])
-    assert result(name, prediction, batch).value == pytest.approx(expected, rel=1e-5)
+    some = clips()
+    assert result(name, some).value == pytest.approx(mean_over_clips(some, FORMULAS[name]), rel=1e-9)
 
 
 def test_a_known_error_has_a_known_psnr():
-    batch = clips()
-    prediction = batch.frames - torch.where(batch.frames > 0.5, 0.2, 0.0)
-    share = float((batch.frames > 0.5).double().mean())
-    assert result("psnr", prediction, batch).value == pytest.approx(-10 * math.log10(0.01 * share), rel=1e-5)
-    assert result("psnr_foreground", prediction, batch).value == 100.0
+    some = predicting(lambda clip: clip.truth - 51 * (clip.truth > 200).to(torch.uint8), clips())
+    share = float(np.mean([10 * math.log10((clip.truth > 200).double().mean()) for clip in some]))
+    assert result("psnr", some).value == pytest.approx(-10 * math.log10(0.04) - share, rel=1e-9)
+    assert result("psnr_foreground", some).value == pytest.approx(100.0)
+
+
+def test_the_ratio_of_bytes_that_wrap_around():
+    one = torch.full((1, 1, 3, 8, 8), 20, dtype=torch.uint8)
+    clip = ScoredClip(
+        clip_id="one", subject="one", prediction=one, truth=one + 20, valid=torch.ones(1, 1, dtype=torch.bool)
+    )
+    assert result("psnr", [clip]).value == pytest.approx(20 * math.log10(255 / 20), rel=1e-12)
+    # 20 - 40 is 236, and 236^2 is 144 modulo 256.
+    assert result("psnr", [clip], arithmetic="uint8_wraparound").value == pytest.approx(
+        10 * math.log10(255**2 / 144), rel=1e-12
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.floats(1, 120))
+def test_bytes_that_wrap_around_are_never_below_24_decibels(seed, strength):
+    some = predicting(lambda clip: noisy(clip.truth, strength, seed), clips(count=1))
+    assert result("psnr", some, arithmetic="uint8_wraparound").value > 24.06
+
+
+def test_the_error_of_disco_depends_on_the_resolution():
+    for size in (16, 32):
+        some = clips(size=size)
+        expected = 255 * result("l1", some).value / size**2
+        assert result("l1", some, scale="disco").value == pytest.approx(expected, rel=1e-12)
+
+
+def test_similarity_in_grey_is_that_of_grey_pictures():
+    some = [
+        replace(
+            clip,
+            prediction=clip.prediction[:, :, :1].expand_as(clip.truth),
+            truth=clip.truth[:, :, :1].expand_as(clip.truth),
+        )
+        for clip in clips()
+    ]
+    for window in ("gaussian_11", "uniform_7"):
+        grey, rgb = (result("ssim", some, window=window, colour=colour).value for colour in ("grey", "rgb"))
+        assert grey == pytest.approx(rgb, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_perfect_prediction_is_ideal(name):
-    batch = clips()
-    found = result(name, batch.frames, batch)
-    assert found.value == pytest.approx(IDEAL[name], abs=1e-6)
-    assert found.count == 3 * 2 * 3
-    assert sorted(found.per_clip) == ["clip0", "clip1", "clip2"]
-    assert found.protocol.startswith(f"{name}/") and found.protocol.endswith("/v1")
+    for variant in VARIANTS.get(name, [{}]):
+        found = result(name, predicting(lambda clip: clip.truth, clips()), **variant)
+        assert found.value == pytest.approx(IDEAL[name], abs=1e-12)
+        assert found.count == 3 * 2 * 3
+        assert sorted(found.per_clip) == ["clip0", "clip1", "clip2"]
+        assert not found.notes
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco"])
 def test_more_noise_is_worse(name):
-    batch = clips()
-    little, much = (result(name, (0.8 - s) * noisy(batch.frames) + 0.2, batch) for s in (0.0, 0.5))
-    assert (little.value > much.value) == little.higher_is_better
+    some = clips()
+    little = result(name, predicting(lambda clip: noisy(clip.truth, 15.0), some)).value
+    much = result(name, predicting(lambda clip: noisy(clip.truth, 60.0), some)).value
+    assert (little > much) == make(name).higher_is_better
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_the_split_into_batches_does_not_matter(name):
-    batch = clips(views=3, frames=7)  # 21 frames a clip: more than one scoring call
-    prediction = noisy(batch.frames)
-    whole, split = result(name, prediction, batch), make(name)
-    for clip in range(3):
-        for frames in ([0, 1, 2], [3, 4, 5, 6]):
-            part = batch.clips(slice(clip, clip + 1)).select(frames=frames)
-            split.update(prediction[clip : clip + 1][:, :, frames], part)
-    assert split.compute().value == pytest.approx(whole.value, rel=1e-6)
-    assert split.compute().per_clip == pytest.approx(dict(whole.per_clip), rel=1e-6)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_settings_are_part_of_the_definition(name):
+    variants = [{**variant, "average": average} for variant in VARIANTS[name] for average in ("clips", "frames")]
+    ids = [make(name, **variant).definition for variant in variants]
+    assert len(set(ids)) == len(ids)
+    assert all(one.startswith(f"{name}/") for one in ids)
+
+
+@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco"])
+def test_a_clip_is_measured_by_itself(name):
+    """So ranks may share the clips, and a clip of two views is two clips of one view."""
+    some = clips(views=3, frames=7)  # 21 frames a clip: more than one scoring call
+    metric = make(name)
+    for clip in some:
+        whole = metric.measure(clip)["cells"]
+        assert np.array_equal(whole, make(name).measure(clip)["cells"], equal_nan=True)
+        if name != "dvssd":
+            parts = [metric.measure(part_of(clip, views=[view]))["cells"] for view in range(3)]
+            assert np.array_equal(whole, np.concatenate(parts), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco"])
+def test_the_order_of_clips_does_not_matter(name):
+    some = clips()
+    assert result(name, some).value == pytest.approx(result(name, some[::-1]).value, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_padded_frames_do_not_count(name):
-    batch = clips()
-    valid = torch.ones(batch.grid, dtype=torch.bool)
-    valid[:, :, 2] = False
-    prediction = noisy(batch.frames)
-    prediction[:, :, 2] = -1
-    found = result(name, prediction, replace(batch, valid=valid))
-    expected = result(name, prediction[:, :, :2], batch.select(frames=[0, 1]))
-    assert found.value == pytest.approx(expected.value, rel=1e-6)
+    some = clips()
+    for clip in some:
+        clip.valid[:, 2] = False
+        clip.prediction[:, 2] = 0
+    found, expected = result(name, some), result(name, [part_of(clip, frames=[0, 1]) for clip in some])
+    assert found.value == expected.value
     assert found.count == 12
+    assert np.isnan(found.cells["clip0"][:, 2]).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_mean_is_over_clips_or_over_frames(name):
+    some = clips()
+    some[0].valid[:, 1:] = False
+    values = [value[np.isfinite(value)] for value in result(name, some).cells.values()]
+    assert result(name, some).value == pytest.approx(np.mean([value.mean() for value in values]))
+    assert result(name, some, average="frames").value == pytest.approx(np.concatenate(values).mean())
 
 
 def test_frames_without_a_person_have_no_foreground_score():
-    batch = clips()
-    batch.alpha[:, 1] = 0
-    found = result("psnr_foreground", noisy(batch.frames), batch)
+    some = clips()
+    for clip in some:
+        clip.alpha[0] = 0
+    found = result("psnr_foreground", some)
     assert found.count == 9
-    assert found.notes == {"left_out": "9 frames without a score"}
+    assert found.notes == ("9 frames have no score",)
     assert math.isfinite(found.value)
 
 
-def test_the_silhouette_threshold_is_part_of_the_protocol():
-    batch = clips()
-    assert "0.75" in result("mask_iou", batch.frames, batch).protocol
-    grey = torch.full_like(batch.frames, 0.6)  # 0.8 in [0, 1]
-    assert result("mask_iou", grey, batch).value == 0.0
-    assert result("mask_iou", grey, batch, threshold=0.9).value == pytest.approx(0.25)
+def test_the_silhouette_threshold_is_part_of_the_definition():
+    assert "0.75" in make("mask_iou").definition
+    grey = predicting(lambda clip: torch.full_like(clip.truth, 204), clips())  # 0.8 in [0, 1]
+    assert result("mask_iou", grey).value == 0.0
+    assert result("mask_iou", grey, threshold=0.9).value == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_what_cannot_be_scored_is_refused(name):
-    batch = clips()
-    with pytest.raises(ValueError, match="no frame"):
-        make(name).compute()
-    with pytest.raises(DataError, match="clip0"):
-        make(name).update(batch.frames, replace(batch, frames=None))
-    with pytest.raises(ValueError, match="truth is"):
-        make(name).update(batch.frames[:, :1], batch)
+    with pytest.raises(NotAvailable, match="none of the"):
+        make(name).reduce({})
+    clip = clips()[0]
+    with pytest.raises(ValueError, match=r"clip0.*8 x 8.*16 x 16"):
+        make(name).measure(replace(clip, prediction=clip.prediction[..., :8, :8]))
+
+
+def test_frames_smaller_than_the_window_have_no_similarity():
+    clip = clips()[0]
+    with pytest.raises(NotAvailable, match="6 x 16"):
+        make("ssim").measure(replace(clip, prediction=clip.prediction[..., :6], truth=clip.truth[..., :6], alpha=None))
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_alpha_is_asked_for_only_where_it_is_read(name):
-    batch = replace(clips(), alpha=None)
+    some = [replace(clip, alpha=None) for clip in clips()]
     if name in ("psnr_foreground", "mask_iou"):
-        with pytest.raises(DataError, match="needs alpha"):
-            make(name).update(batch.frames, batch)
+        with pytest.raises(NotAvailable, match="needs alpha"):
+            result(name, some)
     else:
-        assert result(name, batch.frames, batch).count == 18
+        assert result(name, some).count == 18
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_changes_agree_with_their_formula(name):
-    batch = clips(views=4)
-    prediction, axis = noisy(batch.frames), CHANGES[name]
-    pairs = [(i, (i + 1) % batch.frames.shape[axis]) for i in range(batch.frames.shape[axis] - (axis == 2))]
-    errors = (prediction - batch.frames).double() / 2
-    jumps = [errors.select(axis, b) - errors.select(axis, a) for a, b in pairs]
-    expected = torch.stack([jump.square().mean(dim=(-3, -2, -1)).sqrt().mean() for jump in jumps]).mean()
-    found = result(name, prediction, batch)
-    assert found.value == pytest.approx(float(expected), rel=1e-5)
-    assert found.count == 3 * len(pairs) * (3 if axis == 1 else 4)
+    some, axis = clips(views=4), CHANGES[name]
+    size = some[0].grid[axis]
+    pairs = [(i, (i + 1) % size) for i in range(size - (axis == 1))]
+    expected = []
+    for clip in some:
+        errors = (clip.prediction.double() - clip.truth.double()) / 255
+        jumps = [errors.select(axis, b) - errors.select(axis, a) for a, b in pairs]
+        expected.append(torch.stack([jump.square().mean(dim=(-3, -2, -1)).sqrt().mean() for jump in jumps]).mean())
+    found = result(name, some)
+    assert found.value == pytest.approx(float(np.mean(expected)), rel=1e-6)
+    assert found.count == 3 * len(pairs) * (4 if axis == 1 else 3)
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_changes_see_jumps_along_their_own_axis_alone(name):
-    batch, axis = clips(views=3), CHANGES[name]
-    still = torch.linspace(-0.3, 0.3, 16) * torch.ones_like(batch.frames)
-    assert result(name, batch.frames + still, batch).value == pytest.approx(0.0, abs=1e-6)
-    along, across = torch.zeros_like(batch.frames), torch.zeros_like(batch.frames)
-    along.select(axis, 1)[:] = 0.5
-    across.select(3 - axis, 1)[:] = 0.5
-    assert result(name, batch.frames + along, batch).value > 0.1
-    assert result(name, batch.frames + across, batch).value == pytest.approx(0.0, abs=1e-6)
+    axis = CHANGES[name]
+    some = [replace(clip, truth=rounded(0.5 * clip.truth)) for clip in clips(views=3)]
+    still = (8 * torch.arange(16)).to(torch.uint8)
+    assert result(name, predicting(lambda clip: clip.truth + still, some)).value == pytest.approx(0.0, abs=1e-6)
+
+    def jump(clip: ScoredClip, axis: int) -> Tensor:
+        moved = clip.truth.clone()
+        moved.select(axis, 1).add_(60)
+        return moved
+
+    assert result(name, predicting(lambda clip: jump(clip, axis), some)).value > 0.1
+    assert result(name, predicting(lambda clip: jump(clip, 1 - axis), some)).value == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", [*CHANGES, "dtssd_disco"])
 def test_changes_need_two_frames_and_skip_padding(name):
-    single = clips(views=1, frames=1)
-    with pytest.raises(ValueError, match="no frame"):
-        result(name, single.frames, single)
-    batch = clips(views=3)
-    valid = torch.ones(batch.grid, dtype=torch.bool)
-    valid[:, 0, 0] = False
-    prediction = noisy(batch.frames)
-    prediction[:, 0, 0] = -1
-    found = result(name, prediction, replace(batch, valid=valid))
-    assert found.value < 1.2 * result(name, noisy(batch.frames), batch).value
+    assert make(name).measure(clips(views=1, frames=1)[0]) == {}
+    some, padded = clips(views=3), clips(views=3)
+    for clip in padded:
+        clip.valid[0, 0] = False
+        clip.prediction[0, 0] = 0
+    assert result(name, padded).value < 1.2 * result(name, some).value
 
 
-def test_memory_does_not_grow_with_frames():
-    metric, batch = make("l1"), clips()
-    for _ in range(3):
-        metric.update(noisy(batch.frames), batch)
-    assert not [value for value in vars(metric).values() if isinstance(value, torch.Tensor)]
-    assert len(metric._sums) == 3
+def test_change_at_256_pixels_is_that_of_frames_of_256_pixels():
+    some = clips(count=1, views=1, frames=4, size=256)
+    changes = [torch.diff(frames.double(), dim=1) for frames in (some[0].prediction, some[0].truth)]
+    expected = float((changes[0] - changes[1]).square().mean())
+    found = result("dtssd_disco", some)
+    assert found.value == pytest.approx(expected, rel=1e-12)
+    assert found.count == 3
+
+
+@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco"])
+def test_little_is_kept_of_a_clip(name):
+    kept = make(name).measure(clips(size=64)[0])
+    assert 0 < sum(array.size for array in kept.values()) <= 6
+
+
+def batch() -> ClipBatch:
+    """Three clips of two views and three frames, with a photo."""
+    images = torch.rand(3, 2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cameras = Cameras(
+        world_to_camera=torch.eye(4).expand(3, 2, 3, 4, 4),
+        intrinsics=torch.eye(3).expand(3, 2, 3, 3, 3),
+        image_size=(16, 16),
+    )
+    names = ("clip0", "clip1", "clip2")
+    return ClipBatch(
+        cameras=cameras, clip_id=names, subject=names, frames=images, reference=Reference(frames=images[:, 0, :1])
+    )
 
 
 def test_copy_reference_repeats_the_photo():
-    batch = clips()
-    frames = copy_reference(batch)
-    assert frames.shape == batch.frames.shape
-    assert torch.equal(frames[1, 1, 2], batch.reference.frames[1, 0])
+    some = batch()
+    frames = copy_reference(some)
+    assert frames.shape == some.frames.shape
+    assert torch.equal(frames[1, 1, 2], some.reference.frames[1, 0])
 
 
 def test_mean_images_are_means_and_skip_padding():
-    batch = clips()
-    valid = torch.ones(batch.grid, dtype=torch.bool)
+    some = batch()
+    valid = torch.ones(some.grid, dtype=torch.bool)
     valid[0, 0, 0] = False
     mean = MeanImage()
     for clip in range(3):
-        mean.add(replace(batch, valid=valid).clips(slice(clip, clip + 1)))
-    torch.testing.assert_close(mean.mean(), batch.frames[valid].mean(dim=0))
-    torch.testing.assert_close(mean.mean_per_view()[0], batch.frames[:, 0][valid[:, 0]].mean(dim=0))
+        mean.add(replace(some, valid=valid).clips(slice(clip, clip + 1)))
+    torch.testing.assert_close(mean.mean(), some.frames[valid].mean(dim=0))
+    torch.testing.assert_close(mean.mean_per_view()[0], some.frames[:, 0][valid[:, 0]].mean(dim=0))
     for per_view in (False, True):
-        assert mean.predict(batch, per_view=per_view).shape == batch.frames.shape
-    torch.testing.assert_close(mean.predict(batch, per_view=True)[2, 1, 1], mean.mean_per_view()[1])
+        assert mean.predict(some, per_view=per_view).shape == some.frames.shape
+    torch.testing.assert_close(mean.predict(some, per_view=True)[2, 1, 1], mean.mean_per_view()[1])
     with pytest.raises(ValueError, match="no training frame"):
         MeanImage().mean()

@@ -1,0 +1,46 @@
+"""Error of the change over time, as the DisCo script computes it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from components.nn.resizing import pil_bicubic
+from hvg.frame_metric import CellMetric
+from hvg.protocols import Context, Measurement, PartConfig
+from hvg.scored_clip import ScoredClip
+
+# The side of the square that frames are resized to, whatever their shape.
+SIZE = 256
+
+
+class DiscoTemporalChangeError(CellMetric):
+    """Mean square error of the change from one frame to the next, values in 0..255, at 256 x 256; no root is taken.
+
+    The DisCo script of human-video papers calls this dtSSD; ``dtssd`` takes the root, of values in [0, 1], at the video's
+    own size. A clip with one frame has no score. Source: Wangt-CN/DisCo, tool/metrics.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(self, config: PartConfig, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"dtssd_disco/pil-bicubic-256/mean-over-{self.config.average}/v1"
+
+    @torch.no_grad()
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """``cells``: (V, T) float64, the error of the change from a frame to the next; NaN where there is none."""
+        frames = clip.grid[1]
+        if frames == 1:
+            return {}
+        cells = torch.full(clip.grid, torch.nan, dtype=torch.float64)
+        before = None
+        for t in range(frames):
+            error = pil_bicubic(clip.prediction[:, t], SIZE) - pil_bicubic(clip.truth[:, t], SIZE)
+            if before is not None:
+                change = (error - before).double().square().mean(dim=(1, 2, 3)).cpu()
+                both = (clip.valid[:, t - 1] & clip.valid[:, t]).cpu()
+                cells[:, t - 1] = change.where(both, torch.nan)
+            before = error
+        return {"cells": cells.numpy()}

@@ -1,0 +1,21 @@
+"""Kernel distance between pieces of video."""
+
+from __future__ import annotations
+
+from components.nn.i3d_features import I3dConfig, I3dMetric
+from hvg.feature_metric import Kernel, KernelConfig
+from hvg.protocols import Context
+
+
+class KVD(I3dMetric):
+    """Squared maximum mean discrepancy between the I3D features of all predicted and all true 16-frame clips.
+
+    Its mean does not depend on how many clips there are, as FVD's does; it can be below 0. Source: Unterthiner et al.,
+    "Towards accurate generative models of video", 2018.
+    """
+
+    class Config(I3dConfig, KernelConfig):
+        """Settings of the clips and of the kernel."""
+
+    def __init__(self, config: Config, context: Context | None = None) -> None:
+        super().__init__(config, context, Kernel(config), "kvd")

@@ -1,0 +1,65 @@
+"""Whether what is painted on the person stays where it is while the person moves."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
+from hvg.geometry.correspondence import Matching, check_shapes, disagreement
+from hvg.protocols import Context, Measurement
+from hvg.required import required
+from hvg.scored_clip import ScoredClip
+
+# Fewer points than this in common say nothing about a pair of pictures.
+MIN_POINTS = 8
+
+
+class TemporalWarp(CellMetric):
+    """Temporal warping error: root mean square of r_t(p) - r_t+1(p') over points that both frames show; mean over frames.
+
+    r is prediction minus truth, RGB in [0, 1], and p' the place in the next frame of the surface point at pixel p, from the
+    true motion of the mesh. A frame that is moved, flicker and texture that slides over the body count, also where the
+    person stands still; a wrong colour that stays on its point does not. What less than a pixel's displacement of p'
+    explains is no difference (``hvg.geometry.correspondence.disagreement``).
+
+    Source: the warping error of Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, equation 8: squared
+    difference of a frame and its warped neighbour where flow is not occluded. There the flow is estimated from the
+    pictures and the frames themselves are compared; here the motion is the true one, and the truth, whose shading changes
+    as people turn, has 0.
+    """
+
+    class Config(CellMetricConfig):
+        """Settings of the matching."""
+
+        tolerance_metres: float = Field(
+            0.01, gt=0, description="A point is hidden where the surface is elsewhere by more than this."
+        )
+
+    higher_is_better = False
+    requires = frozenset({"surface", "cameras"})
+
+    def __init__(self, config: Config, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        self.definition = f"temporal_warp/residual-tolerance-{config.tolerance_metres:g}/mean-over-{config.average}/v1"
+        self.matching = Matching(tolerance_metres=config.tolerance_metres)
+
+    @torch.no_grad()
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """``cells``: (V, T) float64, of every frame with the next; NaN in the last, and where too little is seen of both."""
+        clip.require(self.requires)
+        same_size(clip)
+        views, frames = clip.grid
+        if frames == 1:
+            return {}
+        surface, cameras = required(clip.surface, "surface")().to(clip.truth.device), required(clip.cameras, "cameras")
+        check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
+        residual = unit_range(clip.prediction) - unit_range(clip.truth)
+        view = torch.arange(views, device=residual.device)
+        cells = torch.full(clip.grid, torch.nan, dtype=torch.float64)
+        for t in range(frames - 1):
+            source, target = (torch.stack([view, torch.full_like(view, s)], dim=1) for s in (t, t + 1))
+            error, count = disagreement(residual, surface, cameras, source, target, self.matching)
+            enough = clip.valid[:, t] & clip.valid[:, t + 1] & (count >= MIN_POINTS)
+            cells[:, t] = (error / count).sqrt().where(enough, torch.nan).cpu()
+        return {"cells": cells.numpy()}

@@ -1,0 +1,312 @@
+"""Metrics that compare two sets: features of all predictions with features of all truths.
+
+What is kept of a clip are its features, never frames: some kilobytes a picture.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from hvg.protocols import Context, Measurement, Metric, PartConfig, Score
+from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.set_distance import frechet_distance, kernel_distance
+from hvg.weights import NetworkFiles
+
+# Bounds the memory of one call of a network.
+FRAMES_PER_CALL = 16
+VIDEOS_PER_CALL = 4
+# The authors of FID ask for more than this many, and recommend 10,000.
+ENOUGH_FOR_FRECHET = 2048
+
+# Places of a video's frames, in the order in which a network sees them; a frame may be repeated.
+Item = tuple[int, ...]
+
+
+class SetDistance(Protocol):
+    """How two sets of features (N, D) and (M, D) are compared. id: part of a metric's definition."""
+
+    @property
+    def id(self) -> str:
+        """Every choice in it."""
+        ...
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The distance."""
+        ...
+
+    def cautions(self, count: int, width: int) -> tuple[str, ...]:
+        """What a reader of a distance between ``count`` vectors of ``width`` numbers has to know."""
+        ...
+
+
+class FrechetConfig(PartConfig):
+    """Settings of a Frechet distance."""
+
+    covariance: Literal["unbiased", "biased"] = Field(
+        "unbiased", description="What the sum of squares is divided by: N - 1, or N as cd-fvd and StyleGAN-V do."
+    )
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """The Frechet distance between Gaussians."""
+
+    config: FrechetConfig
+
+    @property
+    def id(self) -> str:
+        """Its covariance."""
+        return f"frechet-{self.config.covariance}"
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The squared distance."""
+        return frechet_distance(a, b, self.config.covariance)
+
+    def cautions(self, count: int, width: int) -> tuple[str, ...]:
+        """The value falls as N grows, whatever the quality."""
+        if count <= width:
+            return (
+                f"N = {count} does not exceed the {width} numbers of a feature, so covariances are rank-deficient: the value "
+                "depends on N and cannot be compared with one at another N",
+            )
+        if count < ENOUGH_FOR_FRECHET:
+            return (f"N = {count} is below {ENOUGH_FOR_FRECHET}: the value can be compared only at the same N",)
+        return ()
+
+
+class KernelConfig(PartConfig):
+    """Settings of a squared maximum mean discrepancy with the kernel (gamma x.y + coef0)^degree, over all pairs.
+
+    The defaults are KID's. JEDi (Luo et al., "Beyond FVD", 2024) is degree 2, coef0 0, biased, scale 100.
+    """
+
+    degree: PositiveInt = Field(3, description="Degree of the polynomial.")
+    gamma: float | None = Field(
+        None, gt=0, description="Factor of the inner product; null: 1 / (numbers of a feature)."
+    )
+    coef0: float = Field(1.0, ge=0, description="What is added to the inner product.")
+    estimator: Literal["unbiased", "biased"] = Field(
+        "unbiased", description="Whether the pairs of a feature with itself are left out (0 on average) or counted."
+    )
+    scale: float = Field(1.0, gt=0, description="What the value is multiplied by.")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The squared maximum mean discrepancy."""
+
+    config: KernelConfig
+
+    @property
+    def id(self) -> str:
+        """Its kernel and estimator."""
+        factor = "xy/D" if self.config.gamma is None else f"{self.config.gamma!r}xy"
+        kernel = f"({factor}+{self.config.coef0!r})^{self.config.degree}"
+        return f"mmd-{self.config.estimator}-{kernel}-times-{self.config.scale!r}"
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The scaled value."""
+        kernel = self.config
+        value = kernel_distance(a, b, kernel.degree, kernel.gamma, kernel.coef0, kernel.estimator)
+        return kernel.scale * value
+
+    def cautions(self, count: int, width: int) -> tuple[str, ...]:
+        """A biased value falls as N grows."""
+        if self.config.estimator == "biased":
+            return (f"a biased estimate from N = {count} can be compared only at the same N",)
+        return ()
+
+
+def network_files(context: Context | None) -> tuple[NetworkFiles, torch.device]:
+    """Where a metric finds its pretrained network, and where it runs. Raises: NotAvailable where no folder is given."""
+    if context is None or context.networks is None:
+        raise NotAvailable("looks through a pretrained network, and no folder of networks is given")
+    return context.networks, context.device
+
+
+class FeatureMetric(Metric):
+    """A distance between the features of predictions and of truths, through a pretrained network.
+
+    counted: what has one feature vector.
+    """
+
+    higher_is_better = False
+    counted: str = "frames"
+
+    def __init__(self, config: Any, context: Context | None, distance: SetDistance) -> None:
+        self.config, self.distance = config, distance
+        self.files, self.device = network_files(context)
+
+    @abstractmethod
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """``prediction``, ``truth``: (n, D) float32; ``short``: how many stretches were too short to have any."""
+
+    def reduce(self, kept: Mapping[str, Measurement]) -> Score:
+        """The distance over all clips. Raises: NotAvailable with fewer than two features."""
+        prediction, truth = (
+            np.concatenate([arrays[name] for arrays in kept.values()]) for name in ("prediction", "truth")
+        )
+        count, width = prediction.shape
+        if count < 2:
+            raise NotAvailable(f"a distance between sets needs at least two {self.counted}, there is {count}")
+        short = sum(int(arrays["short"]) for arrays in kept.values())
+        left_out = (f"{short} stretches of valid frames are too short and were left out",) if short else ()
+        return Score(
+            value=self.distance.between(prediction, truth),
+            count=count,
+            counted=self.counted,
+            notes=(*left_out, *self.distance.cautions(count, width)),
+        )
+
+
+class FrameFeatureMetric(FeatureMetric):
+    """Looks at every picture by itself."""
+
+    @abstractmethod
+    def features(self, frames: Tensor) -> Tensor:
+        """Frames (N, 3, H, W) uint8 -> (N, D), on the metric's device."""
+
+    @torch.no_grad()
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """The features of every ``every``-th valid frame, counted over all views, one view after another."""
+        index = clip.valid.flatten().nonzero()[:: self.config.every, 0]
+        if not len(index):
+            return {}
+        return {
+            "prediction": self._features(clip.prediction, index),
+            "truth": self._features(clip.truth, index),
+            "short": np.asarray(0),
+        }
+
+    def _features(self, frames: Tensor, index: Tensor) -> np.ndarray:
+        frames = frames.flatten(0, 1)
+        chunks = index.to(frames.device).split(FRAMES_PER_CALL)
+        return np.concatenate([_kept(self.features(frames[chunk].to(self.device))) for chunk in chunks])
+
+
+class VideoFeatureConfig(PartConfig):
+    """Which pieces of a video a network of videos is shown."""
+
+    clip_frames: PositiveInt = Field(16, description="Frames that are looked at together.")
+    items: Literal["windows", "whole"] = Field(
+        "windows",
+        description="windows: every stretch of clip_frames frames has a feature. whole: every video has one; what that is "
+        "made of, the metric says.",
+    )
+    stride: PositiveInt = Field(
+        1, description="Frames from the start of a window to the start of the next; 1 as DisCo: they overlap."
+    )
+    along: Literal["auto", "time", "views"] = Field(
+        "auto",
+        description="What a video is: the frames of one view; the views of one moment, in their order, as a camera orbits; "
+        "auto: views where a clip has one frame only.",
+    )
+    short: Literal["leave_out", "repeat_last"] = Field(
+        "leave_out",
+        description="What happens to a video of fewer than clip_frames frames: it is left out, or its last frame repeated.",
+    )
+
+    def windows_id(self) -> str:
+        """Every choice in it."""
+        pieces = "whole" if self.items == "whole" else f"stride-{self.stride}"
+        return f"{self.clip_frames}-frames-{pieces}/along-{self.along}/short-{self.short}"
+
+
+def runs(valid: Sequence[bool]) -> list[range]:
+    """The stretches of neighbouring true places, in order."""
+    edges = np.flatnonzero(np.diff(np.r_[False, np.asarray(valid, dtype=bool), False]))
+    return [range(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
+
+
+def video_items(video: range, config: VideoFeatureConfig, segments: bool) -> list[Item]:
+    """The pieces of a video whose frames lie at ``video``: each becomes one feature; none where it is too short.
+
+    segments: whether a whole video has to be a multiple of ``clip_frames``; its last frame is repeated.
+    """
+    size = config.clip_frames
+    if len(video) < size and config.short == "leave_out":
+        return []
+    padded = tuple(video) + (video[-1],) * (size - len(video))
+    if config.items == "whole":
+        return [padded + (padded[-1],) * (-len(padded) % size if segments else 0)]
+    return [padded[start : start + size] for start in range(0, len(padded) - size + 1, config.stride)]
+
+
+class VideoFeatureMetric(FeatureMetric):
+    """Looks at stretches of video, all of whose frames are valid.
+
+    segments: whether the network sees a whole video in segments of ``clip_frames`` frames, whose features are averaged.
+    """
+
+    segments: ClassVar[bool] = False
+
+    def __init__(self, config: Any, context: Context | None, distance: SetDistance) -> None:
+        super().__init__(config, context, distance)
+        self.counted = "videos" if config.items == "whole" else f"{config.clip_frames}-frame clips"
+
+    @abstractmethod
+    def resize(self, frames: Tensor) -> Tensor:
+        """Frames (N, 3, H, W) uint8 -> the network's input, (N, 3, S, S) float32, on the metric's device."""
+
+    @abstractmethod
+    def features(self, videos: Tensor) -> Tensor:
+        """Videos (n, L, 3, S, S) that ``resize`` made -> (n, D)."""
+
+    @torch.no_grad()
+    def measure(self, clip: ScoredClip) -> Measurement:
+        """The features of every piece: videos in order, pieces by their start."""
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        short = 0
+        for prediction, truth, valid in self._videos(clip):
+            videos = runs(valid.tolist())
+            items = [item for video in videos for item in video_items(video, self.config, self.segments)]
+            short += sum(not video_items(video, self.config, self.segments) for video in videos)
+            if items:
+                found.append((self._features(prediction, items), self._features(truth, items)))
+        if not found:
+            return {}
+        prediction, truth = (np.concatenate(features) for features in zip(*found, strict=True))
+        return {"prediction": prediction, "truth": truth, "short": np.asarray(short)}
+
+    def _videos(self, clip: ScoredClip) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Prediction and truth (L, 3, H, W) and valid (L,) of every video."""
+        views = self.config.along == "views" or (self.config.along == "auto" and clip.grid[1] == 1)
+        axis = 1 if views else 0
+        for i in range(clip.grid[axis]):
+            yield clip.prediction.select(axis, i), clip.truth.select(axis, i), clip.valid.select(axis, i)
+
+    def _features(self, frames: Tensor, items: Sequence[Item]) -> np.ndarray:
+        """(len(items), D). Windows overlap, so a resized frame is kept until no later item needs it."""
+        found, resized = [], dict[int, Tensor]()
+        for batch in _batches(items):
+            first = min(map(min, batch))
+            resized = {place: frame for place, frame in resized.items() if place >= first}
+            missing = sorted({place for item in batch for place in item} - resized.keys())
+            for i in range(0, len(missing), FRAMES_PER_CALL):
+                places = missing[i : i + FRAMES_PER_CALL]
+                resized |= dict(zip(places, self.resize(frames[places].to(self.device)), strict=True))
+            videos = torch.stack([torch.stack([resized[place] for place in item]) for item in batch])
+            found.append(_kept(self.features(videos)))
+        return np.concatenate(found)
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Neighbouring items of equal length, at most ``VIDEOS_PER_CALL`` at once."""
+    start = 0
+    for end in range(1, len(items) + 1):
+        full = end - start == VIDEOS_PER_CALL
+        if full or end == len(items) or len(items[end]) != len(items[start]):
+            yield items[start:end]
+            start = end
+
+
+def _kept(features: Tensor) -> np.ndarray:
+    return features.float().cpu().numpy()

@@ -1,0 +1,168 @@
+"""What an evaluation leaves on disk, whatever was scored: results.json, and all that metrics kept of every clip."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hvg.errors import HvgError
+from hvg.files import whole_file, write_text
+from hvg.scoring import Measurements, MetricResult, over_angle, over_time
+
+FORMAT = "hvg-evaluation-2"
+MEASUREMENTS = "measurements.safetensors"
+# What every results.json holds.
+REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
+
+
+class ClipRecord(TypedDict):
+    """azimuths: of every view around the person, degrees from the photo; None where cameras or photo are unknown.
+
+    resized_from: width and height of a prediction that the protocol brought to the size of the truth.
+    """
+
+    clip_id: str
+    subject: str
+    azimuths: list[float] | None
+    resized_from: NotRequired[list[int]]
+
+
+class ScoreRecord(TypedDict):
+    """One metric. value is None where the metric is not available, and ``unavailable`` says why.
+
+    definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
+    what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
+    of every frame; over_angle: pairs (degrees from the photo, mean).
+    """
+
+    value: float | None
+    definition: str
+    higher_is_better: bool
+    unit: str
+    networks: dict[str, str]
+    unavailable: str | None
+    count: int
+    counted: str
+    floor: float | None
+    notes: list[str]
+    per_clip: dict[str, float]
+    over_time: list[float | None]
+    over_angle: list[list[float]]
+
+
+class ProtocolRecord(TypedDict):
+    """id: name and version, with ``+changes`` where settings differ from what goes by that name."""
+
+    id: str
+    settings: dict[str, Any]
+
+
+class Seeds(TypedDict):
+    """training: None for outputs of another system."""
+
+    training: int | None
+    sampling: int | None
+
+
+class Record(TypedDict):
+    """One evaluation. scored: what was scored, in words. values: label -> score, in the protocol's order.
+
+    problems: what of a folder could not be scored.
+    config: the run's whole configuration as YAML, and seconds that its stages took, of an arm of a study.
+    """
+
+    format: str
+    scored: str
+    protocol: ProtocolRecord
+    seeds: Seeds
+    clips: list[ClipRecord]
+    values: dict[str, ScoreRecord]
+    provenance: dict[str, Any]
+    problems: NotRequired[list[str]]
+    config: NotRequired[str]
+    seconds: NotRequired[dict[str, float]]
+
+
+def score_records(results: Mapping[str, MetricResult], clips: list[ClipRecord]) -> dict[str, ScoreRecord]:
+    """Label -> score as plain data, with its curves."""
+    azimuths = {clip["clip_id"]: clip["azimuths"] for clip in clips}
+    records: dict[str, Any] = {}
+    for label, result in results.items():
+        curves: dict[str, Any] = {"over_time": [], "over_angle": []}
+        if result.score is not None:
+            pairs = over_angle(result.score, azimuths)
+            curves = {"over_time": over_time(result.score), "over_angle": [list(pair) for pair in pairs]}
+        records[label] = result.as_json() | curves
+    return records
+
+
+def write_record(folder: Path, record: Record, measurements: Measurements) -> Path:
+    """Writes results.json and measurements.safetensors, each whole or not at all; returns the path of the first."""
+    arrays = {
+        f"{label}/{index:06d}/{name}": array
+        for index, kept in enumerate(measurements.values())
+        for label, measurement in kept.items()
+        if not isinstance(measurement, str)
+        for name, array in measurement.items()
+    }
+    with whole_file(folder / MEASUREMENTS) as partial:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, partial)
+    path = folder / "results.json"
+    write_text(path, json.dumps(finite(record), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """The evaluation at a results.json, or in a folder that holds one. Raises: HvgError naming the file."""
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HvgError(f"{path}: no such file; `hvg evaluate` writes one") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise HvgError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise HvgError(f"{path}: not the results of `hvg evaluate` (format {FORMAT})")
+    missing = [key for key in REQUIRED if key not in record]
+    if missing:
+        raise HvgError(f"{path}: damaged, it lacks {', '.join(missing)}")
+    return record  # type: ignore[return-value]
+
+
+def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[str, np.ndarray]]:
+    """Clip id -> what a metric kept of it, of the evaluation whose results.json, or folder, is at ``path``.
+
+    Raises: HvgError when measurements.safetensors is missing, damaged, or of another evaluation.
+    """
+    path = (Path(path) if Path(path).is_dir() else Path(path).parent) / MEASUREMENTS
+    kept: dict[str, dict[str, np.ndarray]] = {}
+    clips = {f"{index:06d}": clip["clip_id"] for index, clip in enumerate(record["clips"])}
+    try:
+        with safe_open(path, framework="numpy") as arrays:
+            for key in sorted(arrays.keys()):
+                # Labels hold no slash; an array's name may.
+                found, index, name = key.split("/", 2)
+                if index not in clips:
+                    raise HvgError(f"{path}: not the measurements of these results, which have {len(clips)} clips")
+                if found == label:
+                    kept.setdefault(clips[index], {})[name] = arrays.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise HvgError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    return kept
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for NaN and infinity, which JSON does not know and other readers than Python's refuse."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,209 @@
+"""A protocol at work: what every metric keeps of every clip, and what that comes to.
+
+Metrics measure one clip at a time and keep small arrays, so memory does not grow with frames. A measurement is a function of
+its clip alone: ranks share the clips, and their numbers are those of one process to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from hvg.eight_bit import resize_8bit
+from hvg.errors import DataError
+from hvg.protocols import Measurement, Metric, Score
+from hvg.required import required
+from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.settings import ProtocolConfig
+
+# Label -> what was kept of one clip, or why there is nothing to keep.
+ClipMeasurements = Mapping[str, Measurement | str]
+# Clip id -> of that clip, in the order of the clips.
+Measurements = Mapping[str, ClipMeasurements]
+
+# Views are gathered by their angle to the photo in bins as wide as this, degrees.
+ANGLE_BIN = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """A score with what makes it comparable, or why there is none.
+
+    label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
+    network -> hash of its file. score: None where the metric is not available; unavailable: why, or why the score has no
+    finite value.
+    """
+
+    label: str
+    definition: str
+    higher_is_better: bool
+    unit: str = ""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    score: Score | None = None
+    unavailable: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The number; None where there is none, or where it is not finite."""
+        return None if self.score is None or self.unavailable else self.score.value
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; pictures' own values are left out."""
+        plain: dict[str, Any] = {
+            "value": self.value,
+            "definition": self.definition,
+            "higher_is_better": self.higher_is_better,
+            "unit": self.unit,
+            "networks": dict(self.networks),
+            "unavailable": self.unavailable,
+        }
+        score = self.score or Score(value=0.0, count=0)
+        notes = list(score.notes)
+        return plain | {
+            "count": score.count,
+            "counted": score.counted,
+            "floor": score.floor,
+            "notes": notes,
+            "per_clip": dict(score.per_clip),
+        }
+
+
+class Protocol:
+    """The metrics of a protocol, ready to measure. unavailable: label -> why a metric could not be built."""
+
+    def __init__(self, settings: ProtocolConfig, metrics: Mapping[str, Metric], unavailable: Mapping[str, str]) -> None:
+        self.settings, self.metrics, self.unavailable = settings, metrics, unavailable
+
+    def needs(self) -> frozenset[str]:
+        """Fields of ScoredClip that some metric, or the mask, needs."""
+        mask = {"alpha"} if self.settings.mask == "truth" else set()
+        return frozenset(mask).union(*(metric.requires for metric in self.metrics.values()))
+
+    def measure(self, clip: ScoredClip) -> ClipMeasurements:
+        """What every metric keeps of a clip, or why it cannot. Raises: as of ``prepare``."""
+        clip = self.prepare(clip)
+        kept: dict[str, Measurement | str] = {}
+        shared: dict[str, Measurement | str] = {}
+        for label, metric in self.metrics.items():
+            if metric.measurement in shared:
+                kept[label] = shared[metric.measurement]
+                continue
+            try:
+                clip.require(metric.requires)
+                # Copies, because a small tensor that outlives large ones keeps the C library from reusing their memory.
+                kept[label] = {name: np.array(array) for name, array in metric.measure(clip).items()}
+            except NotAvailable as error:
+                kept[label] = str(error)
+            if metric.measurement is not None:
+                shared[metric.measurement] = kept[label]
+        return kept
+
+    def prepare(self, clip: ScoredClip) -> ScoredClip:
+        """The clip as the metrics see it: the prediction at the truth's size; with ``mask=truth``, both on white outside the
+        true person.
+
+        Raises: DataError when the sizes differ and the protocol does not resize; NotAvailable when it needs alpha.
+        """
+        (height, width), size = clip.truth.shape[-2:], clip.prediction.shape[-2:]
+        if size != (height, width):
+            if self.settings.size_mismatch == "refuse":
+                raise DataError(
+                    f"the prediction is {size[1]} x {size[0]} pixels, the reference {width} x {height}; bring both to one "
+                    "size, in the way you mean it"
+                )
+            views = [resize_8bit(frames, (height, width)) for frames in clip.prediction]
+            clip = replace(clip, prediction=torch.stack(views))
+        if self.settings.mask == "none":
+            return clip
+        clip.require({"alpha"})
+        alpha = required(clip.alpha, "ScoredClip.alpha")[:, :, None]
+        return replace(clip, prediction=_on_white(clip.prediction, alpha), truth=_on_white(clip.truth, alpha))
+
+    def reduce(self, measurements: Measurements) -> dict[str, MetricResult]:
+        """Label -> result, in the protocol's order. Raises: NotAvailable where nothing was measured."""
+        if not measurements:
+            raise NotAvailable("no clip was measured")
+        return {label: self._result(label, measurements) for label in self.settings.metrics}
+
+    def _result(self, label: str, measurements: Measurements) -> MetricResult:
+        choice = self.settings.metrics[label]
+        if label in self.unavailable:
+            return MetricResult(
+                label=label,
+                definition=choice.name,
+                higher_is_better=choice.cls.higher_is_better,
+                unit=choice.cls.unit,
+                unavailable=self.unavailable[label],
+            )
+        metric = self.metrics[label]
+        result = MetricResult(
+            label=label,
+            definition=metric.definition,
+            higher_is_better=metric.higher_is_better,
+            unit=metric.unit,
+            networks=metric.networks,
+        )
+        of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}
+        reasons = [kept for kept in of_clips.values() if isinstance(kept, str)]
+        if reasons:
+            more = f" ({len(reasons)} of {len(of_clips)} clips)" if len(reasons) < len(of_clips) else ""
+            return replace(result, unavailable=reasons[0] + more)
+        kept = {clip_id: kept for clip_id, kept in of_clips.items() if not isinstance(kept, str) and kept}
+        if not kept:
+            return replace(result, unavailable="no clip has anything to score: too few views or frames")
+        try:
+            score = metric.reduce(kept)
+        except NotAvailable as error:
+            return replace(result, unavailable=str(error))
+        empty = len(of_clips) - len(kept)
+        notes = (*score.notes, f"{empty} of {len(of_clips)} clips have nothing to score") if empty else score.notes
+        reason = None if np.isfinite(score.value) else f"the value is {score.value}"
+        return replace(result, score=replace(score, notes=notes), unavailable=reason)
+
+
+def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:
+    return (frames * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+
+
+def gathered(own: Mapping[int, Any]) -> dict[int, Any]:
+    """What all ranks hold by the index of the clip, each of them its own; every rank gets all of it."""
+    parts: list[Any] = [own]
+    if distributed.is_available() and distributed.is_initialized():
+        parts = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, dict(own))
+    return {index: value for part in parts for index, value in part.items()}
+
+
+def over_time(score: Score) -> list[float | None]:
+    """Mean value of every frame, over views and clips; None where no picture has one."""
+    longest = max((cells.shape[1] for cells in score.cells.values()), default=0)
+    columns = [
+        [value for cells in score.cells.values() if frame < cells.shape[1] for value in cells[:, frame]]
+        for frame in range(longest)
+    ]
+    return [_mean(values) for values in columns]
+
+
+def over_angle(score: Score, azimuths: Mapping[str, Sequence[float] | None]) -> list[tuple[float, float]]:
+    """Pairs (angle to the photo in degrees, mean value), by bins of ``ANGLE_BIN``.
+
+    azimuths: clip id -> angle of every view around the person, from the photo; clips without are left out.
+    """
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for clip_id, cells in score.cells.items():
+        for angle, values in zip(azimuths.get(clip_id) or (), cells, strict=False):
+            distance = abs((angle + 180) % 360 - 180)
+            found = [(distance, value) for value in values if np.isfinite(value)]
+            bins.setdefault(round(distance / ANGLE_BIN), []).extend(found)
+    means = [np.mean(pairs, axis=0) for _, pairs in sorted(bins.items()) if pairs]
+    return [(float(angle), float(value)) for angle, value in means]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None

@@ -1,0 +1,82 @@
+"""Distances between two sets of feature vectors, (N, D) and (M, D), computed in float64.
+
+Both are functions of the sets: the order of the vectors does not matter.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Rows of a kernel matrix that exist at once.
+KERNEL_ROWS = 1024
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray, covariance: Literal["unbiased", "biased"] = "unbiased") -> float:
+    """Squared Frechet distance of the Gaussians that have the sets' means and covariances.
+
+    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2); S is divided by N - 1 or, biased, by N. Source: Dowson and Landau,
+    1982; FID of Heusel et al., 2017.
+
+    With X, Y the centred sets over sqrt(N - 1), the last trace is the sum of the singular values of X Y^T. So no matrix
+    square root is taken, covariances of any rank are fine, and equal sets give 0 to rounding. Where a set has more vectors
+    than dimensions, the triangular factor of X = Q R stands in for X; it has the same singular values.
+    Raises: ValueError when a set has fewer than two vectors or the dimensions differ.
+    """
+    first, second = _checked(a, b)
+    means = [x.mean(dim=0) for x in (first, second)]
+    x, y = (_root(x - mean, covariance) for x, mean in zip((first, second), means, strict=True))
+    traces = x.square().sum() + y.square().sum()
+    overlap = torch.linalg.svdvals(x @ y.T).sum()
+    return float((means[0] - means[1]).square().sum() + traces - 2 * overlap)
+
+
+def _root(centred: Tensor, covariance: Literal["unbiased", "biased"]) -> Tensor:
+    """X with X^T X the covariance, (min(N, D), D)."""
+    count, width = centred.shape
+    scaled = centred / (count - (covariance == "unbiased")) ** 0.5
+    return torch.linalg.qr(scaled, mode="r").R if count > width else scaled
+
+
+def kernel_distance(
+    a: np.ndarray,
+    b: np.ndarray,
+    degree: int = 3,
+    gamma: float | None = None,
+    coef0: float = 1.0,
+    estimator: Literal["unbiased", "biased"] = "unbiased",
+) -> float:
+    """Squared maximum mean discrepancy with the kernel (gamma x.y + coef0)^degree, over all pairs; gamma is 1 / D if None.
+
+    unbiased leaves out the pairs of a vector with itself, so that it is 0 on average, and often below 0, for two samples of
+    one distribution. Source: Binkowski et al., "Demystifying MMD GANs", 2018 (KID), which averages over random subsets.
+    Raises: ValueError when a set has fewer than two vectors or the dimensions differ.
+    """
+    first, second = _checked(a, b)
+    gamma = 1 / first.shape[1] if gamma is None else gamma
+
+    def kernel(products: Tensor) -> Tensor:
+        return (gamma * products + coef0).pow(degree)
+
+    def mean(x: Tensor, y: Tensor) -> Tensor:
+        return sum((kernel(rows @ y.T).sum() for rows in x.split(KERNEL_ROWS)), torch.zeros(())) / (len(x) * len(y))
+
+    def mean_within(x: Tensor) -> Tensor:
+        if estimator == "biased":
+            return mean(x, x)
+        count, itself = len(x), kernel(x.square().sum(dim=1)).mean()
+        return (count * mean(x, x) - itself) / (count - 1)
+
+    return float(mean_within(first) + mean_within(second) - 2 * mean(first, second))
+
+
+def _checked(a: np.ndarray, b: np.ndarray) -> tuple[Tensor, Tensor]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"two sets of vectors (N, D) with the same D are compared, got {a.shape} and {b.shape}")
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a set of one vector has no spread: got {len(a)} and {len(b)} vectors, two are the least")
+    first, second = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64)) for x in (a, b))
+    return first, second
