@@ -20,6 +20,7 @@ from hvg.config import RunConfig, parse_resolved
 from hvg.data import render_shard, shard_path, signal_key
 from hvg.protocols import Conditioner, Dataset
 from hvg.provenance import usable_cores
+from hvg.scored_clip import Surface
 from hvg.shards import FORMAT, ShardReader, whole_shard
 from hvg.types import ClipBatch
 
@@ -74,6 +75,9 @@ class RenderedClips(Dataset):
         reader, place = self._places[index]
         clip = reader.load(place)
         return clip if self._wanted <= clip.signals.keys() else self._source.load(index)
+
+    def surface(self, index: int) -> Surface:
+        return self._source.surface(index)
 
 
 def shard_paths(config: RunConfig, split: str) -> list[Path]:

@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "conditioner": ("conditioners", "Conditioner"),
     "dataset": ("datasets", "Dataset"),
     "guidance": ("guidance", "Guidance"),
+    "keypoints": ("keypoints", "KeypointRegressor"),
     "metric": ("metrics", "Metric"),
     "prediction": ("predictions", "Prediction"),
     "renderer": ("renderers", "Renderer"),

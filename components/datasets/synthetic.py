@@ -6,6 +6,7 @@ different by construction, and a clip has the same pixels in any process and any
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from components.people.motions import MOTIONS, grounded, reference_pose
 from components.people.person import Person, sample_look
+from components.people.suit import SuitedPerson
 from hvg.alignment import move_cameras
 from hvg.cameras import Cameras, orbit
 from hvg.errors import ConfigError, Problem, did_you_mean
@@ -23,6 +25,7 @@ from hvg.motion import Motion
 from hvg.protocols import Context, Dataset, MeshImage, PartConfig
 from hvg.random import numpy_generator
 from hvg.required import required
+from hvg.scored_clip import Surface
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 # World light: from above, a little to the first camera's left and in front of the scene.
@@ -30,6 +33,16 @@ _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What a clip's cameras (V) look at. shape: the bare body's, by the body model's names."""
+
+    shape: dict[str, float]
+    person: Person
+    body: BodyMotion
+    cameras: Cameras
 
 
 class Synthetic(Dataset):
@@ -69,6 +82,11 @@ class Synthetic(Dataset):
             description="Largest shift of the person from the picture's centre, as a fraction of its shorter side, drawn per "
             "view; the photo has its own. Sideways the whole of it, up and down a third. At 0.12 and 36 degrees one picture in "
             "50 touches the border, at 40 degrees none of 320 does.",
+        )
+        clothes: Literal["sampled", "suit"] = Field(
+            "sampled",
+            description="Everybody in their own clothes, or all in a suit that gives every limb a hue of its own, so that "
+            "keypoints=suit finds their poses without a network.",
         )
         motions: tuple[str, ...] = Field(
             ("walk", "wave", "squat", "turn", "dance", "pose"), min_length=1, description="Motions to draw from."
@@ -133,25 +151,47 @@ class Synthetic(Dataset):
         config = self.config
         number, clip = divmod(index, self._clips_per_subject)
         subject = f"{config.split}-{number:04d}"
-        shape, person = self._person(number)
-        motion = grounded(self._motion(number, clip), self._body, shape)
-        body = self._body.animate(motion, shape, mesh=True)
-        cameras = self._cameras(body, numpy_generator(config.seed, config.split, number, "cameras", clip))
-        cameras = self._framed(cameras, number, clip)
-        frames, alpha = self._render(person, body, cameras)
+        scene = self._scene(number, clip)
+        frames, alpha = self._render(scene.person, scene.body, scene.cameras)
         v, t = config.views, config.frames
         return ClipBatch(
-            frames=frames.unflatten(0, (t, v)).transpose(0, 1)[None],
-            alpha=alpha.unflatten(0, (t, v)).transpose(0, 1)[None],
-            cameras=cameras[:, None].expand(1, v, t),
-            body=body if config.mesh else _without_mesh(body),
-            reference=self._reference(number, shape, person),
+            frames=self._grid(frames)[None],
+            alpha=self._grid(alpha)[None],
+            cameras=scene.cameras[:, None].expand(1, v, t),
+            body=scene.body if config.mesh else _without_mesh(scene.body),
+            reference=self._reference(number, scene.shape, scene.person),
             task=torch.tensor([clip % 2]),
             valid=torch.ones(1, v, t, dtype=torch.bool),
             frame_index=torch.arange(t)[None],
             clip_id=(f"{subject}-{clip}",),
             subject=(subject,),
         )
+
+    def surface(self, index: int) -> Surface:
+        """The dressed mesh of clip ``index``, and what the pixel centres of its pictures see of it."""
+        scene = self._scene(*divmod(index, self._clips_per_subject))
+        vertices = _dressed(scene.person, scene.body)
+        image = self._renderer.render(vertices, scene.person.faces, _repeated(scene.cameras, len(vertices)))
+        return Surface(
+            depth=self._grid(image.depth),
+            face=self._grid(image.face),
+            barycentric=self._grid(image.barycentric),
+            vertices=vertices,
+            faces=scene.person.faces,
+        )
+
+    def _scene(self, number: int, clip: int) -> _Scene:
+        """Subject ``number`` in motion before the cameras of a clip."""
+        config = self.config
+        shape, person = self._person(number)
+        motion = grounded(self._motion(number, clip), self._body, shape)
+        body = self._body.animate(motion, shape, mesh=True)
+        cameras = self._cameras(body, numpy_generator(config.seed, config.split, number, "cameras", clip))
+        return _Scene(shape, person, body, self._framed(cameras, number, clip))
+
+    def _grid(self, images: Tensor) -> Tensor:
+        """(T * V, ...), frame by frame -> (V, T, ...)."""
+        return images.unflatten(0, (self.config.frames, self.config.views)).transpose(0, 1)
 
     def _person(self, number: int) -> tuple[dict[str, float], Person]:
         """Body shape and dressed person of subject ``number``."""
@@ -166,6 +206,8 @@ class Synthetic(Dataset):
         }
         shape = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
         rest = self._body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=True)
+        if self.config.clothes == "suit":
+            return shape, SuitedPerson(rest, generator)
         return shape, Person(rest, sample_look(generator), generator)
 
     def _motion(self, number: int, clip: int) -> Motion:
@@ -219,12 +261,10 @@ class Synthetic(Dataset):
 
     def _render(self, person: Person, body: BodyMotion, cameras: Cameras) -> tuple[Tensor, Tensor]:
         """Frames (T * V, 3, H, W) in [-1, 1] and alpha (T * V, 1, H, W), frame by frame; both are bytes over 255."""
-        times = body.joints.shape[1]
-        bare, faces = required(body.vertices, "BodyMotion.vertices"), required(body.faces, "BodyMotion.faces")
-        vertices = person.vertices(body, vertex_normals(bare[0], faces))
+        vertices = _dressed(person, body)
         height, width = cameras.image_size
         fine = cameras.resized((height * self.config.supersampling, width * self.config.supersampling))
-        fine = fine[torch.arange(len(fine.world_to_camera)).repeat(times)]
+        fine = _repeated(fine, len(vertices))
         image = self._renderer.render(vertices, person.faces, fine)
         sums = _shade(person, image, fine, self.config.supersampling)
         coverage = sums[..., 3:]
@@ -232,6 +272,17 @@ class Synthetic(Dataset):
         pixels = torch.from_numpy(np.concatenate([colour, coverage], axis=-1)).permute(0, 3, 1, 2)
         pixels = (pixels * 255).round().clamp(0, 255).float()
         return pixels[:, :3] / 127.5 - 1, pixels[:, 3:] / 255
+
+
+def _dressed(person: Person, body: BodyMotion) -> Tensor:
+    """Vertices (T, P, 3) of a person, clothes and hair included, who moves like the bare body; world, metres."""
+    bare, faces = required(body.vertices, "BodyMotion.vertices"), required(body.faces, "BodyMotion.faces")
+    return person.vertices(body, vertex_normals(bare[0], faces))
+
+
+def _repeated(cameras: Cameras, times: int) -> Cameras:
+    """Cameras (V) that stand still -> (T * V), frame by frame."""
+    return cameras[torch.arange(len(cameras.world_to_camera)).repeat(times)]
 
 
 def _without_mesh(body: BodyMotion) -> BodyMotion:

@@ -1,0 +1,161 @@
+"""Where the surface point that a pixel shows lies in another picture: from another camera, or at another moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from hvg.cameras import Cameras, pixel_rays, project
+from hvg.required import required
+from hvg.scored_clip import NotAvailable, Surface
+
+# Nothing is nearer to a camera; keeps 1 / depth finite where there is no surface.
+_NEAREST_METRES = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """When a surface point counts as seen: the pixels around it show the surface at its depth.
+
+    tolerance_metres: by which depths may differ. max_slope: by which those of the pixels around may differ more for each
+    metre that a pixel is wide at that depth, since a surface seen at an angle has other depths a pixel further (2 is an angle
+    of 63 degrees).
+    """
+
+    tolerance_metres: float = 0.01
+    max_slope: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correspondences:
+    """Where pixel centres' surface points land. pixels: (N, H, W, 2). seen: (N, H, W) bool, whether both pictures show them."""
+
+    pixels: Tensor
+    seen: Tensor
+
+
+def correspondences(
+    surface: Surface, cameras: Cameras, source: Tensor, target: Tensor, matching: Matching | None = None
+) -> Correspondences:
+    """From N pictures to N others of one clip, each given as (view, frame), (N, 2) int64; cameras (V, T).
+
+    A point keeps its place on the moving mesh. A pair of the same moment needs no mesh: depth gives the point.
+    A point is seen where the pixel and its four neighbours in the source, and the four pixels around the place where it
+    lands, show surface at its depth, as ``Matching`` says. So none lies within a pixel of a silhouette or of the edge of
+    something that stands further out than a steep surface would, and none is seen at a flat angle.
+    Raises: NotAvailable when the moments differ and the surface is known as depth only.
+    """
+    matching = matching or Matching()
+    depth, seen_from = surface.depth[tuple(source.T)], cameras[tuple(source.T)]
+    target_depth, seen_by = surface.depth[tuple(target.T)], cameras[tuple(target.T)]
+    same_moment = bool((source[:, 1] == target[:, 1]).all())
+    points = unproject(depth, seen_from) if same_moment else _moved(surface, source, target[:, 1])
+    pixels, z = project(points.flatten(1, 2), seen_by)
+    pixels, z = (x.unflatten(1, depth.shape[1:]) for x in (pixels, z))
+    number = torch.arange(len(depth), device=depth.device)[:, None, None].expand_as(depth)
+    around, inside = _around(target_depth[:, None], pixels, number)
+    landed = _near(around[..., 0], z, seen_by, matching).all(dim=0) & inside
+    # Over a plane 1 / z is linear in the picture; z is not.
+    there = 1 / sample((1 / target_depth.clamp_min(_NEAREST_METRES))[:, None], pixels)[:, 0]
+    landed = landed & ((there - z).abs() <= matching.tolerance_metres)
+    return Correspondences(pixels=pixels, seen=_clear(depth, seen_from, matching) & landed & (z > 0))
+
+
+def disagreement(
+    pictures: Tensor,
+    surface: Surface,
+    cameras: Cameras,
+    source: Tensor,
+    target: Tensor,
+    matching: Matching | None = None,
+) -> tuple[Tensor, Tensor]:
+    """How unlike pictures (V, T, C, H, W) are at the same surface points: sum (N,) float64 over points, and their number.
+
+    A point's share is the squared distance, averaged over channels, of its value in one picture from the range of values in
+    the four pixels around its place in the other: a difference that less than a pixel's displacement explains is none.
+    Both ways, from source to target and back. Arguments as of ``correspondences``.
+    """
+    total = torch.zeros(len(source), dtype=torch.float64, device=pictures.device)
+    count = torch.zeros(len(source), dtype=torch.int64, device=pictures.device)
+    for one, other in ((source, target), (target, source)):
+        match = correspondences(surface, cameras, one, other, matching)
+        number, row, column = match.seen.nonzero(as_tuple=True)
+        values = pictures[tuple(one.T)][number, :, row, column]
+        around, _ = _around(pictures[tuple(other.T)], match.pixels[match.seen], number)
+        outside = (values - around.amax(dim=0)).clamp_min(0) + (around.amin(dim=0) - values).clamp_min(0)
+        # Summed picture by picture, so that the sum does not depend on the order in which a GPU adds.
+        share = torch.zeros(match.seen.shape, dtype=torch.float64, device=pictures.device)
+        share[match.seen] = outside.double().square().mean(dim=-1)
+        total += share.sum(dim=(1, 2))
+        count += match.seen.sum(dim=(1, 2))
+    return total, count
+
+
+def unproject(depth: Tensor, cameras: Cameras) -> Tensor:
+    """World points (N, H, W, 3), metres, that pixel centres of cameras (N) show at depths (N, H, W)."""
+    rotation, translation = cameras.world_to_camera[..., :3, :3], cameras.world_to_camera[..., :3, 3]
+    in_camera = pixel_rays(cameras) * depth[..., None]
+    return ((in_camera.flatten(1, 2) - translation[:, None]) @ rotation).unflatten(1, depth.shape[1:])
+
+
+def sample(pictures: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear values (N, C, ...) of pictures (N, C, H, W) at pixels (N, ..., 2); centres lie at +0.5."""
+    size = pixels.new_tensor(pictures.shape[:1:-1])
+    grid = (2 * pixels / size - 1).flatten(1, -2)[:, None]
+    values = grid_sample(pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+    return values[:, :, 0].unflatten(2, pixels.shape[1:-1])
+
+
+def check_shapes(surface: Surface, grid: tuple[int, int], image_size: tuple[int, int], cameras: Cameras) -> None:
+    """Raises: ValueError when surface and cameras are not those of (V, T) pictures of this size."""
+    given = (tuple(surface.depth.shape), (*cameras.shape, *cameras.image_size))
+    if any(shape != (*grid, *image_size) for shape in given):
+        raise ValueError(
+            f"pictures are (V, T, H, W) = {(*grid, *image_size)}, the surface is for {given[0]}, the cameras for {given[1]}"
+        )
+
+
+def _around(pictures: Tensor, pixels: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (4, ..., C) of the four pixels around places (..., 2) in those pictures of (N, C, H, W) that ``number`` (...) names.
+
+    Also (...) bool, whether all four are in the picture.
+    """
+    height, width = pictures.shape[-2:]
+    column, row = (pixels - 0.5).floor().long().unbind(-1)
+    inside = (column >= 0) & (column < width - 1) & (row >= 0) & (row < height - 1)
+    row, column = row.clamp(0, height - 2), column.clamp(0, width - 2)
+    last = pictures.permute(0, 2, 3, 1)
+    return torch.stack([last[number, row + down, column + right] for down in (0, 1) for right in (0, 1)]), inside
+
+
+def _near(depth: Tensor, at: Tensor, cameras: Cameras, matching: Matching) -> Tensor:
+    """Whether depths (4, N, H, W) of neighbouring pixels are those of one piece of surface with ``at`` (N, H, W)."""
+    pixel = at / cameras.intrinsics[:, 0, 0, None, None]
+    return (depth > 0) & ((depth - at).abs() <= matching.tolerance_metres + matching.max_slope * pixel)
+
+
+def _clear(depth: Tensor, cameras: Cameras, matching: Matching) -> Tensor:
+    """(N, H, W) bool: pixels that show, with their four neighbours, one piece of surface; never at the border."""
+    middle = depth[:, 1:-1, 1:-1]
+    neighbours = [depth[:, :-2, 1:-1], depth[:, 2:, 1:-1], depth[:, 1:-1, :-2], depth[:, 1:-1, 2:]]
+    near = _near(torch.stack(neighbours), middle, cameras, matching).all(dim=0)
+    clear = torch.zeros_like(depth, dtype=torch.bool)
+    clear[:, 1:-1, 1:-1] = near & (middle > 0)
+    return clear
+
+
+def _moved(surface: Surface, source: Tensor, frame: Tensor) -> Tensor:
+    """World points (N, H, W, 3), metres: where the material that pictures show is at other moments (N,)."""
+    if surface.face is None:
+        raise NotAvailable("the motion of the surface's points is not known, only its depth")
+    barycentric = required(surface.barycentric, "Surface.barycentric")[tuple(source.T)]
+    vertices, faces = required(surface.vertices, "Surface.vertices"), required(surface.faces, "Surface.faces")
+    face = surface.face[tuple(source.T)]
+    picture, row, column = (face >= 0).nonzero(as_tuple=True)
+    corners = vertices[frame[picture, None], faces[face[picture, row, column]]]
+    points = torch.zeros_like(barycentric)
+    points[picture, row, column] = (corners * barycentric[picture, row, column, :, None]).sum(dim=1)
+    return points

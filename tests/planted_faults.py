@@ -1,0 +1,112 @@
+"""Predictions with one known fault each, made from true clips of people in the calibration suit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from components.datasets.synthetic import Synthetic
+from components.people.suit import PARTS, SuitedPerson
+from hvg.eight_bit import frames_to_uint8
+from hvg.protocols import Context
+from hvg.required import required
+from hvg.scored_clip import ScoredClip, scored_clips
+
+WHITE = 255
+
+
+class Mirrored(SuitedPerson):
+    """Wears the suit with left and right exchanged."""
+
+    def part(self, point: np.ndarray) -> np.ndarray:
+        return super().part(point * np.array([-1, 1, 1], dtype=point.dtype))
+
+
+class SuitClips:
+    """True clips of people in the suit, as metrics see them, and what only the renderer knows of them."""
+
+    def __init__(self, context: Context, **settings) -> None:
+        self.dataset = Synthetic(Synthetic.Config(clothes="suit", **settings), context)
+
+    def clip(self, index: int) -> ScoredClip:
+        """Clip ``index`` with the truth for its prediction."""
+        batch = self.dataset.load(index)
+        clip = scored_clips(batch, frames_to_uint8(required(batch.frames, "frames")))[0]
+        return clip.with_surface(lambda: self.dataset.surface(index))
+
+    def rest(self, index: int) -> Tensor:
+        """(V, T, 3, H, W) metres: where the surface point that a pixel's centre shows is in the T-pose; NaN off the person."""
+        surface, person = self.dataset.surface(index), self.dataset._scene(index, 0).person
+        face, barycentric = required(surface.face, "face"), required(surface.barycentric, "barycentric")
+        corners = torch.from_numpy(person._texture).float()[person.faces[face.clamp_min(0)]]
+        points = (corners * barycentric[..., None]).sum(dim=-2)
+        return points.where((face >= 0)[..., None], torch.nan).permute(0, 1, 4, 2, 3)
+
+    def parts(self, index: int) -> Tensor:
+        """(V, T, H, W) int64: position in ``PARTS`` of what a pixel's centre shows; -1 off the person."""
+        points = self.rest(index).permute(0, 1, 3, 4, 2)
+        hit, person = points.isfinite().all(dim=-1), self.dataset._scene(index, 0).person
+        assert isinstance(person, SuitedPerson)
+        parts = torch.full(hit.shape, -1)
+        parts[hit] = torch.from_numpy(person.part(points[hit].numpy()))
+        return parts
+
+    def swapped(self, index: int) -> Tensor:
+        """(V, T, 3, H, W) uint8: the clip, rendered anew, of a person whose left and right limbs changed colours."""
+        scene = self.dataset._scene(index, 0)
+        person = Mirrored.__new__(Mirrored)
+        person.__dict__.update(vars(scene.person))
+        frames, _ = self.dataset._render(person, scene.body, scene.cameras)
+        return frames_to_uint8(self.dataset._grid(frames))
+
+
+def recoloured(clip: ScoredClip, parts: Tensor, view: int, how: str) -> ScoredClip:
+    """The shirt of one view in another colour, in all frames: ``pale`` or ``dark``, of the same hue, or ``grey``."""
+    frames = clip.prediction.clone()
+    shirt = (parts[view] == list(PARTS).index("trunk"))[:, None]
+    colour = frames[view].float()
+    paint = {
+        "pale": 0.4 * colour + 0.6 * WHITE,
+        "dark": 0.4 * colour,
+        "grey": colour.amax(dim=1, keepdim=True).expand_as(colour),
+    }[how]
+    frames[view] = torch.where(shirt, paint.round().to(torch.uint8), frames[view])
+    return replace(clip, prediction=frames)
+
+
+def shifted(clip: ScoredClip, views: list[int], frame: int, right: int, down: int) -> ScoredClip:
+    """One frame of some views moved by whole pixels; white comes in."""
+    frames = clip.prediction.clone()
+    for view in views:
+        frames[view, frame] = shift(frames[view, frame], right, down)
+    return replace(clip, prediction=frames)
+
+
+def shift(picture: Tensor, right: int, down: int) -> Tensor:
+    """(..., H, W) uint8 moved by whole pixels, white where nothing was."""
+    height, width = picture.shape[-2:]
+    result = torch.full_like(picture, WHITE)
+    rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+    from_rows, from_columns = slice(max(-down, 0), height - max(down, 0)), slice(max(-right, 0), width - max(right, 0))
+    result[..., rows, columns] = picture[..., from_rows, from_columns]
+    return result
+
+
+def darker(clip: ScoredClip, frame: int) -> ScoredClip:
+    """One frame of all views with everybody at two thirds of their brightness; the background stays as it is."""
+    frames = clip.prediction.clone()
+    alpha = required(clip.alpha, "alpha")[:, frame, None]
+    picture = frames[:, frame].float()
+    frames[:, frame] = (picture - alpha * (picture - (1 - alpha) * WHITE) / 3).clamp(0, WHITE).round().to(torch.uint8)
+    return replace(clip, prediction=frames)
+
+
+def dilated(clip: ScoredClip, pixels: int = 1) -> ScoredClip:
+    """Everybody thicker by some pixels: every pixel gets the darkest value of each channel nearby."""
+    views, _ = clip.grid
+    darkest = -max_pool2d(-clip.prediction.flatten(0, 1).float(), 2 * pixels + 1, stride=1, padding=pixels)
+    return replace(clip, prediction=darkest.to(torch.uint8).unflatten(0, (views, -1)))
