@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 
-from hvg import registry
+from hvg import provenance, registry
 from hvg.build import build_dataset
 from hvg.cameras import orbit
 from hvg.config import RunConfig, compose
@@ -22,6 +22,9 @@ from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_radii
 from hvg.listing import table
 from hvg.prepare import open_clips, prepare
+from hvg.protocols import Context
+from hvg.random import generator
+from hvg.scored_clip import ScoredClip
 from hvg.system import HumanVideoSystem
 from hvg.training import build_system, train
 from hvg.types import ClipBatch
@@ -249,6 +252,29 @@ def _products_over_projections(views: int, side: int, backward: bool) -> float:
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
 
 
+def scoring() -> Iterator[str]:
+    """Metrics of single pictures over 1,000 frames of 256 x 256, on all cores."""
+    random = generator("bench", "scoring")
+    truth = torch.randint(0, 256, (1, 250, 3, 256, 256), generator=random, dtype=torch.uint8)
+    noise = torch.randint(0, 40, truth.shape, generator=random, dtype=torch.uint8)
+    clip = ScoredClip(
+        clip_id="clip",
+        subject="subject",
+        prediction=truth.clamp(max=215) + noise,
+        truth=truth,
+        valid=torch.ones(1, 250, dtype=torch.bool),
+    )
+    rows = [("metric", "s for 1,000 frames")]
+    for protocol in ("disco_2023", "disco_fixed", "modern"):
+        for label in ("psnr", "ssim", "l1"):
+            choice = compose([f"protocol={protocol}"]).protocol.metrics.get(label)
+            if choice is not None:
+                seconds = _seconds(partial(choice.cls(choice.config, Context()).measure, clip), 3)
+                rows.append((f"{protocol} {label}", f"{4 * statistics.median(seconds):.2f}"))
+    yield f"median of 3 times 250 frames, {provenance.usable_cores()} cores"
+    yield from table(rows)
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     "bone_map": bone_map,
     "people": people,
@@ -256,4 +282,5 @@ BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     "sampling": sampling,
     "progressive": progressive,
     "view_attention": view_attention,
+    "scoring": scoring,
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hvg import registry, wiring
+from hvg import wiring
 from hvg.protocols import (
     Alignment,
     Backbone,
@@ -32,7 +32,10 @@ from hvg.protocols import (
     ViewAttention,
 )
 from hvg.random import key_to_seed
+from hvg.scored_clip import NotAvailable
+from hvg.scoring import Protocol
 from hvg.settings import PartChoice, RunConfig
+from hvg.weights import NetworkFiles, default_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +112,21 @@ def build_dataset(config: RunConfig, split: str) -> Dataset:
     return choice.cls(choice.config.model_copy(update={"split": split}), context)
 
 
-def build_metrics(config: RunConfig) -> dict[str, Metric]:
-    """Registered name -> metric, in the configured order, each with its default settings."""
-    classes = {name: registry.load("metric", name) for name in config.evaluation.metrics}
-    return {name: cls(cls.Config(), Context()) for name, cls in classes.items()}
+def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
+    """The run's protocol with every metric that can be computed here; the others with the reason why not.
+
+    Raises: HvgError when a file of weights is damaged or another one than published.
+    """
+    folder = config.evaluation.networks or default_folder()
+    context = Context(networks=NetworkFiles(folder, config.evaluation.any_network), device=device)
+    metrics: dict[str, Metric] = {}
+    unavailable: dict[str, str] = {}
+    for label, choice in config.protocol.metrics.items():
+        try:
+            metrics[label] = _build(choice, context)
+        except NotAvailable as error:
+            unavailable[label] = str(error)
+    return Protocol(config.protocol, metrics, unavailable)
 
 
 def build_body(config: RunConfig) -> BodyModel:

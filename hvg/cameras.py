@@ -131,6 +131,12 @@ def orbit(
     )
 
 
+def azimuths_degrees(cameras: Cameras) -> Tensor:
+    """Where cameras look from, (...), around the world's y axis: 0 from +z, positive towards +x, as of ``orbit``."""
+    forward = cameras.world_to_camera[..., 2, :3]
+    return torch.rad2deg(torch.atan2(-forward[..., 0], -forward[..., 2]))
+
+
 def intrinsics_from_fov(fov_degrees: float, image_size: tuple[int, int]) -> Tensor:
     """Intrinsics (3, 3) in pixels with the principal point at the image centre; the angle spans the shorter side."""
     height, width = image_size

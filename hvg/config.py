@@ -29,15 +29,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hvg import wiring
 from hvg.errors import ConfigError, Problem, did_you_mean
-from hvg.parsing import parse
-from hvg.settings import SINGLE_PARTS, SLOTS, RunConfig
+from hvg.parsing import parse, read_yaml, without_interpolations
+from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
 
 ROOT = "hvg"
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
+# Groups of which a run has exactly one choice, and which say what is done, not how large or where.
+CHOICES = (*SINGLE_PARTS, "protocol")
 # Root keys that may change once a model is trained: they have no weights.
-SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "device")
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "protocol", "device")
+# A metric of the protocol, and the choice of one.
+METRIC = re.compile(r"protocol\.metrics\.[^.]+")
+METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
 
 
 def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
@@ -59,15 +64,16 @@ def load_resolved(path: str | Path) -> RunConfig:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}.")]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise ConfigError([Problem(str(path), f"cannot be read: {reason}.")]) from error
     return parse_resolved(text, str(path))
 
 
 def parse_resolved(text: str, where: str) -> RunConfig:
     """The configuration that ``RunConfig.to_yaml`` wrote; ``where`` names its place in messages."""
     try:
-        raw = yaml.safe_load(text)
+        raw = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError([Problem(where, f"is no YAML: {error}")]) from error
     if not isinstance(raw, dict):
@@ -84,21 +90,44 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     loader = config_loader()
     parsed, problems = _parse_overrides(overrides)
     tree = OmegaConf.create(config.resolved())
-    # Parts first, so that `sampler.views=4 sampler=view` means the same in any order.
-    parts = [override for override in parsed if override.key_or_group in SINGLE_PARTS]
-    problems += _repeated_choices(parts)
-    for override in [*parts, *(override for override in parsed if override not in parts)]:
-        problem = _sampling_problem(override) or (_choice_problem(override, loader) if override in parts else None)
+    # Choices first, so that `sampler.views=4 sampler=view` means the same in any order; a protocol before its metrics.
+    chosen = [override for override in parsed if override.key_or_group in CHOICES]
+    problems += _repeated_choices(chosen)
+    metrics = [override for override in parsed if METRIC_NAME.fullmatch(override.key_or_group)]
+    rest = [override for override in parsed if override not in (*chosen, *metrics)]
+    for override in [*chosen, *metrics, *rest]:
+        problem = _sampling_problem(override, tree) or (
+            _choice_problem(override, loader) if override in chosen else None
+        )
         if problem:
             problems.append(problem)
-        elif override in parts:
-            tree[override.key_or_group] = _load(loader, [], f"{override.key_or_group}/{override.value()}")[
-                override.key_or_group
-            ]
         else:
-            OmegaConf.update(tree, override.key_or_group, override.value(), force_add=True)
+            _update(tree, override, loader)
     raw, unresolved = _plain(tree)
     return _judge(raw, [*problems, *unresolved])
+
+
+def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> None:
+    """Changes a trained model's settings by an override that has no problem."""
+    key = override.key_or_group
+    where, _, name = key.rpartition(".")
+    if override.is_delete():
+        del OmegaConf.select(tree, where)[name]
+    elif key in CHOICES:
+        tree[key] = _load(loader, [], f"{key}/{override.value()}")[key]
+    elif METRIC_NAME.fullmatch(key):
+        # Another metric keeps no setting of the one that had its label.
+        OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
+    else:
+        OmegaConf.update(tree, key, override.value(), force_add=True)
+
+
+def named_protocol(name: str) -> ProtocolConfig | None:
+    """The protocol of that name as ``conf/`` has it; None where there is none."""
+    loader = config_loader()
+    if not loader.repository.config_exists(f"protocol/{name}"):
+        return None
+    return compose([f"protocol={name}"]).protocol
 
 
 def root_key(word: str) -> str:
@@ -111,11 +140,14 @@ def root_keys() -> frozenset[str]:
     return frozenset({*RunConfig.model_fields, *_groups(config_loader())})
 
 
-def _sampling_problem(override: Override) -> Problem | None:
-    """Why a trained model cannot take an override."""
+def _sampling_problem(override: Override, tree: DictConfig) -> Problem | None:
+    """Why a trained model with the settings ``tree`` cannot take an override."""
     root = root_key(override.key_or_group)
     if root not in SAMPLING_KEYS:
         return Problem(root, f"cannot change after training; what can: {', '.join(SAMPLING_KEYS)}.")
+    if override.is_delete() and METRIC.fullmatch(override.key_or_group):
+        label, labels = override.key_or_group.rpartition(".")[2], tree.protocol.metrics
+        return None if label in labels else Problem(override.key_or_group, did_you_mean(label, labels))
     if override.is_delete():
         return Problem(override.key_or_group, "cannot be left out.")
     if override.key_or_group == "evaluation":
@@ -240,7 +272,7 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
     group, value = override.key_or_group, override.value()
     if override.package is not None:
         return Problem(f"{group}@{override.package}", f"parts have fixed places; write {group}=NAME.")
-    if isinstance(value, list) and group in (*SLOTS, *SINGLE_PARTS):
+    if isinstance(value, list) and group in (*SLOTS, *CHOICES):
         given = ", ".join(str(item) for item in value)
         more = f" Further conditioners go under slots, as +slots.NAME.name={value[-1]}." if group in SLOTS else ""
         return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
@@ -299,14 +331,19 @@ def _load(loader: ConfigLoaderImpl, overrides: list[str], name: str = ROOT) -> D
 
 
 def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
-    """The tree as plain values with interpolations resolved."""
-    problems = []
+    """The tree as plain values with interpolations of its keys resolved; no resolver is called."""
+    tree: Any = OmegaConf.to_container(config, resolve=False)
+    tree, problems = without_interpolations(tree, of_keys=True)
     try:
-        tree: Any = OmegaConf.to_container(config, resolve=True)
+        return _resolved(tree), problems
     except OmegaConfBaseException as error:
-        tree = OmegaConf.to_container(config, resolve=False)
-        problems.append(Problem(error.full_key or "", _reason(error)))
-    return tree, problems
+        # One problem is enough: what is left unresolved would be judged as the text that it is.
+        tree, _ = without_interpolations(tree, of_keys=False)
+        return tree, [*problems, Problem(error.full_key or "", _reason(error))]
+
+
+def _resolved(tree: dict[str, Any]) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
 
 
 def _reason(error: Exception) -> str:

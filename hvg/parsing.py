@@ -7,27 +7,59 @@ string never stands for a number.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from hvg import registry
 from hvg.errors import HvgError, Problem, did_you_mean
 from hvg.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
 
+# An interpolation of a key of the configuration, as ${output}: no resolver, as ${oc.env:HOME}, and none inside another.
+_OF_A_KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML of plain values, without aliases: with them a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases (*{self.peek_event().anchor}) are not read; write it out")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values of a YAML text. Raises: yaml.YAMLError with a message of one line."""
+    try:
+        return _PlainLoader(text).get_single_data()
+    # ValueError: an impossible date, or a number of thousands of digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise yaml.YAMLError(" ".join(str(error).split())) from error
+
 
 def parse(raw: dict[str, Any]) -> tuple[RunConfig, frozenset[str], list[Problem]]:
     """The configuration, the root keys that could not be read (their values are missing), and all problems."""
     raw, problems = _without_targets(raw)
+    # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
+    raw, interpolations = without_interpolations(raw, of_keys=False)
+    problems += interpolations
     choices, part_problems = _parse_parts(raw)
     part_keys = {*SINGLE_PARTS, *SLOTS, "slots"}
     rest = {key: value for key, value in raw.items() if key not in part_keys}
+    metrics, metric_problems = _parse_metrics(rest)
     settings, failed, setting_problems = _parse_settings(rest)
     missing = {key for key in SINGLE_PARTS if key not in choices}
     bad_slots = {problem.path.split(".")[0] for problem in part_problems} & {*SLOTS, "slots"}
     values = {key: getattr(settings, key) for key in Settings.model_fields}
+    values["protocol"] = settings.protocol.model_copy(update={"metrics": metrics})
     config = RunConfig.model_construct(**values, **choices)
-    return config, frozenset(failed | missing | bad_slots), [*problems, *setting_problems, *part_problems]
+    return (
+        config,
+        frozenset(failed | missing | bad_slots),
+        [*problems, *setting_problems, *metric_problems, *part_problems],
+    )
 
 
 def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
@@ -45,6 +77,27 @@ def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
             kept[key], more = _without_targets(value, place)
             problems += more
     return kept, problems
+
+
+def without_interpolations(tree: Any, of_keys: bool, path: str = "") -> tuple[Any, list[Problem]]:
+    """The tree without values that hold ``${...}``, and a problem for each. of_keys: those of the configuration's keys stay.
+
+    Resolvers would bring what is no setting, such as secrets of the environment, into every record of a run.
+    """
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    kept, problems = [], []
+    for key, value in items:
+        place = f"{path}.{key}" if path else str(key)
+        if isinstance(value, str) and "${" in (_OF_A_KEY.sub("", value) if of_keys else value):
+            fix = "only keys of the configuration can be, as ${output}" if of_keys else "write the value"
+            problems.append(Problem(place, f"cannot be interpolated: {fix}; got '{value}'."))
+            continue
+        value, more = without_interpolations(value, of_keys, place)
+        kept.append((key, value))
+        problems += more
+    if isinstance(tree, dict):
+        return dict(kept), problems
+    return [value for _, value in kept] if isinstance(tree, list) else tree, problems
 
 
 def _parse_parts(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -77,6 +130,28 @@ def _parse_slots(raw: Any) -> tuple[dict[str, PartChoice], list[Problem]]:
         problems += found
         if choice is not None:
             choices[slot] = choice
+    return choices, problems
+
+
+def _parse_metrics(rest: dict[str, Any]) -> tuple[dict[str, PartChoice], list[Problem]]:
+    """Label -> metric of the protocol; takes them out of ``rest``, whose other settings are judged as settings."""
+    protocol = rest.get("protocol")
+    if not isinstance(protocol, dict) or "metrics" not in protocol:
+        return {}, []
+    rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
+    raw, path = protocol["metrics"], "protocol.metrics"
+    if not isinstance(raw, dict):
+        return {}, [Problem(path, f"expected metrics by label, got {_shown(raw)}.")]
+    choices, problems = {}, []
+    for label, value in raw.items():
+        # Labels are parts of overrides and of the names of stored arrays.
+        if not re.fullmatch(r"[\w-]+", str(label)):
+            problems.append(Problem(f"{path}.{label}", "a label has letters, digits, '_' and '-'."))
+            continue
+        choice, found = _parse_part("metric", value, f"{path}.{label}")
+        problems += found
+        if choice is not None:
+            choices[str(label)] = choice
     return choices, problems
 
 

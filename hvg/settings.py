@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
 SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
@@ -39,7 +39,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What a training step sees, and how clips reach it."""
 
-    batch_size: PositiveInt = Field(default=2, description="Clips per training step and device.")
+    batch_size: PositiveInt = Field(
+        default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."
+    )
     views: PositiveInt = Field(
         default=2, description="Views of a clip that a training step sees, drawn from those it has."
     )
@@ -95,6 +97,10 @@ class TrainingConfig(Section):
         ge=0,
         description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha).",
     )
+    accumulate: PositiveInt = Field(
+        default=1,
+        description="Batches whose gradients are averaged for one optimiser step: a larger batch, less memory.",
+    )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto",
         description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it.",
@@ -106,6 +112,10 @@ class TrainingConfig(Section):
     checkpoint_every: NonNegativeInt = Field(
         default=200, description="Steps between two checkpoints; 0: only at the end."
     )
+    keep_last: PositiveInt = Field(default=2, description="How many of the newest checkpoints are kept.")
+    keep_every: NonNegativeInt = Field(
+        default=0, description="Checkpoints of steps that are a multiple of this are kept as well; 0: none."
+    )
     validate_every: NonNegativeInt = Field(
         default=0, description="Steps between two validations; 0: none while training."
     )
@@ -113,16 +123,12 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a trained model is sampled and scored."""
+    """How a trained model is sampled, and where metrics find what they need."""
 
     steps: PositiveInt = Field(default=5, description="Solver steps per video.")
     clips: PositiveInt | None = Field(default=None, description="Test clips to score; null scores all.")
     seed: NonNegativeInt = Field(
         default=0, description="Seed of the sampling noise, the same for every model of a study."
-    )
-    metrics: tuple[str, ...] = Field(
-        default=("psnr", "psnr_foreground", "ssim", "l1", "mask_iou"),
-        description="Registered names of the metrics to compute.",
     )
     weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
     windows_per_call: PositiveInt | None = Field(
@@ -133,14 +139,73 @@ class EvaluationConfig(Section):
         ge=0,
         description="GiB of encoded conditioning that sampling keeps between steps; what does not fit is encoded anew.",
     )
+    networks: Path | None = Field(
+        default=None,
+        description="Folder of the pretrained networks that metrics look through; null: $HVG_NETWORKS, or "
+        "~/.cache/hvg/networks. `hvg weights` lists what is needed.",
+    )
+    any_network: bool = Field(
+        default=False, description="Whether another file than the published one may stand under its name."
+    )
+
+
+class ProtocolConfig(Section):
+    """How outputs are scored: named, versioned metrics, each with its settings, and what is done to the pictures before."""
+
+    name: str = Field(default="none", min_length=1, description="Name of the protocol.")
+    version: PositiveInt = Field(default=1, description="Goes up whenever a number of the protocol would change.")
+    source: str = Field(default="", description="What the protocol follows.")
+    left_open: tuple[str, ...] = Field(
+        default=(), description="What the source leaves open, and what was chosen here; or where the source differs."
+    )
+    mask: Literal["none", "truth"] = Field(
+        default="none", description="truth: both videos are laid on white outside the true person."
+    )
+    size_mismatch: Literal["refuse", "resize"] = Field(
+        default="refuse",
+        description="What happens to a prediction of another size than the truth: an error, or it is resized to the truth as "
+        "OpenCV does it (8 bits, bilinear), and a note says so.",
+    )
+    videos: PositiveInt | None = Field(default=None, description="How many videos the source scored.")
+    metrics: dict[str, Any] = Field(
+        default={}, description="Label -> metric, as protocol.metrics.fvd.name=fvd; further keys are its settings."
+    )
+
+    @property
+    def id(self) -> str:
+        """Name and version, which every number carries."""
+        return f"{self.name}/v{self.version}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting as plain values."""
+        plain = self.model_dump(mode="json", exclude={"metrics"})
+        return plain | {"metrics": {label: choice.resolved() for label, choice in self.metrics.items()}}
 
 
 class StrategyConfig(Section):
     """On how many devices a run trains, and how they share the work."""
 
-    name: Literal["single", "ddp"] = Field(default="single", description="One device, or distributed data parallel.")
-    devices: PositiveInt | Literal["auto"] = Field(default=1, description="Devices per node of ddp; auto takes all.")
-    nodes: PositiveInt = Field(default=1, description="Machines of ddp.")
+    name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
+        default="single",
+        description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
+        "(zero1), the gradients too (zero2), the weights too (zero3).",
+    )
+    devices: PositiveInt | Literal["auto"] = Field(
+        default=1, description="Devices per node, of all but single; auto takes all GPUs."
+    )
+    nodes: PositiveInt = Field(default=1, description="Machines, of all but single.")
+    offload: Literal["none", "optimizer", "parameters"] = Field(
+        default="none",
+        description="What ZeRO keeps in the memory of the host: nothing, the optimiser's state, or (zero3) the weights too.",
+    )
+
+    @model_validator(mode="after")
+    def _only_zero_offloads(self) -> StrategyConfig:
+        if self.offload != "none" and not self.name.startswith("zero"):
+            raise ValueError(f"offload={self.offload} needs one of the ZeRO strategies, not {self.name}")
+        if self.offload == "parameters" and self.name != "zero3":
+            raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
+        return self
 
 
 class LoggerConfig(Section):
@@ -159,12 +224,18 @@ class Settings(Section):
     output: Path = Field(default=Path("runs"), description="Folder that holds the run folders.")
     data: DataConfig = Field(default_factory=DataConfig, description="What a training step sees.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The optimisation.")
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Sampling and scoring.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Sampling.")
+    protocol: ProtocolConfig = Field(default_factory=ProtocolConfig, description="Scoring.")
     strategy: StrategyConfig = Field(default_factory=StrategyConfig, description="Devices.")
     logger: LoggerConfig = Field(default_factory=LoggerConfig, description="Where curves go.")
     resume: Literal["auto"] | Path | None = Field(
         default=None,
         description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path.",
+    )
+    resume_world: Literal["same", "any"] = Field(
+        default="same",
+        description="Whether a run may be continued with another number of processes than wrote its checkpoint. Then it "
+        "does not end in the bits in which it would have ended; keep devices x batch_size x accumulate for the same order.",
     )
     checkpoint: Path | None = Field(
         default=None,
@@ -222,7 +293,8 @@ class RunConfig(Settings):
 
     def resolved(self) -> dict[str, Any]:
         """Every setting of the run and of its parts as plain values; ``load_resolved`` reads it back."""
-        plain = self.model_dump(mode="json", include=set(Settings.model_fields))
+        plain = self.model_dump(mode="json", include=set(Settings.model_fields) - {"protocol"})
+        plain["protocol"] = self.protocol.resolved()
         choices = {key: getattr(self, key) for key in (*SINGLE_PARTS, *SLOTS)}
         plain |= {key: None if choice is None else choice.resolved() for key, choice in choices.items()}
         plain["slots"] = {slot: choice.resolved() for slot, choice in self.slots.items()}

@@ -28,6 +28,8 @@ from hvg.files import whole_file
 
 LABEL_HEIGHT = 22
 GAP = 6
+# Pillow would hand others, such as EPS, to programs that interpret them.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Most pixels along a side of a tiled picture: H.264 decoders in hardware stop at 4096.
 LARGEST_SIDE = 3840
 # ITU-T H.273 code of BT.709 for primaries, transfer and matrix. A player guesses them from the image height otherwise,
@@ -50,8 +52,14 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
 
     Raises: DataError naming the file when it is missing or cannot be decoded.
     """
+    pixels, alpha = read_image_8bit(path)
+    return frames_from_uint8(pixels), None if alpha is None else alpha.float() / 255
+
+
+def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
+    """As ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=IMAGE_FORMATS) as file:
             picture = _eight_bit(ImageOps.exif_transpose(file))
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
             pixels = torch.from_numpy(np.array(picture.convert("RGBA" if has_alpha else "RGB"))).movedim(-1, 0)
@@ -61,7 +69,7 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
         raise DataError(f"{path}: not an image that can be read (PNG, JPEG and WebP can)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: the image cannot be read: {' '.join(str(error).split())}") from error
-    return frames_from_uint8(pixels[:3]), pixels[3:].float() / 255 if has_alpha else None
+    return pixels[:3], pixels[3:] if has_alpha else None
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -148,11 +156,21 @@ def read_video(path: Path) -> tuple[Tensor, float]:
 
     Raises: DataError naming the file when it is missing, cannot be decoded, or holds no video.
     """
+    frames, rate = read_video_8bit(path)
+    return frames_from_uint8(frames), rate
+
+
+def read_video_8bit(path: Path) -> tuple[Tensor, float]:
+    """As ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
     try:
-        with av.open(str(path)) as container:
+        # An absolute path and this list keep a name that looks like an address from being opened as one.
+        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: the file holds no video")
-            rate = container.streams.video[0].average_rate
+            stream = container.streams.video[0]
+            # The decoder would otherwise paint over damaged blocks in silence.
+            stream.codec_context.options = {"err_detect": "explode"}
+            rate = stream.average_rate
             pixels = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except FileNotFoundError:
         raise DataError(f"{path}: no such video file") from None
@@ -160,7 +178,9 @@ def read_video(path: Path) -> tuple[Tensor, float]:
         raise DataError(f"{path}: the video cannot be read: {error.strerror}") from error
     if not pixels or rate is None:
         raise DataError(f"{path}: the file holds no video frames")
-    return frames_from_uint8(torch.from_numpy(np.stack(pixels)).movedim(-1, 1)), float(rate)
+    if len(shapes := {frame.shape for frame in pixels}) > 1:
+        raise DataError(f"{path}: its frames have {len(shapes)} different sizes")
+    return torch.from_numpy(np.stack(pixels)).movedim(-1, 1), float(rate)
 
 
 def video_data_uri(path: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hvg import registry
 from hvg.errors import HvgError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -154,13 +153,6 @@ def _check_grid(config: RunConfig) -> Iterator[Problem]:
                 )
 
 
-def _check_metrics(config: RunConfig) -> Iterator[Problem]:
-    known = registry.names("metric")
-    for index, name in enumerate(config.evaluation.metrics):
-        if name not in known:
-            yield Problem(f"evaluation.metrics.{index}", f"no metric is named '{name}'. {did_you_mean(name, known)}")
-
-
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
@@ -171,5 +163,4 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     ),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),
-    (("evaluation",), _check_metrics),
 )

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from hvg.config import CONF, compose, parse_resolved
+from hvg.config import CONF, compose, named_protocol, parse_resolved
 
 # What an experiment needs at a scale is composed with both of them below.
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
@@ -42,6 +42,13 @@ def test_every_pose_fits_every_scale(scale, pose):
 def test_every_experiment_fits_every_scale(scale, experiment):
     config = compose([f"scale={scale}", f"experiment={experiment}"])
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "protocol").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_protocol_is_what_its_file_says(path):
+    protocol = compose([f"protocol={path.stem}"]).protocol
+    assert protocol.name == path.stem and protocol.source and protocol.metrics
+    assert named_protocol(protocol.name) == protocol
 
 
 def test_what_an_experiment_needs_at_a_scale_belongs_to_both():

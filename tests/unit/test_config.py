@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hvg import build, listing, wiring
-from hvg.config import compose, expand_sweep, load_resolved, parse_resolved
+from hvg.config import compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, HvgError
 from hvg.settings import PartChoice
 
@@ -164,7 +164,18 @@ def test_listing_names_plugins_and_imports_nothing(lab):
         ("+slots.pose.name=skeleton", "slots.pose", "two parts on one slot"),
         ("dataset=shards", "dataset.path", "has to be given"),
         ("output=${nowhere}", "output", "nowhere"),
-        ("evaluation.metrics=[psnr,ssin]", "evaluation.metrics.1", "Did you mean 'ssim'?"),
+        ("protocol=basik", "protocol", "Did you mean 'basic'?"),
+        ("protocol=null", "protocol", "cannot be left out"),
+        ("protocol=[basic,basic]", "protocol", "one is allowed"),
+        ("protocol.metrcs.x.name=psnr", "protocol.metrcs", "Did you mean 'metrics'?"),
+        ("protocol.metrics=[psnr]", "protocol.metrics=[psnr]", "cannot be set"),
+        ("protocol.metrics.psnr=ssim", "protocol.metrics.psnr.name", "has to name a metric, got 'ssim' (str). Known:"),
+        ("protocol.metrics.mine.name=ssin", "protocol.metrics.mine.name", "Did you mean 'ssim'?"),
+        ("protocol.metrics.psnr.avrage=frames", "protocol.metrics.psnr.avrage", "unknown key for PSNR"),
+        ("protocol.metrics.psnr.average=pixels", "protocol.metrics.psnr.average", "'clips' or 'frames', got 'pixels'"),
+        ("protocol.metrics={a b: {name: psnr}}", "protocol.metrics.a b", "letters, digits"),
+        ("protocol.mask=person", "protocol.mask", "'none' or 'truth', got 'person'"),
+        ("~protocol.metrics.fvd", "~protocol.metrics.fvd", "cannot be set"),
         ("guidance.value=2", "guidance", "dropout"),
         ("data.views=5", "data.views", "dataset's clips hold 4"),
         ("data.frames=5", "data.frames", "dataset's clips hold 4"),
@@ -290,9 +301,34 @@ def test_weights_depend_on_the_seed_and_on_nothing_beside_the_part(default):
     assert not equal(weights(parts.backbone), weights(reseeded.backbone))
 
 
-def test_metrics_come_in_the_order_of_the_configuration():
-    config = compose(["evaluation.metrics=[ssim,psnr]"])
-    assert list(build.build_metrics(config)) == ["ssim", "psnr"]
+def test_metrics_come_in_the_order_of_the_protocol():
+    config = compose(
+        ["~protocol.metrics.l1", "protocol.metrics.again.name=psnr", "protocol.metrics.again.average=frames"]
+    )
+    basic = ["psnr", "psnr_foreground", "ssim", "mask_iou", "dtssd", "dvssd"]
+    protocol = build.build_protocol(config, torch.device("cpu"))
+    assert list(protocol.metrics) == [*basic, "again"]
+    assert protocol.metrics["again"].definition != protocol.metrics["psnr"].definition
+    assert parse_resolved(config.to_yaml(), "config.yaml") == config
+
+
+def test_a_trained_models_protocol_can_be_changed(default):
+    words = ["protocol.mask=truth", "~protocol.metrics.ssim", "protocol.metrics.again.name=l1"]
+    changed = recompose(default, words).protocol
+    assert (changed.name, changed.mask) == ("basic", "truth")
+    assert "ssim" not in changed.metrics and changed.metrics["again"].name == "l1"
+    # Another part at a label keeps no setting of the earlier one.
+    other = recompose(default, ["protocol.metrics.mask_iou.name=psnr"]).protocol
+    assert other.metrics["mask_iou"].config == default.protocol.metrics["psnr"].config
+    # The protocol first, then its settings.
+    chosen = recompose(recompose(default, words), ["protocol.mask=truth", "protocol=basic"]).protocol
+    assert chosen == default.protocol.model_copy(update={"mask": "truth"})
+    with pytest.raises(ConfigError, match=r"protocol\.metrics\.sim: .*Did you mean 'ssim'"):
+        recompose(default, ["~protocol.metrics.sim"])
+    with pytest.raises(ConfigError, match="no protocol is named 'basik'"):
+        recompose(default, ["protocol=basik"])
+    with pytest.raises(ConfigError, match="cannot be left out"):
+        recompose(default, ["~protocol"])
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

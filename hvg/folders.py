@@ -1,0 +1,346 @@
+"""Scoring anyone's outputs: folders of videos or frames beside folders of the truth, matched by name.
+
+A clip of a folder is a video file, a folder of frames, or a folder of views, each of them one of the two. Frames that lie in
+the folder itself, named ``<sequence><number>.png`` as DisCo does, make a clip of every run of consecutive numbers, named
+after its first frame. Other files, and names that begin with a dot, are no clips. Nothing is resized (unless the protocol
+says so), skipped or replaced in silence: what cannot be scored is listed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+from hvg.build import build_protocol
+from hvg.config import RunConfig, compose, root_key
+from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
+from hvg.evaluation import finished, make_record, table_lines
+from hvg.ranks import joined_ranks
+from hvg.record import ClipRecord, write_record
+from hvg.scored_clip import ScoredClip
+from hvg.scoring import ClipMeasurements, gathered
+from hvg.training import choose_device
+from hvg.video import read_image_8bit, read_video_8bit
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})
+# How far the channels of a grey video part when it is decoded.
+GREY_TOLERANCE = 8
+# A mask without anything brighter holds labels (0 and 1), not coverage.
+DARK = 32
+# Root keys that a command without a model may set.
+SCORING_KEYS = ("protocol", "evaluation", "device")
+
+
+class FolderOptions(BaseModel):
+    """What ``hvg evaluate predictions=... reference=...`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    predictions: Path = Field(description="Folder of what a system made.")
+    reference: Path = Field(description="Folder of the truth, with the same names.")
+    masks: Path | None = Field(
+        None, description="Folder of the person's masks, with the same names; white is the person."
+    )
+    subject: str = Field(
+        r"(.+)",
+        description="Regular expression whose first group is the subject in a clip's name, as '(person\\d+)_.*': clips of "
+        "one subject stay together in intervals. By default every clip is a subject of its own.",
+    )
+    background: Literal["white", "black"] | None = Field(
+        None, description="What transparent pictures are laid on; null: they are refused."
+    )
+    out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
+
+    @field_validator("subject")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if groups < 1:
+            raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
+        return pattern
+
+
+# Where the pictures of a view lie: a video file, or frames by name.
+Place = Path | Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where a clip's pictures lie, for every view by its name ("" where it is the only one); problem: why they cannot be told."""
+
+    name: str
+    views: Mapping[str, Place]
+    problem: str = ""
+
+
+def evaluate_folders(
+    options: FolderOptions, overrides: Sequence[str], report: Callable[[int, int], None]
+) -> tuple[list[str], list[str], Path] | None:
+    """Scores every clip; returns the table's lines, what could not be scored, and the path of results.json.
+
+    overrides: of the protocol and the device. Ranks share the clips: None but on the first.
+    Raises: HvgError when a folder is missing, or nothing can be scored; ConfigError for wrong overrides.
+    """
+    config = _config(overrides)
+    truth, made = find_clips(options.reference), find_clips(options.predictions)
+    masks = None if options.masks is None else find_clips(options.masks)
+    if config.protocol.mask == "truth" and masks is None:
+        raise HvgError(f"protocol '{config.protocol.name}' takes the background away; give masks=FOLDER")
+    problems = [f"{name}: there is no prediction" for name in truth if name not in made]
+    problems += [f"{name}: a prediction without a reference" for name in made if name not in truth]
+    names = [name for name in truth if name in made]
+    with joined_ranks() as (rank, world):
+        device = choose_device(config.device)
+        protocol = build_protocol(config, device)
+        own: dict[int, tuple[ClipRecord, ClipMeasurements]] = {}
+        failed: dict[int, str] = {}
+        for index in range(rank, len(names), world):
+            try:
+                clip = load_clip(names[index], made, truth, masks, options)
+                own[index] = _described(clip), protocol.measure(clip.to(device))
+            except DataError as error:
+                failed[index] = f"{names[index]}: {error}"
+            if rank == 0:
+                report(min(len(names), index + world), len(names))
+        problems += [problem for _, problem in sorted(gathered(failed).items())]
+        measured = gathered(own)
+    if rank:
+        return None
+    if not measured:
+        raise HvgError("\n  ".join(["nothing can be scored:", *problems]))
+    evaluation = finished(protocol, measured)
+    record = make_record(evaluation, config.protocol, _scored(options), None, None)
+    record["problems"] = problems
+    predictions = options.predictions.resolve()
+    out = options.out or predictions.parent / f"{predictions.name}-{config.protocol.name}"
+    return table_lines(record), problems, write_record(out, record, evaluation.measurements)
+
+
+def _config(overrides: Sequence[str]) -> RunConfig:
+    """The configuration, of which only the protocol, the networks' folder and the device are used."""
+    wrong = [root for word in overrides if (root := root_key(word)) not in SCORING_KEYS]
+    if wrong:
+        known = [*FolderOptions.model_fields, *SCORING_KEYS]
+        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, known)}".strip()) for name in wrong])
+    return compose(overrides)
+
+
+def _described(clip: ScoredClip) -> ClipRecord:
+    described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None)
+    if clip.prediction.shape != clip.truth.shape:
+        described["resized_from"] = [clip.prediction.shape[-1], clip.prediction.shape[-2]]
+    return described
+
+
+def _scored(options: FolderOptions) -> str:
+    """What was scored, in words."""
+    words = [f"{options.predictions} against {options.reference}"]
+    words += [f"masks of {options.masks}"] if options.masks else []
+    words += [f"transparent pictures on {options.background}"] if options.background else []
+    return ", ".join(words)
+
+
+def find_clips(folder: Path) -> dict[str, Clip]:
+    """Name -> clip, in natural order. Raises: HvgError when there is no such folder, or it holds no clip."""
+    if not folder.is_dir():
+        raise HvgError(f"{folder}: no such folder")
+    found = [_clip(_name(path), lambda path=path: _views(path)) for path in _listed(folder) if _may_be_clip(path)]
+    clips: dict[str, Clip] = {}
+    for clip in [*found, *_sequences(_images(folder))]:
+        twice = f"{folder}: two clips are named '{clip.name}'"
+        clips[clip.name] = Clip(clip.name, {}, twice) if clip.name in clips else clip
+    if not clips:
+        raise HvgError(f"{folder}: holds no videos, no folders and no images")
+    return {name: clips[name] for name in sorted(clips, key=_natural)}
+
+
+def _clip(name: str, views: Callable[[], Mapping[str, Place]]) -> Clip:
+    """The clip with what ``views`` finds, or with why it finds nothing."""
+    try:
+        return Clip(name, views())
+    except DataError as error:
+        return Clip(name, {}, str(error))
+
+
+def _views(path: Path) -> Mapping[str, Place]:
+    """View -> where its pictures lie, of a video file, a folder of frames (one view, "") or a folder of views."""
+    if path.is_file():
+        return {"": path}
+    images, inner = _images(path), [found for found in _listed(path) if _may_be_clip(found)]
+    if images and inner:
+        raise DataError(f"{path} holds frames and also '{inner[0].name}'; a clip is a folder of frames or of views")
+    if images:
+        return {"": _unique(images)}
+    views: dict[str, Place] = {}
+    for found in inner:
+        if _name(found) in views:
+            raise DataError(f"{path}: two views are named '{_name(found)}'")
+        views[_name(found)] = found if found.is_file() else _unique(_images(found))
+    empty = [view for view, place in views.items() if not isinstance(place, Path) and not place]
+    if empty or not views:
+        raise DataError(f"{path / empty[0] if empty else path}: the folder holds no pictures")
+    return views
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in natural order, without what is hidden."""
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: _natural(path.name))
+
+
+def _may_be_clip(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in VIDEOS
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _images(folder: Path) -> dict[str, list[Path]]:
+    """Name without suffix -> image files of that name (more than one is a mistake), in natural order."""
+    images: dict[str, list[Path]] = {}
+    for path in _listed(folder):
+        if path.suffix.lower() in IMAGES and not path.is_dir():
+            images.setdefault(path.stem, []).append(path)
+    return images
+
+
+def _unique(images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    for paths in images.values():
+        if len(paths) > 1:
+            raise DataError(f"two images have one name: {paths[0]} and {paths[1].name}")
+    return {name: paths[0] for name, paths in images.items()}
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorts frame-2 before frame-10."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _sequences(images: Mapping[str, Sequence[Path]]) -> Iterator[Clip]:
+    """A clip for every run of consecutive numbers behind one prefix; it has the name of its first frame."""
+    runs: list[list[str]] = []
+    for name in images:
+        if runs and name == _successor(runs[-1][-1]):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    for run in runs:
+        frames = {name: images[name] for name in run}
+        yield _clip(run[0], lambda frames=frames: {"": _unique(frames)})
+
+
+def _successor(name: str) -> str | None:
+    """The name with the number at its end one higher, padded alike: a_010 of a_009, a_10 of a_9; None without a number."""
+    match = re.fullmatch(r"(.*?)(\d+)", name)
+    return None if match is None else match[1] + str(int(match[2]) + 1).zfill(len(match[2]))
+
+
+def load_clip(
+    name: str,
+    made: Mapping[str, Clip],
+    truth: Mapping[str, Clip],
+    masks: Mapping[str, Clip] | None,
+    options: FolderOptions,
+) -> ScoredClip:
+    """A clip with all its views. Raises: DataError when something is missing, unreadable, or does not fit the truth."""
+    match = re.fullmatch(options.subject, name)
+    if match is None:
+        raise DataError(f"its name does not match subject='{options.subject}'")
+    views, made_views = _known_views(truth[name]), _known_views(made[name])
+    if ("" in views) != ("" in made_views):
+        kinds = [
+            "a single video" if "" in found else f"a folder of {len(found)} views" for found in (views, made_views)
+        ]
+        raise DataError(f"the reference is {kinds[0]}, the prediction {kinds[1]}")
+    _same_names("views", made_views, views)
+    true, predicted, alphas = [], [], []
+    for view, place in views.items():
+        true.append(_pixels(place, options.background))
+        predicted.append(_pixels(made_views[view], options.background))
+        _same_frames(predicted[-1], true[-1], made_views[view], place)
+        if masks is not None:
+            alphas.append(_mask(masks.get(name), view, place, true[-1]))
+    for what, videos in (("reference", true), ("prediction", predicted)):
+        if len(kinds := {_size(frames, count=True) for frames in videos}) > 1:
+            raise DataError(f"the views of the {what} differ: {', '.join(sorted(kinds))}")
+    frames = torch.stack(true)
+    return ScoredClip(
+        clip_id=name,
+        subject=match[1] or name,
+        prediction=torch.stack(predicted),
+        truth=frames,
+        valid=torch.ones(frames.shape[:2], dtype=torch.bool),
+        alpha=torch.stack(alphas) if masks is not None else None,
+    )
+
+
+def _known_views(clip: Clip) -> Mapping[str, Place]:
+    if clip.problem:
+        raise DataError(clip.problem)
+    return clip.views
+
+
+def _same_names(what: str, made: Mapping[str, object], truth: Mapping[str, object]) -> None:
+    missing, extra = [n for n in truth if n not in made], [n for n in made if n not in truth]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(truth)} {what} are missing, first '{missing[0]}'")
+    if extra:
+        raise DataError(f"{len(extra)} {what} have no counterpart in the reference, first '{extra[0]}'")
+
+
+def _same_frames(found: Tensor, true: Tensor, made: Place, place: Place) -> None:
+    """Raises: DataError when the prediction does not have the frames of the truth."""
+    if not isinstance(made, Path) and not isinstance(place, Path):
+        _same_names("frames", made, place)
+    if len(found) != len(true):
+        raise DataError(f"the prediction has {len(found)} frames, the reference {len(true)}")
+
+
+def _pixels(place: Place, background: str | None) -> Tensor:
+    """(T, 3, H, W) uint8. Raises: DataError naming the file."""
+    if isinstance(place, Path):
+        return read_video_8bit(place)[0]
+    frames: list[Tensor] = []
+    for path in place.values():
+        frame, alpha = read_image_8bit(path)
+        if alpha is not None and bool((alpha < 255).any()):
+            if background is None:
+                raise DataError(f"{path} has transparent pixels; say what is behind them: background=white or black")
+            share, behind = alpha.float() / 255, 255.0 if background == "white" else 0.0
+            frame = (frame * share + behind * (1 - share)).round().to(torch.uint8)
+        if frames and frame.shape != frames[0].shape:
+            raise DataError(f"{path} is {_size(frame)}, the frames before it are {_size(frames[0])}")
+        frames.append(frame)
+    return torch.stack(frames)
+
+
+def _mask(clip: Clip | None, view: str, place: Place, true: Tensor) -> Tensor:
+    """(T, H, W) in [0, 1]."""
+    found = None if clip is None else _known_views(clip).get(view)
+    if found is None:
+        raise DataError(f"there is no mask{' of view ' + repr(view) if view else ''}")
+    if not isinstance(place, Path) and not isinstance(found, Path):
+        _same_names("masks", found, place)
+    mask = _pixels(found, "black")
+    if mask.shape != true.shape:
+        raise DataError(f"the mask is {_size(mask, count=True)}, the reference {_size(true, count=True)}")
+    if bool(((mask.amax(dim=1) - mask.amin(dim=1)) > GREY_TOLERANCE).any()):
+        raise DataError("the mask is coloured; white (255) is the person, black the rest")
+    if 0 < (brightest := int(mask.max())) < DARK:
+        raise DataError(f"the mask's brightest value is {brightest}; white (255) is the person")
+    return mask[:, 0].float() / 255
+
+
+def _size(frames: Tensor, count: bool = False) -> str:
+    return (f"{len(frames)} frames of " if count else "") + f"{frames.shape[-1]} x {frames.shape[-2]}"
