@@ -1,7 +1,7 @@
 """One arm of a study in a process of its own: ``python -m hvg.arm FOLDER [TRAINED]`` trains and scores FOLDER/config.yaml,
 with the weights of the run folder TRAINED where one is given.
 
-Writes FOLDER/progress.json while it works and FOLDER/result.json at the end; a restarted arm continues from its newest
+Writes FOLDER/progress.json while it works and FOLDER/results.json at the end; a restarted arm continues from its newest
 checkpoint. On failure FOLDER/error.txt holds one line.
 """
 
@@ -17,10 +17,11 @@ from hvg.files import write_text
 
 
 def run_arm(folder: Path, trained: Path | None) -> None:
-    """Trains (or takes the weights of ``trained``), scores, and writes result.json."""
+    """Trains (or takes the weights of ``trained``), scores, and writes results.json and measurements.safetensors."""
     from hvg.checkpoint import find_checkpoint
     from hvg.config import load_resolved
-    from hvg.evaluation import as_json, evaluate
+    from hvg.evaluation import evaluate, make_record
+    from hvg.record import write_record
     from hvg.training import build_system, choose_device, load_system_weights, train
 
     started = time.perf_counter()
@@ -32,15 +33,16 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         system = build_system(config).to(choose_device(config.device)).eval()
         load_system_weights(system, find_checkpoint(trained), config.evaluation.weights)
     ready = time.perf_counter()
-    results = evaluate(
+    evaluation = evaluate(
         system,
         config,
         predictions=folder / "predictions",
         report=lambda done, total: report("evaluate", done, total, 0.0),
     )
-    seconds = {"train": ready - started, "evaluate": time.perf_counter() - ready}
-    text = json.dumps({"config": config.to_yaml(), "values": as_json(results), "seconds": seconds})
-    write_text(folder / "result.json", text)
+    record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
+    record["config"] = config.to_yaml()
+    record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
+    write_record(folder, record, evaluation.measurements)
 
 
 def _reporter(path: Path) -> Callable[[str, int, int, float], None]:

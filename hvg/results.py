@@ -17,31 +17,38 @@ from rich.table import Table
 from rich.text import Text
 
 from hvg.files import write_text
-from hvg.statistics import Interval, SeedValues, paired_difference, wins
+from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
+from hvg.required import required
+from hvg.statistics import Interval, SeedValues, holm, jackknife_difference, paired_difference, wins
+
+# Rows are called better or worse, and arms best, below this corrected p-value; intervals have the level 1 minus it.
+SIGNIFICANCE = 0.05
 
 
 class MetricInfo(TypedDict):
-    """One column. unit: "dB" or "" for none. protocol: the metric's id of exactly how it is computed."""
+    """One column. name: its label in the protocol. label: for people. unit: "dB" or "" for none.
+
+    definition: id of exactly how it is computed. unavailable: why no arm has it; None where some may.
+    """
 
     name: str
     label: str
     higher_is_better: bool
     unit: str
-    protocol: str
-
-
-class MetricValue(TypedDict):
-    """value: mean over clips. per_clip: clip id -> value."""
-
-    value: float
-    per_clip: dict[str, float]
+    definition: str
+    unavailable: str | None
 
 
 class SeedResult(TypedDict):
-    """One trained model. values: metric name -> value. curve: as ``Arm.curve``, of this seed."""
+    """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed.
+
+    left_out: name of a distance between sets -> the distance with every subject left out in turn, which is what its
+    interval is made of; as of ``hvg.set_statistics.left_out``.
+    """
 
     seed: int
-    values: dict[str, MetricValue]
+    values: dict[str, ScoreRecord]
+    left_out: NotRequired[dict[str, list[float]]]
     curve: NotRequired[list[dict[str, float]]]
 
 
@@ -52,6 +59,8 @@ class Arm(TypedDict):
     error: one line of why it failed (the arm is named, the rest stands), or what is missing of an arm that is done.
     curve: points {"step", "loss", and any validation metric by name}; used when no seed carries its own.
     config_diff: lines of the resolved configuration that differ from the study's base.
+    unseeded: its one entry in ``seeds`` is no training run of ours and stands against every seed of the others, as that of
+    a baseline does.
     """
 
     name: str
@@ -63,18 +72,20 @@ class Arm(TypedDict):
     seeds: list[SeedResult]
     curve: NotRequired[list[dict[str, float]]]
     config_diff: NotRequired[list[str]]
+    unseeded: NotRequired[bool]
 
 
-class Clip(TypedDict):
+class Clip(ClipRecord):
     """One test clip. video: path of its tiled MP4 relative to the study's folder, None when there is none."""
 
-    clip_id: str
-    subject: str
     video: str | None
 
 
 class Results(TypedDict):
-    """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ..."""
+    """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ...
+
+    published: ids of published tables to show, as of ``hvg.published``; those of the protocol when it is left out.
+    """
 
     title: str
     question: str
@@ -82,26 +93,32 @@ class Results(TypedDict):
     varies: list[str]
     command: str
     caveats: list[str]
+    protocol: ProtocolRecord
     metrics: list[MetricInfo]
     arms: list[Arm]
     clips: list[Clip]
     provenance: dict[str, Any]
+    published: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One arm under one metric.
 
-    value: mean over seeds and clips. seeds: value of every seed. difference: to the comparison arm over the seeds that
-    both have, None for itself and where no seed is common.
-    wins: subjects on which it beats the comparison arm. best: the best arm, and every paired interval against the other
-    arms excludes 0. verdict: sign of the difference as good or bad where its interval excludes 0.
+    value: mean over seeds and clips. seeds: value of every seed. difference: to the comparison arm over the seeds and clips
+    that both have, None for itself, where none is common, and where a distance between sets says nothing of its spread.
+    wins: subjects on which it beats the comparison arm; None for distances between sets. p: of the difference; p_holm:
+    corrected for all rows that are compared under this metric. verdict: the difference as good or bad where p_holm is below
+    ``SIGNIFICANCE``. best: the arm that is better than every other arm, with p-values corrected for that many comparisons
+    below it.
     """
 
     value: float
     seeds: dict[int, float]
     difference: Interval | None = None
     wins: int | None = None
+    p: float | None = None
+    p_holm: float | None = None
     verdict: Literal["better", "worse", ""] = ""
     best: bool = False
 
@@ -112,17 +129,26 @@ def comparison_arm(results: Results) -> Arm | None:
 
 
 def compare(results: Results) -> dict[str, dict[str, Cell]]:
-    """Arm name -> metric name -> cell, for every arm and baseline that is done and has the metric.
-
-    Raises: ValueError when the arms were not measured on the same clips, so that they do not pair.
-    """
+    """Arm name -> metric name -> cell, for every arm and baseline that is done and has the metric."""
     table: dict[str, dict[str, Cell]] = {arm["name"]: {} for arm in results["arms"]}
     for metric in results["metrics"]:
         arms = [arm for arm in results["arms"] if arm["status"] == "done" and _has_metric(arm, metric["name"])]
         first = next((arm for arm in arms if _is_contender(arm)), None)
+        found = {arm["name"]: _difference(arm, first, metric, results) for arm in arms if first and arm is not first}
+        corrected = holm({name: difference.p for name, (difference, _) in found.items() if difference})
         best = _best(arms, metric, results)
         for arm in arms:
-            table[arm["name"]][metric["name"]] = _cell(arm, first, metric, results, arm is best)
+            difference, won = found.get(arm["name"], (None, None))
+            p_holm = corrected.get(arm["name"])
+            table[arm["name"]][metric["name"]] = Cell(
+                **_values(arm, metric["name"]),
+                difference=difference,
+                wins=won,
+                p=difference.p if difference else None,
+                p_holm=p_holm,
+                verdict=_verdict(difference, p_holm, metric["higher_is_better"]),
+                best=arm is best,
+            )
     return table
 
 
@@ -130,67 +156,100 @@ def _is_contender(arm: Arm) -> bool:
     return arm["kind"] == "arm" and arm["status"] == "done"
 
 
+def value_of(seed: SeedResult, metric: str) -> float | None:
+    """The value of a metric; None where it is not available."""
+    return seed["values"][metric]["value"] if metric in seed["values"] else None
+
+
 def _has_metric(arm: Arm, metric: str) -> bool:
-    return any(metric in seed["values"] for seed in arm["seeds"])
+    return any(value_of(seed, metric) is not None for seed in arm["seeds"])
 
 
-def _cell(arm: Arm, first: Arm | None, metric: MetricInfo, results: Results, best: bool) -> Cell:
-    name = metric["name"]
-    seeds = {seed["seed"]: seed["values"][name]["value"] for seed in arm["seeds"] if name in seed["values"]}
-    value = sum(seeds.values()) / len(seeds)
-    if first is None or arm is first:
-        return Cell(value=value, seeds=seeds, best=best)
-    pair, subject_of = _paired_values(arm, first, name), _subject_of(results)
-    if pair is None:
-        return Cell(value=value, seeds=seeds, best=best)
-    difference = paired_difference(*pair, subject_of)
-    won, _ = wins(*pair, subject_of, higher_is_better=metric["higher_is_better"])
-    verdict = _verdict(difference, metric["higher_is_better"])
-    return Cell(value=value, seeds=seeds, difference=difference, wins=won, verdict=verdict, best=best)
+def _values(arm: Arm, metric: str) -> dict[str, Any]:
+    seeds = {seed["seed"]: value for seed in arm["seeds"] if (value := value_of(seed, metric)) is not None}
+    return {"value": sum(seeds.values()) / len(seeds), "seeds": seeds}
 
 
-def _verdict(difference: Interval, higher_is_better: bool) -> Literal["better", "worse", ""]:
-    if not difference.excludes_zero:
+def _verdict(
+    difference: Interval | None, p_holm: float | None, higher_is_better: bool
+) -> Literal["better", "worse", ""]:
+    if difference is None or p_holm is None or p_holm >= SIGNIFICANCE:
         return ""
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
 def _best(arms: list[Arm], metric: MetricInfo, results: Results) -> Arm | None:
-    """The arm that beats each of the others with an interval that excludes 0; trivial baselines do not compete."""
+    """The arm that beats each of the others, corrected for their number; trivial baselines do not compete."""
     contenders = [arm for arm in arms if _is_contender(arm)]
     for arm in contenders:
         others = [other for other in contenders if other is not arm]
-        if others and all(_beats(arm, other, metric, results) for other in others):
+        if others and _beats_all(arm, others, metric, results):
             return arm
     return None
 
 
-def _beats(arm: Arm, other: Arm, metric: MetricInfo, results: Results) -> bool:
-    pair = _paired_values(arm, other, metric["name"])
-    if pair is None:
-        return False
-    return _verdict(paired_difference(*pair, _subject_of(results)), metric["higher_is_better"]) == "better"
+def _beats_all(arm: Arm, others: list[Arm], metric: MetricInfo, results: Results) -> bool:
+    found: dict[str, Interval] = {}
+    for other in others:
+        difference, _ = _difference(arm, other, metric, results)
+        if difference is None or _verdict(difference, difference.p, metric["higher_is_better"]) != "better":
+            return False
+        found[other["name"]] = difference
+    return max(holm({name: difference.p for name, difference in found.items()}).values()) < SIGNIFICANCE
 
 
-def _paired_values(arm: Arm, other: Arm, metric: str) -> tuple[SeedValues, SeedValues] | None:
-    """Values of the seeds that both finished, in the same order; None where that is no seed.
+def _difference(arm: Arm, other: Arm, metric: MetricInfo, results: Results) -> tuple[Interval | None, int | None]:
+    """The difference of two arms, and the subjects on which the first is better; None where there is none of it."""
+    name = metric["name"]
+    own, others = _paired_seeds(arm, other, name)
+    both = [*own, *others]
+    if not both:
+        return None, None
+    subject_of = {clip["clip_id"]: clip["subject"] for clip in results["clips"]}
+    clips = set.intersection(*(set(seed["values"][name]["per_clip"]) for seed in both))
+    if clips:
+        a, b = _clip_values(own, name, clips, len(others)), _clip_values(others, name, clips, len(own))
+        won, _ = wins(a, b, subject_of, higher_is_better=metric["higher_is_better"])
+        return paired_difference(a, b, subject_of, level=1 - SIGNIFICANCE), won
+    if not all(name in seed.get("left_out", {}) for seed in both):
+        return None, None
+    values = [[seed["values"][name]["value"] for seed in seeds] for seeds in (own, others)]
+    left_out = [[seed.get("left_out", {})[name] for seed in seeds] for seeds in (own, others)]
+    difference = jackknife_difference(
+        values[0],  # type: ignore[arg-type]  # seeds without a value are not paired
+        left_out[0],
+        values[1],  # type: ignore[arg-type]
+        left_out[1],
+        num_subjects=len(set(subject_of.values())),
+        level=1 - SIGNIFICANCE,
+    )
+    return difference, None
 
-    ``arm`` may be a trivial baseline: it has no seeds, and its one mapping stands against every seed of the other.
+
+def _paired_seeds(arm: Arm, other: Arm, metric: str) -> tuple[list[SeedResult], list[SeedResult]]:
+    """The seeds that both finished, in the same order; one that is no training run of ours stands against all.
+
+    Both lists are empty where nothing pairs.
     """
-    own, others = _per_seed(arm, metric), _per_seed(other, metric)
-    if arm["kind"] == "baseline":
-        return next(iter(own.values())), list(others.values())
+    own, others = (
+        {seed["seed"]: seed for seed in side["seeds"] if value_of(seed, metric) is not None} for side in (arm, other)
+    )
+    if not own or not others:
+        return [], []
+    if _is_unseeded(arm) or _is_unseeded(other):
+        return list(own.values()), list(others.values())
     shared = sorted(own.keys() & others.keys())
-    return ([own[seed] for seed in shared], [others[seed] for seed in shared]) if shared else None
+    return [own[seed] for seed in shared], [others[seed] for seed in shared]
 
 
-def _per_seed(arm: Arm, metric: str) -> dict[int, dict[str, float]]:
-    """Seed -> clip id -> value."""
-    return {seed["seed"]: seed["values"][metric]["per_clip"] for seed in arm["seeds"] if metric in seed["values"]}
+def _is_unseeded(arm: Arm) -> bool:
+    return arm["kind"] == "baseline" or arm.get("unseeded", False)
 
 
-def _subject_of(results: Results) -> dict[str, str]:
-    return {clip["clip_id"]: clip["subject"] for clip in results["clips"]}
+def _clip_values(seeds: list[SeedResult], metric: str, clips: set[str], num_others: int) -> SeedValues:
+    """Clip id -> value of every seed; of the only one, as what stands against several seeds."""
+    values = [{clip: seed["values"][metric]["per_clip"][clip] for clip in clips} for seed in seeds]
+    return values[0] if len(values) == 1 and num_others > 1 else values
 
 
 def format_number(value: float) -> str:
@@ -209,8 +268,13 @@ def format_difference(difference: Interval) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def format_p(p: float) -> str:
+    """``p 0.012``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+
+
 def table_text(results: Results) -> Table:
-    """The table for a terminal: print it with rich. The second line of a cell is the difference to the first arm."""
+    """The table for a terminal: print it with rich. Below a value: the difference to the first arm, p and wins."""
     cells = compare(results)
     first = comparison_arm(results)
     table = Table(title=results["title"], caption=_caption(first), title_justify="left", caption_justify="left")
@@ -233,7 +297,10 @@ def table_text(results: Results) -> Table:
 def _caption(first: Arm | None) -> str:
     if first is None:
         return "No arm finished."
-    return f"Below a value: difference to {first['label']}, 95 % interval by bootstrap over subjects and seeds."
+    return (
+        f"Below a value: difference to {first['label']} with its 95 % interval over subjects and seeds; p of it, corrected "
+        "for the rows of this table (Holm); subjects on which it is better. Coloured: corrected p below 0.05."
+    )
 
 
 def _cell_text(cell: Cell | None) -> Text:
@@ -243,6 +310,8 @@ def _cell_text(cell: Cell | None) -> Text:
     if cell.difference is not None:
         colour = {"better": "green", "worse": "red", "": "dim"}[cell.verdict]
         text.append("\n" + format_difference(cell.difference), style=f"not bold {colour}")
+        better_on = "" if cell.wins is None else f", better on {cell.wins}/{cell.difference.num_subjects}"
+        text.append(f"\n{format_p(required(cell.p_holm, 'Cell.p_holm'))}{better_on}", style=f"not bold {colour}")
     return text
 
 
@@ -251,11 +320,11 @@ def table_csv(results: Results) -> str:
     cells = compare(results)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ["arm", "kind", "status", "metric", "protocol", "value", "difference", "low", "high", "wins"]
-    writer.writerow([*head, "subjects", "seeds"])
+    head = ["arm", "kind", "status", "metric", "definition", "value", "difference", "low", "high", "wins"]
+    writer.writerow([*head, "subjects", "seeds", "p", "p_holm"])
     for arm in results["arms"]:
         for metric in results["metrics"]:
-            row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["protocol"]]
+            row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["definition"]]
             cell = cells[arm["name"]].get(metric["name"])
             writer.writerow([*row, *_csv_fields(cell)])
     return out.getvalue()
@@ -263,13 +332,13 @@ def table_csv(results: Results) -> str:
 
 def _csv_fields(cell: Cell | None) -> list[Any]:
     if cell is None or cell.difference is None:
-        return ["" if cell is None else cell.value, *[""] * 6]
+        return ["" if cell is None else cell.value, *[""] * 8]
     d = cell.difference
-    return [cell.value, d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds]
+    return [cell.value, d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds, cell.p, cell.p_holm]
 
 
 def table_markdown(results: Results) -> str:
-    """The table for a README; in brackets the difference to the first arm and its interval."""
+    """The table for a README; in brackets the difference to the first arm, its interval, and p corrected by Holm."""
     cells, metrics = compare(results), results["metrics"]
     heads = []
     for metric in metrics:
@@ -288,21 +357,18 @@ def _cell_markdown(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     value = f"**{format_number(cell.value)}**" if cell.best else format_number(cell.value)
-    return value if cell.difference is None else f"{value} ({format_difference(cell.difference)})"
+    if cell.difference is None:
+        return value
+    p = format_p(required(cell.p_holm, "Cell.p_holm"))
+    return f"{value} ({format_difference(cell.difference)}, {p})"
 
 
 def write_results(results: Results, folder: Path) -> None:
-    """Writes results.json, results.csv and results.md into ``folder``, each whole or not at all; NaN becomes null."""
+    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null."""
+    from hvg.latex import results_latex  # it is built on this module
+
     folder = Path(folder)
-    write_text(folder / "results.json", json.dumps(_finite(results), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "results.json", json.dumps(finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
     write_text(folder / "results.md", table_markdown(results))
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity, and other readers than Python's refuse them."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_text(folder / "results.tex", results_latex(results, compare(results)))

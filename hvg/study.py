@@ -19,25 +19,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from torch import Tensor
 
 from hvg import provenance
 from hvg.baselines import MeanImage, copy_reference
-from hvg.build import build_metrics
+from hvg.build import build_protocol
 from hvg.checkpoint import checkpoint_path
 from hvg.config import SAMPLING_KEYS, RunConfig, compose
 from hvg.data import load_with_signals
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.eight_bit import frames_to_uint8
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
-from hvg.evaluation import as_json, load_prediction, num_clips, score
+from hvg.evaluation import azimuths_of, load_prediction, num_clips, protocol_record, score_dataset
+from hvg.feature_metric import SetDistance
 from hvg.files import write_text
+from hvg.parsing import read_yaml
 from hvg.prepare import conditioner_signals, open_clips, prepare
+from hvg.published import published_tables
+from hvg.record import Record, read_record
 from hvg.report import write_report
 from hvg.required import required
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.sample_videos import picture
-from hvg.training import run_folder
+from hvg.scoring import Protocol
+from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
+from hvg.training import choose_device, run_folder
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_video
 
@@ -66,6 +74,18 @@ class StudyFile(BaseModel):
     baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
     caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
     videos: PositiveInt = Field(8, description="Test clips shown in the report.")
+    published: tuple[str, ...] | None = Field(
+        None, description="Published tables to show beside, such as hvg_3; null for those of the protocol."
+    )
+
+    @field_validator("published")
+    @classmethod
+    def _known_tables(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = list(published_tables())
+        for name in names or ():
+            if name not in known:
+                raise ValueError(f"no published table is named '{name}'. {did_you_mean(name, known)}")
+        return names
 
 
 class StudyOptions(BaseModel):
@@ -90,13 +110,13 @@ class ArmRun:
     def folder(self) -> Path:
         return run_folder(self.config)
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> Record | None:
         """The finished result of exactly this configuration."""
-        path = self.folder / "result.json"
+        path = self.folder / "results.json"
         if not path.exists():
             return None
-        result = json.loads(path.read_text())
-        return result if result["config"] == self.config.to_yaml() else None
+        record = read_record(path)
+        return record if record.get("config") == self.config.to_yaml() else None
 
     def error(self) -> str:
         """Why it failed, in a line."""
@@ -111,8 +131,8 @@ def load_study(folder: Path) -> StudyFile:
         known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
         raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
     try:
-        return StudyFile.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
+        return StudyFile.model_validate(read_yaml(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = [Problem(".".join(map(str, e["loc"])), f"{e['msg']} (in {path})") for e in error.errors()]
@@ -206,7 +226,9 @@ def run_study(
     prepared = time.perf_counter()
     failed = _run_all([run for run in runs if run.result() is None], options.jobs, progress)
     trained = time.perf_counter()
-    results = _assemble(study, folder, runs, failed)
+    results = _assemble(study, folder, runs, failed, progress)
+    if study.published is not None:
+        results["published"] = list(study.published)
     results["clips"] = _videos(study, runs, failed, output)
     results["provenance"]["seconds"] = {
         "rendering": round(prepared - started, 1),
@@ -295,9 +317,18 @@ def _report(run: ArmRun, progress: Callable[[str, str, int, int, float], None]) 
         progress(_label(run), state["stage"], state["done"], state["total"], state["speed"])
 
 
-def _assemble(study: StudyFile, folder: Path, runs: Sequence[ArmRun], failed: dict[tuple[str, int], str]) -> Results:
+def _assemble(
+    study: StudyFile,
+    folder: Path,
+    runs: Sequence[ArmRun],
+    failed: dict[tuple[str, int], str],
+    progress: Callable[[str, str, int, int, float], None],
+) -> Results:
     """The results of everything that finished."""
-    baselines, metrics = _baselines(study, runs[0].config)
+    config = runs[0].config
+    device = choose_device(config.device)
+    protocol = build_protocol(config, device)
+    baselines = _baselines(study, config, protocol, device, progress)
     return Results(
         title=study.title,
         question=study.question,
@@ -305,23 +336,29 @@ def _assemble(study: StudyFile, folder: Path, runs: Sequence[ArmRun], failed: di
         varies=list(study.varies),
         command=provenance.command(),
         caveats=list(study.caveats),
-        metrics=metrics,
-        arms=[*(_arm(study, arm, runs, failed) for arm in study.arms), *baselines],
+        protocol=protocol_record(config.protocol),
+        metrics=_metric_infos(protocol),
+        arms=[*(_arm(study, arm, runs, failed, set_distances(protocol.metrics)) for arm in study.arms), *baselines],
         clips=[],
         provenance=provenance.collect() | {"seeds": list(study.seeds)},
     )
 
 
-def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], failed: dict[tuple[str, int], str]) -> Arm:
+def _arm(
+    study: StudyFile,
+    name: str,
+    runs: Sequence[ArmRun],
+    failed: dict[tuple[str, int], str],
+    distances: Mapping[str, SetDistance],
+) -> Arm:
     own = [run for run in runs if run.arm == name]
     seeds = []
     for run in own:
         result = run.result()
         if result is not None:
-            values = {m: {"value": v["value"], "per_clip": v["per_clip"]} for m, v in result["values"].items()}
-            seeds.append(
-                {"seed": run.seed, "values": values, "curve": _curve((run.trained_by or run).folder / "metrics.jsonl")}
-            )
+            curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
+            without = left_out_of_run(run.folder, result, distances)
+            seeds.append(SeedResult(seed=run.seed, values=result["values"], curve=curve, left_out=without))
     errors = [f"seed {seed}: {error}" for (arm, seed), error in failed.items() if arm == name]
     return Arm(
         name=name,
@@ -350,41 +387,58 @@ def _curve(path: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def _baselines(study: StudyFile, config: RunConfig) -> tuple[list[Arm], list[MetricInfo]]:
+def _baselines(
+    study: StudyFile,
+    config: RunConfig,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Callable[[str, str, int, int, float], None],
+) -> list[Arm]:
     """The trivial predictors on the test clips; their frames pass through the same 8 bits as an arm's."""
     test, mean = open_clips(config, "test"), MeanImage()
     if any(name.startswith("mean") for name in study.baselines):
         train = open_clips(config, "train")
         for index in range(len(train)):
             mean.add(load_with_signals(train, index, {}))
-    predictors: dict[str, Callable[[ClipBatch], Any]] = {
+    predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
         "copy_reference": copy_reference,
         "mean_image": lambda batch: mean.predict(batch, per_view=False),
         "mean_image_per_view": lambda batch: mean.predict(batch, per_view=True),
     }
-    arms, infos = [], []
-    for name in study.baselines or ("copy_reference",):
-        metrics = build_metrics(config)
-        for index in range(num_clips(config, test)):
-            clip = load_with_signals(test, index, {})
-            score(metrics, frames_from_uint8(frames_to_uint8(predictors[name](clip))), clip)
-        values = as_json({metric: part.compute() for metric, part in metrics.items()})
-        infos = [_metric_info(metric, values[metric]) for metric in values]
-        seeds = [SeedResult(seed=0, values=values)]
+    arms = []
+    for name in study.baselines:
+        predict = predictors[name]
+        evaluation = score_dataset(
+            protocol,
+            test,
+            num_clips(config, test),
+            lambda batch, predict=predict: frames_to_uint8(predict(batch)),
+            load=lambda index: load_with_signals(test, index, {}).to(device),
+            report=lambda done, total, name=name: progress(name, "evaluate", done, total, 0.0),
+        )
+        without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
+        seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
         label = BASELINE_LABELS[name]
-        arm = Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds)
-        arms.append(arm)
-    return arms if study.baselines else [], infos
+        arms.append(Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
+    return arms
 
 
-def _metric_info(name: str, result: dict[str, Any]) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        label=name.replace("_", " "),
-        higher_is_better=result["higher_is_better"],
-        unit="dB" if name.startswith("psnr") else "",
-        protocol=result["protocol"],
-    )
+def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
+    """The protocol's columns."""
+    infos = []
+    for label, choice in protocol.settings.metrics.items():
+        metric = protocol.metrics.get(label)
+        infos.append(
+            MetricInfo(
+                name=label,
+                label=label.replace("_", " "),
+                higher_is_better=choice.cls.higher_is_better,
+                unit=choice.cls.unit,
+                definition=metric.definition if metric else choice.name,
+                unavailable=protocol.unavailable.get(label),
+            )
+        )
+    return infos
 
 
 def _videos(study: StudyFile, runs: Sequence[ArmRun], failed: dict[tuple[str, int], str], output: Path) -> list[Clip]:
@@ -402,7 +456,8 @@ def _videos(study: StudyFile, runs: Sequence[ArmRun], failed: dict[tuple[str, in
             video = f"samples/{clip.clip_id[0]}.mp4"
             columns = _columns(study, clip, labels, shown)
             write_video(output / video, tile_columns(columns), fps=4)
-        entries.append(Clip(clip_id=clip.clip_id[0], subject=clip.subject[0], video=video))
+        name, subject = clip.clip_id[0], clip.subject[0]
+        entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video))
     return entries
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hvg.statistics import paired_difference, subject_means, wins
+from hvg.statistics import holm, jackknife_difference, paired_difference, subject_means, wins
 
 
 def one_clip_per_subject(values) -> dict[str, float]:
@@ -47,6 +47,105 @@ def test_the_interval_covers_the_truth_with_luck_per_seed():
         alone += single.low <= 0 <= single.high
     assert covered / trials >= 0.88
     assert alone / trials < 0.75  # subjects alone understate the noise
+
+
+def clustered(random, subjects: int, clips: int, *, seeds: int = 1, luck: float = 0.0) -> list[dict[str, float]]:
+    """Values without any difference: what a person does to all of its clips, a seed to all people, and noise."""
+    people = random.normal(size=subjects)
+    return [
+        {
+            f"{i}/{k}": float(person + fortune + 0.5 * random.normal())
+            for i, person in enumerate(people)
+            for k in range(clips)
+        }
+        for fortune in luck * random.normal(size=seeds)
+    ]
+
+
+@pytest.mark.parametrize(("subjects", "seeds", "luck"), [(4, 1, 0.0), (12, 1, 0.0), (8, 3, 0.5), (3, 3, 0.0)], ids=str)
+def test_few_correlated_subjects_are_covered_too(subjects, seeds, luck):
+    random, trials, covered, naive = np.random.default_rng(2), 200, 0, 0
+    for _ in range(trials):
+        values = clustered(random, subjects, 6, seeds=seeds, luck=luck)
+        zeros = dict.fromkeys(values[0], 0.0)
+        found = paired_difference(values, zeros, {clip: clip.split("/")[0] for clip in zeros}, resamples=400)
+        covered += found.low <= 0 <= found.high
+        apart = paired_difference(values, zeros, {clip: clip for clip in zeros}, resamples=400)
+        naive += apart.low <= 0 <= apart.high
+    assert 0.90 <= covered / trials <= 0.99
+    assert naive / trials < covered / trials - 0.08
+    assert seeds > 1 or naive / trials < 0.7
+
+
+def test_the_p_value_is_the_level_at_which_the_interval_touches_0():
+    random = np.random.default_rng(3)
+    for shift in (0.0, 0.3, 0.6, 1.0):
+        a, b = one_clip_per_subject(shift + random.normal(size=12)), one_clip_per_subject(np.zeros(12))
+        p = paired_difference(a, b, SUBJECTS).p
+        assert not paired_difference(a, b, SUBJECTS, level=1 - 0.9 * p).excludes_zero
+        if p < 0.9:
+            assert paired_difference(a, b, SUBJECTS, level=1 - 1.1 * p).excludes_zero
+        assert p == pytest.approx(paired_difference(b, a, SUBJECTS).p, abs=0.03)
+
+
+def test_p_values_are_between_their_bounds():
+    equal = paired_difference(one_clip_per_subject([1, 2, 3]), one_clip_per_subject([1, 2, 3]), SUBJECTS)
+    assert (equal.low, equal.high, equal.p) == (0, 0, 1)
+    far = paired_difference(
+        one_clip_per_subject(100 + np.arange(30.0)), one_clip_per_subject(np.zeros(30)), SUBJECTS, resamples=999
+    )
+    assert far.p == pytest.approx(2 / 1000)
+    assert paired_difference({"clip0": 1.0}, {"clip0": 0.0}, SUBJECTS).p == 1
+
+
+def test_holm_is_holm():
+    """Worked by hand: 4 x .005, 3 x .01, 2 x .03, and no less for .04."""
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert list(found) == ["a", "b", "c", "d"]
+    assert holm({"a": 0.7, "b": 0.6}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_several_null_arms_rarely_look_different():
+    """The chance that any of 5 arms without a difference is called different: 5 % with Holm, far more without."""
+    random, trials, alone, corrected = np.random.default_rng(4), 160, 0, 0
+    for _ in range(trials):
+        first = clustered(random, 10, 3)
+        subject_of = {clip: clip.split("/")[0] for clip in first[0]}
+        p_values = {
+            str(arm): paired_difference(clustered(random, 10, 3), first, subject_of, resamples=800, seed=arm).p
+            for arm in range(5)
+        }
+        alone += min(p_values.values()) < 0.05
+        corrected += min(holm(p_values).values()) < 0.05
+    assert alone / trials > 0.11
+    assert 0.0 < corrected / trials < 0.09
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    random = np.random.default_rng(5)
+    x, y = random.normal(size=9), random.normal(size=9) + 0.4
+    without = [[np.delete(values, i).mean() for i in range(9)] for values in (x, y)]
+    found = jackknife_difference([x.mean()], without[:1], [y.mean()], without[1:], num_subjects=9)
+    reach = 2.306004 * (x - y).std(ddof=1) / 3  # t of 8 degrees of freedom at 97.5 %
+    assert (found.low, found.high) == pytest.approx(((x - y).mean() - reach, (x - y).mean() + reach), abs=1e-5)
+    border = jackknife_difference([x.mean()], without[:1], [y.mean()], without[1:], num_subjects=9, level=1 - found.p)
+    assert min(abs(border.low), abs(border.high)) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_jackknife_adds_the_luck_of_seeds():
+    still = [[1.0] * 6] * 3
+    found = jackknife_difference([1.0, 2.0, 3.0], still, [0.0], still[:1], num_subjects=6)
+    reach = 4.302653 / 3**0.5  # t of 2 degrees of freedom, standard deviation 1
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2 - reach, 2 + reach), abs=1e-4)
+    assert (found.num_subjects, found.num_seeds) == (6, 3)
+    with pytest.raises(ValueError, match="groups do not pair"):
+        jackknife_difference([1.0], [[1.0, 2.0]], [1.0], [[1.0, 2.0, 3.0]], num_subjects=3)
+    with pytest.raises(ValueError, match="seeds do not pair"):
+        jackknife_difference([1.0] * 2, still[:2], [1.0] * 3, still, num_subjects=3)
+    alone = jackknife_difference([1.0], [[1.0]], [0.5], [[0.5]], num_subjects=1)
+    assert (alone.low, alone.high, alone.p) == (-math.inf, math.inf, 1.0)
 
 
 def test_pairing_removes_what_subjects_share():

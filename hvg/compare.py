@@ -1,0 +1,270 @@
+"""``hvg compare``: evaluations side by side, of one protocol on the same clips, with paired statistics.
+
+An arm is one evaluation, or several of one system trained with several seeds: ``bone=runs/a,runs/b``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hvg import provenance, registry
+from hvg.errors import HvgError
+from hvg.feature_metric import SetDistance
+from hvg.parsing import validate
+from hvg.record import Record, read_record
+from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
+from hvg.score_facts import number, unavailable, warnings
+from hvg.set_statistics import distance_of, left_out_of_run
+
+
+class CompareOptions(BaseModel):
+    """What ``hvg compare`` takes besides runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An evaluation, and where it lies."""
+
+    path: Path
+    record: Record
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the training; None for outputs of another system."""
+        return self.record["seeds"]["training"]
+
+
+# Label -> its runs, in the order of the table.
+Runs = Mapping[str, Sequence[Run]]
+
+
+def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results, list[str]]:
+    """The comparison, with all differences to the first arm, and what a reader of its table has to know, a line each.
+
+    words: ``RUN`` or ``LABEL=RUN,RUN``; a run is a results.json of ``hvg evaluate`` or of an arm of a study, or its folder.
+    Raises: HvgError naming what differs and where, when two evaluations are not comparable.
+    """
+    arms = _read(words)
+    runs = [run for of_arm in arms.values() for run in of_arm]
+    for run in runs[1:]:
+        what = next(differences(runs[0].record, run.record), None)
+        if what is not None:
+            raise HvgError(f"{run.path} cannot be compared with {runs[0].path}: {what}")
+    seeds, notes = _seeds(arms)
+    distances, unknown = _distances(runs)
+    left_out, missing = _left_out(runs, distances)
+    notes += [*unknown, *missing]
+    most = max(len(of_arm) for of_arm in arms.values())
+    first = runs[0].record
+    results = Results(
+        title="Comparison",
+        question="",
+        study="",
+        varies=[],
+        command=provenance.command(),
+        caveats=notes,
+        protocol=first["protocol"],
+        metrics=_metric_infos(runs),
+        arms=[
+            Arm(
+                name=label,
+                label=label,
+                overrides=[],
+                kind="arm",
+                status="done",
+                error=None,
+                seeds=[
+                    SeedResult(seed=seed, values=run.record["values"], left_out=left_out.get(run.path, {}))
+                    for seed, run in zip(seeds[label], of_arm, strict=True)
+                ],
+                unseeded=_is_foreign(of_arm) and most > 1,
+            )
+            for label, of_arm in arms.items()
+        ],
+        clips=[Clip(**clip, video=None) for clip in first["clips"]],
+        provenance=provenance.collect() | {"runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
+    )
+    if options.out is not None:
+        write_results(results, options.out)
+        notes = [*notes, f"written to {options.out}"]
+    facts = [f"protocol {first['protocol']['id']}", *_floors(first)]
+    missing = [f"not available: {line}" for line in unavailable(results)]
+    return results, [*facts, *warnings(results), *missing, *notes]
+
+
+def _read(words: Sequence[str]) -> dict[str, list[Run]]:
+    """Label -> runs. Raises: HvgError when a run cannot be read, two arms have one label, or there is only one arm."""
+    arms: dict[str, list[Run]] = {}
+    for word in words:
+        label, equals, paths = word.partition("=")
+        if not equals or Path(word).exists():
+            label, paths = "", word
+        runs = [_read_run(Path(path)) for path in paths.split(",")]
+        label = label or _default_label(runs[0].path)
+        if label in arms:
+            raise HvgError(f"two arms are called '{label}'; name them: LABEL={paths}")
+        arms[label] = runs
+    if len(arms) < 2:
+        raise HvgError("give two runs or more, such as runs/study/bone-seed0 runs/study/skeleton-seed0")
+    return arms
+
+
+def _read_run(path: Path) -> Run:
+    folder = path if path.is_dir() else path.parent
+    arms = sorted(child.parent.name for child in folder.glob("*/results.json"))
+    try:
+        return Run(folder, read_record(path))
+    except HvgError as error:
+        if not arms:
+            raise
+        raise HvgError(f"{error}. It has evaluations inside; give those: {', '.join(arms)}") from error
+
+
+def _default_label(folder: Path) -> str:
+    """The run's folder; evaluations of a checkpoint lie inside it."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
+
+
+def differences(a: Record, b: Record) -> Iterator[str]:
+    """What makes numbers of two evaluations incomparable, the weightiest first."""
+    if a["protocol"]["id"] != b["protocol"]["id"]:
+        yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
+    yield from (
+        f"its protocol has {place} = {theirs!r}, not {ours!r}"
+        for place, ours, theirs in _changed(a["protocol"]["settings"], b["protocol"]["settings"])
+    )
+    for label in [*a["values"], *(label for label in b["values"] if label not in a["values"])]:
+        ours, theirs = a["values"].get(label), b["values"].get(label)
+        if ours is None or theirs is None:
+            yield f"only one of them has '{label}'"
+        elif ours["value"] is not None and theirs["value"] is not None:
+            if ours["definition"] != theirs["definition"]:
+                yield f"its {label} is {theirs['definition']}, not {ours['definition']}"
+            yield from (
+                f"its {label} looked through {name} {other}, not {own}"
+                for name, own, other in _changed(ours["networks"], theirs["networks"])
+            )
+    subjects_a, subjects_b = ({clip["clip_id"]: clip["subject"] for clip in record["clips"]} for record in (a, b))
+    lost, new = [c for c in subjects_a if c not in subjects_b], [c for c in subjects_b if c not in subjects_a]
+    if lost:
+        yield f"{len(lost)} of {len(subjects_a)} clips are missing, first '{lost[0]}'"
+    if new:
+        yield f"it has {len(new)} further clips, first '{new[0]}'"
+    yield from (
+        f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
+        for clip, ours, theirs in _changed(subjects_a, subjects_b)
+    )
+
+
+def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees of plain values differ, with both values; None stands for what is not there."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in dict.fromkeys([*a, *b]):
+            yield from _changed(a.get(key), b.get(key), f"{place}.{key}" if place else key)
+    elif a != b:
+        yield place, a, b
+
+
+def _is_foreign(runs: Sequence[Run]) -> bool:
+    """Whether it is one set of outputs of a system that we did not train."""
+    return len(runs) == 1 and runs[0].seed is None
+
+
+def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
+    """Label -> number of every run, by which runs of two arms pair; and what to say of it.
+
+    Runs pair by the seed of their training where arms share some, else in the order in which they are given.
+    Raises: HvgError where neither goes.
+    """
+    notes = []
+    samplings = {run.record["seeds"]["sampling"] for runs in arms.values() for run in runs} - {None}
+    if len(samplings) > 1:
+        notes.append(f"sampled with different noise: seeds {', '.join(map(str, sorted(samplings, key=str)))}")
+    trained = {label: [run.seed for run in runs] for label, runs in arms.items() if not _is_foreign(runs)}
+    most = max((len(seeds) for seeds in trained.values()), default=1)
+    if most == 1:
+        notes.append("one training run of an arm: intervals and p-values say nothing about the luck of a training run")
+    known = all(None not in seeds and len({*seeds}) == len(seeds) for seeds in trained.values())
+    shared = set.intersection(*map(set, trained.values())) if trained else set()
+    if known and shared:
+        numbers = {label: [seed for seed in seeds if seed is not None] for label, seeds in trained.items()}
+        if any(set(seeds) != shared for seeds in numbers.values()):
+            notes.append("arms have different seeds; a difference is over those that both have")
+    elif len({len(seeds) for seeds in trained.values()}) <= 1:
+        numbers = {label: list(range(len(seeds))) for label, seeds in trained.items()}
+        if len(trained) > 1:
+            notes.append("training seeds differ or are not known; runs are paired in the order given")
+    else:
+        counts = ", ".join(f"{label} {len(seeds)}" for label, seeds in trained.items())
+        raise HvgError(f"runs do not pair: they share no training seed and their numbers differ ({counts})")
+    return numbers | {label: [0] for label in arms if label not in numbers}, notes
+
+
+def _distances(runs: Sequence[Run]) -> tuple[dict[str, SetDistance], list[str]]:
+    """Label -> distance of the metrics without values of clips, as the protocol says; and those that it does not say."""
+    found: dict[str, SetDistance] = {}
+    unknown = []
+    for label, plain in runs[0].record["protocol"]["settings"]["metrics"].items():
+        scores = [run.record["values"][label] for run in runs]
+        if all(score["value"] is None or score["per_clip"] for score in scores):
+            continue
+        settings = {key: value for key, value in plain.items() if key != "name"}
+        cls = registry.load("metric", plain["name"])
+        config, problems = validate(cls.Config, settings, label, cls.__name__)
+        distance = None if config is None else distance_of(config)
+        if distance is None:
+            reason = str(problems[0]) if problems else "its settings do not say how sets are compared"
+            unknown.append(f"{label}: no interval: {reason}")
+        else:
+            found[label] = distance
+    return found, unknown
+
+
+def _left_out(
+    runs: Sequence[Run], distances: Mapping[str, SetDistance]
+) -> tuple[dict[Path, dict[str, list[float]]], list[str]]:
+    """Folder of a run -> label -> the distance with every subject left out; and what is missing for it."""
+    found: dict[Path, dict[str, list[float]]] = {}
+    missing = []
+    for run in runs if distances else ():
+        try:
+            found[run.path] = left_out_of_run(run.path, run.record, distances)
+        except HvgError as error:
+            missing.append(f"{', '.join(distances)}: no interval: {error}")
+    return found, missing
+
+
+def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
+    infos = []
+    for label, own in runs[0].record["values"].items():
+        scores = [run.record["values"][label] for run in runs]
+        known = next((score for score in scores if score["value"] is not None), None)
+        infos.append(
+            MetricInfo(
+                name=label,
+                label=label.replace("_", " "),
+                higher_is_better=own["higher_is_better"],
+                unit=own["unit"],
+                definition=(known or own)["definition"],
+                unavailable=None if known else own["unavailable"],
+            )
+        )
+    return infos
+
+
+def _floors(record: Record) -> list[str]:
+    return [
+        f"{label}: truth against truth scores {number(score['floor'])} at this N ({score['count']} {score['counted']})"
+        for label, score in record["values"].items()
+        if score["floor"] is not None
+    ]

@@ -1,0 +1,229 @@
+"""``hvg compare``: evaluations on disk side by side, and what may not stand side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.metrics.fid import FID
+from components.metrics.kid import KID
+from components.metrics.lpips import LPIPS
+from components.metrics.psnr import PSNR
+from hvg.cli import run
+from hvg.compare import CompareOptions, compare_runs
+from hvg.errors import HvgError
+from hvg.evaluation import protocol_record
+from hvg.feature_metric import Frechet, Kernel
+from hvg.frame_metric import mean_score
+from hvg.protocols import Score
+from hvg.record import FORMAT, MEASUREMENTS, ClipRecord, Record, score_records, write_record
+from hvg.results import compare
+from hvg.scoring import MetricResult
+from hvg.settings import PartChoice, ProtocolConfig
+
+CLIPS = [
+    ClipRecord(clip_id=f"person{i}_clip{k}", subject=f"person{i}", azimuths=None) for i in range(12) for k in range(2)
+]
+METRICS = {"psnr": PSNR, "lpips": LPIPS, "fid": FID, "kid": KID}
+PROTOCOL = ProtocolConfig(
+    name="mine", metrics={name: PartChoice("metric", name, cls, cls.Config()) for name, cls in METRICS.items()}
+)
+
+
+def write(
+    folder: Path,
+    quality: float,
+    *,
+    luck: int = 0,
+    seed: int | None = 0,
+    network: str = "sha256:1",
+    change: Callable[[Record], Any] = lambda record: None,
+) -> Path:
+    """The evaluation of a system whose PSNR is higher and whose features are nearer to the true ones with ``quality``."""
+    shared, own = np.random.default_rng(0), np.random.default_rng([luck, int(100 * quality)])
+    cells = {c["clip_id"]: 20 + quality + shared.normal() + 0.2 * own.normal(size=(1, 4)) for c in CLIPS}
+    features = {}
+    for clip in CLIPS:
+        truth = shared.normal(size=(6, 5))
+        prediction = truth + 1 / (1 + quality) * (1 + 0.1 * own.normal(size=(6, 5)))
+        features[clip["clip_id"]] = {"prediction": prediction, "truth": truth, "short": np.asarray(0)}
+    prediction, truth = (np.concatenate([f[name] for f in features.values()]) for name in ("prediction", "truth"))
+    settings = PROTOCOL.metrics
+
+    def of_sets(label: str, value: float, **more: Any) -> MetricResult:
+        return MetricResult(
+            label=label,
+            definition=f"{label}/v1",
+            higher_is_better=False,
+            networks={"inception": network},
+            score=Score(value=value, count=len(truth), **more),
+        )
+
+    results = {
+        "psnr": MetricResult(
+            label="psnr", definition="psnr/v2", higher_is_better=True, unit="dB", score=mean_score(cells)
+        ),
+        "lpips": MetricResult(
+            label="lpips", definition="lpips", higher_is_better=False, unavailable="the file of lpips is missing"
+        ),
+        "fid": of_sets(
+            "fid",
+            Frechet(settings["fid"].config).between(prediction, truth),
+            floor=0.25,
+            notes=("N is small",),
+        ),
+        "kid": of_sets("kid", Kernel(settings["kid"].config).between(prediction, truth)),
+    }
+    record = Record(
+        format=FORMAT,
+        scored=str(folder),
+        protocol=protocol_record(PROTOCOL),
+        seeds={"training": seed, "sampling": 0},
+        clips=[dict(clip) for clip in CLIPS],  # type: ignore[misc]
+        values=score_records(results, CLIPS),
+        provenance={},
+    )
+    change(record)
+    measurements = {
+        clip: {"psnr": {"cells": cells[clip]}, "fid": features[clip], "kid": features[clip]} for clip in cells
+    }
+    write_record(folder, record, measurements)
+    return folder
+
+
+def three_seeds(folder: Path, name: str, quality: float) -> str:
+    paths = [write(folder / f"{name}-seed{s}", quality, luck=s, seed=s) for s in range(3)]
+    return f"{name}=" + ",".join(map(str, paths))
+
+
+def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
+    words = [three_seeds(tmp_path, name, quality) for name, quality in (("none", 0.0), ("bone", 1.0), ("same", 0.01))]
+    results, notes = compare_runs(words, CompareOptions(out=tmp_path / "out"))
+    cells = compare(results)
+    psnr, fid = (cells["bone"][label] for label in ("psnr", "fid"))
+    assert psnr.verdict == "better" and psnr.best and psnr.wins == 12
+    assert (psnr.difference.num_subjects, psnr.difference.num_seeds) == (12, 3)
+    assert psnr.difference.mean == pytest.approx(1.0, abs=0.1)
+    assert psnr.p < psnr.p_holm < 0.05
+    assert cells["same"]["psnr"].verdict == "" and cells["same"]["psnr"].p_holm > 0.05
+    assert fid.verdict == "better" and fid.best and fid.wins is None
+    assert fid.difference.mean == pytest.approx(fid.value - cells["none"]["fid"].value)
+    assert fid.difference.high < 0 and fid.difference.num_seeds == 3
+    assert cells["bone"]["kid"].verdict == "better"
+    assert cells["none"]["psnr"].difference is None and cells["none"]["psnr"].p is None
+    text = "\n".join(notes)
+    assert "truth against truth scores 0.250 at this N (144 frames)" in text
+    assert "fid: N is small" in text and "not available: lpips: the file of lpips is missing" in text
+    assert "luck of a training run" not in text
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    row = next(row for row in rows if (row["arm"], row["metric"]) == ("bone", "psnr"))
+    assert float(row["p_holm"]) == psnr.p_holm and float(row["p"]) == psnr.p
+    assert "p < 0.001" in (tmp_path / "out" / "results.md").read_text()
+    again = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert compare(again) == cells
+    assert run(["compare", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "better on 12/12" in printed and "difference to none" in printed
+
+
+def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):
+    paths = [write(tmp_path / "bone" / "evaluation-test-last", 1.0), write(tmp_path / "none", 0.0)]
+    assert run(["compare", str(paths[1]), str(paths[0] / "results.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "say nothing about the luck of a training run" in printed
+    assert "bone" in printed and "none" in printed
+
+
+def test_outputs_of_another_system_stand_against_every_seed(tmp_path):
+    theirs = write(tmp_path / "theirs", 0.5, seed=None)
+    for words in ([three_seeds(tmp_path, "bone", 1.0), str(theirs)], [str(theirs), three_seeds(tmp_path, "none", 0.0)]):
+        results, _ = compare_runs(words, CompareOptions())
+        cell = compare(results)[results["arms"][1]["name"]]
+        for label in ("psnr", "fid"):
+            assert cell[label].difference.num_seeds == 3
+            assert cell[label].verdict == "worse"
+
+
+def test_runs_pair_by_their_training_seed(tmp_path):
+    a = [write(tmp_path / f"a{s}", 0.0, luck=s, seed=s) for s in (0, 1)]
+    b = [write(tmp_path / f"b{s}", 1.0, luck=s, seed=s) for s in (2, 1)]
+    other = write(tmp_path / "c", 1.0, seed=7)
+
+    def compared(*arms: list[Path]):
+        return compare_runs([f"arm{i}=" + ",".join(map(str, arm)) for i, arm in enumerate(arms)], CompareOptions())
+
+    results, notes = compared(a, b)
+    assert compare(results)["arm1"]["psnr"].difference.num_seeds == 1
+    assert "arms have different seeds; a difference is over those that both have" in notes
+    results, notes = compared(a, [b[0], other])
+    assert compare(results)["arm1"]["psnr"].difference.num_seeds == 2
+    assert any("paired in the order given" in note for note in notes)
+    with pytest.raises(HvgError, match=r"do not pair.*arm0 2, arm1 1"):
+        compared(a, [other])
+
+
+def set_path(record: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        record = record[int(key) if isinstance(record, list) else key]
+    record[int(last) if isinstance(record, list) else last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("protocol.id", "other/v2", "follows protocol other/v2, not mine/v1"),
+        ("protocol.settings.metrics.psnr.average", "frames", "protocol has metrics.psnr.average = 'frames'"),
+        ("values.psnr.definition", "psnr/v1", "its psnr is psnr/v1, not psnr/v2"),
+        ("values.fid.networks", {"inception": "sha256:2"}, "its fid looked through inception sha256:2, not sha256:1"),
+        ("clips.3.clip_id", "stranger", "1 of 24 clips are missing, first 'person1_clip1'"),
+        ("clips.3.subject", "stranger", "clip 'person1_clip1' shows the subject 'stranger', not 'person1'"),
+    ],
+)
+def test_what_differs_is_named_with_its_run(tmp_path, path, value, message, capsys):
+    first = write(tmp_path / "first", 0.0)
+    second = write(tmp_path / "second", 0.0, change=lambda record: set_path(record, path, value))
+    assert run(["compare", str(first), str(second)]) == 1
+    said = capsys.readouterr().err
+    assert message in said and f"{second} cannot be compared with {first}" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_metric_that_one_run_lacks_is_listed(tmp_path):
+    def lose(record: Record) -> None:
+        record["values"]["fid"] |= {"value": None, "definition": "fid", "networks": {}, "unavailable": "no file here"}
+
+    first, second = write(tmp_path / "first", 0.0), write(tmp_path / "second", 1.0, change=lose)
+    for order in ([first, second], [second, first]):
+        results, notes = compare_runs([str(path) for path in order], CompareOptions())
+        assert "fid" not in compare(results)["second"]
+        assert "not available: fid: no file here (second)" in notes
+
+
+def test_without_measurements_sets_have_no_interval(tmp_path):
+    paths = [write(tmp_path / name, quality) for name, quality in (("first", 0.0), ("second", 1.0))]
+    (paths[1] / MEASUREMENTS).unlink()
+    results, notes = compare_runs([str(path) for path in paths], CompareOptions())
+    cells = compare(results)["second"]
+    assert cells["fid"].difference is None and cells["psnr"].difference is not None
+    assert any("fid, kid: no interval" in note and MEASUREMENTS in note for note in notes)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    first = write(tmp_path / "study" / "none-seed0", 0.0)
+    write(tmp_path / "study" / "bone-seed0", 1.0)
+    (tmp_path / "study" / "results.json").write_text("{}")
+    for words, message in (
+        ([first], "give two runs or more"),
+        ([first, first], "two arms are called 'none-seed0'"),
+        ([first, tmp_path / "study"], "evaluations inside; give those: bone-seed0, none-seed0"),
+        ([first, tmp_path / "lost"], "no such file"),
+    ):
+        with pytest.raises(HvgError, match=message):
+            compare_runs([str(word) for word in words], CompareOptions())
