@@ -7,14 +7,17 @@ ARGS   ?=
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS)) $(ARGS)
+CHROMIUM := $(shell command -v chromium)
+# A program of the system, which a Python environment cannot bring.
+WITHOUT_BROWSER := @$(if $(CHROMIUM),:,echo "NOT RUN: the tests of the report in a browser. They need Chromium (Debian: apt-get install chromium)." >&2)
+PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test test-long lint format freeze clean
+.PHONY: help env study test test-long test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: $(STAMP) ## make the environment, when pyproject.toml or constraints.txt changed
 
@@ -28,11 +31,21 @@ $(STAMP): pyproject.toml constraints.txt
 study: $(STAMP) ## make the environment and run the quickstart study
 	$(BIN)/hvg study experiments/quickstart
 
-test: $(STAMP) ## run the quick tests
-	$(PYTEST)
+test: $(STAMP) ## run the quick tests, with those in a browser where Chromium is installed
+	$(WITHOUT_BROWSER)
+	$(PYTEST) -m "not long and not slurm$(if $(CHROMIUM),, and not browser)" $(ARGS)
 
-test-long: $(STAMP) ## run every test, the long ones too
-	$(PYTEST) -m ""
+test-long: $(STAMP) ## run every test but those of Slurm, the long ones too
+	$(WITHOUT_BROWSER)
+	$(PYTEST) -m "not slurm$(if $(CHROMIUM),, and not browser)" $(ARGS)
+
+test-browser: $(STAMP) ## run the tests of the report in Chromium; they fail without it
+	$(PYTEST) -m browser $(ARGS)
+
+# In this process: they share one Slurm.
+test-slurm: $(STAMP) ## run the tests on a Slurm of one node; as root on Debian it is installed where it is missing
+	tests/slurm/start_cluster.sh install
+	$(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)
 
 lint: $(STAMP) ## check style, format and types
 	$(BIN)/ruff check

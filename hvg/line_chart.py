@@ -1,15 +1,18 @@
-"""A line chart as inline SVG, without a plotting library; colours come from the page's style sheet."""
+"""A line chart as inline SVG, without a plotting library."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
-NUM_COLOURS = 8
+from hvg.chart import bounds, colour, svg, ticks
+
+WIDTH, HEIGHT = 560, 280
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
+# A line of no more points than this shows each as a dot, whose value a pointer reads.
+MOST_DOTS = 40
 
 
 @dataclass(frozen=True)
@@ -33,67 +36,45 @@ def smooth(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[floa
     return smoothed
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
-    step = 10 ** math.floor(math.log10((high - low) / count))
-    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= count)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str, *, shown: float = 1.0) -> str:
+    """An ``<svg>`` of the lines with axes, grid, ticks; points that are not finite are left out, "" if none is left.
 
-
-def line_chart(lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """An ``<svg>`` of the lines with axes, grid, ticks; points that are not finite are left out, "" if none is left."""
-    lines = [Line(line.label, line.colour, [p for p in line.points if math.isfinite(p[1])]) for line in lines]
+    shown: share of the values, from below, that the y axis holds; what lies above is cut off.
+    """
+    lines = [replace(line, points=[p for p in line.points if math.isfinite(p[1])]) for line in lines]
     values = sorted(y for line in lines for _, y in line.points)
     if not values:
         return ""
-    x_range = _range(x for line in lines for x, _ in line.points)
-    # The first steps of a loss tower over the rest; what lies above the 98th percentile is cut off.
-    y_range = _range([values[0], values[min(len(values) - 1, int(0.98 * len(values)))]], margin=0.05)
-    parts = [_axes(x_range, y_range, x_label, y_label)]
-    # An inner svg cuts off what lies outside the axes.
-    box = f'x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"'
-    view = f'viewBox="{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"'
-    parts += [f"<svg {box} {view}>", *(_polyline(line, x_range, y_range) for line in lines if line.points), "</svg>"]
-    label = escape(f"{y_label} over {x_label}", quote=True)
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    x_range = bounds(x for line in lines for x, _ in line.points)
+    y_range = bounds([values[0], values[min(len(values) - 1, int(shown * len(values)))]], margin=0.05)
+    # An inner svg cuts off what lies outside the axes, but for the radius of a dot.
+    left, top, width, height = LEFT - 4, TOP, WIDTH - LEFT - RIGHT + 8, HEIGHT - TOP - BOTTOM
+    box = f'x="{left}" y="{top}" width="{width}" height="{height}" viewBox="{left} {top} {width} {height}"'
+    curves = "".join(_curve(line, x_range, y_range) for line in lines if line.points)
+    parts = [_axes(x_range, y_range, x_label, y_label), f"<svg {box}>{curves}</svg>"]
+    return svg(WIDTH, HEIGHT, f"{y_label} over {x_label}", parts)
 
 
-def legend(lines: Sequence[Line]) -> str:
-    """The legend of a chart, as HTML."""
-    entries = {line.label: line.colour for line in lines}
-    items = "".join(
-        f'<li><span class="swatch {_style(colour)}"></span>{escape(label)}</li>' for label, colour in entries.items()
+def _x(value: float, x_range: tuple[float, float]) -> float:
+    return LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float, y_range: tuple[float, float]) -> float:
+    return HEIGHT - BOTTOM - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - TOP - BOTTOM)
+
+
+def _curve(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
+    places = [(f"{_x(x, x_range):.1f}", f"{_y(y, y_range):.1f}") for x, y in line.points]
+    title, label = f"<title>{escape(line.label)}</title>", escape(line.label)
+    points = " ".join(f"{x},{y}" for x, y in places)
+    curve = f'<polyline class="line {colour(line.colour)}" points="{points}">{title}</polyline>'
+    if len(places) > MOST_DOTS:
+        return curve
+    dots = (
+        f'<circle cx="{x}" cy="{y}" r="3.5"><title>{label}: {value:.4g} at {at:.4g}</title></circle>'
+        for (x, y), (at, value) in zip(places, line.points, strict=True)
     )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _range(values, margin: float = 0.0) -> tuple[float, float]:
-    values = list(values)
-    low, high = min(values), max(values)
-    if low == high:
-        low, high = low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2
-    space = margin * (high - low)
-    return low - space, high + space
-
-
-def _x(value: float, bounds: tuple[float, float]) -> float:
-    return LEFT + (value - bounds[0]) / (bounds[1] - bounds[0]) * (WIDTH - LEFT - RIGHT)
-
-
-def _y(value: float, bounds: tuple[float, float]) -> float:
-    return HEIGHT - BOTTOM - (value - bounds[0]) / (bounds[1] - bounds[0]) * (HEIGHT - TOP - BOTTOM)
-
-
-def _style(colour: int) -> str:
-    """Class names: eight colours, then the same ones dashed."""
-    return f"c{colour % NUM_COLOURS}" + (" dashed" if colour % (2 * NUM_COLOURS) >= NUM_COLOURS else "")
-
-
-def _polyline(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    points = " ".join(f"{_x(x, x_range):.1f},{_y(y, y_range):.1f}" for x, y in line.points)
-    title = f"<title>{escape(line.label)}</title>"
-    return f'<polyline class="line {_style(line.colour)}" points="{points}">{title}</polyline>'
+    return f'{curve}<g class="dots {colour(line.colour)}">{"".join(dots)}</g>'
 
 
 def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, y_label: str) -> str:
@@ -103,7 +84,11 @@ def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: s
         y = _y(value, y_range)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    # Between frames, or steps, there is nothing to read.
+    whole = all(bound == int(bound) for bound in x_range)
     for value in ticks(*x_range, count=6):
+        if whole and value != int(value):
+            continue
         x = _x(value, x_range)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')

@@ -1,4 +1,4 @@
-"""The page, style sheet and script of report.html; everything is inline, so the file opens from disk on its own."""
+"""The page and style sheet of report.html; everything is inline, so the file opens from disk on its own."""
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -55,6 +55,8 @@ table { border-collapse: collapse; width: 100%; font-size: 15px; font-variant-nu
 th, td { text-align: right; padding: 9px 12px; border-bottom: 1px solid var(--rule); vertical-align: top;
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
+thead tr:first-child th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); min-width: 150px; }
+thead tr + tr th:first-child { text-align: right; padding-left: 12px; }
 thead th { font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th button:hover { color: var(--ink); }
@@ -62,20 +64,36 @@ th[aria-sort="ascending"] button::after { content: " \\25B4"; }
 th[aria-sort="descending"] button::after { content: " \\25BE"; }
 td .value { font-size: 16px; }
 td.best .value { font-weight: 700; }
-td .difference { display: block; font-size: 12.5px; color: var(--quiet); }
+td .difference { display: block; font-size: 12.5px; color: var(--quiet); white-space: normal; }
+td .whole { white-space: nowrap; }
 td .better { color: var(--better); }
 td .worse { color: var(--worse); }
 td .overrides { display: block; font-size: 12.5px; color: var(--quiet); }
-tbody.baselines { color: var(--quiet); }
-tbody.baselines tr:first-child td { border-top: 2px solid var(--quiet); }
-td.failed { color: var(--worse); text-align: left; white-space: normal; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
+td.missing { color: var(--quiet); }
+caption { text-align: left; font-size: 14px; color: var(--quiet); padding-bottom: 4px; }
+tbody.baselines, tbody.floor, tbody.published { color: var(--quiet); }
+tbody + tbody tr:first-child td { border-top: 2px solid var(--quiet); }
+td[colspan], th[colspan] { text-align: center; }
+th[colspan] { border-bottom-color: var(--rule); }
+tbody.published, tbody.published td:first-child { background: var(--wash); font-style: italic; }
+tbody.published .value { font-size: 15px; }
+.tag { font: 600 11px/1 system-ui, sans-serif; letter-spacing: 0.03em; color: var(--ink); background: var(--paper);
+  border: 1px solid var(--quiet); border-radius: 4px; padding: 1px 5px; white-space: nowrap; }
+td.failed { color: var(--worse); text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
 .chart { width: 100%; height: auto; display: block; }
 .chart text { fill: var(--quiet); font-size: 12px; }
 .chart .grid { stroke: var(--rule); }
 .chart .axis { stroke: var(--quiet); }
 .chart .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
 .chart .dashed { stroke-dasharray: 6 4; }
+.chart .dots circle { fill: currentColor; }
+.chart text.row { fill: var(--ink); }
+.chart .item circle { fill: currentColor; fill-opacity: 0.75; }
+.chart .item polyline { fill: none; stroke: var(--quiet); stroke-opacity: 0.22; }
+.chart .item:hover polyline { stroke: var(--ink); stroke-opacity: 1; stroke-width: 2; }
+.chart .item:hover circle { fill-opacity: 1; stroke: var(--ink); }
+.chart .median { stroke: var(--ink); stroke-width: 2.5; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; list-style: none; padding: 0; margin: 8px 0;
   font-size: 14px; }
 .swatch { display: inline-block; width: 18px; border-top: 3px solid currentColor; vertical-align: middle;
@@ -87,9 +105,16 @@ figure { margin: 0 0 28px; }
 figcaption { font-size: 14px; color: var(--quiet); margin-bottom: 6px; }
 video { max-width: 100%; height: auto; display: block; background: #fff; cursor: pointer;
   border: 1px solid var(--rule); border-radius: 6px; }
-.controls { display: flex; gap: 18px; align-items: center; font-size: 14px; margin-bottom: 16px; }
+a { color: var(--link); }
+figure:target figcaption { color: var(--ink); font-weight: 600; }
+.controls { display: flex; flex-wrap: wrap; gap: 18px; align-items: center; font-size: 14px; margin-bottom: 16px; }
 .controls button, .controls select { font: inherit; color: inherit; background: var(--wash);
   border: 1px solid var(--rule); border-radius: 5px; padding: 3px 12px; }
+.controls label { display: inline-flex; gap: 6px; align-items: center; }
+.export { margin: 10px 0 0; font-size: 13px; }
+.ranking td { vertical-align: top; line-height: 1.7; }
+.ranking th, .ranking td, .scoring th, .scoring td { text-align: left; }
+.scoring td { font-size: 13px; }
 details { margin-top: 16px; }
 summary { cursor: pointer; font-weight: 600; font-size: 15px; }
 .caveats li { max-width: 72ch; margin: 4px 0; }
@@ -98,34 +123,4 @@ dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
 @media print { .controls { display: none; } }
-"""
-
-# A click on a head sorts every tbody on its own: trivial baselines stay below the arms. Rows without a value go last.
-SCRIPT = """
-for (const button of document.querySelectorAll("th button")) {
-  button.addEventListener("click", () => {
-    const head = button.parentElement;
-    const direction = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
-    for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", direction);
-    const sign = direction === "ascending" ? 1 : -1;
-    const key = (row) => row.children[head.cellIndex]?.dataset.sort;
-    const compare = (a, b) => {
-      if (key(a) === undefined || key(b) === undefined) return (key(a) === undefined) - (key(b) === undefined);
-      const difference = Number(key(a)) - Number(key(b));
-      return sign * (Number.isNaN(difference) ? key(a).localeCompare(key(b)) : difference);
-    };
-    for (const body of head.closest("table").tBodies) body.append(...[...body.rows].sort(compare));
-  });
-}
-const videos = [...document.querySelectorAll("video")];
-for (const video of videos) video.addEventListener("click", () => video.paused ? video.play() : video.pause());
-document.querySelector("#speed")?.addEventListener("change", (event) => {
-  for (const video of videos) video.playbackRate = Number(event.target.value);
-});
-document.querySelector("#pause")?.addEventListener("click", (event) => {
-  const pause = videos.some((video) => !video.paused);
-  for (const video of videos) pause ? video.pause() : video.play();
-  event.target.textContent = pause ? "Play all" : "Pause all";
-});
 """

@@ -11,69 +11,27 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from example_study import arm, score, study_results
 from rich.console import Console
 
-from hvg.line_chart import Line, line_chart, smooth, ticks
+from hvg.chart import ticks
+from hvg.latex import escape, results_latex
+from hvg.line_chart import Line, line_chart, smooth
+from hvg.protocol_table import protocol_table_csv, protocol_tables
+from hvg.published import chosen_tables, published_tables
 from hvg.report import write_report
 from hvg.results import Results, compare, format_number, table_csv, table_markdown, table_text, write_results
-from hvg.study import _map_labels
+from hvg.score_facts import number
+from hvg.strip_chart import Strip, strip_chart
+from hvg.study import StudyFile, _map_labels
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
-CLIPS = [f"clip{i}" for i in range(8)]
-
-
-def arm(name: str, level: float, *, kind: str = "arm", seeds: tuple[int, ...] = (0, 1)) -> dict:
-    """An arm whose every value is ``level`` plus what the clip and the seed share, plus a little of its own."""
-
-    def value(seed: int, clip: int) -> float:
-        return level + clip + 0.01 * seed + 0.001 * ((clip * len(name) + seed) % 5)
-
-    def metric(sign: int, seed: int) -> dict:
-        per_clip = {clip: sign * value(seed, i) for i, clip in enumerate(CLIPS)}
-        return {"value": sum(per_clip.values()) / len(per_clip), "per_clip": per_clip}
-
-    curve = [{"step": step, "loss": 1 / (1 + step) + level / 100, "epoch": 0} for step in range(40)]
-    curve[20]["validation_psnr"] = curve[39]["validation_psnr"] = 12.0
-    return {
-        "name": name,
-        "label": f"the {name} <arm>",
-        "overrides": [f"pose={name}"],
-        "kind": kind,
-        "status": "done",
-        "error": None,
-        "seeds": [
-            {"seed": seed, "values": {"psnr": metric(1, seed), "l1": metric(-1, seed)}}
-            | ({"curve": curve} if kind == "arm" else {})
-            for seed in seeds
-        ],
-    }
 
 
 @pytest.fixture
 def results() -> Results:
-    failed = arm("nerf", 0.0) | {"status": "failed", "seeds": [], "error": "DataError: no <nerf> was trained"}
-    return {
-        "title": "Which signal?",
-        "question": "Does it matter & how much?",
-        "study": "conditioning",
-        "varies": ["pose"],
-        "command": "hvg study experiments/conditioning",
-        "caveats": ["small images"],
-        "metrics": [
-            {"name": "psnr", "label": "PSNR", "higher_is_better": True, "unit": "dB", "protocol": "psnr/v1"},
-            {"name": "l1", "label": "L1", "higher_is_better": False, "unit": "", "protocol": "l1/v1"},
-        ],
-        "arms": [
-            arm("none", 10.0),
-            arm("skeleton", 12.0),
-            arm("bone", 13.0),
-            failed,
-            arm("copy", 9.0, kind="baseline", seeds=(0,)),
-        ],
-        "clips": [{"clip_id": clip, "subject": f"person-{clip}", "video": None} for clip in CLIPS],
-        "provenance": {"commit": "abc123", "versions": {"torch": "2.13.0"}, "seeds": [0, 1]},
-    }
+    return study_results()
 
 
 class Page(HTMLParser):
@@ -85,9 +43,11 @@ class Page(HTMLParser):
         self.text = ""
         self.addresses: list[str] = []
         self.classes: list[str] = []
+        self.hints: list[str] = []
 
     def handle_starttag(self, tag, attrs):
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.hints += [value or "" for name, value in attrs if name == "title"]
         self.classes += [value or "" for name, value in attrs if name == "class"]
         if tag not in VOID:
             self.open.append(tag)
@@ -99,7 +59,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        self.text += data if self.open[-1:] not in (["style"], ["script"]) else ""
 
 
 def read(path) -> Page:
@@ -116,13 +76,23 @@ def test_the_report_shows_everything_and_needs_nothing(results, tmp_path):
     page = read(path)
     for entry in results["arms"]:
         assert entry["label"] in page.text
-    for wanted in ("PSNR (dB) ↑", "L1 ↓", "psnr/v1", "Does it matter & how much?", "abc123", "2.13.0", "small images"):
+    for wanted in (
+        "PSNR (dB) ↑",
+        "L1 ↓",
+        "psnr/float/mean-over-frames/v2",
+        "Does it matter & how much?",
+        "abc123",
+        "2.13.0",
+        "small images",
+    ):
         assert wanted in page.text
     for clip in results["clips"]:
         assert clip["clip_id"] in page.text and clip["subject"] in page.text
     assert "failed: DataError: no <nerf> was trained" in page.text
     assert not re.search(r"https?://|@import|url\(|<link", path.read_text())
-    assert page.classes.count("chart") == 2  # the loss and the validation metric, not the epoch
+    assert all(address.startswith("data:") for address in page.addresses)
+    # Every clip's PSNR and L1; PSNR over time and angle; the loss and the validation metric, not the epoch.
+    assert page.classes.count("chart") == 2 + 2 + 2
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -131,16 +101,17 @@ def test_videos_are_inside_and_play(results, tmp_path):
     results["clips"][0]["video"] = "samples/clip0.mp4"
     results["clips"][1]["video"] = "samples/lost.mp4"
     page = read(write_report(results, tmp_path))
-    assert len(page.addresses) == 1
-    body = page.addresses[0].removeprefix("data:video/mp4;base64,")
+    (address,) = [address for address in page.addresses if address.startswith("data:video")]
+    body = address.removeprefix("data:video/mp4;base64,")
     assert base64.b64decode(body) == (tmp_path / "samples" / "clip0.mp4").read_bytes()
 
 
 def test_videos_beyond_the_limit_are_linked(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("hvg.report.MAX_VIDEO_CHARACTERS", 10)
+    monkeypatch.setattr("hvg.report_clips.MAX_VIDEO_CHARACTERS", 10)
     write_video(tmp_path / "clip0.mp4", torch.zeros(2, 3, 16, 16), fps=4)
     results["clips"][0]["video"] = "clip0.mp4"
-    assert read(write_report(results, tmp_path)).addresses == ["clip0.mp4"]
+    addresses = read(write_report(results, tmp_path)).addresses
+    assert [a for a in addresses if not a.startswith(("data:", "#"))] == ["clip0.mp4"]
 
 
 def test_differences_are_to_the_first_arm_that_is_done(results):
@@ -183,11 +154,13 @@ def test_results_and_csv_are_written_whole(results, tmp_path):
     assert read_back["arms"][1] == results["arms"][1]
     assert read_back["arms"][0]["seeds"][0]["curve"][0]["loss"] is None
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
-    assert len(rows) == 5 * 2
-    assert float(rows[4]["difference"]) == pytest.approx(3.0, abs=0.01)
-    assert rows[6]["status"] == "failed" and rows[6]["value"] == ""
+    assert len(rows) == 5 * 4
+    by_arm = {(row["arm"], row["metric"]): row for row in rows}
+    assert float(by_arm["bone", "psnr"]["difference"]) == pytest.approx(3.0, abs=0.01)
+    assert by_arm["nerf", "psnr"]["status"] == "failed" and by_arm["nerf", "psnr"]["value"] == ""
     assert table_csv(results) == (tmp_path / "results.csv").read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.json", "results.md"]
+    assert {p.suffix for p in tmp_path.iterdir()} == {".csv", ".json", ".md", ".tex"}
+    assert (tmp_path / "results.tex").read_text() == results_latex(results, compare(results))
     assert table_markdown(results) == (tmp_path / "results.md").read_text()
 
 
@@ -198,12 +171,10 @@ def test_the_table_for_a_readme_has_every_arm_and_metric(results):
     assert {line.count("|") for line in lines} == {2 + len(results["metrics"])}
     by_label = {line.split("|")[1].strip(): line for line in lines[2:]}
     assert list(by_label) == [arm["label"] for arm in results["arms"]]
-    for arm in results["arms"]:
-        cell = compare(results)[arm["name"]].get("psnr")
-        if arm["status"] == "failed":
-            assert "failed" in by_label[arm["label"]]
-        else:
-            assert format_number(cell.value) in by_label[arm["label"]]
+    for entry in results["arms"]:
+        cell = compare(results)[entry["name"]].get("psnr")
+        wanted = "failed" if entry["status"] == "failed" else format_number(cell.value)
+        assert wanted in by_label[entry["label"]]
 
 
 def test_seeds_that_only_one_arm_finished_do_not_pair(results):
@@ -215,11 +186,11 @@ def test_seeds_that_only_one_arm_finished_do_not_pair(results):
 
 
 def test_one_step_that_diverged_does_not_take_the_curve_with_it(results, tmp_path):
-    before = write_report(results, tmp_path).read_text().count("<polyline")
+    before = write_report(results, tmp_path).read_text().count('class="line ')
     for seed in results["arms"][0]["seeds"]:
         seed["curve"] = [*seed["curve"], {"step": 40, "loss": float("nan")}]
     page = write_report(results, tmp_path).read_text()
-    assert page.count("<polyline") == before
+    assert page.count('class="line ') == before
     assert not re.search(r"\bnan\b", page)
 
 
@@ -229,7 +200,154 @@ def test_charts():
     assert line_chart([Line("a", 0, [(0.0, float("nan"))])], "x", "y") == ""
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(-3, 47) == [0, 10, 20, 30, 40]
+    assert ticks(1e-5, 3e-5) == [1e-5, 1.5e-5, 2e-5, 2.5e-5, 3e-5]
     assert smooth([(0, 0.0), (1, 3.0), (2, 0.0)], reach=1) == [(0, 1.5), (1, 1.0), (2, 1.5)]
+
+
+def test_every_clip_is_a_dot_that_names_it():
+    strips = [Strip("first", 0, {"a": 1.0, "b": 2.0}), Strip("second", 1, {"a": 3.0}), Strip("empty", 2, {})]
+    chart = strip_chart(strips, "PSNR ↑", {"a": "clip a", "b": "clip b"})
+    assert chart.count("<circle") == 3 and "clip a\nfirst: 1" in chart and "median 1.5" in chart
+    assert "empty" not in chart
+    assert strip_chart(strips[2:], "PSNR ↑", {"a": "clip a"}) == ""
+
+
+def test_what_is_not_available_is_said_and_never_a_number(results, tmp_path):
+    page = read(write_report(results, tmp_path))
+    assert "FVD: needs i3d_pretrained_400.pt; see `hvg weights`" in page.text
+    cells = [row for row in compare(results).values() if row]
+    assert not any("fvd" in row for row in cells) and page.text.count("n/a") > len(cells)
+    # Of one arm only: it is named.
+    results["arms"][1]["seeds"][0]["values"]["psnr"] = score("psnr", {}, unavailable="broken file")
+    results["arms"][1]["seeds"][1]["values"]["psnr"] = score("psnr", {}, unavailable="broken file")
+    page = read(write_report(results, tmp_path))
+    assert "PSNR: broken file (the skeleton <arm>)" in page.text and "broken file" in page.hints
+
+
+def test_a_number_says_what_it_is(results, tmp_path):
+    page = read(write_report(results, tmp_path))
+    (hint,) = [hint for hint in page.hints if "fid/inception/v1" in hint and "seed 0: 87.00" in hint][:1]
+    for wanted in (
+        "protocol hvg/v1",
+        "N = 48 frames",
+        "seed 1:",
+        "truth against truth: 12.50",
+        "inception sha256:ab12",
+    ):
+        assert wanted in hint
+    assert "48 frames are few for 2048 dimensions" in hint and "FID: 48 frames are few" in page.text
+    assert "truth against truth" in page.text and "inception sha256:ab12" in page.text
+
+
+def test_the_worst_and_best_clips_are_linked_to_their_videos(results, tmp_path):
+    write_video(tmp_path / "clip0.mp4", torch.zeros(2, 3, 16, 16), fps=4)
+    results["clips"][0]["video"] = "clip0.mp4"
+    text = write_report(results, tmp_path).read_text()
+    ranking = text[text.index("Worst and best clips") :]
+    worst, best = re.search(r"the bone &lt;arm&gt;</td><td>(.*?)</td><td>(.*?)</td>", ranking).groups()
+    assert re.findall(r"clip\d", worst) == ["clip0", "clip1", "clip2"] and 'href="#video-0"' in worst
+    assert re.findall(r"clip\d", best) == ["clip7", "clip6", "clip5"] and "href" not in best
+    assert 'id="video-0"' in text
+
+
+def test_published_tables_are_whole():
+    tables = published_tables()
+    assert list(tables) == ["hvg_1", "hvg_2", "hvg_3", "gas_1", "gas_2", "gas_3", "gas_4"]
+    assert [len(table.rows) for table in tables.values()] == [9, 9, 5, 5, 5, 3, 2]
+    # In each of them the paper's own last row is ahead in every column, ties apart.
+    for table in tables.values():
+        for index, column in enumerate(table.columns):
+            values = [float(row.values[index]) for row in table.rows]
+            assert values[-1] == (max if column.better == "higher" else min)(values)
+    own = {
+        name: dict(zip([c.label + c.set for c in t.columns], t.rows[-1].values, strict=True))
+        for name, t in tables.items()
+    }
+    # The ablations repeat rows of the main tables.
+    assert own["hvg_3"].items() <= own["hvg_1"].items()
+    for label in ("PSNR", "SSIM", "LPIPS", "FVD"):
+        assert own["gas_3"][f"{label}NVS"] == own["gas_1"][f"{label}THuman"]
+        assert own["gas_4"][f"{label}NVS"] == own["gas_1"][f"{label}2K2K"]
+        assert own["gas_4"][f"{label}NPS"] == own["gas_2"][label]
+
+
+def test_a_protocol_has_its_papers_tables():
+    assert list(chosen_tables("hvg")) == list(chosen_tables("disco_fixed")) == ["hvg_1", "hvg_2", "hvg_3"]
+    assert list(chosen_tables("gas")) == ["gas_1", "gas_2", "gas_3", "gas_4"]
+    assert list(chosen_tables("gas_masked")) == ["gas_1", "gas_3"]
+    assert not chosen_tables("basic") and not chosen_tables("disco_2023")
+    assert list(chosen_tables("basic", ["hvg_3"])) == ["hvg_3"] and not chosen_tables("hvg", [])
+
+
+def test_own_rows_stand_above_the_published_ones(results, tmp_path):
+    page = read(write_report(results, tmp_path))
+    assert "HVG (arXiv 2602.21188), Table 3" in page.text and page.text.count("MagicAnimate") == 2
+    assert page.classes.count("tag") == 9 + 9 + 5
+    table = protocol_tables(results, compare(results))[0]
+    assert [row.kind for row in table.rows] == ["arm"] * 4 + ["baseline"] + ["published"] * 9
+    bone = table.rows[2]
+    assert [cell.text for cell in bone.cells[3:]] == ["–", number(bone.cells[4].value or 0), "–", "n/a"]
+    assert "e−06" in bone.cells[4].text
+    assert bone.cells[3].hint == "protocol hvg/v1 has no lpips" and "i3d" in bone.cells[6].hint
+    assert bone.cells[2].best and "psnr/float" in bone.cells[2].hint
+    assert table.rows[-1].cells[4].text == "1.5e-05"
+    rows = list(csv.DictReader(io.StringIO(protocol_table_csv(table))))
+    assert rows[-1]["source"] == "HVG (arXiv 2602.21188), Table 1" and rows[0]["source"] == "this study"
+    assert rows[2]["FVD"] == "" and float(rows[2]["PSNR"]) == bone.cells[2].value
+
+
+def test_no_published_table_where_the_protocol_has_none(results, tmp_path):
+    results["protocol"]["id"] = "basic/v1"
+    assert "published" not in read(write_report(results, tmp_path)).text
+    assert "published" not in results_latex(results, compare(results))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "table", "spans"),
+    [
+        ("gas/v1", "gas_1", [("–", 1), ("16.51", 1)]),  # 2K2K keeps its background
+        ("gas_masked/v1", "gas_1", [("16.51", 1), ("–", 1)]),  # THuman does not
+        ("gas/v1", "gas_4", [("16.51", 2)]),  # one number of the study's own clips
+        ("gas/v1+changes", "gas_2", [("16.51†", 1)]),
+        ("basic/v1", "gas_1", [("16.51†", 2)]),
+    ],
+)
+def test_a_value_stands_only_where_the_column_is_scored_alike(results, protocol, table, spans):
+    results["protocol"]["id"], results["published"] = protocol, [table]
+    (laid_out,) = protocol_tables(results, compare(results))
+    psnr = [cell for cell in laid_out.rows[2].cells if cell.span][: len(spans)]
+    assert [(cell.text.replace("16.51", "16.51"), cell.span) for cell in psnr] == spans
+    assert any("another definition" in note for note in laid_out.notes) == ("†" in spans[0][0])
+
+
+def test_a_study_names_published_tables_that_exist():
+    fields = {"title": "t", "question": "q", "varies": ["pose"], "arms": {"a": []}}
+    assert StudyFile.model_validate(fields).published is None
+    assert StudyFile.model_validate({**fields, "published": ["hvg_3"]}).published == ("hvg_3",)
+    with pytest.raises(ValueError, match=r"no published table is named 'hvg3'\. Did you mean 'hvg_3'"):
+        StudyFile.model_validate({**fields, "published": ["hvg3"]})
+
+
+def test_latex_is_whole_and_escaped(results):
+    assert escape("a_b & 50 % <x> ~ ^ \\ {−} Fréchet") == (
+        r"a\_b \& 50 \% \textless{}x\textgreater{} \textasciitilde{} \textasciicircum{} \textbackslash{} \{$-$\} Fréchet"
+    )
+    results["arms"][0]["label"] = "[none] 50%"
+    latex = results_latex(results, compare(results))
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 4
+    for table in latex.split(r"\begin{tabular}")[1:]:
+        columns, body = re.match(r"\{(.*?)\}(.*?)\\end", table, re.DOTALL).groups()
+        assert columns.count("{") == columns.count("}")
+        for line in body.splitlines():
+            if line.endswith(r"\\"):
+                spans = sum(int(span) - 1 for span in re.findall(r"multicolumn\{(\d)", line))
+                assert len(re.findall(r"(?<!\\)&", line)) + 1 + spans == len(columns)
+                assert not line.startswith(("[", "*"))
+    assert re.search(r"the bone \\textless\{\}arm\\textgreater\{\} &.*\\textbf\{16\.51", latex)
+    assert "published; Xu et al., 2024" in latex and r"\textcolor{gray}{363.1}" in latex and "& n/a" in latex
+    assert {line for line in latex.splitlines() if "%" in line.replace(r"\%", "")} == {
+        line for line in latex.splitlines() if line.startswith("% ")
+    }
 
 
 def test_numbers():
@@ -239,6 +357,7 @@ def test_numbers():
         "0.0123",
         "∞",
     ]
+    assert [number(x) for x in (12.3456, 0.0, 0.00012, -1.5e-5)] == ["12.35", "0.0000", "1.2e−04", "−1.5e−05"]
 
 
 def test_a_map_that_arms_share_is_shown_once():

@@ -1,0 +1,125 @@
+"""What to say of a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from hvg.record import ScoreRecord
+from hvg.results import Arm, Cell, MetricInfo, Results, format_difference, format_number, format_p
+
+# Below this, four decimals would leave nothing of a number; DisCo's L1 is around 1e-5.
+SMALL = 1e-3
+
+
+def number(value: float) -> str:
+    """As ``format_number``; below 0.001 with an exponent."""
+    return _with_exponent(value) if 0 < abs(value) < SMALL else format_number(value)
+
+
+def difference_text(cell: Cell) -> str:
+    """The difference with its interval, with exponents where four decimals would leave little; "" without a difference."""
+    if cell.difference is None:
+        return ""
+    bounds = (cell.difference.mean, cell.difference.low, cell.difference.high)
+    if not (0 < abs(cell.value) < SMALL or 0 < max(map(abs, bounds)) < SMALL):
+        return format_difference(cell.difference)
+    mean, low, high = (("+" if x > 0 else "") + (_with_exponent(x) if abs(x) < 1 else number(x)) for x in bounds)
+    return f"{mean} [{low}, {high}]"
+
+
+def _with_exponent(value: float) -> str:
+    return f"{value:.1e}".replace("-", "−") if value else "0"
+
+
+def metric_heading(metric: MetricInfo) -> str:
+    """``PSNR (dB) ↑``."""
+    arrow = "↑" if metric["higher_is_better"] else "↓"
+    return " ".join(filter(None, [metric["label"], f"({metric['unit']})" if metric["unit"] else "", arrow]))
+
+
+def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
+    """What every seed has of a metric."""
+    return (seed["values"][metric] for seed in arm["seeds"] if metric in seed["values"])
+
+
+def why_missing(arm: Arm, metric: MetricInfo) -> str:
+    """Why an arm has no value of a metric."""
+    if arm["status"] == "failed":
+        return f"failed: {arm['error'] or 'no reason was recorded'}"
+    reasons = _once(score["unavailable"] or "the value is not finite" for score in scores(arm, metric["name"]))
+    return "; ".join(reasons) or metric["unavailable"] or "this arm was not scored with it"
+
+
+def facts(arm: Arm, metric: MetricInfo, cell: Cell, protocol: str) -> list[str]:
+    """Everything that makes a number comparable, a line each."""
+    found = list(scores(arm, metric["name"]))
+    lines = [f"protocol {protocol}", *_once(score["definition"] for score in found)]
+    lines += _once(f"N = {score['count']} {score['counted']}" for score in found)
+    if arm["kind"] == "arm" and not arm.get("unseeded", False):
+        lines += [f"seed {seed}: {number(value)}" for seed, value in cell.seeds.items()]
+    lines += _once(f"truth against truth: {number(score['floor'])}" for score in found if score["floor"] is not None)
+    lines += networks(found)
+    if cell.p is not None and cell.p_holm is not None:
+        lines.append(f"difference: {format_p(cell.p)}, corrected (Holm) {format_p(cell.p_holm)}")
+    return lines + _once(note for score in found for note in score["notes"])
+
+
+def networks(found: Iterable[ScoreRecord]) -> list[str]:
+    """``lpips_vgg sha256:...`` for every pretrained network behind the scores."""
+    return _once(f"{name} {digest}" for score in found for name, digest in score["networks"].items())
+
+
+def warnings(results: Results) -> list[str]:
+    """Notes of all scores, each once, with the arms it holds for where that is not all of them."""
+    return _gathered(
+        results,
+        lambda arm, metric: (
+            f"{metric['label']}: {note}" for score in scores(arm, metric["name"]) for note in score["notes"]
+        ),
+    )
+
+
+def unavailable(results: Results) -> list[str]:
+    """``fvd: needs ...`` for every value that a finished arm lacks, each once, with the arms as in ``warnings``."""
+
+    def lines(arm: Arm, metric: MetricInfo) -> Iterator[str]:
+        found = list(scores(arm, metric["name"]))
+        if not found or any(score["value"] is None for score in found):
+            yield f"{metric['label']}: {why_missing(arm, metric)}"
+
+    return _gathered(results, lines)
+
+
+def clip_values(arm: Arm, metric: str, results: Results) -> dict[str, float]:
+    """Clip id -> mean over seeds, in the order of the clips, of those that were scored."""
+    values = {}
+    for clip in results["clips"]:
+        per_seed = [score["per_clip"].get(clip["clip_id"]) for score in scores(arm, metric)]
+        found = [value for value in per_seed if value is not None and math.isfinite(value)]
+        if found:
+            values[clip["clip_id"]] = sum(found) / len(found)
+    return values
+
+
+def per_clip_metrics(results: Results) -> list[MetricInfo]:
+    """The metrics that have values of single clips."""
+    return [
+        metric
+        for metric in results["metrics"]
+        if any(clip_values(arm, metric["name"], results) for arm in results["arms"])
+    ]
+
+
+def _gathered(results: Results, lines) -> list[str]:
+    done = [arm for arm in results["arms"] if arm["status"] == "done"]
+    arms_of: dict[str, list[str]] = {}
+    for metric in results["metrics"]:
+        for arm in done:
+            for line in _once(lines(arm, metric)):
+                arms_of.setdefault(line, []).append(arm["label"])
+    return [line if len(labels) == len(done) else f"{line} ({', '.join(labels)})" for line, labels in arms_of.items()]
+
+
+def _once(lines: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(lines))
