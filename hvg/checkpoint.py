@@ -1,33 +1,92 @@
-"""Checkpoints: one safetensors file that holds a training state, written whole or not at all; and the moving average.
+"""Checkpoints: a folder that holds a training state by parameter name, independent of how many processes wrote it.
 
-Tensors lie in the file as such; everything else of the state (counters, optimiser groups, the configuration) is JSON in
-the file's metadata. Nothing is pickled, so that a checkpoint from anyone can be opened.
+``manifest.json`` holds plain values (counters, schedules, the configuration) and each file's size and hash; tensors lie
+whole, by name, in safetensors files beside it. Nothing is pickled, so that a checkpoint from anyone can be opened.
+The folder gets its name when all of it is on disk.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from hvg.errors import CheckpointError
-from hvg.files import whole_file
+from hvg.files import flush_to_disk
 
-FORMAT = "hvg-checkpoint-1"
+FORMAT = "hvg-checkpoint-2"
+MANIFEST = "manifest.json"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 # What an export holds: the list of its components, and the folder of the trained weights.
 EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
+# safetensors' names of types.
+_TYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
-def pack(state: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a checkpoint, ``<section>/<name>``. read: gives it whole; all processes call it, in the same order."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> Entry:
+        """A tensor that this process holds."""
+        return cls(name, tensor.dtype, tuple(tensor.shape), lambda: tensor)
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Entry] = ()) -> None:
+    """Writes ``state`` and ``entries`` under ``path``, each process of the group its share of the entries.
+
+    Memory: one tensor more than the state itself. Raises: CheckpointError, in every process, when one of them could not
+    write; then nothing is left of it. TypeError for state that is neither a tensor nor plain data.
+    """
+    tensors, tree = pack(dict(state))
+    entries = [*entries, *(Entry.of(name, tensor) for name, tensor in tensors.items())]
+    rank, world = rank_and_world()
+    partial = path.with_name(f".{path.name}.partial")
+    error = _attempt(lambda: _fresh_folder(partial)) if rank == 0 else None
+    _raise_together(path, partial, error)
+    name = f"tensors-{rank + 1:05d}-of-{world:05d}.safetensors"
+    written, error = _write_share(partial / name, entries, rank, world)
+    files = _gathered({name: written})
+    _raise_together(path, partial, error)
+    if rank == 0:
+        found = {key: value for file in files for key, value in file.items()}
+        step = state.get("global_step")
+        content = {"format": FORMAT, "step": step, "world_size": world, "files": found, "state": tree}
+        error = _attempt(lambda: _finish(partial, path, content))
+    _raise_together(path, partial, error)
+
+
+def pack(state: Any, prefix: str = "state") -> tuple[dict[str, Tensor], Any]:
     """Splits a nested state into named tensors and a JSON tree that refers to them.
 
     Raises: TypeError on a value that is neither a tensor nor plain data.
@@ -36,7 +95,7 @@ def pack(state: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
 
     def walk(value: Any, path: str) -> Any:
         if isinstance(value, Tensor):
-            tensors[path] = value.detach().contiguous().cpu().clone()
+            tensors[path] = value.detach()
             return {"tensor": path}
         if isinstance(value, Mapping):
             return {"dict": [[_key(k), walk(v, f"{path}/{k}")] for k, v in value.items()]}
@@ -56,11 +115,11 @@ def _key(key: Any) -> Any:
     return key
 
 
-def unpack(tensors: Mapping[str, Tensor], tree: Any) -> Any:
-    """The nested state that ``pack`` split."""
+def unpack(tensors: Callable[[str], Tensor], tree: Any) -> Any:
+    """The nested state that ``pack`` split; ``tensors`` gives one by its name."""
     ((kind, value),) = tree.items()
     if kind == "tensor":
-        return tensors[value]
+        return tensors(value)
     if kind == "dict":
         return {key: unpack(tensors, item) for key, item in value}
     if kind in ("list", "tuple"):
@@ -69,47 +128,233 @@ def unpack(tensors: Mapping[str, Tensor], tree: Any) -> Any:
     return value
 
 
-def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes ``state`` under ``path``; the name appears when the file is whole and on disk."""
-    tensors, tree = pack(dict(state))
-    with whole_file(path) as partial:
-        save_file(tensors, partial, metadata={"format": FORMAT, "state": json.dumps(tree)})
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
+def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) -> tuple[dict[str, Any], OSError | None]:
+    """Writes every ``world``-th entry as a safetensors file; its size and hash, and what went wrong.
+
+    Goes on reading where writing has failed, for the other processes read with it.
+    """
+    mine = range(rank, len(entries), world)
+    digest, size, error = hashlib.sha256(), 0, None
+    stream = None
+
+    def put(data: Any) -> None:
+        nonlocal size
+        assert stream is not None
+        stream.write(data)
+        digest.update(data)
+        size += len(data)
+
+    try:
+        stream = path.open("wb")
+        put(_header([entries[index] for index in mine]))
+    except OSError as problem:
+        error = problem
+    for index, entry in enumerate(entries):
+        tensor = entry.read()
+        if index in mine and error is None:
+            try:
+                put(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            except OSError as problem:
+                error = problem
+    try:
+        if stream is not None:
+            stream.close()
+            flush_to_disk(path)
+    except OSError as problem:
+        error = error or problem
+    return {"bytes": size, "sha256": digest.hexdigest()}, error
+
+
+def _header(entries: Sequence[Entry]) -> bytes:
+    """The beginning of a safetensors file: the header's length, and in JSON what lies where; filled up to 8 bytes."""
+    table: dict[str, Any] = {"__metadata__": {"format": FORMAT}}
+    end = 0
+    for entry in entries:
+        begin, end = end, end + torch.Size(entry.shape).numel() * entry.dtype.itemsize
+        table[entry.name] = {"dtype": _TYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": [begin, end]}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _fresh_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _finish(partial: Path, path: Path, content: Mapping[str, Any]) -> None:
+    """Adds the manifest, which signs itself, and gives the folder its name."""
+    (partial / MANIFEST).write_text(json.dumps({**content, "sha256": _signature(content)}), encoding="utf-8")
+    flush_to_disk(partial / MANIFEST)
+    flush_to_disk(partial)
+    remove_checkpoint(path)
+    partial.rename(path)
+    flush_to_disk(path.parent)
+
+
+def _signature(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _attempt(action: Callable[[], None]) -> OSError | None:
+    try:
+        action()
+    except OSError as error:
+        return error
+    return None
+
+
+def _raise_together(path: Path, partial: Path, error: OSError | None) -> None:
+    """Raises in every process when one has an error."""
+    reasons = [reason for reason in _gathered(error and (error.strerror or str(error))) if reason]
+    if not reasons:
+        return
+    if rank_and_world()[0] == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    before = latest_checkpoint(path.parent)
+    kept = f"{before} is as it was" if before else "there is none before it"
+    raise CheckpointError(f"{path}: the checkpoint cannot be written: {reasons[0]}; {kept}") from error
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number in the group, and how many there are; (0, 1) outside of one."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _gathered(value: Any) -> list[Any]:
+    """Every process's value."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return [value]
+    values = [None] * world
+    distributed.all_gather_object(values, value)
+    return values
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """An open checkpoint. Files are mapped, so that only the tensors asked for are read.
+
+    state: the plain values; tensors in it are read. world_size: of the run that wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises: CheckpointError that names the folder when it is missing, incomplete, damaged or of another kind."""
+        self.path = path
+        content = _manifest(path)
+        self.world_size = int(content["world_size"])
+        self._files: dict[str, dict[str, Any]] = content["files"]
+        self._verify()
+        self.state: dict[str, Any] = unpack(self.tensor, content["state"])
+
+    def _verify(self) -> None:
+        for name, expected in self._files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise CheckpointError(f"{self.path}: damaged: {name} is missing")
+            if file.stat().st_size != expected["bytes"]:
+                raise CheckpointError(
+                    f"{self.path}: damaged: {name} has {file.stat().st_size} bytes, not {expected['bytes']}"
+                )
+            with file.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != expected["sha256"]:
+                    raise CheckpointError(f"{self.path}: damaged: {name} is not what was written (SHA-256 differs)")
+
+    @cached_property
+    def _places(self) -> dict[str, Any]:
+        """Tensor's name -> the open file that holds it."""
+        try:
+            files = [safe_open(self.path / name, framework="pt") for name in self._files]
+            return {key: file for file in files for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.path}: cannot be read as a checkpoint ({error})") from error
+
+    def sections(self) -> dict[str, list[str]]:
+        """Section -> the names in it."""
+        found: dict[str, list[str]] = {}
+        for key in self._places:
+            section, _, name = key.partition("/")
+            found.setdefault(section, []).append(name)
+        return found
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor ``<section>/<name>``, on the CPU. Raises: CheckpointError where there is none."""
+        if key not in self._places:
+            raise CheckpointError(f"{self.path}: holds no {key}")
+        return self._places[key].get_tensor(key)
+
+    def section(self, section: str) -> dict[str, Tensor]:
+        """Name -> tensor of a section; empty where there is none."""
+        return {name: self.tensor(f"{section}/{name}") for name in self.sections().get(section, [])}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint{_nearby(path)}")
+    if path.is_file():
+        raise CheckpointError(f"{path}: not a checkpoint of this version: those are folders{_nearby(path)}")
+    try:
+        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        found, signature = content["format"], content.pop("sha256")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: damaged: {MANIFEST} is missing{_nearby(path)}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged: {MANIFEST} cannot be read ({error})") from error
+    if found != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this program (format {found}, not {FORMAT})")
+    if _signature(content) != signature:
+        raise CheckpointError(f"{path}: damaged: {MANIFEST} is not what was written (SHA-256 differs)")
+    return content
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that ``write_checkpoint`` wrote, on the CPU.
+    """The state that ``write_checkpoint`` wrote, on the CPU; entries by section and name.
 
-    Raises: CheckpointError that names the file when it is missing, damaged or of another kind.
+    Raises: CheckpointError that names the folder when it is missing, damaged or of another kind.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint{_nearby(path)}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint, it may be truncated ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this program (format {metadata.get('format')}, not {FORMAT})"
-        )
-    return unpack(tensors, json.loads(metadata["state"]))
+    checkpoint = Checkpoint(path)
+    sections = [section for section in checkpoint.sections() if section != "state"]
+    return {**checkpoint.state, **{section: checkpoint.section(section) for section in sections}}
 
 
-def _nearby(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    found = latest_checkpoint(folder) or latest_checkpoint(folder / "checkpoints")
-    return f"; did you mean {found}?" if found else ""
+# --- folders of checkpoints ---------------------------------------------------------------------------------------
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:07d}.ckpt"
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> checkpoint, oldest first; those that are still being written, or removed, do not count."""
+    if not folder.is_dir():
+        return {}
+    return dict(sorted((int(m[1]), p) for p in folder.iterdir() if (m := PATTERN.fullmatch(p.name))))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the highest step in a folder, None where there is none."""
-    if not folder.is_dir():
-        return None
-    steps = {int(m[1]): p for p in folder.iterdir() if (m := PATTERN.fullmatch(p.name))}
-    return steps[max(steps)] if steps else None
+    return next(reversed(checkpoints(folder).values()), None)
+
+
+def latest_whole_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is as it was written, open, and one line about each newer one that is not.
+
+    Raises: CheckpointError when there are checkpoints, but none is whole.
+    """
+    damaged = []
+    for path in reversed(checkpoints(folder).values()):
+        try:
+            return Checkpoint(path), damaged
+        except CheckpointError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise CheckpointError(f"{folder}: no checkpoint is whole: {'; '.join(damaged)}")
+    return None, []
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -117,7 +362,7 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises: CheckpointError where there is none.
     """
-    if not path.is_dir() or is_exported(path):
+    if not path.is_dir() or is_exported(path) or PATTERN.fullmatch(path.name) or (path / MANIFEST).is_file():
         return path
     found = latest_checkpoint(path / "checkpoints") or latest_checkpoint(path)
     if found is None:
@@ -125,14 +370,51 @@ def find_checkpoint(path: Path) -> Path:
     return found
 
 
+def keep_checkpoints(folder: Path, last: int, every: int) -> None:
+    """Removes all but the newest ``last`` and those whose step is a multiple of ``every`` (0: none)."""
+    found = checkpoints(folder)
+    newest = list(found)[-last:]
+    for step, path in found.items():
+        if step not in newest and not (every and step % every == 0):
+            remove_checkpoint(path)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint, if it is there; its name goes first."""
+    if path.is_dir():
+        gone = path.with_name(f".{path.name}.removed")
+        shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(path.rename(gone))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed writes and removals left behind."""
+    for path in [*folder.glob(".step-*.ckpt.partial"), *folder.glob(".step-*.ckpt.removed")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(paths: Iterable[Path]) -> None:
+    """Renames damaged checkpoints, so that none is taken for the newest any more."""
+    for path in paths:
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+
+
+def _nearby(path: Path) -> str:
+    folders = [path, path.parent, path.parent / "checkpoints"] if path.is_dir() else [path.parent]
+    found = next((p for folder in folders if (p := latest_checkpoint(folder)) and p != path), None)
+    return f"; did you mean {found}?" if found else ""
+
+
 def is_exported(path: Path) -> bool:
     """Whether ``hvg export`` wrote this folder."""
     return (path / EXPORT_INDEX).is_file() and (path / EXPORT_MODEL / "config.json").is_file()
 
 
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return folder / f"step-{step:07d}.ckpt"
+# --- weights ------------------------------------------------------------------------------------------------------
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -183,40 +465,3 @@ def _places(names: list[str]) -> list[str]:
         place = ".".join(name.split(".")[:2])
         counts[place] = counts.get(place, 0) + 1
     return [f"{place} ({count})" for place, count in counts.items()]
-
-
-class MovingAverage:
-    """Exponential moving average of a module's trainable weights in float32.
-
-    The decay warms up as min(decay, (1 + n) / (10 + n)) at update n, so that early averages forget the initialisation.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.average = {name: p.detach().float().clone() for name, p in self._live.items()}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Moves the average towards the weights."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.average.values()), [p.float() for p in self._live.values()], 1 - decay)
-        self.updates += 1
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchanges average and weights; a second call undoes the first exactly."""
-        for name, parameter in self._live.items():
-            kept = parameter.detach().clone()
-            parameter.copy_(self.average[name])
-            self.average[name].copy_(kept)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "average": dict(self.average)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if set(state["average"]) != set(self.average):
-            raise CheckpointError("the saved moving average belongs to another model")
-        self.updates = int(state["updates"])
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)

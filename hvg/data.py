@@ -87,7 +87,8 @@ def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
 class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees.
 
-    grids: (views, frames) to draw from. clips_per_step: positions, over all ranks, that share a step and so a grid.
+    grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
+    that share a step and so a grid.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
     train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
-    steps draw from. first_step: where a resumed run continues in the order.
+    steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step.
     """
 
     def __init__(
@@ -154,12 +155,13 @@ class ClipDataModule(lightning.LightningDataModule):
         workers: int,
         first_step: int = 0,
         recolour: float = 0.0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         self.train, self.signals = train, signals
         self.seed, self.grids = seed, grids
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
-        self.first_step, self.recolour = first_step, recolour
+        self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -168,12 +170,14 @@ class ClipDataModule(lightning.LightningDataModule):
             self.signals,
             seed=self.seed,
             grids=self.grids,
-            clips_per_step=self.batch_size * world,
+            clips_per_step=self.batch_size * world * self.accumulate,
             recolour=self.recolour,
         )
         return DataLoader(
             order,
-            batch_sampler=StepPositions(self.first_step, self.num_steps, self.batch_size, rank, world),
+            batch_sampler=StepPositions(
+                self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
+            ),
             num_workers=self.workers,
             collate_fn=ClipBatch.stack,
             persistent_workers=self.workers > 0,
@@ -181,10 +185,11 @@ class ClipDataModule(lightning.LightningDataModule):
 
 
 class StepPositions(Sampler[list[int]]):
-    """Positions in the training order that a rank reads, step by step from ``first_step`` on.
+    """Positions in the training order that a rank reads, batch by batch from ``first_step`` on.
 
-    Ranks take consecutive blocks of a step. The length counts the steps before ``first_step`` too: Lightning's loop goes on
-    counting where it was interrupted, and would otherwise take the rest of the run for a second epoch.
+    Ranks take consecutive blocks. (Where a step accumulates batches, each counts as one here.) The length counts the steps
+    before ``first_step`` too: Lightning's loop goes on counting where it was interrupted, and would otherwise take the rest
+    of the run for a second epoch.
     """
 
     def __init__(self, first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> None:

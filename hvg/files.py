@@ -1,4 +1,4 @@
-"""Files that appear under their name when they are whole."""
+"""Files and folders that appear under their name when they are whole."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a file by UTF-8 text in one step."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

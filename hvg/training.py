@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from hvg import provenance
 from hvg.build import build_parts
+from hvg.callbacks import Checkpoints, Interruption, Progress, ValidationSamples, make_loggers
 from hvg.checkpoint import (
-    MovingAverage,
+    Checkpoint,
     checkpoint_path,
+    checkpoints,
     find_checkpoint,
     is_exported,
     latest_checkpoint,
+    latest_whole_checkpoint,
     load_shared_weights,
     load_weights,
-    read_checkpoint,
-    write_checkpoint,
+    remove_leftovers,
+    set_aside,
 )
 from hvg.config import RunConfig, parse_resolved
-from hvg.data import ClipDataModule, with_signals
+from hvg.data import ClipDataModule
+from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError
 from hvg.files import write_text
 from hvg.prepare import open_clips
-from hvg.protocols import Backbone, Dataset
-from hvg.required import required
+from hvg.protocols import Backbone
+from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
-from hvg.video import tile_columns, write_video
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -95,10 +97,14 @@ def start_system(config: RunConfig, log: Callable[[str], None]) -> HumanVideoSys
 def make_optimizer(
     parameters: list[nn.Parameter], config: RunConfig
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """AdamW and its schedule: linear warm-up, then cosine decay to a fraction of the peak."""
+    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak."""
     training = config.training
-    optimizer = torch.optim.AdamW(
-        parameters, lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
+    optimizer = AveragedAdamW(
+        parameters,
+        training.ema_decay,
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
     )
 
     def schedule(step: int) -> float:
@@ -135,186 +141,24 @@ def _cpu_flags() -> str:
     return info.read_text() if info.exists() else ""
 
 
-class SafetensorsIO(CheckpointIO):
-    """Lightning's checkpoints in the format of ``hvg.checkpoint``."""
+def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint to continue from, open; None to start anew. Damaged ones are logged, and passed over.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
-        write_checkpoint(Path(path), checkpoint)
-
-    def load_checkpoint(self, path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_checkpoint(Path(path))
-
-    def remove_checkpoint(self, path) -> None:
-        Path(path).unlink(missing_ok=True)
-
-
-class AverageWeights(Callback):
-    """Keeps the moving average, saves and resumes it."""
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.average: MovingAverage | None = None
-        self._resumed: dict[str, Any] | None = None
-
-    def on_fit_start(self, trainer, pl_module) -> None:
-        self.average = MovingAverage(pl_module, self.decay)
-        if self._resumed is not None:
-            self.average.load_state_dict(self._resumed)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        assert self.average is not None
-        self.average.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self.average is None else self.average.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = state_dict
-        if self.average is not None:
-            self.average.load_state_dict(state_dict)
-
-
-class Checkpoints(Callback):
-    """Saves every ``every`` steps and at the end; keeps the newest ``keep``. Runs after all other callbacks."""
-
-    def __init__(self, folder: Path, every: int, config: RunConfig, keep: int = 2) -> None:
-        self.folder, self.every, self.keep, self.config = folder, every, keep, config
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config.to_yaml()
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        step = trainer.global_step
-        if step == trainer.max_steps or (self.every and step % self.every == 0):
-            trainer.save_checkpoint(checkpoint_path(self.folder, step))
-            for old in sorted(self.folder.glob("step-*.ckpt"))[: -self.keep]:
-                old.unlink()
-
-
-class MetricsFile(Logger):
-    """Appends one JSON line a logged step to ``metrics.jsonl``; a resumed run first drops the lines it will redo."""
-
-    def __init__(self, path: Path, first_step: int) -> None:
-        super().__init__()
-        self._path = path
-        # A killed run may have left half a line at the end: only what a newline closes was written.
-        lines = path.read_text().split("\n")[:-1] if path.exists() and first_step else []
-        write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] < first_step))
-
-    @property
-    def name(self) -> str:
-        return "metrics"
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def log_hyperparams(self, params, *args, **kwargs) -> None:
-        """The configuration is in config.yaml."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self._path.open("a") as stream:
-            stream.write(json.dumps({"step": step, **metrics}) + "\n")
-
-
-class Progress(Callback):
-    """Reports (step, steps, steps per second, loss) after each step, and logs what the step returned.
-
-    Lightning logs after its callbacks. A run killed between the two would have a checkpoint of a step that no log knows,
-    so this one logs itself and stands before ``Checkpoints``.
-    """
-
-    def __init__(self, report: Callable[[int, int, float, float], None], log_every: int) -> None:
-        self._report, self._log_every, self._last, self._speed = report, log_every, 0.0, 0.0
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        self._last = self._last or time.perf_counter()
-
-    def on_train_batch_end(self, trainer, pl_module, outputs: Mapping[str, Any], batch, batch_idx) -> None:
-        now = time.perf_counter()
-        speed, self._last = 1 / max(1e-9, now - self._last), now
-        self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
-        step = trainer.global_step - 1
-        if trainer.is_global_zero and trainer.global_step % self._log_every == 0:
-            for logger in trainer.loggers:
-                logger.log_metrics({name: float(value) for name, value in outputs.items()}, step)
-        self._report(trainer.global_step, trainer.max_steps, self._speed, float(outputs["loss"]))
-
-
-class ValidationSamples(Callback):
-    """Generates a few validation clips with the averaged weights, writes them as videos and shows them to the logger."""
-
-    def __init__(self, folder: Path, clips: Dataset, config: RunConfig, average: AverageWeights) -> None:
-        self._folder, self._clips, self._config, self._average = folder, clips, config, average
-
-    def on_train_batch_end(self, trainer, pl_module: HumanVideoSystem, outputs, batch, batch_idx) -> None:
-        step = trainer.global_step
-        if step % self._config.training.validate_every and step != trainer.max_steps:
-            return
-        if trainer.is_global_zero:
-            self.sample(trainer, pl_module, step)
-
-    def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
-        assert self._average.average is not None
-        errors = []
-        self._average.average.swap()
-        system.eval()
-        try:
-            for index in range(min(self._config.training.validation_clips, len(self._clips))):
-                clip = with_signals(self._clips.load(index), system.signals).to(system.device)
-                frames = system.generate(
-                    clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
-                )
-                truth = required(clip.frames, "ClipBatch.frames")
-                errors.append(float(((frames - truth) / 2).square().mean()))
-                path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
-                write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
-                _show(trainer.loggers, path, step)
-        finally:
-            system.train()
-            self._average.average.swap()
-        if errors:
-            psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
-            for logger in trainer.loggers:
-                logger.log_metrics({"validation_psnr": psnr}, step)
-
-
-def _show(loggers: list[Logger], path: Path, step: int) -> None:
-    """Hands a video to the loggers that can show one."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            logger.experiment.log({"samples": wandb.Video(str(path), format="mp4")}, step=step)
-
-
-def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logger]:
-    """metrics.jsonl always; and the chosen one. Lightning's CSV starts anew, so every start of a run has its own."""
-    loggers: list[Logger] = [MetricsFile(folder / "metrics.jsonl", first_step)]
-    if config.logger.name == "csv":
-        loggers.append(CSVLogger(folder, name="csv", version=f"from-step-{first_step}"))
-    if config.logger.name == "tensorboard":
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
-    if config.logger.name == "wandb":
-        loggers.append(
-            WandbLogger(project=config.logger.project, name=config.name, save_dir=folder, offline=config.logger.offline)
-        )
-    return loggers
-
-
-def resume_from(config: RunConfig) -> Path | None:
-    """The checkpoint to continue from; None to start anew.
-
-    Raises: CheckpointError when a named one is missing.
+    Raises: CheckpointError when a named one is missing or damaged, or none of those that are there is whole.
     """
     if config.resume is None:
         return None
-    if config.resume == "auto":
-        return latest_checkpoint(run_folder(config) / "checkpoints")
-    path = Path(config.resume)
-    if not path.is_file():
-        read_checkpoint(path)
-    return path
+    if config.resume != "auto":
+        return Checkpoint(Path(config.resume))
+    found, damaged = latest_whole_checkpoint(run_folder(config) / "checkpoints")
+    for line in damaged:
+        log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
+    return found
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a run that speaks for all; known before they have joined."""
+    return not rank_zero_only.rank
 
 
 def train(
@@ -324,24 +168,50 @@ def train(
 ) -> HumanVideoSystem:
     """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
 
-    Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder.
+    Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder. Where several processes
+    train, each calls this. Raises: SystemExit(143) after SIGTERM and KeyboardInterrupt after SIGINT, when the step in
+    which they came is saved.
     """
     folder = run_folder(config)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    start = resume_from(config)
-    if start is None and latest_checkpoint(folder / "checkpoints") and config.resume is None:
+    start = resume_from(config, log)
+    if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
         raise CheckpointError(
             f"{folder}: holds checkpoints of an earlier run; continue it with resume=auto, or choose another name=..., "
             "or delete it"
         )
-    first_step = int(read_checkpoint(start)["global_step"]) if start else 0
-    write_text(folder / "config.yaml", config.to_yaml())
-    write_text(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    first_step = int(start.state["global_step"]) if start else 0
+    if first_step < config.training.steps:
+        _fit(config, start, first_step, report, log)
+        last = checkpoint_path(folder / "checkpoints", config.training.steps)
+    else:
+        assert start is not None
+        last = start.path
+    system = build_system(config)
+    load_system_weights(system, last, config.evaluation.weights)
+    return system.to(choose_device(config.device)).eval()
 
-    system = build_system(config) if start is not None else start_system(config, log)
+
+def _fit(
+    config: RunConfig,
+    start: Checkpoint | None,
+    first_step: int,
+    report: Callable[[int, int, float, float], None],
+    log: Callable[[str], None],
+) -> None:
+    """Trains from ``start`` to the last step, whose checkpoint is then written."""
+    device, folder = choose_device(config.device), run_folder(config)
+    precision = choose_precision(config.training.precision, device)
+    strategy = make_strategy(config, device, precision == "bf16-mixed")
+    if is_first_process():
+        _prepare_folder(config, start)
+    if start is None:
+        system = start_system(config, log)
+    else:
+        system = build_system(config)
+        load_system_weights(system, start.path, "raw")
     train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
     data = ClipDataModule(
         train_clips,
@@ -353,41 +223,58 @@ def train(
         workers=config.data.workers,
         first_step=first_step,
         recolour=config.data.recolour,
+        accumulate=config.training.accumulate,
     )
-    average = AverageWeights(config.training.ema_decay)
-    all_callbacks: list[Callback] = [average, Progress(report, config.training.log_every)]
+    interruption = Interruption()
+    callbacks: list[Callback] = [Progress(report, config.training.log_every), interruption]
     if config.training.validate_every:
-        all_callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, average))
-    all_callbacks.append(Checkpoints(folder / "checkpoints", config.training.checkpoint_every, config))
+        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config))
+    callbacks.append(Checkpoints(folder / "checkpoints", config))
     trainer = lightning.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[config.device],
+        accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if config.strategy.name == "single" else config.strategy.devices,
-        num_nodes=config.strategy.nodes,
-        strategy={"single": "auto", "ddp": "ddp"}[config.strategy.name],
-        precision=choose_precision(config.training.precision, choose_device(config.device)),
+        num_nodes=1 if config.strategy.name == "single" else config.strategy.nodes,
+        strategy=strategy,
+        # ZeRO does it itself.
+        precision=None if config.strategy.name.startswith("zero") else precision,
         max_steps=config.training.steps,
+        accumulate_grad_batches=config.training.accumulate,
         gradient_clip_val=config.training.gradient_clip,
         # Ours is in Progress; this only keeps Lightning from advising on its own.
         log_every_n_steps=1,
-        logger=make_loggers(config, folder, first_step),
-        callbacks=all_callbacks,
-        plugins=[SafetensorsIO()],
+        logger=make_loggers(config, folder, first_step) if is_first_process() else False,
+        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    if first_step < config.training.steps:
-        trainer.fit(system, datamodule=data, ckpt_path=start)
-        if trainer.global_step < config.training.steps:
-            raise KeyboardInterrupt
-        if config.evaluation.weights == "ema":
-            assert average.average is not None
-            average.average.swap()
-    elif start is not None:
-        load_system_weights(system, start, config.evaluation.weights)
-    return system.to(choose_device(config.device)).eval()
+    with interruption.listening(), joined_group():
+        trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    if trainer.global_step < config.training.steps:
+        _stop(interruption.received, trainer.global_step, log)
+
+
+def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
+    """Makes the run folder: what the run is, nothing that a killed write left, no damaged checkpoint under a good name."""
+    folder = run_folder(config)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder / "checkpoints")
+    if config.resume == "auto" and start is not None:
+        step = int(start.state["global_step"])
+        set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
+    write_text(folder / "config.yaml", config.to_yaml())
+    write_text(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
+
+
+def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:
+    """Ends an interrupted run with the exit code that its signal stands for."""
+    if received == signal.SIGTERM:
+        if is_first_process():
+            log(f"stopped by SIGTERM; step {step} is saved, resume=auto continues from there")
+        raise SystemExit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt
 
 
 def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
@@ -396,13 +283,13 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
         from hvg.export import exported_weights
 
         return exported_weights(path)
-    state = read_checkpoint(path)
-    loaded = dict(state["state_dict"])
+    checkpoint = Checkpoint(path)
+    loaded = checkpoint.section("weights")
     if weights == "ema":
-        averages = [s["average"] for s in state["callbacks"].values() if isinstance(s, dict) and "average" in s]
+        averages = checkpoint.section("average")
         if not averages:
             raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
-        loaded.update(averages[0])
+        loaded.update(averages)
     return loaded
 
 
@@ -425,7 +312,7 @@ def load_system(
 
         return load_exported(path, change)
     path = find_checkpoint(path)
-    config = change(parse_resolved(read_checkpoint(path)["config"], str(path)))
+    config = change(parse_resolved(Checkpoint(path).state["config"], str(path)))
     system = build_system(config)
     load_system_weights(system, path, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

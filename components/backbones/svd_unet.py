@@ -7,6 +7,7 @@ inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal atte
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,6 +66,9 @@ class SvdUNetConfig(PartConfig):
         "starts at zero. library: as diffusers does, for weights that are loaded.",
     )
     checkpointing: Literal["none", "blocks"] = Field("none", description="blocks: recompute them in the backward pass.")
+    compile: Literal["none", "blocks"] = Field(
+        "none", description="blocks: torch.compile each while training; on a CPU that needs a C++ compiler."
+    )
     kernels: Literal["fast", "library"] = Field(
         "fast",
         description="fast: temporal convolutions run as 2D ones, equal up to rounding. library: as in diffusers.",
@@ -150,6 +154,7 @@ class SvdUNet(Backbone):
         if config.init == "residual_zero":
             _zero_residual_branches(self)
         self._residual_block = {"fast": residual_block, "library": library_residual_block}[config.kernels]
+        self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
     @classmethod
     def ports(cls, config: SvdUNetConfig, codec_channels: int, codec_stride: int) -> Ports:
@@ -261,9 +266,24 @@ class SvdUNet(Backbone):
         return x
 
     def _run(self, function: Callable[..., Tensor], *inputs) -> Tensor:
-        if self.config.checkpointing == "blocks" and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return function(*inputs)
+        if self.config.compile == "blocks":
+            function = self._compile(function)
+        if self.config.checkpointing == "blocks":
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
+
+    def _compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The function compiled; it is once for every kind of block that it meets."""
+        if function not in self._compiled:
+            if self.conv_in.weight.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+                raise HvgError(
+                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
+                )
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
+            self._compiled[function] = torch.compile(function, dynamic=False)
+        return self._compiled[function]
 
     def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
         """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
 
 from hvg.camera_paths import around
-from hvg.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from hvg.checkpoint import Entry, latest_checkpoint, read_checkpoint, write_checkpoint
 from hvg.config import compose
 from hvg.errors import CheckpointError, HvgError
 from hvg.export import ExportOptions, export, load_exported
@@ -62,7 +62,8 @@ def pretrained(tiny, svd_folder, tmp_path_factory):
         for weight in system.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
     checkpoint = source.parent / "step-0000001.ckpt"
-    write_checkpoint(checkpoint, {"state_dict": system.state_dict(), "callbacks": {}, "config": config.to_yaml()})
+    entries = [Entry.of(f"weights/{name}", weight) for name, weight in system.state_dict().items()]
+    write_checkpoint(checkpoint, {"config": config.to_yaml()}, entries)
     folder = source.parent / "model"
     list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))
     shutil.rmtree(source)
@@ -147,7 +148,7 @@ def test_the_chosen_weights_are_exported(trained, tmp_path, weights):
     expected, _ = load_system(trained, weights)
     got = load_exported(tmp_path / "model")[0].state_dict()
     assert all(torch.equal(got[name], x) for name, x in expected.state_dict().items())
-    raw = read_checkpoint(trained)["state_dict"]
+    raw = read_checkpoint(trained)["weights"]
     assert all(torch.equal(got[name], x) for name, x in raw.items()) == (weights == "raw")
 
 

@@ -15,7 +15,7 @@ from hvg.config import compose
 from hvg.prepare import prepare
 from hvg.training import build_system, checkpoint_weights
 
-STEPS = 6
+STEPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def final_state(folder):
     path = latest_checkpoint(folder / "run" / "checkpoints")
     assert path is not None and path.name == f"step-{STEPS:07d}.ckpt"
     state = read_checkpoint(path)
-    return state["state_dict"], state["callbacks"], state["optimizer_states"]
+    return [state[section] for section in ("weights", "exp_avg", "exp_avg_sq", "average", "adam", "lr_schedulers")]
 
 
 def losses(folder):
@@ -58,25 +58,64 @@ def assert_equal(a, b):
         assert a == b
 
 
-def test_repeated_and_killed_runs_end_in_the_same_bits(overrides, tmp_path):
-    first, second, killed = (tmp_path / name for name in ("first", "second", "killed"))
+def test_repeated_and_interrupted_runs_end_in_the_same_bits(overrides, tmp_path):
+    """Three interruptions within one epoch: two kills, and a SIGTERM that comes between two checkpoints."""
+    first, second, stopped = (tmp_path / name for name in ("first", "second", "stopped"))
     for folder in (first, second):
         assert start(overrides, folder).wait() == 0
     assert losses(first) == losses(second)
     assert len(losses(first)) == STEPS
     assert_equal(final_state(first), final_state(second))
 
-    process = start(overrides, killed)
-    checkpoints = killed / "run" / "checkpoints"
-    while process.poll() is None and not latest_checkpoint(checkpoints):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    reached = latest_checkpoint(checkpoints)
-    assert reached is not None and reached.name < f"step-{STEPS:07d}.ckpt"
-    assert start(overrides, killed, "resume=auto").wait() == 0
-    assert losses(killed) == losses(first)
-    assert_equal(final_state(killed), final_state(first))
+    checkpoints, reached = stopped / "run" / "checkpoints", 0
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        every = 1 if number == signal.SIGKILL else 1000
+        process = start(overrides, stopped, "resume=auto", f"training.checkpoint_every={every}")
+        while process.poll() is None and not begun(stopped, checkpoints, number, reached):
+            time.sleep(0.005)
+        process.send_signal(number)
+        assert process.wait() == code
+        assert reached < newest(checkpoints) < STEPS
+        reached = newest(checkpoints)
+    assert start(overrides, stopped, "resume=auto").wait() == 0
+    assert losses(stopped) == losses(first)
+    assert_equal(final_state(stopped), final_state(first))
+
+
+def newest(checkpoints) -> int:
+    path = latest_checkpoint(checkpoints)
+    return 0 if path is None else int(path.stem.removeprefix("step-"))
+
+
+def begun(folder, checkpoints, number, reached) -> bool:
+    """Whether the run has done a step of its own: saved it, or, where it saves none before a SIGTERM, logged it."""
+    if number == signal.SIGKILL:
+        return newest(checkpoints) > reached
+    return len(losses(folder)) > reached
+
+
+def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(overrides, tmp_path):
+    words = [*overrides, "training.steps=3"]
+    assert start(words, tmp_path).wait() == 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    damaged = latest_checkpoint(checkpoints)
+    assert damaged is not None
+    whole = read_checkpoint(damaged)
+    file = next(damaged.glob("*.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    (checkpoints / ".step-0000009.ckpt.partial").mkdir()
+    command = [sys.executable, "-m", "hvg.cli", "train", *words, f"output={tmp_path}", "name=run", "resume=auto"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {damaged}: damaged: {file.name}" in done.stdout and "step-0000002.ckpt" in done.stdout
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "damaged-step-0000003.ckpt",
+        "step-0000002.ckpt",
+        "step-0000003.ckpt",
+    ]
+    assert_equal(read_checkpoint(damaged)["weights"], whole["weights"])
 
 
 def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
@@ -116,4 +155,4 @@ def test_the_second_phase_keeps_every_weight_of_the_first(overrides, tmp_path):
 
 
 def final_weights(folder):
-    return read_checkpoint(find_checkpoint(folder))["state_dict"]
+    return read_checkpoint(find_checkpoint(folder))["weights"]

@@ -1,26 +1,40 @@
 """Checkpoints are whole or absent, hold everything, and never unpickle."""
 
+import errno
+import json
+import os
 import pickle
+import resource
+import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from hvg.callbacks import MetricsFile
 from hvg.checkpoint import (
-    MovingAverage,
+    Checkpoint,
+    Entry,
     checkpoint_path,
+    checkpoints,
     find_checkpoint,
+    keep_checkpoints,
     latest_checkpoint,
+    latest_whole_checkpoint,
     load_shared_weights,
     load_weights,
     read_checkpoint,
+    set_aside,
     write_checkpoint,
 )
+from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError
-from hvg.training import MetricsFile
+
+TYPES = {"float": torch.float32, "half": torch.bfloat16, "whole": torch.int64, "truth": torch.bool}
 
 STATE = {
-    "weights": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([True])},
+    "plain": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([True])},
     "optimizer": [{"state": {0: {"step": torch.tensor(3.0)}}, "groups": [{"betas": (0.9, 0.98), "fused": None}]}],
     "global_step": 7,
     "note": "ü",
@@ -42,22 +56,103 @@ def test_a_nested_state_comes_back_exactly(tmp_path):
     assert same(read_checkpoint(tmp_path / "step-0000007.ckpt"), STATE)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "pickle", "other"])
-def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, damage):
+def test_its_files_are_plain_safetensors_with_whole_tensors_by_name(tmp_path):
+    path = checkpoint_path(tmp_path, 7)
+    entries = [Entry.of(f"weights/{name}", torch.randn(3, 2).to(dtype)) for name, dtype in TYPES.items()]
+    write_checkpoint(path, STATE, [*entries, Entry.of("weights/scalar", torch.tensor(3.0))])
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["step"] == 7 and manifest["world_size"] == 1
+    (name,) = manifest["files"]
+    loaded = load_file(path / name)
+    assert all(torch.equal(loaded[entry.name], entry.read()) for entry in entries)
+    assert Checkpoint(path).section("weights").keys() == {*TYPES, "scalar"}
+    assert same(read_checkpoint(path), {**STATE, "weights": Checkpoint(path).section("weights")})
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "flipped", "truncated", "lost", "half", "manifest", "signature", "pickle", "other"]
+)
+def test_a_bad_checkpoint_is_refused_in_one_line_that_names_it(tmp_path, damage):
     path = tmp_path / "step-0000007.ckpt"
-    if damage == "truncated":
-        write_checkpoint(path, STATE)
-        path.write_bytes(path.read_bytes()[:-8])
     if damage == "pickle":
         path.write_bytes(pickle.dumps(STATE))
+    elif damage != "missing":
+        write_checkpoint(path, STATE)
+    (file,) = list(path.glob("*.safetensors")) or [None]
+    if damage == "flipped":
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-8])
+    if damage == "lost":
+        file.unlink()
+    manifest = path / "manifest.json"
+    if damage == "half":
+        manifest.unlink()
+    if damage == "manifest":
+        manifest.write_text(manifest.read_text()[:-9])
+    if damage == "signature":
+        manifest.write_text(manifest.read_text().replace('"step": 7', '"step": 8'))
     if damage == "other":
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.zeros(1)}, path)
+        manifest.write_text('{"format": "x", "sha256": ""}')
     with pytest.raises(CheckpointError) as error:
         read_checkpoint(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_newest_whole_checkpoint_is_found_behind_damaged_ones(tmp_path):
+    assert latest_whole_checkpoint(tmp_path) == (None, [])
+    for step in (1, 2, 3):
+        write_checkpoint(checkpoint_path(tmp_path, step), STATE)
+    for step in (2, 3):
+        (checkpoint_path(tmp_path, step) / "manifest.json").write_text("{")
+    found, damaged = latest_whole_checkpoint(tmp_path)
+    assert found is not None and found.path == checkpoint_path(tmp_path, 1)
+    assert ["step-0000003" in damaged[0], "step-0000002" in damaged[1]] == [True, True]
+    set_aside(checkpoint_path(tmp_path, step) for step in (2, 3))
+    assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 1)
+    (checkpoint_path(tmp_path, 1) / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        latest_whole_checkpoint(tmp_path)
+
+
+def test_the_newest_are_kept_and_every_so_many(tmp_path):
+    for step in range(1, 11):
+        write_checkpoint(checkpoint_path(tmp_path, step), STATE)
+        keep_checkpoints(tmp_path, last=2, every=4)
+    assert list(checkpoints(tmp_path)) == [4, 8, 9, 10]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_full_disk_costs_one_line_and_nothing_that_was_saved(tmp_path):
+    """The system refuses to let a file grow beyond a limit, as a full disk would."""
+    write_checkpoint(checkpoint_path(tmp_path, 1), STATE)
+    large = {**STATE, "large": torch.zeros(2**20)}
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(CheckpointError) as error:
+            write_checkpoint(checkpoint_path(tmp_path, 2), large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "step-0000002.ckpt: the checkpoint cannot be written: File too large" in str(error.value)
+    assert "step-0000001.ckpt is as it was" in str(error.value) and "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000001.ckpt"]
+    assert same(read_checkpoint(checkpoint_path(tmp_path, 1)), STATE)
+    write_checkpoint(checkpoint_path(tmp_path, 2), large)
+
+
+@pytest.mark.parametrize("moment", ["the first byte", "the flush", "the manifest"])
+def test_no_space_left_at_any_moment_leaves_nothing_behind(tmp_path, monkeypatch, moment):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "_finish"}[moment]
+    monkeypatch.setattr(f"hvg.checkpoint.{place}", full)
+    with pytest.raises(CheckpointError, match="No space left on device; there is none before it"):
+        write_checkpoint(checkpoint_path(tmp_path, 1), STATE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_checkpoint_points_to_one_that_is_there(tmp_path):
@@ -70,7 +165,7 @@ def test_the_latest_is_the_highest_step_and_partial_files_do_not_count(tmp_path)
     assert latest_checkpoint(tmp_path) is None
     for step in (9, 100, 20):
         write_checkpoint(checkpoint_path(tmp_path, step), STATE)
-    (tmp_path / ".step-0000200.ckpt.77.partial").write_bytes(b"half")
+    (tmp_path / ".step-0000200.ckpt.partial").mkdir()
     assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 100)
 
 
@@ -93,21 +188,21 @@ def test_weights_load_strictly():
             load_weights(module, wrong, "file")
 
 
-def test_the_moving_average_follows_its_formula_and_swaps_back():
-    module = nn.Linear(1, 1, bias=False)
-    with torch.no_grad():
-        module.weight.fill_(0.0)
-    average = MovingAverage(module, decay=0.5)
-    with torch.no_grad():
-        module.weight.fill_(1.0)
-    average.update()  # decay 1/10
-    average.update()  # decay 2/11
-    expected = 2 / 11 * 0.9 + 9 / 11
-    assert average.average["weight"].item() == pytest.approx(expected)
-    average.swap()
-    assert module.weight.item() == pytest.approx(expected)
-    average.swap()
-    assert module.weight.item() == 1.0
+def test_the_moving_average_follows_its_formula():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = AveragedAdamW([parameter], decay=0.5, lr=1.0, weight_decay=0.0)
+    expected, decays = 0.0, [1 / 10, 2 / 11]
+    for decay in decays:
+        parameter.grad = -torch.ones(1)
+        optimizer.step()
+        expected = decay * expected + (1 - decay) * float(parameter.detach())
+    assert optimizer.state[parameter]["average"].item() == pytest.approx(expected)
+    plain = nn.Parameter(torch.zeros(1))
+    adam = torch.optim.AdamW([plain], lr=1.0, weight_decay=0.0, fused=True)
+    for _ in decays:
+        plain.grad = -torch.ones(1)
+        adam.step()
+    assert torch.equal(plain, parameter), "averaging changes nothing of Adam's"
 
 
 def test_half_a_line_of_a_killed_run_does_not_stop_the_next_one(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from hvg import registry, training
 from hvg.build import build_networks
-from hvg.checkpoint import write_checkpoint
+from hvg.checkpoint import Entry, write_checkpoint
 from hvg.config import compose
 from hvg.errors import HvgError
 from hvg.forecast import forecast
@@ -116,7 +116,8 @@ def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():
 def test_a_run_that_adds_it_copies_the_backbone_it_starts_from(tiny, tmp_path):
     words = [*tiny, "evaluation.weights=raw"]
     first = training.build_system(compose([*words, "reference_keys=none", "seed=5"]))
-    write_checkpoint(tmp_path / "step-0000001.ckpt", {"state_dict": first.state_dict(), "callbacks": {}})
+    weights = [Entry.of(f"weights/{name}", tensor) for name, tensor in first.state_dict().items()]
+    write_checkpoint(tmp_path / "step-0000001.ckpt", {}, weights)
     lines = []
     config = compose([*words, "reference_keys=reference_net", f"checkpoint={tmp_path / 'step-0000001.ckpt'}"])
     system = training.start_system(config, lines.append)

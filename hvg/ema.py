@@ -1,0 +1,46 @@
+"""The moving average of the weights, kept where their other averages are: in the optimiser's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AveragedAdamW(torch.optim.AdamW):
+    """AdamW that keeps, beside its two moments, an exponential moving average of every weight it trains.
+
+    As optimiser state the average is partitioned, gathered, saved and restored as the moments are, under every strategy.
+    The decay warms up as min(decay, (1 + n) / (10 + n)) at update n, so that early averages forget the initialisation.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float, **settings: Any) -> None:
+        super().__init__(parameters, fused=True, **settings)
+        self.decay = decay
+
+    def prepare(self, parameter: Tensor) -> dict[str, Any]:
+        """The state of a weight, or of a strategy's flat shard of weights; made where it has none yet."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["average"] = parameter.detach().float().clone()
+        return state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.prepare(parameter)
+        loss = super().step(closure)
+        for group in self.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if moved:
+                # All of a group have been moved equally often.
+                updates = float(self.state[moved[0]]["step"]) - 1
+                decay = min(self.decay, (1 + updates) / (10 + updates))
+                averages = [self.state[parameter]["average"] for parameter in moved]
+                torch._foreach_lerp_(averages, [parameter.float() for parameter in moved], 1 - decay)
+        return loss

@@ -1,0 +1,192 @@
+"""Real DeepSpeed in two processes on the CPU, and DDP, compute what one process computes; each continues the other's runs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hvg.checkpoint import Checkpoint, checkpoint_path, read_checkpoint
+from hvg.config import compose
+from hvg.prepare import prepare
+from hvg.strategies import hide_frozen
+
+ROOT = Path(__file__).parents[2]
+STEPS = 4
+TWO = ("strategy.devices=2", "data.batch_size=1")
+ONE = ("strategy=single", "data.batch_size=2")
+SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny, cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strategies")
+    every = (
+        f"training.steps={STEPS}",
+        "training.checkpoint_every=2",
+        "training.warmup_steps=2",
+        "training.keep_last=9",
+    )
+    words = (*tiny, cache, *every, "pose=skeleton", "device=cpu", f"output={folder}")
+    prepare([compose(words)], ("train", "val"), jobs=1)
+    return words
+
+
+def train_together(processes: int, runs: list[list[str]]) -> list[str]:
+    """Trains runs in a group of processes; what each printed. They all have to end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        if processes > 1:
+            ranks = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
+            environment |= {"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in ranks.items()}}
+        command = [sys.executable, str(ROOT / "tests/train_runs.py"), json.dumps(runs)]
+        started.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    printed = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(p[-3000:] for p in printed)
+    return printed
+
+
+def output(overrides) -> Path:
+    return Path(overrides[-1].removeprefix("output="))
+
+
+def losses(overrides, name):
+    rows = (output(overrides) / name / "metrics.jsonl").read_text().splitlines()
+    return [row["loss"] for row in map(json.loads, rows)]
+
+
+def saved(overrides, name, step=STEPS) -> Path:
+    return checkpoint_path(output(overrides) / name / "checkpoints", step)
+
+
+def same_bits(a: Path, b: Path) -> bool:
+    first, second = read_checkpoint(a), read_checkpoint(b)
+    assert first["adam"] == second["adam"]
+    assert all(first[section].keys() == second[section].keys() for section in SECTIONS)
+    return all(torch.equal(first[section][key], x) for section in SECTIONS for key, x in second[section].items())
+
+
+def resumed(overrides, name, *more) -> list[str]:
+    """A run of another name that continues a run's checkpoint of the middle."""
+    return [*overrides, f"resume={saved(overrides, name, STEPS // 2)}", *more]
+
+
+def assert_close(overrides, name, other):
+    mine, theirs = losses(overrides, name), losses(overrides, other)
+    assert len(theirs) == STEPS
+    assert mine == pytest.approx(theirs[-len(mine) :], abs=1e-6)
+
+
+def test_zero2_in_two_processes_does_what_one_process_does(hvg, overrides):
+    """One command starts both. One process continues what two began, and gets the same averages."""
+    train_together(1, [[*overrides, *ONE, "name=one"], [*resumed(overrides, "one", *ONE), "name=one_again"]])
+    assert same_bits(saved(overrides, "one"), saved(overrides, "one_again"))
+
+    words = [*overrides, *TWO, "strategy=zero2"]
+    done = hvg("train", *words, "name=two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained") == 1
+    assert_close(overrides, "two", "one")
+    checkpoint = Checkpoint(saved(overrides, "two"))
+    assert checkpoint.world_size == 2 and len(list(checkpoint.path.glob("*.safetensors"))) == 2
+
+    refused = hvg("train", *resumed(overrides, "two", *ONE), "name=refused")
+    assert refused.returncode == 1
+    assert "written by 2 process(es), this run has 1" in refused.stderr and "resume_world=any" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    train_together(1, [[*resumed(overrides, "two", *ONE), "resume_world=any", "name=two_then_one"]])
+    assert_close(overrides, "two_then_one", "one")
+
+
+@pytest.mark.long
+def test_every_strategy_agrees_and_resumes_to_the_same_bits_at_every_world_size(overrides):
+    names = ("ddp", "zero1", "zero2", "zero3")
+    train_together(
+        1, [[*overrides, *ONE, "name=alone"], [*overrides, "data.batch_size=1", "training.accumulate=2", "name=a"]]
+    )
+    assert_close(overrides, "a", "alone")
+
+    whole = [[*overrides, *TWO, f"strategy={name}", f"name={name}"] for name in names]
+    again = [[*resumed(overrides, name, *TWO), f"strategy={name}", f"name={name}_again"] for name in names]
+    # From one process to two, and from one stage to another.
+    crossed = [
+        [*resumed(overrides, "alone", *TWO), "resume_world=any", "strategy=zero3", "name=one_then_zero3"],
+        [*resumed(overrides, "zero3", *TWO), "strategy=zero1", "name=zero3_then_zero1"],
+    ]
+    train_together(2, [*whole, *again, *crossed])
+    for name in names:
+        assert_close(overrides, name, "alone")
+        assert same_bits(saved(overrides, name), saved(overrides, f"{name}_again")), name
+    assert losses(overrides, "zero1") == losses(overrides, "zero2")
+    assert same_bits(saved(overrides, "zero1"), saved(overrides, "zero2"))
+    assert_close(overrides, "one_then_zero3", "alone")
+    assert_close(overrides, "zero3_then_zero1", "alone")
+
+    train_together(1, [[*resumed(overrides, "zero3", *ONE), "resume_world=any", "name=zero3_then_one"]])
+    assert_close(overrides, "zero3_then_one", "alone")
+    expected = Checkpoint(saved(overrides, "ddp")).section("average")
+    for name in names[1:]:
+        average = Checkpoint(saved(overrides, name)).section("average")
+        assert average.keys() == expected.keys()
+        assert max(float((average[key] - x).abs().max()) for key, x in expected.items()) < 1e-3
+
+
+@pytest.mark.long
+def test_a_frozen_reference_net_stays_whole_and_a_zero3_run_can_be_exported(hvg, overrides):
+    """Also bf16, accumulation, and samples while training where weights are not partitioned."""
+    frozen = ["reference_keys=reference_net", "reference_keys.trainable=false", "training.accumulate=2"]
+    runs = [
+        [*overrides, *TWO, *frozen, "strategy=zero3", "name=frozen"],
+        [*overrides, *TWO, "strategy=zero2", "training.precision=bf16", "training.validate_every=2", "name=bf16"],
+    ]
+    train_together(2, runs)
+    weights = [Checkpoint(saved(overrides, "frozen", step)) for step in (2, 4)]
+    before, after = (checkpoint.section("weights") for checkpoint in weights)
+    names = [name for name in before if name.startswith("conditioners.reference_keys.encoder")]
+    assert names and all(torch.equal(before[name], after[name]) for name in names)
+    assert not any(name in weights[0].section("average") for name in names)
+    out = output(overrides) / "exported"
+    done = hvg("export", f"checkpoint={output(overrides) / 'frozen'}", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    shown = hvg("evaluate", f"checkpoint={out}")
+    assert shown.returncode == 0, shown.stderr
+    assert list((output(overrides) / "bf16" / "samples").glob("*.mp4"))
+    refused = hvg("train", *overrides, "strategy=zero3", "training.validate_every=2", "name=refused")
+    assert refused.returncode == 1 and "training.validate_every=0" in refused.stderr
+
+
+def test_offload_is_refused_on_a_cpu_and_without_zero(hvg, overrides):
+    done = hvg("train", *overrides, "strategy=zero2", "strategy.offload=optimizer", "name=offload")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].endswith("on a CPU set strategy.offload=none")
+    with pytest.raises(Exception, match="needs one of the ZeRO strategies"):
+        compose([*overrides, "strategy=ddp", "strategy.offload=optimizer"])
+
+
+def test_frozen_modules_leave_the_tree_and_run_as_before():
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.learned, self.fixed = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))
+            self.fixed.requires_grad_(False)
+
+        def forward(self, x):
+            return self.fixed(self.learned(x))
+
+    model, x = nn.ModuleDict({"part": Part()}), torch.randn(3, 2)
+    before = model["part"](x)
+    hidden = hide_frozen(model)
+    assert list(hidden) == ["part.fixed"]
+    assert list(model.state_dict()) == ["part.learned.weight", "part.learned.bias"]
+    assert torch.equal(model["part"](x), before)
