@@ -13,7 +13,6 @@ Only the 22 body joints of SMPL-X are driven; jaw, eyes and fingers stay at rest
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hvg.arrays import read_archive
 from hvg.errors import DataError
 from hvg.geometry.skeleton import JOINTS
 
@@ -198,20 +198,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """Every array of the file; arrays that would need unpickling are refused."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; expected an .npz motion file")
-    arrays: dict[str, np.ndarray] = {}
-    key = None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path}: found a single array; expected an .npz archive with {_EXPECTED}")
-            for key in file.files:
-                arrays[key] = file[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
-            what = f"array '{key}' holds" if key else "found"
-            raise DataError(f"{path}: {what} pickled Python objects; expected plain numbers and strings") from error
-        raise DataError(f"{path}: damaged or not an .npz archive ({error}); expected {_EXPECTED}") from error
-    return arrays
+        return read_archive(path)
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: {reason}; expected an .npz archive with {_EXPECTED}") from error
 
 
 def _numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]) -> Tensor:
@@ -288,7 +282,9 @@ def _up(path: str | Path, arrays: Mapping[str, np.ndarray], default: str) -> str
 def _rate(path: str | Path, arrays: Mapping[str, np.ndarray]) -> float:
     for key in _RATE_KEYS:
         if key in arrays:
-            if arrays[key].size != 1 or not float(arrays[key].reshape(())) > 0:
-                raise DataError(f"{path}: '{key}' is {arrays[key]}; expected one positive number of frames per second")
-            return float(arrays[key].reshape(()))
+            rate = arrays[key].reshape(-1)
+            if not np.issubdtype(rate.dtype, np.number) or len(rate) != 1 or not float(rate[0]) > 0:
+                given = " ".join(str(arrays[key]).split())[:40]
+                raise DataError(f"{path}: '{key}' is {given}; expected one positive number of frames per second")
+            return float(rate[0])
     return Motion.frames_per_second

@@ -3,21 +3,27 @@
 A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
 ``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. Nothing is pickled. The index
 ``<shard>.index.json`` is written last, so a shard without one was not finished.
+
+Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
+tar says of names, links, devices and sizes has no effect.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from hvg.arrays import read_array
 from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
@@ -25,6 +31,8 @@ from hvg.files import whole_file, write_text
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 FORMAT = "hvg-shard-1"
+# A clip's name becomes that of files: folders inside a folder, never out of it.
+CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -98,7 +106,7 @@ def decode_clip(files: dict[str, bytes]) -> ClipBatch:
     """The clip (B = 1) that ``encode_clip`` wrote."""
     meta = json.loads(files["meta.json"])
     arrays = {
-        name[:-4]: torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False))
+        name[:-4]: torch.from_numpy(read_array(io.BytesIO(data), len(data)))
         for name, data in files.items()
         if name.endswith(".npy")
     }
@@ -118,7 +126,7 @@ def decode_clip(files: dict[str, bytes]) -> ClipBatch:
     return ClipBatch(
         cameras=_cameras(arrays, "", meta["image_size"]),
         clip_id=(meta["clip_id"],),
-        subject=(meta["subject"],),
+        subject=(str(meta["subject"]),),
         frames=None if frames is None else frames[None],
         alpha=None if alpha is None else alpha[None],
         body=_body(arrays, "body", names),
@@ -138,7 +146,7 @@ def _decode_images(files: dict[str, bytes]) -> dict[str, Tensor]:
     for name, data in files.items():
         if name.endswith(".png"):
             image, view, frame, _ = name.rsplit(".", 3)
-            pixels = np.asarray(Image.open(io.BytesIO(data)))
+            pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             grids.setdefault(image, {})[int(view), int(frame)] = torch.from_numpy(pixels.copy()).movedim(-1, 0)
     stacked = {}
@@ -156,10 +164,13 @@ def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> Cameras:
+    height, width = image_size
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise ValueError(f"an image size of {image_size}")
     return Cameras(
         world_to_camera=arrays[f"{prefix}world_to_camera"],
         intrinsics=arrays[f"{prefix}intrinsics"],
-        image_size=(image_size[0], image_size[1]),
+        image_size=(height, width),
     )
 
 
@@ -215,18 +226,21 @@ class ShardReader:
             raise DataError(
                 f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
             )
-        index = json.loads(index_path(path).read_text())
-        if index.get("format") != FORMAT:
-            raise DataError(f"{path}: format {index.get('format')}, expected {FORMAT}")
-        if path.stat().st_size != index["bytes"]:
+        try:
+            index = json.loads(index_path(path).read_text(encoding="utf-8"))
+            found = index.get("format")
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"{index_path(path)}: no index of a shard ({' '.join(str(error).split())})") from error
+        if found != FORMAT:
+            raise DataError(f"{path}: format {found}, expected {FORMAT}")
+        if path.stat().st_size != index.get("bytes"):
             raise DataError(
-                f"{path}: {path.stat().st_size} bytes, its index says {index['bytes']}: truncated or replaced"
+                f"{path}: {path.stat().st_size} bytes, its index says {index.get('bytes')}: truncated or replaced"
             )
-        self.keys: list[str] = index["clips"]
-        self._members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in self.keys}
-        for name, place in index["members"].items():
-            key, _, rest = name.partition(".")
-            self._members[key][rest] = (place[0], place[1])
+        try:
+            self.keys, self._members = _places(index)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -248,9 +262,30 @@ class ShardReader:
                 stream.seek(offset)
                 files[name] = stream.read(size)
         try:
-            return decode_clip(files)
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {error}") from error
+            clip = decode_clip(files)
+        except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {reason}") from error
+        if clip.clip_id != (self.keys[index],):
+            raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
+        return clip
+
+
+def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple[int, int]]]]:
+    """The clips of an index, and clip -> file -> offset and size. Raises: ValueError for what a shard cannot hold."""
+    keys: list[str] = [str(key) for key in index["clips"]]
+    members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in keys}
+    wrong = [key for key in keys if not CLIP_ID.fullmatch(key)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} cannot be the name of a clip")
+    for name, (offset, size) in index["members"].items():
+        if not (isinstance(offset, int) and isinstance(size, int) and 0 <= offset <= offset + size <= index["bytes"]):
+            raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")
+        key, _, rest = name.partition(".")
+        members[key][rest] = (offset, size)
+    if sum(size for files in members.values() for _, size in files.values()) > index["bytes"]:
+        raise ValueError("its files overlap")
+    return keys, members
 
 
 def whole_shard(path: Path) -> ShardReader | None:

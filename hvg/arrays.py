@@ -1,0 +1,60 @@
+"""NumPy's files from anyone: nothing in them is unpickled, and none takes more memory than the bytes that it holds."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+# Bytes of all arrays of an archive once unpacked. AMASS's longest motions stay below 100 MB.
+LARGEST_ARCHIVE = 2**30
+
+
+def read_array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of an ``.npy`` file that is ``size`` bytes long.
+
+    ``numpy.load`` reserves what the header claims before it looks at the data; here the two have to agree first.
+
+    Raises: ValueError for what is no such file, for pickled objects, and where header and size differ.
+    """
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"format {version} of .npy is not read")
+    shape, column_major, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled Python objects")
+    claimed, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if min(shape, default=0) < 0 or claimed != there:
+        raise ValueError(f"its header claims {claimed} bytes of numbers, there are {there}")
+    # A copy, because an array on bytes cannot be written to.
+    return np.ndarray(shape, dtype, bytearray(stream.read(claimed)), order="F" if column_major else "C")
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file, by name.
+
+    Raises: ValueError, its message without the file's name; OSError where the file cannot be opened.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    name = ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            size = sum(member.file_size for member in members)
+            if size > LARGEST_ARCHIVE:
+                raise ValueError(f"its arrays take {size} bytes unpacked; at most {LARGEST_ARCHIVE} are read")
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as stream:
+                    arrays[name] = read_array(stream, member.file_size)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError, TypeError) as error:
+        # RuntimeError: an encrypted member, or a compression that Python does not know.
+        raise ValueError(f"damaged or not an .npz archive ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"array '{name}': {error}" if name else str(error)) from error
+    return arrays
