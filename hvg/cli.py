@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ hvg COMMAND [key=value ...]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
   prepare [overrides] [jobs=]     render the dataset and its signals to shards
   train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
-  evaluate checkpoint=PATH [sampler= solver= guidance= evaluation.KEY=]
+  launch train [overrides] launcher=basic|local|torchrun|slurm [--multirun] [--dry-run] [jobs= nodes= devices= ...]
+                                  train here, side by side, under torchrun, or on Slurm; --dry-run shows the commands
+  evaluate checkpoint=PATH [protocol= sampler= solver= guidance= evaluation.KEY=]
                                   score a checkpoint on the test split
+  evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= out=]
+                                  score videos or frames that any system made, matched by name
   sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [sampler= ...]
                                   a person of your own in a motion of your own
   export checkpoint=PATH out=FOLDER [weights=ema|raw]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
+  convert body=FILE.pkl out=FILE.npz
+                                  a body model of the SMPL family as plain arrays; nothing in the pickle is called
   study FOLDER [overrides] [jobs= fresh=]
                                   train and compare the arms of FOLDER/study.yaml
+  compare RUN RUN ... [LABEL=RUN,RUN] [out=]
+                                  evaluations side by side, with intervals and p-values; several runs of an arm are seeds
+  weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
   bench [NAME ...]                what takes how long here
 
 Overrides are Hydra's: pose=skeleton scale=cpu seed=3 training.steps=100. Choices: `hvg list`."""
@@ -66,11 +76,18 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
     import yaml
     from pydantic import ValidationError
 
+    from hvg.parsing import read_yaml
+
     taken, others = {}, []
     for word in arguments:
         key, equals, value = word.partition("=")
         if equals and key in model.model_fields:
-            taken[key] = yaml.safe_load(value) if value else None
+            # Text is what it says: YAML would read 1:30:00 as a number to base 60.
+            text = model.model_fields[key].annotation in (str, str | None) and value != "null"
+            try:
+                taken[key] = None if not value else value if text else read_yaml(value)
+            except yaml.YAMLError as error:
+                raise ConfigError([Problem(key, f"cannot be read as a value: {error}")]) from error
         else:
             others.append(word)
     try:
@@ -83,6 +100,9 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
             )
             for e in error.errors()
         ]
+        # What is missing may have been given under a misspelt name.
+        hints = {key: did_you_mean(key, list(model.model_fields)) for key in (w.partition("=")[0] for w in others)}
+        problems += [Problem(key, f"unknown option. {hint}") for key, hint in hints.items() if hint]
         raise ConfigError(problems) from error
 
 
@@ -153,33 +173,41 @@ def _prepare(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from hvg.config import compose, expand_sweep
+    from hvg.config import compose
 
-    sweep = "--multirun" in arguments or "-m" in arguments
-    overrides = [word for word in arguments if word not in ("--multirun", "-m")]
-    if not sweep:
-        return _train_one(compose(overrides))
-    # Every combination is judged before the first one trains.
-    jobs = expand_sweep(overrides)
-    configs = [compose([*words, f"name={_sweep_name(overrides, words, number)}"]) for number, words in enumerate(jobs)]
-    for number, config in enumerate(configs):
-        print(f"[{number + 1}/{len(configs)}] {config.name}: {' '.join(jobs[number])}")
-        _train_one(config)
+    if "--multirun" in arguments or "-m" in arguments or any(word.startswith("launcher=") for word in arguments):
+        return _launch(["train", *arguments])
+    return _train_one(compose(arguments))
+
+
+def _launch(arguments: list[str]) -> int:
+    from hvg.launch import LaunchOptions, judged_runs, launch
+
+    if not arguments or arguments[0] != "train":
+        raise HvgError("give the command to launch: hvg launch train [overrides] launcher=slurm")
+    flags = {"--multirun", "-m", "--dry-run"} & set(arguments)
+    words = [word for word in arguments[1:] if word not in flags]
+    sweep, dry_run = bool(flags & {"--multirun", "-m"}), "--dry-run" in flags
+    options, overrides = take_options(words, LaunchOptions)
+    runs = judged_runs(overrides, options, sweep)
+    # Where several processes train, each was started by this command line: they would all go through the sweep.
+    several = sweep and any(run.processes != (1, 1) for run in runs)
+    if options.launcher != "basic" or dry_run or several:
+        return launch(runs, options, sweep=sweep, dry_run=dry_run)
+    for number, run in enumerate(runs):
+        print(f"[{number + 1}/{len(runs)}] {run.config.name}: {' '.join(run.words)}", flush=True)
+        _train_one(run.config)
     return 0
-
-
-def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> str:
-    """``<name>/<number>-<what this job sets and others do not>``; a valid folder name."""
-    base = next((w.partition("=")[2] for w in words if w.startswith("name=")), "multirun")
-    own = [w for w in words if w not in overrides]
-    text = "-".join(w.replace("=", "_").replace("/", "_") for w in own) or "run"
-    return f"{base}/{number}-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
 
 
 def _train_one(config) -> int:
     from hvg.progress import ProgressLines
-    from hvg.training import run_folder, train
+    from hvg.training import is_first_process, run_folder, train
 
+    if not is_first_process():
+        # One of several that train together; the first one speaks for all.
+        train(config, log=lambda line: None)
+        return 0
     with ProgressLines() as progress:
         train(config, lambda step, steps, speed, loss: progress.update(config.name, "train", step, steps, speed, loss))
     print(f"trained {config.training.steps} steps; the run is in {run_folder(config)}")
@@ -190,12 +218,34 @@ def _evaluate(arguments: list[str]) -> int:
     from hvg.evaluation import EvaluateOptions, evaluate_checkpoint
     from hvg.progress import ProgressLines
 
+    names = [word.partition("=")[0] for word in arguments]
+    if "checkpoint" not in names and get_close_matches("predictions", names) + get_close_matches("reference", names):
+        return _evaluate_folders(arguments)
     options, overrides = _options_and_overrides(arguments, EvaluateOptions)
     with ProgressLines() as progress:
-        lines, path = evaluate_checkpoint(options, overrides, lambda d, n: progress.update("test", "evaluate", d, n))
+        found = evaluate_checkpoint(options, overrides, lambda d, n: progress.update("test", "evaluate", d, n))
+    if found is not None:
+        lines, path = found
+        print("\n".join(lines))
+        print(f"per-clip values: {path}")
+    return 0
+
+
+def _evaluate_folders(arguments: list[str]) -> int:
+    from hvg.folders import FolderOptions, evaluate_folders
+    from hvg.progress import ProgressLines
+
+    options, overrides = take_options(arguments, FolderOptions)
+    with ProgressLines() as progress:
+        found = evaluate_folders(options, overrides, lambda d, n: progress.update("folders", "score", d, n))
+    if found is None:
+        return 0
+    lines, problems, path = found
     print("\n".join(lines))
     print(f"per-clip values: {path}")
-    return 0
+    if problems:
+        print(f"{len(problems)} not scored:", *problems, sep="\n  ", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _sample(arguments: list[str]) -> int:
@@ -213,6 +263,14 @@ def _export(arguments: list[str]) -> int:
     from hvg.export import ExportOptions, export
 
     for line in export(_only_options(arguments, ExportOptions)):
+        print(line)
+    return 0
+
+
+def _convert(arguments: list[str]) -> int:
+    from hvg.convert import ConvertOptions, convert
+
+    for line in convert(_only_options(arguments, ConvertOptions)):
         print(line)
     return 0
 
@@ -238,6 +296,28 @@ def _study(arguments: list[str]) -> int:
     return 1 if any(arm["status"] == "failed" for arm in results["arms"]) else 0
 
 
+def _compare(arguments: list[str]) -> int:
+    from rich.console import Console
+
+    from hvg.compare import CompareOptions, compare_runs
+    from hvg.results import table_text
+
+    options, words = take_options(arguments, CompareOptions)
+    results, notes = compare_runs(words, options)
+    Console(width=None if sys.stdout.isatty() else 160).print(table_text(results))
+    print("\n".join(notes))
+    return 0
+
+
+def _weights(arguments: list[str]) -> int:
+    from hvg.weights import WeightsOptions, default_folder, weights_report
+
+    options = _only_options(arguments, WeightsOptions)
+    lines, damaged = weights_report(options.folder or default_folder())
+    print("\n".join(lines))
+    return 1 if damaged else 0
+
+
 def _bench(arguments: list[str]) -> int:
     from hvg.bench import BENCHMARKS
 
@@ -256,10 +336,14 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "show": _show,
     "prepare": _prepare,
     "train": _train,
+    "launch": _launch,
     "evaluate": _evaluate,
     "sample": _sample,
     "export": _export,
+    "convert": _convert,
     "study": _study,
+    "compare": _compare,
+    "weights": _weights,
     "bench": _bench,
 }
 

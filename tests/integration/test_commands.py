@@ -54,8 +54,11 @@ def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):
     done = hvg("evaluate", f"checkpoint={latest_checkpoint(run / 'checkpoints')}", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "results.json").read_text())["values"]
-    assert set(values) == {"psnr", "psnr_foreground", "ssim", "l1", "mask_iou"}
+    assert list(values) == ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dvssd"]
+    assert all(score["value"] is not None and score["definition"] in done.stdout for score in values.values())
+    assert "protocol basic/v1\n" in done.stdout
     assert all(name in done.stdout for name in values)
+    assert "test: evaluate 1/1" in done.stderr
 
 
 def sample_words(run, photo, motion, **words):
@@ -123,9 +126,11 @@ def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, ph
 
 def test_a_trained_model_is_scored_in_other_ways_of_sampling(run, tmp_path, capsys):
     checkpoint = f"checkpoint={latest_checkpoint(run / 'checkpoints')}"
-    words = [checkpoint, "sampler=view", "solver=heun", "evaluation.metrics=[psnr]", f"out={tmp_path}"]
+    without = [f"~protocol.metrics.{label}" for label in ("ssim", "psnr_foreground", "mask_iou", "dtssd", "dvssd")]
+    words = [checkpoint, "sampler=view", "solver=heun", *without, f"out={tmp_path}"]
     assert cli.run(["evaluate", *words]) == 0
-    assert set(json.loads((tmp_path / "results.json").read_text())["values"]) == {"psnr"}
+    assert set(json.loads((tmp_path / "results.json").read_text())["values"]) == {"psnr", "l1"}
+    assert "protocol basic/v1+changes" in capsys.readouterr().out
     assert cli.run(["evaluate", checkpoint, "pose=skeleton", f"out={tmp_path}"]) == 1
     assert "cannot change after training" in capsys.readouterr().err
 

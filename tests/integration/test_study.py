@@ -75,19 +75,20 @@ def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     assert list(arms)[:5] == ["bone_map", "skeleton", "smpl_normal", "none", "head_disc"]
     assert set(list(arms)[5:]) == {"copy_reference", "mean_image", "mean_image_per_view"}
     assert all(arm["status"] == "done" for arm in arms.values())
-    assert set(arms["bone_map"]["seeds"][0]["values"]) == {"psnr", "psnr_foreground", "ssim", "l1", "mask_iou"}
+    labels = ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dvssd"]
+    assert all(list(arm["seeds"][0]["values"]) == labels for arm in arms.values())
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") == 2
     assert str(tmp_path / "out" / "report.html") in done.stdout
 
-    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/result.json")}
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/results.json")}
     assert len(finished) == 5
     # One arm is lost: the second call trains that one alone.
     lost = tmp_path / "out" / "skeleton-seed0"
     shutil.rmtree(lost)
     assert hvg(*words, path=plugin).returncode == 0
-    again = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/result.json")}
-    assert {p for p in finished if finished[p] != again[p]} == {lost / "result.json"}
+    again = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/results.json")}
+    assert {p for p in finished if finished[p] != again[p]} == {lost / "results.json"}
     repeated = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [arm["seeds"][0]["values"] for arm in repeated["arms"]] == [
         arm["seeds"][0]["values"] for arm in results["arms"]
