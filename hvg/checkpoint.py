@@ -27,6 +27,7 @@ from hvg.files import flush_to_disk
 FORMAT = "hvg-checkpoint-2"
 MANIFEST = "manifest.json"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
+FILE = re.compile(r"tensors-\d{5}-of-\d{5}\.safetensors")
 # What an export holds: the list of its components, and the folder of the trained weights.
 EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
 # safetensors' names of types.
@@ -246,13 +247,19 @@ class Checkpoint:
         """Raises: CheckpointError that names the folder when it is missing, incomplete, damaged or of another kind."""
         self.path = path
         content = _manifest(path)
-        self.world_size = int(content["world_size"])
-        self._files: dict[str, dict[str, Any]] = content["files"]
-        self._verify()
-        self.state: dict[str, Any] = unpack(self.tensor, content["state"])
+        try:
+            self.world_size = int(content["world_size"])
+            self._files: dict[str, dict[str, Any]] = dict(content["files"])
+            self._verify()
+            self.state: dict[str, Any] = dict(unpack(self.tensor, content["state"]))
+        # A signed manifest of somebody's may still hold anything.
+        except (TypeError, AttributeError, ValueError, KeyError, RecursionError) as error:
+            raise CheckpointError(f"{path}: {MANIFEST} does not describe a training state ({error!r})") from error
 
     def _verify(self) -> None:
         for name, expected in self._files.items():
+            if not FILE.fullmatch(name):
+                raise CheckpointError(f"{self.path}: {MANIFEST} names '{name}', which is no file of a checkpoint")
             file = self.path / name
             if not file.is_file():
                 raise CheckpointError(f"{self.path}: damaged: {name} is missing")
@@ -302,7 +309,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         found, signature = content["format"], content.pop("sha256")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: damaged: {MANIFEST} is missing{_nearby(path)}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {MANIFEST} cannot be read ({error})") from error
     if found != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (format {found}, not {FORMAT})")

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from hvg import provenance, registry
 from hvg.errors import HvgError
 from hvg.feature_metric import SetDistance
+from hvg.number_format import format_number
 from hvg.parsing import validate
 from hvg.record import Record, read_record
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
-from hvg.score_facts import number, unavailable, warnings
+from hvg.score_facts import unavailable, warnings
 from hvg.set_statistics import distance_of, left_out_of_run
 
 
@@ -264,7 +265,7 @@ def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
 
 def _floors(record: Record) -> list[str]:
     return [
-        f"{label}: truth against truth scores {number(score['floor'])} at this N ({score['count']} {score['counted']})"
+        f"{label}: truth against truth scores {format_number(score['floor'])} at this N ({score['count']} {score['counted']})"
         for label, score in record["values"].items()
         if score["floor"] is not None
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import groupby
 
+from hvg.number_format import format_difference, format_number
 from hvg.protocol_table import ProtocolTable, TableRow, protocol_tables
 from hvg.results import Arm, Cell, Results, comparison_arm
-from hvg.score_facts import difference_text, number
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -60,9 +60,12 @@ def results_table(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> 
 def _arm_lines(arm: Arm, cells: list[Cell | None]) -> list[str]:
     if arm["status"] == "failed":
         return [_line(escape(arm["label"]), ["failed", *[""] * (len(cells) - 1)])]
-    values = ["n/a" if cell is None else _bold(escape(number(cell.value)), cell.best) for cell in cells]
+    values = ["n/a" if cell is None else _bold(escape(format_number(cell.value)), cell.best) for cell in cells]
     lines = [_line(escape(arm["label"]), values)]
-    below = ["" if cell is None else difference_text(cell) for cell in cells]
+    below = [
+        "" if cell is None or cell.difference is None else format_difference(cell.difference, cell.value)
+        for cell in cells
+    ]
     if any(below):
         lines.append(_line("", [rf"{{\scriptsize {escape(text)}}}" if text else "" for text in below]))
     return lines

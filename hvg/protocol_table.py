@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from hvg.number_format import format_number
 from hvg.published import PublishedColumn, PublishedTable, chosen_tables
 from hvg.results import Arm, Cell, MetricInfo, Results
-from hvg.score_facts import facts, number, why_missing
+from hvg.score_facts import facts, why_missing
 
 # On a value whose protocol is not the one that the column was scored with.
 OTHER_PROTOCOL = "†"
@@ -114,7 +115,7 @@ def _own_cell(arm: Arm, cells: Mapping[str, Cell], name: str, span: int, mark: s
     if cell is None:
         return TableCell("n/a", span, hint=why_missing(arm, metric))
     hint = "\n".join(facts(arm, metric, cell, results["protocol"]["id"]))
-    return TableCell(number(cell.value) + mark, span, cell.value, hint, cell.best)
+    return TableCell(format_number(cell.value) + mark, span, cell.value, hint, cell.best)
 
 
 def _metric(results: Results, name: str) -> MetricInfo | None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hvg.files import write_text
+from hvg.number_format import format_number
 from hvg.report_charts import distributions_section, error_curves_section, learning_curves_section
 from hvg.report_clips import clips_section, ranking_section, videos_section
 from hvg.report_script import SCRIPT
 from hvg.report_table import published_section, results_section
 from hvg.report_template import PAGE, STYLE
 from hvg.results import MetricInfo, Results, compare
-from hvg.score_facts import networks, number, scores
+from hvg.score_facts import networks, scores
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -98,7 +99,7 @@ def _scoring_row(metric: MetricInfo, results: Results) -> str:
     """How one metric was computed, over all arms."""
     found = [score for arm in results["arms"] for score in scores(arm, metric["name"])]
     scored = [score for score in found if score["value"] is not None]
-    floors = [number(score["floor"]) for score in scored if score["floor"] is not None]
+    floors = [format_number(score["floor"]) for score in scored if score["floor"] is not None]
     columns = [
         [metric["label"]],
         [score["definition"] for score in scored] or [metric["definition"]],

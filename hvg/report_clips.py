@@ -6,9 +6,10 @@ import math
 from html import escape
 from pathlib import Path
 
+from hvg.number_format import format_number
 from hvg.report_table import head
 from hvg.results import Arm, MetricInfo, Results
-from hvg.score_facts import clip_values, metric_heading, number, per_clip_metrics
+from hvg.score_facts import clip_values, metric_heading, per_clip_metrics
 from hvg.video import video_data_uri
 
 # Videos beyond this many characters are linked instead of embedded: mail and code review refuse large files.
@@ -83,7 +84,7 @@ def _ranking(metric: MetricInfo, results: Results) -> str:
         count = min(NUM_RANKED, math.ceil(len(ordered) / 2))
         ends = (ordered[:count], ordered[::-1][:count])
         cells = "".join(
-            f"<td>{'<br>'.join(f'{_clip_link(clip, results)} {number(values[clip])}' for clip in clips)}</td>"
+            f"<td>{'<br>'.join(f'{_clip_link(clip, results)} {format_number(values[clip])}' for clip in clips)}</td>"
             for clips in ends
         )
         rows.append(f"<tr><td>{escape(arm['label'])}</td>{cells}</tr>")
@@ -113,4 +114,4 @@ def _clip_table(metric: MetricInfo, arms: list[Arm], results: Results) -> str:
 
 
 def _value_cell(value: float | None) -> str:
-    return "<td>–</td>" if value is None else f'<td data-sort="{value!r}">{number(value)}</td>'
+    return "<td>–</td>" if value is None else f'<td data-sort="{value!r}">{format_number(value)}</td>'

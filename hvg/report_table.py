@@ -8,13 +8,12 @@ from itertools import groupby
 from urllib.parse import quote
 
 from hvg.latex import protocol_table_latex, results_latex
+from hvg.number_format import format_difference, format_number, format_p
 from hvg.protocol_table import ProtocolTable, TableCell, TableRow, protocol_table_csv, protocol_tables
-from hvg.results import SIGNIFICANCE, Arm, Cell, Results, comparison_arm, format_p, table_csv
+from hvg.results import SIGNIFICANCE, Arm, Cell, Results, comparison_arm, table_csv
 from hvg.score_facts import (
-    difference_text,
     facts,
     metric_heading,
-    number,
     scores,
     unavailable,
     warnings,
@@ -78,7 +77,7 @@ def _row(arm: Arm, cells: Mapping[str, Cell], results: Results) -> str:
 def _cell(cell: Cell, hints: Sequence[str]) -> str:
     below = ""
     if cell.difference is not None:
-        mean, _, interval = difference_text(cell).partition(" ")
+        mean, _, interval = format_difference(cell.difference, cell.value).partition(" ")
         below = f'<span class="difference {cell.verdict}">{mean} <span class="whole">{interval}</span></span>'
         words = [] if cell.p_holm is None else [format_p(cell.p_holm)]
         words += [] if cell.wins is None else [f"better on {cell.wins}/{cell.difference.num_subjects}"]
@@ -86,7 +85,8 @@ def _cell(cell: Cell, hints: Sequence[str]) -> str:
         below += f'<span class="difference">{parts}</span>'
     style = ' class="best"' if cell.best else ""
     hint = escape("\n".join(hints))
-    return f'<td{style} data-sort="{cell.value!r}" title="{hint}"><span class="value">{number(cell.value)}</span>{below}</td>'
+    value = f'<span class="value">{format_number(cell.value)}</span>'
+    return f'<td{style} data-sort="{cell.value!r}" title="{hint}">{value}{below}</td>'
 
 
 def _floor(results: Results) -> str:
@@ -97,7 +97,7 @@ def _floor(results: Results) -> str:
         if of_metric:
             found, score = True, of_metric[0]
             hint = f"what two samples of the truth score at N = {score['count']} {score['counted']}"
-            cells.append(f'<td title="{escape(hint)}">{number(score["floor"] or 0.0)}</td>')
+            cells.append(f'<td title="{escape(hint)}">{format_number(score["floor"] or 0.0)}</td>')
         else:
             cells.append('<td title="not a distance between sets">–</td>')
     row = f'<tr><td data-sort="">truth against truth</td>{"".join(cells)}</tr>'

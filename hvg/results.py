@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hvg.files import write_text
+from hvg.number_format import format_difference, format_number, format_p
 from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
 from hvg.required import required
 from hvg.statistics import Interval, SeedValues, holm, jackknife_difference, paired_difference, wins
@@ -252,27 +252,6 @@ def _clip_values(seeds: list[SeedResult], metric: str, clips: set[str], num_othe
     return values[0] if len(values) == 1 and num_others > 1 else values
 
 
-def format_number(value: float) -> str:
-    """Two decimals from 10 upwards, three below, four below 0.1; with a true minus sign; infinity as its sign."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    decimals = 2 if abs(value) >= 10 else 3 if abs(value) >= 0.1 else 4
-    return f"{value:.{decimals}f}".replace("-", "−")
-
-
-def format_difference(difference: Interval) -> str:
-    """``+0.512 [+0.350, +0.664]``."""
-    mean, low, high = (
-        ("+" if x > 0 else "") + format_number(x) for x in (difference.mean, difference.low, difference.high)
-    )
-    return f"{mean} [{low}, {high}]"
-
-
-def format_p(p: float) -> str:
-    """``p 0.012``, ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
-
-
 def table_text(results: Results) -> Table:
     """The table for a terminal: print it with rich. Below a value: the difference to the first arm, p and wins."""
     cells = compare(results)
@@ -309,7 +288,7 @@ def _cell_text(cell: Cell | None) -> Text:
     text = Text(format_number(cell.value), style="bold" if cell.best else "")
     if cell.difference is not None:
         colour = {"better": "green", "worse": "red", "": "dim"}[cell.verdict]
-        text.append("\n" + format_difference(cell.difference), style=f"not bold {colour}")
+        text.append("\n" + format_difference(cell.difference, cell.value), style=f"not bold {colour}")
         better_on = "" if cell.wins is None else f", better on {cell.wins}/{cell.difference.num_subjects}"
         text.append(f"\n{format_p(required(cell.p_holm, 'Cell.p_holm'))}{better_on}", style=f"not bold {colour}")
     return text
@@ -360,7 +339,7 @@ def _cell_markdown(cell: Cell | None) -> str:
     if cell.difference is None:
         return value
     p = format_p(required(cell.p_holm, "Cell.p_holm"))
-    return f"{value} ({format_difference(cell.difference)}, {p})"
+    return f"{value} ({format_difference(cell.difference, cell.value)}, {p})"
 
 
 def write_results(results: Results, folder: Path) -> None:

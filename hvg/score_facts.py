@@ -5,31 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from hvg.number_format import format_number, format_p
 from hvg.record import ScoreRecord
-from hvg.results import Arm, Cell, MetricInfo, Results, format_difference, format_number, format_p
-
-# Below this, four decimals would leave nothing of a number; DisCo's L1 is around 1e-5.
-SMALL = 1e-3
-
-
-def number(value: float) -> str:
-    """As ``format_number``; below 0.001 with an exponent."""
-    return _with_exponent(value) if 0 < abs(value) < SMALL else format_number(value)
-
-
-def difference_text(cell: Cell) -> str:
-    """The difference with its interval, with exponents where four decimals would leave little; "" without a difference."""
-    if cell.difference is None:
-        return ""
-    bounds = (cell.difference.mean, cell.difference.low, cell.difference.high)
-    if not (0 < abs(cell.value) < SMALL or 0 < max(map(abs, bounds)) < SMALL):
-        return format_difference(cell.difference)
-    mean, low, high = (("+" if x > 0 else "") + (_with_exponent(x) if abs(x) < 1 else number(x)) for x in bounds)
-    return f"{mean} [{low}, {high}]"
-
-
-def _with_exponent(value: float) -> str:
-    return f"{value:.1e}".replace("-", "−") if value else "0"
+from hvg.results import Arm, Cell, MetricInfo, Results
 
 
 def metric_heading(metric: MetricInfo) -> str:
@@ -57,8 +35,10 @@ def facts(arm: Arm, metric: MetricInfo, cell: Cell, protocol: str) -> list[str]:
     lines = [f"protocol {protocol}", *_once(score["definition"] for score in found)]
     lines += _once(f"N = {score['count']} {score['counted']}" for score in found)
     if arm["kind"] == "arm" and not arm.get("unseeded", False):
-        lines += [f"seed {seed}: {number(value)}" for seed, value in cell.seeds.items()]
-    lines += _once(f"truth against truth: {number(score['floor'])}" for score in found if score["floor"] is not None)
+        lines += [f"seed {seed}: {format_number(value)}" for seed, value in cell.seeds.items()]
+    lines += _once(
+        f"truth against truth: {format_number(score['floor'])}" for score in found if score["floor"] is not None
+    )
     lines += networks(found)
     if cell.p is not None and cell.p_holm is not None:
         lines.append(f"difference: {format_p(cell.p)}, corrected (Holm) {format_p(cell.p_holm)}")

@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, hold everything, and never unpickle."""
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -243,3 +244,27 @@ def test_a_run_folder_stands_for_its_newest_checkpoint(tmp_path):
         write_checkpoint(checkpoint_path(tmp_path / "checkpoints", step), STATE)
     assert find_checkpoint(tmp_path) == checkpoint_path(tmp_path / "checkpoints", 12)
     assert find_checkpoint(tmp_path / "checkpoints") == checkpoint_path(tmp_path / "checkpoints", 12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": {"value": 1}},
+        {"state": {"dict": 3}},
+        {"state": []},
+        {"files": 3},
+        {"files": {"../other.safetensors": {"bytes": 0, "sha256": ""}}},
+        {"world_size": None},
+    ],
+    ids=str,
+)
+def test_a_signed_manifest_that_describes_no_training_state_is_refused(tmp_path, changes):
+    path = checkpoint_path(tmp_path, 1)
+    write_checkpoint(path, {"global_step": 1})
+    content = json.loads((path / "manifest.json").read_text())
+    del content["sha256"]
+    content |= changes
+    signature = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps({**content, "sha256": signature}))
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        Checkpoint(path)

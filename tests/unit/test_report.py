@@ -17,11 +17,11 @@ from rich.console import Console
 from hvg.chart import ticks
 from hvg.latex import escape, results_latex
 from hvg.line_chart import Line, line_chart, smooth
+from hvg.number_format import format_number
 from hvg.protocol_table import protocol_table_csv, protocol_tables
 from hvg.published import chosen_tables, published_tables
 from hvg.report import write_report
-from hvg.results import Results, compare, format_number, table_csv, table_markdown, table_text, write_results
-from hvg.score_facts import number
+from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
 from hvg.strip_chart import Strip, strip_chart
 from hvg.study import StudyFile, _map_labels
 from hvg.video import write_video
@@ -286,7 +286,7 @@ def test_own_rows_stand_above_the_published_ones(results, tmp_path):
     table = protocol_tables(results, compare(results))[0]
     assert [row.kind for row in table.rows] == ["arm"] * 4 + ["baseline"] + ["published"] * 9
     bone = table.rows[2]
-    assert [cell.text for cell in bone.cells[3:]] == ["–", number(bone.cells[4].value or 0), "–", "n/a"]
+    assert [cell.text for cell in bone.cells[3:]] == ["–", format_number(bone.cells[4].value or 0), "–", "n/a"]
     assert "e−06" in bone.cells[4].text
     assert bone.cells[3].hint == "protocol hvg/v1 has no lpips" and "i3d" in bone.cells[6].hint
     assert bone.cells[2].best and "psnr/float" in bone.cells[2].hint
@@ -357,7 +357,7 @@ def test_numbers():
         "0.0123",
         "∞",
     ]
-    assert [number(x) for x in (12.3456, 0.0, 0.00012, -1.5e-5)] == ["12.35", "0.0000", "1.2e−04", "−1.5e−05"]
+    assert [format_number(x) for x in (12.3456, 0.0, 0.00012, -1.5e-5)] == ["12.35", "0.0000", "1.2e−04", "−1.5e−05"]
 
 
 def test_a_map_that_arms_share_is_shown_once():
