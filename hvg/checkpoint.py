@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from hvg.errors import CheckpointError
 from hvg.files import flush_to_disk
+from hvg.ranks import from_all_ranks, rank_and_world
 
 FORMAT = "hvg-checkpoint-2"
 MANIFEST = "manifest.json"
@@ -77,7 +78,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Ent
     _raise_together(path, partial, error)
     name = f"tensors-{rank + 1:05d}-of-{world:05d}.safetensors"
     written, error = _write_share(partial / name, entries, rank, world)
-    files = _gathered({name: written})
+    files = from_all_ranks({name: written})
     _raise_together(path, partial, error)
     if rank == 0:
         found = {key: value for file in files for key, value in file.items()}
@@ -207,7 +208,7 @@ def _attempt(action: Callable[[], None]) -> OSError | None:
 
 def _raise_together(path: Path, partial: Path, error: OSError | None) -> None:
     """Raises in every process when one has an error."""
-    reasons = [reason for reason in _gathered(error and (error.strerror or str(error))) if reason]
+    reasons = [reason for reason in from_all_ranks(error and (error.strerror or str(error))) if reason]
     if not reasons:
         return
     if rank_and_world()[0] == 0:
@@ -215,23 +216,6 @@ def _raise_together(path: Path, partial: Path, error: OSError | None) -> None:
     before = latest_checkpoint(path.parent)
     kept = f"{before} is as it was" if before else "there is none before it"
     raise CheckpointError(f"{path}: the checkpoint cannot be written: {reasons[0]}; {kept}") from error
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process's number in the group, and how many there are; (0, 1) outside of one."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-def _gathered(value: Any) -> list[Any]:
-    """Every process's value."""
-    world = rank_and_world()[1]
-    if world == 1:
-        return [value]
-    values = [None] * world
-    distributed.all_gather_object(values, value)
-    return values
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

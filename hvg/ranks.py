@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import distributed
@@ -25,3 +26,21 @@ def joined_ranks() -> Iterator[tuple[int, int]]:
         yield distributed.get_rank(), world
     finally:
         distributed.destroy_process_group()
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number in the group, and how many there are; (0, 1) outside of one."""
+    return (distributed.get_rank(), distributed.get_world_size()) if _joined() else (0, 1)
+
+
+def from_all_ranks(value: Any) -> list[Any]:
+    """Every process's value, in the order of their numbers; every process gets all of them, and all have to ask."""
+    if not _joined():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def _joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -134,7 +134,7 @@ def read_record(path: Path) -> Record:
     missing = [key for key in REQUIRED if key not in record]
     if missing:
         raise HvgError(f"{path}: damaged, it lacks {', '.join(missing)}")
-    return record  # type: ignore[return-value]
+    return cast(Record, record)
 
 
 def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[str, np.ndarray]]:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from hvg.eight_bit import resize_8bit
 from hvg.errors import DataError
 from hvg.protocols import Measurement, Metric, Score
+from hvg.ranks import from_all_ranks
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.settings import ProtocolConfig
@@ -172,11 +173,7 @@ def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:
 
 def gathered(own: Mapping[int, Any]) -> dict[int, Any]:
     """What all ranks hold by the index of the clip, each of them its own; every rank gets all of it."""
-    parts: list[Any] = [own]
-    if distributed.is_available() and distributed.is_initialized():
-        parts = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, dict(own))
-    return {index: value for part in parts for index, value in part.items()}
+    return {index: value for part in from_all_ranks(dict(own)) for index, value in part.items()}
 
 
 def over_time(score: Score) -> list[float | None]:

@@ -17,9 +17,10 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor, distributed, nn
 
-from hvg.checkpoint import Checkpoint, Entry, rank_and_world, write_checkpoint
+from hvg.checkpoint import Checkpoint, Entry, write_checkpoint
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError, HvgError
+from hvg.ranks import rank_and_world
 from hvg.settings import RunConfig
 
 # What the optimiser knows of every weight; sections of a checkpoint, beside "weights".

@@ -36,6 +36,7 @@ class TemporalWarp(CellMetric):
             0.01, gt=0, description="A point is hidden where the surface is elsewhere by more than this."
         )
 
+    counted = "changes"
     higher_is_better = False
     requires = frozenset({"surface", "cameras"})
 
@@ -46,7 +47,7 @@ class TemporalWarp(CellMetric):
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
-        """``cells``: (V, T) float64, of every frame with the next; NaN in the last, and where too little is seen of both."""
+        """``cells``: (V, T - 1) float64, of every frame with the next; NaN where too little is seen of both."""
         clip.require(self.requires)
         same_size(clip)
         views, frames = clip.grid
@@ -56,7 +57,7 @@ class TemporalWarp(CellMetric):
         check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
         residual = unit_range(clip.prediction) - unit_range(clip.truth)
         view = torch.arange(views, device=residual.device)
-        cells = torch.full(clip.grid, torch.nan, dtype=torch.float64)
+        cells = torch.full((views, frames - 1), torch.nan, dtype=torch.float64)
         for t in range(frames - 1):
             source, target = (torch.stack([view, torch.full_like(view, s)], dim=1) for s in (t, t + 1))
             error, count = disagreement(residual, surface, cameras, source, target, self.matching)

@@ -8,14 +8,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hvg.eight_bit import resize_8bit
-
 # Weights of R, G, B in units of 2^-15: 0.299, 0.587, 0.114 as OpenCV rounds them.
 GREY_WEIGHTS = (9798, 19235, 3735)
 GREY_BITS = 15
-
-# OpenCV's bilinear resize of 8-bit images, to the last bit.
-bilinear_8bit = resize_8bit
 
 
 def pil_bicubic(frames: Tensor, size: int) -> Tensor:

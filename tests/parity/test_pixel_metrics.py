@@ -11,8 +11,9 @@ from golden_networks import write_network_files
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from components.nn.resizing import bilinear_8bit, grey_8bit
+from components.nn.resizing import grey_8bit
 from hvg import registry
+from hvg.eight_bit import resize_8bit
 from hvg.protocols import Context
 from hvg.scored_clip import ScoredClip
 from hvg.weights import NetworkFiles
@@ -108,7 +109,7 @@ def test_grey_images_are_equal():
 def test_resized_images_are_equal():
     stored, golden = read("inputs_pairs.npz"), read("pixel.json")["size_mismatch"]
     truth = images(stored["mis_gt"])[None]
-    resized = bilinear_8bit(images(stored["mis_gen"])[None], (truth.shape[-2], truth.shape[-1]))
+    resized = resize_8bit(images(stored["mis_gen"])[None], (truth.shape[-2], truth.shape[-1]))
     blue_first = np.ascontiguousarray(resized[0].movedim(0, -1).numpy()[..., ::-1])
     assert np.array_equal(blue_first, read("pixel_gray.npz")["mis_gen_resized_bgr"])
     assert zlib.crc32(blue_first.tobytes()) == golden["resized_gen_crc32"]

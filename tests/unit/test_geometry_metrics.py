@@ -362,10 +362,11 @@ def test_padding_has_no_score(name):
     valid[1, 2] = False
     clip = replace(truth(), prediction=shift(truth().truth, 5, 5), valid=valid)
     cells = make(name).measure(clip)["cells"]
-    last = {(view, FRAMES - 1) for view in range(VIEWS)}
+    # The last frame has no next.
+    assert cells.shape == (VIEWS, FRAMES - (name == "temporal_warp"))
     empty = {
         "cross_view": {(0, 2), (1, 2)},
-        "temporal_warp": {(1, 1), (1, 2)} | last,
+        "temporal_warp": {(1, 1), (1, 2)},
         "joint_error": {(1, 2)},
     }[name]
     assert {tuple(place) for place in np.argwhere(np.isnan(cells)).tolist()} == empty
