@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from hvg.checkpoint import find_checkpoint, is_exported
 from hvg.config import RunConfig, named_protocol, recompose
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
-from hvg.errors import DataError
+from hvg.errors import DataError, HvgError
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
@@ -71,7 +72,8 @@ def evaluate_checkpoint(
     run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
     out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
     with joined_ranks() as (rank, world):
-        system, config = load_system(checkpoint, options.weights, lambda config: recompose(config, overrides))
+        change = partial(_rescored, overrides=overrides, checkpoint=checkpoint)
+        system, config = load_system(checkpoint, options.weights, change)
         changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
         evaluation = evaluate(
@@ -86,6 +88,22 @@ def evaluate_checkpoint(
         return None
     record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
     return table_lines(record), write_record(out, record, evaluation.measurements)
+
+
+def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:
+    """The configuration of a trained model, as it is to be scored.
+
+    Raises: HvgError where the model, which may come from anyone, brings a program to run that the command line does not name.
+    """
+    config = recompose(config, overrides)
+    for label, choice in config.protocol.metrics.items():
+        for path in choice.cls.programs(choice.config):
+            if not any(str(path) in word for word in overrides):
+                setting = f"protocol.metrics.{label}.regressor_settings.path={path}"
+                raise HvgError(
+                    f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {setting}"
+                )
+    return config
 
 
 def make_record(

@@ -82,9 +82,12 @@ def load_exported(
     """
     if not is_exported(folder):
         raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
-    settings = _model(folder).settings()
-    config = located(parse_resolved(yaml.safe_dump(settings["run"]), str(folder)), settings["frozen"], str(folder))
-    config = change(config)
+    run, frozen = _settings(folder)
+    config = parse_resolved(yaml.safe_dump(run), str(folder))
+    unknown = [key for key in frozen if key != "codec" and key not in config.conditioners]
+    if unknown:
+        raise CheckpointError(f"{folder}: names a part '{unknown[0]}' that its settings do not have")
+    config = change(located(config, frozen, str(folder)))
     system = build_system(config)
     load_weights(system, exported_weights(folder), str(folder))
     return system.to(choose_device(config.device)).eval(), config
@@ -120,6 +123,15 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     }
     slots = {slot: moved.get(slot, choice) for slot, choice in config.slots.items()}
     return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
+
+
+def _settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What ``portable`` gave. Raises: CheckpointError for a config.json that does not hold it."""
+    settings = _model(folder).settings()
+    run, frozen = settings.get("run"), settings.get("frozen")
+    if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
+        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
+    return run, frozen
 
 
 def _model(folder: Path) -> Component:

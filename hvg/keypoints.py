@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -40,6 +41,11 @@ class KeypointMetric(CellMetric):
         self.networks = self.regressor.networks
         names = self.regressor.names
         self.root = torch.tensor([name in self.regressor.root for name in names])
+
+    @classmethod
+    def programs(cls, config: Any) -> tuple[Path, ...]:
+        regressor = registry.load("keypoints", config.regressor)
+        return regressor.programs(regressor.Config(**config.regressor_settings))
 
     def locate(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (V, T, K, 2) and confidence (V, T, K) in pictures (V, T, 3, H, W) uint8."""

@@ -70,13 +70,23 @@ class Component:
 
     def settings(self) -> dict[str, Any]:
         """Its config.json."""
-        return json.loads(self.file("config.json").read_text(encoding="utf-8"))
+        return self._mapping(self.file("config.json"))
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        """A JSON file of names and values. Raises: HvgError for any other."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self.missing(f"{path.name} is no JSON: {first_line(error)}") from error
+        if not isinstance(found, dict):
+            raise self.missing(f"{path.name} holds a {type(found).__name__}, not names and values")
+        return found
 
     def downloaded(self) -> tuple[Path, str | None]:
         """The folder that holds its config.json and weights, and the variant of the weights: None or ``fp16``."""
         settings = self.file("config.json")
         weights = self.file(*(f"{self.stem}.{suffix}" for suffix in _SUFFIXES))
-        _shards(self, weights)
+        self._shards(weights)
         return settings.parent, _SUFFIXES[weights.name.removeprefix(f"{self.stem}.")]
 
     def weights(self) -> dict[str, Tensor]:
@@ -85,12 +95,21 @@ class Component:
         from safetensors.torch import load_file
 
         tensors: dict[str, Tensor] = {}
-        for path in _shards(self, self.file(*(f"{self.stem}.{suffix}" for suffix in _SUFFIXES))):
+        for path in self._shards(self.file(*(f"{self.stem}.{suffix}" for suffix in _SUFFIXES))):
             try:
                 tensors |= load_file(path)
             except SafetensorError as error:
                 raise self.missing(f"{path.name} cannot be read: {first_line(error)}") from error
         return tensors
+
+    def _shards(self, weights: Path) -> list[Path]:
+        """The files that hold the tensors: ``weights``, or those that it lists if it is an index."""
+        if weights.suffix != ".json":
+            return [weights]
+        listed = self._mapping(weights).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+            raise self.missing(f"{weights.name} lists no files under weight_map")
+        return [self.file(name) for name in sorted(set(listed.values()))]
 
     def require_whole(self, found: Mapping[str, Any]) -> None:
         """Raises: HvgError where a library's report of what it loaded names weights that are missing, or do not fit."""
@@ -108,14 +127,6 @@ class Component:
             f"{self.stem}.safetensors (or of a diffusers pipeline, with them in {self.name}/), or a hub id that can be "
             f"downloaded. ({reason})"
         )
-
-
-def _shards(component: Component, weights: Path) -> list[Path]:
-    """The files that hold the tensors: ``weights``, or those that it lists if it is an index."""
-    if weights.suffix != ".json":
-        return [weights]
-    listed = json.loads(weights.read_text(encoding="utf-8"))["weight_map"]
-    return [component.file(name) for name in sorted(set(listed.values()))]
 
 
 def first_line(error: Exception) -> str:

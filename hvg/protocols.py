@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -440,6 +441,11 @@ class KeypointRegressor(Part):
     networks: Mapping[str, str] = {}
     measurement: str | None = None
 
+    @classmethod
+    def programs(cls, config: Any) -> tuple[Path, ...]:
+        """Files that it runs as programs, rather than reads as data."""
+        return ()
+
     def check(self, clip: ScoredClip) -> None:
         """Raises: NotAvailable where it cannot find people like the true one of this clip."""
         return
@@ -477,6 +483,11 @@ class Metric(Part):
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}
     measurement: str | None = None
+
+    @classmethod
+    def programs(cls, config: Any) -> tuple[Path, ...]:
+        """Files that it runs as programs, rather than reads as data."""
+        return ()
 
     @abstractmethod
     def measure(self, clip: ScoredClip) -> Measurement:

@@ -80,11 +80,6 @@ class Protocol:
     def __init__(self, settings: ProtocolConfig, metrics: Mapping[str, Metric], unavailable: Mapping[str, str]) -> None:
         self.settings, self.metrics, self.unavailable = settings, metrics, unavailable
 
-    def needs(self) -> frozenset[str]:
-        """Fields of ScoredClip that some metric, or the mask, needs."""
-        mask = {"alpha"} if self.settings.mask == "truth" else set()
-        return frozenset(mask).union(*(metric.requires for metric in self.metrics.values()))
-
     def measure(self, clip: ScoredClip) -> ClipMeasurements:
         """What every metric keeps of a clip, or why it cannot. Raises: as of ``prepare``."""
         clip = self.prepare(clip)

@@ -53,6 +53,10 @@ class TorchScriptKeypoints(KeypointRegressor):
         size = "x".join(map(str, config.image_size)) if config.image_size else "as-it-is"
         self.definition = f"torchscript-{size}/v1"
 
+    @classmethod
+    def programs(cls, config: Config) -> tuple[Path, ...]:
+        return (config.path,)
+
     def locate(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (N, K, 2) and confidence (N, K) in pictures (N, 3, H, W) uint8."""
         pictures = frames.to(self.device).float() / 255

@@ -128,6 +128,34 @@ def test_networks_of_metrics(place, capsys, kind):
     assert not Path(CANARY).exists()
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": "{"},
+        {"config.json": "[" * 100_000},
+        {"config.json": "[]"},
+        {"config.json": "{}"},
+        {"config.json": '{"run": {}, "frozen": [[]]}'},
+        {"config.json": '{"run": {"seed": 0}, "frozen": []}'},
+    ],
+)
+def test_an_export_of_a_stranger(place, capsys, files):
+    Path("export/model").mkdir(parents=True)
+    Path("export/model_index.json").write_text("{}")
+    for name, text in files.items():
+        Path("export/model", name).write_text(text)
+    for words in commands("export"):
+        refused(capsys, *words)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
+def test_an_index_of_published_weights(place, text):
+    Path("unet").mkdir()
+    Path("unet/diffusion_pytorch_model.safetensors.index.json").write_text(text)
+    with pytest.raises(HvgError, match="no unet at"):
+        Component(place="unet", name="unet", setting="backbone.weights").weights()
+
+
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
 def test_published_weights(place, suffix):
     Path("unet").mkdir()
@@ -388,6 +416,19 @@ def test_hostile_run_folders(place, case):
     assert message in str(error.value) and "the-secret-word" not in str(error.value)
     assert not any("\n" in str(problem) for problem in error.value.problems)
     assert files() == {Path("../work"), Path("../work/config.yaml")}
+
+
+def test_a_program_that_a_checkpoint_brings_is_not_run(place, capsys, tiny):
+    """TorchScript is a program: what the settings of a trained model name runs only where the command line names it too."""
+    settings = "{path: theirs.pt, names: [nose], root: [nose]}"
+    pose = f"+protocol.metrics.pose={{name: joint_error, regressor: torchscript, regressor_settings: {settings}}}"
+    config = compose([*tiny, pose]).to_yaml()
+    Path("theirs.pt").write_bytes(bombs()["torch"])
+    write_checkpoint(Path("run/checkpoints/step-0000001.ckpt"), {"global_step": 1, "config": config})
+    message = refused(capsys, "evaluate", "checkpoint=run")
+    assert "would run the program theirs.pt" in message and "protocol.metrics.pose.regressor_settings.path=" in message
+    allowed = refused(capsys, "evaluate", "checkpoint=run", "protocol.metrics.pose.regressor_settings.path=theirs.pt")
+    assert "would run" not in allowed
 
 
 @pytest.mark.parametrize("case", ["object", "laughs", "_target_", "environment"])

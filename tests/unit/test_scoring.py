@@ -153,7 +153,6 @@ def test_mask_lays_both_videos_on_white():
     alpha[..., 6] = 0.5
     given = clip(alpha=alpha)
     scored = protocol(settings={"mask": "truth"}, fine=Brightness())
-    assert scored.needs() == {"alpha"}
     seen = scored.prepare(given)
     for before, after in ((given.prediction, seen.prediction), (given.truth, seen.truth)):
         assert torch.equal(after[..., :6], before[..., :6])
