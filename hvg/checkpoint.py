@@ -302,16 +302,6 @@ def _manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that ``write_checkpoint`` wrote, on the CPU; entries by section and name.
-
-    Raises: CheckpointError that names the folder when it is missing, damaged or of another kind.
-    """
-    checkpoint = Checkpoint(path)
-    sections = [section for section in checkpoint.sections() if section != "state"]
-    return {**checkpoint.state, **{section: checkpoint.section(section) for section in sections}}
-
-
 # --- folders of checkpoints ---------------------------------------------------------------------------------------
 
 

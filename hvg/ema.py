@@ -13,11 +13,15 @@ class AveragedAdamW(torch.optim.AdamW):
 
     As optimiser state the average is partitioned, gathered, saved and restored as the moments are, under every strategy.
     The decay warms up as min(decay, (1 + n) / (10 + n)) at update n, so that early averages forget the initialisation.
+    leave_out: whether the next steps are left out: weights, moments, average and counters then stay as they are.
     """
 
     def __init__(self, parameters: list[nn.Parameter], decay: float, **settings: Any) -> None:
         super().__init__(parameters, fused=True, **settings)
-        self.decay = decay
+        self.decay, self.leave_out = decay, False
+        # A fused AdamW says that it can undo a gradient scaler's work in its step, and then Lightning refuses to clip under
+        # bf16 autocast. There is no scaler here: bf16 needs none.
+        self._step_supports_amp_scaling = False
 
     def prepare(self, parameter: Tensor) -> dict[str, Any]:
         """The state of a weight, or of a strategy's flat shard of weights; made where it has none yet."""
@@ -31,10 +35,15 @@ class AveragedAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        # What the closure computes decides whether the step is taken.
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        if self.leave_out:
+            return loss
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.prepare(parameter)
-        loss = super().step(closure)
+        super().step()
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moved:

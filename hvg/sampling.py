@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 
 from hvg.errors import HvgError
 from hvg.protocols import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.ranks import rank_and_world
 from hvg.types import Window
 
 # denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
@@ -119,7 +120,7 @@ def denoise_windows(
 
     scale: (V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
     """
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if share else (0, 1)
+    rank, world = rank_and_world() if share else (0, 1)
     weights, clips = normalised_weights(windows, x.shape[1], x.shape[2]), x.shape[0]
     cells = [_cells(window) for window in windows]
     if frames is not None:

@@ -20,8 +20,10 @@ from torch import Tensor, distributed, nn
 from hvg.checkpoint import Checkpoint, Entry, write_checkpoint
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError, HvgError
+from hvg.process_launcher import ProcessLauncher
 from hvg.ranks import rank_and_world
 from hvg.settings import RunConfig
+from hvg.shares import BUCKET
 
 # What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
 OPTIMIZER_SECTIONS = ("exp_avg", "exp_avg_sq", "average")
@@ -34,7 +36,9 @@ def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> Logica
         return SingleDevice(any_world, device=torch.device("cuda", 0) if device.type == "cuda" else device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if name == "ddp":
-        return DataParallel(any_world, process_group_backend=backend)
+        # So that gradients keep their first grouping for the exchange. Else they would be grouped anew after a first step, a
+        # resumed run's too, and of three processes and more their sums would be taken in another order.
+        return DataParallel(any_world, process_group_backend=backend, find_unused_parameters=True)
     if device.type == "cpu":
         if offload != "none":
             raise HvgError(
@@ -55,6 +59,7 @@ class LogicalCheckpoints(Strategy):
         super().__init__(**settings)
         self._any_world = any_world
         self._resumed: Checkpoint | None = None
+        self._gradient_norm = torch.zeros(())
         # Modules that a strategy keeps out of the tree.
         self.hidden: dict[str, nn.Module] = {}
 
@@ -81,6 +86,30 @@ class LogicalCheckpoints(Strategy):
         """Sets what the optimiser knows of a weight, given in whole."""
         self.adam().state[parameter][section].copy_(value)
 
+    def gradients(self) -> list[Tensor]:
+        """What this process holds of the gradient between the backward pass and the step."""
+        return [parameter.grad for parameter in self.sections.values() if parameter.grad is not None]
+
+    def buckets(self) -> list[Tensor]:
+        """Buffers in which gradients wait to be exchanged; distributed data parallel does not tell its own."""
+        return []
+
+    def judge_step(self, leave_out: bool) -> None:
+        """With the gradient complete, says whether the optimiser takes the step: not if its norm is not finite, nor if so asked.
+
+        All processes ask, and come to the same answer.
+        """
+        self._gradient_norm = nn.utils.get_total_norm(self.gradients())
+        self.adam().leave_out = leave_out or not bool(self._gradient_norm.isfinite())
+
+    def step_taken(self) -> bool:
+        """Whether the optimiser took the last step."""
+        return not self.adam().leave_out
+
+    def gradient_norm(self) -> float:
+        """Of the last step's gradient, before it was clipped."""
+        return float(self._gradient_norm)
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """The moving average stands in for the weights inside; all processes have to enter."""
@@ -96,6 +125,17 @@ class LogicalCheckpoints(Strategy):
                     parameter.copy_(kept[name])
 
     # --- Lightning's hooks ----------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        # A checkpoint needs the optimiser's state, even if no step has been taken yet.
+        if not self.adam().state:
+            self.start_optimizer()
+        super().on_train_start()
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        # A loss that is not finite need not have such a gradient. Made so, all processes see it in the gradient they share.
+        finite = torch.where(closure_loss.detach().isfinite(), 1.0, torch.nan)
+        return super().backward(closure_loss * finite, optimizer, *args, **kwargs)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         return {}
@@ -166,7 +206,15 @@ class SingleDevice(LogicalCheckpoints, SingleDeviceStrategy):
     """One process."""
 
 
-class DataParallel(LogicalCheckpoints, DDPStrategy):
+class SeveralProcesses(LogicalCheckpoints):
+    """A strategy of several processes, which the first one starts where nobody else has."""
+
+    def _configure_launcher(self) -> None:
+        assert isinstance(self, DDPStrategy) and self.cluster_environment is not None
+        self._launcher = ProcessLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+
+class DataParallel(SeveralProcesses, DDPStrategy):
     """Every process has all of the state, and its part of each batch."""
 
 
@@ -177,7 +225,7 @@ class ZeroPrecision(DeepSpeedPrecision):
         return data
 
 
-class Zero(LogicalCheckpoints, DeepSpeedStrategy):
+class Zero(SeveralProcesses, DeepSpeedStrategy):
     """DeepSpeed ZeRO of a stage, on GPUs, and on CPUs with gloo.
 
     bf16: as under the other strategies, by autocast over float32 weights; DeepSpeed then exchanges those of linear and
@@ -194,7 +242,13 @@ class Zero(LogicalCheckpoints, DeepSpeedStrategy):
         bf16: bool,
         process_group_backend: str,
     ) -> None:
-        zero: dict[str, Any] = {"stage": stage, "contiguous_gradients": True, "overlap_comm": torch.cuda.is_available()}
+        zero: dict[str, Any] = {
+            "stage": stage,
+            "contiguous_gradients": True,
+            "overlap_comm": torch.cuda.is_available(),
+            "reduce_bucket_size": BUCKET,
+            "allgather_bucket_size": BUCKET,
+        }
         if config.strategy.offload != "none":
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
         if config.strategy.offload == "parameters":
@@ -214,6 +268,9 @@ class Zero(LogicalCheckpoints, DeepSpeedStrategy):
             process_group_backend=process_group_backend,
         )
         self._partitioned = stage == 3
+        # Stage 3 replaces it for the whole process, by one that keeps no gathered weight and rounds biases' gradients
+        # otherwise: left there, it would change the last bits of what this process trains or samples next.
+        self._linear = nn.functional.linear
 
     def setup_environment(self) -> None:
         """Without the parent's refusal of CPUs. Those are numbered, for DeepSpeed is told a device by its number."""
@@ -236,6 +293,10 @@ class Zero(LogicalCheckpoints, DeepSpeedStrategy):
                 module.to(self.root_device)
         return super()._setup_model_and_optimizer(model, optimizer, lr_scheduler)
 
+    def teardown(self) -> None:
+        nn.functional.linear = self._linear
+        super().teardown()
+
     @property
     def _zero_optimizer(self) -> Any:
         """DeepSpeed's, around ours."""
@@ -243,6 +304,31 @@ class Zero(LogicalCheckpoints, DeepSpeedStrategy):
 
     def adam(self) -> AveragedAdamW:
         return self._zero_optimizer.optimizer
+
+    # Inside DeepSpeed, both; held to this version by tests/integration/test_dry_run.py.
+    def gradients(self) -> list[Tensor]:
+        parts = self._zero_optimizer.averaged_gradients.values()
+        return [*super().gradients(), *(x for part in parts for x in part or ())]
+
+    def buckets(self) -> list[Tensor]:
+        buffers = [bucket.buffer for bucket in self._zero_optimizer.ipg_buckets.values()]
+        return [x for buffer in buffers for x in (buffer if isinstance(buffer, list) else [buffer])]
+
+    def judge_step(self, leave_out: bool) -> None:
+        # DeepSpeed computes the norm inside of its step, and leaves that out by itself where the norm is not finite.
+        self.adam().leave_out = leave_out
+
+    # Inside DeepSpeed, both; held to this version by tests/integration/test_faults.py.
+    def step_taken(self) -> bool:
+        return not self._zero_optimizer.overflow and super().step_taken()
+
+    def gradient_norm(self) -> float:
+        # One that is not a number is called infinite.
+        return float(self._zero_optimizer._global_grad_norm)
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        # Lightning has divided the loss by the number of batches that a step accumulates; DeepSpeed would do it once more.
+        return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
     def whole(self, parameter: nn.Parameter, section: str) -> Tensor:
         import deepspeed
@@ -276,15 +362,6 @@ class Zero(LogicalCheckpoints, DeepSpeedStrategy):
         part, (rank, world) = cast(Any, parameter).ds_tensor.numel(), rank_and_world()
         filled = nn.functional.pad(value.flatten(), (0, part * world - value.numel()))
         safe_set_local_optimizer_state(parameter, filled.narrow(0, rank * part, part), section)
-
-    @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        if self._partitioned:
-            raise HvgError(
-                "zero3 cannot sample while it trains: weights are partitioned; set training.validate_every=0"
-            )
-        with super().averaged_weights():
-            yield
 
 
 def hide_frozen(model: nn.Module) -> dict[str, nn.Module]:

@@ -153,6 +153,44 @@ def _check_grid(config: RunConfig) -> Iterator[Problem]:
                 )
 
 
+def _check_latents(config: RunConfig) -> Iterator[Problem]:
+    """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
+    if config.data.latents == "encode":
+        return
+    _, _, temporal_stride = config.codec.cls.shape(config.codec.config)
+    reads = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
+    for slot, choice in config.conditioners.items():
+        reads[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
+    reasons = [
+        (config.data.cache is None, "needs data.cache=FOLDER, where the latents lie."),
+        (config.data.recolour > 0, "cannot follow the colours that data.recolour changes; set data.recolour=0."),
+        (
+            not config.alignment.cls.per_picture(config.alignment.config),
+            f"needs pictures that always move alike; the alignment '{config.alignment.name}', as it is set, looks at the first "
+            "frame that a step sees.",
+        ),
+        (
+            temporal_stride > 1,
+            f"needs a latent for every frame; the codec '{config.codec.name}' joins {temporal_stride}.",
+        ),
+    ]
+    for slot, (name, fields) in reads.items():
+        pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
+        reasons.append((bool(pixels), f"leaves the pictures on the disk, but {slot}={name} reads their {pixels}."))
+    for holds, reason in reasons:
+        if holds:
+            yield Problem("data.latents", f"cached {reason}")
+
+
+def _check_strategy(config: RunConfig) -> Iterator[Problem]:
+    if config.strategy.name == "zero3" and config.training.validate_every:
+        yield Problem(
+            "training.validate_every",
+            f"{config.training.validate_every} is asked for, but zero3 cannot sample while it trains, because no device has all "
+            "weights; set training.validate_every=0, or choose zero2.",
+        )
+
+
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
@@ -163,4 +201,9 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     ),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),
+    (("strategy", "training"), _check_strategy),
+    (
+        ("data", "codec", "alignment", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
+        _check_latents,
+    ),
 )

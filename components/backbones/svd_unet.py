@@ -201,14 +201,14 @@ class SvdUNet(Backbone):
         published = Component(place=self.config.weights, name="unet", setting="backbone.weights")
         return load_unet(self, published, _library_settings(self.config, self.latent_channels), NEW_LAYERS)
 
-    def reference_encoder(self, sites: Sequence[str]) -> nn.Module:
+    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
         """See ``Backbone.reference_encoder``. The photo is clean: the copy is told the lowest noise level, as AnimateAnyone
         tells its own t = 0. Published weights know such latents as they are; the input scale of v is 1 without noise.
         """
         level = self.conv_in.weight.new_full((1, 1, 1), CLEAN_LEVEL)
         with torch.no_grad():
             embedding = self._embed(level, level.dtype, None)[0]
-        return ReferenceEncoder(self, self.latent_channels, embedding, sites)
+        return ReferenceEncoder(self, self.latent_channels, embedding, sites, checkpointing)
 
     def _embed(self, level: Tensor, dtype: torch.dtype, extra: Tensor | None) -> Tensor:
         """Noise level, the three added ids and the embedding port -> (N, E)."""

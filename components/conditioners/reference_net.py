@@ -25,6 +25,9 @@ class ReferenceNetConfig(ConditionerConfig):
     trainable: bool = Field(
         True, description="Whether the second UNet is trained; otherwise it stays as the backbone started."
     )
+    checkpointing: Literal["none", "blocks"] = Field(
+        "none", description="blocks: recompute its blocks in the backward pass, where it is trained."
+    )
 
 
 class ReferenceNet(Conditioner):
@@ -37,22 +40,27 @@ class ReferenceNet(Conditioner):
 
     Config = ReferenceNetConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "sites", "trainable", "checkpointing"})
     per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ReferenceNetConfig, context: Context) -> None:
         super().__init__(config, context)
         self.codec = required(context.codec, "Context.codec")
         sites = _sites(config, required(context.ports, "Context.ports"))
-        self.encoder = required(context.backbone, "Context.backbone").reference_encoder(sites)
+        backbone = required(context.backbone, "Context.backbone")
+        self.encoder = backbone.reference_encoder(sites, config.checkpointing == "blocks")
         self.encoder.requires_grad_(config.trainable)
 
     @classmethod
     def spec(cls, config: ReferenceNetConfig, ports: Ports) -> ConditioningSpec:
         return ConditioningSpec(memory={name: ports.memory[name].channels for name in _sites(config, ports)})
 
+    def frozen_features(self, batch: ClipBatch) -> Tensor:
+        """The codec's latents of the first photo, (B, C, h, w)."""
+        return self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        with torch.no_grad():
-            latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+        latents = self.features(batch)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trainable):
             memory = self.encoder(latents)
         return Conditioning(memory={site: tokens[:, None, None] for site, tokens in memory.items()})

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from components.nn.spatio_temporal import spatial_transformer_block
 from hvg.errors import HvgError
@@ -24,13 +25,16 @@ class ReferenceEncoder(nn.Module):
     Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117).
     """
 
-    def __init__(self, unet: Any, latent_channels: int, embedding: Tensor, sites: Collection[str]) -> None:
+    def __init__(
+        self, unet: Any, latent_channels: int, embedding: Tensor, sites: Collection[str], checkpointing: bool = False
+    ) -> None:
         """unet: modules named as in diffusers. embedding: (E) of the noise level and whatever else never changes.
+        checkpointing: layers are computed again in the backward pass instead of being kept for it.
 
         Raises: HvgError where a site is none of the network's transformers.
         """
         super().__init__()
-        self.sites = frozenset(sites)
+        self.sites, self.checkpointing = frozenset(sites), checkpointing
         self.embedding = nn.Parameter(embedding.detach().clone())
         self.conv_in = _narrowed(unet.conv_in, latent_channels)
         self.layers = nn.ModuleDict()
@@ -51,15 +55,21 @@ class ReferenceEncoder(nn.Module):
         for name, layer in self.layers.items():
             direction, is_residual = name.partition("_")[0], "_residual_" in name
             if "_attention_" in name:
-                x, memory[name] = layer(x)
+                x, memory[name] = self._run(layer, x)
             elif direction == "up":
-                x = layer(torch.cat([x, skips.pop()], dim=1), embedding) if is_residual else layer(x, _size(skips[-1]))
+                inputs = (torch.cat([x, skips.pop()], dim=1), embedding) if is_residual else (x, _size(skips[-1]))
+                x = self._run(layer, *inputs)
             else:
                 # What enters the next layer on the way down, or the middle, is what the previous one gave.
                 if direction == "down" or name == "mid_residual_0":
                     skips.append(x)
-                x = layer(x, embedding) if is_residual else layer(x)
+                x = self._run(layer, x, embedding) if is_residual else self._run(layer, x)
         return {site: tokens for site, tokens in memory.items() if site in self.sites}
+
+    def _run(self, layer: nn.Module, *inputs: Any) -> Any:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
 
 class _SpatialTransformer(nn.Module):

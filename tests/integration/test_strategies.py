@@ -2,16 +2,18 @@
 
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from train_runs import train_together
 
-from hvg.checkpoint import Checkpoint, checkpoint_path, read_checkpoint
+from hvg.checkpoint import Checkpoint, checkpoint_path
 from hvg.config import compose
 from hvg.prepare import prepare
 from hvg.strategies import hide_frozen
@@ -37,26 +39,6 @@ def overrides(tiny, cache, tmp_path_factory):
     return words
 
 
-def train_together(processes: int, runs: list[list[str]]) -> list[str]:
-    """Trains runs in a group of processes; what each printed. They all have to end well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(processes):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        if processes > 1:
-            ranks = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
-            environment |= {"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in ranks.items()}}
-        command = [sys.executable, str(ROOT / "tests/train_runs.py"), json.dumps(runs)]
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    printed = [process.communicate()[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(p[-3000:] for p in printed)
-    return printed
-
-
 def output(overrides) -> Path:
     return Path(overrides[-1].removeprefix("output="))
 
@@ -71,10 +53,11 @@ def saved(overrides, name, step=STEPS) -> Path:
 
 
 def same_bits(a: Path, b: Path) -> bool:
-    first, second = read_checkpoint(a), read_checkpoint(b)
-    assert first["adam"] == second["adam"]
-    assert all(first[section].keys() == second[section].keys() for section in SECTIONS)
-    return all(torch.equal(first[section][key], x) for section in SECTIONS for key, x in second[section].items())
+    first, second = Checkpoint(a), Checkpoint(b)
+    assert first.state["adam"] == second.state["adam"]
+    pairs = [(first.section(section), second.section(section)) for section in SECTIONS]
+    assert all(mine.keys() == theirs.keys() for mine, theirs in pairs)
+    return all(torch.equal(mine[name], x) for mine, theirs in pairs for name, x in theirs.items())
 
 
 def resumed(overrides, name, *more) -> list[str]:
@@ -89,8 +72,12 @@ def assert_close(overrides, name, other):
 
 
 def test_zero2_in_two_processes_does_what_one_process_does(hvg, overrides):
-    """One command starts both. One process continues what two began, and gets the same averages."""
-    train_together(1, [[*overrides, *ONE, "name=one"], [*resumed(overrides, "one", *ONE), "name=one_again"]])
+    """One command starts both. One process continues what two began, and gets the same averages.
+
+    Nothing of DeepSpeed's stays in a process when a run of it has ended: what follows has the same bits.
+    """
+    between = [*overrides, "data.batch_size=2", "strategy=zero3", "training.steps=1", "name=between"]
+    train_together(1, [[*overrides, *ONE, "name=one"], between, [*resumed(overrides, "one", *ONE), "name=one_again"]])
     assert same_bits(saved(overrides, "one"), saved(overrides, "one_again"))
 
     words = [*overrides, *TWO, "strategy=zero2"]
@@ -143,6 +130,20 @@ def test_every_strategy_agrees_and_resumes_to_the_same_bits_at_every_world_size(
 
 
 @pytest.mark.long
+def test_three_processes_resume_to_the_same_bits(overrides):
+    """Of three numbers the order in which they are summed shows. Not zero3: three processes of it take 13 GB."""
+    three, names = ("strategy.devices=3", "data.batch_size=1"), ("ddp", "zero1", "zero2")
+    whole = [[*overrides, *three, f"strategy={name}", f"name={name}_of_3"] for name in names]
+    again = [
+        [*resumed(overrides, f"{name}_of_3", *three), f"strategy={name}", f"name={name}_of_3_again"] for name in names
+    ]
+    train_together(3, [*whole, *again])
+    for name in names:
+        assert same_bits(saved(overrides, f"{name}_of_3"), saved(overrides, f"{name}_of_3_again")), name
+        assert_close(overrides, f"{name}_of_3", "ddp_of_3")
+
+
+@pytest.mark.long
 def test_a_frozen_reference_net_stays_whole_and_a_zero3_run_can_be_exported(hvg, overrides):
     """Also bf16, accumulation, and samples while training where weights are not partitioned."""
     frozen = ["reference_keys=reference_net", "reference_keys.trainable=false", "training.accumulate=2"]
@@ -164,6 +165,45 @@ def test_a_frozen_reference_net_stays_whole_and_a_zero3_run_can_be_exported(hvg,
     assert list((output(overrides) / "bf16" / "samples").glob("*.mp4"))
     refused = hvg("train", *overrides, "strategy=zero3", "training.validate_every=2", "name=refused")
     assert refused.returncode == 1 and "training.validate_every=0" in refused.stderr
+
+
+@pytest.mark.parametrize("when", [pytest.param("before they have joined", marks=pytest.mark.long), "while they train"])
+def test_a_run_whose_second_process_dies_says_so_and_ends_with_1(overrides, when):
+    name = when.split()[0]
+    words = [*overrides, *TWO, "strategy=ddp", "training.steps=100000", "training.log_every=1", f"name={name}"]
+    command = [sys.executable, "-m", "hvg.cli", "train", *words]
+    metrics = output(overrides) / name / "metrics.jsonl"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+        try:
+            while run.poll() is None and not (
+                second_processes(run.pid) and (name == "before" or holds_a_line(metrics))
+            ):
+                time.sleep(0.02)
+            for process in second_processes(run.pid):
+                os.kill(process, signal.SIGKILL)
+            message = run.communicate()[1]
+        finally:
+            run.kill()
+    assert run.returncode == 1
+    assert "process 1 of the 2 on this machine was ended by signal 9" in message.strip().splitlines()[-1]
+    assert "Traceback" not in message
+
+
+def holds_a_line(path) -> bool:
+    return path.exists() and "\n" in path.read_text()
+
+
+def second_processes(pid) -> list[int]:
+    """What a run has started to train with it; the first process is told by its ``pid``."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [child for child in children if b"LOCAL_RANK=1" in environment_of(child)]
+
+
+def environment_of(pid) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended by now
+        return []
 
 
 def test_offload_is_refused_on_a_cpu_and_without_zero(hvg, overrides):

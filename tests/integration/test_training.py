@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from hvg.checkpoint import find_checkpoint, latest_checkpoint, load_shared_weights, read_checkpoint
+from hvg.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint, load_shared_weights
 from hvg.config import compose
 from hvg.prepare import prepare
 from hvg.training import build_system, checkpoint_weights
@@ -34,8 +34,9 @@ def start(overrides, folder, *more) -> subprocess.Popen:
 def final_state(folder):
     path = latest_checkpoint(folder / "run" / "checkpoints")
     assert path is not None and path.name == f"step-{STEPS:07d}.ckpt"
-    state = read_checkpoint(path)
-    return [state[section] for section in ("weights", "exp_avg", "exp_avg_sq", "average", "adam", "lr_schedulers")]
+    checkpoint = Checkpoint(path)
+    tensors = [checkpoint.section(section) for section in ("weights", "exp_avg", "exp_avg_sq", "average")]
+    return [*tensors, *(checkpoint.state[key] for key in ("adam", "lr_schedulers"))]
 
 
 def losses(folder):
@@ -59,7 +60,7 @@ def assert_equal(a, b):
 
 
 def test_repeated_and_interrupted_runs_end_in_the_same_bits(overrides, tmp_path):
-    """Three interruptions within one epoch: two kills, and a SIGTERM that comes between two checkpoints."""
+    """Three interruptions within one epoch: a kill, and a SIGTERM and a SIGINT that come between two checkpoints."""
     first, second, stopped = (tmp_path / name for name in ("first", "second", "stopped"))
     for folder in (first, second):
         assert start(overrides, folder).wait() == 0
@@ -68,7 +69,7 @@ def test_repeated_and_interrupted_runs_end_in_the_same_bits(overrides, tmp_path)
     assert_equal(final_state(first), final_state(second))
 
     checkpoints, reached = stopped / "run" / "checkpoints", 0
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         every = 1 if number == signal.SIGKILL else 1000
         process = start(overrides, stopped, "resume=auto", f"training.checkpoint_every={every}")
         while process.poll() is None and not begun(stopped, checkpoints, number, reached):
@@ -88,7 +89,7 @@ def newest(checkpoints) -> int:
 
 
 def begun(folder, checkpoints, number, reached) -> bool:
-    """Whether the run has done a step of its own: saved it, or, where it saves none before a SIGTERM, logged it."""
+    """Whether the run has done a step of its own: saved it, or, where it saves none before it is told to stop, logged it."""
     if number == signal.SIGKILL:
         return newest(checkpoints) > reached
     return len(losses(folder)) > reached
@@ -100,7 +101,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(override
     checkpoints = tmp_path / "run" / "checkpoints"
     damaged = latest_checkpoint(checkpoints)
     assert damaged is not None
-    whole = read_checkpoint(damaged)
+    whole = Checkpoint(damaged).section("weights")
     file = next(damaged.glob("*.safetensors"))
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -115,7 +116,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(override
         "step-0000002.ckpt",
         "step-0000003.ckpt",
     ]
-    assert_equal(read_checkpoint(damaged)["weights"], whole["weights"])
+    assert_equal(Checkpoint(damaged).section("weights"), whole)
 
 
 def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
@@ -155,4 +156,4 @@ def test_the_second_phase_keeps_every_weight_of_the_first(overrides, tmp_path):
 
 
 def final_weights(folder):
-    return read_checkpoint(find_checkpoint(folder))["weights"]
+    return Checkpoint(find_checkpoint(folder)).section("weights")

@@ -111,6 +111,21 @@ def test_nothing_beyond_the_last_site_is_kept():
     assert not [name for name, weight in encoder.named_parameters() if weight.grad is None]
 
 
+@pytest.mark.parametrize("sites", ["down_mid", "all"])
+def test_checkpointing_changes_no_gradient_and_runs_every_layer_again(sites):
+    ours, latents, gradients, calls = build(), torch.randn(2, 4, 8, 8), [], []
+    sites = DOWN_MID if sites == "down_mid" else list(SvdUNet.ports(ours.config, 4, 8).memory)
+    for checkpointing in (False, True):
+        encoder, count = ours.reference_encoder(sites, checkpointing), []
+        for layer in encoder.layers.values():
+            layer.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        sum(x.square().sum() for x in encoder(latents).values()).backward()
+        gradients.append({name: weight.grad for name, weight in encoder.named_parameters()})
+        calls.append(len(count))
+    assert calls == [len(encoder.layers), 2 * len(encoder.layers)]
+    assert all(torch.equal(x, gradients[1][name]) for name, x in gradients[0].items())
+
+
 def test_weights_are_the_backbones_and_become_its_own():
     ours = build(cross_attention_width=0)
     encoder = ours.reference_encoder(DOWN_MID)

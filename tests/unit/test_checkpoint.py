@@ -25,7 +25,6 @@ from hvg.checkpoint import (
     latest_whole_checkpoint,
     load_shared_weights,
     load_weights,
-    read_checkpoint,
     set_aside,
     write_checkpoint,
 )
@@ -54,7 +53,7 @@ def same(a, b) -> bool:
 
 def test_a_nested_state_comes_back_exactly(tmp_path):
     write_checkpoint(tmp_path / "step-0000007.ckpt", STATE)
-    assert same(read_checkpoint(tmp_path / "step-0000007.ckpt"), STATE)
+    assert same(Checkpoint(tmp_path / "step-0000007.ckpt").state, STATE)
 
 
 def test_its_files_are_plain_safetensors_with_whole_tensors_by_name(tmp_path):
@@ -67,7 +66,7 @@ def test_its_files_are_plain_safetensors_with_whole_tensors_by_name(tmp_path):
     loaded = load_file(path / name)
     assert all(torch.equal(loaded[entry.name], entry.read()) for entry in entries)
     assert Checkpoint(path).section("weights").keys() == {*TYPES, "scalar"}
-    assert same(read_checkpoint(path), {**STATE, "weights": Checkpoint(path).section("weights")})
+    assert same(Checkpoint(path).state, STATE)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_a_bad_checkpoint_is_refused_in_one_line_that_names_it(tmp_path, damage)
     if damage == "other":
         manifest.write_text('{"format": "x", "sha256": ""}')
     with pytest.raises(CheckpointError) as error:
-        read_checkpoint(path)
+        Checkpoint(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -140,7 +139,7 @@ def test_a_full_disk_costs_one_line_and_nothing_that_was_saved(tmp_path):
     assert "step-0000002.ckpt: the checkpoint cannot be written: File too large" in str(error.value)
     assert "step-0000001.ckpt is as it was" in str(error.value) and "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000001.ckpt"]
-    assert same(read_checkpoint(checkpoint_path(tmp_path, 1)), STATE)
+    assert same(Checkpoint(checkpoint_path(tmp_path, 1)).state, STATE)
     write_checkpoint(checkpoint_path(tmp_path, 2), large)
 
 
@@ -159,7 +158,7 @@ def test_no_space_left_at_any_moment_leaves_nothing_behind(tmp_path, monkeypatch
 def test_a_missing_checkpoint_points_to_one_that_is_there(tmp_path):
     write_checkpoint(checkpoint_path(tmp_path, 12), STATE)
     with pytest.raises(CheckpointError, match="step-0000012"):
-        read_checkpoint(tmp_path / "last.ckpt")
+        Checkpoint(tmp_path / "last.ckpt")
 
 
 def test_the_latest_is_the_highest_step_and_partial_files_do_not_count(tmp_path):

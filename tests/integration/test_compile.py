@@ -1,0 +1,59 @@
+"""Compiled blocks train what uncompiled ones do, and a run of them that was interrupted ends in the same bits."""
+
+import json
+
+import pytest
+import torch
+from train_runs import train_together
+
+from hvg.checkpoint import Checkpoint, checkpoint_path
+from hvg.config import compose
+from hvg.prepare import prepare
+
+STEPS = 4
+SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
+COMPILED = "backbone.compile=blocks"
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny, cache, tmp_path_factory):
+    every = (f"training.steps={STEPS}", "training.checkpoint_every=2", "training.keep_last=9")
+    # One level: the fewer kinds of blocks there are, the less has to be compiled.
+    small = ("backbone.widths=[32]", "backbone.heads=[1]", "backbone.attention=[true]", "view_attention=none")
+    folder = tmp_path_factory.mktemp("compiled")
+    words = (*tiny, cache, *every, *small, "pose=skeleton", "reference_keys=none", "device=cpu", f"output={folder}")
+    prepare([compose(words)], ("train", "val"), jobs=1)
+    return words
+
+
+def run_folder(overrides, name):
+    return compose([*overrides, f"name={name}"]).output / name
+
+
+def losses(overrides, name):
+    rows = (run_folder(overrides, name) / "metrics.jsonl").read_text().splitlines()
+    return [row["loss"] for row in map(json.loads, rows)]
+
+
+@pytest.mark.long
+def test_compiled_blocks_train_alike_and_resume_to_the_same_bits(overrides):
+    train_together(1, [[*overrides, "name=plain"], [*overrides, COMPILED, "name=whole"]])
+    middle = checkpoint_path(run_folder(overrides, "whole") / "checkpoints", STEPS // 2)
+    train_together(1, [[*overrides, COMPILED, f"resume={middle}", "name=again"]])
+    assert len(losses(overrides, "whole")) == STEPS
+    assert losses(overrides, "whole") == pytest.approx(losses(overrides, "plain"), abs=1e-5)
+    first, second = (
+        Checkpoint(checkpoint_path(run_folder(overrides, name) / "checkpoints", STEPS)) for name in ("whole", "again")
+    )
+    for section in SECTIONS:
+        mine, theirs = first.section(section), second.section(section)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], x) for name, x in theirs.items()), section
+
+
+def test_without_a_compiler_compiling_is_refused_in_one_line(hvg, overrides, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    refused = hvg("train", *overrides, COMPILED, "name=refused")
+    assert refused.returncode == 1
+    assert "needs a C++ compiler on a CPU" in refused.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in refused.stderr
