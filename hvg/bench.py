@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise, product
+from itertools import product
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -17,16 +19,16 @@ from hvg import provenance, registry
 from hvg.build import build_dataset
 from hvg.cameras import orbit
 from hvg.config import RunConfig, compose
-from hvg.data import TrainingOrder, load_with_signals
+from hvg.data import KEPT_BYTES, ClipDataModule, TrainingOrder, load_with_signals
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_radii
 from hvg.listing import table
-from hvg.prepare import open_clips, prepare
+from hvg.prepare import open_clips, open_training_clips, prepare
 from hvg.protocols import Context
 from hvg.random import generator
 from hvg.scored_clip import ScoredClip
 from hvg.system import HumanVideoSystem
-from hvg.training import build_system, train
+from hvg.training import build_system, run_folder, train
 from hvg.types import ClipBatch
 
 
@@ -90,23 +92,56 @@ def people() -> Iterator[str]:
 
 
 def training() -> Iterator[str]:
-    """Steps per second, and the share of a step that is not the model."""
+    """Steps per second, and what of a step is not the model; waiting for data, and saving."""
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         # Rendered ahead, as in a study: a step then reads clips, it does not make them.
         small = ("dataset.num_subjects=8", "dataset.num_held_out_subjects=1", f"data.cache={folder}")
-        config = compose(["scale=cpu", f"output={folder}", "training.steps=30", *small])
+        every = ("training.steps=60", "training.checkpoint_every=20")
+        config = compose(["scale=cpu", f"output={folder}", *every, *small])
         prepare([config], ("train", "val"), jobs=1)
-        ends: list[float] = []
-        train(config, lambda *_: ends.append(time.perf_counter()))
-        steps = [b - a for a, b in pairwise(ends[9:])]
-        bare = _bare_steps(config, len(steps))
-    whole, model = statistics.median(steps), statistics.median(bare)
-    yield f"{1 / whole:.2f} steps/s, one core, median of {len(steps)}"
-    yield f"{100 * (1 - model / whole):.1f} % of a step is not forward, backward and optimiser"
+        whole, model = _steps_in_alternation(config)
+        total = json.loads((run_folder(config) / "run.json").read_text())["throughput"]["total"]
+    yield f"{1 / statistics.median(step.wall for step in whole):.2f} steps/s, one core, median of {len(whole)}"
+    rest = statistics.median(1 - bare.work / step.work for step, bare in zip(whole, model, strict=True))
+    yield f"{100 * rest:.1f} % of a step's processor time is not forward, backward and optimiser, median of {len(whole)}"
+    yield f"{1e3 * total['data_seconds'] / total['steps']:.1f} ms a step waiting for data, mean of {total['steps']}"
+    yield f"{total['save_seconds'] / 3:.2f} s a checkpoint, mean of 3"
 
 
-def _bare_steps(config: RunConfig, runs: int) -> list[float]:
-    """Seconds of forward, loss, backward, clipping and optimiser on one batch that is ready."""
+class _Spent(NamedTuple):
+    """Seconds on the wall, and of work of this process: what other processes do changes those little."""
+
+    wall: float
+    work: float
+
+    @classmethod
+    def now(cls) -> _Spent:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, before: _Spent) -> _Spent:
+        return _Spent(self.wall - before.wall, self.work - before.work)
+
+
+def _steps_in_alternation(config: RunConfig) -> tuple[list[_Spent], list[_Spent]]:
+    """What steps in a run take, and bare ones that take turns with them, so that a busy moment hits both."""
+    bare_step, ended = _bare_step(config), _Spent.now()
+    whole, model = [], []
+
+    def report(*_: object) -> None:
+        nonlocal ended
+        reached = _Spent.now()
+        bare_step()
+        whole.append(reached.since(ended))
+        ended = _Spent.now()
+        model.append(ended.since(reached))
+
+    train(config, report)
+    # The first ones warm up.
+    return whole[10:], model[10:]
+
+
+def _bare_step(config: RunConfig) -> Callable[[], None]:
+    """Does forward, loss, backward, clipping and optimiser on one batch that is ready."""
     system = build_system(config)
     order = TrainingOrder(
         open_clips(config, "train", system.signals),
@@ -124,7 +159,7 @@ def _bare_steps(config: RunConfig, runs: int) -> list[float]:
         torch.nn.utils.clip_grad_norm_(system.parameters(), 1.0)
         optimizer.step()
 
-    return _seconds(step, runs)
+    return step
 
 
 def sampling() -> Iterator[str]:
@@ -275,6 +310,50 @@ def scoring() -> Iterator[str]:
     yield from table(rows)
 
 
+def data() -> Iterator[str]:
+    """How long a step waits for its clips: from memory, as small datasets train, and from the disk, as large ones do."""
+    rows = [("latents", "clips", "workers", "ms waiting", "ms a step", "share")]
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
+        small = ("dataset.num_subjects=8", "dataset.num_held_out_subjects=1", f"data.cache={folder}", "data.recolour=0")
+        configs = {kind: compose(["scale=cpu", f"data.latents={kind}", *small]) for kind in ("encode", "cached")}
+        prepare([configs["cached"]], ("train",), jobs=1)
+        for (kind, config), room, workers in product(configs.items(), (KEPT_BYTES, 0), (0, 1)):
+            with patch("hvg.data.KEPT_BYTES", room):
+                waiting, whole = _waiting(config, workers)
+            place = "in memory" if room else "on the disk"
+            rows.append(
+                (kind, place, str(workers), f"{1e3 * waiting:.1f}", f"{1e3 * whole:.0f}", f"{waiting / whole:.1%}")
+            )
+    yield "wall time, one core for the model, median of 16 steps; pixels folded by 4, so that encoding costs nothing"
+    yield from table(rows)
+
+
+def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
+    """Median seconds that a step waits for its batch, and that it takes in all."""
+    system = build_system(config)
+    optimizer = system.configure_optimizers()["optimizer"]
+    loader = ClipDataModule(
+        open_training_clips(config, system.codec, system.conditioners),
+        system.signals,
+        seed=0,
+        grids=[(config.data.views, config.data.frames)],
+        batch_size=config.data.batch_size,
+        num_steps=24,
+        workers=workers,
+    ).train_dataloader()
+    waits, whole, batches = [], [], iter(loader)
+    for _ in range(len(loader)):
+        started = time.perf_counter()
+        batch = next(batches)
+        waits.append(time.perf_counter() - started)
+        optimizer.zero_grad()
+        system.training_step(batch, 0)["loss"].backward()
+        optimizer.step()
+        whole.append(time.perf_counter() - started)
+    # The first ones warm up, and fill the memory.
+    return statistics.median(waits[8:]), statistics.median(whole[8:])
+
+
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     "bone_map": bone_map,
     "people": people,
@@ -283,4 +362,5 @@ BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     "progressive": progressive,
     "view_attention": view_attention,
     "scoring": scoring,
+    "data": data,
 }

@@ -50,8 +50,6 @@ class Parts:
     sampler: Sampler
     solver: Solver
     guidance: Guidance
-    renderer: Renderer
-    body: BodyModel
 
 
 def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> Parts:
@@ -61,10 +59,15 @@ def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = No
     parts get the weights of a checkpoint, or need none.
     """
     renderer, body = _build(config.renderer, Context()), build_body(config)
-    codec = _build(config.codec, Context())
+    codec = build_codec(config)
     backbone, conditioners = build_networks(config, codec, renderer, body, start)
+    return complete_parts(config, codec, backbone, conditioners)
+
+
+def complete_parts(config: RunConfig, codec: Codec, backbone: Backbone, conditioners: dict[str, Conditioner]) -> Parts:
+    """Every part of a run, of which those with weights are built already."""
     return Parts(
-        alignment=_build(config.alignment, Context()),
+        alignment=build_alignment(config),
         codec=codec,
         backbone=backbone,
         conditioners=conditioners,
@@ -72,9 +75,12 @@ def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = No
         sampler=_build(config.sampler, Context()),
         solver=_build(config.solver, Context()),
         guidance=build_guidance(config),
-        renderer=renderer,
-        body=body,
     )
+
+
+def build_codec(config: RunConfig, blank: bool = False) -> Codec:
+    """The run's codec; ``blank`` as in ``Context``."""
+    return _build(config.codec, Context(blank=blank))
 
 
 def build_networks(
@@ -83,10 +89,39 @@ def build_networks(
     renderer: Renderer | None = None,
     body: BodyModel | None = None,
     start: Callable[[Backbone], None] | None = None,
+    blank: bool = False,
 ) -> tuple[Backbone, dict[str, Conditioner]]:
-    """The parts with weights: the backbone, and slot -> conditioner in merging order; ``start`` as in ``build_parts``."""
+    """The parts with weights: the backbone, and slot -> conditioner in merging order.
+
+    start: as in ``build_parts``. blank: as in ``Context``.
+    """
+    context = replace(_network_context(config, codec, renderer, body), blank=blank)
+    backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    if start is not None:
+        start(backbone)
+    return backbone, _build_conditioners(config, replace(context, backbone=backbone))
+
+
+def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]]:
+    """The codec, and slot -> conditioner, for what is made of clips ahead of training.
+
+    The backbone and what is copied from it have shapes, but neither values nor memory.
+    """
+    codec = _build(config.codec, Context())
+    context = _network_context(config, codec, _build(config.renderer, Context()), build_body(config))
+    with torch.device("meta"):
+        backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    return codec, _build_conditioners(config, replace(context, backbone=backbone))
+
+
+def build_alignment(config: RunConfig) -> Alignment:
+    """Where people are moved before the network sees them."""
+    return _build(config.alignment, Context())
+
+
+def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None) -> Context:
     specs = wiring.specs(config).values()
-    context = Context(
+    return Context(
         ports=wiring.ports(config),
         codec=codec,
         renderer=renderer,
@@ -95,14 +130,12 @@ def build_networks(
         memory=frozenset(site for spec in specs for site in spec.memory),
         view_attention=_view_attention(config),
     )
-    backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
-    if start is not None:
-        start(backbone)
-    context = replace(context, backbone=backbone)
-    conditioners = {
+
+
+def _build_conditioners(config: RunConfig, context: Context) -> dict[str, Conditioner]:
+    return {
         slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
     }
-    return backbone, conditioners
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:

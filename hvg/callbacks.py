@@ -6,15 +6,17 @@ import json
 import math
 import signal
 import threading
-import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
 from hvg.checkpoint import checkpoint_path, keep_checkpoints
@@ -25,56 +27,138 @@ from hvg.protocols import Dataset
 from hvg.required import required
 from hvg.strategies import LogicalCheckpoints
 from hvg.system import HumanVideoSystem
+from hvg.throughput import PREFIX, Meter, StepReport, Throughput
+from hvg.types import ClipBatch
+from hvg.utilisation import Shape, StepFlops
 from hvg.video import tile_columns, write_video
+
+# What Lightning calls the loader's next batch, to profilers.
+NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
+# Steps whose mean speed is reported.
+RECENT_STEPS = 10
 
 
 class AfterStep(Callback):
     """A callback that acts after optimiser steps, not after each of the batches that one accumulates."""
 
     def on_train_batch_end(self, trainer, pl_module: Any, outputs: Any, batch, batch_idx: int) -> None:
-        self.after_batch(trainer, outputs)
+        self.after_batch(trainer, outputs, batch)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.after_step(trainer, pl_module)
 
-    def after_batch(self, trainer, outputs: Mapping[str, Tensor]) -> None:
+    def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         """After the forward and backward pass of a batch; ``outputs`` as ``training_step`` returned."""
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
         """After the optimiser's step number ``trainer.global_step``, counted from 1."""
 
 
+class DataWait(PassThroughProfiler):
+    """Takes the time in which training waits for the loader's next batch: Lightning marks it for profilers."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._meter = meter
+
+    def start(self, action_name: str) -> None:
+        if action_name == NEXT_BATCH:
+            self._meter.begin("data")
+
+    def stop(self, action_name: str) -> None:
+        if action_name == NEXT_BATCH:
+            self._meter.end("data")
+
+
 class Progress(AfterStep):
-    """Reports (step, steps, steps per second, loss) after each step, and logs the means of what the step returned.
+    """Reports each step and how fast training is; at every ``log_every``-th logs that, and the means of what it returned.
 
     Lightning logs after its callbacks. A run killed between the two would have a checkpoint of a step that no log knows,
-    so this one logs itself and stands before ``Checkpoints``.
+    so this one logs itself and stands before ``Checkpoints``. What saving takes is therefore part of the next row.
     """
 
-    def __init__(self, report: Callable[[int, int, float, float], None], log_every: int) -> None:
-        self._report, self._log_every, self._last, self._speed = report, log_every, 0.0, 0.0
-        self._batches: list[Mapping[str, Tensor]] = []
+    def __init__(
+        self, report: Callable[[StepReport], None], log_every: int, meter: Meter, work: StepFlops, count_after: float
+    ) -> None:
+        """count_after: seconds of training after which ``work`` counts its FLOPs."""
+        self._report, self._log_every = report, log_every
+        self._meter, self._work, self._count_after = meter, work, count_after
+        self._losses: list[Mapping[str, Tensor]] = []
+        self._shapes: list[Shape] = []
+        self._images = 0
+        self._loss: float | None = None
+        self._recent: deque[Throughput] = deque(maxlen=RECENT_STEPS)
+        self._row = self._total = Throughput()
+        self._seen: Counter[Shape] = Counter()
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        self._last = self._last or time.perf_counter()
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._meter.start()
 
-    def after_batch(self, trainer, outputs: Mapping[str, Tensor]) -> None:
-        # Lightning has divided the loss, where the strategy does not do that itself.
-        parts = 1 if trainer.strategy.handles_gradient_accumulation else trainer.accumulate_grad_batches
+    def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
+        self._shapes.append((*batch.grid, *batch.cameras.image_size))
+        self._images += math.prod(batch.grid) if batch.valid is None else int(batch.valid.sum())
+
+    def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
+        # Lightning has divided the loss by the number of batches that a step accumulates.
         means = {name: value.detach() for name, value in outputs.items()}
-        self._batches.append({**means, "loss": means["loss"] * parts})
+        self._losses.append({**means, "loss": means["loss"] * trainer.accumulate_grad_batches})
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
-        now = time.perf_counter()
-        speed, self._last = 1 / max(1e-9, now - self._last), now
-        self._speed = speed if not self._speed else 0.9 * self._speed + 0.1 * speed
-        means = {name: torch.stack([b[name] for b in self._batches]).mean() for name in self._batches[0]}
-        self._batches = []
-        if trainer.global_step % self._log_every == 0:
-            means = {name: trainer.strategy.reduce(value, reduce_op="mean") for name, value in means.items()}
-            if trainer.is_global_zero:
-                for logger in trainer.loggers:
-                    logger.log_metrics({name: float(x) for name, x in means.items()}, trainer.global_step - 1)
-        self._report(trainer.global_step, trainer.max_steps, self._speed, float(means["loss"]))
+        logged = trainer.global_step % self._log_every == 0
+        if logged:
+            # Before the time is taken: to read a number waits for a GPU's queue of work, which belongs to these steps.
+            means = self._means(trainer)
+            self._loss = means["loss"]
+        done = self._lap(trainer, steps=1)
+        self._recent.append(done)
+        self._row += done
+        if logged:
+            self._log(trainer, means)
+        self._report(
+            StepReport(
+                step=trainer.global_step,
+                steps=trainer.max_steps,
+                loss=self._loss,
+                recent=sum(self._recent, Throughput()),
+                total=self._total,
+                peak=self._work.peak,
+            )
+        )
+        late = self._total.seconds >= self._count_after
+        if late and trainer.is_global_zero and self._work.lacks(self._shapes):
+            with self._meter.during("count"):
+                self._work.find(self._shapes)
+        self._seen.update(self._shapes)
+        self._losses, self._shapes, self._images = [], [], 0
+
+    def _means(self, trainer) -> dict[str, float]:
+        """Of what the step returned, over its batches and all processes."""
+        means = {name: torch.stack([x[name] for x in self._losses]).mean() for name in self._losses[0]}
+        return {name: float(trainer.strategy.reduce(value, reduce_op="mean")) for name, value in means.items()}
+
+    def _lap(self, trainer, steps: int) -> Throughput:
+        """What happened since the last lap; images are taken to be as many in the other processes."""
+        done = self._meter.lap(steps=steps, images=self._images * trainer.world_size, flops=self._work.of(self._shapes))
+        self._total += done
+        return done
+
+    def _log(self, trainer, means: Mapping[str, float]) -> None:
+        """Hands the means and the speed since the last row to the loggers."""
+        row, self._row = self._row, Throughput()
+        images, wait = (torch.tensor(x, device=trainer.strategy.root_device) for x in (row.images, row.data_seconds))
+        # All wait for the one that waits longest for its data.
+        images = float(trainer.strategy.reduce(images, reduce_op="mean"))
+        wait = float(trainer.strategy.reduce(wait, reduce_op="max"))
+        row = replace(row, images=images, data_seconds=wait)
+        rates = {f"{PREFIX}{name}": value for name, value in row.rates(self._work.peak).items()}
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics({**means, **rates}, trainer.global_step - 1)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        # What came after the last step: its checkpoint.
+        self._lap(trainer, steps=0)
+        if trainer.is_global_zero:
+            # Those of the first steps were not known then.
+            self._work.note_total(replace(self._total, flops=self._work.of(self._seen.elements())))
 
 
 class Interruption(AfterStep):
@@ -116,24 +200,32 @@ class Interruption(AfterStep):
             self._listen()
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
-        notes = torch.tensor(float(self.received), device=system.device)
-        self.received = int(trainer.strategy.reduce(notes, reduce_op="max"))
+        if trainer.world_size > 1:
+            notes = torch.tensor(float(self.received), device=system.device)
+            self.received = int(trainer.strategy.reduce(notes, reduce_op="max"))
         if self.received:
             trainer.should_stop = True
+
+
+def finish_work(device: torch.device) -> None:
+    """Waits for a GPU's queue of work, so that what is timed next does not pay for it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class ValidationSamples(AfterStep):
     """Generates a few validation clips with the averaged weights, writes them as videos and shows them to the logger."""
 
-    def __init__(self, folder: Path, clips: Dataset, config: RunConfig) -> None:
-        self._folder, self._clips, self._config = folder, clips, config
+    def __init__(self, folder: Path, clips: Dataset, config: RunConfig, meter: Meter) -> None:
+        self._folder, self._clips, self._config, self._meter = folder, clips, config, meter
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
         step, strategy = trainer.global_step, trainer.strategy
         if step % self._config.training.validate_every and step != trainer.max_steps:
             return
         assert isinstance(strategy, LogicalCheckpoints)
-        with strategy.averaged_weights():
+        finish_work(system.device)
+        with self._meter.during("validate"), strategy.averaged_weights():
             if trainer.is_global_zero:
                 self.sample(trainer, system, step)
 
@@ -156,7 +248,8 @@ class ValidationSamples(AfterStep):
         if errors:
             psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
             for logger in trainer.loggers:
-                logger.log_metrics({"validation_psnr": psnr}, step)
+                # Numbered as the step's loss, so that a run which continues from this step's checkpoint keeps it.
+                logger.log_metrics({"validation_psnr": psnr}, step - 1)
 
 
 def _show(loggers: list[Logger], path: Path, step: int) -> None:
@@ -171,8 +264,8 @@ def _show(loggers: list[Logger], path: Path, step: int) -> None:
 class Checkpoints(AfterStep):
     """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: RunConfig, meter: Meter) -> None:
+        self.folder, self.config, self._meter = folder, config, meter
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
@@ -181,9 +274,11 @@ class Checkpoints(AfterStep):
         step, training = trainer.global_step, self.config.training
         due = training.checkpoint_every and step % training.checkpoint_every == 0
         if due or trainer.should_stop or step == trainer.max_steps:
-            trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
-            if trainer.is_global_zero:
-                keep_checkpoints(self.folder, training.keep_last, training.keep_every)
+            finish_work(system.device)
+            with self._meter.during("save"):
+                trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
+                if trainer.is_global_zero:
+                    keep_checkpoints(self.folder, training.keep_last, training.keep_every)
 
 
 class MetricsFile(Logger):

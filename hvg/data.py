@@ -5,8 +5,6 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,18 +14,23 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hvg.digests import settings_digest
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
 from hvg.shards import whole_shard, write_shard
 from hvg.types import ClipBatch
+from hvg.unreadable import read_or_replace
+
+# Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
+KEPT_BYTES = 2**30
 
 
 def signal_key(conditioner: Conditioner, name: str) -> str:
     """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder."""
     settings = conditioner.config.model_dump(mode="json", exclude=set(conditioner.encoder_settings))
-    return f"{name}-{hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()}"
+    return f"{name}-{settings_digest(settings, 6)}"
 
 
 def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
@@ -88,7 +91,8 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees.
 
     grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
-    that share a step and so a grid.
+    that share a step and so a grid. A clip that cannot be read has another in its place that is nowhere valid, and so has no
+    share in the loss; ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
@@ -104,21 +108,20 @@ class TrainingOrder(Dataset):
         self._clips, self._signals = clips, signals
         self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
         self._kept: dict[int, ClipBatch] = {}
+        self._kept_bytes = 0
+        self._in_parts: bool | None = None
 
     def __getitem__(self, position: int) -> ClipBatch:
         index = clip_position(self._seed, position, len(self._clips))
-        clip = self._clip(index)
-        _, num_views, num_frames = clip.grid
-        wanted_views, wanted_frames = self.grid(position // self._clips_per_step)
-        draw = generator(self._seed, "grid", position)
-        views = torch.randperm(num_views, generator=draw)[:wanted_views].sort().values
-        start = int(torch.randint(num_frames - wanted_frames + 1, (1,), generator=draw))
-        part = clip.select(views=views, frames=torch.arange(start, start + wanted_frames))
+        choose = DrawnCells(self._seed, position, self.grid(position // self._clips_per_step))
+        part, unreadable = read_or_replace(lambda i: self._part(i, choose), index, len(self._clips))
         # The first of the views drawn is the origin: a step knows no other.
         part = replace(part, origin=None)
-        if float(torch.rand((), generator=draw)) < self._recolour:
-            part = recolour(part, draw)
-        return replace(part, sample_index=torch.tensor([position]))
+        if float(torch.rand((), generator=choose.generator)) < self._recolour:
+            part = recolour(part, choose.generator)
+        valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
+        valid = torch.zeros_like(valid) if unreadable else valid
+        return replace(part, valid=valid, sample_index=torch.tensor([position]), unreadable=(unreadable,))
 
     def grid(self, step: int) -> tuple[int, int]:
         """Views and frames of a step's clips."""
@@ -126,14 +129,45 @@ class TrainingOrder(Dataset):
             return self._grids[0]
         return self._grids[int(torch.randint(len(self._grids), (1,), generator=generator(self._seed, "grids", step)))]
 
+    def _part(self, index: int, choose: DrawnCells) -> ClipBatch:
+        """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
+        if self._in_parts is not False:
+            part = self._clips.load_part(index, choose, frozenset(self._signals))
+            if self._in_parts is None:
+                self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
+            if part is not None and self._in_parts:
+                return without_mesh(with_signals(part, self._signals))
+        clip = self._clip(index)
+        return clip.select(*choose(*clip.grid[1:]))
+
     def _clip(self, index: int) -> ClipBatch:
-        """Small datasets are decoded once and kept; 512 clips at most, so that memory is bounded."""
-        if index not in self._kept:
-            clip = load_with_signals(self._clips, index, self._signals)
-            if len(self._kept) >= 512:
-                return clip
+        """A whole clip, kept as long as there is room."""
+        if index in self._kept:
+            return self._kept[index]
+        clip = load_with_signals(self._clips, index, self._signals)
+        size = clip.nbytes()
+        if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
-        return self._kept[index]
+            self._kept_bytes += size
+        return clip
+
+
+class DrawnCells:
+    """Which views and frames a position of the training order sees, for a clip of any size.
+
+    After a call: generator, for what is drawn next at this position; share, the clip's cells to a cell that is seen.
+    """
+
+    def __init__(self, seed: int, position: int, grid: tuple[int, int]) -> None:
+        self._seed, self._position, self._grid = seed, position, grid
+
+    def __call__(self, num_views: int, num_frames: int) -> tuple[list[int], range]:
+        views, frames = self._grid
+        self.generator = generator(self._seed, "grid", self._position)
+        self.share = num_views * num_frames / (views * frames)
+        drawn = torch.randperm(num_views, generator=self.generator)[:views].sort().values
+        start = int(torch.randint(num_frames - frames + 1, (1,), generator=self.generator))
+        return drawn.tolist(), range(start, start + frames)
 
 
 class ClipDataModule(lightning.LightningDataModule):

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor
 
 from hvg import __version__
-from hvg.build import build_dataset, build_parts
+from hvg.alignment import align
+from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, parse_resolved
 from hvg.data import render_shard, shard_path, signal_key
-from hvg.protocols import Conditioner, Dataset
+from hvg.digests import settings_digest
+from hvg.errors import DataError
+from hvg.latents import (
+    EncodedClips,
+    EncodedFile,
+    Encoding,
+    encoded_path,
+    encodings,
+    wanted_images,
+    write_encoded,
+)
+from hvg.protocols import Alignment, Choose, Codec, Conditioner, Dataset
 from hvg.provenance import usable_cores
 from hvg.scored_clip import Surface
-from hvg.shards import FORMAT, ShardReader, whole_shard
+from hvg.shards import CLIP_IMAGES, FORMAT, ShardReader, whole_shard
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
@@ -40,21 +54,26 @@ def cache_folder(config: RunConfig) -> Path:
     choice = config.dataset
     settings = choice.config.model_dump(mode="json", exclude={"split"})
     parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), FORMAT, __version__]
-    digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return Path(config.data.cache or "cache") / f"{choice.name}-{digest}"
+    content = choice.cls.content(choice.config)
+    name = settings_digest([*parts, content] if content else parts)
+    return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
 
 
 def conditioner_signals(configs: Sequence[RunConfig]) -> dict[str, Conditioner]:
     """Signal key -> conditioner, over all configurations."""
     signals: dict[str, Conditioner] = {}
     for config in configs:
-        parts = build_parts(config)
-        signals |= {
-            signal_key(part, config.conditioners[slot].name): part
-            for slot, part in parts.conditioners.items()
-            if part.has_signal()
-        }
+        signals |= slot_signals(config, build_conditioners(config)[1])
     return signals
+
+
+def slot_signals(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
+    """Signal key -> conditioner, for the conditioners of a configuration by slot."""
+    return {
+        signal_key(part, config.conditioners[slot].name): part
+        for slot, part in conditioners.items()
+        if part.has_signal()
+    }
 
 
 class RenderedClips(Dataset):
@@ -76,6 +95,12 @@ class RenderedClips(Dataset):
         clip = reader.load(place)
         return clip if self._wanted <= clip.signals.keys() else self._source.load(index)
 
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        reader, place = self._places[index]
+        if not reader.signals >= self._wanted | signals:
+            return None
+        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
+
     def surface(self, index: int) -> Surface:
         return self._source.surface(index)
 
@@ -96,6 +121,30 @@ def open_clips(config: RunConfig, split: str, signals: Mapping[str, Conditioner]
     return RenderedClips(paths, source, frozenset(signals or ())) if paths else source
 
 
+def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
+    """The clips that training reads; with ``data.latents=cached``, what ``hvg prepare latents`` made of them.
+
+    conditioners: by slot. Raises: DataError where something was not prepared for these settings and weights, or is damaged.
+    """
+    signals = slot_signals(config, conditioners)
+    if config.data.latents == "encode":
+        return open_clips(config, "train", signals)
+    shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
+    if not shards or not set(signals) <= frozenset.intersection(*(ShardReader(path).signals for path in shards)):
+        raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
+    for encoding in made:
+        if not all(encoded_path(shard, encoding.name).exists() for shard in shards):
+            raise _unprepared(cache_folder(config) / encoding.name, f"there are no {encoding.what}")
+    return EncodedClips(shards, made, wanted_images(config, signals))
+
+
+def _unprepared(folder: Path, reason: str) -> DataError:
+    return DataError(
+        f"data.latents=cached: {reason} in {folder}, whose name stands for the settings, the alignment and the weights of "
+        "the frozen networks; run `hvg prepare latents` with the settings of this run, or use data.latents=encode"
+    )
+
+
 def prepare(
     configs: Sequence[RunConfig],
     splits: Sequence[str] = ("train", "val", "test"),
@@ -105,50 +154,150 @@ def prepare(
 ) -> Path:
     """Renders every split of the configurations' common dataset with all their control maps; returns the folder.
 
-    ``report(clips done, clips in all)`` is called as work proceeds. What is there already is kept.
+    For configurations with ``data.latents=cached``, their frozen networks then look at every training clip (on a GPU in one
+    process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
+    configuration whose networks no other has. What is there already is kept.
     """
     first = configs[0]
     counts = {split: len(build_dataset(first, split)) for split in splits}
+    # Only training reads what frozen networks made.
+    owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
+    done, total = 0, sum(counts.values()) + len(owned) * counts.get("train", 0)
+
+    def advance(clips: int = 1) -> None:
+        nonlocal done
+        done += clips
+        report(done, total)
+
+    advance(0)
     folder, wanted = cache_folder(first), conditioner_signals(configs).keys()
-    tasks, done = [], 0
+    texts, tasks = [config.to_yaml() for config in configs], []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
         for number in range(shards):
             shard = whole_shard(shard_path(folder, split, number, shards))
             if shard is not None and shard.signals >= wanted:
-                done += count * (number + 1) // shards - count * number // shards
+                advance(len(shard))
             else:
-                tasks.append((split, (number, shards)))
-    total = sum(counts.values())
-    report(done, total)
-    if not tasks:
-        return folder
-    texts = [config.to_yaml() for config in configs]
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        ticks = manager.Queue()
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            futures = [pool.submit(_render, texts, split, part, ticks) for split, part in tasks]
-            while not all(future.done() for future in futures) or not ticks.empty():
-                try:
-                    ticks.get(timeout=0.2)
-                    done += 1
-                    report(done, total)
-                except queue.Empty:
-                    failed = next((f for f in futures if f.done() and f.exception()), None)
-                    if failed is not None:
-                        pool.shutdown(cancel_futures=True)
-                        failed.result()
-            for future in futures:
-                future.result()
-    return cache_folder(first)
+                tasks.append((texts, split, (number, shards)))
+    on_gpu = _device(first).type == "cuda"
+    with _Processes(jobs) as processes, _Processes(1) as one_process:
+        processes.run(_render, tasks, advance)
+        tasks = []
+        for config, names in owned:
+            for shard in map(ShardReader, shard_paths(first, "train")):
+                missing = [name for name in names if not _is_encoded(shard, name)]
+                if missing:
+                    tasks.append((config.to_yaml(), shard.path, missing))
+                else:
+                    advance(len(shard))
+        (one_process if on_gpu else processes).run(_encode, tasks, advance)
+    return folder
+
+
+class _Processes:
+    """``jobs`` processes that are started with the first task and end with the context."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs, self._stack = jobs, ExitStack()
+        self._started: tuple[ProcessPoolExecutor, Any] | None = None
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def run(self, function: Callable[..., None], tasks: Sequence[tuple], on_clip: Callable[[], None]) -> None:
+        """Calls ``function(*task, ticks)`` for each task; whatever it puts into ``ticks`` is a clip done."""
+        if not tasks:
+            return
+        pool, ticks = self._start()
+        futures = [pool.submit(function, *task, ticks) for task in tasks]
+        while not all(future.done() for future in futures) or not ticks.empty():
+            try:
+                ticks.get(timeout=0.2)
+                on_clip()
+            except queue.Empty:
+                failed = next((f for f in futures if f.done() and f.exception()), None)
+                if failed is not None:
+                    pool.shutdown(cancel_futures=True)
+                    failed.result()
+        for future in futures:
+            future.result()
+
+    def _start(self) -> tuple[ProcessPoolExecutor, Any]:
+        if self._started is None:
+            context = multiprocessing.get_context("spawn")
+            ticks = self._stack.enter_context(context.Manager()).Queue()
+            pool = self._stack.enter_context(ProcessPoolExecutor(self._jobs, mp_context=context))
+            self._started = pool, ticks
+        return self._started
 
 
 def _render(texts: list[str], split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
-    torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _one_thread()
     configs = [parse_resolved(text, "prepare") for text in texts]
     folder = cache_folder(configs[0])
     clips = build_dataset(configs[0], split)
     render_shard(folder, split, clips, conditioner_signals(configs), part=part, on_clip=lambda: ticks.put(1))
+
+
+def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:
+    """Each configuration with the names of those of its encodings that none before it has; without those that add none."""
+    owned, known = [], set[str]()
+    for config in configs:
+        codec, conditioners = build_conditioners(config)
+        names = [e.name for e in encodings(config, codec, conditioners.values()) if e.name not in known]
+        known.update(names)
+        if names:
+            owned.append((config, names))
+    return owned
+
+
+def _is_encoded(shard: ShardReader, name: str) -> bool:
+    try:
+        EncodedFile(encoded_path(shard.path, name), shard.keys)
+    except DataError:
+        return False
+    return True
+
+
+def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
+    """The encodings of one shard's clips, in a process of its own."""
+    _one_thread()
+    config, alignment, found = _encoders(text)
+    wanted, shard, device = [found[name] for name in names], ShardReader(path), _device(config)
+    made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
+    for index in range(len(shard)):
+        clip = shard.load(index, images=frozenset({"frames", "reference"})).to(device)
+        background = clip.cameras.intrinsics.new_tensor(config.data.background) * 2 - 1
+        clip = align(clip, alignment.offsets(clip), alignment.reference_offsets(clip), background)
+        with torch.no_grad():
+            for encoding in wanted:
+                made[encoding.name][clip.clip_id[0]] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
+        ticks.put(1)
+    for name, clips in made.items():
+        write_encoded(encoded_path(path, name), clips)
+
+
+@lru_cache(maxsize=1)
+def _encoders(text: str) -> tuple[RunConfig, Alignment, dict[str, Encoding]]:
+    """The configuration, its alignment and its encodings by name; kept from one shard to the next."""
+    config = parse_resolved(text, "prepare")
+    codec, conditioners = build_conditioners(config)
+    found = encodings(config, codec, conditioners.values())
+    return config, build_alignment(config), {encoding.name: encoding for encoding in found}
+
+
+def _device(config: RunConfig) -> torch.device:
+    # Imported here because that module builds on this one.
+    from hvg.training import choose_device
+
+    return choose_device(config.device)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -32,9 +33,10 @@ class ProgressLines:
         self._progress = Progress(
             TextColumn("{task.description:<24}"),
             TextColumn("{task.fields[stage]:<9}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            # The longest: on a narrow terminal it takes more lines rather than lose its end.
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False)),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -52,13 +54,8 @@ class ProgressLines:
         if self._live:
             self._progress.stop()
 
-    def update(
-        self, task: str, stage: str, done: int, total: int, speed: float = 0.0, loss: float | None = None
-    ) -> None:
-        """``done`` of ``total`` in a stage of a task; speed in steps per second, 0 when there is none to show."""
-        note = " ".join(
-            filter(None, [f"{speed:.1f} steps/s" if speed else "", f"loss {loss:.3f}" if loss is not None else ""])
-        )
+    def update(self, task: str, stage: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` in a stage of a task; ``note`` stands beside it."""
         if self._live:
             self._update_bar(task, stage, done, total, note)
         else:

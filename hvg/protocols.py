@@ -17,7 +17,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from hvg.digests import settings_digest
 from hvg.errors import HvgError
+from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface
 from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Window
 from hvg.weights import NetworkFiles
@@ -54,6 +56,7 @@ class Context:
     conditioner fills; view_attention, which builds one module for a site as ``view_attention(width, num_heads)``.
     For conditioners that start from its weights: backbone, the finished one; they may copy from it and must not keep it.
     For metrics: networks, the user's files of pretrained feature networks; device, where they compute.
+    blank: whether what ``Part.frozen`` names is made with weights of no value instead of being read, to count its cost.
     """
 
     ports: Ports | None = None
@@ -66,6 +69,7 @@ class Context:
     view_attention: Callable[[int, int], ViewAttention] | None = None
     networks: NetworkFiles | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    blank: bool = False
 
 
 class ConditionerConfig(PartConfig):
@@ -84,7 +88,8 @@ class Conditioner(Part, nn.Module):
     """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
 
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
-    encoder_settings: names of the settings that do not change the signal, so that rendered maps stay valid.
+    encoder_settings: names of the settings that change neither the signal nor the frozen features, so that what was made
+    ahead stays valid.
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
     ports are 1.
     """
@@ -123,6 +128,34 @@ class Conditioner(Part, nn.Module):
     def signal_channels(cls, config: Any) -> int:
         """K of the control map, 0 where there is none; parts that draw one have to say."""
         return 0
+
+    def frozen_features(self, batch: ClipBatch) -> Tensor | None:
+        """What networks that are never trained make of the aligned photo, (B, ...); None where there are none.
+
+        ``hvg prepare latents`` keeps it on the disk, where ``forward`` gets it by ``features``. So it is a function of the
+        reference and the clip's id alone, its networks are those of ``frozen`` and the codec, and a part that has some reads
+        the photo nowhere else.
+        """
+        return None
+
+    @classmethod
+    def has_frozen_features(cls) -> bool:
+        """Whether the part looks at the photo through frozen networks."""
+        return cls.frozen_features is not Conditioner.frozen_features
+
+    @property
+    def features_key(self) -> str:
+        """Name of the frozen features in a batch; it changes with every setting of theirs, not of the encoder."""
+        settings = self.config.model_dump(mode="json", exclude=set(self.encoder_settings))
+        return f"{type(self).__name__}-{settings_digest([type(self).__module__, settings])}"
+
+    def features(self, batch: ClipBatch) -> Tensor:
+        """The frozen features: those that the batch carries, else made now, without a gradient."""
+        kept = batch.features.get(self.features_key)
+        if kept is not None:
+            return kept
+        with torch.no_grad():
+            return required(self.frozen_features(batch), "what frozen_features returns")
 
     @abstractmethod
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
@@ -180,17 +213,23 @@ class Backbone(Part, nn.Module):
         """
         return []
 
-    def reference_encoder(self, sites: Sequence[str]) -> nn.Module:
+    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
         """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
 
         What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
+        checkpointing: its blocks are computed again in the backward pass instead of being kept for it.
         Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
         """
         raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
 
 
 class Codec(Part):
-    """Frames <-> latents; frozen, kept outside the trained module tree."""
+    """Frames <-> latents; frozen, kept outside the trained module tree; works on the device of what it is given.
+
+    memory_settings: names of the settings that do not change the latents, so that those made ahead stay valid.
+    """
+
+    memory_settings: ClassVar[frozenset[str]] = frozenset()
 
     channels: int
     stride: int
@@ -212,10 +251,6 @@ class Codec(Part):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
-
-    def to(self, device: torch.device) -> Codec:
-        """Moves frozen weights, if there are any."""
-        return self
 
 
 class Prediction(Part):
@@ -321,6 +356,11 @@ class Alignment(Part):
 
     requires: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def per_picture(cls, config: Any) -> bool:
+        """Whether every picture moves in the same way whichever views and frames it comes with; then it can be encoded ahead."""
+        return False
+
     @abstractmethod
     def offsets(self, batch: ClipBatch) -> Tensor | None:
         """Pixels (x, y) by which every frame is moved, (B, V, T, 2) int64; None where nothing moves."""
@@ -364,6 +404,10 @@ class MeshImage:
     normal: Tensor
 
 
+# From a clip's V and T to the views and the consecutive frames that are wanted; asked again, it answers the same.
+Choose = Callable[[int, int], tuple[Sequence[int], range]]
+
+
 class Dataset(Part):
     """Clips by index. Loading clip i gives the same values in any process and any order."""
 
@@ -372,12 +416,24 @@ class Dataset(Part):
     def provides(cls, config: Any) -> frozenset[str]:
         """Names of the ClipBatch fields that every clip holds."""
 
+    @classmethod
+    def content(cls, config: Any) -> str:
+        """What besides the settings its clips depend on, such as a digest of files; what is made of them carries it."""
+        return ""
+
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def load(self, index: int) -> ClipBatch:
         """Clip ``index`` with B = 1, all its views and frames."""
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        """The views and frames of clip ``index`` that ``choose`` names, with these control maps at least.
+
+        None where that is no cheaper than all of the clip, or a map is not there: then ``load`` is asked.
+        """
+        return None
 
     def surface(self, index: int) -> Surface:
         """The true geometry behind the pictures of clip ``index``. Raises: NotAvailable where it is not known."""

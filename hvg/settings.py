@@ -67,8 +67,18 @@ class DataConfig(Section):
         default=4, description="Clips per batch in validation and evaluation, with all views."
     )
     workers: NonNegativeInt = Field(default=0, description="Data loading processes; 0 loads in the training process.")
+    max_bad: NonNegativeInt = Field(
+        default=0,
+        description="How many training clips may be unreadable. Each is listed in quarantine.jsonl and left out of the loss; "
+        "no other clip is trained in its stead. One more ends the run.",
+    )
     cache: Path | None = Field(
         default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
+    )
+    latents: Literal["encode", "cached"] = Field(
+        default="encode",
+        description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
+        "what `hvg prepare latents` made of them, and does not decode the frames.",
     )
 
 
@@ -101,12 +111,31 @@ class TrainingConfig(Section):
         default=1,
         description="Batches whose gradients are averaged for one optimiser step: a larger batch, less memory.",
     )
+    max_skipped: NonNegativeInt = Field(
+        default=10,
+        description="How many optimiser steps of the run may be left out, because a loss or the gradient was not finite, or "
+        "the loss was a spike. Each is listed in skipped.jsonl; one more saves the state and ends the run.",
+    )
+    max_loss_ratio: float | None = Field(
+        default=None,
+        gt=1,
+        description="A step whose loss is above this many times the median of the last `loss_window` ones is left out; null: "
+        "none is.",
+    )
+    loss_window: PositiveInt = Field(
+        default=50, description="Losses of steps taken that `max_loss_ratio` compares with; none is judged before."
+    )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto",
         description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it.",
     )
     threads: PositiveInt | None = Field(
         default=None, description="CPU threads of the training process; null: torch decides."
+    )
+    peak_tflops: PositiveFloat | None = Field(
+        default=None,
+        description="What one device can do at this precision, in TFLOP/s without sparsity, which model FLOPs utilisation is a "
+        "share of; null: as published for known GPUs, else as measured by a matrix product.",
     )
     log_every: PositiveInt = Field(default=10, description="Steps between two rows of metrics.jsonl.")
     checkpoint_every: NonNegativeInt = Field(

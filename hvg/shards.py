@@ -10,13 +10,16 @@ tar says of names, links, devices and sizes has no effect.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -28,11 +31,15 @@ from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
 from hvg.files import whole_file, write_text
+from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 FORMAT = "hvg-shard-1"
 # A clip's name becomes that of files: folders inside a folder, never out of it.
 CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
+
+# Images of a clip that are no control maps.
+CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -102,58 +109,89 @@ def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
 
 
-def decode_clip(files: dict[str, bytes]) -> ClipBatch:
-    """The clip (B = 1) that ``encode_clip`` wrote."""
+def decode_clip(
+    files: Mapping[str, bytes], choose: Choose | None = None, images: frozenset[str] | None = None
+) -> ClipBatch:
+    """The clip (B = 1) that ``encode_clip`` wrote, or some of it; no file is asked for that is not needed.
+
+    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference``, ``driving`` and
+    ``signal-<key>``; None: all.
+    """
     meta = json.loads(files["meta.json"])
     arrays = {
-        name[:-4]: torch.from_numpy(read_array(io.BytesIO(data), len(data)))
-        for name, data in files.items()
-        if name.endswith(".npy")
+        name[:-4]: torch.from_numpy(read_array(io.BytesIO(data := files[name]), len(data)))
+        for name in files
+        if name.endswith(".npy") and (images is None or not name.startswith("signal-") or name[:-4] in images)
     }
-    images = _decode_images(files)
+    cameras = _cameras(arrays, "", meta["image_size"])
+    cells = None if choose is None else choose(*cameras.shape[1:])
+    pictures = _decode_images(files, cells, images)
     names = tuple(meta.get("joint_names", ()))
-    frames, alpha = _split_rgba(images.get("frames"))
-    reference_frames, reference_alpha = _split_rgba(images.get("reference"))
-    signals = {name.removeprefix("signal-"): x[None] for name, x in images.items() if name.startswith("signal-")}
-    signals |= {name.removeprefix("signal-"): x[None] for name, x in arrays.items() if name.startswith("signal-")}
-    reference = None
-    if reference_frames is not None:
-        cameras = None
-        if "reference_image_size" in meta:
-            cameras = _cameras(arrays, "reference_", meta["reference_image_size"])
-        body = _body(arrays, "reference_body", names)
-        reference = Reference(frames=reference_frames, alpha=reference_alpha, cameras=cameras, body=body)
-    return ClipBatch(
-        cameras=_cameras(arrays, "", meta["image_size"]),
+    clip = ClipBatch(
+        cameras=cameras,
         clip_id=(meta["clip_id"],),
         subject=(str(meta["subject"]),),
-        frames=None if frames is None else frames[None],
-        alpha=None if alpha is None else alpha[None],
         body=_body(arrays, "body", names),
-        reference=reference,
+        reference=_reference(pictures.get("reference"), arrays, meta, names),
         task=arrays.get("task"),
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
-        driving=frames_from_uint8(images["driving"]) if "driving" in images else None,
         caption=(meta["caption"],) if "caption" in meta else None,
-        signals={key: signal_from_uint8(signal) for key, signal in signals.items()},
+        signals={name.removeprefix("signal-"): x[None] for name, x in arrays.items() if name.startswith("signal-")},
+    )
+    clip = clip if cells is None else clip.select(*cells)
+    frames, alpha = _split_rgba(pictures.get("frames"))
+    drawn = {name.removeprefix("signal-"): x[None] for name, x in pictures.items() if name.startswith("signal-")}
+    return replace(
+        clip,
+        frames=None if frames is None else frames[None],
+        alpha=None if alpha is None else alpha[None],
+        driving=frames_from_uint8(pictures["driving"]) if "driving" in pictures else None,
+        signals={key: signal_from_uint8(signal) for key, signal in {**clip.signals, **drawn}.items()},
     )
 
 
-def _decode_images(files: dict[str, bytes]) -> dict[str, Tensor]:
-    """Image name -> V T K H W uint8."""
-    grids: dict[str, dict[tuple[int, int], Tensor]] = {}
-    for name, data in files.items():
+def _reference(
+    pixels: Tensor | None, arrays: dict[str, Tensor], meta: dict[str, Any], joint_names: tuple[str, ...]
+) -> Reference | None:
+    frames, alpha = _split_rgba(pixels)
+    if frames is None:
+        return None
+    return Reference(
+        frames=frames,
+        alpha=alpha,
+        cameras=_cameras(arrays, "reference_", meta["reference_image_size"])
+        if "reference_image_size" in meta
+        else None,
+        body=_body(arrays, "reference_body", joint_names),
+    )
+
+
+def _decode_images(
+    files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, images: frozenset[str] | None
+) -> dict[str, Tensor]:
+    """Image name -> V T K H W uint8; the photo is always whole, and the driving video has one view."""
+    grids: dict[str, dict[tuple[int, int], str]] = {}
+    for name in files:
         if name.endswith(".png"):
             image, view, frame, _ = name.rsplit(".", 3)
-            pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
-            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-            grids.setdefault(image, {})[int(view), int(frame)] = torch.from_numpy(pixels.copy()).movedim(-1, 0)
+            if images is None or image in images:
+                grids.setdefault(image, {})[int(view), int(frame)] = name
     stacked = {}
     for image, grid in grids.items():
-        views, frames = max(v for v, _ in grid) + 1, max(t for _, t in grid) + 1
-        stacked[image] = torch.stack([torch.stack([grid[v, t] for t in range(frames)]) for v in range(views)])
+        views: Sequence[int] = range(max(v for v, _ in grid) + 1)
+        frames: Sequence[int] = range(max(t for _, t in grid) + 1)
+        if cells is not None and image != "reference":
+            views, frames = (views if image == "driving" else cells[0]), cells[1]
+        stacked[image] = torch.stack([torch.stack([_pixels(files[grid[v, t]]) for t in frames]) for v in views])
     return stacked
+
+
+def _pixels(data: bytes) -> Tensor:
+    """PNG bytes -> K H W uint8."""
+    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
 
 
 def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -188,6 +226,24 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
     )
 
 
+class _Members(Mapping[str, bytes]):
+    """File name -> its bytes, read from a shard when asked for. places: name -> offset and size."""
+
+    def __init__(self, stream: IO[bytes], places: Mapping[str, tuple[int, int]]) -> None:
+        self._stream, self._places = stream, places
+
+    def __getitem__(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        self._stream.seek(offset)
+        return self._stream.read(size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], None] = lambda: None) -> None:
     """Writes a shard and then its index; until both are whole, neither is visible under its name."""
     keys: list[str] = []
@@ -202,7 +258,10 @@ def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], No
                 on_clip()
         with tarfile.open(partial) as tar:
             members = {m.name: (m.offset_data, m.size) for m in tar}
-        index = {"format": FORMAT, "bytes": partial.stat().st_size, "clips": keys, "members": members}
+        with partial.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = partial.stat().st_size
+        index = {"format": FORMAT, "bytes": size, "sha256": digest, "clips": keys, "members": members}
         index_path(path).unlink(missing_ok=True)
     write_text(index_path(path), json.dumps(index))
 
@@ -245,7 +304,7 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
+    @cached_property
     def signals(self) -> frozenset[str]:
         """Keys of the control maps that every clip carries."""
         per_clip = [
@@ -254,16 +313,15 @@ class ShardReader:
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
 
-    def load(self, index: int) -> ClipBatch:
-        """Clip ``index`` with B = 1."""
-        files = {}
-        with self.path.open("rb") as stream:
-            for name, (offset, size) in self._members[self.keys[index]].items():
-                stream.seek(offset)
-                files[name] = stream.read(size)
+    def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
+        """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
         try:
-            clip = decode_clip(files)
+            with self.path.open("rb") as stream:
+                clip = decode_clip(_Members(stream, self._members[self.keys[index]]), choose, images)
         except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
+            if isinstance(error, OSError) and error.errno is not None:
+                # The file system's, which may have it the next time; Pillow's have no number.
+                raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {reason}") from error
         if clip.clip_id != (self.keys[index],):

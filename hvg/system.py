@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hvg.alignment import align, move
 from hvg.data import signal_key, with_signals
+from hvg.latents import latent_coverage
 from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
 from hvg.random import generator
 from hvg.required import required
@@ -62,14 +63,10 @@ class HumanVideoSystem(lightning.LightningModule):
 
     # --- training -------------------------------------------------------------------------------------------------
 
-    def on_fit_start(self) -> None:
-        self.codec.to(self.device)
-
     def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
         """``loss``, and by name the auxiliary losses that are part of it."""
         batch, _ = self.aligned(batch)
-        with torch.no_grad():
-            latents = self.codec.encode(required(batch.frames, "ClipBatch.frames"))
+        latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
         noisy = latents + sigma * noise
         conditioning = self.condition(batch, lambda part: draw >= part.config.dropout)
@@ -81,8 +78,15 @@ class HumanVideoSystem(lightning.LightningModule):
         )
         denoised = self.prediction.denoised(output.float(), noisy, sigma)
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
-        auxiliary = {name: value.mean() for name, value in conditioning.losses.items()}
+        auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
         return {"loss": error + sum(auxiliary.values()), **auxiliary}
+
+    def latents(self, batch: ClipBatch) -> Tensor:
+        """Clean latents (B, V, t, C, h, w) of an aligned batch: those that it carries, else the codec's of its frames."""
+        if batch.latents is not None:
+            return batch.latents
+        with torch.no_grad():
+            return self.codec.encode(required(batch.frames, "ClipBatch.frames"))
 
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
@@ -98,13 +102,16 @@ class HumanVideoSystem(lightning.LightningModule):
     def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
         weight: Tensor | float = 1.0
-        if self.foreground_weight and batch.alpha is not None:
-            height, width = latents.shape[-2:]
-            cells = nn.functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), (height, width))
-            weight = 1.0 + self.foreground_weight * cells.unflatten(0, batch.grid)
+        covered = latent_coverage(batch, latents)
+        if self.foreground_weight and covered is not None:
+            weight = 1.0 + self.foreground_weight * covered
         if batch.valid is not None:
             weight = weight * batch.valid[..., None, None, None].to(latents)
         return weight
+
+    def clip_weight(self, batch: ClipBatch) -> Tensor | float:
+        """1 for a clip (B) of which something is valid, 0 for one that only fills a place."""
+        return 1.0 if batch.valid is None else batch.valid.flatten(1).any(dim=1).float()
 
     def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
         """The batch as the network sees it, and by how many pixels (B, V, T, 2) its pictures were moved for that."""
@@ -181,7 +188,6 @@ class HumanVideoSystem(lightning.LightningModule):
         Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
         length of the video. windows_per_call and share: see ``hvg.sampling.sample``.
         """
-        self.codec.to(self.device)
         offsets, reference_offsets = self.offsets(batch)
         _, v, t = batch.grid
         height, width = batch.cameras.image_size

@@ -6,6 +6,7 @@ A lab's test is two lines: ``check_conditioner(MySignal, MySignal.Config(), tiny
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -129,6 +130,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     check_gradients(cls, config, context, batch)
     check_half_precision(cls, config, context, batch)
     check_batch_independence(cls, config, context, batch)
+    check_frozen_features(cls, config, context, batch)
 
 
 def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -198,6 +200,21 @@ def check_batch_independence(cls: type[Conditioner], config: Any, context: Conte
     for (name, together), (_, alone) in zip(_run(part, batch), _run(part, batch.clips(slice(0, 1))), strict=True):
         close = torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
         _require(close, f"port {name} of a clip changes with the clips beside it")
+
+
+def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """What frozen networks make of the photo depends on nothing else, and is all that the part sees of the photo."""
+    if not cls.has_frozen_features():
+        return
+    part = nudged(build(cls, config, context))
+    features = part.features(batch)
+    _require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
+    _require(not features.requires_grad, "frozen features carry a gradient")
+    bare = replace(batch, frames=None, alpha=None, body=None, driving=None, caption=None, task=None)
+    _require(torch.equal(part.features(bare), features), "frozen features depend on more than the reference")
+    kept = replace(batch, reference=None, features={part.features_key: features})
+    for (name, live), (_, cached) in zip(_run(part, batch), _run(part, kept), strict=True):
+        _require(torch.equal(live, cached), f"port {name} differs where frozen features come with the batch")
 
 
 def build(cls: type[Network], config: Any, context: Context) -> Network:

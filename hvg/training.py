@@ -12,12 +12,13 @@ from typing import Any, Literal, NoReturn
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from hvg import provenance
-from hvg.build import build_parts
-from hvg.callbacks import Checkpoints, Interruption, Progress, ValidationSamples, make_loggers
+from hvg.build import Parts, build_parts
+from hvg.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples, make_loggers
 from hvg.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -35,11 +36,14 @@ from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError
+from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
-from hvg.prepare import open_clips
+from hvg.prepare import open_clips, open_training_clips
 from hvg.protocols import Backbone
 from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
+from hvg.throughput import Meter, StepReport
+from hvg.utilisation import COUNT_AFTER, StepFlops
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -49,8 +53,12 @@ def run_folder(config: RunConfig) -> Path:
 
 def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> HumanVideoSystem:
     """The system with seeded initial weights; ``start`` as in ``hvg.build.build_parts``."""
-    parts = build_parts(config, start)
-    return HumanVideoSystem(
+    return make_system(config, build_parts(config, start))
+
+
+def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = HumanVideoSystem) -> HumanVideoSystem:
+    """The system of these parts."""
+    return kind(
         alignment=parts.alignment,
         backbone=parts.backbone,
         conditioners=parts.conditioners,
@@ -163,7 +171,7 @@ def is_first_process() -> bool:
 
 def train(
     config: RunConfig,
-    report: Callable[[int, int, float, float], None] = lambda *_: None,
+    report: Callable[[StepReport], None] = lambda *_: None,
     log: Callable[[str], None] = print,
 ) -> HumanVideoSystem:
     """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
@@ -198,7 +206,7 @@ def _fit(
     config: RunConfig,
     start: Checkpoint | None,
     first_step: int,
-    report: Callable[[int, int, float, float], None],
+    report: Callable[[StepReport], None],
     log: Callable[[str], None],
 ) -> None:
     """Trains from ``start`` to the last step, whose checkpoint is then written."""
@@ -212,7 +220,9 @@ def _fit(
     else:
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
-    train_clips, validation_clips = (open_clips(config, split, system.signals) for split in ("train", "val"))
+    train_clips = open_training_clips(config, system.codec, system.conditioners)
+    validation_clips = open_clips(config, "val", system.signals)
+    quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
     data = ClipDataModule(
         train_clips,
         system.signals,
@@ -225,11 +235,13 @@ def _fit(
         recolour=config.data.recolour,
         accumulate=config.training.accumulate,
     )
-    interruption = Interruption()
-    callbacks: list[Callback] = [Progress(report, config.training.log_every), interruption]
+    interruption, meter = Interruption(), Meter()
+    work = StepFlops(config, folder / "run.json", device, precision == "bf16-mixed", log)
+    progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
+    callbacks: list[Callback] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
-        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config))
-    callbacks.append(Checkpoints(folder / "checkpoints", config))
+        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
+    callbacks.append(Checkpoints(folder / "checkpoints", config, meter))
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if config.strategy.name == "single" else config.strategy.devices,
@@ -244,6 +256,8 @@ def _fit(
         log_every_n_steps=1,
         logger=make_loggers(config, folder, first_step) if is_first_process() else False,
         callbacks=callbacks,
+        plugins=_cluster(),
+        profiler=DataWait(meter),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -252,8 +266,18 @@ def _fit(
     )
     with interruption.listening(), joined_group():
         trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    skipped.check()
     if trainer.global_step < config.training.steps:
         _stop(interruption.received, trainer.global_step, log)
+    if interruption.received:
+        # It came in the last step: what follows training has to stop as well.
+        signal.raise_signal(interruption.received)
+
+
+def _cluster() -> SLURMEnvironment | None:
+    """How processes that srun started are found, without Lightning's own requeueing, which waits for another signal."""
+    by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
 def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
@@ -265,7 +289,11 @@ def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
         step = int(start.state["global_step"])
         set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
     write_text(folder / "config.yaml", config.to_yaml())
-    write_text(folder / "run.json", json.dumps(provenance.collect(config.seed), indent=2))
+    record = provenance.collect(config.seed)
+    if start is not None and (folder / "run.json").exists():
+        # What its FLOPs were counted to be.
+        record["throughput"] = json.loads((folder / "run.json").read_text()).get("throughput", {})
+    write_text(folder / "run.json", json.dumps(record, indent=2))
 
 
 def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:

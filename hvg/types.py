@@ -26,6 +26,18 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def _count_bytes(value: Any, size: Callable[[Tensor], int]) -> int:
+    total = 0
+
+    def count(x: Tensor) -> Tensor:
+        nonlocal total
+        total += size(x)
+        return x
+
+    _map_tensors(value, count)
+    return total
+
+
 @dataclass(frozen=True, kw_only=True)
 class BodyMotion:
     """The motion of one person per clip; it does not depend on the view.
@@ -71,6 +83,11 @@ class ClipBatch:
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
     training order; with the run's seed it keys the clip's noise. clip_id: one name per clip.
     subject: one name per clip, the same for all clips of one person.
+    unreadable: in training, why the clip that belongs in a place cannot be read, one text per clip, "" where it can; another
+    clip, nowhere valid, fills the place.
+    What frozen networks made of the clip ahead of training, aligned and at full size (``hvg prepare latents``): latents
+    (B, V, t, C, h, w), the codec's of the frames, which then stay on the disk; coverage (B, V, t, 1, h, w), mean alpha of
+    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo.
     """
 
     cameras: Cameras
@@ -82,12 +99,16 @@ class ClipBatch:
     reference: Reference | None = None
     task: Tensor | None = None
     signals: Mapping[str, Tensor] = field(default_factory=dict)
+    latents: Tensor | None = None
+    coverage: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Tensor | None = None
     driving: Tensor | None = None
     origin: Cameras | None = None
     frame_index: Tensor | None = None
     sample_index: Tensor | None = None
     caption: tuple[str, ...] | None = None
+    unreadable: tuple[str, ...] | None = None
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -106,6 +127,10 @@ class ClipBatch:
             names.add("body.vertices")
         return frozenset(names)
 
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        return _count_bytes(self, lambda x: x.nbytes)
+
     def to(self, *args, **kwargs) -> ClipBatch:
         """The same batch on another device; a floating type changes floating tensors only."""
         return _map_tensors(
@@ -115,7 +140,10 @@ class ClipBatch:
     def select(
         self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
     ) -> ClipBatch:
-        """The batch restricted to some views and frames, in the order given; the reference and the origin are kept."""
+        """The batch restricted to some views and frames, in the order given; the reference and the origin are kept.
+
+        Latents are taken to have a frame for every frame of the video.
+        """
         v = slice(None) if views is None else torch.as_tensor(views)
         t = slice(None) if frames is None else torch.as_tensor(frames)
 
@@ -137,6 +165,8 @@ class ClipBatch:
             origin=origin[:, :, t],
             frames=grid(self.frames),
             alpha=grid(self.alpha),
+            latents=grid(self.latents),
+            coverage=grid(self.coverage),
             valid=grid(self.valid),
             cameras=self.cameras[:, v][:, :, t],
             body=body,
@@ -146,11 +176,16 @@ class ClipBatch:
         )
 
     def shrunk(self, factor: int) -> ClipBatch:
-        """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels."""
+        """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
+
+        What was made of the pictures at full size is left out.
+        """
+        if factor == 1:
+            return self
 
         def small(x: Tensor | None) -> Tensor | None:
-            if x is None or factor == 1:
-                return x
+            if x is None:
+                return None
             return avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
 
         def resized(cameras: Cameras | None) -> Cameras | None:
@@ -171,6 +206,9 @@ class ClipBatch:
             origin=resized(self.origin),
             reference=reference,
             signals={key: small(value) for key, value in self.signals.items()},
+            latents=None,
+            coverage=None,
+            features={},
         )
 
     def clips(self, index: slice) -> ClipBatch:
@@ -181,6 +219,7 @@ class ClipBatch:
         if self.reference is not None and self.reference.body is not None:
             reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
         caption = None if self.caption is None else self.caption[index]
+        unreadable = None if self.unreadable is None else self.unreadable[index]
         return replace(
             part,
             body=body,
@@ -188,6 +227,7 @@ class ClipBatch:
             clip_id=self.clip_id[index],
             subject=self.subject[index],
             caption=caption,
+            unreadable=unreadable,
         )
 
     @staticmethod
@@ -205,6 +245,7 @@ class ClipBatch:
             clip_id=tuple(name for b in batches for name in b.clip_id),
             subject=tuple(name for b in batches for name in b.subject),
             caption=None if first.caption is None else tuple(c for b in batches for c in (b.caption or ())),
+            unreadable=None if first.unreadable is None else tuple(r for b in batches for r in (b.unreadable or ())),
         )
 
 
@@ -265,15 +306,7 @@ class Conditioning:
 
     def nbytes(self) -> int:
         """Bytes that the ports hold."""
-        total = 0
-
-        def count(x: Tensor) -> Tensor:
-            nonlocal total
-            total += x.untyped_storage().nbytes()
-            return x
-
-        self.map(count)
-        return total
+        return _count_bytes(replace(self, losses={}), lambda x: x.untyped_storage().nbytes())
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
         """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""

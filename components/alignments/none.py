@@ -16,6 +16,10 @@ class NoAlignment(Alignment):
     def __init__(self, config: PartConfig, context: object = None) -> None:
         self.config = config
 
+    @classmethod
+    def per_picture(cls, config: PartConfig) -> bool:
+        return True
+
     def offsets(self, batch: ClipBatch) -> Tensor | None:
         return None
 

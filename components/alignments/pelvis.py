@@ -48,6 +48,10 @@ class PelvisAlignment(Alignment):
     def __init__(self, config: PelvisConfig, context: object = None) -> None:
         self.config = config
 
+    @classmethod
+    def per_picture(cls, config: PelvisConfig) -> bool:
+        return config.frames == "every"
+
     def offsets(self, batch: ClipBatch) -> Tensor | None:
         pelvis = projected_pelvis(required(batch.body, "ClipBatch.body"), batch.cameras)
         offsets = self._to_anchor(pelvis, batch.cameras.image_size)

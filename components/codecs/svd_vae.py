@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +11,16 @@ from torch import Tensor
 
 from hvg.layout import fold_frames, fold_views, unfold_frames
 from hvg.pretrained import Component, first_line
-from hvg.protocols import Codec, PartConfig
+from hvg.protocols import Codec, Context, PartConfig
+
+# What the published VAE's config.json says.
+SVD_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "scaling_factor": 0.18215,
+}
 
 
 class SvdVaeConfig(PartConfig):
@@ -31,12 +40,13 @@ class SvdVaeCodec(Codec):
     """Frozen. The encoder works frame by frame and returns the mode, so that encoding twice gives the same latents."""
 
     Config = SvdVaeConfig
+    memory_settings: ClassVar[frozenset[str]] = frozenset({"encode_chunk", "decode_chunk"})
     temporal_stride = 1
 
-    def __init__(self, config: SvdVaeConfig, context: object = None) -> None:
+    def __init__(self, config: SvdVaeConfig, context: Context | None = None) -> None:
         self.config = config
         self.channels, self.stride, _ = self.shape(config)
-        self._vae = _load(config.path)
+        self._vae = _blank(config.path) if context and context.blank else _load(config.path)
         self.scale = self._vae.config.scaling_factor
 
     @classmethod
@@ -50,22 +60,20 @@ class SvdVaeCodec(Codec):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
+        self._vae.to(frames.device)
         chunks = fold_frames(frames).split(self.config.encode_chunk)
         latents = torch.cat([self._vae.encode(x.to(self._vae.dtype)).latent_dist.mode() for x in chunks])
         return unfold_frames(latents * self.scale, frames.shape[:3]).to(frames.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
+        self._vae.to(latents.device)
         clips = fold_views(latents).to(self._vae.dtype) / self.scale
         frames = [
             torch.cat([self._vae.decode(x, num_frames=len(x)).sample for x in clip.split(self.config.decode_chunk)])
             for clip in clips
         ]
         return torch.stack(frames).unflatten(0, latents.shape[:2]).to(latents.dtype)
-
-    def to(self, device: torch.device) -> SvdVaeCodec:
-        self._vae.to(device)
-        return self
 
     def frozen(self) -> Mapping[str, Any]:
         return {"vae": self._vae}
@@ -76,6 +84,16 @@ class SvdVaeCodec(Codec):
 
 def _component(path: str) -> Component:
     return Component(place=path, name="vae", setting="codec.path")
+
+
+def _blank(path: str) -> Any:
+    """The same network without its weights; a hub id is taken to be SVD's."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    vae = _component(path)
+    known = vae.folder is not None and (vae.folder / "config.json").is_file()
+    blank: Any = AutoencoderKLTemporalDecoder.from_config(vae.settings() if known else SVD_VAE)
+    return blank.eval().requires_grad_(False)
 
 
 def _load(path: str) -> Any:

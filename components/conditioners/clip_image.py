@@ -19,6 +19,16 @@ from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 
 # Width of the embedding of SVD's encoder, CLIP ViT-H/14; a hub id is taken to have it until it is read.
 SVD_WIDTH = 1024
+# What the config.json of that encoder says.
+SVD_ENCODER = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+    "projection_dim": SVD_WIDTH,
+}
 
 
 class ClipImageConfig(ConditionerConfig):
@@ -45,7 +55,7 @@ class ClipImage(Conditioner):
     def __init__(self, config: ClipImageConfig, context: Context) -> None:
         super().__init__(config, context)
         width = required(context.ports, "Context.ports").token_width
-        self.encoder = FrozenClip(config.path)
+        self.encoder = FrozenClip(config.path, context.blank)
         self.projection = None if self.encoder.width == width else nn.Linear(self.encoder.width, width)
 
     @classmethod
@@ -54,9 +64,13 @@ class ClipImage(Conditioner):
             raise HvgError("clip_image fills the port 'tokens', but this backbone has no cross-attention")
         return ConditioningSpec(tokens=ports.token_width)
 
-    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+    def frozen_features(self, batch: ClipBatch) -> Tensor:
+        """CLIP's embedding of the first photo, (B, E)."""
         photo = required(batch.reference, "ClipBatch.reference").frames[:, 0]
-        token = self.encoder.embed(photo).to(photo.dtype)
+        return self.encoder.embed(photo).to(photo.dtype)
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        token = self.features(batch)
         if self.projection is not None:
             token = self.projection(token.to(self.projection.weight.dtype))
         return Conditioning(tokens=token[:, None, None, None])
@@ -71,14 +85,17 @@ class ClipImage(Conditioner):
 class FrozenClip:
     """CLIP's image encoder, read at its first use. No module, so that it is neither trained, saved nor partitioned.
 
-    width: of its embedding.
+    width: of its embedding. blank: as in ``Context``; a hub id is then taken to be SVD's.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, blank: bool = False) -> None:
         self._files = Component(place=path, name="image_encoder", setting="image_embedding.path", stem="model")
         self._images = Component(place=path, name="feature_extractor", setting="image_embedding.path")
         self._components: dict[str, Any] = {}
         self.width = SVD_WIDTH if self._files.folder is None else int(self._files.settings()["projection_dim"])
+        if blank:
+            settings = SVD_ENCODER if self._files.folder is None else self._files.settings()
+            self.adopt({"image_encoder": _blank_encoder(settings), "feature_extractor": _blank_processor()})
 
     def components(self) -> Mapping[str, Any]:
         """The encoder and its image processor; they are read where that has not happened yet."""
@@ -148,6 +165,19 @@ def _load_encoder(files: Component) -> Any:
     encoder, found = loaded
     files.require_whole(found)
     return encoder.eval().requires_grad_(False)
+
+
+def _blank_encoder(settings: Mapping[str, Any]) -> Any:
+    """The same network without its weights."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(settings))).eval().requires_grad_(False)
+
+
+def _blank_processor() -> Any:
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor()
 
 
 def _load_processor(files: Component) -> Any:

@@ -36,6 +36,7 @@ class ReferenceLatent(Conditioner):
 
     Config = ReferenceLatentConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "scaled"})
     per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ReferenceLatentConfig, context: Context) -> None:
@@ -46,11 +47,14 @@ class ReferenceLatent(Conditioner):
     def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:
         return ConditioningSpec(channels=ports.latent_channels)
 
-    @torch.no_grad()
-    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+    def frozen_features(self, batch: ClipBatch) -> Tensor:
+        """The codec's latents of the first photo, (B, 1, 1, C, h, w)."""
         photo = required(batch.reference, "ClipBatch.reference").frames[:, :1, None]
         if self.config.noise_augmentation:
             draws = [torch.randn(photo.shape[1:], generator=generator("photo", name)) for name in batch.clip_id]
             photo = photo + self.config.noise_augmentation * torch.stack(draws).to(photo)
-        latents = self.codec.encode(photo)
+        return self.codec.encode(photo)
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        latents = self.features(batch)
         return Conditioning(channels=latents if self.config.scaled else latents / self.codec.scale)

@@ -33,6 +33,7 @@ class ReferenceTokens(Conditioner):
 
     Config = ReferenceTokensConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "width"})
     per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ReferenceTokensConfig, context: Context) -> None:
@@ -58,9 +59,12 @@ class ReferenceTokens(Conditioner):
             memory={name: site.channels for name, site in ports.memory.items()},
         )
 
+    def frozen_features(self, batch: ClipBatch) -> Tensor:
+        """The codec's latents of the first photo, (B, C, h, w)."""
+        return self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        with torch.no_grad():
-            latents = self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+        latents = self.features(batch)
         features = nn.functional.silu(self.stem(latents))
         pyramid = [features]
         for halving in self.halvings:

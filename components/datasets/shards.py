@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from hvg.digests import settings_digest
 from hvg.errors import DataError
-from hvg.protocols import Context, Dataset, PartConfig
-from hvg.shards import ShardReader
+from hvg.protocols import Choose, Context, Dataset, PartConfig
+from hvg.shards import CLIP_IMAGES, ShardReader, index_path
 from hvg.types import ClipBatch
 
 
@@ -35,9 +36,26 @@ class Shards(Dataset):
         mesh = {"body.vertices"} if config.mesh else set()
         return frozenset({"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", *mesh})
 
+    @classmethod
+    def content(cls, config: Config) -> str:
+        """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
+        paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))
+        return settings_digest([path.read_text(encoding="utf-8") for path in paths if path.exists()])
+
     def __len__(self) -> int:
         return self._ends[-1]
 
     def load(self, index: int) -> ClipBatch:
+        reader, place = self._place(index)
+        return reader.load(place)
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        reader, place = self._place(index)
+        if not reader.signals >= signals:
+            return None
+        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
+
+    def _place(self, index: int) -> tuple[ShardReader, int]:
+        """A clip's shard, and its number in it."""
         shard = bisect.bisect_right(self._ends, index)
-        return self._shards[shard].load(index - (self._ends[shard - 1] if shard else 0))
+        return self._shards[shard], index - (self._ends[shard - 1] if shard else 0)

@@ -23,7 +23,7 @@ VARIANTS = {
         {"maps": ("smpl_normal", "bone_depth"), "heads": 4, "depth": "frame", "supersampling": 2},
     ],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}],
-    "reference_net": [{"sites": "all"}, {"trainable": False}],
+    "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}],
     "smpl_normal": [{"supersampling": 2}],
     "skeleton": [{"widths": (8, 8)}],
 }

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
 
 from hvg.camera_paths import around
-from hvg.checkpoint import Entry, latest_checkpoint, read_checkpoint, write_checkpoint
+from hvg.checkpoint import Checkpoint, Entry, latest_checkpoint, write_checkpoint
 from hvg.config import compose
 from hvg.errors import CheckpointError, HvgError
 from hvg.export import ExportOptions, export, load_exported
@@ -148,7 +148,7 @@ def test_the_chosen_weights_are_exported(trained, tmp_path, weights):
     expected, _ = load_system(trained, weights)
     got = load_exported(tmp_path / "model")[0].state_dict()
     assert all(torch.equal(got[name], x) for name, x in expected.state_dict().items())
-    raw = read_checkpoint(trained)["weights"]
+    raw = Checkpoint(trained).section("weights")
     assert all(torch.equal(got[name], x) for name, x in raw.items()) == (weights == "raw")
 
 

@@ -25,7 +25,7 @@ from hvg.motion import Motion, load_motion, save_motion
 from hvg.photo import load_photo
 from hvg.pretrained import Component
 from hvg.shards import ShardReader, encode_clip, index_path, write_shard
-from hvg.study import load_study
+from hvg.study_file import load_study
 from hvg.testing import tiny_batch
 from hvg.video import read_video, write_video
 from hvg.weights import NetworkFiles

@@ -5,11 +5,13 @@ from dataclasses import replace
 import torch
 
 from hvg.data import ClipDataModule, StepPositions, TrainingOrder, clip_position, recolour
-from hvg.shards import ShardReader, write_shard
+from hvg.prepare import RenderedClips
+from hvg.protocols import Dataset
+from hvg.shards import write_shard
 from hvg.testing import tiny_batch
 
 
-class Clips:
+class Clips(Dataset):
     """Four clips."""
 
     def __len__(self):
@@ -45,7 +47,7 @@ def test_workers_do_not_change_the_batches(tmp_path):
 
     def batches(workers):
         data = ClipDataModule(
-            ShardReader(tmp_path / "a.tar"),
+            RenderedClips([tmp_path / "a.tar"], Clips(), frozenset()),
             {},
             seed=1,
             grids=[(1, 1)],

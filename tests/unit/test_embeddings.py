@@ -12,7 +12,7 @@ from components.samplers.single import SingleWindow
 from hvg.cameras import look_at, orbit, relative_rotation
 from hvg.config import compose
 from hvg.data import TrainingOrder
-from hvg.protocols import PartConfig, Sampler
+from hvg.protocols import Dataset, PartConfig, Sampler
 from hvg.random import generator
 from hvg.system import HumanVideoSystem
 from hvg.testing import build, nudged, tiny_batch, tiny_context
@@ -108,7 +108,7 @@ def test_training_tells_the_frames_that_were_drawn():
 # --- views ---
 
 
-class _Clips:
+class _Clips(Dataset):
     """One clip."""
 
     def __init__(self, clip: ClipBatch) -> None:

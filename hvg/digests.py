@@ -1,0 +1,47 @@
+"""Short names for settings and weights: equal ones have equal digests, on any machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def settings_digest(settings: Any, size: int = 8) -> str:
+    """Hexadecimal digest of ``size`` bytes of plain values (what JSON holds)."""
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=size).hexdigest()
+
+
+def components_digest(components: Mapping[str, Any]) -> str:
+    """Digest of published models by name (``Part.frozen``): every tensor by its name, and their settings.
+
+    The same whatever files the weights came from, and where those lie. "" where there are none.
+    """
+    if not components:
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(components):
+        component = components[name]
+        digest.update(f"{name} {settings_digest(_settings(component))}".encode())
+        if isinstance(component, nn.Module):
+            _add_weights(digest, component.state_dict())
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, weights: Mapping[str, Tensor]) -> None:
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+
+
+def _settings(component: Any) -> Any:
+    """What a library's model or processor was configured with, without what says where and by which version."""
+    settings = getattr(component, "config", component)
+    plain = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
+    plain = {key: value for key, value in plain.items() if key[0] != "_" and key != "transformers_version"}
+    return json.loads(json.dumps(plain, default=str))

@@ -1,0 +1,359 @@
+"""Speeds of training: what a step took, what it waited for, and what share of the device's arithmetic it used.
+
+Time is that of a clock which only moves when told to, so every number is known.
+"""
+
+import json
+import math
+from collections import deque
+from dataclasses import fields
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch.utils.data import DataLoader, Dataset
+
+from hvg.callbacks import AfterStep, DataWait, Progress
+from hvg.cameras import Cameras
+from hvg.config import compose
+from hvg.forecast import model_flops
+from hvg.progress import ProgressLines
+from hvg.throughput import PREFIX, Meter, StepReport, Throughput
+from hvg.training import train
+from hvg.types import ClipBatch
+from hvg.utilisation import PEAKS, StepFlops, measured_peak, peak_of, published_peak
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """Seconds that pass when ``pass_`` says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_lap_is_split_into_steps_waits_and_what_lies_between():
+    clock = Clock()
+    meter = Meter(clock)
+    with meter.during("data"):
+        clock.pass_(1.0)
+    clock.pass_(3.0)
+    first = meter.lap(steps=1, images=8, flops=6e12)
+    with meter.during("save"):
+        clock.pass_(4.0)
+    with meter.during("validate"):
+        clock.pass_(5.0)
+    with meter.during("count"):
+        clock.pass_(7.0)
+    with meter.during("data"):
+        clock.pass_(0.5)
+    clock.pass_(1.5)
+    second = meter.lap(steps=1, images=8, flops=6e12)
+    assert first == Throughput(steps=1, images=8, flops=6e12, seconds=4.0, data_seconds=1.0)
+    assert second == Throughput(
+        steps=1,
+        images=8,
+        flops=6e12,
+        seconds=2.0,
+        data_seconds=0.5,
+        save_seconds=4.0,
+        validate_seconds=5.0,
+        count_seconds=7.0,
+    )
+    both = first + second
+    assert both.wall_seconds == clock.now - 100.0
+    assert (both.steps_per_second, both.images_per_second, both.tflops) == (2 / 6, 16 / 6, 2.0)
+    assert both.rates(peak=8e12) == {
+        "seconds_per_step": 3.0,
+        "images_per_second": 2.667,
+        "data_share": 0.25,
+        "save_share": 0.1818,
+        "validate_share": 0.2273,
+        "tflops_per_device": 2.0,
+        "mfu": 0.25,
+    }
+
+
+def test_time_before_the_first_step_does_not_count():
+    clock = Clock()
+    meter = Meter(clock)
+    with meter.during("data"):
+        clock.pass_(9.0)
+    meter.start()
+    clock.pass_(2.0)
+    assert meter.lap(steps=1, images=1, flops=None) == Throughput(steps=1, images=1, flops=None, seconds=2.0)
+
+
+def test_no_figure_is_made_up():
+    unknown = Throughput(steps=1, images=1, flops=None, seconds=1.0)
+    assert (unknown + Throughput(steps=1, flops=1e12, seconds=1.0)).tflops is None
+    assert unknown.utilisation(1e12) is None
+    assert {"tflops_per_device", "mfu"}.isdisjoint(unknown.rates(1e12))
+    counted = Throughput(steps=1, flops=1e12, seconds=2.0)
+    assert counted.utilisation(None) is None
+    assert counted.rates(None)["tflops_per_device"] == 0.5 and "mfu" not in counted.rates(None)
+    nothing = Throughput()
+    assert nothing.tflops is None and nothing.steps_per_second == nothing.images_per_second == 0.0
+
+
+def report(recent: Throughput, total: Throughput, **more) -> StepReport:
+    return StepReport(**{"step": 2, "steps": 2, "loss": None, "peak": None, "recent": recent, "total": total, **more})
+
+
+def test_the_note_says_what_is_known():
+    recent = Throughput(steps=10, images=160, flops=3.6e11, seconds=3.0, data_seconds=0.03)
+    assert report(recent, recent, peak=1e12, loss=0.1234).note == (
+        "3.33 steps/s 53.3 img/s 12 % MFU data 1 % loss 0.123"
+    )
+    slow = Throughput(steps=10, images=64_000, flops=None, seconds=50.0)
+    total = Throughput(steps=20, images=1, flops=None, seconds=90.0, save_seconds=4.0, validate_seconds=6.0)
+    assert report(slow, total).note == "0.2 steps/s 1280 img/s data 0 % save 4 % validate 6 %"
+
+
+def test_a_progress_line_holds_the_note(capsys):
+    recent = Throughput(steps=1, images=16, flops=None, seconds=0.5)
+    with ProgressLines() as progress:
+        done = report(recent, recent)
+        progress.update("run", "train", done.step, done.steps, done.note)
+    assert capsys.readouterr().err == "run: train 2/2 2 steps/s 32 img/s data 0 % 0 s left\n"
+
+
+# --- peaks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA H200", 989.0),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA L40", 181.0),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("NVIDIA H20", None),
+        ("NVIDIA A10G", None),
+        ("AMD Instinct MI300X", None),
+    ],
+)
+def test_a_device_is_known_by_its_whole_name(name, tflops):
+    assert published_peak(name, "bf16") == tflops
+
+
+def test_published_peaks_are_dense():
+    """Tensor cores double at every halving of the format; with sparsity one of the steps would be four."""
+    for words, peaks in PEAKS:
+        assert 1.9 < peaks["bf16"] / peaks["tf32"] < 2.1, words
+        assert peaks["fp32"] <= peaks["tf32"], words
+
+
+def test_a_given_peak_counts_and_a_measured_one_says_what_it_is():
+    assert (peak_of(CPU, False, 3.5).tflops, peak_of(CPU, False, 3.5).source) == (3.5, "training.peak_tflops")
+    measured = measured_peak(CPU, torch.float32)
+    assert measured.source == f"measured: float32 matrix product of 1024 x 1024, {torch.get_num_threads()} CPU threads"
+    # A core of the last twenty years, and a machine of the next.
+    assert 1e-3 < measured.tflops < 1e3
+
+
+# --- FLOPs of a run -----------------------------------------------------------------------------------------------
+
+
+def test_flops_are_counted_once_and_kept_in_the_run_record(tiny, tmp_path):
+    config, record = compose([*tiny, "training.peak_tflops=2"]), tmp_path / "run.json"
+    record.write_text(json.dumps({"seed": 0}))
+    shape = (config.data.batch_size, 2, 1, 32, 32)
+    work = StepFlops(config, record, CPU, False, print)
+    assert work.of([shape]) is None and work.peak is None
+    work.find([shape, shape])
+    counted = model_flops(config, (2, 1))
+    assert counted > 0
+    assert (work.of([shape, shape]), work.peak) == (2 * counted, 2e12)
+    assert work.of([shape, (1, 1, 1, 32, 32)]) is None
+    content = json.loads(record.read_text())
+    assert content["seed"] == 0
+    assert content["throughput"]["peak"] == {"tflops": 2.0, "source": "training.peak_tflops"}
+
+    content["throughput"]["flops"] = {key: 7 for key in content["throughput"]["flops"]}
+    record.write_text(json.dumps(content))
+    assert StepFlops(config, record, CPU, False, print).of([shape]) == 7, "a resumed run reads what was counted"
+    other = compose([*tiny, "view_attention=none"])
+    assert StepFlops(other, record, CPU, False, print).of([shape]) is None, "another network has other FLOPs"
+
+
+def test_a_network_that_cannot_be_counted_is_said_once_and_trains_on(tiny, tmp_path, capsys):
+    work = StepFlops(compose(tiny), tmp_path / "run.json", CPU, False, print)
+    # Too small for the levels of the network.
+    shape = (1, 1, 1, 1, 1)
+    assert work.lacks([shape])
+    work.find([shape])
+    assert work.of([shape]) is None and not work.lacks([shape])
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "warning: no utilisation is shown, the FLOPs of a batch of 1 x 1 x 1 x 1 x 1 (B V T H W) cannot"
+    )
+    assert said.count("\n") == 1
+
+
+# --- in training --------------------------------------------------------------------------------------------------
+
+
+class Clips(Dataset):
+    """One-clip batches of 1 x 2 images, which take two seconds to come; the last frame of every second one is padding."""
+
+    def __init__(self, clock: Clock, count: int) -> None:
+        self.clock, self.count = clock, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        self.clock.pass_(2.0)
+        cameras = Cameras(
+            world_to_camera=torch.eye(4).expand(1, 1, 2, 4, 4),
+            intrinsics=torch.eye(3).expand(1, 1, 2, 3, 3),
+            image_size=(8, 8),
+        )
+        valid = torch.tensor([[[True, index % 2 == 0]]])
+        return ClipBatch(cameras=cameras, clip_id=("",), subject=("",), valid=valid)
+
+
+class Slow(lightning.LightningModule):
+    """A weight whose loss takes three seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.weight, self.clock = torch.nn.Parameter(torch.ones(())), clock
+
+    def training_step(self, batch, batch_idx):
+        self.clock.pass_(3.0)
+        return {"loss": self.weight * 1.0}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class SaveAfterStepTwo(AfterStep):
+    def __init__(self, clock: Clock, meter: Meter) -> None:
+        self.clock, self.meter = clock, meter
+
+    def after_step(self, trainer, system) -> None:
+        if trainer.global_step == 2:
+            with self.meter.during("save"):
+                self.clock.pass_(10.0)
+
+
+class Rows(DummyLogger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.rows.append({"step": step, **metrics})
+
+
+def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepReport], list[dict]]:
+    """Reports and rows of a run whose times are known."""
+    clock, reports, logger = Clock(), deque(), Rows()
+    meter = Meter(clock)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        logger=logger,
+        callbacks=[Progress(reports.append, 2, meter, work, math.inf), SaveAfterStepTwo(clock, meter)],
+        profiler=DataWait(meter),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(Clips(clock, steps * accumulate), batch_size=None)
+    trainer.fit(Slow(clock), loader)
+    return list(reports), logger.rows
+
+
+def test_a_slow_loader_and_a_slow_checkpoint_show_as_what_they_are(tiny, tmp_path):
+    config, record = compose([*tiny, "training.peak_tflops=1e-9"]), tmp_path / "run.json"
+    work = StepFlops(config, record, CPU, False, print)
+    reports, rows = fit(work, steps=4)
+    assert [row["step"] for row in rows] == [1, 3]
+    expected = {"loss": 1.0, f"{PREFIX}seconds_per_step": 5.0, f"{PREFIX}images_per_second": 0.3}
+    expected |= {f"{PREFIX}data_share": 0.4, f"{PREFIX}validate_share": 0.0}
+    for row, save in zip(rows, (0.0, 0.5), strict=True):
+        assert row == {"step": row["step"], **expected, f"{PREFIX}save_share": save}
+    assert [r.step for r in reports] == [1, 2, 3, 4]
+    assert [r.loss for r in reports] == [None, 1.0, 1.0, 1.0]
+    steps = [Throughput(steps=1, images=n, flops=None, seconds=5.0, data_seconds=2.0) for n in (2, 1, 2, 1)]
+    total = sum(steps, Throughput()) + Throughput(save_seconds=10.0)
+    assert reports[-1].total == reports[-1].recent == total
+    noted = json.loads(record.read_text())["throughput"]["total"]
+    assert {field.name: noted[field.name] for field in fields(total)} == {
+        field.name: getattr(total, field.name) for field in fields(total)
+    }
+
+
+def test_every_batch_of_a_step_counts(tiny, tmp_path):
+    """Two batches of 2 and 1 images and of 40 FLOPs, in ten seconds of a device that does 16 FLOP/s."""
+    config, record = compose([*tiny, "training.peak_tflops=16e-12"]), tmp_path / "run.json"
+    network = StepFlops(config, record, CPU, False, print)
+    network.find([])
+    content = json.loads(record.read_text())
+    content["throughput"]["flops"] = {"1 x 1 x 2 x 8 x 8": 40}
+    record.write_text(json.dumps(content))
+    work = StepFlops(config, record, CPU, False, print)
+    work.find([])
+    reports, rows = fit(work, steps=2, accumulate=2)
+    assert len(reports) == 2 and len(rows) == 1
+    assert rows[0][f"{PREFIX}images_per_second"] == 0.3
+    assert rows[0][f"{PREFIX}tflops_per_device"] == pytest.approx(8e-12)
+    assert rows[0][f"{PREFIX}mfu"] == 0.5
+    assert "50 % MFU data 40 %" in reports[-1].note
+
+
+def test_rows_of_a_resumed_run_go_on_and_name_the_same_quantities(tiny, cache, tmp_path):
+    words = [*tiny, cache, f"output={tmp_path}", "training.log_every=1", "training.checkpoint_every=1"]
+    train(compose([*words, "training.steps=2"]), log=lambda line: None)
+    record = tmp_path / "run" / "run.json"
+    first = json.loads(record.read_text())["throughput"]["total"]
+    reports: deque[StepReport] = deque()
+    train(compose([*words, "training.steps=3", "resume=auto"]), reports.append, log=lambda line: None)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert all(row.keys() == rows[0].keys() for row in rows)
+    batch = compose(words).data.batch_size
+    # Two views of two frames.
+    assert [(r.step, r.recent.images) for r in reports] == [(3, 4 * batch)]
+    assert rows[1][f"{PREFIX}save_share"] > 0, "the first step's checkpoint"
+    second = json.loads(record.read_text())["throughput"]["total"]
+    assert (first["steps"], second["steps"]) == (2, 1)
+    assert first["save_seconds"] > 0 and second["save_seconds"] > 0
+
+
+def test_counting_flops_changes_nothing_of_training(tiny, cache, tmp_path, monkeypatch):
+    words = [*tiny, cache, f"output={tmp_path}", "training.steps=3", "training.log_every=1", "training.peak_tflops=1"]
+    train(compose([*words, "name=plain"]), log=lambda line: None)
+    monkeypatch.setattr("hvg.training.COUNT_AFTER", 0.0)
+    train(compose([*words, "name=counted"]), log=lambda line: None)
+    plain, counted = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("plain", "counted")
+    )
+    assert [row["loss"] for row in plain] == [row["loss"] for row in counted]
+    # Counted after the first step; the device does one TFLOP/s, so both numbers are the same.
+    assert [f"{PREFIX}mfu" in row for row in counted] == [False, True, True]
+    assert all(row[f"{PREFIX}mfu"] == row[f"{PREFIX}tflops_per_device"] > 0 for row in counted[1:])
+    assert not any(f"{PREFIX}mfu" in row for row in plain)
+    noted = json.loads((tmp_path / "counted" / "run.json").read_text())["throughput"]
+    (flops,) = noted["flops"].values()
+    assert noted["total"]["flops"] == 3 * flops
+    assert noted["total"]["count_seconds"] > 0
