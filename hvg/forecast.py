@@ -1,364 +1,242 @@
-"""What a training step will cost, before anything is allocated: weights, arithmetic and memory of one device.
-
-The networks run forward and backward on fake tensors, which have shapes and types but no values. So what is counted is
-what would run, activation checkpointing and a ReferenceNet included.
-"""
+"""What a training step will cost, before anything is allocated: weights, arithmetic, memory and traffic of one device."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils import flop_counter
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from hvg import build
-from hvg.cameras import Cameras
-from hvg.protocols import Backbone, Codec, Conditioner, ViewAttention
-from hvg.settings import RunConfig
-from hvg.types import ClipBatch, Conditioning, Reference
-
-# The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
-        flop_counter.sdpa_flop_count(query, key, value)
-    ),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, query, key, value, *_, **__: (
-        flop_counter.sdpa_backward_flop_count(grad, query, key, value)
-    ),
-}
+from hvg.errors import HvgError
+from hvg.fake_step import (
+    FakeNetworks,
+    Flops,
+    Request,
+    Shape,
+    StepBytes,
+    arithmetic,
+    autocast,
+    count_encoding,
+    count_flops,
+    count_memory,
+    fake_networks,
+    fake_request,
+    picture_size,
+    step_shape,
+    total_flops,
+    with_features,
+)
+from hvg.protocols import Backbone, ViewAttention
+from hvg.settings import RunConfig, StrategyConfig
+from hvg.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartCost:
-    """Weights of one part, and FLOPs (2 per multiply-add) of one training step on one device; None where unknown."""
+    """Weights of one part, and its arithmetic in a training step; None where unknown."""
 
     trainable: int
     frozen: int
-    flops: int | None = None
+    flops: Flops | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes on one device while it trains.
+class Counts:
+    """What was counted of a step of one device, however many there are.
 
-    weights: all networks', buffers included. gradients: in the weights' type. optimizer: AdamW's two averages and counters.
-    average: the moving average, in float32. buckets: what distributed data parallel keeps to exchange gradients.
-    saved: what the forward pass keeps for the backward pass. peak: most that is alive at once of all that the forward and
-    the backward pass make, gradients included. Both are None where the pictures' size is unknown.
+    parts: backbone, view attention (as declared) and the slots. sizes: of what strategies divide. published: bytes of
+    networks that are read from files and never trained (codec, CLIP). step: bytes of forward and backward pass. encoding:
+    most bytes that the codec holds while it encodes. Those and shape, (B, V, T, H, W), are None where pictures' size is unknown.
     """
 
-    weights: int
-    gradients: int
-    optimizer: int
-    average: int
-    buckets: int
-    saved: int | None = None
-    peak: int | None = None
+    parts: Mapping[str, PartCost]
+    sizes: WeightSizes
+    published: int
+    precision: str
+    shape: Shape | None = None
+    step: StepBytes | None = None
+    encoding: int | None = None
 
     @property
-    def total(self) -> int | None:
-        """At the fullest moment of a training step; the codec, data and the allocator's gaps come on top."""
-        if self.peak is None:
-            return None
-        return self.weights + self.optimizer + self.average + self.buckets + max(self.peak, self.gradients)
+    def flops(self) -> Flops | None:
+        """Of a whole training step on one device, without codec, loss and optimiser."""
+        return total_flops([part.flops for part in self.parts.values()])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """parts: backbone, view attention (as declared) and the slots. shape: (B, V, T, H, W) of a step on one device, or None."""
+    """What a run costs on one of its devices. ranks: how many there are."""
 
-    parts: Mapping[str, PartCost]
-    memory: Memory
-    shape: tuple[int, int, int, int, int] | None
-    precision: str
+    counts: Counts
+    share: Share
+    traffic: Traffic
+    ranks: int
+    accumulate: int
 
     @property
-    def flops(self) -> int | None:
-        """Of a whole training step on one device, without codec, loss and optimiser."""
-        counts = [part.flops for part in self.parts.values()]
-        return None if None in counts else sum(count for count in counts if count is not None)
+    def activations(self) -> int | None:
+        """Bytes that come on top of the rest at the fullest moment of a step."""
+        if self.total is None:
+            return None
+        return self.total - self._held - self.share.gradients
+
+    @property
+    def total(self) -> int | None:
+        """Bytes at the fullest moment of a step; what the data, the allocator's gaps and the driver take comes on top."""
+        step, encoding, held = self.counts.step, self.counts.encoding, self.share
+        if step is None or encoding is None:
+            return None
+        before = held.gradients if self.accumulate > 1 else 0
+        # Gradients that pile up take the place of activations, unless those of earlier batches are there already.
+        piled = step.peak if held.whole_gradients and not before else step.activations + held.gradients
+        return self._held + max(piled, before + encoding, held.gradients)
+
+    @property
+    def _held(self) -> int:
+        held = self.share
+        state = held.weights + held.copies + held.optimizer + held.average + held.buckets + held.gathered
+        return state + self.counts.published
 
 
-def forecast(config: RunConfig) -> Forecast:
-    """The cost of a configured training step; reads no file and allocates no weight.
+def forecast(config: RunConfig, ranks: int | None = None) -> Forecast:
+    """The cost of a configured training step; reads no weight and allocates none. ranks: as in ``rank_count``."""
+    return divide(count(config), config, ranks)
 
-    FLOPs are counted for forward and backward pass. Those of view attention are what the part declares, times three for
-    both passes, times four where the forward pass is repeated: its short sums are products that no counter sees.
-    bf16 is that of the CPU's autocast, which leaves group norms in bf16 where a GPU's does not: on a GPU more is saved.
+
+def divide(counts: Counts, config: RunConfig, ranks: int | None = None) -> Forecast:
+    """What was counted, on one of the devices of a run."""
+    ranks, accumulate = rank_count(config.strategy, ranks), config.training.accumulate
+    repeats = counts.flops is not None and counts.flops.repeated > 0
+    return Forecast(
+        counts=counts,
+        share=share(config.strategy, counts.sizes, ranks, accumulate),
+        traffic=traffic(config.strategy, counts.sizes, ranks, accumulate, repeats),
+        ranks=ranks,
+        accumulate=accumulate,
+    )
+
+
+def alternatives(config: RunConfig, given: Forecast) -> Iterator[tuple[str, Forecast]]:
+    """Single changes that take less memory, in the words of the command line, with their cost; the quickly counted first."""
+    for words, strategy in _strategies(config, given.ranks):
+        changed = config.model_copy(update={"strategy": config.strategy.model_copy(update=strategy)})
+        yield words, divide(given.counts, changed, given.ranks)
+    for words, changed in _smaller_steps(config):
+        yield words, divide(count(changed), changed, given.ranks)
+
+
+def _strategies(config: RunConfig, ranks: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Strategies that divide more than this one, or move it to the host."""
+    strategy, order = config.strategy, ["ddp", "zero1", "zero2", "zero3"]
+    for name in order[order.index(strategy.name) + 1 :] if ranks > 1 else ():
+        # zero3 cannot sample while it trains.
+        silent = " training.validate_every=0" if name == "zero3" and config.training.validate_every else ""
+        yield f"strategy={name}{silent}", {"name": name}
+    if strategy.name.startswith("zero") and strategy.offload == "none":
+        yield "strategy.offload=optimizer", {"offload": "optimizer"}
+    if strategy.name == "zero3" and strategy.offload != "parameters":
+        yield "strategy.offload=parameters", {"offload": "parameters"}
+
+
+def _smaller_steps(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """Steps that keep less for the backward pass, with the same result."""
+    if getattr(config.backbone.config, "checkpointing", None) == "none":
+        settings = config.backbone.config.model_copy(update={"checkpointing": "blocks"})
+        backbone = replace(config.backbone, config=settings)
+        yield "backbone.checkpointing=blocks", config.model_copy(update={"backbone": backbone})
+    if config.data.batch_size % 2 == 0:
+        size, accumulate = config.data.batch_size // 2, 2 * config.training.accumulate
+        changed = {
+            "data": config.data.model_copy(update={"batch_size": size}),
+            "training": config.training.model_copy(update={"accumulate": accumulate}),
+        }
+        yield f"data.batch_size={size} training.accumulate={accumulate}", config.model_copy(update=changed)
+
+
+def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
+    """How many devices a run has: ``ranks``, or those that its settings say; ``auto`` is those of this machine, at least 1.
+
+    Raises: HvgError for several devices of the strategy ``single``.
     """
-    codec = _Shapes(config)
-    with torch.device("meta"):
-        backbone, conditioners = build.build_networks(config, codec)
-    shape, precision = _shape(config), _precision(config)
-    flops: dict[str, int] = {}
-    saved = peak = None
-    networks = (backbone, *conditioners.values())
-    for network in networks:
-        # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.
-        network.to("meta")
-    with FakeTensorMode():
-        for network in networks:
-            network._apply(lambda x: torch.empty(x.shape, dtype=x.dtype))
+    if strategy.name == "single":
+        if ranks not in (None, 1):
+            raise HvgError(f"strategy=single trains on one device, not on {ranks}; choose strategy=ddp or one of zero")
+        return 1
+    per_node = strategy.devices if isinstance(strategy.devices, int) else max(1, torch.cuda.device_count())
+    return ranks or strategy.nodes * per_node
+
+
+def count(config: RunConfig) -> Counts:
+    """Counts weights, and forward and backward pass, on fake tensors.
+
+    What training reads from the disk (``data.latents=cached``) needs no codec on the device.
+    """
+    shape, encodes = step_shape(config), config.data.latents == "encode"
+    flops: dict[str, Flops] = {}
+    step = encoding = None
+    with fake_networks(config) as networks:
         if shape is not None:
             request = fake_request(config, shape)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                saved, peak = count_memory(backbone, conditioners, request)
-            flops = count_flops(backbone, conditioners, request)
-    weights = {"backbone": _own_weights(backbone), "view_attention": _view_attention_weights(backbone)}
-    weights |= {slot: list(part.parameters()) for slot, part in conditioners.items()}
-    return Forecast(
-        parts={name: _part_cost(parameters, flops.get(name)) for name, parameters in weights.items()},
-        memory=_memory(config, networks, saved, peak),
+            with autocast(config):
+                encoding = count_encoding(networks.codec, request) if encodes else 0
+                request = request if encodes else _prepared(networks, request)
+                step = count_memory(networks.backbone, networks.conditioners, request)
+                flops = count_flops(networks.backbone, networks.conditioners, request)
+    published = [x for network in networks.published() for x in (*network.parameters(), *network.buffers())]
+    return Counts(
+        parts=_part_costs(networks, flops),
+        sizes=weight_sizes(networks.trained, arithmetic(config) == "bf16"),
+        published=sum(x.numel() * x.element_size() for x in published) if encodes else 0,
+        precision=arithmetic(config),
         shape=shape,
-        precision=precision,
+        step=step,
+        encoding=encoding,
     )
 
 
-# --- what a step is given -----------------------------------------------------------------------------------------
+def _prepared(networks: FakeNetworks, request: Request) -> Request:
+    """The request with what ``hvg prepare latents`` keeps."""
+    return replace(request, batch=with_features(request.batch, networks.conditioners))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What backbone and conditioners are called with. signals: slot -> control map."""
+def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] | None = None) -> int:
+    """FLOPs of forward and backward pass of one batch of ``grid`` (views, frames) on one device, each counted once.
 
-    noisy: Tensor
-    level: Tensor
-    batch: ClipBatch
-    signals: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def fake_request(config: RunConfig, shape: tuple[int, int, int, int, int]) -> Request:
-    """Inputs of a training step, shape (B, V, T, H, W); zeros, or nothing at all on fake tensors."""
-    b, v, t, height, width = shape
-    channels, stride, temporal_stride = config.codec.cls.shape(config.codec.config)
-    frames = -(-t // temporal_stride)
-
-    def cameras(*grid: int) -> Cameras:
-        poses, intrinsics = (torch.eye(size).expand(*grid, size, size) for size in (4, 3))
-        return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
-
-    return Request(
-        noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
-        level=torch.zeros(b, v, frames),
-        batch=ClipBatch(
-            cameras=cameras(b, v, t),
-            clip_id=("",) * b,
-            subject=("",) * b,
-            reference=Reference(
-                frames=torch.zeros(b, 1, 3, height, width),
-                alpha=torch.zeros(b, 1, 1, height, width),
-                cameras=cameras(b, 1),
-            ),
-            task=torch.zeros(b, dtype=torch.int64),
-            frame_index=torch.arange(t).expand(b, t),
-        ),
-        signals={
-            slot: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
-            for slot, choice in config.conditioners.items()
-            if choice.cls.has_signal()
-        },
-    )
-
-
-class _Shapes(Codec):
-    """Stands in for the codec: latents of the right shape, made by nothing."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.channels, self.stride, self.temporal_stride = config.codec.cls.shape(config.codec.config)
-
-    @classmethod
-    def shape(cls, config: Any) -> tuple[int, int, int]:
-        return config.codec.cls.shape(config.codec.config)
-
-    def encode(self, frames: Tensor) -> Tensor:
-        b, v, t, _, height, width = frames.shape
-        size = (height // self.stride, width // self.stride)
-        return frames.new_zeros(b, v, -(-t // self.temporal_stride), self.channels, *size)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        b, v, t, _, height, width = latents.shape
-        size = (height * self.stride, width * self.stride)
-        return latents.new_zeros(b, v, t * self.temporal_stride, 3, *size)
-
-
-def _shape(config: RunConfig) -> tuple[int, int, int, int, int] | None:
-    size = getattr(config.dataset.config, "image_size", None)
-    if size is None:
-        return None
-    height, width = size if isinstance(size, (tuple, list)) else (size, size)
-    # Of several grids the one with the most images, and among those the one with the most views.
-    views, frames = max(
-        config.data.grids or [(config.data.views, config.data.frames)], key=lambda grid: (grid[0] * grid[1], grid[0])
-    )
-    return config.data.batch_size, views, frames, height, width
-
-
-def _precision(config: RunConfig) -> str:
-    """``auto`` is taken to be bf16 on a GPU and 32 on a CPU."""
-    if config.training.precision != "auto":
-        return config.training.precision
-    on_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
-    return "bf16" if on_gpu else "32"
-
-
-# --- arithmetic ---------------------------------------------------------------------------------------------------
-
-
-def count_flops(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> dict[str, int]:
-    """FLOPs of forward and backward pass: of ``backbone``, of ``view_attention`` as it declares them, and of every slot.
-
-    Replaces the view attention of ``backbone`` by identities.
+    What activation checkpointing repeats is not the model's: the numerator of model FLOPs utilisation (PaLM, arXiv
+    2204.02311, appendix B). Without codec, loss and optimiser. Counted on fake tensors, once per grid: at paper scale it
+    takes seconds. size: of the pictures, (height, width); None: as the dataset says. Raises: HvgError where it does not.
     """
-    calls: list[int] = []
-    for module in backbone.modules():
-        if isinstance(module, ViewAttention):
-            module.forward = partial(_declare, module, calls)
-    counts, given = {}, {}
-    for slot, part in conditioners.items():
-        given[slot], counts[slot] = _counted(partial(part, request.signals.get(slot), request.batch))
-    # Cut here, so that what is counted can be told apart by part.
-    merged = Conditioning.merge(list(given.values())).map(lambda x: x.detach().requires_grad_(x.requires_grad))
-    output, forward = _counted(partial(backbone, request.noisy, request.level, merged))
-    once = sum(calls)
-    _, backward = _counted(lambda: output.sum().backward())
-    for slot, conditioning in given.items():
-        counts[slot] += _counted(partial(_backward, conditioning))[1]
-    # A backward pass costs two forward passes: one for the inputs, one for the weights. Repeated forward passes are calls.
-    return {"backbone": forward + backward, "view_attention": sum(calls) + 2 * once, **counts}
-
-
-def _counted(function: Callable[[], Any]) -> tuple[Any, int]:
-    """What ``function`` returns, and its FLOPs."""
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-        result = function()
-    return result, counter.get_total_flops()
-
-
-def _declare(module: ViewAttention, calls: list[int], x: Tensor) -> Tensor:
-    """A view attention that only says what it would cost."""
-    b, v, t, height, width, channels = x.shape
-    calls.append(b * t * module.flops(module.config, v, height, width, channels))
-    return x
-
-
-def _backward(conditioning: Conditioning) -> None:
-    """The backward pass of what gave these ports."""
-    ends = [x for x in _tensors(conditioning) if x.requires_grad]
-    if ends:
-        torch.autograd.backward(ends, [torch.zeros_like(x) for x in ends])
-
-
-def _tensors(conditioning: Conditioning) -> list[Tensor]:
-    found = list(conditioning.losses.values())
-
-    def collect(x: Tensor) -> Tensor:
-        found.append(x)
-        return x
-
-    conditioning.map(collect)
-    return found
-
-
-# --- memory -------------------------------------------------------------------------------------------------------
-
-
-def count_memory(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> tuple[int, int]:
-    """Bytes that the forward pass saves for the backward pass, and most that is alive at once in both; weights apart."""
-    saved, networks = {}, (backbone, *conditioners.values())
-    fixed = {x.untyped_storage()._cdata for network in networks for x in _state(network)}
-
-    def keep(x: Tensor) -> Tensor:
-        if (storage := x.untyped_storage())._cdata not in fixed:
-            saved[storage._cdata] = storage.nbytes()
-        return x
-
-    with _LiveBytes(fixed) as alive:
-        with saved_tensors_hooks(keep, lambda x: x):
-            parts = [part(request.signals.get(slot), request.batch) for slot, part in conditioners.items()]
-            output = backbone(request.noisy, request.level, Conditioning.merge(parts))
-        output.sum().backward()
-    for network in networks:
-        network.zero_grad(set_to_none=True)
-    return sum(saved.values()), alive.peak
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Follows the storages that operations make until they are freed. ``ignored``: handles of storages that do not count."""
-
-    def __init__(self, ignored: Iterable[int]) -> None:
-        super().__init__()
-        self._known, self._live, self.peak = set(ignored), 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        results = func(*args, **(kwargs or {}))
-        for x in tree_leaves(results):
-            if isinstance(x, Tensor):
-                self._add(x.untyped_storage())
-        return results
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        handle, size = storage._cdata, storage.nbytes()
-        if handle in self._known:
-            return
-        self._known.add(handle)
-        self._live += size
-        self.peak = max(self.peak, self._live)
-        weakref.finalize(storage, self._drop, handle, size)
-
-    def _drop(self, handle: int, size: int) -> None:
-        self._known.discard(handle)
-        self._live -= size
-
-
-def _state(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(x.numel() * x.element_size() for x in tensors)
-
-
-def _memory(config: RunConfig, networks: Iterable[nn.Module], saved: int | None, peak: int | None) -> Memory:
-    """Every strategy but those that partition keeps everything on every device."""
-    state = [x for network in networks for x in _state(network)]
-    trained = [x for x in state if x.requires_grad]
-    gradients = _bytes(trained)
-    return Memory(
-        weights=_bytes(state),
-        gradients=gradients,
-        # AdamW keeps a counter of four bytes for every tensor.
-        optimizer=2 * gradients + 4 * len(trained),
-        average=4 * sum(x.numel() for x in trained),
-        # A strategy that partitions (ZeRO) divides its share of the above by the number of devices: it belongs here.
-        buckets=gradients if config.strategy.name == "ddp" else 0,
-        saved=saved,
-        peak=peak,
-    )
+    size = size or picture_size(config)
+    if size is None:
+        raise HvgError(
+            f"the FLOPs of a step are unknown: dataset {config.dataset.name} decides the size of pictures by its files"
+        )
+    with fake_networks(config) as networks, autocast(config):
+        request = fake_request(config, (config.data.batch_size, *grid, *size))
+        counted = count_flops(networks.backbone, networks.conditioners, request)
+    return sum(flops.model for flops in counted.values())
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
+
+
+def _part_costs(networks: FakeNetworks, flops: Mapping[str, Flops]) -> dict[str, PartCost]:
+    attention = _view_attention_weights(networks.backbone)
+    others = {id(parameter) for parameter in attention}
+    weights = {
+        "backbone": [parameter for parameter in networks.backbone.parameters() if id(parameter) not in others],
+        "view_attention": attention,
+        **{slot: list(part.parameters()) for slot, part in networks.conditioners.items()},
+    }
+    return {name: _part_cost(parameters, flops.get(name)) for name, parameters in weights.items()}
 
 
 def _view_attention_weights(backbone: Backbone) -> list[nn.Parameter]:
     return [p for module in backbone.modules() if isinstance(module, ViewAttention) for p in module.parameters()]
 
 
-def _own_weights(backbone: Backbone) -> list[nn.Parameter]:
-    """Without those of view attention."""
-    others = {id(parameter) for parameter in _view_attention_weights(backbone)}
-    return [parameter for parameter in backbone.parameters() if id(parameter) not in others]
-
-
-def _part_cost(parameters: Iterable[nn.Parameter], flops: int | None) -> PartCost:
+def _part_cost(parameters: list[nn.Parameter], flops: Flops | None) -> PartCost:
     counts = {True: 0, False: 0}
     for parameter in parameters:
         counts[parameter.requires_grad] += parameter.numel()

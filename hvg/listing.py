@@ -14,7 +14,6 @@ from hvg.errors import ConfigError, HvgError, did_you_mean
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from hvg.forecast import Forecast
     from hvg.settings import RunConfig
     from hvg.types import ConditioningSpec
 
@@ -104,23 +103,26 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_command(argv: Sequence[str]) -> int:
-    """``hvg check [overrides]``: prints what fits where and what it will cost and returns 0, or all problems and returns 1."""
+    """``hvg check [overrides] [devices= nodes= memory= bandwidth=]``: what fits where, what it will cost, whether it fits a GPU.
+
+    0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
+    Raises: HvgError for several devices of a strategy that has one.
+    """
+    from hvg.cli import take_options
     from hvg.config import compose
+    from hvg.cost_table import CheckOptions, print_forecast
 
     parser = argparse.ArgumentParser(prog="hvg check", description="Judge a configuration before anything is built.")
     parser.add_argument("overrides", nargs="*", help="as for hvg train: pose=skeleton training.steps=10")
-    arguments = parser.parse_intermixed_args(argv)
     try:
-        config = compose(arguments.overrides)
+        options, words = take_options(parser.parse_intermixed_args(argv).overrides, CheckOptions)
+        config = compose([*words, *options.overrides])
     except ConfigError as error:
         print(error)
         return 1
-    # The verdict comes in seconds; counting what a step costs takes longer the larger the model is.
+    # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
     print("\n".join(summary(config)), flush=True)
-    from hvg.forecast import forecast
-
-    print("\n".join(["", *cost(forecast(config))]))
-    return 0
+    return 0 if print_forecast(config, options) else 1
 
 
 def summary(config: RunConfig) -> list[str]:
@@ -135,57 +137,6 @@ def summary(config: RunConfig) -> list[str]:
         for port in _filled(spec) or ["nothing"]
     ]
     return ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
-
-
-def cost(forecast: Forecast) -> list[str]:
-    """Weights, arithmetic and memory of a training step."""
-    rows = [
-        (name, f"{part.trainable:,}", f"{part.frozen:,}", flops(part.flops)) for name, part in forecast.parts.items()
-    ]
-    trainable, frozen = (
-        sum(getattr(part, kind) for part in forecast.parts.values()) for kind in ("trainable", "frozen")
-    )
-    rows = [("part", "trainable", "frozen", "a step"), *rows]
-    rows.append(("all", f"{trainable:,}", f"{frozen:,}", flops(forecast.flops)))
-    memory = forecast.memory
-    held = [
-        ("weights", memory.weights),
-        ("AdamW", memory.optimizer),
-        ("moving average", memory.average),
-        ("buckets of ddp", memory.buckets),
-        ("a step at its peak", memory.peak),
-        ("all", memory.total),
-    ]
-    lines = [f"weights, and FLOPs of a training step on one device ({_described(forecast)})", *table(rows), ""]
-    lines += ["memory of one device while it trains", *table([(name, gibibytes(size)) for name, size in held])]
-    return [
-        *lines,
-        f"The peak holds gradients ({gibibytes(memory.gradients)}) and what the forward pass saves for the backward pass "
-        f"({gibibytes(memory.saved)}).",
-        "Counted without the codec, loss, optimiser step and data; an estimate where bf16 is autocast on a GPU.",
-    ]
-
-
-def _described(forecast: Forecast) -> str:
-    if forecast.shape is None:
-        return "unknown, for the dataset's files decide the size of pictures"
-    b, v, t, height, width = forecast.shape
-    arithmetic = {"32": "32 bit", "bf16": "bf16 autocast"}[forecast.precision]
-    return f"{b} x {v} views x {t} frames of {height} x {width}, {arithmetic}"
-
-
-def flops(count: int | None) -> str:
-    """In the largest unit that leaves at least one before the point."""
-    if count is None:
-        return "unknown"
-    value, unit = count / 1e9, "GFLOP"
-    if value >= 1000:
-        value, unit = value / 1000, "TFLOP"
-    return f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
-
-
-def gibibytes(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / 2**30:,.3g} GiB"
 
 
 def _filled(spec: ConditioningSpec) -> list[str]:

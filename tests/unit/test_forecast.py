@@ -13,9 +13,24 @@ from torch import nn
 
 from hvg import build, registry
 from hvg.config import compose
-from hvg.forecast import Forecast, count_flops, count_memory, fake_request, forecast
-from hvg.listing import cost, flops, gibibytes
+from hvg.cost_table import (
+    CheckOptions,
+    advice,
+    fits,
+    flops,
+    gigabytes,
+    memory_table,
+    parts_table,
+    traffic_line,
+    verdict,
+)
+from hvg.errors import HvgError
+from hvg.fake_step import Flops, count_flops, count_memory, fake_request
+from hvg.forecast import Forecast, alternatives, forecast, model_flops, rank_count
+from hvg.listing import check_command
 from hvg.protocols import Conditioner, ConditionerConfig, Context
+from hvg.settings import StrategyConfig
+from hvg.shares import WeightSizes, share, traffic
 from hvg.training import make_optimizer
 from hvg.types import Conditioning, ConditioningSpec
 
@@ -25,8 +40,8 @@ TINY = ("scale=cpu", "dataset.image_size=32", "data.batch_size=1", "data.frames=
 SITES, CELLS, WIDTH = 4, 4 * 4, 64
 
 
-def tiny(*overrides: str) -> Forecast:
-    return forecast(compose([*TINY, *overrides]))
+def tiny(*overrides: str, ranks: int | None = None) -> Forecast:
+    return forecast(compose([*TINY, *overrides]), ranks)
 
 
 def real(config):
@@ -60,24 +75,37 @@ def predicted(default):
 @pytest.mark.parametrize("views", [2, 4])
 def test_view_attention_is_counted_by_formula(override, group, views):
     """Per token four W x W projections, and two products over its group of g; 2 per multiply-add, three passes."""
-    part = tiny(override, f"data.views={views}").parts["view_attention"]
+    part = tiny(override, f"data.views={views}").counts.parts["view_attention"]
     tokens, frames = views * CELLS, 2
     forward = 2 * tokens * 4 * WIDTH**2 + 2 * tokens * 2 * group(views) * WIDTH
-    assert part.flops == 3 * SITES * frames * forward
+    assert part.flops == Flops(3 * SITES * frames * forward, 0)
 
 
 def test_twice_the_views_are_twice_the_projections_and_four_times_the_products():
     projections = 3 * SITES * 2 * 2 * CELLS * 4 * WIDTH**2  # of one view
     for override in ("view_attention=aligned_2d", "view_attention=full_3d"):
-        two, four = (tiny(override, f"data.views={views}").parts["view_attention"].flops for views in (2, 4))
+        two, four = (
+            tiny(override, f"data.views={views}").counts.parts["view_attention"].flops.model for views in (2, 4)
+        )
         assert four - 4 * projections == 4 * (two - 2 * projections)
 
 
 def test_repeating_the_forward_pass_costs_another_one(predicted):
     repeated = tiny("backbone.checkpointing=blocks")
-    assert 3 * repeated.parts["view_attention"].flops == 4 * predicted.parts["view_attention"].flops
-    assert 1.2 < repeated.parts["backbone"].flops / predicted.parts["backbone"].flops < 4 / 3
-    assert repeated.memory.saved < predicted.memory.saved / 2
+    before, after = (x.counts.parts["view_attention"].flops for x in (predicted, repeated))
+    assert 3 * after.total == 4 * before.total
+    before, after = (x.counts.parts["backbone"].flops for x in (predicted, repeated))
+    assert 1.2 < after.total / before.total < 4 / 3
+    assert repeated.counts.step.saved < predicted.counts.step.saved / 2
+
+
+def test_model_flops_leave_out_what_is_repeated(default, predicted):
+    repeated = compose([*TINY, "backbone.checkpointing=blocks"])
+    assert forecast(repeated).counts.flops.repeated > 0 == predicted.counts.flops.repeated
+    once = model_flops(default, (default.data.views, default.data.frames))
+    assert once == predicted.counts.flops.model == model_flops(repeated, (default.data.views, default.data.frames))
+    # Everything but cross-view attention grows with the number of frames.
+    assert model_flops(default, (default.data.views, 2 * default.data.frames)) == pytest.approx(2 * once, rel=0.01)
 
 
 class OneConvolution(Conditioner):
@@ -107,29 +135,37 @@ class OneConvolution(Conditioner):
 
 def test_a_convolution_and_a_linear_layer_are_counted_by_formula(default):
     pose = default.pose.__class__("conditioner", "one_convolution", OneConvolution, ConditionerConfig())
-    part = forecast(default.model_copy(update={"pose": pose})).parts["pose"]
+    part = forecast(default.model_copy(update={"pose": pose})).counts.parts["pose"]
     cells = 2 * 2 * 8 * 8  # views, frames, cells
     convolution, linear = 2 * cells * 9 * 5 * 7, 2 * cells * 7 * 64
     # The map needs no gradient: for the convolution the backward pass is that of the weights alone.
-    assert part.flops == 2 * convolution + 3 * linear
+    assert part.flops == Flops(2 * convolution + 3 * linear, 0)
     assert (part.trainable, part.frozen) == (5 * 7 * 9 + 7 + 7 * 64 + 64, 0)
 
 
 def test_a_real_step_costs_what_was_forecast(default, predicted):
     backbone, conditioners, request = real(default)
     counted = count_flops(backbone, conditioners, request)
-    assert counted == {name: part.flops for name, part in predicted.parts.items()}
-    assert predicted.flops == sum(counted.values())
+    assert counted == {name: part.flops for name, part in predicted.counts.parts.items()}
+    assert predicted.counts.flops.total == sum(flops.total for flops in counted.values())
 
 
 def test_a_reference_net_is_counted_and_lengthens_the_keys(predicted):
     with_net = tiny("reference_keys=reference_net")
     without = tiny("reference_keys=none")
-    assert with_net.parts["reference_keys"].flops > 0.03 * predicted.parts["backbone"].flops
-    assert with_net.parts["backbone"].flops > without.parts["backbone"].flops
-    frozen = tiny("reference_keys=reference_net", "reference_keys.trainable=false").parts["reference_keys"]
-    assert (frozen.trainable, frozen.frozen) == (0, with_net.parts["reference_keys"].trainable)
-    assert frozen.flops < with_net.parts["reference_keys"].flops / 2
+    assert with_net.counts.parts["reference_keys"].flops.total > 0.03 * predicted.counts.parts["backbone"].flops.total
+    assert with_net.counts.parts["backbone"].flops.total > without.counts.parts["backbone"].flops.total
+    frozen = tiny("reference_keys=reference_net", "reference_keys.trainable=false").counts.parts["reference_keys"]
+    assert (frozen.trainable, frozen.frozen) == (0, with_net.counts.parts["reference_keys"].trainable)
+    assert frozen.flops.total < with_net.counts.parts["reference_keys"].flops.total / 2
+
+
+def test_a_reference_net_that_is_computed_again_saves_less():
+    kept, repeated = (
+        tiny("reference_keys=reference_net", f"reference_keys.checkpointing={choice}") for choice in ("none", "blocks")
+    )
+    without = tiny("reference_keys=none")
+    assert without.counts.step.saved < repeated.counts.step.saved < kept.counts.step.saved
 
 
 # --- memory ---
@@ -138,11 +174,10 @@ def test_a_reference_net_is_counted_and_lengthens_the_keys(predicted):
 @pytest.mark.parametrize("override", ["backbone.checkpointing=none", "backbone.checkpointing=blocks"])
 def test_a_real_step_saves_what_was_forecast(override):
     config = compose([*TINY, override])
-    memory = forecast(config).memory
-    saved, peak = count_memory(*real(config))
-    assert saved == memory.saved
-    assert peak == pytest.approx(memory.peak, rel=0.02)
-    assert saved < peak
+    expected, real_step = forecast(config).counts.step, count_memory(*real(config))
+    assert real_step.saved == expected.saved
+    assert real_step.peak == pytest.approx(expected.peak, rel=0.02)
+    assert real_step.saved < real_step.activations <= real_step.peak
 
 
 def test_weights_gradients_and_averages_take_what_was_forecast(default, predicted):
@@ -151,42 +186,144 @@ def test_weights_gradients_and_averages_take_what_was_forecast(default, predicte
 
     backbone, conditioners, _ = real(default)
     networks = nn.ModuleList([backbone, *conditioners.values()])
-    parameters, memory = list(networks.parameters()), predicted.memory
-    assert size([*parameters, *networks.buffers()]) == memory.weights
+    parameters, held = list(networks.parameters()), predicted.share
+    assert size([*parameters, *networks.buffers()]) == held.weights
     optimizer, _ = make_optimizer(parameters, default)
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    assert size(p.grad for p in parameters) == memory.gradients
-    assert size(x for state in optimizer.state.values() for x in state.values()) == memory.optimizer + memory.average
-    assert sum(part.trainable for part in predicted.parts.values()) == sum(p.numel() for p in parameters)
-
-
-def test_ddp_keeps_the_gradients_twice(predicted):
-    assert predicted.memory.buckets == 0
-    assert tiny("strategy=ddp").memory.buckets == predicted.memory.gradients
+    assert size(p.grad for p in parameters) == held.gradients
+    assert size(x for state in optimizer.state.values() for x in state.values()) == held.optimizer + held.average
+    assert sum(part.trainable for part in predicted.counts.parts.values()) == sum(p.numel() for p in parameters)
 
 
 def test_half_precision_saves_less():
-    half, whole = (tiny("data.batch_size=16", f"training.precision='{name}'").memory.saved for name in ("bf16", "32"))
+    half, whole = (
+        tiny("data.batch_size=16", f"training.precision='{name}'").counts.step.saved for name in ("bf16", "32")
+    )
     assert half < 0.7 * whole
+
+
+def test_accumulated_gradients_come_on_top_of_activations(predicted):
+    accumulated = tiny("training.accumulate=2")
+    step, gradients = predicted.counts.step, predicted.share.gradients
+    assert accumulated.total - predicted.total == step.activations + gradients - step.peak > 0
+
+
+def test_latents_from_the_disk_need_no_codec():
+    """The VAE and CLIP of Stable Video Diffusion, 97.7 and 632 million weights, are counted without their files."""
+    published = ("codec=svd_vae", "image_embedding=clip_image", "backbone.cross_attention_width=64")
+    counts = tiny(*published).counts
+    # CLIP's positions are a buffer of 257 whole numbers.
+    assert counts.published == 4 * 97_742_847 + 4 * 632_076_800 + 8 * 257
+    assert counts.encoding > 0
+    cached = tiny(*published, "data.latents=cached", "data.cache=there", "data.recolour=0").counts
+    assert (cached.published, cached.encoding) == (0, 0)
+    assert cached.flops == counts.flops
+    assert cached.step.activations < counts.step.activations
+
+
+# --- several devices ---
+
+
+@pytest.fixture(scope="module")
+def sizes(predicted):
+    return predicted.counts.sizes
+
+
+@pytest.mark.parametrize(("name", "divided"), [("ddp", 1), ("zero1", 32), ("zero2", 32), ("zero3", 32)])
+def test_the_optimizer_is_divided(sizes, name, divided):
+    held = share(StrategyConfig(name=name), sizes, 32, 1)
+    whole = 4 * sizes.elements
+    assert held.average == pytest.approx(whole / divided, rel=0.02)
+    assert held.optimizer == pytest.approx(2 * whole / divided, rel=0.02)
+    assert held.weights == pytest.approx(whole / (32 if name == "zero3" else 1), rel=0.02)
+
+
+def test_a_weight_at_the_border_of_two_parts_has_its_gradient_on_both():
+    three = WeightSizes(trained=(6, 8, 2), half=(False, True, False), frozen=0)
+    held = [share(StrategyConfig(name="zero2"), three, 2, 1, rank).gradients for rank in (0, 1)]
+    assert held == [4 * (6 + 8), 4 * (8 + 2)]
+    assert share(StrategyConfig(name="zero2"), three, 2, 1).gradients == max(held)
+    assert three.exchanged() == {2: 8, 4: 8}
+
+
+def test_offloading_moves_what_it_takes_off_the_gpu(sizes):
+    for name in ("zero1", "zero2", "zero3"):
+        here, there = (share(StrategyConfig(name=name, offload=x), sizes, 4, 1) for x in ("none", "optimizer"))
+        assert (there.copies, there.optimizer, there.average) == (0, 0, 0)
+        assert there.host > here.copies + here.optimizer + here.average
+        assert here.host == 0
+
+
+def test_what_is_sent_follows_the_ring():
+    some = WeightSizes(trained=(1_000_000,), half=(True,), frozen=0)
+    sent = {
+        name: traffic(StrategyConfig(name=name), some, 4, 2, False).bytes for name in ("ddp", "zero1", "zero2", "zero3")
+    }
+    # 2 bytes of gradient and 4 of weight an element; zero3 gathers in 2. Two batches a step.
+    millions = {"ddp": 2 * 4, "zero1": 2 * 2 + 4, "zero2": 2 * 2 * 2 + 4, "zero3": 2 * (2 * 2 + 2)}
+    assert sent == {name: 0.75 * 1e6 * count for name, count in millions.items()}
+    assert traffic(StrategyConfig(name="ddp"), some, 1, 1, False).bytes == 0
+
+
+def test_ranks_are_nodes_times_devices():
+    assert rank_count(StrategyConfig(name="ddp", nodes=4, devices=8)) == 32
+    assert rank_count(StrategyConfig(name="ddp"), 3) == 3
+    with pytest.raises(HvgError, match="strategy=single trains on one device, not on 8"):
+        rank_count(StrategyConfig(name="single"), 8)
 
 
 # --- what is shown ---
 
 
 def test_the_paper_s_scale_is_forecast_without_allocating_it():
+    """Stable Video Diffusion's UNet has 1.52 billion weights; of AdamW's 8 bytes each, a 32nd is on one of 32 devices."""
     code = (
         "import resource; from hvg.config import compose; from hvg.forecast import forecast\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "cost = forecast(compose(['scale=paper', 'data.views=4']))\n"
-        "print(cost.memory.total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "cost = forecast(compose(['scale=paper', 'data.views=4']), 32)\n"
+        "print(cost.total, cost.counts.parts['backbone'].trainable, cost.counts.sizes.elements, cost.share.optimizer)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    total, peak_kibibytes = map(int, result.stdout.split())
-    assert total > 20 * 2**30 and peak_kibibytes < 2 * 2**20
+    total, backbone, elements, optimizer, peak_kibibytes = map(int, result.stdout.split())
+    assert backbone == 1_524_623_277
+    assert optimizer == pytest.approx(8 * elements / 32, rel=1e-3)
+    assert total > 20 * 10**9 and peak_kibibytes < 2 * 2**20
+
+
+def test_what_does_not_fit_is_told_what_would(default, predicted):
+    fitting = forecast(compose([*TINY, "backbone.checkpointing=blocks"])).total
+    options = CheckOptions(memory=(fitting + 1) / 1e9)
+    assert fits(predicted, options) is False and fits(predicted, CheckOptions()) is True
+    assert verdict(predicted, options).endswith("over") and "does not fit" in verdict(predicted, options)
+    assert verdict(predicted, CheckOptions(memory=1)).startswith("fits 1 GB")
+    found = [line.partition(":")[0].strip() for line in advice(default, predicted, options)]
+    assert found == ["backbone.checkpointing=blocks"]
+    (line,) = advice(default, predicted, CheckOptions(memory=1e-6))
+    assert "no single change" in line
+
+
+def test_alternatives_divide_more_or_keep_less():
+    config = compose(["scale=cpu", "strategy=zero1", "dataset.image_size=32", "training.validate_every=1"])
+    words = [words for words, _ in alternatives(config, forecast(config, 4))]
+    assert words == [
+        "strategy=zero2",
+        "strategy=zero3 training.validate_every=0",
+        "strategy.offload=optimizer",
+        "backbone.checkpointing=blocks",
+        "data.batch_size=2 training.accumulate=2",
+    ]
+
+
+def test_check_says_with_its_exit_code_whether_a_run_fits(capsys):
+    assert check_command([*TINY, "strategy=ddp", "devices=8", "nodes=4"]) == 0
+    shown = capsys.readouterr().out
+    assert "each of 32 GPU(s) under ddp" in shown and "fits 80 GB" in shown and "2 (N-1)/N" in shown
+    assert check_command([*TINY, "memory=0.001"]) == 1
+    assert "does not fit 0.001 GB" in capsys.readouterr().out
 
 
 def test_every_conditioner_that_draws_a_map_says_how_many_channels_it_has():
@@ -196,12 +333,15 @@ def test_every_conditioner_that_draws_a_map_says_how_many_channels_it_has():
 
 
 def test_numbers_are_shown_in_units(predicted):
-    assert [flops(x) for x in (None, 15 * 10**5, 25 * 10**8, 12 * 10**12, 75 * 10**16)] == [
+    assert [flops(x and Flops(x, 0)) for x in (None, 15 * 10**5, 25 * 10**8, 12 * 10**12, 75 * 10**16)] == [
         "unknown",
         "0.0015 GFLOP",
         "2.5 GFLOP",
         "12 TFLOP",
         "750,000 TFLOP",
     ]
-    assert gibibytes(3 * 2**29) == "1.5 GiB"
-    assert any(line.startswith("view_attention") for line in cost(predicted))
+    assert gigabytes(3 * 10**9 // 2) == "1.5 GB"
+    assert any(line.startswith("view_attention") for line in parts_table(predicted.counts))
+    rows = memory_table(predicted, CheckOptions(memory=1), "single")
+    assert any(line.startswith("activations") for line in rows) and not any("buckets" in line for line in rows)
+    assert "sent by each GPU in a step: 0 GB" in traffic_line(predicted, CheckOptions())

@@ -1,0 +1,384 @@
+"""A training step on fake tensors, which have shapes and types but no values: nothing is allocated, whatever the scale.
+
+What is counted is what would run, activation checkpointing and a ReferenceNet included.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils import flop_counter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hvg import build
+from hvg.cameras import Cameras
+from hvg.protocols import Backbone, Codec, Conditioner, Part, ViewAttention
+from hvg.required import required
+from hvg.settings import RunConfig
+from hvg.types import ClipBatch, Conditioning, Reference
+
+# (B, V, T, H, W) of a batch.
+Shape = tuple[int, int, int, int, int]
+
+# The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+        flop_counter.sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, query, key, value, *_, **__: (
+        flop_counter.sdpa_backward_flop_count(grad, query, key, value)
+    ),
+}
+
+
+# --- what a step is made of ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FakeNetworks:
+    """The parts with weights, on fake tensors."""
+
+    codec: Codec
+    backbone: Backbone
+    conditioners: dict[str, Conditioner]
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """Those that are in a system's tree; some of their weights may be frozen all the same."""
+        return [self.backbone, *self.conditioners.values()]
+
+    def published(self) -> list[nn.Module]:
+        """Those that are outside of it, read from files and never trained."""
+        parts = cast(list[Part], [self.codec, *self.trained])
+        return [network for part in parts for network in part.frozen().values() if isinstance(network, nn.Module)]
+
+
+@contextmanager
+def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
+    """The parts with weights on fake tensors; whatever is made inside is fake as well. Reads no file of weights."""
+    with torch.device("meta"):
+        codec = build.build_codec(config, blank=True)
+        networks = FakeNetworks(codec, *build.build_networks(config, codec, blank=True))
+    modules = [*networks.trained, *networks.published()]
+    for module in modules:
+        # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.
+        module.to("meta")
+    with FakeTensorMode():
+        for module in modules:
+            module._apply(lambda x: torch.empty(x.shape, dtype=x.dtype))
+            stay(module)
+        yield networks
+
+
+def stay(module: nn.Module) -> None:
+    """Makes ``module.to(...)`` do nothing: fake weights are where they should be, and torch cannot move some that are in use."""
+    vars(module)["_apply"] = lambda function, recurse=True: module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What codec, backbone and conditioners are called with. signals: slot -> control map."""
+
+    noisy: Tensor
+    level: Tensor
+    batch: ClipBatch
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def fake_request(config: RunConfig, shape: Shape) -> Request:
+    """Inputs of a training step; zeros, or nothing at all on fake tensors."""
+    b, v, t, height, width = shape
+    channels, stride, temporal_stride = config.codec.cls.shape(config.codec.config)
+    frames = -(-t // temporal_stride)
+
+    def cameras(*grid: int) -> Cameras:
+        poses, intrinsics = (torch.eye(size).expand(*grid, size, size) for size in (4, 3))
+        return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
+
+    return Request(
+        noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
+        level=torch.zeros(b, v, frames),
+        batch=ClipBatch(
+            cameras=cameras(b, v, t),
+            clip_id=("",) * b,
+            subject=("",) * b,
+            frames=torch.zeros(b, v, t, 3, height, width),
+            alpha=torch.zeros(b, v, t, 1, height, width),
+            reference=Reference(
+                frames=torch.zeros(b, 1, 3, height, width),
+                alpha=torch.zeros(b, 1, 1, height, width),
+                cameras=cameras(b, 1),
+            ),
+            task=torch.zeros(b, dtype=torch.int64),
+            frame_index=torch.arange(t).expand(b, t),
+            sample_index=torch.arange(b),
+        ),
+        signals={
+            slot: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
+            for slot, choice in config.conditioners.items()
+            if choice.cls.has_signal()
+        },
+    )
+
+
+def picture_size(config: RunConfig) -> tuple[int, int] | None:
+    """(height, width); None where the dataset's files decide it."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return None
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+
+
+def step_shape(config: RunConfig) -> Shape | None:
+    """Of the largest batch of a training step on one device; None where the pictures' size is unknown."""
+    size = picture_size(config)
+    if size is None:
+        return None
+    # Of several grids the one with the most images, and among those the one with the most views.
+    views, frames = max(
+        config.data.grids or [(config.data.views, config.data.frames)], key=lambda grid: (grid[0] * grid[1], grid[0])
+    )
+    return config.data.batch_size, views, frames, *size
+
+
+def arithmetic(config: RunConfig) -> str:
+    """``bf16`` or ``32``; ``auto`` is taken to be bf16 on a GPU and 32 on a CPU."""
+    if config.training.precision != "auto":
+        return config.training.precision
+    on_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
+    return "bf16" if on_gpu else "32"
+
+
+def autocast(config: RunConfig) -> torch.autocast:
+    """The arithmetic of a training step."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=arithmetic(config) == "bf16")
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of a part in one training step on one device, 2 per multiply-add.
+
+    model: of one forward and one backward pass. repeated: of the forward passes that activation checkpointing repeats.
+    """
+
+    model: int
+    repeated: int
+
+    @property
+    def total(self) -> int:
+        """What runs."""
+        return self.model + self.repeated
+
+
+def total_flops(counts: Iterable[Flops | None]) -> Flops | None:
+    """Of all parts; None where one is unknown."""
+    known = list(counts)
+    if None in known:
+        return None
+    return Flops(sum(x.model for x in known if x), sum(x.repeated for x in known if x))
+
+
+def count_flops(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> dict[str, Flops]:
+    """FLOPs of forward and backward pass: of ``backbone``, of ``view_attention`` as it declares them, and of every slot.
+
+    Those of view attention are what the part declares, times three for both passes, times four where the forward pass is
+    repeated: its short sums are products that no counter sees. Without networks that are never trained (codec, CLIP).
+    Replaces the view attention of ``backbone`` by identities.
+    """
+    batch = with_features(request.batch, conditioners)
+    calls: list[int] = []
+    for module in backbone.modules():
+        if isinstance(module, ViewAttention):
+            module.forward = partial(_declare, module, calls)
+    forward, given = {}, {}
+    for slot, part in conditioners.items():
+        given[slot], forward[slot] = _counted(partial(part, request.signals.get(slot), batch))
+    # Cut here, so that what is counted can be told apart by part.
+    merged = Conditioning.merge(list(given.values())).map(lambda x: x.detach().requires_grad_(x.requires_grad))
+    output, forward["backbone"] = _counted(partial(backbone, request.noisy, request.level, merged))
+    once = sum(calls)
+    backward = {"backbone": _counted_backward(lambda: output.sum().backward())}
+    # A backward pass costs two forward passes: one for the inputs, one for the weights. Repeated forward passes are calls.
+    view_attention = Flops(3 * once, sum(calls) - once)
+    backward |= {slot: _counted_backward(partial(_backward, conditioning)) for slot, conditioning in given.items()}
+    networks = {part: Flops(forward[part] + flops.model, flops.repeated) for part, flops in backward.items()}
+    return {"backbone": networks.pop("backbone"), "view_attention": view_attention, **networks}
+
+
+class _Counter(flop_counter.FlopCounterMode):
+    """Counts apart what runs with gradients enabled: within a backward pass, a forward pass that is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping=_CPU_ATTENTION)
+        self.recorded = 0
+
+    def _count_flops(self, func_packet, out, args, kwargs):
+        before = self.get_total_flops()
+        result = super()._count_flops(func_packet, out, args, kwargs)
+        if torch.is_grad_enabled():
+            self.recorded += self.get_total_flops() - before
+        return result
+
+
+def _counted(function: Callable[[], Any]) -> tuple[Any, int]:
+    """What ``function`` returns, and its FLOPs."""
+    with _Counter() as counter:
+        result = function()
+    return result, counter.get_total_flops()
+
+
+def _counted_backward(function: Callable[[], Any]) -> Flops:
+    """Of a function that runs a backward pass."""
+    with _Counter() as counter:
+        function()
+    return Flops(counter.get_total_flops() - counter.recorded, counter.recorded)
+
+
+def _declare(module: ViewAttention, calls: list[int], x: Tensor) -> Tensor:
+    """A view attention that only says what it would cost."""
+    b, v, t, height, width, channels = x.shape
+    calls.append(b * t * module.flops(module.config, v, height, width, channels))
+    return x
+
+
+def _backward(conditioning: Conditioning) -> None:
+    """The backward pass of what gave these ports."""
+    ends = [x for x in _tensors(conditioning) if x.requires_grad]
+    if ends:
+        torch.autograd.backward(ends, [torch.zeros_like(x) for x in ends])
+
+
+def _tensors(conditioning: Conditioning) -> list[Tensor]:
+    found = list(conditioning.losses.values())
+
+    def collect(x: Tensor) -> Tensor:
+        found.append(x)
+        return x
+
+    conditioning.map(collect)
+    return found
+
+
+def with_features(batch: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
+    """The batch with what frozen networks make of its photo, so that they do not run when conditioners do."""
+    looking = [part for part in conditioners.values() if part.has_frozen_features()]
+    return replace(batch, features={part.features_key: part.features(batch) for part in looking})
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBytes:
+    """What a forward and a backward pass make, in bytes; weights apart.
+
+    saved: what the forward pass keeps for the backward pass. activations: most that is alive at once besides gradients of
+    weights that are complete. peak: most that is alive at once, those gradients included.
+    """
+
+    saved: int
+    activations: int
+    peak: int
+
+
+def count_memory(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> StepBytes:
+    """What the trained networks and their conditioners make in a training step; leaves no gradient behind.
+
+    bf16 is that of the CPU's autocast, which leaves group norms in bf16 where a GPU's does not: on a GPU more is saved.
+    """
+    saved, networks = {}, (backbone, *conditioners.values())
+    fixed = {handle(x) for network in networks for x in (*network.parameters(), *network.buffers())}
+
+    def keep(x: Tensor) -> Tensor:
+        if handle(x) not in fixed:
+            saved[handle(x)] = x.untyped_storage().nbytes()
+        return x
+
+    with LiveBytes(fixed) as alive:
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(lambda p: alive.set_aside(cast(Tensor, p.grad)))
+            for network in networks
+            for parameter in network.parameters()
+            if parameter.requires_grad
+        ]
+        with saved_tensors_hooks(keep, lambda x: x):
+            parts = [part(request.signals.get(slot), request.batch) for slot, part in conditioners.items()]
+            output = backbone(request.noisy, request.level, Conditioning.merge(parts))
+        output.sum().backward()
+    for hook in hooks:
+        hook.remove()
+    for network in networks:
+        network.zero_grad(set_to_none=True)
+    return StepBytes(saved=sum(saved.values()), activations=alive.peak_apart, peak=alive.peak)
+
+
+def count_encoding(codec: Codec, request: Request) -> int:
+    """Most bytes alive at once while the codec encodes a batch; its weights apart."""
+    networks = [network for network in codec.frozen().values() if isinstance(network, nn.Module)]
+    fixed = {handle(x) for network in networks for x in (*network.parameters(), *network.buffers())}
+    with LiveBytes(fixed) as alive, torch.no_grad():
+        codec.encode(required(request.batch.frames, "ClipBatch.frames"))
+    return alive.peak
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages that operations make until they are freed. ``ignored``: handles of storages that do not count.
+
+    peak: most bytes alive at once. peak_apart: the same without what was set aside.
+    """
+
+    def __init__(self, ignored: Iterable[int] = ()) -> None:
+        super().__init__()
+        self._sizes = dict.fromkeys(ignored, 0)
+        self._aside: set[int] = set()
+        self._live = self._apart = self.peak = self.peak_apart = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for x in tree_leaves(results):
+            if isinstance(x, Tensor):
+                self.follow(x)
+        return results
+
+    def set_aside(self, x: Tensor) -> None:
+        """From now on it counts in ``peak`` alone."""
+        if handle(x) not in self._aside:
+            self._aside.add(handle(x))
+            self._apart -= self._sizes.get(handle(x), 0)
+
+    def follow(self, x: Tensor) -> None:
+        """Counts the memory of a tensor, until nothing holds it any more."""
+        key, size = handle(x), x.untyped_storage().nbytes()
+        if key in self._sizes:
+            return
+        self._sizes[key] = size
+        self._live += size
+        self._apart += size
+        self.peak, self.peak_apart = max(self.peak, self._live), max(self.peak_apart, self._apart)
+        weakref.finalize(x.untyped_storage(), self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        size = self._sizes.pop(key)
+        self._live -= size
+        if key in self._aside:
+            self._aside.discard(key)
+        else:
+            self._apart -= size
+
+
+def handle(x: Tensor) -> int:
+    """Says which tensors share memory, for as long as they live."""
+    return x.untyped_storage()._cdata
