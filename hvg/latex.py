@@ -7,7 +7,7 @@ from itertools import groupby
 
 from hvg.number_format import format_difference, format_number
 from hvg.protocol_table import ProtocolTable, TableRow, protocol_tables
-from hvg.results import Arm, Cell, Results, comparison_arm
+from hvg.results import Arm, Cell, Results, comparison_arm, label_of
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -58,10 +58,10 @@ def results_table(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> 
 
 
 def _arm_lines(arm: Arm, cells: list[Cell | None]) -> list[str]:
-    if arm["status"] == "failed":
-        return [_line(escape(arm["label"]), ["failed", *[""] * (len(cells) - 1)])]
+    if arm["status"] != "done":
+        return [_line(escape(arm["label"]), [arm["status"], *[""] * (len(cells) - 1)])]
     values = ["n/a" if cell is None else _bold(escape(format_number(cell.value)), cell.best) for cell in cells]
-    lines = [_line(escape(arm["label"]), values)]
+    lines = [_line(escape(label_of(arm)), values)]
     below = [
         "" if cell is None or cell.difference is None else format_difference(cell.difference, cell.value)
         for cell in cells

@@ -11,7 +11,7 @@ from typing import Literal
 
 from hvg.number_format import format_number
 from hvg.published import PublishedColumn, PublishedTable, chosen_tables
-from hvg.results import Arm, Cell, MetricInfo, Results
+from hvg.results import Arm, Cell, MetricInfo, Results, label_of
 from hvg.score_facts import facts, why_missing
 
 # On a value whose protocol is not the one that the column was scored with.
@@ -71,7 +71,7 @@ def _lay_out(
 ) -> ProtocolTable:
     own = [
         TableRow(
-            arm["label"], " ".join(arm["overrides"]), arm["kind"], _own_cells(arm, cells[arm["name"]], table, results)
+            label_of(arm), " ".join(arm["overrides"]), arm["kind"], _own_cells(arm, cells[arm["name"]], table, results)
         )
         for kind in ("arm", "baseline")
         for arm in results["arms"]

@@ -137,6 +137,15 @@ def read_record(path: Path) -> Record:
     return cast(Record, record)
 
 
+def record_of(folder: Path, settings: str) -> Record | None:
+    """The finished evaluation in a folder; None where there is none of exactly these settings, a configuration as YAML."""
+    path = Path(folder) / "results.json"
+    if not path.exists():
+        return None
+    record = read_record(path)
+    return record if record.get("config") == settings else None
+
+
 def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[str, np.ndarray]]:
     """Clip id -> what a metric kept of it, of the evaluation whose results.json, or folder, is at ``path``.
 

@@ -7,6 +7,7 @@ sections are written in ``hvg.report_table``, ``hvg.report_charts`` and ``hvg.re
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -49,11 +50,11 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def _header(results: Results) -> str:
     arms = [arm for arm in results["arms"] if arm["kind"] == "arm"]
-    failed = sum(arm["status"] == "failed" for arm in arms)
+    states = Counter(arm["status"] for arm in arms if arm["status"] != "done")
     seeds = {seed["seed"] for arm in arms for seed in arm["seeds"]}
     subjects = {clip["subject"] for clip in results["clips"]}
     facts = [
-        (len(arms), "arms" + (f", {failed} failed" if failed else "")),
+        (len(arms), ", ".join(["arms", *(f"{count} {state}" for state, count in states.items())])),
         (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
         (len(subjects), "test subjects"),
         (len(results["clips"]), "test clips"),

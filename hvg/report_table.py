@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hvg.latex import protocol_table_latex, results_latex
 from hvg.number_format import format_difference, format_number, format_p
 from hvg.protocol_table import ProtocolTable, TableCell, TableRow, protocol_table_csv, protocol_tables
-from hvg.results import SIGNIFICANCE, Arm, Cell, Results, comparison_arm, table_csv
+from hvg.results import SIGNIFICANCE, Arm, Cell, Results, comparison_arm, label_of, table_csv, why_no_value
 from hvg.score_facts import (
     facts,
     metric_heading,
@@ -56,12 +56,13 @@ def results_section(results: Results, cells: Cells) -> str:
 
 
 def _row(arm: Arm, cells: Mapping[str, Cell], results: Results) -> str:
-    label = f'<td data-sort="{escape(arm["label"])}">{escape(arm["label"])}'
+    name = label_of(arm) if arm["status"] == "done" else arm["label"]
+    label = f'<td data-sort="{escape(arm["label"])}">{escape(name)}'
     if arm["overrides"]:
         label += f'<span class="overrides">{escape(" ".join(arm["overrides"]))}</span>'
-    if arm["status"] == "failed":
-        reason = escape(arm["error"] or "no reason was recorded")
-        return f'<tr>{label}</td><td class="failed" colspan="{len(results["metrics"])}">failed: {reason}</td></tr>'
+    if arm["status"] != "done":
+        reason, columns = escape(why_no_value(arm)), len(results["metrics"])
+        return f'<tr>{label}</td><td class="{arm["status"]}" colspan="{columns}">{reason}</td></tr>'
     if arm["error"]:
         label += f'<span class="difference worse">{escape(arm["error"])}</span>'
     values = []

@@ -79,7 +79,8 @@ tbody.published, tbody.published td:first-child { background: var(--wash); font-
 tbody.published .value { font-size: 15px; }
 .tag { font: 600 11px/1 system-ui, sans-serif; letter-spacing: 0.03em; color: var(--ink); background: var(--paper);
   border: 1px solid var(--quiet); border-radius: 4px; padding: 1px 5px; white-space: nowrap; }
-td.failed { color: var(--worse); text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.failed, td.unfinished { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.failed { color: var(--worse); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
 .chart { width: 100%; height: auto; display: block; }
 .chart text { fill: var(--quiet); font-size: 12px; }

@@ -56,7 +56,8 @@ class Arm(TypedDict):
     """One row. The first arm of kind "arm" that is done is what all others are compared with.
 
     overrides: the configuration words that make this arm. kind "baseline": a trivial predictor, one entry in ``seeds``.
-    error: one line of why it failed (the arm is named, the rest stands), or what is missing of an arm that is done.
+    error: one line of why it failed (the arm is named, the rest stands), how far it is where it is unfinished, or what is
+    missing of an arm that is done. num_seeds: how many it was to have; those of ``seeds`` are finished.
     curve: points {"step", "loss", and any validation metric by name}; used when no seed carries its own.
     config_diff: lines of the resolved configuration that differ from the study's base.
     unseeded: its one entry in ``seeds`` is no training run of ours and stands against every seed of the others, as that of
@@ -67,9 +68,10 @@ class Arm(TypedDict):
     label: str
     overrides: list[str]
     kind: Literal["arm", "baseline"]
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "unfinished"]
     error: str | None
     seeds: list[SeedResult]
+    num_seeds: NotRequired[int]
     curve: NotRequired[list[dict[str, float]]]
     config_diff: NotRequired[list[str]]
     unseeded: NotRequired[bool]
@@ -154,6 +156,18 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
 
 def _is_contender(arm: Arm) -> bool:
     return arm["kind"] == "arm" and arm["status"] == "done"
+
+
+def label_of(arm: Arm) -> str:
+    """The arm's label; with how many of its seeds are finished, where that is not all of them."""
+    planned = arm.get("num_seeds", len(arm["seeds"]))
+    return arm["label"] if len(arm["seeds"]) == planned else f"{arm['label']} ({len(arm['seeds'])} of {planned} seeds)"
+
+
+def why_no_value(arm: Arm) -> str:
+    """Why an arm that is not done has no value: what failed, or how far it is."""
+    reason = arm["error"] or "no reason was recorded"
+    return f"failed: {reason}" if arm["status"] == "failed" else reason
 
 
 def value_of(seed: SeedResult, metric: str) -> float | None:
@@ -262,11 +276,12 @@ def table_text(results: Results) -> Table:
         arrow = "↑" if metric["higher_is_better"] else "↓"
         table.add_column(" ".join(filter(None, [metric["label"], metric["unit"], arrow])), justify="right")
     for index, arm in enumerate(results["arms"]):
-        if arm["status"] == "failed":
-            table.add_row(Text(arm["label"]), Text(f"failed: {arm['error']}", style="red"))
+        if arm["status"] != "done":
+            style = "red" if arm["status"] == "failed" else "dim"
+            table.add_row(Text(arm["label"]), Text(why_no_value(arm), style=style))
         else:
             row = [_cell_text(cells[arm["name"]].get(metric["name"])) for metric in results["metrics"]]
-            table.add_row(Text(arm["label"], style="dim" if arm["kind"] == "baseline" else ""), *row)
+            table.add_row(Text(label_of(arm), style="dim" if arm["kind"] == "baseline" else ""), *row)
         following = results["arms"][index + 1 :]
         if following and following[0]["kind"] != arm["kind"]:
             table.add_section()
@@ -295,7 +310,7 @@ def _cell_text(cell: Cell | None) -> Text:
 
 
 def table_csv(results: Results) -> str:
-    """One line per arm and metric, with the difference to the first arm; fields of failed arms are empty."""
+    """One line per arm and metric, with the difference to the first arm; fields of arms that are not done are empty."""
     cells = compare(results)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -325,10 +340,10 @@ def table_markdown(results: Results) -> str:
         heads.append(f"{metric['label']}{unit} {'↑' if metric['higher_is_better'] else '↓'}")
     rows = [["", *heads], ["---"] * (len(metrics) + 1)]
     for arm in results["arms"]:
-        if arm["status"] == "failed":
-            rows.append([arm["label"], "failed", *[""] * (len(metrics) - 1)])
+        if arm["status"] != "done":
+            rows.append([arm["label"], arm["status"], *[""] * (len(metrics) - 1)])
         else:
-            rows.append([arm["label"], *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
+            rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from hvg.number_format import format_number, format_p
 from hvg.record import ScoreRecord
-from hvg.results import Arm, Cell, MetricInfo, Results
+from hvg.results import Arm, Cell, MetricInfo, Results, why_no_value
 
 
 def metric_heading(metric: MetricInfo) -> str:
@@ -23,8 +23,8 @@ def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
 
 def why_missing(arm: Arm, metric: MetricInfo) -> str:
     """Why an arm has no value of a metric."""
-    if arm["status"] == "failed":
-        return f"failed: {arm['error'] or 'no reason was recorded'}"
+    if arm["status"] != "done":
+        return why_no_value(arm)
     reasons = _once(score["unavailable"] or "the value is not finite" for score in scores(arm, metric["name"]))
     return "; ".join(reasons) or metric["unavailable"] or "this arm was not scored with it"
 

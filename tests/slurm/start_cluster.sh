@@ -56,6 +56,8 @@ SchedulerParameters=sched_interval=2,sched_min_interval=0,batch_sched_delay=0,bf
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=60
+# What has ended stays known for as long as tests may take on a busy machine.
+MinJobAge=3600
 # More tasks than cores may run here; they only have to be right.
 SlurmdParameters=config_overrides
 NodeName=$host NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg.checkpoint import checkpoint_path, latest_checkpoint, read_checkpoint
+from hvg.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 
 pytestmark = pytest.mark.slurm
 
@@ -113,11 +113,12 @@ def submit(hvg, overrides):
 
 
 def assert_same_bits(job: Job, other: Path) -> None:
-    first, second = (read_checkpoint(checkpoint_path(f / "checkpoints", STEPS)) for f in (job.folder, other))
-    assert first["adam"] == second["adam"]
+    first, second = (Checkpoint(checkpoint_path(f / "checkpoints", STEPS)) for f in (job.folder, other))
+    assert first.state["adam"] == second.state["adam"]
     for section in SECTIONS:
-        assert first[section].keys() == second[section].keys()
-        assert all(torch.equal(first[section][key], x) for key, x in second[section].items())
+        mine, theirs = first.section(section), second.section(section)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], x) for key, x in theirs.items())
 
 
 def test_a_run_goes_on_after_a_requeue_a_signal_and_its_time_limit(hvg, overrides, submit):
@@ -199,3 +200,45 @@ def test_a_sweep_is_an_array(hvg, overrides):
         facts = job.ended()
         assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), job.told()
         assert latest_checkpoint(job.folder / "checkpoints")
+
+
+def test_a_study_of_two_processes_goes_on_after_a_requeue_and_is_collected(hvg, tiny, cache, tmp_path):
+    base = (*tiny, cache, "device=cpu", f"training.steps={STEPS}", "training.log_every=1", "evaluation.clips=2")
+    text = {
+        "title": "On Slurm",
+        "question": "Is it all there?",
+        "varies": ["sampler"],
+        "base": [*base, "strategy=ddp", "data.batch_size=1", f"output={tmp_path / 'out'}"],
+        "arms": {"whole": [], "parts": ["sampler=temporal"]},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(text))
+    words = ("study", str(tmp_path), "devices=2")
+    started = hvg(*words, "launcher=slurm", "time=30")
+    assert started.returncode == 0, started.stderr
+    found = re.search(r"submitted job (\d+), 1 run", started.stdout)
+    assert found, started.stdout
+    folder = tmp_path / "out" / "whole-seed0"
+    job = Job(found[1], folder, folder.parent / "slurm" / f"{found[1]}.log")
+    job.advance()
+    # It stays in the queue until it was looked at.
+    command("scontrol", "update", "PartitionName=low", "State=DOWN")
+    command("scancel", "--signal=TERM", job.id)
+    job.restarted(1)
+    twice = hvg(*words, "launcher=slurm")
+    assert twice.returncode == 1 and f"job {job.id}, which works in" in twice.stderr
+    collected = hvg(*words, "collect=true")
+    assert collected.returncode == os.EX_TEMPFAIL, collected.stderr
+    assert f"of {STEPS}" in collected.stderr and f"job {job.id} is " in collected.stderr
+    assert "parts (seed 0): not finished: not started" in collected.stderr
+    command("scontrol", "update", "PartitionName=low", "State=UP")
+
+    facts = job.ended()
+    assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", "1"), job.told()
+    assert job.told().count("stopped by SIGTERM") == 1
+    assert job.logged_steps() == list(range(STEPS))
+    assert not (tmp_path / "out" / "parts-seed0" / "checkpoints").exists()
+    collected = hvg(*words, "collect=true")
+    assert collected.returncode == 0, collected.stderr
+    arms = json.loads((tmp_path / "out" / "results.json").read_text())["arms"]
+    assert [(arm["name"], arm["status"]) for arm in arms] == [("whole", "done"), ("parts", "done")]
+    assert all(len(arm["seeds"][0]["values"]["psnr"]["per_clip"]) == 2 for arm in arms)

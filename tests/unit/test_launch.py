@@ -14,7 +14,9 @@ from hvg.checkpoint import checkpoint_path, latest_checkpoint
 from hvg.cli import take_options
 from hvg.config import compose
 from hvg.errors import ConfigError
-from hvg.launch import LaunchOptions, judged_runs, launch, sbatch_script
+from hvg.jobs import LaunchOptions
+from hvg.launch import judged_runs, launch, training_batch
+from hvg.slurm import sbatch_script
 
 ROOT = Path(__file__).parents[2]
 TWO_NODES = ("strategy=zero2", "nodes=2", "devices=8")
@@ -22,12 +24,13 @@ TWO_NODES = ("strategy=zero2", "nodes=2", "devices=8")
 
 def launched(*words: str, sweep: bool = False) -> None:
     options, overrides = take_options(words, LaunchOptions)
-    launch(judged_runs(overrides, options, sweep), options, sweep=sweep, dry_run=True)
+    launch(training_batch(judged_runs(overrides, options, sweep)), options, dry_run=True)
 
 
 def script(*words: str, sweep: bool = False) -> str:
     options, overrides = take_options(("launcher=slurm", *words), LaunchOptions)
-    return sbatch_script(judged_runs(overrides, options, sweep), options, Path("/runs/slurm/job.sbatch"), sweep)
+    batch = training_batch(judged_runs(overrides, options, sweep))
+    return sbatch_script(batch, options, Path("/runs/slurm/job.sbatch"))
 
 
 def test_torchrun_has_a_line_for_each_node(capsys):
@@ -67,9 +70,9 @@ def test_a_run_that_may_not_be_requeued_does_not_ask_for_it():
 def test_a_sweep_is_an_array_with_a_run_for_each_combination():
     text = script("pose=none,skeleton", "seed=0,1", "name=both", "jobs=2", sweep=True)
     assert "#SBATCH --array=0-3%2" in text and "#SBATCH --job-name=hvg-both" in text
-    cases = [line for line in text.splitlines() if line.endswith(") ;;")]
-    assert [case.split(")")[0] for case in cases] == ["0", "1", "2", "3"]
-    assert "pose=skeleton seed=0 name=both/2-pose_skeleton-seed_0 resume=auto" in cases[2]
+    elements = text.split("in\n0) # ")[1].split("    ;;")[:4]
+    assert [element.split(") #")[0].strip() for element in elements[1:]] == ["1", "2", "3"]
+    assert "train pose=skeleton seed=0 name=both/2-pose_skeleton-seed_0 resume=auto" in elements[2]
     with pytest.raises(ConfigError, match="same size"):
         script("strategy=single,ddp", "strategy.devices=2", sweep=True)
 

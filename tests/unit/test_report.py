@@ -23,7 +23,8 @@ from hvg.published import chosen_tables, published_tables
 from hvg.report import write_report
 from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
 from hvg.strip_chart import Strip, strip_chart
-from hvg.study import StudyFile, _map_labels
+from hvg.study_file import StudyFile
+from hvg.study_videos import map_labels
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -138,6 +139,20 @@ def test_everything_may_fail(results, tmp_path):
     page = read(write_report(results, tmp_path))
     assert "No arm finished" in page.text
     Console(file=io.StringIO()).print(table_text(results))
+
+
+def test_what_is_not_finished_is_named_in_every_table(results, tmp_path):
+    results["arms"][1] |= {"num_seeds": 3, "error": "seed 2: not finished: at step 12 of 60"}
+    results["arms"][2] |= {"num_seeds": 2, "seeds": [], "status": "unfinished", "error": "seed 0: not finished"}
+    label = f"{results['arms'][1]['label']} (2 of 3 seeds)"
+    out = io.StringIO()
+    Console(file=out, width=160).print(table_text(results))
+    tables = out.getvalue(), table_markdown(results), read(write_report(results, tmp_path)).text
+    assert all(label in table for table in tables) and "seed 0: not finished" in tables[0]
+    assert "unfinished" in tables[1] and "unfinished" in results_latex(results, compare(results))
+    assert "2 of 3 seeds" in results_latex(results, compare(results))
+    assert "seed 2: not finished: at step 12 of 60" in tables[-1] and "seed 0: not finished" in tables[-1]
+    assert "1 unfinished" in tables[-1]
 
 
 def test_the_table_for_the_terminal(results):
@@ -362,6 +377,6 @@ def test_numbers():
 
 def test_a_map_that_arms_share_is_shown_once():
     shared = {"a": ["bone_map-1"], "b": ["bone_map-1"], "c": []}
-    assert _map_labels(shared) == {"bone_map-1": "bone_map map"}
+    assert map_labels(shared) == {"bone_map-1": "bone_map map"}
     own = {"a": ["hvg-1"], "b": ["hvg-2"]}
-    assert _map_labels(own) == {"hvg-1": "a map", "hvg-2": "b map"}
+    assert map_labels(own) == {"hvg-1": "a map", "hvg-2": "b map"}

@@ -1,0 +1,65 @@
+"""The file of a study: what it asks, its arms, seeds and baselines.
+
+A study is a folder with a ``study.yaml``: title, question, varies (root keys in which arms may differ), base (overrides of
+all arms), arms (name -> overrides), seeds, baselines, caveats.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+
+from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.parsing import read_yaml
+from hvg.published import published_tables
+
+Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
+
+
+class StudyFile(BaseModel):
+    """The contents of a study.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(description="Name in the report.")
+    question: str = Field(description="What the study answers.")
+    varies: tuple[str, ...] = Field(description="Root keys in which arms may differ.")
+    base: tuple[str, ...] = Field((), description="Overrides of every arm.")
+    arms: dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="Arm -> its overrides; the first is the yardstick."
+    )
+    labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
+    baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
+    caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
+    videos: PositiveInt = Field(8, description="Test clips shown in the report.")
+    published: tuple[str, ...] | None = Field(
+        None, description="Published tables to show beside, such as hvg_3; null for those of the protocol."
+    )
+
+    @field_validator("published")
+    @classmethod
+    def _known_tables(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = list(published_tables())
+        for name in names or ():
+            if name not in known:
+                raise ValueError(f"no published table is named '{name}'. {did_you_mean(name, known)}")
+        return names
+
+
+def load_study(folder: Path) -> StudyFile:
+    """Reads ``folder/study.yaml``. Raises: ConfigError listing all problems; HvgError when there is none."""
+    path = folder / "study.yaml"
+    if not path.is_file():
+        known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
+        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
+    try:
+        return StudyFile.model_validate(read_yaml(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = [Problem(".".join(map(str, e["loc"])), f"{e['msg']} (in {path})") for e in error.errors()]
+        raise ConfigError(problems) from error

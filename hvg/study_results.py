@@ -1,0 +1,157 @@
+"""What a study found: the results of everything that is finished, of its arms and of trivial predictors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hvg import provenance, throughput
+from hvg.baselines import MeanImage, copy_reference
+from hvg.build import build_protocol
+from hvg.data import load_with_signals
+from hvg.eight_bit import frames_to_uint8
+from hvg.evaluation import num_clips, protocol_record, score_dataset
+from hvg.feature_metric import SetDistance
+from hvg.prepare import open_clips
+from hvg.results import Arm, MetricInfo, Results, SeedResult
+from hvg.scoring import Protocol
+from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
+from hvg.settings import RunConfig
+from hvg.study_file import StudyFile
+from hvg.study_plan import ArmRun
+from hvg.training import choose_device
+from hvg.types import ClipBatch
+
+BASELINE_LABELS = {
+    "copy_reference": "copy the reference",
+    "mean_image": "mean training image",
+    "mean_image_per_view": "mean training image per view",
+}
+
+
+def study_results(
+    study: StudyFile,
+    name: str,
+    runs: Sequence[ArmRun],
+    progress: Callable[[str, str, int, int, str], None],
+) -> Results:
+    """The results of everything that is finished, without clips. name: of the study. progress: as of ``run_study``."""
+    config = runs[0].config
+    # What collects need not have the GPU of those that trained.
+    device = choose_device(config.device if torch.cuda.is_available() else "cpu")
+    protocol = build_protocol(config, device)
+    baselines = _baselines(study, config, protocol, device, progress)
+    results = Results(
+        title=study.title,
+        question=study.question,
+        study=name,
+        varies=list(study.varies),
+        command=provenance.command(),
+        caveats=list(study.caveats),
+        protocol=protocol_record(config.protocol),
+        metrics=_metric_infos(protocol),
+        arms=[*(_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms), *baselines],
+        clips=[],
+        provenance=provenance.collect() | {"seeds": list(study.seeds)},
+    )
+    if study.published is not None:
+        results["published"] = list(study.published)
+    return results
+
+
+def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping[str, SetDistance]) -> Arm:
+    own = [run for run in runs if run.arm == name]
+    seeds = []
+    for run in own:
+        result = run.result()
+        if result is not None:
+            curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
+            without = left_out_of_run(run.folder, result, distances)
+            seeds.append(SeedResult(seed=run.seed, values=result["values"], curve=curve, left_out=without))
+    missing = {run.seed: run.state() for run in own if run.seed not in {seed["seed"] for seed in seeds}}
+    failed = any(state.status == "failed" for state in missing.values())
+    return Arm(
+        name=name,
+        label=study.labels.get(name, name),
+        overrides=list(study.arms[name]),
+        kind="arm",
+        status="done" if seeds else "failed" if failed else "unfinished",
+        error="; ".join(f"seed {seed}: {state.text}" for seed, state in missing.items()) or None,
+        seeds=seeds,
+        num_seeds=len(own),
+        config_diff=_config_diff(study, own[0]),
+    )
+
+
+def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
+    """The settings of what the study varies, one line each."""
+    resolved = run.config.resolved()
+    return [f"{key}: {json.dumps(resolved[key])}" for key in study.varies if key in resolved]
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
+    rows: dict[int, dict[str, float]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
+        rows.setdefault(row["step"], {}).update(values)
+    return [rows[step] for step in sorted(rows)]
+
+
+def _baselines(
+    study: StudyFile,
+    config: RunConfig,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Callable[[str, str, int, int, str], None],
+) -> list[Arm]:
+    """The trivial predictors on the test clips; their frames pass through the same 8 bits as an arm's."""
+    test, mean = open_clips(config, "test"), MeanImage()
+    if any(name.startswith("mean") for name in study.baselines):
+        train = open_clips(config, "train")
+        for index in range(len(train)):
+            mean.add(load_with_signals(train, index, {}))
+    predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
+        "copy_reference": copy_reference,
+        "mean_image": lambda batch: mean.predict(batch, per_view=False),
+        "mean_image_per_view": lambda batch: mean.predict(batch, per_view=True),
+    }
+    arms = []
+    for name in study.baselines:
+        predict = predictors[name]
+        evaluation = score_dataset(
+            protocol,
+            test,
+            num_clips(config, test),
+            lambda batch, predict=predict: frames_to_uint8(predict(batch)),
+            load=lambda index: load_with_signals(test, index, {}).to(device),
+            report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
+        )
+        without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
+        seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
+        label = BASELINE_LABELS[name]
+        arms.append(Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
+    return arms
+
+
+def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
+    """The protocol's columns."""
+    infos = []
+    for label, choice in protocol.settings.metrics.items():
+        metric = protocol.metrics.get(label)
+        infos.append(
+            MetricInfo(
+                name=label,
+                label=label.replace("_", " "),
+                higher_is_better=choice.cls.higher_is_better,
+                unit=choice.cls.unit,
+                definition=metric.definition if metric else choice.name,
+                unavailable=protocol.unavailable.get(label),
+            )
+        )
+    return infos

@@ -1,0 +1,205 @@
+"""What a study starts and how far its arms are; nothing here trains."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hvg.checkpoint import checkpoint_path
+from hvg.cli import run, take_options
+from hvg.errors import ConfigError, HvgError
+from hvg.jobs import Batch, Job, LaunchOptions
+from hvg.launch import launch
+from hvg.slurm import queued, refuse_queued, sbatch_script
+from hvg.study import StudyOptions, run_study
+from hvg.study_file import load_study
+from hvg.study_plan import ArmRun, plan
+
+
+@pytest.fixture
+def study(tiny, tmp_path) -> Path:
+    """Two trainings; with the weights of the first, another arm samples."""
+    text = {
+        "title": "Plans",
+        "question": "Which plan?",
+        "varies": ["sampler", "view_attention"],
+        "base": [*tiny, "device=cpu", f"output={tmp_path / 'out'}"],
+        "arms": {
+            "single": ["sampler=single"],
+            "parts": ["sampler=partition", "sampler.views=1", "sampler.frames=1"],
+            "other": ["sampler=single", "view_attention=none"],
+        },
+    }
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "study.yaml").write_text(json.dumps(text))
+    return tmp_path / "plans"
+
+
+def started(folder: Path, *words: str) -> None:
+    options, overrides = take_options(words, StudyOptions)
+    assert run_study(folder, overrides, options, dry_run=True) is None
+
+
+def finish(arm: ArmRun) -> None:
+    """Leaves what a finished arm leaves, as far as the plan looks at it."""
+    record = {"format": "hvg-evaluation-2", "config": arm.config.to_yaml()}
+    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "values", "provenance"))
+    arm.folder.mkdir(parents=True, exist_ok=True)
+    (arm.folder / "results.json").write_text(json.dumps(record))
+
+
+def words_of(line: str) -> list[str]:
+    """The folders in a line that starts an arm."""
+    return [Path(word).name for word in shlex.split(line)[3:]]
+
+
+def test_under_slurm_an_element_trains_and_samples(study, tmp_path, capsys):
+    path = study / "study.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [0, 1]}))
+    started(study, "launcher=slurm", "time=1:00:00", "jobs=3")
+    text = capsys.readouterr().out
+    assert "#SBATCH --array=0-3%3" in text and "#SBATCH --job-name=hvg-plans" in text
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("start -m hvg.arm")]
+    assert [words_of(line) for line in lines] == [
+        ["single-seed0"],
+        ["parts-seed0", "single-seed0"],
+        ["other-seed0"],
+        ["single-seed1"],
+        ["parts-seed1", "single-seed1"],
+        ["other-seed1"],
+    ]
+    elements = text.split('case "$SLURM_ARRAY_TASK_ID" in')[1].split(";;")
+    assert [element.count("start -m") for element in elements] == [2, 1, 2, 1, 0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_done_is_not_submitted_again(study, capsys):
+    single, parts, other = plan(load_study(study), "plans", [])
+    finish(single)
+    finish(other)
+    started(study, "launcher=slurm")
+    text = capsys.readouterr().out
+    assert "--array" not in text
+    assert [words_of(line) for line in text.splitlines() if line.startswith("start -m")] == [
+        ["parts-seed0", "single-seed0"]
+    ]
+    finish(parts)
+    started(study, "launcher=slurm")
+    assert "every arm is finished" in capsys.readouterr().out
+    started(study, "launcher=slurm", "fresh=true")
+    assert capsys.readouterr().out.count("start -m") == 3
+    assert single.state().status == "done"
+
+
+def test_here_those_that_train_come_first(study, tmp_path, capsys):
+    started(study)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[::2] == ["# single-seed0", "# other-seed0", "# parts-seed0"]
+    assert shlex.split(printed[1]) == [sys.executable, "-m", "hvg.arm", str(tmp_path / "out" / "single-seed0")]
+    started(study, "strategy=ddp", "devices=2", "data.batch_size=1")
+    assert "torch.distributed.run --nproc-per-node=2 --standalone -m hvg.arm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("launcher=joblib",), "launcher"),
+        (("launcher=slurm", "devices=2"), "strategy"),
+        (("strategy=ddp", "nodes=2"), "launcher"),
+        (("launcher=torchrun", "strategy=ddp", "nodes=2", "rendezvous=first:29500"), "launcher"),
+        (("collect=true", "fresh=true"), "fresh"),
+        (("name=mine",), "name"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(study, words, where):
+    with pytest.raises(ConfigError) as refused:
+        started(study, *words)
+    assert {problem.path for problem in refused.value.problems} == {where}
+
+
+def test_how_far_an_arm_is(study):
+    single, parts, other = plan(load_study(study), "plans", [])[:3]
+    assert (parts.state().status, parts.state().text) == ("unfinished", "not finished: not started")
+    checkpoint_path(other.folder / "checkpoints", 1).mkdir(parents=True)
+    steps = other.config.training.steps
+    assert other.state().text == f"not finished: at step 1 of {steps}"
+    (other.folder / "progress.json").write_text(json.dumps({"stage": "train", "done": 2, "total": steps, "note": ""}))
+    assert other.state().text == f"not finished: at step 2 of {steps}"
+    (other.folder / "progress.json").write_text(json.dumps({"stage": "evaluate", "done": 3, "total": 9, "note": ""}))
+    assert other.state().text == "not finished: scored clip 3 of 9"
+    (other.folder / "error.txt").write_text("DataError: no\n")
+    assert (other.state().status, other.state().text) == ("failed", "DataError: no")
+    finish(other)
+    assert other.state().status == "done"
+
+    single.folder.mkdir(parents=True)
+    (single.folder / "error.txt").write_text("HvgError: broken")
+    assert parts.lacks_weights()
+    assert parts.state().text == "arm single, which trains for it, failed"
+    # It was scoring that failed: there are weights.
+    checkpoint_path(single.folder / "checkpoints", steps).mkdir(parents=True)
+    assert parts.state().status == "unfinished" and not parts.lacks_weights()
+
+
+def test_a_study_of_other_settings_is_not_collected(study, capsys):
+    arm = plan(load_study(study), "plans", ["training.steps=7"])[0]
+    arm.folder.mkdir(parents=True)
+    (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
+    assert run(["study", str(study), "collect=true"]) == 1
+    assert "holds arm 'single' with other settings" in capsys.readouterr().err
+
+
+# --- jobs with several commands ---------------------------------------------------------------------------------------
+
+
+def job(folder: Path, *codes: int) -> Job:
+    """Commands that write down their number and end with a code."""
+    text = "import sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
+    commands = tuple(("-c", text, str(folder / "ran"), str(i), str(code)) for i, code in enumerate(codes))
+    return Job(name="job", commands=commands, log=folder / "log.txt")
+
+
+@pytest.mark.parametrize(
+    ("codes", "ran", "code"),
+    [((0, 0, 0), "012", 0), ((3, 0), "01", 3), ((0, 143, 0), "01", 143), ((1, 143), "01", 143)],
+)
+def test_commands_after_one_that_failed_start_and_after_one_that_was_stopped_do_not(tmp_path, codes, ran, code):
+    batch = Batch(name="batch", folder=tmp_path, jobs=(job(tmp_path, *codes),))
+    ends = []
+    assert launch(batch, LaunchOptions(), tell=lambda job, code: ends.append(code)) == (1 if code else 0)
+    assert (tmp_path / "ran").read_text() == ran
+    assert ends[0] is None and len(ends) == 2 and bool(ends[1]) == bool(code)
+
+    # The same of the script, with a srun that starts one process here.
+    (tmp_path / "ran").unlink()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/bash\nwhile [[ "$1" == -* ]]; do shift; done\nexec "$@"\n')
+    (programs / "srun").chmod(0o755)
+    text = sbatch_script(batch, LaunchOptions(launcher="slurm", requeues=0), tmp_path / "job.sbatch")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert (tmp_path / "ran").read_text() == ran
+
+
+def test_a_folder_in_which_a_job_still_works_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    refuse_queued(tmp_path)
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "job.id").write_text("17\n")
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/bash\n[[ "$*" == *"--jobs 17"* ]] && printf "PENDING\\nRUNNING\\nRUNNING\\n"\n')
+    squeue.chmod(0o755)
+    assert queued(tmp_path) == ("17", ["PENDING", "RUNNING"])
+    with pytest.raises(HvgError, match=r"job 17, .* is PENDING, RUNNING"):
+        refuse_queued(tmp_path)
+    squeue.write_text('#!/bin/bash\necho "slurm_load_jobs error: Invalid job id specified" >&2\nexit 1\n')
+    refuse_queued(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(HvgError, match="only squeue knows"):
+        refuse_queued(tmp_path)
