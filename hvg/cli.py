@@ -14,13 +14,22 @@ USAGE = """\
 hvg COMMAND [key=value ...]
 
   list [KIND] [--verbose]         swappable parts; --verbose is the manual of every setting
-  check [overrides]               judge a configuration and forecast its cost, without touching a weight
+  check [overrides] [devices= nodes= memory= bandwidth=]
+                                  judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
   prepare [overrides] [jobs=]     render the dataset and its signals to shards
+  prepare latents [overrides] [jobs=]
+                                  and store what the codec and other frozen networks make of the training clips
   train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
+  train dry_run=32 [overrides]    build the job of a rank of 32 on shapes, without a GPU: what would each hold?
   launch train [overrides] launcher=basic|local|torchrun|slurm [--multirun] [--dry-run] [jobs= nodes= devices= ...]
                                   train here, side by side, under torchrun, or on Slurm; --dry-run shows the commands
+  train --multirun sweep=optuna trials=40 'training.learning_rate=tag(log, interval(1e-4, 1e-2))' pose=bone_map,skeleton
+                                  search; every start of the same command is a worker, and a dead one's trial is continued
+  sweep report NAME [storage= output=]
+                                  a sweep's best trials, parallel coordinates, importance: report.html and trials.csv
+  sweep wandb --print [overrides] the same sweep as a file for `wandb sweep`
   evaluate checkpoint=PATH [protocol= sampler= solver= guidance= evaluation.KEY=]
                                   score a checkpoint on the test split
   evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= out=]
@@ -31,8 +40,10 @@ hvg COMMAND [key=value ...]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
   convert body=FILE.pkl out=FILE.npz
                                   a body model of the SMPL family as plain arrays; nothing in the pickle is called
-  study FOLDER [overrides] [jobs= fresh=]
-                                  train and compare the arms of FOLDER/study.yaml
+  study FOLDER [overrides] [jobs= fresh=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
+                                  train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm
+  study FOLDER [overrides] collect=true
+                                  report on what is finished; exit code 75 while some arms are not, 1 when one failed
   compare RUN RUN ... [LABEL=RUN,RUN] [out=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
@@ -96,7 +107,9 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
         problems = [
             Problem(
                 ".".join(map(str, e["loc"])),
-                f"{e['msg']}, got {e['input']!r}" if e["loc"][0] in taken else "is required",
+                f"{e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
+                if e["loc"][0] in taken
+                else "is required",
             )
             for e in error.errors()
         ]
@@ -159,44 +172,111 @@ def _prepare(arguments: list[str]) -> int:
     from hvg.progress import ProgressLines
 
     options, overrides = take_options(arguments, PrepareOptions)
-    # `hvg prepare synthetic` reads as `hvg prepare dataset=synthetic`.
+    # `hvg prepare latents synthetic` reads as `hvg prepare data.latents=cached dataset=synthetic`.
+    overrides = ["data.latents=cached" if word == "latents" else word for word in overrides]
     overrides = [word if "=" in word else f"dataset={word}" for word in overrides]
     if not any(word.startswith("data.cache=") for word in overrides):
         overrides.append("data.cache=cache")
     config = compose(overrides)
     with ProgressLines() as progress:
         folder = prepare(
-            [config], jobs=options.jobs, report=lambda d, n: progress.update(config.dataset.name, "render", d, n)
+            [config], jobs=options.jobs, report=lambda d, n: progress.update(config.dataset.name, "prepare", d, n)
         )
     print(f"rendered to {folder}; used by every run with data.cache={config.data.cache} and the same dataset settings")
+    if config.data.latents == "cached":
+        print("latents lie beside it; used by runs with data.latents=cached and the same codec, weights and alignment")
     return 0
 
 
 def _train(arguments: list[str]) -> int:
     from hvg.config import compose
 
-    if "--multirun" in arguments or "-m" in arguments or any(word.startswith("launcher=") for word in arguments):
+    if any(word.startswith("dry_run=") for word in arguments):
+        return _dry_run(arguments)
+    launched = any(word.startswith(("launcher=", "sweep=")) for word in arguments)
+    if "--multirun" in arguments or "-m" in arguments or launched:
         return _launch(["train", *arguments])
     return _train_one(compose(arguments))
 
 
+def _dry_run(arguments: list[str]) -> int:
+    from hvg.config import compose
+    from hvg.dry_run import DryRunOptions, dry_run
+
+    options, overrides = take_options(arguments, DryRunOptions)
+    for line in dry_run(compose(overrides), options.dry_run):
+        print(line, flush=True)
+    return 0
+
+
 def _launch(arguments: list[str]) -> int:
-    from hvg.launch import LaunchOptions, judged_runs, launch
+    from hvg.jobs import LaunchOptions
+    from hvg.launch import judged_runs, launch, training_batch
 
     if not arguments or arguments[0] != "train":
         raise HvgError("give the command to launch: hvg launch train [overrides] launcher=slurm")
     flags = {"--multirun", "-m", "--dry-run"} & set(arguments)
     words = [word for word in arguments[1:] if word not in flags]
+    if any(word.startswith("sweep=") for word in words):
+        return _train_sweep(words, "--dry-run" in flags)
     sweep, dry_run = bool(flags & {"--multirun", "-m"}), "--dry-run" in flags
     options, overrides = take_options(words, LaunchOptions)
     runs = judged_runs(overrides, options, sweep)
-    # Where several processes train, each was started by this command line: they would all go through the sweep.
-    several = sweep and any(run.processes != (1, 1) for run in runs)
-    if options.launcher != "basic" or dry_run or several:
-        return launch(runs, options, sweep=sweep, dry_run=dry_run)
+    # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
+    # keeps the group of a process's first run, which is gone when a second one begins.
+    apart = sweep and any(run.config.strategy.name != "single" for run in runs)
+    if options.launcher != "basic" or dry_run or apart:
+        return launch(training_batch(runs), options, dry_run=dry_run)
     for number, run in enumerate(runs):
         print(f"[{number + 1}/{len(runs)}] {run.config.name}: {' '.join(run.words)}", flush=True)
         _train_one(run.config)
+    return 0
+
+
+def _train_sweep(words: list[str], dry_run: bool) -> int:
+    from hvg.jobs import LaunchOptions
+    from hvg.sweep import SweepOptions
+    from hvg.sweep_worker import train_sweep
+
+    options, words = take_options(words, SweepOptions)
+    launch_options, overrides = take_options(words, LaunchOptions)
+    return train_sweep(overrides, options, launch_options, dry_run=dry_run)
+
+
+def _sweep(arguments: list[str]) -> int:
+    if arguments[:1] == ["report"]:
+        return _sweep_report(arguments[1:])
+    if arguments[:1] == ["wandb"]:
+        return _sweep_wandb(arguments[1:])
+    raise HvgError("give what to do: hvg sweep report NAME, or hvg sweep wandb --print [overrides]")
+
+
+def _sweep_report(arguments: list[str]) -> int:
+    from hvg.sweep import SweepReportOptions, default_storage
+    from hvg.sweep_report import write_sweep_report
+    from hvg.sweep_store import stored_sweep, use_password
+
+    names = [word for word in arguments if "=" not in word]
+    options = _only_options([word for word in arguments if "=" in word], SweepReportOptions)
+    if len(names) > 1 or not (names or options.storage):
+        raise HvgError("give one sweep: hvg sweep report NAME, or hvg sweep report [NAME] storage=ADDRESS")
+    name = names[0] if names else None
+    url = use_password(options.storage) if options.storage else default_storage(options.output / str(name))
+    record = stored_sweep(url, name)
+    print(f"report: {write_sweep_report(record, record.folder)}")
+    return 0
+
+
+def _sweep_wandb(arguments: list[str]) -> int:
+    from hvg.jobs import LaunchOptions
+    from hvg.sweep import SweepOptions, judged_sweep
+    from hvg.sweep_wandb import wandb_sweep
+
+    if "--print" not in arguments:
+        raise HvgError("nothing is sent from here: hvg sweep wandb --print ... > sweep.yaml; wandb sweep sweep.yaml")
+    words = [word for word in arguments if word not in ("--print", "--multirun", "-m")]
+    options, overrides = take_options(words, SweepOptions)
+    print(wandb_sweep(judged_sweep(overrides, options, LaunchOptions())), end="")
     return 0
 
 
@@ -209,7 +289,7 @@ def _train_one(config) -> int:
         train(config, log=lambda line: None)
         return 0
     with ProgressLines() as progress:
-        train(config, lambda step, steps, speed, loss: progress.update(config.name, "train", step, steps, speed, loss))
+        train(config, lambda done: progress.update(config.name, "train", done.step, done.steps, done.note))
     print(f"trained {config.training.steps} steps; the run is in {run_folder(config)}")
     return 0
 
@@ -282,18 +362,20 @@ def _study(arguments: list[str]) -> int:
     from hvg.results import table_text
     from hvg.study import StudyOptions, run_study
 
-    folders = [word for word in arguments if "=" not in word]
+    dry_run = "--dry-run" in arguments
+    folders = [word for word in arguments if "=" not in word and word != "--dry-run"]
     if len(folders) != 1:
         raise HvgError("give one study folder, such as experiments/quickstart")
     options, overrides = take_options([word for word in arguments if "=" in word], StudyOptions)
     with ProgressLines() as progress:
-        results, path = run_study(Path(folders[0]), overrides, options, progress=progress.update)
-    Console(width=None if sys.stdout.isatty() else 160).print(table_text(results))
-    for arm in results["arms"]:
-        if arm["error"]:
-            print(f"arm {arm['name']}: {arm['error']}", file=sys.stderr)
-    print(f"report: {path}")
-    return 1 if any(arm["status"] == "failed" for arm in results["arms"]) else 0
+        outcome = run_study(Path(folders[0]), overrides, options, dry_run=dry_run, progress=progress.update)
+    if outcome is None:
+        return 0
+    Console(width=None if sys.stdout.isatty() else 160).print(table_text(outcome.results))
+    for line in outcome.missing:
+        print(line, file=sys.stderr)
+    print(f"report: {outcome.report}")
+    return outcome.exit_code
 
 
 def _compare(arguments: list[str]) -> int:
@@ -337,6 +419,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "prepare": _prepare,
     "train": _train,
     "launch": _launch,
+    "sweep": _sweep,
     "evaluate": _evaluate,
     "sample": _sample,
     "export": _export,

@@ -88,7 +88,7 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises: ConfigError with all problems of the overrides, the values and the wiring.
     """
     loader = config_loader()
-    parsed, problems = _parse_overrides(overrides)
+    parsed, problems = parse_overrides(overrides)
     tree = OmegaConf.create(config.resolved())
     # Choices first, so that `sampler.views=4 sampler=view` means the same in any order; a protocol before its metrics.
     chosen = [override for override in parsed if override.key_or_group in CHOICES]
@@ -160,7 +160,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
 
     Raises: ConfigError for overrides that cannot be read and for sweeps over continuous ranges (``interval``).
     """
-    parsed, problems = _parse_overrides(overrides)
+    parsed, problems = parse_overrides(overrides)
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             problems.append(Problem(override.get_key_element(), "only lists, range, choice and glob can be swept."))
@@ -223,7 +223,7 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
 
 def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     """The composed tree of plain values, and what was wrong with the overrides (those are left out)."""
-    parsed, problems = _parse_overrides(overrides)
+    parsed, problems = parse_overrides(overrides)
     problems += [problem for override in parsed if (problem := _one_value_problem(override))]
     single = [override for override in parsed if not _one_value_problem(override)]
     known_groups = _groups(loader)
@@ -241,7 +241,8 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     return raw, [*problems, *value_problems, *unresolved]
 
 
-def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+    """The overrides as Hydra's parser reads them, and a problem for each that it cannot read."""
     parser, parsed, problems = OverridesParser.create(), [], []
     for text in overrides:
         try:

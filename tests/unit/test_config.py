@@ -187,6 +187,14 @@ def test_a_mistake_is_named_with_its_place(override, path, message):
     assert message in found.get(path, found), found
 
 
+def test_zero3_and_samples_while_training_exclude_each_other():
+    found = problems("strategy=zero3", "scale=gpu")
+    assert found.keys() == {"training.validate_every"}
+    assert "1000 is asked for" in found["training.validate_every"] and "zero2" in found["training.validate_every"]
+    assert compose(["strategy=zero3", "scale=gpu", "training.validate_every=0"]).strategy.name == "zero3"
+    assert compose(["strategy=zero2", "scale=gpu"]).training.validate_every == 1000
+
+
 def test_a_group_may_be_chosen_once():
     assert "chosen 2 times: skeleton, bone_map" in problems("pose=skeleton", "pose=bone_map")["pose"]
 
