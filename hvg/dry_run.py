@@ -308,7 +308,6 @@ def _trainer(
         precision=None if config.strategy.name.startswith("zero") else precisions[arithmetic(config)],
         max_steps=1,
         accumulate_grad_batches=config.training.accumulate,
-        gradient_clip_val=config.training.gradient_clip,
         callbacks=[inspection],
         logger=False,
         enable_checkpointing=False,

@@ -19,9 +19,6 @@ class AveragedAdamW(torch.optim.AdamW):
     def __init__(self, parameters: list[nn.Parameter], decay: float, **settings: Any) -> None:
         super().__init__(parameters, fused=True, **settings)
         self.decay, self.leave_out = decay, False
-        # A fused AdamW says that it can undo a gradient scaler's work in its step, and then Lightning refuses to clip under
-        # bf16 autocast. There is no scaler here: bf16 needs none.
-        self._step_supports_amp_scaling = False
 
     def prepare(self, parameter: Tensor) -> dict[str, Any]:
         """The state of a weight, or of a strategy's flat shard of weights; made where it has none yet."""

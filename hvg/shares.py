@@ -106,14 +106,14 @@ def _stages_1_and_2(
 ) -> Share:
     # One flat tensor of all trained weights, filled up to equal parts of an even number of elements.
     part = 2 * -(-sizes.elements // (2 * ranks))
-    # Gradients of weights that reach into the device's part are kept whole, while they pile up twice.
+    # Gradients of weights that reach into the device's part are kept whole.
     own = max(_touched(sizes.trained, part, ranks) if rank is None else [_touched(sizes.trained, part, ranks)[rank]])
     whole = strategy.name == "zero1" and accumulate > 1
     state = {"copies": _FLOAT * part, "optimizer": _FLOAT * (2 * part + 1), "average": _FLOAT * part}
     offload = strategy.offload != "none"
     return Share(
         weights=_FLOAT * part * ranks + sizes.frozen,
-        gradients=_FLOAT * (sizes.elements if whole else own * (2 if accumulate > 1 else 1)),
+        gradients=_FLOAT * (sizes.elements if whole else own),
         # Two of each kind, so that one is filled while the other is sent; what is sent is copied, and copied in its type.
         buckets=2 * _FLOAT * BUCKET * len(sizes.exchanged())
         + max(min(BUCKET, count) * (_FLOAT + width % _FLOAT) for width, count in sizes.exchanged().items()),
@@ -172,7 +172,9 @@ def traffic(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate
     if name == "single" or ranks == 1:
         return Traffic(0, "nothing is exchanged")
     if name == "ddp":
-        return Traffic(round(2 * cut * weights), "all-reduce of gradients: 2 (N-1)/N x their bytes")
+        # And of a flag for each, by which processes learn which weights had none.
+        flags = _FLOAT * len(sizes.trained)
+        return Traffic(round(2 * cut * (weights + flags)), "all-reduce of gradients: 2 (N-1)/N x their bytes")
     if name != "zero3":
         times = accumulate if name == "zero2" else 1
         formula = f"{times} x all-reduce of gradients, 2 (N-1)/N, + all-gather of weights, (N-1)/N, x their bytes"

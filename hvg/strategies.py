@@ -31,21 +31,21 @@ OPTIMIZER_SECTIONS = ("exp_avg", "exp_avg_sq", "average")
 
 def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> LogicalCheckpoints:
     """Lightning's strategy for a run. Raises: HvgError where the device cannot do it."""
-    name, offload, any_world = config.strategy.name, config.strategy.offload, config.resume_world == "any"
+    name, offload = config.strategy.name, config.strategy.offload
     if name == "single":
-        return SingleDevice(any_world, device=torch.device("cuda", 0) if device.type == "cuda" else device)
+        return SingleDevice(config, device=torch.device("cuda", 0) if device.type == "cuda" else device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     if name == "ddp":
         # So that gradients keep their first grouping for the exchange. Else they would be grouped anew after a first step, a
         # resumed run's too, and of three processes and more their sums would be taken in another order.
-        return DataParallel(any_world, process_group_backend=backend, find_unused_parameters=True)
+        return DataParallel(config, process_group_backend=backend, find_unused_parameters=True)
     if device.type == "cpu":
         if offload != "none":
             raise HvgError(
                 f"strategy.offload={offload} needs a GPU to offload from; on a CPU set strategy.offload=none"
             )
         os.environ["DS_ACCELERATOR"] = "cpu"
-    return Zero(any_world, config, stage=int(name[-1]), bf16=bf16, process_group_backend=backend)
+    return Zero(config, stage=int(name[-1]), bf16=bf16, process_group_backend=backend)
 
 
 class LogicalCheckpoints(Strategy):
@@ -55,9 +55,9 @@ class LogicalCheckpoints(Strategy):
     optimiser.
     """
 
-    def __init__(self, any_world: bool, **settings: Any) -> None:
+    def __init__(self, run: RunConfig, **settings: Any) -> None:
         super().__init__(**settings)
-        self._any_world = any_world
+        self._any_world, self._clip = run.resume_world == "any", run.training.gradient_clip
         self._resumed: Checkpoint | None = None
         self._gradient_norm = torch.zeros(())
         # Modules that a strategy keeps out of the tree.
@@ -95,11 +95,14 @@ class LogicalCheckpoints(Strategy):
         return []
 
     def judge_step(self, leave_out: bool) -> None:
-        """With the gradient complete, says whether the optimiser takes the step: not if its norm is not finite, nor if so asked.
+        """With the gradient complete, clips it, and says whether the optimiser takes the step.
 
-        All processes ask, and come to the same answer.
+        It does not if the gradient's norm is not finite, nor if so asked. All processes ask, and come to the same answer.
         """
+        # Clipped here and not by Lightning, which would compute the norm once more.
         self._gradient_norm = nn.utils.get_total_norm(self.gradients())
+        if self._clip is not None:
+            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, self._gradient_norm)
         self.adam().leave_out = leave_out or not bool(self._gradient_norm.isfinite())
 
     def step_taken(self) -> bool:
@@ -235,8 +238,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
 
     def __init__(
         self,
-        any_world: bool,
-        config: RunConfig,
+        run: RunConfig,
         *,
         stage: Literal[1, 2, 3] | int,
         bf16: bool,
@@ -249,20 +251,21 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
             "reduce_bucket_size": BUCKET,
             "allgather_bucket_size": BUCKET,
         }
-        if config.strategy.offload != "none":
+        if run.strategy.offload != "none":
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-        if config.strategy.offload == "parameters":
+        if run.strategy.offload == "parameters":
             zero["offload_param"] = {"device": "cpu", "pin_memory": True}
         settings = {
             "zero_optimization": zero,
             # Both let it take our AdamW, which is elementwise and so indifferent to how weights are cut up.
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
-            "train_micro_batch_size_per_gpu": config.data.batch_size,
+            "train_micro_batch_size_per_gpu": run.data.batch_size,
+            "gradient_clipping": run.training.gradient_clip or 0.0,
             "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
         }
         super().__init__(
-            any_world,
+            run,
             config=settings,
             precision_plugin=ZeroPrecision("32-true"),
             process_group_backend=process_group_backend,
@@ -318,7 +321,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
         # DeepSpeed computes the norm inside of its step, and leaves that out by itself where the norm is not finite.
         self.adam().leave_out = leave_out
 
-    # Inside DeepSpeed, both; held to this version by tests/integration/test_faults.py.
+    # Inside DeepSpeed, both; held to this version by tests/integration/test_faulty_runs.py.
     def step_taken(self) -> bool:
         return not self._zero_optimizer.overflow and super().step_taken()
 

@@ -251,7 +251,6 @@ def _fit(
         precision=None if config.strategy.name.startswith("zero") else precision,
         max_steps=config.training.steps,
         accumulate_grad_batches=config.training.accumulate,
-        gradient_clip_val=config.training.gradient_clip,
         # Ours is in Progress; this only keeps Lightning from advising on its own.
         log_every_n_steps=1,
         logger=make_loggers(config, folder, first_step) if is_first_process() else False,

@@ -15,12 +15,17 @@ from hvg import shares
 from hvg.config import compose
 from hvg.dry_run import holdings
 from hvg.errors import HvgError
-from hvg.forecast import forecast
+from hvg.forecast import Forecast, forecast
 from hvg.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ("scale=cpu", "debug=tiny", "dataset.image_size=32", "training.precision=bf16")
 ZERO = ("zero1", "zero2", "zero3")
+
+
+def sent_copies(predicted: Forecast) -> int:
+    """Bytes of the copies of what DeepSpeed sends, in float32 and bf16: there in passing, so not at every look."""
+    return 6 * predicted.counts.sizes.elements
 
 
 def compared(rank: int, ranks: int, *overrides: str):
@@ -30,7 +35,8 @@ def compared(rank: int, ranks: int, *overrides: str):
     expected = share(config.strategy, predicted.counts.sizes, ranks, config.training.accumulate, rank)
     for kind in ("weights", "copies", "optimizer", "average", "gradients"):
         assert getattr(held, kind) == pytest.approx(getattr(expected, kind), rel=0.01), kind
-    assert held.peak == pytest.approx(predicted.total, rel=0.05)
+    copies = sent_copies(predicted) if config.strategy.name in ZERO else 0
+    assert held.peak == pytest.approx(predicted.total, abs=0.05 * predicted.total + copies)
     return held, expected, predicted
 
 
@@ -47,12 +53,14 @@ def test_dry_run_trains_nothing_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_dry_run_refuses_what_it_cannot_show(tmp_path):
     assert "not on 32" in command(tmp_path, "dry_run=32", "strategy=single").stderr
     offloaded = command(tmp_path, "dry_run=4", "strategy=zero2", "strategy.offload=optimizer")
     assert offloaded.returncode == 1 and "dry_run has no GPU to offload from" in offloaded.stderr
 
 
+@pytest.mark.long
 def test_a_rank_that_cannot_be_built_is_one_line():
     config = compose([*BASE, "strategy=ddp"])
     with pytest.raises(HvgError, match="rank 4 of 4 cannot be built"):
@@ -70,8 +78,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(("rank", "ranks"), [(3, 4), (31, 32)])
 def test_zero_holds_and_sends_what_is_forecast(name, rank, ranks):
     held, expected, predicted = compared(rank, ranks, f"strategy={name}")
-    # Beside the buffers, a copy of what they send: it is as small as this network.
-    assert held.buckets == pytest.approx(expected.buckets, rel=0.01)
+    assert held.buckets == pytest.approx(expected.buckets, rel=0.01, abs=sent_copies(predicted))
     small = 4 * sum(size for size in predicted.counts.sizes.trained if size <= shares.PERSISTENT)
     # The first step of zero3 gathers small weights, which stay, more than once.
     first = 1.1 * small if name == "zero3" else 0

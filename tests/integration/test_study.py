@@ -136,6 +136,7 @@ def test_arms_that_only_sample_differently_share_one_training(hvg, tiny, tmp_pat
     assert arms["parts"]["values"] != arms["single"]["values"]
 
 
+@pytest.mark.long
 def test_an_arm_whose_training_failed_elsewhere_is_named(hvg, tiny, tmp_path):
     text = {
         "title": "Broken",

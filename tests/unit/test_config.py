@@ -259,7 +259,7 @@ def test_list_refuses_an_unknown_kind():
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
     assert listing.check_command(["pose=skeleton"]) == 0
     shown = capsys.readouterr().out
-    for expected in ("residuals[stem]", "trainable", "view_attention", "GFLOP", "a step at its peak", "GiB"):
+    for expected in ("residuals[stem]", "trainable", "view_attention", "GFLOP", "activations", "fits 80 GB"):
         assert expected in shown
 
 

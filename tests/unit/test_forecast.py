@@ -81,6 +81,7 @@ def test_view_attention_is_counted_by_formula(override, group, views):
     assert part.flops == Flops(3 * SITES * frames * forward, 0)
 
 
+@pytest.mark.long
 def test_twice_the_views_are_twice_the_projections_and_four_times_the_products():
     projections = 3 * SITES * 2 * 2 * CELLS * 4 * WIDTH**2  # of one view
     for override in ("view_attention=aligned_2d", "view_attention=full_3d"):
@@ -160,6 +161,7 @@ def test_a_reference_net_is_counted_and_lengthens_the_keys(predicted):
     assert frozen.flops.total < with_net.counts.parts["reference_keys"].flops.total / 2
 
 
+@pytest.mark.long
 def test_a_reference_net_that_is_computed_again_saves_less():
     kept, repeated = (
         tiny("reference_keys=reference_net", f"reference_keys.checkpointing={choice}") for choice in ("none", "blocks")
@@ -197,6 +199,7 @@ def test_weights_gradients_and_averages_take_what_was_forecast(default, predicte
     assert sum(part.trainable for part in predicted.counts.parts.values()) == sum(p.numel() for p in parameters)
 
 
+@pytest.mark.long
 def test_half_precision_saves_less():
     half, whole = (
         tiny("data.batch_size=16", f"training.precision='{name}'").counts.step.saved for name in ("bf16", "32")
@@ -263,7 +266,8 @@ def test_what_is_sent_follows_the_ring():
     }
     # 2 bytes of gradient and 4 of weight an element; zero3 gathers in 2. Two batches a step.
     millions = {"ddp": 2 * 4, "zero1": 2 * 2 + 4, "zero2": 2 * 2 * 2 + 4, "zero3": 2 * (2 * 2 + 2)}
-    assert sent == {name: 0.75 * 1e6 * count for name, count in millions.items()}
+    # And ddp a flag for the one weight, four bytes twice.
+    assert sent == {name: 0.75 * (1e6 * count + (8 if name == "ddp" else 0)) for name, count in millions.items()}
     assert traffic(StrategyConfig(name="ddp"), some, 1, 1, False).bytes == 0
 
 
@@ -277,6 +281,7 @@ def test_ranks_are_nodes_times_devices():
 # --- what is shown ---
 
 
+@pytest.mark.long
 def test_the_paper_s_scale_is_forecast_without_allocating_it():
     """Stable Video Diffusion's UNet has 1.52 billion weights; of AdamW's 8 bytes each, a 32nd is on one of 32 devices."""
     code = (
@@ -291,21 +296,25 @@ def test_the_paper_s_scale_is_forecast_without_allocating_it():
     total, backbone, elements, optimizer, peak_kibibytes = map(int, result.stdout.split())
     assert backbone == 1_524_623_277
     assert optimizer == pytest.approx(8 * elements / 32, rel=1e-3)
-    assert total > 20 * 10**9 and peak_kibibytes < 2 * 2**20
+    assert total > 15 * 10**9 and peak_kibibytes < 2 * 2**20
 
 
-def test_what_does_not_fit_is_told_what_would(default, predicted):
-    fitting = forecast(compose([*TINY, "backbone.checkpointing=blocks"])).total
+def test_what_does_not_fit_is_told_what_would():
+    # With one clip the weights' gradients are the peak, which checkpointing leaves as it is.
+    words = [*TINY, "data.batch_size=4"]
+    config, fitting = compose(words), forecast(compose([*words, "backbone.checkpointing=blocks"])).total
+    predicted = forecast(config)
     options = CheckOptions(memory=(fitting + 1) / 1e9)
     assert fits(predicted, options) is False and fits(predicted, CheckOptions()) is True
     assert verdict(predicted, options).endswith("over") and "does not fit" in verdict(predicted, options)
     assert verdict(predicted, CheckOptions(memory=1)).startswith("fits 1 GB")
-    found = [line.partition(":")[0].strip() for line in advice(default, predicted, options)]
+    found = [line.partition(":")[0].strip() for line in advice(config, predicted, options)]
     assert found == ["backbone.checkpointing=blocks"]
-    (line,) = advice(default, predicted, CheckOptions(memory=1e-6))
+    (line,) = advice(config, predicted, CheckOptions(memory=1e-6))
     assert "no single change" in line
 
 
+@pytest.mark.long
 def test_alternatives_divide_more_or_keep_less():
     config = compose(["scale=cpu", "strategy=zero1", "dataset.image_size=32", "training.validate_every=1"])
     words = [words for words, _ in alternatives(config, forecast(config, 4))]

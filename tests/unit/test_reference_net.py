@@ -97,7 +97,7 @@ def test_a_backbone_without_such_sites_is_refused():
 
 
 def trainable(config) -> dict[str, int]:
-    return {name: part.trainable for name, part in forecast(config).parts.items()}
+    return {name: part.trainable for name, part in forecast(config).counts.parts.items()}
 
 
 def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():

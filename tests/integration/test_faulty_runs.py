@@ -184,6 +184,7 @@ def losses(words, name) -> list[float]:
 RESTLESS = ("training.learning_rate=1e-5", "training.max_loss_ratio=1.03", "training.loss_window=3")
 
 
+@pytest.mark.long
 def test_a_step_whose_loss_is_a_spike_is_left_out(words, cache):
     every = [*words, cache, *RESTLESS, "training.steps=12"]
     again = [*every, "name=spikes_again", f"resume={saved(words, 'spikes', 6)}"]
