@@ -16,9 +16,10 @@ from pathlib import Path
 from hvg.checkpoint import latest_checkpoint
 from hvg.config import compose, expand_sweep, load_resolved
 from hvg.errors import ConfigError, HvgError, Problem
+from hvg.exit_codes import TERMINATED
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.settings import RunConfig
-from hvg.slurm import STOPPED, submit
+from hvg.slurm import submit
 
 # From linux/prctl.h.
 PR_SET_PDEATHSIG = 1
@@ -110,7 +111,7 @@ class _Started:
         if code is None:
             return False
         self.failed |= code != 0
-        if self.commands and code not in (STOPPED, -signal.SIGTERM):
+        if self.commands and code not in (TERMINATED, -signal.SIGTERM):
             self.start()
             return False
         self.tell(self.job, code or int(self.failed))

@@ -14,9 +14,8 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from hvg.errors import HvgError
+from hvg.exit_codes import STOPPED
 
-# Exit codes of a process that saved a step and stopped as it was told to, as all others do.
-STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 # Seconds between the moments when two processes notice the end of a third.
 PATIENCE = 5.0
 

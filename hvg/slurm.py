@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from hvg.errors import ConfigError, HvgError, Problem
+from hvg.exit_codes import TERMINATED
 from hvg.files import write_text
 from hvg.jobs import Batch, Job, LaunchOptions
-
-# Exit code of training that SIGTERM ended after a step, which is saved.
-STOPPED = 128 + signal.SIGTERM
 
 
 def submit(batch: Batch, options: LaunchOptions, *, dry_run: bool = False) -> None:
@@ -94,7 +91,7 @@ def sbatch_script(batch: Batch, options: LaunchOptions, script: Path) -> str:
         "code=0",
         "stopping=",
         "start() {",
-        f'    if [ "$stopping" ] || [ "$code" = {STOPPED} ]; then code={STOPPED}; return; fi',
+        f'    if [ "$stopping" ] || [ "$code" = {TERMINATED} ]; then code={TERMINATED}; return; fi',
         "    # One process per device. When one ends, the others have a minute: then they wait for it in vain.",
         f'    srun {cores}--kill-on-bad-exit=0 --wait=60 {shlex.quote(sys.executable)} "$@" &',
         "    step=$!",
@@ -169,9 +166,9 @@ def _requeue(requeues: int) -> list[str]:
     if not requeues:
         return []
     return [
-        f"# {STOPPED}: stopped by SIGTERM and saved. A job that was cancelled, or that Slurm itself is requeueing, no longer",
+        f"# {TERMINATED}: stopped by SIGTERM and saved. A job that was cancelled, or that Slurm itself is requeueing, no longer",
         "# runs, and is left alone. Whatever else ends a run ends the job.",
-        f'if [ "$code" = {STOPPED} ] && [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then',
+        f'if [ "$code" = {TERMINATED} ] && [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then',
         f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then scontrol requeue "$SLURM_JOB_ID"',
         f'    else echo "stopped after {requeues} requeues; the same launch continues the run" >&2; fi',
         "fi",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from hvg.errors import ConfigError, HvgError, Problem
+from hvg.exit_codes import INTERRUPTED, TERMINATED
 from hvg.files import write_text
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.launch import launch
@@ -191,9 +191,9 @@ def _run_here(
         tell=lambda job, code: progress(job.name, "failed", 1, 1, f"exit code {code}") if code else None,
         watch=lambda: _report(runs, progress),
     )
-    if code == 128 + signal.SIGINT:
+    if code == INTERRUPTED:
         raise KeyboardInterrupt
-    if code == 128 + signal.SIGTERM:
+    if code == TERMINATED:
         raise SystemExit(code)
     for run in runs:
         if run.state().status == "unfinished":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hvg.config import compose
 from hvg.errors import ConfigError, HvgError, did_you_mean
+from hvg.exit_codes import STOPPED
 from hvg.jobs import Batch, Job, LaunchOptions
 from hvg.launch import Run, launch
 from hvg.sweep import VALIDATION, Sweep, SweepOptions, judged_sweep, worker_batch
@@ -21,7 +22,6 @@ from hvg.sweep_store import LostTrialError, OpenTrial, SweepStore, use_password
 
 # Seconds between two looks at what others do, and at a trial's metrics.
 PATIENCE, LOOK = 2.0, 0.5
-STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 def work(sweep: Sweep, store: SweepStore) -> int:

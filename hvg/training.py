@@ -36,6 +36,7 @@ from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError
+from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
 from hvg.prepare import open_clips, open_training_clips
@@ -300,7 +301,7 @@ def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:
     if received == signal.SIGTERM:
         if is_first_process():
             log(f"stopped by SIGTERM; step {step} is saved, resume=auto continues from there")
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(TERMINATED)
     raise KeyboardInterrupt
 
 
