@@ -213,7 +213,7 @@ def test_all_processes_leave_a_step_out_together(words, damaged):
     ]
     printed, other = train_together(2, [*whole, *again])
     assert printed.count("warning: step 0 is left out: the loss is not finite for train-0000-0") == len(STRATEGIES)
-    assert "warning" not in other.replace("Warning", "")
+    assert "warning: step" not in other
     for name in STRATEGIES:
         records = listed(words, name, "skipped.jsonl")
         assert [record["step"] for record in records] == [0, 2, 3]
