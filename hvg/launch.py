@@ -84,21 +84,23 @@ def _shown(name: str, nodes: Sequence[Sequence[str]]) -> str:
 
 @dataclass
 class _Started:
-    """A job that runs here: the command lines that are left, and the process of the one before."""
+    """A job that runs here: the command lines that are left, and the one that is running, with its process."""
 
     job: Job
     commands: list[list[str]]
     tell: Callable[[Job, int | None], None]
+    running: list[str] = field(init=False)
     process: subprocess.Popen = field(init=False)
     failed: bool = False
 
     def start(self) -> None:
         """Starts the next command."""
         self.job.log.parent.mkdir(parents=True, exist_ok=True)
+        self.running = self.commands.pop(0)
         with self.job.log.open("a") as stream:
             # In a group of its own: a terminal's Ctrl-C comes once, from here.
             self.process = subprocess.Popen(
-                self.commands.pop(0),
+                self.running,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -120,7 +122,7 @@ class _Started:
     def send(self, number: int) -> None:
         """Sends a signal to its processes, but not to a torchrun above them: it kills what lives 30 s later."""
         self.commands.clear()
-        if "torch.distributed.run" not in list(map(str, self.process.args)):  # type: ignore[arg-type]
+        if "torch.distributed.run" not in self.running:
             self.process.send_signal(number)
             return
         pid = self.process.pid
