@@ -150,7 +150,11 @@ class FeatureMetric(Metric):
         """``prediction``, ``truth``: (n, D) float32; ``short``: how many stretches were too short to have any."""
 
     def reduce(self, kept: Mapping[str, Measurement]) -> Score:
-        """The distance over all clips. Raises: NotAvailable with fewer than two features."""
+        """The distance over all clips. Raises: NotAvailable with fewer than two features, or one that is not finite."""
+        for clip_id, arrays in kept.items():
+            for name in ("prediction", "truth"):
+                if not np.isfinite(arrays[name]).all():
+                    raise NotAvailable(f"a feature of clip '{clip_id}' ({name}) is not finite")
         prediction, truth = (
             np.concatenate([arrays[name] for arrays in kept.values()]) for name in ("prediction", "truth")
         )

@@ -64,7 +64,9 @@ class FrameMetric(CellMetric):
         alpha = torch.ones_like(clip.truth[:, :, 0], dtype=torch.float32) if clip.alpha is None else clip.alpha.float()
         cells = torch.full(clip.grid, torch.nan, dtype=torch.float64).flatten()
         frames = (clip.prediction.flatten(0, 1), clip.truth.flatten(0, 1), alpha.flatten(0, 1)[:, None])
-        for index in clip.valid.flatten().nonzero()[:, 0].cpu().split(FRAMES_PER_CALL):
+        valid = clip.valid.flatten().nonzero()[:, 0].cpu()
+        # An empty tensor is split into one empty part.
+        for index in valid.split(FRAMES_PER_CALL) if len(valid) else ():
             cells[index] = self.score(*(x[index] for x in frames)).double().cpu()
         return {"cells": cells.view(clip.grid).numpy()}
 

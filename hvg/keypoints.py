@@ -71,15 +71,23 @@ def at_the_root(points: Tensor, truth: Tensor, common: Tensor, root: Tensor) -> 
     return centred(points), centred(truth)
 
 
-def mean_distance(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, root: Tensor) -> Tensor:
-    """Mean distance (...) of root-relative points (..., K, D) over those that are scored; NaN where none is.
+def distances(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """How far root-relative points (..., K, D) are from the true ones, and how far the true ones are from the root, (..., K).
 
-    scored, found: (..., K) bool. A scored point that is not found in the prediction counts as if it lay at the root: it costs
-    more the further out it belongs, and leaving a limb out never pays.
+    scored, found: (..., K) bool. Both are NaN where a point is not scored; the first is infinite where it is not found. The
+    second belongs to the truth alone, whatever is found.
     """
     relative, true = at_the_root(points, truth, scored & found, root)
-    # Without a point in common the true pose has its own root for its origin.
-    alone, _ = at_the_root(truth, truth, scored, root)
-    true = torch.where((scored & found).any(dim=-1)[..., None, None], true, alone)
-    distance = (relative.where(found[..., None], 0.0) - true).norm(dim=-1)
-    return distance.where(scored, 0.0).sum(dim=-1) / scored.sum(dim=-1)
+    distance = (relative - true).norm(dim=-1).where(found, torch.inf)
+    whole, _ = at_the_root(truth, truth, scored, root)
+    return distance.where(scored, torch.nan), whole.norm(dim=-1).where(scored, torch.nan)
+
+
+def mean_cost(distance: Tensor, reach: Tensor) -> Tensor:
+    """Mean (...) over the scored points of their distances, each at most that of the true point from the root; NaN where none is.
+
+    distance, reach: (..., K), as of ``distances``. So a point that is not found counts as if it lay at the root: it costs more
+    the further out it belongs, leaving a limb out never pays, and a point that is found badly costs no more than one that is
+    not found.
+    """
+    return torch.minimum(distance, reach).nanmean(dim=-1)

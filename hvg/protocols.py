@@ -528,6 +528,8 @@ class Metric(Part):
     measures (a field that the clip does not hold). It is then reported as not available, with the reason.
 
     definition: id of exactly how the number is computed; a changed computation gets a new one.
+    verdict: whether a better value means a better arm. False for a number that a blank, faded or still video improves, or
+    that is best at no end: it describes, and no table colours or ranks it.
     requires: fields of ScoredClip that it needs besides prediction and truth.
     networks: name of each pretrained network that it looks through -> ``sha256:...`` of its file.
     measurement: id of what ``measure`` keeps; of metrics with the same id, one measures for all. None: it has its own.
@@ -535,6 +537,7 @@ class Metric(Part):
 
     definition: str
     higher_is_better: ClassVar[bool] = True
+    verdict: ClassVar[bool] = True
     unit: ClassVar[str] = ""
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}

@@ -24,7 +24,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, covariance: Literal["unbiased
     With X, Y the centred sets over sqrt(N - 1), the last trace is the sum of the singular values of X Y^T. So no matrix
     square root is taken, covariances of any rank are fine, and equal sets give 0 to rounding. Where a set has more vectors
     than dimensions, the triangular factor of X = Q R stands in for X; it has the same singular values.
-    Raises: ValueError when a set has fewer than two vectors or the dimensions differ.
+    Raises: ValueError when a set has fewer than two vectors, the dimensions differ, or a value is not finite.
     """
     first, second = _checked(a, b)
     means = [x.mean(dim=0) for x in (first, second)]
@@ -53,7 +53,7 @@ def kernel_distance(
 
     unbiased leaves out the pairs of a vector with itself, so that it is 0 on average, and often below 0, for two samples of
     one distribution. Source: Binkowski et al., "Demystifying MMD GANs", 2018 (KID), which averages over random subsets.
-    Raises: ValueError when a set has fewer than two vectors or the dimensions differ.
+    Raises: ValueError when a set has fewer than two vectors, the dimensions differ, or a value is not finite.
     """
     first, second = _checked(a, b)
     gamma = 1 / first.shape[1] if gamma is None else gamma
@@ -78,5 +78,7 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[Tensor, Tensor]:
         raise ValueError(f"two sets of vectors (N, D) with the same D are compared, got {a.shape} and {b.shape}")
     if min(len(a), len(b)) < 2:
         raise ValueError(f"a set of one vector has no spread: got {len(a)} and {len(b)} vectors, two are the least")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("a vector holds a value that is not finite")
     first, second = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64)) for x in (a, b))
     return first, second

@@ -90,10 +90,11 @@ def left_out(distance: SetDistance, features: SubjectFeatures) -> list[float]:
 
 
 def _frechet_left_out(distance: Frechet, features: SubjectFeatures) -> list[float]:
-    """The distance less the first-order influence of every subject's vectors (infinitesimal jackknife).
+    """The distance with every subject left out, to first order in the weight of its vectors (infinitesimal jackknife).
 
     With weights on the vectors, X, Y the centred sets over sqrt(N - 1) and X Y^T = U S V^T, the derivative of the nuclear
-    norm tr S by the weight of row i of X is half of row i of U S U^T, at i; of Y, of V S V^T.
+    norm tr S by the weight of row i of X is half of row i of U S U^T, at i; of Y, of V S V^T. Leaving out n of N vectors moves
+    the distribution by n / (N - n) away from theirs, so that their summed influence counts N / (N - n) times.
     """
     unbiased = distance.config.covariance == "unbiased"
     sets = [torch.from_numpy(x) for x in (features.prediction, features.truth)]
@@ -112,7 +113,9 @@ def _frechet_left_out(distance: Frechet, features: SubjectFeatures) -> list[floa
     for x, size, overlap, owner, sign in zip(centred, sizes, overlaps, owners, (1, -1), strict=True):
         squares = x.square().sum(dim=1)
         influence = sign * 2 * (x @ apart) / len(x) + (squares - squares.sum() / size) / size - overlap + s.sum() / size
-        values -= np.bincount(owner, influence.numpy(), minlength=features.num_subjects)
+        own = np.bincount(owner, minlength=features.num_subjects)
+        summed = np.bincount(owner, influence.numpy(), minlength=features.num_subjects)
+        values -= summed * len(x) / (len(x) - own)
     return values.tolist()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import conv2d, interpolate, max_pool2d, pad
 
 from components.datasets.synthetic import Synthetic
 from components.people.suit import PARTS, SuitedPerson
@@ -110,3 +110,46 @@ def dilated(clip: ScoredClip, pixels: int = 1) -> ScoredClip:
     views, _ = clip.grid
     darkest = -max_pool2d(-clip.prediction.flatten(0, 1).float(), 2 * pixels + 1, stride=1, padding=pixels)
     return replace(clip, prediction=darkest.to(torch.uint8).unflatten(0, (views, -1)))
+
+
+def faded(frames: Tensor, strength: float) -> Tensor:
+    """Pictures uint8 blended with white: 1 leaves them, 0 is blank."""
+    return (WHITE - strength * (WHITE - frames.float())).round().to(torch.uint8)
+
+
+def blurred(frames: Tensor, pixels: float) -> Tensor:
+    """(V, T, 3, H, W) uint8 blurred by a Gaussian of a standard deviation in pixels; edges are repeated."""
+    offset = torch.arange(-8, 9)
+    weights = torch.exp(-offset.square() / (2 * pixels**2))
+    weights = weights / weights.sum()
+    planes = pad(frames.flatten(0, 2)[:, None].float(), (8, 8, 8, 8), mode="replicate")
+    planes = conv2d(conv2d(planes, weights[None, None, None]), weights[None, None, :, None])
+    return _rounded(planes[:, 0].unflatten(0, frames.shape[:3]))
+
+
+def noisy(frames: Tensor, strength: float) -> Tensor:
+    """Pictures uint8 with noise of a standard deviation in grey levels, another for every pixel."""
+    return _rounded(frames + strength * torch.randn(frames.shape, generator=torch.Generator().manual_seed(0)))
+
+
+def still(frames: Tensor) -> Tensor:
+    """(V, T, 3, H, W): the first frame of every view all the time."""
+    return frames[:, :1].expand_as(frames).contiguous()
+
+
+def generated(clip: ScoredClip) -> Tensor:
+    """(V, T, 3, H, W) uint8 as a mediocre model might make them: soft, each with mistakes of its own in place and colour."""
+    random = torch.Generator().manual_seed(1)
+    frames = blurred(clip.truth, 1.0).clone()
+    for picture in frames.flatten(0, 1):
+        right, down = torch.randint(-1, 2, (2,), generator=random).tolist()
+        tint = 1 + 0.15 * torch.randn(3, 1, 1, generator=random)
+        stains = torch.randn(1, 3, 8, 8, generator=random)
+        stains = 12 * interpolate(stains, picture.shape[-2:], mode="bicubic")[0]
+        paint = WHITE - (WHITE - shift(picture, right, down).float()) * tint
+        picture.copy_(_rounded(paint + stains * (paint < WHITE - 5)))
+    return frames
+
+
+def _rounded(frames: Tensor) -> Tensor:
+    return frames.round().clamp(0, WHITE).to(torch.uint8)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
-from hvg.geometry.correspondence import Matching, check_shapes, disagreement
+from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
 from hvg.protocols import Context, Measurement
 from hvg.required import required
 from hvg.scored_clip import ScoredClip
@@ -19,12 +19,13 @@ MIN_POINTS = 8
 
 
 class CrossView(CellMetric):
-    """Cross-view consistency error: root mean square of r_v(p) - r_v'(p') over points that both views show; mean over pairs.
+    """Cross-view inconsistency, from 0, as the truth's, to 1, that of unrelated points; mean over pairs of views.
 
-    r is prediction minus truth, RGB in [0, 1], and p' the place in view v' of the surface point at pixel p of view v, from
-    the true geometry. So the truth has 0 in spite of its shading, and an error of colour that all views share cancels. An
-    error that one view alone makes counts for each pair that it is in. What less than a pixel's displacement of p' explains
-    is no difference (``hvg.geometry.correspondence.disagreement``): pixels are means, and edges fall into them differently.
+    The root mean square difference of colours at surface points that both views show, over that at unrelated points, less
+    what the truth has: its shading and sampling differ as well (``hvg.geometry.correspondence.excess_inconsistency``). Places
+    come from the true geometry. An error of colour that all views share cancels; one that a view alone makes counts for
+    each pair that it is in. What less than a pixel's displacement explains is no difference: pixels are means, and edges fall
+    into them differently. A blank or flat picture has 1, and a picture that fades keeps its value.
 
     Each predicted picture is first moved by the whole pixels (x, y) that bring it nearest to its truth, in mean square
     over the pixels that then overlap, among all moves up to ``reach``: a person who stands a little aside is another
@@ -50,7 +51,7 @@ class CrossView(CellMetric):
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
         details = f"{config.pairs}-reach-{config.reach:g}-tolerance-{config.tolerance_metres:g}"
-        self.definition = f"cross_view/residual-{details}/mean-over-{config.average}/v1"
+        self.definition = f"cross_view/excess-{details}/mean-over-{config.average}/v2"
         self.matching = Matching(tolerance_metres=config.tolerance_metres)
 
     @torch.no_grad()
@@ -63,16 +64,20 @@ class CrossView(CellMetric):
             return {}
         surface, cameras = required(clip.surface, "surface")().to(clip.truth.device), required(clip.cameras, "cameras")
         check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
-        residual = torch.stack([self._residual(*views) for views in zip(clip.prediction, clip.truth, strict=True)])
+        truth = unit_range(clip.truth)
+        prediction = torch.stack([self._registered(*views) for views in zip(clip.prediction, truth, strict=True)])
         errors, counts = torch.zeros(2, *clip.grid, dtype=torch.float64)
-        frames = torch.arange(clip.grid[1], device=residual.device)
-        for pair in pairs:
-            source, target = (torch.stack([torch.full_like(frames, view), frames], dim=1) for view in pair)
-            error, count = disagreement(residual, surface, cameras, source, target, self.matching)
-            enough = (clip.valid[pair[0]] & clip.valid[pair[1]] & (count >= MIN_POINTS)).cpu()
-            errors[pair[0]] += error.cpu().where(enough, 0.0)
-            counts[pair[0]] += count.cpu().where(enough, 0)
-        return {"cells": (errors / counts).sqrt().numpy()}
+        frames = torch.arange(clip.grid[1], device=truth.device)
+        for one, other in pairs:
+            source, target = (torch.stack([torch.full_like(frames, view), frames], dim=1) for view in (one, other))
+            matches = both_ways(surface, cameras, source, target, self.matching)
+            error, count = excess_inconsistency(
+                (prediction[one], prediction[other]), (truth[one], truth[other]), matches
+            )
+            enough = (clip.valid[one] & clip.valid[other] & (count >= MIN_POINTS) & error.isfinite()).cpu()
+            errors[one] += (error * count).cpu().where(enough, 0.0)
+            counts[one] += count.cpu().where(enough, 0)
+        return {"cells": (errors / counts).numpy()}
 
     def _pairs(self, views: int) -> list[tuple[int, int]]:
         if self.config.pairs == "all":
@@ -81,11 +86,10 @@ class CrossView(CellMetric):
         around = self.config.pairs == "circle" and views > 2
         return [(first, (first + 1) % views) for first in range(views if around else views - 1)]
 
-    def _residual(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """(N, 3, H, W) registered prediction minus truth, of pictures (N, 3, H, W) uint8."""
-        prediction, truth = unit_range(prediction), unit_range(truth)
-        moves = nearest_moves(prediction, truth, round(self.config.reach * truth.shape[-2]))
-        return moved(prediction, moves) - truth
+    def _registered(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Predictions (N, 3, H, W) uint8 in [0, 1], each moved to its truth (N, 3, H, W)."""
+        pictures = unit_range(prediction)
+        return moved(pictures, nearest_moves(pictures, truth, round(self.config.reach * truth.shape[-2])))
 
 
 def nearest_moves(prediction: Tensor, truth: Tensor, reach: int) -> Tensor:

@@ -20,13 +20,15 @@ class Drift(FrameMetric):
 
     The error of a frame is the mean CIELAB distance (CIE 1976) of prediction and truth over the pixels of the true person,
     alpha > 0.5; these errors are the pictures' values, so that they can be drawn over time. The truth has 0, and so has any
-    error that does not change with time, however large. Below 0, the beginning is worse than the end.
+    error that does not change with time, however large. Below 0, the beginning is worse than the end. So it says what an
+    arm does, and not which arm is better: a blank video has 0, and one that begins badly has less.
 
     Counted are the frames that show the person; a video with too few for a quarter (fewer than 4) has no value.
     """
 
     unit = "ΔE"
     higher_is_better = False
+    verdict = False
     requires = frozenset({"alpha"})
 
     class Config(PartConfig):

@@ -19,10 +19,11 @@ class DiscoTemporalChangeError(CellMetric):
     """Mean square error of the change from one frame to the next, values in 0..255, at 256 x 256; no root is taken.
 
     The DisCo script of human-video papers calls this dtSSD; ``dtssd`` takes the root, of values in [0, 1], at the video's
-    own size. A clip with one frame has no score. Source: Wangt-CN/DisCo, tool/metrics.
+    own size. As there, a video that fades has less. A clip with one frame has no score. Source: Wangt-CN/DisCo, tool/metrics.
     """
 
     higher_is_better: ClassVar[bool] = False
+    verdict: ClassVar[bool] = False
 
     def __init__(self, config: PartConfig, context: Context | None = None) -> None:
         super().__init__(config, context)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.cameras import project
 from hvg.geometry.skeleton import joint_index
-from hvg.keypoints import KeypointMetric, KeypointMetricConfig, mean_distance
+from hvg.keypoints import KeypointMetric, KeypointMetricConfig, distances, mean_cost
 from hvg.protocols import Context, Measurement
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip
@@ -20,7 +20,8 @@ class JointError(KeypointMetric):
     """Mean distance of 2D key points found in the prediction from the true ones, relative to the root; % of the height.
 
     Relative to the root, since a person who stands aside has no wrong pose. Which points are scored the truth decides:
-    those that the regressor finds there. One that it does not find in the prediction counts as if it lay at the root.
+    those that the regressor finds there. One that it does not find in the prediction counts as if it lay at the root, and no
+    point counts more than that.
     Against ``truth_picture`` what the regressor does wrong cancels, and the truth has 0; against ``projected_joints`` it
     does not.
     """
@@ -38,7 +39,7 @@ class JointError(KeypointMetric):
         """Raises: as of ``KeypointMetric``."""
         super().__init__(config, context)
         found_by = f"{self.regressor.definition}-confidence-{config.min_confidence:g}"
-        self.definition = f"joint_error/{found_by}-{config.against}/mean-over-{config.average}/v1"
+        self.definition = f"joint_error/{found_by}-{config.against}/mean-over-{config.average}/v2"
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
@@ -50,7 +51,7 @@ class JointError(KeypointMetric):
         if self.config.against == "projected_joints":
             truth, known = self._projected(clip)
             scored = scored & known
-        error = mean_distance(points.double(), truth.double(), scored, found > 0, self.root)
+        error = mean_cost(*distances(points.double(), truth.double(), scored, found > 0, self.root))
         cells = (100 * error / clip.truth.shape[-2]).where(clip.valid, torch.nan)
         return {"cells": cells.cpu().numpy()}
 

@@ -13,7 +13,8 @@ class MaskIoU(FrameMetric):
     """Intersection over union of the person's silhouette, per frame; then the mean over frames.
 
     The generated silhouette is every pixel with a channel darker than a threshold: the background has to be white, no
-    network takes part. The true silhouette is alpha > 0.5. Two empty silhouettes agree (1).
+    network takes part. The true silhouette is alpha > 0.5. Two empty silhouettes agree (1). The truth itself has less than 1
+    where clothes are pale or limbs thinner than a pixel: compare with its own score.
     """
 
     requires = frozenset({"alpha"})
@@ -21,7 +22,7 @@ class MaskIoU(FrameMetric):
     class Config(CellMetricConfig):
         """Settings of the silhouette rule."""
 
-        # At 0.75 the synthetic truth scores 0.999 against its own alpha; 0.88 gives 0.95 and punishes faint haze.
+        # The higher, the more pale clothes are found, and the more a faint haze counts as the person.
         threshold: float = Field(
             0.75, gt=0, lt=1, description="A pixel is the person where any channel, in [0, 1], is below this value."
         )

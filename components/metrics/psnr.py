@@ -11,15 +11,17 @@ from torch import Tensor
 from hvg.frame_metric import CellMetricConfig, FrameMetric
 from hvg.protocols import Context
 
-# Two identical frames have an infinite ratio, which would swallow the mean; the DisCo script counts them so.
-IDENTICAL_DECIBELS = 100.0
+# Two identical frames have an infinite ratio, which would swallow the mean.
+MOST_DECIBELS = 100.0
 
 
 class PSNR(FrameMetric):
-    """PSNR in dB of every frame over its RGB values (peak 255); a frame without any error counts 100 dB.
+    """PSNR in dB of every frame over its RGB values (peak 255), at most 100 dB, which a frame without any error has.
 
     Until April 2024 the DisCo script of human-video papers subtracted and squared uint8 images, both modulo 256, so that
     it never fell below 24.07 dB. ``arithmetic=uint8_wraparound`` gives those numbers; they say little about quality.
+    That script, before and since, bounds identical frames alone (``bound=identical``): with one channel of one pixel off by
+    one a frame of 256 x 256 has 101 dB there, more than one that is perfect.
     """
 
     unit = "dB"
@@ -30,10 +32,15 @@ class PSNR(FrameMetric):
         arithmetic: Literal["float", "uint8_wraparound"] = Field(
             "float", description="float: as defined. uint8_wraparound: the DisCo script's fault before April 2024."
         )
+        bound: Literal["every", "identical"] = Field(
+            "every",
+            description="Which frames have at most 100 dB: every frame, or as in the DisCo script those without any error.",
+        )
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
-        self.definition = f"psnr/{config.arithmetic}/mean-over-{config.average}/v2"
+        rule = "v2" if config.bound == "identical" else "at-most-100/v3"
+        self.definition = f"psnr/{config.arithmetic}/mean-over-{config.average}/{rule}"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) dB."""
@@ -44,4 +51,5 @@ class PSNR(FrameMetric):
             # Squares up to 255^2 are exact in float32; their sum is taken in float64.
             squared_error = (prediction.float() - truth.float()).square()
         mean = squared_error.flatten(1).sum(dim=1, dtype=torch.float64) / squared_error[0].numel()
-        return (10 * (255**2 / mean).log10()).where(mean > 0, IDENTICAL_DECIBELS)
+        decibels = (10 * (255**2 / mean).log10()).where(mean > 0, MOST_DECIBELS)
+        return decibels.clamp(max=MOST_DECIBELS) if self.config.bound == "every" else decibels

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
-from hvg.geometry.correspondence import Matching, check_shapes, disagreement
+from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
 from hvg.protocols import Context, Measurement
 from hvg.required import required
 from hvg.scored_clip import ScoredClip
@@ -16,17 +16,18 @@ MIN_POINTS = 8
 
 
 class TemporalWarp(CellMetric):
-    """Temporal warping error: root mean square of r_t(p) - r_t+1(p') over points that both frames show; mean over frames.
+    """Temporal inconsistency, from 0, as the truth's, to 1, that of unrelated points; mean over frames and the next.
 
-    r is prediction minus truth, RGB in [0, 1], and p' the place in the next frame of the surface point at pixel p, from the
-    true motion of the mesh. A frame that is moved, flicker and texture that slides over the body count, also where the
-    person stands still; a wrong colour that stays on its point does not. What less than a pixel's displacement of p'
-    explains is no difference (``hvg.geometry.correspondence.disagreement``).
+    The root mean square difference of colours at surface points that both frames show, over that at unrelated points, less
+    what the truth has: its shading changes as people turn (``hvg.geometry.correspondence.excess_inconsistency``). Places come
+    from the true motion of the mesh. A frame that is moved, flicker and texture that slides over the body count, also where
+    the person stands still; a wrong colour that stays on its point does not. What less than a pixel's displacement explains
+    is no difference. A blank or flat video has 1, and a video that fades keeps its value. One that stands still is bad
+    only as far as the person moves.
 
     Source: the warping error of Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, equation 8: squared
     difference of a frame and its warped neighbour where flow is not occluded. There the flow is estimated from the
-    pictures and the frames themselves are compared; here the motion is the true one, and the truth, whose shading changes
-    as people turn, has 0.
+    pictures, and nothing is divided by: a blank video is the best.
     """
 
     class Config(CellMetricConfig):
@@ -42,7 +43,7 @@ class TemporalWarp(CellMetric):
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
-        self.definition = f"temporal_warp/residual-tolerance-{config.tolerance_metres:g}/mean-over-{config.average}/v1"
+        self.definition = f"temporal_warp/excess-tolerance-{config.tolerance_metres:g}/mean-over-{config.average}/v2"
         self.matching = Matching(tolerance_metres=config.tolerance_metres)
 
     @torch.no_grad()
@@ -55,12 +56,15 @@ class TemporalWarp(CellMetric):
             return {}
         surface, cameras = required(clip.surface, "surface")().to(clip.truth.device), required(clip.cameras, "cameras")
         check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
-        residual = unit_range(clip.prediction) - unit_range(clip.truth)
-        view = torch.arange(views, device=residual.device)
+        prediction, truth = unit_range(clip.prediction), unit_range(clip.truth)
+        view = torch.arange(views, device=truth.device)
         cells = torch.full((views, frames - 1), torch.nan, dtype=torch.float64)
         for t in range(frames - 1):
             source, target = (torch.stack([view, torch.full_like(view, s)], dim=1) for s in (t, t + 1))
-            error, count = disagreement(residual, surface, cameras, source, target, self.matching)
+            matches = both_ways(surface, cameras, source, target, self.matching)
+            error, count = excess_inconsistency(
+                (prediction[:, t], prediction[:, t + 1]), (truth[:, t], truth[:, t + 1]), matches
+            )
             enough = clip.valid[:, t] & clip.valid[:, t + 1] & (count >= MIN_POINTS)
-            cells[:, t] = (error / count).sqrt().where(enough, torch.nan).cpu()
+            cells[:, t] = error.where(enough, torch.nan).cpu()
         return {"cells": cells.numpy()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from hvg.scored_clip import NotAvailable, Surface
 
 # Nothing is nearer to a camera; keeps 1 / depth finite where there is no surface.
 _NEAREST_METRES = 1e-3
+# Unrelated points that each point is compared with, evenly spread over the others.
+_UNRELATED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +67,54 @@ def correspondences(
     return Correspondences(pixels=pixels, seen=_clear(depth, seen_from, matching) & landed & (z > 0))
 
 
-def disagreement(
-    pictures: Tensor,
-    surface: Surface,
-    cameras: Cameras,
-    source: Tensor,
-    target: Tensor,
-    matching: Matching | None = None,
-) -> tuple[Tensor, Tensor]:
-    """How unlike pictures (V, T, C, H, W) are at the same surface points: sum (N,) float64 over points, and their number.
+def both_ways(
+    surface: Surface, cameras: Cameras, source: Tensor, target: Tensor, matching: Matching | None = None
+) -> tuple[Correspondences, Correspondences]:
+    """From source to target, and back. Arguments as of ``correspondences``."""
+    there = correspondences(surface, cameras, source, target, matching)
+    return there, correspondences(surface, cameras, target, source, matching)
 
-    A point's share is the squared distance, averaged over channels, of its value in one picture from the range of values in
-    the four pixels around its place in the other: a difference that less than a pixel's displacement explains is none.
-    Both ways, from source to target and back. Arguments as of ``correspondences``.
+
+def inconsistency(
+    source: Tensor, target: Tensor, matches: tuple[Correspondences, Correspondences]
+) -> tuple[Tensor, Tensor]:
+    """How unlike N pairs of pictures (N, C, H, W) are at the same surface points, (N,) float64, and at how many points.
+
+    The root mean square difference of corresponding points over that of unrelated ones: 0 for equal, 1 for points that are no
+    more alike than any two; 1 also where unrelated points do not differ, for a picture without contrast agrees with
+    everything. So it does not change when a picture fades. NaN where no point is seen.
+
+    A difference is the distance of a point's value in one picture from the range of values in the four pixels around its
+    place in the other, squared and averaged over channels, both ways: one that less than a pixel's displacement explains is
+    none. Unrelated are the places of other points of the same pair, ``_UNRELATED`` for each point.
+    matches: as of ``both_ways``.
     """
-    total = torch.zeros(len(source), dtype=torch.float64, device=pictures.device)
-    count = torch.zeros(len(source), dtype=torch.int64, device=pictures.device)
-    for one, other in ((source, target), (target, source)):
-        match = correspondences(surface, cameras, one, other, matching)
+    related, unrelated = torch.zeros(2, len(source), dtype=torch.float64, device=source.device)
+    count = torch.zeros(len(source), dtype=torch.int64, device=source.device)
+    for one, other, match in ((source, target, matches[0]), (target, source, matches[1])):
         number, row, column = match.seen.nonzero(as_tuple=True)
-        values = pictures[tuple(one.T)][number, :, row, column]
-        around, _ = _around(pictures[tuple(other.T)], match.pixels[match.seen], number)
-        outside = (values - around.amax(dim=0)).clamp_min(0) + (around.amin(dim=0) - values).clamp_min(0)
-        # Summed picture by picture, so that the sum does not depend on the order in which a GPU adds.
-        share = torch.zeros(match.seen.shape, dtype=torch.float64, device=pictures.device)
-        share[match.seen] = outside.double().square().mean(dim=-1)
-        total += share.sum(dim=(1, 2))
-        count += match.seen.sum(dim=(1, 2))
-    return total, count
+        values = one[number, :, row, column].double()
+        around, _ = _around(other, match.pixels[match.seen], number)
+        low, high = (x.double() for x in (around.amin(dim=0), around.amax(dim=0)))
+        seen = match.seen.sum(dim=(1, 2))
+        related += _summed(_outside(values, low, high), match.seen)
+        for places in _others(number, seen):
+            unrelated += _summed(_outside(values, low[places], high[places]), match.seen) / _UNRELATED
+        count += seen
+    value = (related / unrelated).where(unrelated > 0, 1.0).clamp(max=1.0).sqrt()
+    return value.where(count > 0, torch.nan), count
+
+
+def excess_inconsistency(
+    prediction: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], matches: tuple[Correspondences, Correspondences]
+) -> tuple[Tensor, Tensor]:
+    """By how much predictions are less consistent than the truth, (N,) float64 in [0, 1], and at how many points.
+
+    (i - i_truth) / (1 - i_truth) with i their ``inconsistency``, 0 where the predictions are the more consistent ones: shading
+    and sampling make the truth's points differ, too. NaN where no point is seen or the truth has no contrast.
+    """
+    (own, count), (ideal, _) = inconsistency(*prediction, matches), inconsistency(*truth, matches)
+    return ((own - ideal) / (1 - ideal)).clamp_min(0).where(ideal < 1, torch.nan), count
 
 
 def unproject(depth: Tensor, cameras: Cameras) -> Tensor:
@@ -129,6 +152,29 @@ def _around(pictures: Tensor, pixels: Tensor, number: Tensor) -> tuple[Tensor, T
     row, column = row.clamp(0, height - 2), column.clamp(0, width - 2)
     last = pictures.permute(0, 2, 3, 1)
     return torch.stack([last[number, row + down, column + right] for down in (0, 1) for right in (0, 1)]), inside
+
+
+def _outside(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Squared distance (P) of values (P, C) from ranges, averaged over channels."""
+    return ((values - high).clamp_min(0) + (low - values).clamp_min(0)).square().mean(dim=-1)
+
+
+def _summed(values: Tensor, seen: Tensor) -> Tensor:
+    """Sums (N,) of the seen points' values (P), picture by picture: so they do not depend on the order in which a GPU adds."""
+    grid = torch.zeros(seen.shape, dtype=values.dtype, device=values.device)
+    grid[seen] = values
+    return grid.sum(dim=(1, 2))
+
+
+def _others(number: Tensor, count: Tensor) -> Iterator[Tensor]:
+    """For each of P points in order of their picture, ``_UNRELATED`` times, the place of another point of that picture.
+
+    number: (P) picture of every point. count: (N) points of every picture. A picture's only point has itself.
+    """
+    first = (count.cumsum(dim=0) - count)[number]
+    place, size = torch.arange(len(number), device=number.device) - first, count[number]
+    for k in range(_UNRELATED):
+        yield first + (place + 1 + k * (size - 1) // _UNRELATED) % size
 
 
 def _near(depth: Tensor, at: Tensor, cameras: Cameras, matching: Matching) -> Tensor:

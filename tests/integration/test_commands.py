@@ -56,7 +56,7 @@ def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):
     values = json.loads((tmp_path / "results.json").read_text())["values"]
     assert list(values) == ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dvssd"]
     assert all(score["value"] is not None and score["definition"] in done.stdout for score in values.values())
-    assert "protocol basic/v1\n" in done.stdout
+    assert "protocol basic/v2\n" in done.stdout
     assert all(name in done.stdout for name in values)
     assert "test: evaluate 1/1" in done.stderr
 
@@ -130,7 +130,7 @@ def test_a_trained_model_is_scored_in_other_ways_of_sampling(run, tmp_path, caps
     words = [checkpoint, "sampler=view", "solver=heun", *without, f"out={tmp_path}"]
     assert cli.run(["evaluate", *words]) == 0
     assert set(json.loads((tmp_path / "results.json").read_text())["values"]) == {"psnr", "l1"}
-    assert "protocol basic/v1+changes" in capsys.readouterr().out
+    assert "protocol basic/v2+changes" in capsys.readouterr().out
     assert cli.run(["evaluate", checkpoint, "pose=skeleton", f"out={tmp_path}"]) == 1
     assert "cannot change after training" in capsys.readouterr().err
 

@@ -57,7 +57,7 @@ def test_ranks_share_the_clips_of_a_checkpoint(run, tmp_path, capsys):
     assert cli.run(["evaluate", *words, f"out={tmp_path / 'alone'}"]) == 0
     done = shared(*words, f"out={tmp_path / 'together'}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("protocol basic/v1") == done.stdout.count("per-clip values:") == 1
+    assert done.stdout.count("protocol basic/v2") == done.stdout.count("per-clip values:") == 1
     assert_same(tmp_path / "alone", tmp_path / "together")
     predictions = {path.name: path.read_bytes() for path in (tmp_path / "alone" / "predictions").iterdir()}
     assert len(predictions) == 2
@@ -82,7 +82,7 @@ def test_ranks_share_the_clips_of_folders(tmp_path, capsys):
     assert cli.run(["evaluate", *words, f"out={tmp_path / 'alone'}"]) == 1
     done = shared(*words, f"out={tmp_path / 'together'}")
     assert done.returncode == 1
-    assert done.stderr.count("2 not scored:") == done.stdout.count("protocol basic/v1") == 1
+    assert done.stderr.count("2 not scored:") == done.stdout.count("protocol basic/v2") == 1
     assert_same(tmp_path / "alone", tmp_path / "together")
     problems = read_record(tmp_path / "together").get("problems", [])
     assert [problem.split(":")[0] for problem in problems] == ["clip1", "clip2"]

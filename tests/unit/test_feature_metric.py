@@ -183,6 +183,16 @@ def test_too_little_has_no_distance():
         reduced(metric, [clip()])
 
 
+@pytest.mark.parametrize("distance", [Frechet(FrechetConfig()), Kernel(KernelConfig())])
+def test_a_feature_that_is_not_finite_has_no_distance_and_is_named(distance):
+    metric = MeanColours(clip_frames=4)
+    metric.distance = distance
+    kept = {name: dict(metric.measure(clip(name=name, seed=i))) for i, name in enumerate(("good", "bad"))}
+    kept["bad"]["prediction"][2, 1] = np.nan
+    with pytest.raises(NotAvailable, match=r"clip 'bad' \(prediction\) is not finite"):
+        metric.reduce(kept)
+
+
 @pytest.mark.parametrize("name", THROUGH_NETWORKS)
 def test_without_its_network_a_metric_is_not_available(name, tmp_path):
     part = registry.load("metric", name)

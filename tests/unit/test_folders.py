@@ -174,7 +174,7 @@ def test_scores_of_files_are_those_of_the_same_arrays(tmp_path):
         stored = read_measurements(path, record, label)["clip"]
         assert all(np.array_equal(stored[name], array, equal_nan=True) for name, array in measurement.items())
     # What is printed: the protocol, and for every metric its value and how exactly it was computed.
-    assert lines[0] == "protocol basic/v1"
+    assert lines[0] == "protocol basic/v2"
     for label, score in record["values"].items():
         assert any(line.startswith(label) and line.endswith(score["definition"]) for line in lines)
 
@@ -224,7 +224,7 @@ def test_a_mask_is_applied_by_the_protocol(tmp_path):
         mask: read_record(evaluate(tmp_path, f"protocol.mask={mask}", masks=masks)[2]) for mask in ("none", "truth")
     }
     assert values["truth"]["values"]["l1"]["value"] == 0 < values["none"]["values"]["l1"]["value"]
-    assert values["truth"]["protocol"]["id"] == "basic/v1+changes" and values["none"]["protocol"]["id"] == "basic/v1"
+    assert values["truth"]["protocol"]["id"] == "basic/v2+changes" and values["none"]["protocol"]["id"] == "basic/v2"
 
 
 # --- what is wrong ---

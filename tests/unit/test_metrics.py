@@ -155,6 +155,27 @@ def test_a_known_error_has_a_known_psnr():
     assert result("psnr_foreground", some).value == pytest.approx(100.0)
 
 
+def test_a_better_frame_never_has_a_lower_ratio():
+    """One channel of one pixel off by one has 107 dB at 512 pixels; a frame without any error counts no less."""
+    truth = torch.full((1, 1, 3, 512, 512), 100, dtype=torch.uint8)
+    nearly, valid = truth.clone(), torch.ones(1, 1, dtype=torch.bool)
+    nearly[0, 0, 0, 0, 0] += 1
+    of = {
+        bound: [
+            result(
+                "psnr",
+                [ScoredClip(clip_id="clip", subject="clip", prediction=frames, truth=truth, valid=valid)],
+                bound=bound,
+            ).value
+            for frames in (truth, nearly)
+        ]
+        for bound in ("every", "identical")
+    }
+    assert of["every"] == [100, 100]
+    # The DisCo script's own.
+    assert of["identical"][0] == 100 and of["identical"][1] == pytest.approx(107.1, abs=0.1)
+
+
 def test_the_ratio_of_bytes_that_wrap_around():
     one = torch.full((1, 1, 3, 8, 8), 20, dtype=torch.uint8)
     clip = ScoredClip(
@@ -259,6 +280,16 @@ def test_the_mean_is_over_clips_or_over_frames(name):
     values = [value[np.isfinite(value)] for value in result(name, some).cells.values()]
     assert result(name, some).value == pytest.approx(np.mean([value.mean() for value in values]))
     assert result(name, some, average="frames").value == pytest.approx(np.concatenate(values).mean())
+
+
+@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco", "identity_colour"])
+def test_a_clip_without_a_valid_frame_has_no_score(name):
+    clip, other = clips()[:2]
+    nothing = replace(clip, valid=torch.zeros_like(clip.valid))
+    with pytest.raises(NotAvailable, match=r"none of the (frames|changes) has a score"):
+        result(name, [nothing])
+    assert result(name, [nothing, other]).value == result(name, [other]).value
+    assert make("drift").measure(nothing) == {}
 
 
 def test_frames_without_a_person_have_no_foreground_score():

@@ -372,14 +372,14 @@ def test_predictions_of_clips_with_slashes_have_a_place(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        ([], "basic/v1"),
-        (["protocol.source=me"], "basic/v1"),
-        (["protocol.metrics.psnr.average=frames"], "basic/v1+changes"),
-        (["~protocol.metrics.psnr"], "basic/v1+changes"),
-        (["protocol.metrics.more.name=l1"], "basic/v1+changes"),
-        (["protocol.mask=truth"], "basic/v1+changes"),
-        (["protocol.version=2"], "basic/v2+changes"),
-        (["protocol.name=mine"], "mine/v1+changes"),
+        ([], "basic/v2"),
+        (["protocol.source=me"], "basic/v2"),
+        (["protocol.metrics.psnr.average=frames"], "basic/v2+changes"),
+        (["~protocol.metrics.psnr"], "basic/v2+changes"),
+        (["protocol.metrics.more.name=l1"], "basic/v2+changes"),
+        (["protocol.mask=truth"], "basic/v2+changes"),
+        (["protocol.version=3"], "basic/v3+changes"),
+        (["protocol.name=mine"], "mine/v2+changes"),
     ],
 )
 def test_changed_settings_show_in_the_protocols_name(overrides, name):

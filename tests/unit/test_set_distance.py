@@ -135,3 +135,5 @@ def test_what_is_no_pair_of_sets_is_refused(distance):
         distance(np.zeros((1, 3)), np.zeros((5, 3)))
     with pytest.raises(ValueError, match="same D"):
         distance(np.zeros((4, 3)), np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="not finite"):
+        distance(np.zeros((4, 3)), np.full((5, 3), np.nan))

@@ -98,6 +98,21 @@ def test_a_frechet_distance_of_few_vectors_spreads_as_the_exact_one():
     assert 0.8 < np.mean(ratios) < 1.25
 
 
+@pytest.mark.parametrize("subjects", [3, 4, 8, 16])
+@pytest.mark.parametrize("width", [16, 200])
+def test_a_frechet_distance_of_few_subjects_spreads_as_the_exact_one(subjects, width):
+    """Leaving out one person of J moves the distance by J / (J - 1) of that person's influence, not by the influence."""
+    random, ratios = np.random.default_rng(0), []
+    for _ in range(20):
+        truth, owner = people(random, subjects, 4, width), owners(subjects, 4)
+        found = features(
+            (0.8 * truth + 0.6 * people(random, subjects, 4, width) + 0.2) * spread(width), truth * spread(width), owner
+        )
+        exact, approximate = (np.std(of(FRECHET, found)) for of in (without_each, left_out))
+        ratios.append(approximate / exact)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.13)
+
+
 @dataclass(frozen=True)
 class MeanDistance:
     """A distance of somebody else's."""
