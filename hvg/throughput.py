@@ -61,9 +61,10 @@ class Throughput:
     def utilisation(self, peak: float | None) -> float | None:
         """Model FLOPs utilisation in [0, 1] of a device that does ``peak`` FLOP/s; None where either is unknown.
 
-        Source: PaLM (arXiv 2204.02311), appendix B. Waiting for data counts against it, what lies between steps does not.
+        Source: PaLM (arXiv 2204.02311), appendix B. Waiting for data counts against it, what lies between steps does not. A
+        device that does more than its peak, which was measured while others worked, has 1.
         """
-        return None if self.tflops is None or peak is None else 1e12 * self.tflops / peak
+        return None if self.tflops is None or peak is None else min(1.0, 1e12 * self.tflops / peak)
 
     def rates(self, peak: float | None) -> dict[str, float]:
         """Name -> value, to four digits. Shares are in [0, 1]: that of data of the steps' time, the others of wall time."""

@@ -46,6 +46,8 @@ _NOT_WHOLE = {"Laptop", "MIG", "D", "Ti"}
 
 # Seconds of training after which FLOPs are counted: a run of seconds would notice the seconds that counting takes.
 COUNT_AFTER = 30.0
+# Products of matrices in a row, and seconds until the next row: what else a machine does comes and goes.
+PRODUCTS, ROWS, PAUSE = 9, 4, 0.25
 
 # Batches have a shape (B, V, T, H, W).
 Shape = tuple[int, int, int, int, int]
@@ -89,12 +91,14 @@ def published_peak(name: str, unit: Unit) -> float | None:
 def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     """What products of two square matrices reach here and now, with as many threads as training has.
 
-    The fastest of nine counts: what else a machine does only slows it down.
+    The fastest counts, of several rows spread over a second: what else a machine does only slows it down.
     """
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     times = []
-    for _ in range(9):
+    for product in range(ROWS * PRODUCTS):
+        if product and product % PRODUCTS == 0:
+            time.sleep(PAUSE)
         started = time.perf_counter()
         torch.matmul(a, b)
         if device.type == "cuda":

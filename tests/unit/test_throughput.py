@@ -100,6 +100,8 @@ def test_no_figure_is_made_up():
     counted = Throughput(steps=1, flops=1e12, seconds=2.0)
     assert counted.utilisation(None) is None
     assert counted.rates(None)["tflops_per_device"] == 0.5 and "mfu" not in counted.rates(None)
+    # A peak that was measured while others worked.
+    assert Throughput(steps=1, flops=1.1e12, seconds=1.0).rates(1e12)["mfu"] == 1
     nothing = Throughput()
     assert nothing.tflops is None and nothing.steps_per_second == nothing.images_per_second == 0.0
 
