@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hvg.chart import legend
+from hvg.labels import readable
 from hvg.line_chart import Line, line_chart, smooth
 from hvg.record import ScoreRecord
 from hvg.results import Arm, Results
@@ -29,8 +30,8 @@ def learning_curves_section(results: Results) -> str:
     for name in names:
         lines = [line for index, arm in arms for line in _curve_lines(arm, index, name)]
         # The first steps of a loss tower over the rest.
-        shown, label = (0.98, "loss (smoothed)") if name == "loss" else (1.0, name.replace("_", " "))
-        charts.append((line_chart(lines, "training step", label, shown=shown), lines))
+        shown, title = (0.98, "loss (smoothed)") if name == "loss" else (1.0, readable(name))
+        charts.append((line_chart(lines, "training step", title, shown=shown), lines))
     return _charts("<h2>Learning curves</h2>", charts)
 
 

@@ -16,6 +16,7 @@ from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
+from hvg.labels import arm_label, readable
 from hvg.prepare import open_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
 from hvg.scoring import Protocol
@@ -76,7 +77,7 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
     failed = any(state.status == "failed" for state in missing.values())
     return Arm(
         name=name,
-        label=study.labels.get(name, name),
+        label=arm_label(name, study.labels),
         overrides=list(study.arms[name]),
         kind="arm",
         status="done" if seeds else "failed" if failed else "unfinished",
@@ -134,24 +135,24 @@ def _baselines(
         )
         without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
         seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
-        label = BASELINE_LABELS[name]
-        arms.append(Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
+        title = arm_label(name, BASELINE_LABELS)
+        arms.append(Arm(name=name, label=title, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
     return arms
 
 
 def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
     """The protocol's columns."""
     infos = []
-    for label, choice in protocol.settings.metrics.items():
-        metric = protocol.metrics.get(label)
+    for name, choice in protocol.settings.metrics.items():
+        metric = protocol.metrics.get(name)
         infos.append(
             MetricInfo(
-                name=label,
-                label=label.replace("_", " "),
+                name=name,
+                label=readable(name),
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
-                unavailable=protocol.unavailable.get(label),
+                unavailable=protocol.unavailable.get(name),
             )
         )
     return infos

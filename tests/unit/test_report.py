@@ -24,7 +24,6 @@ from hvg.report import write_report
 from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
 from hvg.strip_chart import Strip, strip_chart
 from hvg.study_file import StudyFile
-from hvg.study_videos import map_labels
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -373,10 +372,3 @@ def test_numbers():
         "∞",
     ]
     assert [format_number(x) for x in (12.3456, 0.0, 0.00012, -1.5e-5)] == ["12.35", "0.0000", "1.2e−04", "−1.5e−05"]
-
-
-def test_a_map_that_arms_share_is_shown_once():
-    shared = {"a": ["bone_map-1"], "b": ["bone_map-1"], "c": []}
-    assert map_labels(shared) == {"bone_map-1": "bone_map map"}
-    own = {"a": ["hvg-1"], "b": ["hvg-2"]}
-    assert map_labels(own) == {"hvg-1": "a map", "hvg-2": "b map"}
