@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hvg import provenance, registry
-from hvg.errors import HvgError
+from hvg.errors import HvgError, did_you_mean
 from hvg.feature_metric import SetDistance
 from hvg.labels import readable
 from hvg.number_format import format_number
@@ -30,6 +30,9 @@ class CompareOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
+    headline: str | None = Field(
+        None, description="Metric that says in one sentence what was found; null: as of a study that names none."
+    )
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
         clips=[Clip(**clip, video=None) for clip in first["clips"]],
         provenance=provenance.collect() | {"runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
     )
+    if options.headline is not None:
+        if options.headline not in first["values"]:
+            hint = did_you_mean(options.headline, first["values"])
+            raise HvgError(f"headline: protocol {first['protocol']['id']} has no metric '{options.headline}'. {hint}")
+        results["headline"] = options.headline
     if options.out is not None:
         write_results(results, options.out)
         notes = [*notes, f"written to {options.out}"]
@@ -195,7 +203,7 @@ def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
     trained = {label: [run.seed for run in runs] for label, runs in arms.items() if not _is_foreign(runs)}
     most = max((len(seeds) for seeds in trained.values()), default=1)
     if most == 1:
-        notes.append("one training run of an arm: intervals and p-values say nothing about the luck of a training run")
+        notes.append("one training run of an arm: intervals say nothing about the luck of a training run")
     known = all(None not in seeds and len({*seeds}) == len(seeds) for seeds in trained.values())
     shared = set.intersection(*map(set, trained.values())) if trained else set()
     if known and shared:
@@ -258,6 +266,7 @@ def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
                 higher_is_better=own["higher_is_better"],
                 unit=own["unit"],
                 definition=(known or own)["definition"],
+                on_person=own.get("on_person", False),
                 unavailable=None if known else own["unavailable"],
             )
         )

@@ -539,11 +539,13 @@ class Metric(Part):
     requires: fields of ScoredClip that it needs besides prediction and truth.
     networks: name of each pretrained network that it looks through -> ``sha256:...`` of its file.
     measurement: id of what ``measure`` keeps; of metrics with the same id, one measures for all. None: it has its own.
+    on_person: whether it looks at the pixels of the person alone; the first such metric of a protocol answers a study's question.
     """
 
     definition: str
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = ""
+    on_person: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}
     measurement: str | None = None

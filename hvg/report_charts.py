@@ -9,8 +9,8 @@ from hvg.chart import legend
 from hvg.labels import readable
 from hvg.line_chart import Line, line_chart, smooth
 from hvg.record import ScoreRecord
-from hvg.results import Arm, Results
-from hvg.score_facts import clip_values, metric_heading, per_clip_metrics, scores
+from hvg.results import Arm, Results, metric_heading
+from hvg.score_facts import clip_values, per_clip_metrics, scores
 from hvg.strip_chart import Strip, strip_chart
 
 # What Lightning logs beside the quantities of interest.

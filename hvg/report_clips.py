@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hvg.number_format import format_number
 from hvg.report_table import head
-from hvg.results import Arm, MetricInfo, Results
-from hvg.score_facts import clip_values, metric_heading, per_clip_metrics
+from hvg.results import Arm, MetricInfo, Results, metric_heading
+from hvg.score_facts import clip_values, per_clip_metrics
 from hvg.video import video_data_uri
 
 # Videos beyond this many characters are linked instead of embedded: mail and code review refuse large files.

@@ -43,6 +43,7 @@ h2 { font-size: 19px; margin: 56px 0 12px; letter-spacing: -0.005em; }
 h3 { font-size: 15px; margin: 28px 0 8px; }
 p { margin: 8px 0; max-width: 72ch; }
 .question { font-size: 18px; color: var(--quiet); margin: 0 0 20px; }
+.finding { font-size: 20px; line-height: 1.4; margin: 0 0 12px; }
 .note { color: var(--quiet); font-size: 14px; }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 code { background: var(--wash); border-radius: 4px; padding: 1px 5px; }

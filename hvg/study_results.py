@@ -61,6 +61,8 @@ def study_results(
     )
     if study.published is not None:
         results["published"] = list(study.published)
+    if study.headline is not None:
+        results["headline"] = study.headline
     return results
 
 
@@ -85,7 +87,15 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
         seeds=seeds,
         num_seeds=len(own),
         config_diff=_config_diff(study, own[0]),
+        control=_is_control(study, own[0]),
     )
+
+
+def _is_control(study: StudyFile, run: ArmRun) -> bool:
+    """Whether every part that the study varies is ``none`` in this arm: it shows what having one is worth."""
+    varied = (run.config.resolved().get(key) for key in study.varies)
+    names = {part["name"] for part in varied if isinstance(part, dict) and "name" in part}
+    return names == {"none"}
 
 
 def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
@@ -152,6 +162,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
+                on_person=choice.cls.on_person,
                 unavailable=protocol.unavailable.get(name),
             )
         )
