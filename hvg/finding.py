@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hvg.number_format import format_amount
-from hvg.results import SIGNIFICANCE, Arm, Cell, MetricInfo, Results, comparison_arm
+from hvg.results import SIGNIFICANCE, Arm, Cell, MetricInfo, Results, comparison_arm, stands_apart
 from hvg.score_facts import why_missing
 from hvg.statistics import Interval, visible_difference
 
 Cells = Mapping[str, Mapping[str, Cell]]
-# A list names as many arms, and counts the others.
-MOST_NAMED = 3
+# A list that is longer names three, and counts the others.
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def _rivals(first: Arm, metric: MetricInfo, results: Results, cells: Cells) -> l
     for arm in results["arms"]:
         cell = cells[arm["name"]].get(metric["name"])
         if arm is not first and cell is not None:
-            apart = arm["kind"] == "baseline" or arm.get("control", False)
-            found.append(_Rival(arm["label"], apart, _gain(cell.difference, metric["higher_is_better"]), cell))
+            gain = _gain(cell.difference, metric["higher_is_better"])
+            found.append(_Rival(arm["label"], stands_apart(arm), gain, cell))
     return sorted(found, key=lambda rival: float("inf") if rival.gain is None else -rival.gain.mean)
 
 
@@ -95,49 +95,62 @@ def _gain(difference: Interval | None, higher_is_better: bool) -> Interval | Non
     return Interval(-d.mean, -d.high, -d.low, d.num_subjects, d.num_seeds, d.p)
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What the differences are to, of which metric, whether all are of one seed, and how many of them are told from 0 by none."""
+
+    first: str
+    metric: MetricInfo
+    one_seed: bool
+    level: int
+
+
 def _compared(first: Arm, rivals: Sequence[_Rival], metric: MetricInfo) -> Finding:
     arms, others = ([rival for rival in rivals if rival.apart == apart] for apart in (False, True))
     gains = [rival.gain for rival in rivals if rival.gain is not None]
     one_seed = bool(gains) and all(gain.num_seeds == 1 for gain in gains)
-    if not arms:
+    level = sum(_side(rival, one_seed) == "" for rival in rivals)
+    question = _Question(first["label"], metric, one_seed, level)
+    if arms:
+        answer = "; ".join(_clauses(question, arms, _place(arms, metric))) + "."
+        answer = f"One seed decides nothing about training; in these runs {answer}" if one_seed else _capital(answer)
+    else:
         answer = (
             f"{first['label']} is the only arm with a value of {metric['label']}, so no arm is compared with another."
         )
-    else:
-        answer = "; ".join(_clauses(first["label"], arms, metric, one_seed)) + "."
-        answer = f"One seed decides nothing about training; in these runs {answer}" if one_seed else _capital(answer)
     if not others:
         return Finding(answer)
     runs = " in these runs" if one_seed else ""
-    return Finding(
-        answer, f"Apart from the arms,{runs} {'; '.join(_clauses(first['label'], others, metric, one_seed))}."
+    return Finding(answer, f"Apart from the arms,{runs} {'; '.join(_clauses(question, others, place=''))}.")
+
+
+def _clauses(question: _Question, rivals: Sequence[_Rival], place: str) -> Iterator[str]:
+    """Who is ahead of the first arm, whom it is ahead of, whom nothing separates from it, and who cannot be compared.
+
+    place: as of ``_place``, for the first of them.
+    """
+    first, unit = question.first, question.metric["unit"]
+    better, worse, level, unknown = (
+        [rival for rival in rivals if _side(rival, question.one_seed) == side] for side in ("better", "worse", "", None)
     )
-
-
-def _clauses(first: str, rivals: Sequence[_Rival], metric: MetricInfo, one_seed: bool) -> Iterator[str]:
-    """Who is ahead of the first arm, whom it is ahead of, whom nothing separates from it, and who cannot be compared."""
-    sides = {
-        side: [rival for rival in rivals if _side(rival, one_seed) == side] for side in ("better", "worse", "", None)
-    }
-    unit, place = metric["unit"], _place(rivals, metric)
-    if sides["better"]:
-        best, *more = sides["better"]
+    if better:
+        best, *more = better
         whom = f"every other arm, of {first}" if best.cell.best and len(rivals) > 1 else first
         yield f"{best.label} is ahead of {whom} by {_amount(best, unit)}{place}"
         if more:
-            yield f"so is {_listed([f'{rival.label} by {_amount(rival, unit)}' for rival in more])}"
+            listed = _listed([f"{rival.label} by {_amount(rival, unit)}" for rival in more])
+            yield f"so {'is' if len(more) == 1 else 'are'} {listed}"
         place = ""
-    if sides["worse"]:
+    if worse:
         # The nearest first.
-        lost = [f"{rival.label} by {_amount(rival, unit)}" for rival in sides["worse"]]
-        yield f"{first} is ahead of {_listed(lost, ' and of ')}{place}"
+        yield f"{first} is ahead of {_listed([f'{r.label} by {_amount(r, unit)}' for r in worse], ', of ')}{place}"
         place = ""
-    if sides[""]:
-        names = _listed([rival.label for rival in sides[""]], " or ")
-        yield f"nothing separates {names} from {first}{place}{'' if one_seed else _could_be_seen(rivals, sides[''], unit)}"
-    if sides[None]:
-        names = _listed([rival.label for rival in sides[None]])
-        yield f"too little is known to tell {names} from {first}{place if len(sides[None]) == len(rivals) else ''}"
+    if level:
+        names = _listed([rival.label for rival in level], last=" or ")
+        yield f"nothing separates {names} from {first}{place}{_could_be_seen(question, level)}"
+        place = ""
+    if unknown:
+        yield f"too little is known to tell {_listed([rival.label for rival in unknown])} from {first}{place}"
 
 
 def _side(rival: _Rival, one_seed: bool) -> str | None:
@@ -162,15 +175,17 @@ def _place(rivals: Sequence[_Rival], metric: MetricInfo) -> str:
     return f"{' on the person' if metric.get('on_person', False) else ''} ({'; '.join(words)})"
 
 
-def _could_be_seen(rivals: Sequence[_Rival], level: Sequence[_Rival], unit: str) -> str:
-    """How small a difference could have been seen, of the arms that nothing separates from the first."""
-    compared = sum(rival.gain is not None for rival in rivals)
-    smallest = max(
-        visible_difference(gain, compared, level=1 - SIGNIFICANCE) for rival in level if (gain := rival.gain)
-    )
-    # Arms whose every frame is the same have no spread that could hide a difference.
-    if smallest == 0:
+def _could_be_seen(question: _Question, level: Sequence[_Rival]) -> str:
+    """How small a difference could have been seen, of arms that nothing separates from the first; "" where that is not known.
+
+    Holm's method asks of the smallest p-value that is not below the limit as much as if there were only those.
+    """
+    gains = [rival.gain for rival in level if rival.gain is not None]
+    smallest = max(visible_difference(gain, question.level, level=1 - SIGNIFICANCE) for gain in gains)
+    # Pictures that are the same have no spread; one person has none that is known.
+    if question.one_seed or not 0 < smallest < float("inf"):
         return ""
+    unit = question.metric["unit"]
     return f", where a difference of about {smallest:.2g}{' ' + unit if unit else ''} could have been seen"
 
 
@@ -183,11 +198,12 @@ def _amount(rival: _Rival, unit: str) -> str:
     return format_amount(gain, unit)
 
 
-def _listed(words: Sequence[str], last: str = " and ") -> str:
-    named, more = list(words[:MOST_NAMED]), len(words) - MOST_NAMED
-    if more > 0:
-        return f"{', '.join(named)}{last.replace(' of ', ' ')}{more} more"
-    return last.join(filter(None, [", ".join(named[:-1]), named[-1]]))
+def _listed(words: Sequence[str], comma: str = ", ", last: str = " and ") -> str:
+    """``a, b and c``, or ``a, b, c and 5 more``. comma: what follows the sign in it stands after ``last``, too."""
+    if len(words) > MOST_NAMED:
+        return f"{comma.join(words[: MOST_NAMED - 1])}{last}{len(words) - MOST_NAMED + 1} more"
+    joint = last + comma.removeprefix(", ")
+    return joint.join(filter(None, [comma.join(words[:-1]), words[-1]]))
 
 
 def _capital(sentence: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from hvg.files import write_text
 from hvg.finding import Finding, finding
 from hvg.number_format import format_number
-from hvg.report_charts import distributions_section, error_curves_section, learning_curves_section
+from hvg.report_charts import distributions_section, error_curves_section, forest_section, learning_curves_section
 from hvg.report_clips import clips_section, ranking_section, videos_section
 from hvg.report_script import SCRIPT
 from hvg.report_table import published_section, results_section
@@ -33,6 +33,7 @@ def write_report(results: Results, folder: Path) -> Path:
     path, cells = Path(folder) / "report.html", compare(results)
     sections = [
         _header(results, finding(results, cells)),
+        forest_section(results, cells),
         results_section(results, cells),
         published_section(results, cells),
         videos_section(results, path.parent),

@@ -14,6 +14,7 @@ from hvg.results import (
     SIGNIFICANCE,
     Arm,
     Cell,
+    MetricInfo,
     Results,
     comparison_arm,
     evidence,
@@ -39,6 +40,15 @@ def head(label: str, hint: str = "", column: int | None = None, rows: int = 1) -
     """A table's head that sorts by its column; column: its number, where heads stand in two rows."""
     place = ("" if column is None else f' data-column="{column}"') + (f' rowspan="{rows}"' if rows > 1 else "")
     return f'<th scope="col" title="{escape(hint)}"{place}><button type="button">{escape(label)}</button></th>'
+
+
+def choice(name: str, metrics: Sequence[MetricInfo], shown: MetricInfo) -> str:
+    """A menu by which a reader chooses which of the parts of class ``name`` is shown, each of one metric."""
+    options = "".join(
+        f'<option value="{escape(m["name"])}"{" selected" if m is shown else ""}>{escape(m["label"])}</option>'
+        for m in metrics
+    )
+    return f'<div class="controls"><label>By <select id="{name}" class="choice">{options}</select></label></div>'
 
 
 def results_section(results: Results, cells: Cells) -> str:
@@ -89,7 +99,7 @@ def _row(arm: Arm, cells: Mapping[str, Cell], results: Results) -> str:
 
 def _cell(cell: Cell, hints: Sequence[str]) -> str:
     seeds = seed_range(cell)
-    below = f'<span class="difference">{escape(seeds)}</span>' if seeds else ""
+    below = f'<span class="difference whole">seeds {escape(seeds)}</span>' if seeds else ""
     if cell.difference is not None:
         mean, _, interval = format_difference(cell.difference, cell.value).partition(" ")
         below += f'<span class="difference {cell.verdict}">{mean} <span class="whole">{interval}</span></span>'

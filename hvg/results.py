@@ -170,6 +170,11 @@ def _is_contender(arm: Arm) -> bool:
     return arm["kind"] == "arm" and arm["status"] == "done"
 
 
+def stands_apart(arm: Arm) -> bool:
+    """Whether it is no rival of the arms: a trivial predictor, or the arm without what the others have."""
+    return arm["kind"] == "baseline" or arm.get("control", False)
+
+
 def label_of(arm: Arm) -> str:
     """The arm's label; with how many of its seeds are finished, where that is not all of them."""
     planned = arm.get("num_seeds", len(arm["seeds"]))
@@ -311,9 +316,9 @@ def is_decided(cells: Mapping[str, Mapping[str, Cell]]) -> bool:
 
 
 def seed_range(cell: Cell) -> str:
-    """``seeds 14.30 to 14.61``; "" where there is one."""
+    """``14.30–14.61``, the lowest and the highest; "" where there is one."""
     values = [format_number(value) for value in (min(cell.seeds.values()), max(cell.seeds.values()))]
-    return f"seeds {' to '.join(dict.fromkeys(values))}" if len(cell.seeds) > 1 else ""
+    return "–".join(dict.fromkeys(values)) if len(cell.seeds) > 1 else ""
 
 
 def _caption(first: Arm | None, cells: Mapping[str, Mapping[str, Cell]]) -> str:

@@ -93,8 +93,9 @@ def test_the_report_shows_everything_and_needs_nothing(results, tmp_path):
     assert "failed: DataError: no <nerf> was trained" in page.text
     assert not re.search(r"https?://|@import|url\(|<link", path.read_text())
     assert all(address.startswith("data:") for address in page.addresses)
-    # Every clip's PSNR and L1; PSNR over time and angle; the loss and the validation metric, not the epoch.
-    assert page.classes.count("chart") == 2 + 2 + 2
+    # Of PSNR and L1, differences of arms and of the baseline, and every clip; PSNR over time and angle; the loss and the
+    # validation metric, not the epoch.
+    assert page.classes.count("chart") == 2 * 2 + 2 + 2 + 2
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
