@@ -29,7 +29,7 @@ def videos_section(results: Results, folder: Path) -> str:
         source = video_data_uri(path)
         if used + len(source) <= MAX_VIDEO_CHARACTERS:
             used += len(source)
-            content = f'<video muted playsinline preload="auto" src="{source}"></video>'
+            content = f'<div class="scroll"><video muted playsinline preload="auto" src="{source}"></video></div>'
         else:
             link = escape(clip["video"] or "")
             content = f'<a href="{link}">{link}</a> (not embedded: the page would get too large)'

@@ -63,7 +63,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; white-space:
 thead tr:first-child th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); min-width: 150px; }
 thead tr + tr th:first-child { text-align: right; padding-left: 8px; }
 thead th { white-space: normal; font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th button { font: inherit; color: inherit; text-align: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th button:hover { color: var(--ink); }
 th[aria-sort="ascending"] button::after { content: " \\25B4"; }
 th[aria-sort="descending"] button::after { content: " \\25BE"; }
@@ -135,7 +135,7 @@ summary { cursor: pointer; font-weight: 600; font-size: 15px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; font-size: 14px; margin: 8px 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 640px) { main { padding: 24px 14px 64px; }
+@media (max-width: 640px) { .scroll > video { max-width: none; width: 860px; } main { padding: 24px 14px 64px; }
   thead tr:first-child th:first-child, td:first-child { min-width: 104px; max-width: 150px; } }
 @media (max-width: 640px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
 @media print { .controls { display: none; } }

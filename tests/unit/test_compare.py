@@ -130,6 +130,13 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert run(["compare", *words]) == 0
     printed = capsys.readouterr().out
     assert "better on 12/12" in printed and "difference to none" in printed
+    assert (
+        printed.startswith("bone is ahead of every other arm, of none by ") and "(PSNR; 12 people, 3 seeds)" in printed
+    )
+    assert run(["compare", *words, "headline=fid"]) == 0
+    assert "(FID; 12 people, 3 seeds)" in capsys.readouterr().out
+    assert run(["compare", *words, "headline=ssim"]) == 1
+    assert "headline: protocol mine/v1+changes has no metric 'ssim'" in capsys.readouterr().err
 
 
 def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):
@@ -137,6 +144,8 @@ def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):
     assert run(["compare", str(paths[1]), str(paths[0] / "results.json")]) == 0
     printed = capsys.readouterr().out
     assert "say nothing about the luck of a training run" in printed
+    assert printed.startswith("One seed decides nothing about training; in these runs bone is ahead of none by ")
+    assert "p 0" not in printed and "p < 0" not in printed
     assert "bone" in printed and "none" in printed
 
 
