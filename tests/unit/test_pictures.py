@@ -14,11 +14,13 @@ from hvg.config import compose
 from hvg.data import load_with_signals
 from hvg.labels import PHOTO, readable
 from hvg.prepare import conditioner_signals
+from hvg.sample_videos import Request, control_maps
 from hvg.show import ShowOptions, contact_sheet
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.study_videos import map_titles, maps, photos
 from hvg.testing import build, tiny_batch, tiny_context
+from hvg.training import build_system
 from hvg.video import GAP, LABEL_HEIGHT, frames_to_uint8, read_image_8bit
 
 # People stand off the middle, so that an alignment moves them.
@@ -128,3 +130,12 @@ def test_a_thing_is_called_the_same_everywhere():
     root = Path(__file__).parents[2]
     makers = [path.name for path in (root / "hvg").rglob("*.py") if 'replace("_", " ")' in path.read_text()]
     assert makers == []
+
+
+def test_the_videos_of_signals_show_every_half_of_a_map(tiny):
+    """Two slots with one part keep their maps apart by the slot."""
+    config = compose([*tiny, "pose=bone_map", "+slots.outline.name=bone_map"])
+    clip = build_dataset(config, "test").load(0)
+    request = Request(system=build_system(config), config=config, batch=clip, names=("front",), notes=())
+    names = ["bone map normal", "bone map depth"]
+    assert list(control_maps(request, clip)) == [*names, *(f"outline: {name}" for name in names)]
