@@ -8,12 +8,15 @@ Source: HVG (arXiv 2602.21188), section 3.2, Efficient View Attention Layer, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hvg.cameras import Cameras
+from hvg.protocols import Alignment
+from hvg.required import required
 from hvg.types import ClipBatch
 
 
@@ -72,3 +75,14 @@ def align(
         cameras=move_cameras(batch.cameras, offsets),
         reference=reference,
     )
+
+
+def as_seen(batch: ClipBatch, alignment: Alignment, background: Sequence[float]) -> ClipBatch:
+    """The batch with every picture where the network sees it. background: sRGB in [0, 1]."""
+    behind = batch.cameras.intrinsics.new_tensor(background) * 2 - 1
+    return align(batch, alignment.offsets(batch), alignment.reference_offsets(batch), behind)
+
+
+def photo_as_seen(batch: ClipBatch, alignment: Alignment, background: Sequence[float]) -> Tensor:
+    """The photo of the first clip as the network sees it, (3, H, W) in [-1, 1]; as ``as_seen``."""
+    return required(as_seen(batch, alignment, background).reference, "ClipBatch.reference").frames[0, 0]

@@ -19,6 +19,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, digits) for i in range(first, last + 1)]
 
 
+def tick_label(value: float) -> str:
+    """A round number, with a true minus sign."""
+    return f"{value:g}".replace("-", "−")
+
+
 def bounds(values: Iterable[float], margin: float = 0.0) -> tuple[float, float]:
     """Lowest and highest value, with ``margin`` of their distance on either side; never an empty range."""
     values = list(values)

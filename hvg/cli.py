@@ -44,7 +44,7 @@ hvg COMMAND [key=value ...]
                                   train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm
   study FOLDER [overrides] collect=true
                                   report on what is finished; exit code 75 while some arms are not, 1 when one failed
-  compare RUN RUN ... [LABEL=RUN,RUN] [out=]
+  compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
   bench [NAME ...]                what takes how long here
@@ -356,10 +356,7 @@ def _convert(arguments: list[str]) -> int:
 
 
 def _study(arguments: list[str]) -> int:
-    from rich.console import Console
-
     from hvg.progress import ProgressLines
-    from hvg.results import table_text
     from hvg.study import StudyOptions, run_study
 
     dry_run = "--dry-run" in arguments
@@ -371,22 +368,30 @@ def _study(arguments: list[str]) -> int:
         outcome = run_study(Path(folders[0]), overrides, options, dry_run=dry_run, progress=progress.update)
     if outcome is None:
         return 0
-    Console(width=None if sys.stdout.isatty() else 160).print(table_text(outcome.results))
+    _print_found(outcome.results)
     for line in outcome.missing:
         print(line, file=sys.stderr)
     print(f"report: {outcome.report}")
     return outcome.exit_code
 
 
-def _compare(arguments: list[str]) -> int:
+def _print_found(results) -> None:
+    """What was found, in words, and the table."""
     from rich.console import Console
 
+    from hvg.finding import finding
+    from hvg.results import compare, table_text
+
+    print(*finding(results, compare(results)).sentences, sep="\n", end="\n\n")
+    Console(width=None if sys.stdout.isatty() else 160).print(table_text(results))
+
+
+def _compare(arguments: list[str]) -> int:
     from hvg.compare import CompareOptions, compare_runs
-    from hvg.results import table_text
 
     options, words = take_options(arguments, CompareOptions)
     results, notes = compare_runs(words, options)
-    Console(width=None if sys.stdout.isatty() else 160).print(table_text(results))
+    _print_found(results)
     print("\n".join(notes))
     return 0
 

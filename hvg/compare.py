@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hvg import provenance, registry
-from hvg.errors import HvgError
+from hvg.errors import HvgError, did_you_mean
 from hvg.feature_metric import SetDistance
+from hvg.labels import readable
 from hvg.number_format import format_number
 from hvg.parsing import validate
 from hvg.record import Record, read_record
@@ -29,6 +30,9 @@ class CompareOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
+    headline: str | None = Field(
+        None, description="Metric that says in one sentence what was found; null: as of a study that names none."
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
         clips=[Clip(**clip, video=None) for clip in first["clips"]],
         provenance=provenance.collect() | {"runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
     )
+    if options.headline is not None:
+        if options.headline not in first["values"]:
+            hint = did_you_mean(options.headline, first["values"])
+            raise HvgError(f"headline: protocol {first['protocol']['id']} has no metric '{options.headline}'. {hint}")
+        results["headline"] = options.headline
     if options.out is not None:
         write_results(results, options.out)
         notes = [*notes, f"written to {options.out}"]
@@ -194,7 +203,7 @@ def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
     trained = {label: [run.seed for run in runs] for label, runs in arms.items() if not _is_foreign(runs)}
     most = max((len(seeds) for seeds in trained.values()), default=1)
     if most == 1:
-        notes.append("one training run of an arm: intervals and p-values say nothing about the luck of a training run")
+        notes.append("one training run of an arm: intervals say nothing about the luck of a training run")
     known = all(None not in seeds and len({*seeds}) == len(seeds) for seeds in trained.values())
     shared = set.intersection(*map(set, trained.values())) if trained else set()
     if known and shared:
@@ -212,51 +221,52 @@ def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
 
 
 def _distances(runs: Sequence[Run]) -> tuple[dict[str, SetDistance], list[str]]:
-    """Label -> distance of the metrics without values of clips, as the protocol says; and those that it does not say."""
+    """Name -> distance of the metrics without values of clips, as the protocol says; and those that it does not say."""
     found: dict[str, SetDistance] = {}
     unknown = []
-    for label, plain in runs[0].record["protocol"]["settings"]["metrics"].items():
-        scores = [run.record["values"][label] for run in runs]
+    for name, plain in runs[0].record["protocol"]["settings"]["metrics"].items():
+        scores = [run.record["values"][name] for run in runs]
         if all(score["value"] is None or score["per_clip"] for score in scores):
             continue
         settings = {key: value for key, value in plain.items() if key != "name"}
         cls = registry.load("metric", plain["name"])
-        config, problems = validate(cls.Config, settings, label, cls.__name__)
+        config, problems = validate(cls.Config, settings, name, cls.__name__)
         distance = None if config is None else distance_of(config)
         if distance is None:
             reason = str(problems[0]) if problems else "its settings do not say how sets are compared"
-            unknown.append(f"{label}: no interval: {reason}")
+            unknown.append(f"{readable(name)}: no interval: {reason}")
         else:
-            found[label] = distance
+            found[name] = distance
     return found, unknown
 
 
 def _left_out(
     runs: Sequence[Run], distances: Mapping[str, SetDistance]
 ) -> tuple[dict[Path, dict[str, list[float]]], list[str]]:
-    """Folder of a run -> label -> the distance with every subject left out; and what is missing for it."""
+    """Folder of a run -> metric -> the distance with every subject left out; and what is missing for it."""
     found: dict[Path, dict[str, list[float]]] = {}
     missing = []
     for run in runs if distances else ():
         try:
             found[run.path] = left_out_of_run(run.path, run.record, distances)
         except HvgError as error:
-            missing.append(f"{', '.join(distances)}: no interval: {error}")
+            missing.append(f"{', '.join(map(readable, distances))}: no interval: {error}")
     return found, missing
 
 
 def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
     infos = []
-    for label, own in runs[0].record["values"].items():
-        scores = [run.record["values"][label] for run in runs]
+    for name, own in runs[0].record["values"].items():
+        scores = [run.record["values"][name] for run in runs]
         known = next((score for score in scores if score["value"] is not None), None)
         infos.append(
             MetricInfo(
-                name=label,
-                label=label.replace("_", " "),
+                name=name,
+                label=readable(name),
                 higher_is_better=own["higher_is_better"],
                 unit=own["unit"],
                 definition=(known or own)["definition"],
+                on_person=own.get("on_person", False),
                 unavailable=None if known else own["unavailable"],
             )
         )
@@ -265,7 +275,8 @@ def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
 
 def _floors(record: Record) -> list[str]:
     return [
-        f"{label}: truth against truth scores {format_number(score['floor'])} at this N ({score['count']} {score['counted']})"
-        for label, score in record["values"].items()
+        f"{readable(name)}: truth against truth scores {format_number(score['floor'])} at this N ({score['count']} "
+        f"{score['counted']})"
+        for name, score in record["values"].items()
         if score["floor"] is not None
     ]

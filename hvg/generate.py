@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from hvg import provenance, wiring
+from hvg.alignment import photo_as_seen
 from hvg.build import build_body
 from hvg.camera_paths import PRESETS, CameraPath, around, read_cameras, write_cameras
 from hvg.cameras import Cameras, project
@@ -27,6 +28,7 @@ from hvg.sample_videos import Request, write_videos
 from hvg.system import HumanVideoSystem
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
+from hvg.video import write_png
 
 # report(stage, done, total)
 Report = Callable[[str, int, int], None]
@@ -55,7 +57,9 @@ class SampleOptions(BaseModel):
         description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
         "hvg/camera_paths.py describes it.",
     )
-    out: Path = Field(Path("sample"), description="Folder that takes the videos, cameras.json and sample.json.")
+    out: Path = Field(
+        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
+    )
     views: PositiveInt | None = Field(None, description="Number of views of an orbit; null: as in training.")
     frames: PositiveInt | None = Field(
         None, description="Frames, evenly spaced over the motion; null: as the moving cameras, or the dataset's clips."
@@ -103,10 +107,13 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
                 options.frames_per_second,
                 lambda done, total: report("write", done, total),
             )
+            seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
+            write_png(options.out / "photo_as_seen.png", seen)
             write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
             write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
             others = ", ".join(videos[len(request.names) :])
-            yield f"wrote {len(request.names)} view(s), {others}, cameras.json and sample.json to {options.out}"
+            line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
+            yield line + f"and sample.json to {options.out}"
 
 
 def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from hvg.number_format import format_difference, format_number
 from hvg.protocol_table import ProtocolTable, TableRow, protocol_tables
-from hvg.results import Arm, Cell, Results, comparison_arm, label_of
+from hvg.results import Arm, Cell, Results, comparison_arm, is_decided, label_of, metric_heading
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -44,7 +44,7 @@ def results_latex(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> 
 def results_table(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
     """All arms and metrics; below a value, the difference to the first arm with its interval."""
     metrics = results["metrics"]
-    heads = [_head(m["label"] + (f" ({m['unit']})" if m["unit"] else ""), m["higher_is_better"]) for m in metrics]
+    heads = [escape(metric_heading(metric)) for metric in metrics]
     lines = [_line("", heads), r"\midrule"]
     for index, (_, arms) in enumerate(groupby(results["arms"], lambda arm: arm["kind"])):
         lines += [r"\midrule"] if index else []
@@ -54,6 +54,7 @@ def results_table(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> 
     caption = [results["title"], f"Protocol {results['protocol']['id']}."]
     if first is not None:
         caption.append(f"Below a value: the difference to {first['label']} with its 95 % interval.")
+        caption += [] if is_decided(cells) else ["One seed: it says nothing of the luck of a training run."]
     return _table("results", " ".join(caption), "l" + "r" * len(metrics), lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from hvg.chart import bounds, colour, svg, ticks
+from hvg.chart import bounds, colour, svg, tick_label, ticks
 
 WIDTH, HEIGHT = 560, 280
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
@@ -83,7 +83,7 @@ def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: s
     for value in ticks(*y_range):
         y = _y(value, y_range)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_label(value)}</text>')
     # Between frames, or steps, there is nothing to read.
     whole = all(bound == int(bound) for bound in x_range)
     for value in ticks(*x_range, count=6):
@@ -91,7 +91,7 @@ def _axes(x_range: tuple[float, float], y_range: tuple[float, float], x_label: s
             continue
         x = _x(value, x_range)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick_label(value)}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
     middle = (TOP + bottom) / 2

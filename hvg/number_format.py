@@ -28,6 +28,27 @@ def format_difference(difference: Interval, value: float) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def format_amount(difference: Interval, unit: str) -> str:
+    """``0.49 dB [0.32, 0.65]``: two digits of the interval's half width, and at most four of the mean."""
+    bounds = (difference.mean, difference.low, difference.high)
+    half = (difference.high - difference.low) / 2
+    decimals = 3 - _magnitude(difference.mean)
+    if 0 < half < math.inf:
+        decimals = min(decimals, 1 - _magnitude(half))
+    small = 0 < abs(difference.mean) < SMALL
+    mean, low, high = (_with_exponent(x) if small else _rounded(x, max(0, decimals)) for x in bounds)
+    return f"{mean}{' ' + unit if unit else ''} [{low}, {high}]"
+
+
+def _magnitude(value: float) -> int:
+    """Power of ten of the first digit; 0 for 0."""
+    return math.floor(math.log10(abs(value))) if value else 0
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return format_number(value) if math.isinf(value) else f"{value:.{decimals}f}".replace("-", "−")
+
+
 def format_p(p: float) -> str:
     """``p 0.012``, ``p < 0.001``."""
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"

@@ -115,7 +115,7 @@ class Conditioner(Part, nn.Module):
     def signal(self, batch: ClipBatch) -> Tensor | None:
         """The control map, (B, V, T, K, H, W) in [-1, 1]: no gradient to weights, cacheable, viewable; None where there is none.
 
-        The first three of the K channels are shown as an image. -1 or 0 is the background, as the part documents.
+        ``signal_images`` says how it is looked at. -1 or 0 is the background, as the part documents.
         """
         return None
 
@@ -128,6 +128,14 @@ class Conditioner(Part, nn.Module):
     def signal_channels(cls, config: Any) -> int:
         """K of the control map, 0 where there is none; parts that draw one have to say."""
         return 0
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        """Name -> picture (..., 3, H, W), sRGB in [-1, 1], for people who look at a control map (..., K, H, W).
+
+        Here one, ``map``: the first three channels, or the first in grey. A part whose channels mean other things says more.
+        """
+        shown = signal[..., :3, :, :] if signal.shape[-3] >= 3 else signal[..., :1, :, :]
+        return {"map": shown.expand(*signal.shape[:-3], 3, *signal.shape[-2:])}
 
     def frozen_features(self, batch: ClipBatch) -> Tensor | None:
         """What networks that are never trained make of the aligned photo, (B, ...); None where there are none.
@@ -533,12 +541,14 @@ class Metric(Part):
     requires: fields of ScoredClip that it needs besides prediction and truth.
     networks: name of each pretrained network that it looks through -> ``sha256:...`` of its file.
     measurement: id of what ``measure`` keeps; of metrics with the same id, one measures for all. None: it has its own.
+    on_person: whether it looks at the pixels of the person alone; the first such metric of a protocol answers a study's question.
     """
 
     definition: str
     higher_is_better: ClassVar[bool] = True
     verdict: ClassVar[bool] = True
     unit: ClassVar[str] = ""
+    on_person: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}
     measurement: str | None = None

@@ -39,7 +39,7 @@ class ScoreRecord(TypedDict):
 
     definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
     what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
-    of every frame; over_angle: pairs (degrees from the photo, mean).
+    of every frame; over_angle: pairs (degrees from the photo, mean). on_person: whether it looks at the person alone.
     """
 
     value: float | None
@@ -55,6 +55,7 @@ class ScoreRecord(TypedDict):
     per_clip: dict[str, float]
     over_time: list[float | None]
     over_angle: list[list[float]]
+    on_person: NotRequired[bool]
 
 
 class ProtocolRecord(TypedDict):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hvg.files import write_text
+from hvg.finding import Finding, finding
 from hvg.number_format import format_number
-from hvg.report_charts import distributions_section, error_curves_section, learning_curves_section
+from hvg.report_charts import distributions_section, error_curves_section, forest_section, learning_curves_section
 from hvg.report_clips import clips_section, ranking_section, videos_section
 from hvg.report_script import SCRIPT
 from hvg.report_table import published_section, results_section
@@ -31,7 +32,8 @@ def write_report(results: Results, folder: Path) -> Path:
     """
     path, cells = Path(folder) / "report.html", compare(results)
     sections = [
-        _header(results),
+        _header(results, finding(results, cells)),
+        forest_section(results, cells),
         results_section(results, cells),
         published_section(results, cells),
         videos_section(results, path.parent),
@@ -48,7 +50,7 @@ def write_report(results: Results, folder: Path) -> Path:
     return path
 
 
-def _header(results: Results) -> str:
+def _header(results: Results, found: Finding) -> str:
     arms = [arm for arm in results["arms"] if arm["kind"] == "arm"]
     states = Counter(arm["status"] for arm in arms if arm["status"] != "done")
     seeds = {seed["seed"] for arm in arms for seed in arm["seeds"]}
@@ -63,8 +65,10 @@ def _header(results: Results) -> str:
     listed += f"<li>protocol <b>{escape(results['protocol']['id'])}</b></li>"
     varies = ", ".join(f"<code>{escape(str(item))}</code>" for item in results["varies"])
     caveats = "".join(f"<li>{escape(text)}</li>" for text in results["caveats"])
+    apart = f'<p class="note">{escape(found.apart)}</p>' if found.apart else ""
     return (
         f'<header><h1>{escape(results["title"])}</h1><p class="question">{escape(results["question"])}</p>'
+        f'<p class="finding">{escape(found.answer)}</p>{apart}'
         f'<ul class="facts">{listed}</ul><p>What varies: {varies}. Everything else is equal.</p>'
         + (f'<h2>Read this first</h2><ul class="caveats">{caveats}</ul>' if caveats else "")
         + "</header>"

@@ -1,15 +1,20 @@
-"""Charts of the report: learning curves, values over time and view angle, and every clip's value."""
+"""Charts of the report: differences with intervals, learning curves, values over time and view angle, and every clip's value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
 from hvg.chart import legend
+from hvg.finding import headline
+from hvg.forest_chart import Effect, forest_chart
+from hvg.labels import readable
 from hvg.line_chart import Line, line_chart, smooth
 from hvg.record import ScoreRecord
-from hvg.results import Arm, Results
-from hvg.score_facts import clip_values, metric_heading, per_clip_metrics, scores
+from hvg.report_table import choice
+from hvg.results import Arm, Cell, MetricInfo, Results, comparison_arm, is_decided, metric_heading, stands_apart
+from hvg.score_facts import clip_values, per_clip_metrics, scores
 from hvg.strip_chart import Strip, strip_chart
 
 # What Lightning logs beside the quantities of interest.
@@ -17,6 +22,57 @@ NOT_CHARTED = frozenset({"step", "epoch"})
 
 # Pairs (x, y); no y where nothing was measured.
 Curve = Sequence[Sequence[float | None]]
+
+
+def forest_section(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+    """The differences to the first arm under a metric that the reader chooses, first the one that answers the question."""
+    answers = headline(results, cells)
+    first = comparison_arm(results)
+    metrics = [
+        metric
+        for metric in results["metrics"]
+        if any(_effects(metric, results, cells, apart) for apart in (False, True))
+    ]
+    if answers is None or first is None or not metrics:
+        return ""
+    shown = answers if answers in metrics else metrics[0]
+    charts = "".join(
+        f'<div class="forest charts" data-metric="{escape(metric["name"])}"{"" if metric is shown else " hidden"}>'
+        f"{_forest(metric, results, cells)}</div>"
+        for metric in metrics
+    )
+    meaning = f"A line is the 95 % interval of the difference to {escape(first['label'])}, which is at 0. " + (
+        "A filled dot: corrected p below 0.05; a ring: not told from 0."
+        if is_decided(cells)
+        else "One seed: nothing is decided, so all are rings."
+    )
+    return (
+        f"<section><h2>Differences to {escape(first['label'])}</h2>{choice('forest', metrics, shown)}{charts}"
+        f'<p class="note">{meaning}</p></section>'
+    )
+
+
+def _forest(metric: MetricInfo, results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+    """Two charts of a metric: what stands apart lies too far off for one scale."""
+    parts = []
+    for apart, title in ((False, "the arms"), (True, "apart from the arms")):
+        effects = _effects(metric, results, cells, apart)
+        chart = forest_chart(
+            effects, f"difference in {metric_heading(metric)}", higher_is_better=metric["higher_is_better"]
+        )
+        parts += [f"<figure><figcaption>{title}</figcaption>{chart}</figure>"] if chart else []
+    return "".join(parts)
+
+
+def _effects(
+    metric: MetricInfo, results: Results, cells: Mapping[str, Mapping[str, Cell]], apart: bool
+) -> list[Effect]:
+    found = []
+    for index, arm in enumerate(results["arms"]):
+        cell = cells[arm["name"]].get(metric["name"])
+        if cell is not None and cell.difference is not None and stands_apart(arm) == apart:
+            found.append(Effect(arm["label"], index, cell.difference, cell.value, cell.verdict != ""))
+    return found
 
 
 def learning_curves_section(results: Results) -> str:
@@ -29,8 +85,8 @@ def learning_curves_section(results: Results) -> str:
     for name in names:
         lines = [line for index, arm in arms for line in _curve_lines(arm, index, name)]
         # The first steps of a loss tower over the rest.
-        shown, label = (0.98, "loss (smoothed)") if name == "loss" else (1.0, name.replace("_", " "))
-        charts.append((line_chart(lines, "training step", label, shown=shown), lines))
+        shown, title = (0.98, "loss (smoothed)") if name == "loss" else (1.0, readable(name))
+        charts.append((line_chart(lines, "training step", title, shown=shown), lines))
     return _charts("<h2>Learning curves</h2>", charts)
 
 
@@ -39,7 +95,7 @@ def _charts(heading: str, charts: Sequence[tuple[str, list[Line]]]) -> str:
     if not any(chart for chart, _ in charts):
         return ""
     entries = {line.label: line.colour for _, lines in charts for line in lines if line.points}
-    items = "".join(f"<div>{chart}</div>" for chart, _ in charts if chart)
+    items = "".join(f'<div class="scroll">{chart}</div>' for chart, _ in charts if chart)
     return f'<section>{heading}{legend(entries)}<div class="charts">{items}</div></section>'
 
 
@@ -106,7 +162,7 @@ def distributions_section(results: Results) -> str:
             for index, arm in enumerate(results["arms"])
         ]
         charts.append(strip_chart(strips, metric_heading(metric), names))
-    charts = "".join(f"<div>{chart}</div>" for chart in charts if chart)
+    charts = "".join(f'<div class="scroll">{chart}</div>' for chart in charts if chart)
     if not charts:
         return ""
     note = "A dot is a clip, mean over seeds; a thin line joins the same clip from arm to arm; a bar is the median."

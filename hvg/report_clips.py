@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 
 from hvg.number_format import format_number
-from hvg.report_table import head
-from hvg.results import Arm, MetricInfo, Results
-from hvg.score_facts import clip_values, metric_heading, per_clip_metrics
+from hvg.report_table import choice, head
+from hvg.results import Arm, MetricInfo, Results, metric_heading
+from hvg.score_facts import clip_values, per_clip_metrics
 from hvg.video import video_data_uri
 
 # Videos beyond this many characters are linked instead of embedded: mail and code review refuse large files.
@@ -29,7 +29,7 @@ def videos_section(results: Results, folder: Path) -> str:
         source = video_data_uri(path)
         if used + len(source) <= MAX_VIDEO_CHARACTERS:
             used += len(source)
-            content = f'<video muted playsinline preload="auto" src="{source}"></video>'
+            content = f'<div class="scroll"><video muted playsinline preload="auto" src="{source}"></video></div>'
         else:
             link = escape(clip["video"] or "")
             content = f'<a href="{link}">{link}</a> (not embedded: the page would get too large)'
@@ -38,8 +38,8 @@ def videos_section(results: Results, folder: Path) -> str:
         return '<section><h2>Videos</h2><p class="note">This study kept no videos.</p></section>'
     speeds = "".join(f'<option value="{s}"{" selected" if s == 1 else ""}>{s}×</option>' for s in (0.25, 0.5, 1, 2))
     return (
-        '<section><h2>Videos</h2><p class="note">One column per source, one row per view. All videos run in step; '
-        "a click on one stops them all.</p>"
+        '<section><h2>Videos</h2><p class="note">One row per view: photo, control maps, the truth, every arm. The photo is as '
+        "the network saw it, moved by the alignment. All videos run in step; a click on one stops them all.</p>"
         '<div class="controls"><button id="pause" type="button">Pause all</button>'
         f'<label>Speed <select id="speed">{speeds}</select></label>'
         '<label>Time <input id="time" type="range" min="0" max="1" step="0.001" value="0"></label></div>'
@@ -64,14 +64,12 @@ def ranking_section(results: Results) -> str:
     metrics = per_clip_metrics(results)
     if not metrics:
         return ""
-    options = "".join(f'<option value="{escape(m["name"])}">{escape(m["label"])}</option>' for m in metrics)
     tables = "".join(
         f'<div class="scroll ranking" data-metric="{escape(metric["name"])}"{" hidden" if index else ""}>'
         f"{_ranking(metric, results)}</div>"
         for index, metric in enumerate(metrics)
     )
-    control = f'<div class="controls"><label>By <select id="ranking">{options}</select></label></div>'
-    return f"<section><h2>Worst and best clips</h2>{control}{tables}</section>"
+    return f"<section><h2>Worst and best clips</h2>{choice('ranking', metrics, metrics[0])}{tables}</section>"
 
 
 def _ranking(metric: MetricInfo, results: Results) -> str:

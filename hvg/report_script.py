@@ -1,4 +1,4 @@
-"""The script of report.html: tables sort, videos keep step, tables are copied, and rankings are chosen."""
+"""The script of report.html: tables sort and say that they scroll, videos keep step, tables are copied, a metric is chosen."""
 
 # A click on a head sorts every tbody on its own: baselines and published rows stay below the arms. Rows without a value go
 # last. A cell may cover several columns, so that a head's column is counted, not a cell's place.
@@ -99,10 +99,26 @@ for (const button of document.querySelectorAll("button.copy")) {
 }
 """
 
-RANKING = """
-document.querySelector("#ranking")?.addEventListener("change", (change) => {
-  for (const table of document.querySelectorAll(".ranking")) table.hidden = table.dataset.metric !== change.target.value;
-});
+# A menu shows one of the parts whose class is its id: that of the chosen metric.
+CHOOSING = """
+for (const menu of document.querySelectorAll("select.choice")) {
+  menu.addEventListener("change", () => {
+    for (const part of document.querySelectorAll("." + menu.id)) part.hidden = part.dataset.metric !== menu.value;
+  });
+}
 """
 
-SCRIPT = SORTING + VIDEOS + COPYING + RANKING
+# What is wider than the window says so, and where there is more of it.
+SCROLLING = """
+for (const box of document.querySelectorAll(".scroll")) {
+  const mark = () => {
+    const left = box.scrollLeft > 1, right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+    box.dataset.more = (left ? "left " : "") + (right ? "right" : "");
+    left || right ? box.setAttribute("tabindex", 0) : box.removeAttribute("tabindex");
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+}
+"""
+
+SCRIPT = SORTING + VIDEOS + COPYING + CHOOSING + SCROLLING

@@ -8,12 +8,25 @@ from itertools import groupby
 from urllib.parse import quote
 
 from hvg.latex import protocol_table_latex, results_latex
-from hvg.number_format import format_difference, format_number, format_p
+from hvg.number_format import format_difference, format_number
 from hvg.protocol_table import ProtocolTable, TableCell, TableRow, protocol_table_csv, protocol_tables
-from hvg.results import SIGNIFICANCE, Arm, Cell, Results, comparison_arm, label_of, table_csv, why_no_value
+from hvg.results import (
+    SIGNIFICANCE,
+    Arm,
+    Cell,
+    MetricInfo,
+    Results,
+    comparison_arm,
+    evidence,
+    is_decided,
+    label_of,
+    metric_heading,
+    seed_range,
+    table_csv,
+    why_no_value,
+)
 from hvg.score_facts import (
     facts,
-    metric_heading,
     scores,
     unavailable,
     warnings,
@@ -27,6 +40,15 @@ def head(label: str, hint: str = "", column: int | None = None, rows: int = 1) -
     """A table's head that sorts by its column; column: its number, where heads stand in two rows."""
     place = ("" if column is None else f' data-column="{column}"') + (f' rowspan="{rows}"' if rows > 1 else "")
     return f'<th scope="col" title="{escape(hint)}"{place}><button type="button">{escape(label)}</button></th>'
+
+
+def choice(name: str, metrics: Sequence[MetricInfo], shown: MetricInfo) -> str:
+    """A menu by which a reader chooses which of the parts of class ``name`` is shown, each of one metric."""
+    options = "".join(
+        f'<option value="{escape(m["name"])}"{" selected" if m is shown else ""}>{escape(m["label"])}</option>'
+        for m in metrics
+    )
+    return f'<div class="controls"><label>By <select id="{name}" class="choice">{options}</select></label></div>'
 
 
 def results_section(results: Results, cells: Cells) -> str:
@@ -76,13 +98,12 @@ def _row(arm: Arm, cells: Mapping[str, Cell], results: Results) -> str:
 
 
 def _cell(cell: Cell, hints: Sequence[str]) -> str:
-    below = ""
+    seeds = seed_range(cell)
+    below = f'<span class="difference whole">seeds {escape(seeds)}</span>' if seeds else ""
     if cell.difference is not None:
         mean, _, interval = format_difference(cell.difference, cell.value).partition(" ")
-        below = f'<span class="difference {cell.verdict}">{mean} <span class="whole">{interval}</span></span>'
-        words = [] if cell.p_holm is None else [format_p(cell.p_holm)]
-        words += [] if cell.wins is None else [f"better on {cell.wins}/{cell.difference.num_subjects}"]
-        parts = ", ".join(f'<span class="whole">{escape(word)}</span>' for word in words)
+        below += f'<span class="difference {cell.verdict}">{mean} <span class="whole">{interval}</span></span>'
+        parts = ", ".join(f'<span class="whole">{escape(word)}</span>' for word in evidence(cell))
         below += f'<span class="difference">{parts}</span>'
     style = ' class="best"' if cell.best else ""
     hint = escape("\n".join(hints))
@@ -109,17 +130,23 @@ def _note(results: Results, cells: Cells) -> str:
     first = comparison_arm(results)
     if first is None:
         return '<p class="note">No arm finished, so there is nothing to compare with.</p>'
-    intervals = [cell.difference for row in cells.values() for cell in row.values() if cell.difference]
-    one_seed = intervals and max(interval.num_seeds for interval in intervals) == 1
+    if is_decided(cells):
+        meaning = (
+            "A value is the mean over seeds and clips. Below it: the lowest and the highest seed; the paired difference to "
+            f"<b>{escape(first['label'])}</b> with its 95 % interval over subjects and seeds; its p-value corrected for the "
+            "number of rows that are compared under the metric (Holm), and the number of subjects on which the row is better; "
+            f"coloured where the corrected p-value is below {SIGNIFICANCE:g}. Bold: better than every other arm, corrected for "
+            "that many comparisons. The intervals themselves are not corrected. What is of one seed has no p-value."
+        )
+    else:
+        meaning = (
+            f"A value is the mean over clips. Below it: the paired difference to <b>{escape(first['label'])}</b> with its "
+            "95 % interval over subjects, and the number of subjects on which the row is better. There is one seed, so "
+            "nothing is coloured, bold or has a p-value: the intervals do not cover the luck of a training run."
+        )
     return (
-        '<p class="note">A value is the mean over seeds and clips. Below it: the paired difference to '
-        f"<b>{escape(first['label'])}</b> with its 95 % interval over subjects and seeds, its p-value "
-        "corrected for the number of rows that are compared under the metric (Holm), and the number of subjects on which "
-        f"the row is better; coloured where the corrected p-value is below {SIGNIFICANCE:g}. Bold: better than every other "
-        "arm, corrected for that many comparisons. The intervals themselves are not corrected."
-        + (" With one seed, they do not cover the luck of a training run." if one_seed else "")
-        + f" Scored with protocol {escape(results['protocol']['id'])}; a pointer on a number reads its definition, N and "
-        "seeds.</p>"
+        f'<p class="note">{meaning} Scored with protocol {escape(results["protocol"]["id"])}; a pointer on a number reads '
+        "its definition, N and seeds.</p>"
     )
 
 

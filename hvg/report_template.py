@@ -37,12 +37,13 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 48px 24px 96px; }
+main { max-width: 1200px; margin: 0 auto; padding: 48px 24px 96px; }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -0.015em; margin: 0 0 8px; }
 h2 { font-size: 19px; margin: 56px 0 12px; letter-spacing: -0.005em; }
 h3 { font-size: 15px; margin: 28px 0 8px; }
 p { margin: 8px 0; max-width: 72ch; }
 .question { font-size: 18px; color: var(--quiet); margin: 0 0 20px; }
+.finding { font-size: 20px; line-height: 1.4; margin: 0 0 12px; }
 .note { color: var(--quiet); font-size: 14px; }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 code { background: var(--wash); border-radius: 4px; padding: 1px 5px; }
@@ -50,22 +51,26 @@ pre { background: var(--wash); border-radius: 6px; padding: 10px 14px; overflow-
 pre code { background: none; padding: 0; }
 .facts { display: flex; flex-wrap: wrap; gap: 6px 28px; margin: 0; padding: 0; list-style: none; font-size: 14px; }
 .facts b { font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 15px; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 9px 12px; border-bottom: 1px solid var(--rule); vertical-align: top;
+.scroll { overflow-x: auto; min-width: 0; }
+.scroll:not([data-more=""])[data-more]::before { content: "wider than the window: scroll sideways \\2192";
+  position: sticky; left: 0; display: block; width: max-content; font-size: 12px; color: var(--quiet); }
+.scroll[data-more~="right"] { mask-image: linear-gradient(to left, transparent, #000 44px); }
+.scroll[data-more~="left"] td:first-child { box-shadow: 7px 0 6px -6px var(--quiet); }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 15px; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 9px 8px; border-bottom: 1px solid var(--rule); vertical-align: top;
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 thead tr:first-child th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); min-width: 150px; }
-thead tr + tr th:first-child { text-align: right; padding-left: 12px; }
-thead th { font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+thead tr + tr th:first-child { text-align: right; padding-left: 8px; }
+thead th { white-space: normal; font-size: 13px; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); }
+th button { font: inherit; color: inherit; text-align: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th button:hover { color: var(--ink); }
 th[aria-sort="ascending"] button::after { content: " \\25B4"; }
 th[aria-sort="descending"] button::after { content: " \\25BE"; }
 td .value { font-size: 16px; }
 td.best .value { font-weight: 700; }
 td .difference { display: block; font-size: 12.5px; color: var(--quiet); white-space: normal; }
-td .whole { white-space: nowrap; }
+td .whole, td .difference.whole { white-space: nowrap; }
 td .better { color: var(--better); }
 td .worse { color: var(--worse); }
 td .overrides { display: block; font-size: 12.5px; color: var(--quiet); }
@@ -83,6 +88,14 @@ td.failed, td.unfinished { text-align: left; white-space: normal; overflow-wrap:
 td.failed { color: var(--worse); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); gap: 16px 32px; }
 .chart { width: 100%; height: auto; display: block; }
+.charts > .scroll > .chart { min-width: 460px; }
+.forest figure { margin: 0; max-width: 500px; }
+.forest[hidden] { display: none; }
+.chart .zero { stroke: var(--ink); }
+.chart .effect { stroke: currentColor; stroke-width: 2; }
+.chart .effect text { stroke: var(--paper); stroke-width: 4; paint-order: stroke; font-size: 13px; }
+.chart .effect .dot { fill: currentColor; }
+.chart .effect .ring { fill: var(--paper); }
 .chart text { fill: var(--quiet); font-size: 12px; }
 .chart .grid { stroke: var(--rule); }
 .chart .axis { stroke: var(--quiet); }
@@ -122,6 +135,8 @@ summary { cursor: pointer; font-weight: 600; font-size: 15px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; font-size: 14px; margin: 8px 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) { .scroll > video { max-width: none; width: 860px; } main { padding: 24px 14px 64px; }
+  thead tr:first-child th:first-child, td:first-child { min-width: 104px; max-width: 150px; } }
 @media (max-width: 640px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
 @media print { .controls { display: none; } }
 """

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
 
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,6 @@ from rich.text import Text
 from hvg.files import write_text
 from hvg.number_format import format_difference, format_number, format_p
 from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
-from hvg.required import required
 from hvg.statistics import Interval, SeedValues, holm, jackknife_difference, paired_difference, wins
 
 # Rows are called better or worse, and arms best, below this corrected p-value; intervals have the level 1 minus it.
@@ -28,7 +28,8 @@ SIGNIFICANCE = 0.05
 class MetricInfo(TypedDict):
     """One column. name: its label in the protocol. label: for people. unit: "dB" or "" for none.
 
-    definition: id of exactly how it is computed. unavailable: why no arm has it; None where some may.
+    definition: id of exactly how it is computed. unavailable: why no arm has it; None where some may. on_person: whether it
+    looks at the person alone.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MetricInfo(TypedDict):
     unit: str
     definition: str
     unavailable: str | None
+    on_person: NotRequired[bool]
 
 
 class SeedResult(TypedDict):
@@ -60,6 +62,7 @@ class Arm(TypedDict):
     missing of an arm that is done. num_seeds: how many it was to have; those of ``seeds`` are finished.
     curve: points {"step", "loss", and any validation metric by name}; used when no seed carries its own.
     config_diff: lines of the resolved configuration that differ from the study's base.
+    control: it is without what the others have, such as an arm without a pose signal, and stands apart from them.
     unseeded: its one entry in ``seeds`` is no training run of ours and stands against every seed of the others, as that of
     a baseline does.
     """
@@ -74,6 +77,7 @@ class Arm(TypedDict):
     num_seeds: NotRequired[int]
     curve: NotRequired[list[dict[str, float]]]
     config_diff: NotRequired[list[str]]
+    control: NotRequired[bool]
     unseeded: NotRequired[bool]
 
 
@@ -87,6 +91,7 @@ class Results(TypedDict):
     """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ...
 
     published: ids of published tables to show, as of ``hvg.published``; those of the protocol when it is left out.
+    headline: name of the metric that answers the question; ``hvg.finding`` chooses one when it is left out.
     """
 
     title: str
@@ -101,6 +106,7 @@ class Results(TypedDict):
     clips: list[Clip]
     provenance: dict[str, Any]
     published: NotRequired[list[str]]
+    headline: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +116,9 @@ class Cell:
     value: mean over seeds and clips. seeds: value of every seed. difference: to the comparison arm over the seeds and clips
     that both have, None for itself, where none is common, and where a distance between sets says nothing of its spread.
     wins: subjects on which it beats the comparison arm; None for distances between sets. p: of the difference; p_holm:
-    corrected for all rows that are compared under this metric. verdict: the difference as good or bad where p_holm is below
-    ``SIGNIFICANCE``. best: the arm that is better than every other arm, with p-values corrected for that many comparisons
-    below it.
+    corrected for all rows that are compared under this metric; None where the difference is of one seed, which says nothing
+    of the luck of a training run. verdict: the difference as good or bad where p_holm is below ``SIGNIFICANCE``. best: the
+    arm that is better than every other arm, with p-values corrected for that many comparisons below it.
     """
 
     value: float
@@ -137,7 +143,8 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
         arms = [arm for arm in results["arms"] if arm["status"] == "done" and _has_metric(arm, metric["name"])]
         first = next((arm for arm in arms if _is_contender(arm)), None)
         found = {arm["name"]: _difference(arm, first, metric, results) for arm in arms if first and arm is not first}
-        corrected = holm({name: difference.p for name, (difference, _) in found.items() if difference})
+        p_values = {name: difference.p for name, (difference, _) in found.items() if _decides(difference)}
+        corrected = holm(p_values)
         best = _best(arms, metric, results)
         for arm in arms:
             difference, won = found.get(arm["name"], (None, None))
@@ -146,7 +153,7 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
                 **_values(arm, metric["name"]),
                 difference=difference,
                 wins=won,
-                p=difference.p if difference else None,
+                p=p_values.get(arm["name"]),
                 p_holm=p_holm,
                 verdict=_verdict(difference, p_holm, metric["higher_is_better"]),
                 best=arm is best,
@@ -154,8 +161,18 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
     return table
 
 
+def _decides(difference: Interval | None) -> TypeGuard[Interval]:
+    """Whether it is over several seeds: one says nothing of the luck of a training run, however many people it is over."""
+    return difference is not None and difference.num_seeds > 1
+
+
 def _is_contender(arm: Arm) -> bool:
     return arm["kind"] == "arm" and arm["status"] == "done"
+
+
+def stands_apart(arm: Arm) -> bool:
+    """Whether it is no rival of the arms: a trivial predictor, or the arm without what the others have."""
+    return arm["kind"] == "baseline" or arm.get("control", False)
 
 
 def label_of(arm: Arm) -> str:
@@ -206,7 +223,7 @@ def _beats_all(arm: Arm, others: list[Arm], metric: MetricInfo, results: Results
     found: dict[str, Interval] = {}
     for other in others:
         difference, _ = _difference(arm, other, metric, results)
-        if difference is None or _verdict(difference, difference.p, metric["higher_is_better"]) != "better":
+        if not _decides(difference) or _verdict(difference, difference.p, metric["higher_is_better"]) != "better":
             return False
         found[other["name"]] = difference
     return max(holm({name: difference.p for name, difference in found.items()}).values()) < SIGNIFICANCE
@@ -267,14 +284,13 @@ def _clip_values(seeds: list[SeedResult], metric: str, clips: set[str], num_othe
 
 
 def table_text(results: Results) -> Table:
-    """The table for a terminal: print it with rich. Below a value: the difference to the first arm, p and wins."""
+    """The table for a terminal: print it with rich. Below a value: its seeds, the difference to the first arm, p and wins."""
     cells = compare(results)
-    first = comparison_arm(results)
-    table = Table(title=results["title"], caption=_caption(first), title_justify="left", caption_justify="left")
+    caption = _caption(comparison_arm(results), cells)
+    table = Table(title=results["title"], caption=caption, title_justify="left", caption_justify="left")
     table.add_column("arm")
     for metric in results["metrics"]:
-        arrow = "↑" if metric["higher_is_better"] else "↓"
-        table.add_column(" ".join(filter(None, [metric["label"], metric["unit"], arrow])), justify="right")
+        table.add_column(metric_heading(metric), justify="right")
     for index, arm in enumerate(results["arms"]):
         if arm["status"] != "done":
             style = "red" if arm["status"] == "failed" else "dim"
@@ -288,12 +304,32 @@ def table_text(results: Results) -> Table:
     return table
 
 
-def _caption(first: Arm | None) -> str:
+def metric_heading(metric: MetricInfo) -> str:
+    """``PSNR (dB) ↑``."""
+    arrow = "↑" if metric["higher_is_better"] else "↓"
+    return " ".join(filter(None, [metric["label"], f"({metric['unit']})" if metric["unit"] else "", arrow]))
+
+
+def is_decided(cells: Mapping[str, Mapping[str, Cell]]) -> bool:
+    """Whether some difference is over several seeds, so that it has a p-value."""
+    return any(cell.p is not None for row in cells.values() for cell in row.values())
+
+
+def seed_range(cell: Cell) -> str:
+    """``14.30–14.61``, the lowest and the highest; "" where there is one."""
+    values = [format_number(value) for value in (min(cell.seeds.values()), max(cell.seeds.values()))]
+    return "–".join(dict.fromkeys(values)) if len(cell.seeds) > 1 else ""
+
+
+def _caption(first: Arm | None, cells: Mapping[str, Mapping[str, Cell]]) -> str:
     if first is None:
         return "No arm finished."
+    difference = f"difference to {first['label']} with its 95 % interval over subjects"
+    if not is_decided(cells):
+        return f"Below a value: {difference}; subjects on which it is better. One seed: nothing is coloured or has a p."
     return (
-        f"Below a value: difference to {first['label']} with its 95 % interval over subjects and seeds; p of it, corrected "
-        "for the rows of this table (Holm); subjects on which it is better. Coloured: corrected p below 0.05."
+        f"Below a value: its lowest and highest seed; {difference} and seeds; p of it, corrected for the rows of this table "
+        "(Holm); subjects on which it is better. Coloured: corrected p below 0.05."
     )
 
 
@@ -301,12 +337,22 @@ def _cell_text(cell: Cell | None) -> Text:
     if cell is None:
         return Text("–")
     text = Text(format_number(cell.value), style="bold" if cell.best else "")
+    seeds = seed_range(cell)
+    text.append(f"\n{seeds}" if seeds else "", style="not bold dim")
     if cell.difference is not None:
         colour = {"better": "green", "worse": "red", "": "dim"}[cell.verdict]
         text.append("\n" + format_difference(cell.difference, cell.value), style=f"not bold {colour}")
-        better_on = "" if cell.wins is None else f", better on {cell.wins}/{cell.difference.num_subjects}"
-        text.append(f"\n{format_p(required(cell.p_holm, 'Cell.p_holm'))}{better_on}", style=f"not bold {colour}")
+        below = ", ".join(evidence(cell))
+        text.append(f"\n{below}" if below else "", style=f"not bold {colour}")
     return text
+
+
+def evidence(cell: Cell) -> list[str]:
+    """What stands behind a difference: its corrected p-value, and on how many subjects the arm is better."""
+    words = [] if cell.p_holm is None else [format_p(cell.p_holm)]
+    if cell.wins is not None and cell.difference is not None:
+        words.append(f"better on {cell.wins}/{cell.difference.num_subjects}")
+    return words
 
 
 def table_csv(results: Results) -> str:
@@ -332,13 +378,9 @@ def _csv_fields(cell: Cell | None) -> list[Any]:
 
 
 def table_markdown(results: Results) -> str:
-    """The table for a README; in brackets the difference to the first arm, its interval, and p corrected by Holm."""
+    """The table for a README; in brackets the difference to the first arm, its interval, and, of several seeds, p after Holm."""
     cells, metrics = compare(results), results["metrics"]
-    heads = []
-    for metric in metrics:
-        unit = f" ({metric['unit']})" if metric["unit"] else ""
-        heads.append(f"{metric['label']}{unit} {'↑' if metric['higher_is_better'] else '↓'}")
-    rows = [["", *heads], ["---"] * (len(metrics) + 1)]
+    rows = [["", *map(metric_heading, metrics)], ["---"] * (len(metrics) + 1)]
     for arm in results["arms"]:
         if arm["status"] != "done":
             rows.append([arm["label"], arm["status"], *[""] * (len(metrics) - 1)])
@@ -353,16 +395,21 @@ def _cell_markdown(cell: Cell | None) -> str:
     value = f"**{format_number(cell.value)}**" if cell.best else format_number(cell.value)
     if cell.difference is None:
         return value
-    p = format_p(required(cell.p_holm, "Cell.p_holm"))
-    return f"{value} ({format_difference(cell.difference, cell.value)}, {p})"
+    p = "" if cell.p_holm is None else f", {format_p(cell.p_holm)}"
+    return f"{value} ({format_difference(cell.difference, cell.value)}{p})"
 
 
 def write_results(results: Results, folder: Path) -> None:
-    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null."""
-    from hvg.latex import results_latex  # it is built on this module
+    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null.
 
-    folder = Path(folder)
+    results.md begins with what was found, in words.
+    """
+    from hvg.finding import finding  # they are built on this module
+    from hvg.latex import results_latex
+
+    folder, cells = Path(folder), compare(results)
+    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
     write_text(folder / "results.json", json.dumps(finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
-    write_text(folder / "results.md", table_markdown(results))
-    write_text(folder / "results.tex", results_latex(results, compare(results)))
+    write_text(folder / "results.md", found + table_markdown(results))
+    write_text(folder / "results.tex", results_latex(results, cells))

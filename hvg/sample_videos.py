@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hvg.config import RunConfig
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
+from hvg.labels import readable
 from hvg.system import HumanVideoSystem
 from hvg.types import ClipBatch
 from hvg.video import VideoWriter, tile_groups
@@ -75,13 +76,16 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
 
 @torch.no_grad()
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
-    """Slot and part -> what steers the batch, as pictures (V, T, 3, H, W) of 8 bits."""
+    """What each map is called -> what steers the batch, as pictures (V, T, 3, H, W) of maps of 8 bits."""
     maps = {}
     for slot, part in request.system.conditioners.items():
         signal = part.signal(batch)
         if signal is not None:
-            name = f"{slot}: {request.config.conditioners[slot].name}"
-            maps[name] = picture(signal_from_uint8(signal_to_uint8(signal)))[0].cpu()
+            images = part.signal_images(signal_from_uint8(signal_to_uint8(signal)))
+            owner = readable(request.config.conditioners[slot].name)
+            for name, image in images.items():
+                title = f"{owner} {name}"
+                maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
     return maps
 
 
@@ -90,10 +94,3 @@ def _remove_others(out: Path, files: Iterable[str]) -> None:
     for path in out.iterdir():
         if re.fullmatch(r"view-\d\d+\.mp4|signals\.mp4", path.name) and path.name not in files:
             path.unlink()
-
-
-def picture(signal: Tensor) -> Tensor:
-    """A control map (..., K, H, W) as an image (..., 3, H, W): its first three channels, or its one channel in grey."""
-    if signal.shape[-3] >= 3:
-        return signal[..., :3, :, :]
-    return signal[..., :1, :, :].expand(*signal.shape[:-3], 3, *signal.shape[-2:])

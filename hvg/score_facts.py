@@ -10,12 +10,6 @@ from hvg.record import ScoreRecord
 from hvg.results import Arm, Cell, MetricInfo, Results, why_no_value
 
 
-def metric_heading(metric: MetricInfo) -> str:
-    """``PSNR (dB) ↑``."""
-    arrow = "↑" if metric["higher_is_better"] else "↓"
-    return " ".join(filter(None, [metric["label"], f"({metric['unit']})" if metric["unit"] else "", arrow]))
-
-
 def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
     """What every seed has of a metric."""
     return (seed["values"][metric] for seed in arm["seeds"] if metric in seed["values"])

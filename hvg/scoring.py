@@ -36,14 +36,15 @@ class MetricResult:
     """A score with what makes it comparable, or why there is none.
 
     label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
-    network -> hash of its file. score: None where the metric is not available; unavailable: why, or why the score has no
-    finite value.
+    network -> hash of its file. on_person: whether it looks at the person alone. score: None where the metric is not
+    available; unavailable: why, or why the score has no finite value.
     """
 
     label: str
     definition: str
     higher_is_better: bool
     unit: str = ""
+    on_person: bool = False
     networks: Mapping[str, str] = field(default_factory=dict)
     score: Score | None = None
     unavailable: str | None = None
@@ -60,6 +61,7 @@ class MetricResult:
             "definition": self.definition,
             "higher_is_better": self.higher_is_better,
             "unit": self.unit,
+            "on_person": self.on_person,
             "networks": dict(self.networks),
             "unavailable": self.unavailable,
         }
@@ -134,6 +136,7 @@ class Protocol:
                 definition=choice.name,
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
+                on_person=choice.cls.on_person,
                 unavailable=self.unavailable[label],
             )
         metric = self.metrics[label]
@@ -142,6 +145,7 @@ class Protocol:
             definition=metric.definition,
             higher_is_better=metric.higher_is_better,
             unit=metric.unit,
+            on_person=metric.on_person,
             networks=metric.networks,
         )
         of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}

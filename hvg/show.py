@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor
 
 from hvg import registry
-from hvg.build import build_dataset
+from hvg.alignment import as_seen
+from hvg.build import build_alignment, build_dataset
 from hvg.cameras import project
 from hvg.config import RunConfig
 from hvg.data import with_signals
 from hvg.errors import HvgError
+from hvg.labels import PHOTO, signal_label
 from hvg.prepare import conditioner_signals
 from hvg.protocols import Conditioner
-from hvg.sample_videos import picture
 from hvg.settings import PartChoice
 from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_png
@@ -37,7 +38,10 @@ class ShowOptions(BaseModel):
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
-    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is."""
+    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is.
+
+    All of them are moved as the network sees them.
+    """
     clips = build_dataset(config, options.split)
     if options.index >= len(clips):
         raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")
@@ -45,16 +49,19 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     signals = pose_signals(config, clip)
-    clip = with_signals(clip, signals).select(frames=[options.frame])
+    seen = as_seen(with_signals(clip, signals), build_alignment(config), config.data.background)
+    clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:
-        columns["reference"] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
+        columns[PHOTO] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
     if clip.frames is not None:
         columns["image"] = clip.frames[0]
         columns["joints"] = draw_joints(clip)
     if clip.alpha is not None:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
-    columns |= {key.rpartition("-")[0].replace("_", " "): picture(clip.signals[key][0]) for key in signals}
+    for key, part in signals.items():
+        images = part.signal_images(clip.signals[key][0])
+        columns |= {f"{signal_label(key)} {name}": image for name, image in images.items()}
     write_png(options.out, tile_columns(columns)[0])
     return options.out
 

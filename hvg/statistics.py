@@ -133,6 +133,18 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
+def visible_difference(difference: Interval, comparisons: int, *, level: float = 0.95) -> float:
+    """About how far from 0 a mean of this spread has to be to be told from 0 in a family of so many comparisons.
+
+    The interval's half width, of the level that Holm's method asks of the smallest p-value; Student's t over subjects.
+    """
+    if difference.num_subjects < 2:
+        return np.inf
+    freedom = difference.num_subjects - 1
+    asked, own = (_student_quantile(1 - (1 - level) / (2 * count), freedom) for count in (max(comparisons, 1), 1))
+    return (difference.high - difference.low) / 2 * asked / own
+
+
 def wins(
     values_a: SeedValues, values_b: SeedValues, subject_of: Mapping[str, str], *, higher_is_better: bool
 ) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import median
 
-from hvg.chart import bounds, colour, svg, ticks
+from hvg.chart import bounds, colour, svg, tick_label, ticks
 
 WIDTH, ROW = 560, 34
 LEFT, RIGHT, TOP, BOTTOM = 214, 16, 10, 42
@@ -72,7 +72,7 @@ def _axes(strips: Sequence[Strip], x_range: tuple[float, float], x_label: str, h
     for value in ticks(*x_range, count=6):
         x = _x(value, x_range)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick_label(value)}</text>')
     for row, strip in enumerate(strips):
         y, label = _y(row), strip.label
         short = label if len(label) <= LABEL_LETTERS else label[: LABEL_LETTERS - 1].rstrip() + "…"

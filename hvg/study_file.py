@@ -36,6 +36,11 @@ class StudyFile(BaseModel):
     baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
     caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
     videos: PositiveInt = Field(8, description="Test clips shown in the report.")
+    headline: str | None = Field(
+        None,
+        description="Metric of the protocol that answers the question in one sentence; null: the protocol's first that looks at "
+        "the person alone, else its first with values of clips.",
+    )
     published: tuple[str, ...] | None = Field(
         None, description="Published tables to show beside, such as hvg_3; null for those of the protocol."
     )

@@ -10,7 +10,7 @@ from typing import Literal
 
 from hvg.checkpoint import checkpoint_path, checkpoints
 from hvg.config import SAMPLING_KEYS, compose
-from hvg.errors import ConfigError, Problem
+from hvg.errors import ConfigError, Problem, did_you_mean
 from hvg.record import Record, record_of
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
@@ -91,7 +91,7 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
                 runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
             except ConfigError as error:
                 problems += [Problem(f"arm {arm}: {p.path}", p.message) for p in error.problems]
-    problems = list(dict.fromkeys(problems))
+    problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))
     for run in runs[1:]:
         problems += _differences(study, runs[0], run)
     if problems:
@@ -108,6 +108,18 @@ def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
         for place, words in places.items()
         for key in (word.lstrip("+").partition("=")[0] for word in words)
         if key in said
+    ]
+
+
+def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
+    """Where the metric that is to answer is not in a protocol."""
+    return [
+        Problem(
+            "headline",
+            f"protocol {protocol.name} has no metric '{study.headline}'. {did_you_mean(study.headline, protocol.metrics)}",
+        )
+        for protocol in (run.config.protocol for run in runs)
+        if study.headline is not None and study.headline not in protocol.metrics
     ]
 
 

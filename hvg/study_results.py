@@ -16,6 +16,7 @@ from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
+from hvg.labels import arm_label, readable
 from hvg.prepare import open_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
 from hvg.scoring import Protocol
@@ -60,6 +61,8 @@ def study_results(
     )
     if study.published is not None:
         results["published"] = list(study.published)
+    if study.headline is not None:
+        results["headline"] = study.headline
     return results
 
 
@@ -76,7 +79,7 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
     failed = any(state.status == "failed" for state in missing.values())
     return Arm(
         name=name,
-        label=study.labels.get(name, name),
+        label=arm_label(name, study.labels),
         overrides=list(study.arms[name]),
         kind="arm",
         status="done" if seeds else "failed" if failed else "unfinished",
@@ -84,7 +87,15 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
         seeds=seeds,
         num_seeds=len(own),
         config_diff=_config_diff(study, own[0]),
+        control=_is_control(study, own[0]),
     )
+
+
+def _is_control(study: StudyFile, run: ArmRun) -> bool:
+    """Whether every part that the study varies is ``none`` in this arm: it shows what having one is worth."""
+    varied = (run.config.resolved().get(key) for key in study.varies)
+    names = {part["name"] for part in varied if isinstance(part, dict) and "name" in part}
+    return names == {"none"}
 
 
 def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
@@ -134,24 +145,25 @@ def _baselines(
         )
         without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
         seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
-        label = BASELINE_LABELS[name]
-        arms.append(Arm(name=name, label=label, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
+        title = arm_label(name, BASELINE_LABELS)
+        arms.append(Arm(name=name, label=title, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
     return arms
 
 
 def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
     """The protocol's columns."""
     infos = []
-    for label, choice in protocol.settings.metrics.items():
-        metric = protocol.metrics.get(label)
+    for name, choice in protocol.settings.metrics.items():
+        metric = protocol.metrics.get(name)
         infos.append(
             MetricInfo(
-                name=label,
-                label=label.replace("_", " "),
+                name=name,
+                label=readable(name),
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
-                unavailable=protocol.unavailable.get(label),
+                on_person=choice.cls.on_person,
+                unavailable=protocol.unavailable.get(name),
             )
         )
     return infos

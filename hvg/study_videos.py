@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from torch import Tensor
+
+from hvg.alignment import photo_as_seen
+from hvg.build import build_alignment
 from hvg.data import load_with_signals
 from hvg.evaluation import azimuths_of, load_prediction, num_clips
+from hvg.labels import PHOTO, arm_label, signal_label
 from hvg.prepare import conditioner_signals, open_clips
+from hvg.protocols import Conditioner
 from hvg.required import required
 from hvg.results import Clip
-from hvg.sample_videos import picture
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.types import ClipBatch
@@ -24,38 +30,59 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
     clips = open_clips(config, "test")
     shown = [run for run in runs if run.seed == seed and run.result() is not None]
     wanted = conditioner_signals([run.config for run in shown])
-    labels = map_labels({run.arm: list(conditioner_signals([run.config])) for run in shown})
+    titles = map_titles({arm_label(run.arm, study.labels): list(conditioner_signals([run.config])) for run in shown})
     entries = []
     for index in range(num_clips(config, clips)):
         clip = load_with_signals(clips, index, wanted if index < study.videos else {})
         video = None
         if index < study.videos:
             video = f"samples/{clip.clip_id[0]}.mp4"
-            columns = _columns(study, clip, labels, shown)
+            columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
             write_video(output / video, tile_columns(columns), fps=4)
         name, subject = clip.clip_id[0], clip.subject[0]
         entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video))
     return entries
 
 
-def map_labels(keys: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Signal key -> what the report calls it, for the signal keys of every arm: the arm that alone has it, or its own name."""
-    arms: dict[str, list[str]] = {}
+def map_titles(keys: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Signal key -> whose map it is, for the keys that every arm (by its label) sees: the part's, where it draws one map in
+    the whole study, else that of the first arm that sees it.
+    """
+    arms: dict[str, str] = {}
     for arm, own in keys.items():
         for key in own:
-            arms.setdefault(key, []).append(arm)
-    return {key: f"{owners[0] if len(owners) == 1 else key.rpartition('-')[0]} map" for key, owners in arms.items()}
+            arms.setdefault(key, arm)
+    drawn = Counter(map(signal_label, arms))
+    return {key: signal_label(key) if drawn[signal_label(key)] == 1 else f"{arm}:" for key, arm in arms.items()}
 
 
-def _columns(study: StudyFile, clip: ClipBatch, labels: Mapping[str, str], shown: Sequence[ArmRun]) -> dict[str, Any]:
-    """Label -> (V, T, 3, H, W): the photo, every control map once, the truth, every arm's result."""
-    views = clip.grid[1]
-    columns = {}
-    if clip.reference is not None:
-        columns["reference"] = clip.reference.frames[0, :1, None].expand(views, 1, -1, -1, -1)
-    for key, label in labels.items():
-        columns[label] = picture(clip.signals[key][0])
-    columns["truth"] = required(clip.frames, "ClipBatch.frames")[0]
+def maps(clip: ClipBatch, parts: Mapping[str, Conditioner], titles: Mapping[str, str]) -> dict[str, Tensor]:
+    """Label -> (V, T, 3, H, W): every picture of every control map. parts: signal key -> what draws it."""
+    return {
+        f"{title} {name}": image
+        for key, title in titles.items()
+        for name, image in parts[key].signal_images(clip.signals[key][0]).items()
+    }
+
+
+def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[str, Tensor]:
+    """Label -> (V, 1, 3, H, W): the photo as the networks saw it, once for each alignment, with the first arm that has it."""
+    if clip.reference is None:
+        return {}
+    runs: dict[str, ArmRun] = {}
     for run in shown:
-        columns[study.labels.get(run.arm, run.arm)] = load_prediction(run.folder / "predictions", clip.clip_id[0])
-    return columns
+        runs.setdefault(json.dumps(run.config.alignment.resolved()), run)
+    found = {}
+    for run in runs.values():
+        seen = photo_as_seen(clip, build_alignment(run.config), run.config.data.background)
+        title = PHOTO if len(runs) == 1 else f"{PHOTO} by {arm_label(run.arm, study.labels)}"
+        found[title] = seen.expand(clip.grid[1], 1, -1, -1, -1)
+    return found
+
+
+def outcomes(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[str, Tensor]:
+    """Label -> (V, T, 3, H, W): the truth, and every arm's result."""
+    found = {"truth": required(clip.frames, "ClipBatch.frames")[0]}
+    for run in shown:
+        found[arm_label(run.arm, study.labels)] = load_prediction(run.folder / "predictions", clip.clip_id[0])
+    return found

@@ -16,7 +16,7 @@ from hvg.files import write_text
 from hvg.line_chart import Line, line_chart
 from hvg.number_format import format_number
 from hvg.parallel_chart import Axis, Trace
-from hvg.report_script import SORTING
+from hvg.report_script import SCROLLING, SORTING
 from hvg.report_table import head
 from hvg.report_template import PAGE, STYLE
 from hvg.sweep_space import Choices
@@ -46,7 +46,7 @@ def write_sweep_report(record: SweepRecord, folder: Path) -> Path:
         _settings_section(record),
     ]
     path, body = Path(folder) / "report.html", "\n".join(section for section in sections if section)
-    style, script = STYLE + parallel_chart.STYLE + BAR_STYLE, SORTING + parallel_chart.SCRIPT
+    style, script = STYLE + parallel_chart.STYLE + BAR_STYLE, SORTING + SCROLLING + parallel_chart.SCRIPT
     write_text(path, PAGE.format(title=escape(record.name), style=style, script=script, body=body))
     write_text(path.with_name("trials.csv"), trials_csv(record))
     return path

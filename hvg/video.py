@@ -27,6 +27,8 @@ from hvg.errors import DataError
 from hvg.files import whole_file
 
 LABEL_HEIGHT = 22
+# Letters of labels, pixels: the largest that fits.
+LABEL_SIZES = (14, 12, 10)
 GAP = 6
 # Pillow would hand others, such as EPS, to programs that interpret them.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -281,10 +283,13 @@ def _fit(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _label(text: str, width: int) -> Tensor:
-    """Dark text on white, (3, LABEL_HEIGHT, width) in [-1, 1]; a text that is too wide ends in an ellipsis."""
-    font = ImageFont.load_default(size=14)
+    """Dark text on white, (3, LABEL_HEIGHT, width) in [-1, 1]; one that is too wide is smaller, and then ends in an ellipsis."""
     picture = Image.new("RGB", (width, LABEL_HEIGHT), "white")
     draw = ImageDraw.Draw(picture)
+    font = next(
+        (font for font in map(ImageFont.load_default, LABEL_SIZES) if draw.textlength(text, font=font) <= width), None
+    )
+    font = font or ImageFont.load_default(LABEL_SIZES[-1])
     shown = text
     while draw.textlength(shown, font=font) > width and len(shown) > 1:
         shown = shown.rstrip("…")[:-1] + "…"

@@ -15,6 +15,7 @@ from components.nn.bone_map_drawing import (
     HalfRange,
     Near,
     RadiiScale,
+    bone_map_image,
     draw_bone_maps,
 )
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
@@ -54,6 +55,11 @@ class BoneMap(PoseGuided):
     @classmethod
     def signal_channels(cls, config: Any) -> int:
         return sum(BONE_MAPS[name] for name in config.maps)
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        names = self.config.maps
+        parts = signal.split([BONE_MAPS[name] for name in names], dim=-3)
+        return {name: bone_map_image(name, part) for name, part in zip(names, parts, strict=True)}
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         config = self.config

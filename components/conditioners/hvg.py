@@ -17,14 +17,16 @@ from components.nn.bone_map_drawing import (
     HalfRange,
     Near,
     RadiiScale,
+    bone_map_image,
     draw_bone_maps,
 )
 from components.nn.cross_attention import MapCrossAttention
 from components.nn.guider import guider_stages
 from components.nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
-from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton
+from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 from components.nn.zero import zero_module
 from hvg.errors import HvgError
+from hvg.labels import readable
 from hvg.protocols import Context
 from hvg.required import required
 from hvg.types import ClipBatch, ConditioningSpec, Ports
@@ -93,6 +95,17 @@ class HvgPose(PoseSignal):
     @classmethod
     def signal_channels(cls, config: Any) -> int:
         return sum(CHANNELS[name] for name in config.maps)
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        names = self.config.maps
+        parts = signal.split([CHANNELS[name] for name in names], dim=-3)
+        return {readable(name): self._image(name, part) for name, part in zip(names, parts, strict=True)}
+
+    def _image(self, name: str, part: Tensor) -> Tensor:
+        """One map, (..., k, H, W), as a picture."""
+        if name == "skeleton":
+            return skeleton_image(part)
+        return part[..., :3, :, :] if name == "smpl_normal" else bone_map_image(name.removeprefix("bone_"), part)
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[str]:

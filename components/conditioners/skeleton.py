@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton
+from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 from hvg.types import ClipBatch
 
 
@@ -30,3 +30,6 @@ class Skeleton(PoseGuided):
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        return {"map": skeleton_image(signal)}

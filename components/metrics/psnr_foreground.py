@@ -21,6 +21,7 @@ class ForegroundPSNR(FrameMetric):
     """
 
     unit = "dB"
+    on_person = True
     requires = frozenset({"alpha"})
 
     def __init__(self, config: Any, context: Context | None = None) -> None:

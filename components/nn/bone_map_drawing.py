@@ -106,3 +106,8 @@ def _radii(body: BodyMotion, joints: Tensor) -> Tensor:
     if body.bone_radii is not None:
         return body.bone_radii
     return bone_radii(estimate_stature(joints, JOINTS).mean(-1))
+
+
+def bone_map_image(name: str, signal: Tensor) -> Tensor:
+    """A map of ``BONE_MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: depth in grey, on black."""
+    return signal if name == "normal" else (2 * signal - 1).expand(*signal.shape[:-3], 3, *signal.shape[-2:])

@@ -22,6 +22,9 @@ NEAR = 0.01
 # Most pixels that are drawn at once: a stroke's intermediate values then fit into the cache.
 PIXELS_AT_ONCE = 1 << 18
 
+# A gamma below 1 for pictures: at 64 pixels a limb is a pixel wide, and its edges would be lost in the dark.
+IMAGE_GAMMA = 0.6
+
 # Settings of the drawing, for the Configs of the parts that use it.
 LineWidth = Annotated[
     float, Field(gt=0, description="Width of limbs as a fraction of the image height, at least one pixel.")
@@ -111,3 +114,8 @@ def _draw(strokes: Strokes, image_size: tuple[int, int]) -> Tensor:
         coverage = (strokes.half_width[:, s, None, None] + 0.5 - distance).clamp_(0, 1)[:, None]
         canvas.lerp_(ink[:, s, :, None, None].expand_as(canvas), coverage)
     return canvas
+
+
+def skeleton_image(signal: Tensor) -> Tensor:
+    """A drawing (..., 4, H, W) as a picture (..., 3, H, W) in [-1, 1], for people: on black, with bright limbs."""
+    return 2 * signal[..., :3, :, :].clamp(0, 1) ** IMAGE_GAMMA - 1

@@ -73,8 +73,10 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     done = hvg("sample", *words)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
-        *("view-00.mp4", "view-01.mp4", "view-02.mp4", "tiled.mp4", "signals.mp4", "cameras.json", "sample.json")
+        *("view-00.mp4", "view-01.mp4", "view-02.mp4", "tiled.mp4", "signals.mp4", "photo_as_seen.png"),
+        *("cameras.json", "sample.json"),
     }
+    assert read_image(out / "photo_as_seen.png")[0].shape == (3, 32, 32)
     assert all(len(read_video(path)[0]) == 5 for path in out.glob("*.mp4"))
     assert read_video(out / "view-00.mp4")[0].shape == (5, 3, 32, 32)
     record = json.loads((out / "sample.json").read_text())

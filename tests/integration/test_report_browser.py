@@ -171,6 +171,34 @@ def test_the_page_does_not_overflow_a_narrow_window(page):
     page.send("Emulation.clearDeviceMetricsOverride")
 
 
+def test_a_narrow_window_reads_the_differences_and_is_told_what_scrolls(page):
+    page.send("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
+    letters = "[...document.querySelectorAll('.forest:not([hidden]) svg text')].map((t) => t.getBoundingClientRect())"
+    sizes = page.run(f"{letters}.map((box) => [box.height, box.left, box.right])")
+    assert len(sizes) > 10 and all(height > 11 and left >= 0 and right <= 400 for height, left, right in sizes)
+    table = "document.querySelector('#results').parentElement"
+    page.wait_for(f"{table}.dataset.more === 'right'")
+    said = f"getComputedStyle({table}, '::before').content"
+    assert "scroll sideways" in page.run(said)
+    page.run(f"{table}.scrollLeft = 60")
+    page.wait_for(f"{table}.dataset.more === 'left right'")
+    # The arm's name stays in sight.
+    assert page.run(f"{table}.querySelector('td').getBoundingClientRect().left") >= 0
+    page.send("Emulation.setDeviceMetricsOverride", width=2000, height=800, deviceScaleFactor=1, mobile=False)
+    page.wait_for(f"{table}.dataset.more === ''")
+    assert page.run(said) == "none"
+    page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_metric_is_chosen_for_the_differences(page):
+    visible = (
+        "[...document.querySelectorAll('.forest')].filter((t) => t.checkVisibility()).map((t) => t.dataset.metric)"
+    )
+    assert page.run(visible) == ["psnr"]
+    page.run("const by = document.querySelector('#forest'); by.value = 'l1'; by.dispatchEvent(new Event('change'))")
+    assert page.run(visible) == ["l1"]
+
+
 def test_tables_can_be_saved_and_copied(page, folder, tmp_path):
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     for name in ("results.tex", "results.csv", "hvg_1.tex", "hvg_1.csv"):

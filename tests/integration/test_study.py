@@ -39,6 +39,7 @@ def study(tmp_path_factory, tiny) -> Path:
                     "none": ["pose=none"],
                     "head_disc": ["pose=head_disc"],
                 },
+                "labels": {"none": "no pose"},
                 "baselines": ["copy_reference", "mean_image", "mean_image_per_view"],
             }
         )
@@ -80,6 +81,10 @@ def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") == 2
     assert str(tmp_path / "out" / "report.html") in done.stdout
+    assert done.stdout.startswith("One seed decides nothing about training; in these runs ")
+    assert "on the person (PSNR foreground; 2 people, 1 seed)" in done.stdout.splitlines()[0]
+    assert "no pose" in done.stdout.splitlines()[1]
+    assert [name for name, arm in arms.items() if arm.get("control")] == ["none"]
 
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/results.json")}
     assert len(finished) == 5

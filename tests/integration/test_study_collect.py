@@ -76,7 +76,7 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_pat
         "copy_reference": ("done", 1, None),
     }
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "bone_map (1 of 2 seeds)" in page and "seed 0: not finished: not started" in page
+    assert "bone map (1 of 2 seeds)" in page and "seed 0: not finished: not started" in page
     assert "none (" not in page and "failed: seed 0: DataError: no such shard" in page
     # The difference is over the seed that both have.
     rows = [line.split(",") for line in (tmp_path / "out" / "results.csv").read_text().splitlines()]

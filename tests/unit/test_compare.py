@@ -119,7 +119,7 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert cells["none"]["psnr"].difference is None and cells["none"]["psnr"].p is None
     text = "\n".join(notes)
     assert "truth against truth scores 0.250 at this N (144 frames)" in text
-    assert "fid: N is small" in text and "not available: lpips: the file of lpips is missing" in text
+    assert "FID: N is small" in text and "not available: LPIPS: the file of lpips is missing" in text
     assert "luck of a training run" not in text
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
     row = next(row for row in rows if (row["arm"], row["metric"]) == ("bone", "psnr"))
@@ -130,6 +130,13 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert run(["compare", *words]) == 0
     printed = capsys.readouterr().out
     assert "better on 12/12" in printed and "difference to none" in printed
+    assert (
+        printed.startswith("bone is ahead of every other arm, of none by ") and "(PSNR; 12 people, 3 seeds)" in printed
+    )
+    assert run(["compare", *words, "headline=fid"]) == 0
+    assert "(FID; 12 people, 3 seeds)" in capsys.readouterr().out
+    assert run(["compare", *words, "headline=ssim"]) == 1
+    assert "headline: protocol mine/v1+changes has no metric 'ssim'" in capsys.readouterr().err
 
 
 def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):
@@ -137,6 +144,8 @@ def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):
     assert run(["compare", str(paths[1]), str(paths[0] / "results.json")]) == 0
     printed = capsys.readouterr().out
     assert "say nothing about the luck of a training run" in printed
+    assert printed.startswith("One seed decides nothing about training; in these runs bone is ahead of none by ")
+    assert "p 0" not in printed and "p < 0" not in printed
     assert "bone" in printed and "none" in printed
 
 
@@ -203,7 +212,7 @@ def test_a_metric_that_one_run_lacks_is_listed(tmp_path):
     for order in ([first, second], [second, first]):
         results, notes = compare_runs([str(path) for path in order], CompareOptions())
         assert "fid" not in compare(results)["second"]
-        assert "not available: fid: no file here (second)" in notes
+        assert "not available: FID: no file here (second)" in notes
 
 
 def test_without_measurements_sets_have_no_interval(tmp_path):
@@ -212,7 +221,7 @@ def test_without_measurements_sets_have_no_interval(tmp_path):
     results, notes = compare_runs([str(path) for path in paths], CompareOptions())
     cells = compare(results)["second"]
     assert cells["fid"].difference is None and cells["psnr"].difference is not None
-    assert any("fid, kid: no interval" in note and MEASUREMENTS in note for note in notes)
+    assert any("FID, KID: no interval" in note and MEASUREMENTS in note for note in notes)
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -15,16 +15,17 @@ from example_study import arm, score, study_results
 from rich.console import Console
 
 from hvg.chart import ticks
+from hvg.finding import finding
 from hvg.latex import escape, results_latex
 from hvg.line_chart import Line, line_chart, smooth
-from hvg.number_format import format_number
+from hvg.number_format import format_amount, format_number
 from hvg.protocol_table import protocol_table_csv, protocol_tables
 from hvg.published import chosen_tables, published_tables
 from hvg.report import write_report
 from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
+from hvg.statistics import Interval
 from hvg.strip_chart import Strip, strip_chart
 from hvg.study_file import StudyFile
-from hvg.study_videos import map_labels
 from hvg.video import write_video
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -92,8 +93,9 @@ def test_the_report_shows_everything_and_needs_nothing(results, tmp_path):
     assert "failed: DataError: no <nerf> was trained" in page.text
     assert not re.search(r"https?://|@import|url\(|<link", path.read_text())
     assert all(address.startswith("data:") for address in page.addresses)
-    # Every clip's PSNR and L1; PSNR over time and angle; the loss and the validation metric, not the epoch.
-    assert page.classes.count("chart") == 2 + 2 + 2
+    # Of PSNR and L1, differences of arms and of the baseline, and every clip; PSNR over time and angle; the loss and the
+    # validation metric, not the epoch.
+    assert page.classes.count("chart") == 2 * 2 + 2 + 2 + 2
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -158,7 +160,7 @@ def test_what_is_not_finished_is_named_in_every_table(results, tmp_path):
 def test_the_table_for_the_terminal(results):
     out = io.StringIO()
     Console(file=out, width=160).print(table_text(results))
-    for wanted in ("PSNR dB ↑", "the bone <arm>", "failed: DataError: no <nerf> was trained", "+3.00"):
+    for wanted in ("PSNR (dB) ↑", "the bone <arm>", "failed: DataError: no <nerf> was trained", "+3.00"):
         assert wanted in out.getvalue()
 
 
@@ -176,7 +178,8 @@ def test_results_and_csv_are_written_whole(results, tmp_path):
     assert table_csv(results) == (tmp_path / "results.csv").read_text()
     assert {p.suffix for p in tmp_path.iterdir()} == {".csv", ".json", ".md", ".tex"}
     assert (tmp_path / "results.tex").read_text() == results_latex(results, compare(results))
-    assert table_markdown(results) == (tmp_path / "results.md").read_text()
+    sentences = finding(results, compare(results)).sentences
+    assert (tmp_path / "results.md").read_text() == "\n\n".join([*sentences, table_markdown(results)])
 
 
 def test_the_table_for_a_readme_has_every_arm_and_metric(results):
@@ -375,8 +378,14 @@ def test_numbers():
     assert [format_number(x) for x in (12.3456, 0.0, 0.00012, -1.5e-5)] == ["12.35", "0.0000", "1.2e−04", "−1.5e−05"]
 
 
-def test_a_map_that_arms_share_is_shown_once():
-    shared = {"a": ["bone_map-1"], "b": ["bone_map-1"], "c": []}
-    assert map_labels(shared) == {"bone_map-1": "bone_map map"}
-    own = {"a": ["hvg-1"], "b": ["hvg-2"]}
-    assert map_labels(own) == {"hvg-1": "a map", "hvg-2": "b map"}
+def test_amounts_have_the_digits_that_mean_something():
+    cases = {
+        (0.4863, 0.322, 0.653): "0.49 dB [0.32, 0.65]",
+        (3.0, 2.9999, 3.0001): "3.000 dB [3.000, 3.000]",
+        (12.0, 3.0, 21.0): "12.0 dB [3.0, 21.0]",
+        (0.0126, 0.0111, 0.0141): "0.0126 dB [0.0111, 0.0141]",
+        (1.5e-5, -1e-6, 3.1e-5): "1.5e−05 dB [−1.0e−06, 3.1e−05]",
+        (0.5, float("-inf"), float("inf")): "0.5000 dB [−∞, ∞]",
+    }
+    for (mean, low, high), wanted in cases.items():
+        assert format_amount(Interval(mean, low, high, 8, 2, 0.5), "dB") == wanted

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hvg.statistics import holm, jackknife_difference, paired_difference, subject_means, wins
+from hvg.statistics import holm, jackknife_difference, paired_difference, subject_means, visible_difference, wins
 
 
 def one_clip_per_subject(values) -> dict[str, float]:
@@ -215,3 +215,15 @@ def test_what_does_not_pair_is_refused():
         paired_difference({"x": 1.0}, {"x": 2.0}, SUBJECTS)
     with pytest.raises(ValueError, match="no clips"):
         paired_difference({}, {}, SUBJECTS)
+
+
+@pytest.mark.parametrize("comparisons", [1, 4])
+def test_a_difference_that_could_just_be_seen_is_about_significant(comparisons):
+    """Moved to that distance from 0, the same spread gives a p-value that Holm's method takes to the limit."""
+    random = np.random.default_rng(3)
+    values, zeros = random.normal(size=16), one_clip_per_subject(np.zeros(16))
+    spread = paired_difference(one_clip_per_subject(values - values.mean()), zeros, SUBJECTS)
+    visible = visible_difference(spread, comparisons)
+    moved = paired_difference(one_clip_per_subject(values - values.mean() + visible), zeros, SUBJECTS)
+    assert comparisons * moved.p == pytest.approx(0.05, rel=0.4)
+    assert visible_difference(paired_difference({"a": 1.0}, {"a": 0.0}, {"a": "one"}), 1) == math.inf

@@ -1,0 +1,45 @@
+"""What people read in place of a name from a configuration: in tables, charts, pictures, tooltips and sentences alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# The photo where it is shown as the network sees it: in its size, moved by the alignment, in its own colours.
+PHOTO = "photo, as seen"
+# Words that are not written as the names in configurations are; two words that belong together come first.
+WRITTEN = {
+    "fid_vid": "FID-VID",
+    "smpl": "SMPL",
+    "hvg": "HVG",
+    "gas": "GAS",
+    "svd": "SVD",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+    "l1": "L1",
+    "iou": "IoU",
+    "fid": "FID",
+    "fvd": "FVD",
+    "kid": "KID",
+    "kvd": "KVD",
+    "jedi": "JEDi",
+    "mpjpe": "MPJPE",
+    "clip": "CLIP",
+    "dtssd": "dtSSD",
+    "dvssd": "dvSSD",
+}
+
+
+def readable(name: str) -> str:
+    """What a part, an arm, a metric or a logged quantity is called: ``SMPL normal`` for smpl_normal."""
+    return WRITTEN.get(name) or " ".join(WRITTEN.get(word, word) for word in name.split("_"))
+
+
+def signal_label(key: str) -> str:
+    """What the part that draws a control map is called, by the map's key (``smpl_normal-1a2b3c``)."""
+    return readable(key.rpartition("-")[0])
+
+
+def arm_label(name: str, labels: Mapping[str, str]) -> str:
+    """What an arm is called: as ``labels`` say, else by its name."""
+    return labels.get(name, readable(name))
