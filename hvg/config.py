@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hvg import wiring
+from hvg import registry, wiring
 from hvg.errors import ConfigError, Problem, did_you_mean
 from hvg.parsing import parse, read_yaml, without_interpolations
 from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
@@ -95,14 +95,20 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     problems += _repeated_choices(chosen)
     metrics = [override for override in parsed if METRIC_NAME.fullmatch(override.key_or_group)]
     rest = [override for override in parsed if override not in (*chosen, *metrics)]
-    for override in [*chosen, *metrics, *rest]:
-        problem = _sampling_problem(override, tree) or (
-            _choice_problem(override, loader) if override in chosen else None
-        )
-        if problem:
-            problems.append(problem)
-        else:
-            _update(tree, override, loader)
+
+    def update(overrides: Iterable[Override]) -> None:
+        for override in overrides:
+            problem = _sampling_problem(override, tree) or (
+                _choice_problem(override, loader) if override in chosen else None
+            )
+            if problem:
+                problems.append(problem)
+            else:
+                _update(tree, override, loader)
+
+    update([*chosen, *metrics])
+    inner = [override for override in rest if _inner_settings(tree, override.key_or_group)]
+    update([*inner, *(override for override in rest if override not in inner)])
     raw, unresolved = _plain(tree)
     return _judge(raw, [*problems, *unresolved])
 
@@ -119,7 +125,38 @@ def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> N
         # Another metric keeps no setting of the one that had its label.
         OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
     else:
+        settings = _inner_settings(tree, key)
+        if settings and OmegaConf.select(tree, key) != override.value():
+            # Nor does another part keep one of the part that the setting named before.
+            OmegaConf.update(tree, settings, {}, merge=False, force_add=True)
         OmegaConf.update(tree, key, override.value(), force_add=True)
+
+
+def _inner_settings(tree: DictConfig, key: str) -> str | None:
+    """Where the settings lie of the part that the setting ``key`` of another part names; None where it names none."""
+    where, _, field = key.rpartition(".")
+    kind = "metric" if METRIC.fullmatch(where) else SINGLE_PARTS.get(where)
+    name = OmegaConf.select(tree, f"{where}.name") if kind else None
+    # A name that is not known is a problem of the parser's.
+    if kind is None or name not in registry.names(kind):
+        return None
+    inner = registry.load(kind, name).Config.inner_parts().get(field)
+    return inner and f"{where}.{inner.settings}"
+
+
+def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Key -> value of every single setting that the words give; mappings are taken apart."""
+    parsed, _ = parse_overrides(overrides)
+    return dict(pair for o in parsed if not o.is_delete() for pair in single_settings(o.value(), o.key_or_group))
+
+
+def single_settings(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Key and value of every single setting in a tree of plain values that lies at ``path``."""
+    if not isinstance(tree, dict):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from single_settings(value, f"{path}.{key}")
 
 
 def named_protocol(name: str) -> ProtocolConfig | None:

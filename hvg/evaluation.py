@@ -18,7 +18,7 @@ from hvg import provenance
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import find_checkpoint, is_exported
-from hvg.config import RunConfig, named_protocol, recompose
+from hvg.config import RunConfig, given_settings, named_protocol, recompose, single_settings
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
@@ -96,12 +96,15 @@ def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> 
     Raises: HvgError where the model, which may come from anyone, brings a program to run that the command line does not name.
     """
     config = recompose(config, overrides)
+    given = given_settings(overrides)
     for label, choice in config.protocol.metrics.items():
+        settings = dict(single_settings(choice.resolved(), f"protocol.metrics.{label}"))
         for path in choice.cls.programs(choice.config):
-            if not any(str(path) in word for word in overrides):
-                setting = f"protocol.metrics.{label}.regressor_settings.path={path}"
+            keys = [key for key, value in settings.items() if value == str(path)]
+            if not any(key in given and Path(str(given[key])) == path for key in keys):
+                words = " or ".join(f"{key}={path}" for key in keys)
                 raise HvgError(
-                    f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {setting}"
+                    f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {words}"
                 )
     return config
 

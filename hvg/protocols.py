@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from hvg import registry
 from hvg.digests import settings_digest
 from hvg.errors import HvgError
 from hvg.required import required
@@ -25,10 +26,37 @@ from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Por
 from hvg.weights import NetworkFiles
 
 
+@dataclass(frozen=True)
+class PartName:
+    """Marks a setting as the registered name of another part, which is judged and built with the one that names it.
+
+    kind: of that part. settings: the setting beside it that holds that part's own settings. As in
+    ``regressor: Annotated[str, PartName("keypoints", settings="regressor_settings")]``.
+    """
+
+    kind: str
+    settings: str
+
+
 class PartConfig(BaseModel):
     """Settings of one part: frozen, strict, every field documented by ``Field(description=...)``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def inner_parts(cls) -> dict[str, PartName]:
+        """The settings that name another part."""
+        marks = {name: field.metadata for name, field in cls.model_fields.items()}
+        return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
+
+    def inner_part(self, name: str) -> tuple[Any, PartConfig]:
+        """Class and settings of the part that the setting ``name`` names.
+
+        Raises: UnknownPartError, PartImportError; ValidationError for settings that it does not have.
+        """
+        inner = self.inner_parts()[name]
+        cls = registry.load(inner.kind, getattr(self, name))
+        return cls, cls.Config(**getattr(self, inner.settings))
 
 
 class Part:
@@ -499,7 +527,7 @@ class KeypointRegressor(Part):
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:
-        """Files that it runs as programs, rather than reads as data."""
+        """Files that it runs as programs, rather than reads as data; each is the value of one of the settings."""
         return ()
 
     def check(self, clip: ScoredClip) -> None:
@@ -542,7 +570,7 @@ class Metric(Part):
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:
-        """Files that it runs as programs, rather than reads as data."""
+        """Files that it runs as programs, rather than reads as data; each is the value of one of the settings."""
         return ()
 
     @abstractmethod

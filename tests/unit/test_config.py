@@ -195,6 +195,44 @@ def test_zero3_and_samples_while_training_exclude_each_other():
     assert compose(["strategy=zero2", "scale=gpu"]).training.validate_every == 1000
 
 
+POSE = "protocol.metrics.joint_error"
+TORCHSCRIPT = (
+    f"{POSE}.regressor=torchscript",
+    f"{POSE}.regressor_settings={{path: a.pt, names: [nose], root: [nose]}}",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "message"),
+    [
+        (["regressor=suitt"], "regressor", "no keypoints is named 'suitt'. Did you mean 'suit'?"),
+        (["regressor=3"], "regressor", "expected a valid string, got 3 (int)."),
+        (["regressor_settings=[3]"], "regressor_settings", "expected an object, got [3] (list)."),
+        (["regressor_settings.hues=3"], "regressor_settings.hues", "unknown key for SuitKeypoints."),
+        (["regressor=torchscript"], "regressor_settings.path", "is missing; it has to be given."),
+        ([*TORCHSCRIPT, "regressor_settings.pth=b.pt"], "regressor_settings.pth", "Did you mean 'path'?"),
+        ([*TORCHSCRIPT, "regressor_settings.root=[hip]"], "regressor_settings.root", "hip is not among the key points"),
+        ([*TORCHSCRIPT, "regressor_settings.image_size=64"], "regressor_settings.image_size", "got 64 (int)."),
+    ],
+)
+def test_what_a_metric_builds_is_judged_with_everything_else(words, key, message):
+    words = [word if word.startswith(POSE) else f"{POSE}.{word}" for word in words]
+    found = problems("protocol=modern", *words, "training.stesp=3")
+    assert message in found.get(f"{POSE}.{key}", ""), found
+    assert "training.stesp" in found
+
+
+def test_the_settings_of_what_a_metric_builds_are_kept_whole():
+    config = compose(["protocol=modern", *TORCHSCRIPT])
+    settings = {"path": "a.pt", "names": ["nose"], "root": ["nose"], "image_size": None}
+    assert config.protocol.metrics["joint_error"].config.regressor_settings == settings
+    assert parse_resolved(config.to_yaml(), "config.yaml") == config
+    # Another regressor keeps none of them, in whichever order it is asked for.
+    assert recompose(config, [f"{POSE}.regressor=suit"]).protocol == compose(["protocol=modern"]).protocol
+    backwards = recompose(compose(["protocol=modern"]), TORCHSCRIPT[::-1])
+    assert backwards.protocol == config.protocol
+
+
 def test_a_group_may_be_chosen_once():
     assert "chosen 2 times: skeleton, bone_map" in problems("pose=skeleton", "pose=bone_map")["pose"]
 
