@@ -304,11 +304,7 @@ def _evaluate(arguments: list[str]) -> int:
     options, overrides = _options_and_overrides(arguments, EvaluateOptions)
     with ProgressLines() as progress:
         found = evaluate_checkpoint(options, overrides, lambda d, n: progress.update("test", "evaluate", d, n))
-    if found is not None:
-        lines, path = found
-        print("\n".join(lines))
-        print(f"per-clip values: {path}")
-    return 0
+    return _scored(found)
 
 
 def _evaluate_folders(arguments: list[str]) -> int:
@@ -318,6 +314,11 @@ def _evaluate_folders(arguments: list[str]) -> int:
     options, overrides = take_options(arguments, FolderOptions)
     with ProgressLines() as progress:
         found = evaluate_folders(options, overrides, lambda d, n: progress.update("folders", "score", d, n))
+    return _scored(found)
+
+
+def _scored(found: tuple[list[str], list[str], Path] | None) -> int:
+    """Prints an evaluation, None on all ranks but the first; the exit code is 1 where something could not be scored."""
     if found is None:
         return 0
     lines, problems, path = found

@@ -25,7 +25,16 @@ from hvg.errors import DataError, HvgError
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
-from hvg.record import FORMAT, ClipRecord, ProtocolRecord, Record, ScoreRecord, score_records, write_record
+from hvg.record import (
+    FORMAT,
+    ClipRecord,
+    ProtocolRecord,
+    Record,
+    ScoreRecord,
+    failed_metrics,
+    score_records,
+    write_record,
+)
 from hvg.scored_clip import Surface, scored_clips
 from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, gathered
 from hvg.set_statistics import with_floors
@@ -63,8 +72,10 @@ class Evaluation:
 
 def evaluate_checkpoint(
     options: EvaluateOptions, overrides: Sequence[str], report: Callable[[int, int], None]
-) -> tuple[Sequence[str], Path] | None:
-    """Scores a checkpoint; returns the table's lines and where results.json lies. Ranks share the clips: None but on the first.
+) -> tuple[list[str], list[str], Path] | None:
+    """Scores a checkpoint; returns the table's lines, what could not be scored, and where results.json lies.
+
+    Ranks share the clips: None but on the first.
 
     overrides: of how it is sampled and scored, as of ``hvg.config.recompose``.
     """
@@ -87,7 +98,7 @@ def evaluate_checkpoint(
     if rank:
         return None
     record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
-    return table_lines(record), write_record(out, record, evaluation.measurements)
+    return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 
 def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:

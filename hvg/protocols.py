@@ -553,7 +553,8 @@ class Metric(Part):
     and subjects can be drawn anew for an interval without looking at a frame again.
 
     A metric that cannot be computed here raises ``NotAvailable``: when it is built (a missing file of weights) or when it
-    measures (a field that the clip does not hold). It is then reported as not available, with the reason.
+    measures (a field that the clip does not hold). It is then reported as not available, with the reason. Any other error
+    ends no evaluation either, but counts as a failure: its traceback goes into results.json, and the exit code is 1.
 
     definition: id of exactly how the number is computed; a changed computation gets a new one.
     requires: fields of ScoredClip that it needs besides prediction and truth.

@@ -18,7 +18,7 @@ from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.prepare import open_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
-from hvg.scoring import Protocol
+from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
@@ -143,7 +143,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
     """The protocol's columns."""
     infos = []
     for label, choice in protocol.settings.metrics.items():
-        metric = protocol.metrics.get(label)
+        metric, missing = protocol.metrics.get(label), protocol.unavailable.get(label)
         infos.append(
             MetricInfo(
                 name=label,
@@ -151,7 +151,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
-                unavailable=protocol.unavailable.get(label),
+                unavailable=missing.reason if isinstance(missing, Failure) else missing,
             )
         )
     return infos

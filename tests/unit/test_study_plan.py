@@ -44,10 +44,10 @@ def started(folder: Path, *words: str) -> None:
     assert run_study(folder, overrides, options, dry_run=True) is None
 
 
-def finish(arm: ArmRun) -> None:
+def finish(arm: ArmRun, **values: object) -> None:
     """Leaves what a finished arm leaves, as far as the plan looks at it."""
     record = {"format": "hvg-evaluation-2", "config": arm.config.to_yaml()}
-    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "values", "provenance"))
+    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "provenance")) | {"values": values}
     arm.folder.mkdir(parents=True, exist_ok=True)
     (arm.folder / "results.json").write_text(json.dumps(record))
 
@@ -143,6 +143,18 @@ def test_how_far_an_arm_is(study):
     # It was scoring that failed: there are weights.
     checkpoint_path(single.folder / "checkpoints", steps).mkdir(parents=True)
     assert parts.state().status == "unfinished" and not parts.lacks_weights()
+
+
+def test_an_arm_with_a_metric_that_failed_is_scored_again(study, capsys):
+    single, parts, other = plan(load_study(study), "plans", [])
+    for arm in (single, other):
+        finish(arm)
+    finish(parts, mine={"unavailable": "failed with KeyError: 'mean'", "traceback": ["..."]})
+    assert parts.state().status == "failed"
+    assert parts.state().text.startswith("metric mine: failed with KeyError: 'mean'")
+    started(study, "launcher=slurm")
+    text = capsys.readouterr().out
+    assert [words_of(line)[0] for line in text.splitlines() if line.startswith("start -m")] == ["parts-seed0"]
 
 
 def test_a_study_of_other_settings_is_not_collected(study, capsys):
