@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hvg.errors import HvgError, Problem, did_you_mean
+from hvg.settings import SLOTS
 
 if TYPE_CHECKING:
     from hvg.settings import PartChoice, RunConfig
@@ -157,7 +158,6 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
     """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
     if config.data.latents == "encode":
         return
-    _, _, temporal_stride = config.codec.cls.shape(config.codec.config)
     reads = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
     for slot, choice in config.conditioners.items():
         reads[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
@@ -169,10 +169,6 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
             f"needs pictures that always move alike; the alignment '{config.alignment.name}', as it is set, looks at the first "
             "frame that a step sees.",
         ),
-        (
-            temporal_stride > 1,
-            f"needs a latent for every frame; the codec '{config.codec.name}' joins {temporal_stride}.",
-        ),
     ]
     for slot, (name, fields) in reads.items():
         pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
@@ -180,6 +176,21 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
     for holds, reason in reasons:
         if holds:
             yield Problem("data.latents", f"cached {reason}")
+
+
+def _check_time(config: RunConfig) -> Iterator[Problem]:
+    """Windows, conditioning, masks and the index of a frame go by frames: nothing says yet which frames a latent frame joins."""
+    _, _, stride = config.codec.cls.shape(config.codec.config)
+    if stride == 1:
+        return
+    reading = {slot: choice for slot, choice in config.conditioners.items() if choice.cls.needs(choice.config)}
+    slots = [slot for slot, choice in reading.items() if not choice.cls.per_clip]
+    of_slots = f"the slots {', '.join(slots)}, " if slots else ""
+    yield Problem(
+        "codec",
+        f"{config.codec.name} joins {stride} frames in a latent frame, but {of_slots}the sampler {config.sampler.name} and the "
+        "loss take each latent frame for one frame; choose a codec that leaves time as it is.",
+    )
 
 
 def _check_strategy(config: RunConfig) -> Iterator[Problem]:
@@ -195,15 +206,10 @@ def _check_strategy(config: RunConfig) -> Iterator[Problem]:
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("dataset", "alignment"), _check_fields),
-    (
-        ("guidance", "data", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
-        _check_guidance,
-    ),
+    (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),
+    (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("strategy", "training"), _check_strategy),
-    (
-        ("data", "codec", "alignment", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
-        _check_latents,
-    ),
+    (("data", "alignment", *SLOTS, "slots"), _check_latents),
 )

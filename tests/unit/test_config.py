@@ -324,6 +324,36 @@ def test_looking_up_a_missing_site_is_a_problem_with_the_nearest_name(default):
         wiring.specs(config)
 
 
+QUARTER = """
+    from components.codecs.pixel import PixelCodec
+
+    class Part(PixelCodec):
+        '''Keeps every fourth frame.'''
+
+        temporal_stride = 4
+
+        @classmethod
+        def shape(cls, config):
+            return 3 * config.factor**2, config.factor, 4
+
+        def encode(self, frames):
+            return super().encode(frames[:, :, ::4])
+
+        def decode(self, latents):
+            return super().decode(latents.repeat_interleave(4, dim=2))
+"""
+
+
+def test_a_codec_that_joins_frames_is_refused_in_one_line(package):
+    package({"codec.quarter": QUARTER})
+    for words in ([], ["sampler=temporal", "data.latents=cached", "data.cache=x", "data.recolour=0"]):
+        found = problems("codec=quarter", *words)
+        assert list(found) == ["codec"]
+        assert "quarter joins 4 frames in a latent frame, but the slots pose, camera, the sampler" in found["codec"]
+    alone = problems("codec=quarter", "pose=none", "camera=none", "sampler=temporal")
+    assert "in a latent frame, but the sampler temporal and the loss take" in alone["codec"]
+
+
 # --- what is built ---
 
 
