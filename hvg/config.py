@@ -54,7 +54,7 @@ def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    return _judge(raw, problems)
+    return _judge(raw, problems, new=True)
 
 
 def load_resolved(path: str | Path) -> RunConfig:
@@ -212,9 +212,11 @@ def _values(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def _judge(raw: dict[str, Any], problems: list[Problem]) -> RunConfig:
+def _judge(raw: dict[str, Any], problems: list[Problem], new: bool = False) -> RunConfig:
+    """The configuration. new: that of a run to come, whose data have to be here."""
     config, failed, parse_problems = parse(raw)
     problems = [*problems, *parse_problems, *wiring.check(config, failed)]
+    problems += wiring.check_files(config, failed) if new else []
     if problems:
         raise ConfigError(problems)
     return config

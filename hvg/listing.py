@@ -121,8 +121,13 @@ def check_command(argv: Sequence[str]) -> int:
         print(error)
         return 1
     # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-    print("\n".join(summary(config)), flush=True)
+    print("\n".join([*summary(config), *file_notes(config)]), flush=True)
     return 0 if print_forecast(config, options) else 1
+
+
+def file_notes(config: RunConfig) -> list[str]:
+    """What a user has to know of the dataset's files."""
+    return [f"note: {note}" for note in config.dataset.cls.holdings(config.dataset.config).notes]
 
 
 def summary(config: RunConfig) -> list[str]:

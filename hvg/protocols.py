@@ -436,6 +436,17 @@ class MeshImage:
 Choose = Callable[[int, int], tuple[Sequence[int], range]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """What the files of a dataset hold, as far as that is known without reading a picture.
+
+    sizes: clip id -> (V, T, H, W). notes: what a user has to know of the files, a line each.
+    """
+
+    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class Dataset(Part):
     """Clips by index. Loading clip i gives the same values in any process and any order."""
 
@@ -443,6 +454,14 @@ class Dataset(Part):
     @abstractmethod
     def provides(cls, config: Any) -> frozenset[str]:
         """Names of the ClipBatch fields that every clip holds."""
+
+    @classmethod
+    def holdings(cls, config: Any) -> Holdings:
+        """What the files of the split hold; nothing where there are no files here, or the settings say it (views, frames).
+
+        Raises: DataError for files that are damaged or missing.
+        """
+        return Holdings()
 
     @classmethod
     def content(cls, config: Any) -> str:
