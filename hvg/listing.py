@@ -108,14 +108,15 @@ def check_command(argv: Sequence[str]) -> int:
     0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
     Raises: HvgError for several devices of a strategy that has one.
     """
-    from hvg.cli import take_options
+    from hvg.cli import options_and_overrides
     from hvg.config import compose
     from hvg.cost_table import CheckOptions, print_forecast
 
     parser = argparse.ArgumentParser(prog="hvg check", description="Judge a configuration before anything is built.")
     parser.add_argument("overrides", nargs="*", help="as for hvg train: pose=skeleton training.steps=10")
     try:
-        options, words = take_options(parser.parse_intermixed_args(argv).overrides, CheckOptions)
+        words = parser.parse_intermixed_args(argv).overrides
+        options, words = options_and_overrides(words, CheckOptions, judge=compose)
         config = compose([*words, *options.overrides])
     except ConfigError as error:
         print(error)

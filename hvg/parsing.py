@@ -253,7 +253,13 @@ def _joined(messages: list[str], error: Any) -> str:
     """The messages of one place as a sentence with what was given."""
     if error["type"] in ("extra_forbidden", "missing"):
         return messages[0]
-    return f"{' or '.join(dict.fromkeys(messages))}, got {_shown(error['input'])}."
+    given = error["input"]
+    # As people write sizes and boxes: 64x96, or 1,2,3,4.
+    numbers = re.split(r"[x, ]+", given) if isinstance(given, str) else ()
+    listed = len(numbers) > 1 and all(number.isdecimal() for number in numbers)
+    hint = f" Did you mean [{','.join(numbers)}]?" if listed and "a list" in " ".join(messages) else ""
+    expected = " or ".join(dict.fromkeys(messages)).replace(" or expected ", " or ")
+    return f"{expected}, got {_shown(given)}.{hint}"
 
 
 def _keys(error: Any, raw: Any) -> list[str | int]:
@@ -274,7 +280,8 @@ def _message(error: Any, keys: list[str | int], owner: str, model: type[BaseMode
         return f"unknown key for {owner}. {did_you_mean(str(keys[-1]), _fields(model, keys[:-1]))}".strip()
     if error["type"] == "missing":
         return "is missing; it has to be given."
-    return error["msg"].replace("Input should be ", "expected ").removeprefix("Value error, ")
+    message = error["msg"].replace("Input should be ", "expected ").removeprefix("Value error, ")
+    return message.replace("a valid array", "a list")
 
 
 def _fields(model: Any, keys: list[str | int]) -> list[str]:

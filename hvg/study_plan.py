@@ -108,7 +108,7 @@ def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
     return [
         Problem(key, f"cannot be set in {place}: {said[key]}.")
         for place, words in places.items()
-        for key in (word.lstrip("+").partition("=")[0] for word in words)
+        for key in (word.lstrip("+~").partition("=")[0] for word in words)
         if key in said
     ]
 
@@ -126,7 +126,7 @@ def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
 
 def _last_wins(*overrides: str) -> list[str]:
     """Overrides where a later word for the same key replaces an earlier one: arm over base, command line over all."""
-    return list({word.lstrip("+").partition("=")[0]: word for word in overrides}.values())
+    return list({word.lstrip("+~").partition("=")[0]: word for word in overrides}.values())
 
 
 def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg import build, listing, wiring
+from hvg import build, cli, listing, wiring
 from hvg.config import compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, HvgError
 from hvg.settings import PartChoice
@@ -113,7 +113,7 @@ def test_every_seeded_fault_is_reported_in_one_message(lab):
         "slots.deep: deep_tokens fills the token port, but the backbone has none",
         "pose: smpl_normal requires the field 'body.vertices', which the dataset 'shards' does not provide",
         "camera: two parts on one slot: camera_rotation, none; one is allowed.",
-        "foo: unknown key for a run.",
+        "foo: unknown key or option.",
     ):
         assert expected in result.stdout
 
@@ -255,6 +255,35 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path):
         parse_resolved("[1, 2]", "config.yaml")
     with pytest.raises(ConfigError, match="is no YAML"):
         parse_resolved("a: [", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["prepare"], ["show"], ["check"], ["launch", "train"], ["train", "dry_run=2"], ["sweep", "wandb", "--print"]],
+)
+def test_a_word_that_leaves_a_slot_out_is_an_override_of_every_command(command, capsys):
+    varied = "seed=1,2" if "sweep" in command else "seed=1"
+    assert cli.run([*command, "~camera", varied, "training.validate_every=1", "training.stepz=3"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "1 problem in the configuration" in said and "training.stepz" in said and "camera" not in said
+
+
+def test_a_misspelt_option_is_told_from_a_misspelt_key(capsys):
+    words = ["check", "bandwith=50", "memory=much", "training.stepz=3", "pose=skeleton", "image_sze=3"]
+    assert cli.run(words) == 1
+    said = "".join(capsys.readouterr()).splitlines()
+    assert [line.strip("- ").partition(":")[0] for line in said[1:]] == [
+        "memory",
+        "bandwith",
+        "image_sze",
+        "training.stepz",
+    ]
+    assert "Did you mean 'bandwidth'?" in said[2] and "Did you mean 'steps'?" in said[4]
+
+
+def test_a_list_that_is_written_otherwise_is_recognised():
+    assert problems("dataset.image_size=64x96")["dataset.image_size"].endswith("Did you mean [64,96]?")
+    assert "Did you mean" not in problems("dataset.image_size=big")["dataset.image_size"]
 
 
 # --- what is composed ---

@@ -427,7 +427,10 @@ def test_a_wrong_mask_is_named(tmp_path):
     [
         (["predictions={made}", "reference={none}"], "none: no such folder"),
         (["predictions={empty}", "reference={truth}"], "empty: holds no videos, no folders and no images"),
-        (["predictions={made}", "reference={truth}", "mask={made}"], "mask: unknown option. Did you mean 'masks'?"),
+        (
+            ["predictions={made}", "reference={truth}", "mask={made}"],
+            "mask: unknown key or option. Did you mean 'masks'?",
+        ),
         (["predictions={made}", "reference={truth}", "protcol=basic"], "Did you mean 'protocol'?"),
         (["predictions={made}", "reference={truth}", "protocol=basik"], "Did you mean 'basic'?"),
         (["predictions={made}", "reference={truth}", "protocol.metrics.psnr.avrage=clips"], "Did you mean 'average'?"),
@@ -438,7 +441,7 @@ def test_a_wrong_mask_is_named(tmp_path):
             ["predictions={made}", "reference={truth}", r"subject=(person\d+)_.*"],
             "clip: its name does not match subject=",
         ),
-        (["predictions={made}"], "reference: is required"),
+        (["predictions={made}"], "reference: is missing"),
     ],
 )
 def test_a_wrong_word_is_named(tmp_path, capsys, words, message):
