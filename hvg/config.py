@@ -256,6 +256,21 @@ def all_options(extra_search_paths: Sequence[str] = ()) -> dict[str, list[str]]:
     return {group: sorted(loader.get_group_options(group, ObjectType.CONFIG)) for group in _groups(loader)}
 
 
+def option_text(group: str, option: str) -> str:
+    """The YAML that a word of the command line chooses, as its author wrote it."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    if found is None:
+        return ""
+    return Path(found.path.removeprefix("file://"), group, f"{option}.yaml").read_text(encoding="utf-8")
+
+
+def option_values(group: str, option: str) -> dict[str, Any]:
+    """The plain values of that YAML."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    values: Any = {} if found is None else OmegaConf.to_container(found.config, resolve=False)
+    return values
+
+
 def _groups(loader: ConfigLoaderImpl) -> list[str]:
     return sorted(set(loader.list_groups("")) - {"hydra"})
 
@@ -266,6 +281,10 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     problems += [problem for override in parsed if (problem := _one_value_problem(override))]
     single = [override for override in parsed if not _one_value_problem(override)]
     known_groups = _groups(loader)
+    known = {*RunConfig.model_fields, *known_groups}
+    unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}") for key in unknown]
+    single = [override for override in single if root_key(override.key_or_group) in known]
     choices = [override for override in single if override.key_or_group in known_groups]
     values = [override for override in single if override.key_or_group not in known_groups]
     problems += _repeated_choices(choices)

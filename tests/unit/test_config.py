@@ -1,6 +1,7 @@
 """The configuration: what it refuses, how it says so, and what it builds."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg import build, cli, listing, wiring
-from hvg.config import compose, expand_sweep, load_resolved, parse_resolved, recompose
+from hvg import build, cli, listing, registry, wiring
+from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, HvgError
-from hvg.settings import PartChoice
+from hvg.settings import PartChoice, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,7 +146,9 @@ def test_listing_names_plugins_and_imports_nothing(lab):
 @pytest.mark.parametrize(
     ("override", "path", "message"),
     [
-        ("poze=skeleton", "poze", "Did you mean 'pose'?"),
+        ("poze=skeleton", "poze", "unknown key for a run. Did you mean 'pose'?"),
+        ("scaale=gpu", "scaale", "unknown key for a run. Did you mean 'scale'?"),
+        ("~scaale", "scaale", "unknown key for a run. Did you mean 'scale'?"),
         ("pose.lien_width=3", "pose.lien_width", "unknown key for BoneMap"),
         ("++training.stesp=3", "training.stesp", "Did you mean 'steps'?"),
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
@@ -321,6 +324,66 @@ def test_composing_leaves_no_hydra_behind():
 def test_list_refuses_an_unknown_kind():
     with pytest.raises(HvgError, match="Did you mean 'backbone'"):
         listing.list_command(["backbon"])
+
+
+def shown(capsys, *words: str) -> list[list[str]]:
+    """The cells of the rows that ``hvg list`` prints."""
+    assert listing.list_command(words) == 0
+    return [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_kind_and_every_word_of_the_command_line_can_be_listed(capsys):
+    groups = all_options()
+    rows = shown(capsys, *registry.KINDS, *groups)
+    parts = [tuple(cells[:2]) for cells in rows if len(cells) == 3][1:]
+    assert parts == [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
+    assert {cells[0]: cells[1] for cells in rows if cells[0].endswith("=")} == {
+        f"{group}=": " ".join(options) for group, options in groups.items()
+    }
+    assert shown(capsys, "pose", "scale") == [
+        ["On the command line:"],
+        *([f"{group}=", " ".join(groups[group])] for group in ("pose", "scale")),
+    ]
+    of_kind = shown(capsys, "guidance")
+    assert of_kind[0] == ["kind", "name", "from"] and of_kind[-1] == ["guidance=", " ".join(groups["guidance"])]
+
+
+def test_the_manual_shows_what_a_plain_command_uses(capsys):
+    rows = shown(capsys, "--verbose")
+    plain = compose()
+    places = {" ".join(cells): number for number, cells in enumerate(rows)}
+    sections = {name: places[f"{name}: {RunConfig.model_fields[name].description}"] for name in ("data", "training")}
+    for section, start in sections.items():
+        for row, (key, value) in zip(
+            rows[start + 1 :], getattr(plain, section).model_dump(mode="json").items(), strict=False
+        ):
+            assert (row[0], row[2]) == (key, listing._shown(value))
+    assert ["steps", "int", "660", "Optimiser steps."] in rows
+    widths = next(row for row in rows if row[0] == "widths" and "divisible" in row[-1])
+    assert widths[2] == "[64, 64]"
+    larger = shown(capsys, "--verbose", "scale=gpu", "~camera")
+    steps = compose(["scale=gpu"]).training.steps
+    assert steps != 660 and ["steps", "int", str(steps), "Optimiser steps."] in larger
+
+
+def test_the_manual_of_a_word_has_its_parts_and_what_each_option_sets(capsys):
+    rows = shown(capsys, "pose", "alignment", "scale", "strategy", "--verbose")
+    for part, there in (
+        ("conditioner bone_map", True),
+        ("alignment pelvis", True),
+        ("conditioner camera_rotation", False),
+    ):
+        assert ([f"{part} (built-in)"] in rows) == there
+    assert rows[rows.index(["pose=hvg_no_depth sets"]) + 2] == ["maps: [bone_normal]"]
+    assert ["steps: 660"] in rows and any(row[0] == "offload" for row in rows)
+
+
+def test_list_says_what_it_cannot_do(capsys):
+    for words, said in ((["psoe"], "Did you mean 'pose'"), (["~camera"], "--verbose"), (["pose", "x=1"], "--verbose")):
+        with pytest.raises(HvgError, match=said):
+            listing.list_command(words)
+    with pytest.raises(ConfigError, match="Did you mean 'scale'"):
+        listing.list_command(["--verbose", "scaale=gpu"])
 
 
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
