@@ -88,7 +88,7 @@ def _manual(names: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
         kind = _kind(group)
         if group in Settings.model_fields:
             yield group
-            yield from _settings(Settings.model_fields[group].annotation, "  ", run.resolved()[group])
+            yield from _settings(type(getattr(run, group)), "  ", run.resolved()[group])
         elif kind is not None and kind != group:
             yield from _parts(kind, sorted({_part_of(group, option) for option in groups[group]}), values)
         for option in groups.get(group, ()):
