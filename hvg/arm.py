@@ -28,12 +28,14 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.errors import CheckpointError
     from hvg.evaluation import evaluate, make_record
     from hvg.ranks import joined_ranks
-    from hvg.record import record_of, write_record
+    from hvg.record import failed_metrics, record_of, write_record
     from hvg.training import build_system, choose_device, load_system_weights, train
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
-    if record_of(folder, config.to_yaml()) is not None:
+    finished = record_of(folder, config.to_yaml())
+    # What a metric's code failed at is tried again: somebody may have mended it.
+    if finished is not None and not failed_metrics(finished):
         return
     # One group for training and scoring: torchrun's processes can join only once.
     with joined_ranks() as (rank, world):

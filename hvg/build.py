@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hvg import wiring
+from hvg.errors import HvgError
 from hvg.protocols import (
     Alignment,
     Backbone,
@@ -33,7 +34,7 @@ from hvg.protocols import (
 )
 from hvg.random import key_to_seed
 from hvg.scored_clip import NotAvailable
-from hvg.scoring import Protocol
+from hvg.scoring import Failure, Protocol, failure_of
 from hvg.settings import PartChoice, RunConfig
 from hvg.weights import NetworkFiles, default_folder
 
@@ -146,19 +147,23 @@ def build_dataset(config: RunConfig, split: str) -> Dataset:
 
 
 def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
-    """The run's protocol with every metric that can be computed here; the others with the reason why not.
+    """The run's protocol with every metric that can be computed here; the others with the reason why not, or how they failed.
 
     Raises: HvgError when a file of weights is damaged or another one than published.
     """
     folder = config.evaluation.networks or default_folder()
     context = Context(networks=NetworkFiles(folder, config.evaluation.any_network), device=device)
     metrics: dict[str, Metric] = {}
-    unavailable: dict[str, str] = {}
+    unavailable: dict[str, str | Failure] = {}
     for label, choice in config.protocol.metrics.items():
         try:
             metrics[label] = _build(choice, context)
         except NotAvailable as error:
             unavailable[label] = str(error)
+        except HvgError:
+            raise
+        except Exception as error:
+            unavailable[label] = failure_of(error)
     return Protocol(config.protocol, metrics, unavailable)
 
 

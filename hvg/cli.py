@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 
 USAGE = """\
 hvg COMMAND [key=value ...]
 
-  list [KIND] [--verbose]         swappable parts; --verbose is the manual of every setting
+  list [KIND|WORD] [overrides] [--verbose]
+                                  swappable parts; --verbose is the manual of every setting, with the values of a run
   check [overrides] [devices= nodes= memory= bandwidth=]
                                   judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
@@ -79,70 +80,91 @@ def run(arguments: Sequence[str]) -> int:
         return 130
 
 
+def is_override(word: str) -> bool:
+    """Whether a word sets or leaves out a key, rather than naming a folder or a part."""
+    return "=" in word or word.startswith("~")
+
+
 def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]:
     """Splits off the ``key=value`` words that are fields of a pydantic model; returns the options and the other words.
 
     Raises: ConfigError when a value has the wrong type or a required one is missing.
     """
+    options, others, problems = _read_options(arguments, model)
+    if problems:
+        raise ConfigError(problems)
+    return options, others
+
+
+def _read_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str], list[Problem]]:
+    """The options, None where they cannot be used; the words that are none; and what is wrong with the options."""
     import yaml
-    from pydantic import ValidationError
 
-    from hvg.parsing import read_yaml
+    from hvg.parsing import read_yaml, validate
 
-    taken, others = {}, []
+    taken, others, problems = {}, [], []
     for word in arguments:
         key, equals, value = word.partition("=")
-        if equals and key in model.model_fields:
-            # Text is what it says: YAML would read 1:30:00 as a number to base 60.
-            text = model.model_fields[key].annotation in (str, str | None) and value != "null"
-            try:
-                taken[key] = None if not value else value if text else read_yaml(value)
-            except yaml.YAMLError as error:
-                raise ConfigError([Problem(key, f"cannot be read as a value: {error}")]) from error
-        else:
+        if not equals or key not in model.model_fields:
             others.append(word)
-    try:
-        return model.model_validate(taken), others
-    except ValidationError as error:
-        problems = [
-            Problem(
-                ".".join(map(str, e["loc"])),
-                f"{e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
-                if e["loc"][0] in taken
-                else "is required",
-            )
-            for e in error.errors()
-        ]
-        # What is missing may have been given under a misspelt name.
-        hints = {key: did_you_mean(key, list(model.model_fields)) for key in (w.partition("=")[0] for w in others)}
-        problems += [Problem(key, f"unknown option. {hint}") for key, hint in hints.items() if hint]
-        raise ConfigError(problems) from error
+            continue
+        # Text is what it says: YAML would read 1:30:00 as a number to base 60, and 2024 as one.
+        kind = model.model_fields[key].annotation
+        text = {*(get_args(kind) or [kind])} <= {str, Path, type(None)} and value != "null"
+        try:
+            taken[key] = None if not value else value if text else read_yaml(value)
+        except yaml.YAMLError as error:
+            problems.append(Problem(key, f"cannot be read as a value: {error}"))
+    if problems:
+        return None, others, problems
+    options, problems = validate(model, taken, "", "this command")
+    return options, others, problems
 
 
 def _only_options(arguments: Sequence[str], model: type) -> Any:
     """Options of a command that takes no overrides. Raises: ConfigError for any other word."""
-    options, others = take_options(arguments, model)
-    unknown = [word.partition("=")[0] for word in others]
-    if unknown:
-        known = list(model.model_fields)
-        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, known)}") for name in unknown])
+    options, others, problems = _read_options(arguments, model)
+    known = list(model.model_fields)
+    problems += [Problem(_key(word), f"unknown option. {did_you_mean(_key(word), known)}") for word in others]
+    if problems:
+        raise ConfigError(problems)
     return options
 
 
-def _options_and_overrides(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]:
-    """Options of a command that works with a trained model, and the words that say how to sample it.
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
-    Raises: ConfigError for a word that is neither an option nor begins with a key of the configuration.
+
+def options_and_overrides(
+    arguments: Sequence[str], *models: type, judge: Callable[[list[str]], object] = lambda words: None
+) -> tuple[Any, ...]:
+    """The options of each model, and the words that are overrides.
+
+    judge: raises ConfigError where overrides cannot be used; it is asked where something else is wrong, too.
+    Raises: ConfigError with all problems, also of a word that is neither an option nor begins with a key of the configuration.
     """
-    from hvg.config import SAMPLING_KEYS, root_key, root_keys
+    from hvg.config import root_key, root_keys
 
-    options, words = take_options(arguments, model)
+    found: list[Any] = []
+    problems: list[Problem] = []
+    words = list(arguments)
+    for model in models:
+        options, words, more = _read_options(words, model)
+        found.append(options)
+        problems += more
     known = root_keys()
-    unknown = [root_key(word) for word in words if root_key(word) not in known]
-    if unknown:
-        names = [*model.model_fields, *SAMPLING_KEYS]
-        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, names)}") for name in unknown])
-    return options, words
+    unknown = [word for word in words if is_override(word) and root_key(word) not in {*known, "hydra"}]
+    names = {*known, *(name for model in models for name in model.model_fields)}
+    problems += [
+        Problem(root_key(word), f"unknown key or option. {did_you_mean(root_key(word), names)}") for word in unknown
+    ]
+    if problems:
+        try:
+            judge([word for word in words if word not in unknown])
+        except ConfigError as error:
+            problems += error.problems
+        raise ConfigError(problems)
+    return *found, words
 
 
 def _list(arguments: list[str]) -> int:
@@ -161,7 +183,7 @@ def _show(arguments: list[str]) -> int:
     from hvg.config import compose
     from hvg.show import ShowOptions, contact_sheet
 
-    options, overrides = take_options(arguments, ShowOptions)
+    options, overrides = options_and_overrides(arguments, ShowOptions, judge=compose)
     print(f"wrote {contact_sheet(compose(overrides), options)}")
     return 0
 
@@ -171,11 +193,11 @@ def _prepare(arguments: list[str]) -> int:
     from hvg.prepare import PrepareOptions, prepare
     from hvg.progress import ProgressLines
 
-    options, overrides = take_options(arguments, PrepareOptions)
     # `hvg prepare latents synthetic` reads as `hvg prepare data.latents=cached dataset=synthetic`.
-    overrides = ["data.latents=cached" if word == "latents" else word for word in overrides]
-    overrides = [word if "=" in word else f"dataset={word}" for word in overrides]
-    if not any(word.startswith("data.cache=") for word in overrides):
+    words = ["data.latents=cached" if word == "latents" else word for word in arguments]
+    words = [word if is_override(word) else f"dataset={word}" for word in words]
+    options, overrides = options_and_overrides(words, PrepareOptions, judge=compose)
+    if "data.cache" not in map(_key, overrides):
         overrides.append("data.cache=cache")
     config = compose(overrides)
     with ProgressLines() as progress:
@@ -203,13 +225,14 @@ def _dry_run(arguments: list[str]) -> int:
     from hvg.config import compose
     from hvg.dry_run import DryRunOptions, dry_run
 
-    options, overrides = take_options(arguments, DryRunOptions)
+    options, overrides = options_and_overrides(arguments, DryRunOptions, judge=compose)
     for line in dry_run(compose(overrides), options.dry_run):
         print(line, flush=True)
     return 0
 
 
 def _launch(arguments: list[str]) -> int:
+    from hvg.config import compose, expand_sweep
     from hvg.jobs import LaunchOptions
     from hvg.launch import judged_runs, launch, training_batch
 
@@ -220,7 +243,9 @@ def _launch(arguments: list[str]) -> int:
     if any(word.startswith("sweep=") for word in words):
         return _train_sweep(words, "--dry-run" in flags)
     sweep, dry_run = bool(flags & {"--multirun", "-m"}), "--dry-run" in flags
-    options, overrides = take_options(words, LaunchOptions)
+    options, overrides = options_and_overrides(
+        words, LaunchOptions, judge=lambda words: compose(expand_sweep(words)[0] if sweep else words)
+    )
     runs = judged_runs(overrides, options, sweep)
     # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
     # keeps the group of a process's first run, which is gone when a second one begins.
@@ -238,8 +263,7 @@ def _train_sweep(words: list[str], dry_run: bool) -> int:
     from hvg.sweep import SweepOptions
     from hvg.sweep_worker import train_sweep
 
-    options, words = take_options(words, SweepOptions)
-    launch_options, overrides = take_options(words, LaunchOptions)
+    options, launch_options, overrides = options_and_overrides(words, SweepOptions, LaunchOptions)
     return train_sweep(overrides, options, launch_options, dry_run=dry_run)
 
 
@@ -256,8 +280,8 @@ def _sweep_report(arguments: list[str]) -> int:
     from hvg.sweep_report import write_sweep_report
     from hvg.sweep_store import stored_sweep, use_password
 
-    names = [word for word in arguments if "=" not in word]
-    options = _only_options([word for word in arguments if "=" in word], SweepReportOptions)
+    names = [word for word in arguments if not is_override(word)]
+    options = _only_options([word for word in arguments if is_override(word)], SweepReportOptions)
     if len(names) > 1 or not (names or options.storage):
         raise HvgError("give one sweep: hvg sweep report NAME, or hvg sweep report [NAME] storage=ADDRESS")
     name = names[0] if names else None
@@ -275,7 +299,7 @@ def _sweep_wandb(arguments: list[str]) -> int:
     if "--print" not in arguments:
         raise HvgError("nothing is sent from here: hvg sweep wandb --print ... > sweep.yaml; wandb sweep sweep.yaml")
     words = [word for word in arguments if word not in ("--print", "--multirun", "-m")]
-    options, overrides = take_options(words, SweepOptions)
+    options, overrides = options_and_overrides(words, SweepOptions)
     print(wandb_sweep(judged_sweep(overrides, options, LaunchOptions())), end="")
     return 0
 
@@ -301,23 +325,24 @@ def _evaluate(arguments: list[str]) -> int:
     names = [word.partition("=")[0] for word in arguments]
     if "checkpoint" not in names and get_close_matches("predictions", names) + get_close_matches("reference", names):
         return _evaluate_folders(arguments)
-    options, overrides = _options_and_overrides(arguments, EvaluateOptions)
+    options, overrides = options_and_overrides(arguments, EvaluateOptions)
     with ProgressLines() as progress:
         found = evaluate_checkpoint(options, overrides, lambda d, n: progress.update("test", "evaluate", d, n))
-    if found is not None:
-        lines, path = found
-        print("\n".join(lines))
-        print(f"per-clip values: {path}")
-    return 0
+    return _scored(found)
 
 
 def _evaluate_folders(arguments: list[str]) -> int:
     from hvg.folders import FolderOptions, evaluate_folders
     from hvg.progress import ProgressLines
 
-    options, overrides = take_options(arguments, FolderOptions)
+    options, overrides = options_and_overrides(arguments, FolderOptions)
     with ProgressLines() as progress:
         found = evaluate_folders(options, overrides, lambda d, n: progress.update("folders", "score", d, n))
+    return _scored(found)
+
+
+def _scored(found: tuple[list[str], list[str], Path] | None) -> int:
+    """Prints an evaluation, None on all ranks but the first; the exit code is 1 where something could not be scored."""
     if found is None:
         return 0
     lines, problems, path = found
@@ -332,7 +357,7 @@ def _sample(arguments: list[str]) -> int:
     from hvg.generate import SampleOptions, generate
     from hvg.progress import ProgressLines
 
-    options, overrides = _options_and_overrides(arguments, SampleOptions)
+    options, overrides = options_and_overrides(arguments, SampleOptions)
     with ProgressLines() as progress:
         for line in generate(options, overrides, lambda stage, d, n: progress.update("sample", stage, d, n)):
             print(line, flush=True)
@@ -358,14 +383,21 @@ def _convert(arguments: list[str]) -> int:
 def _study(arguments: list[str]) -> int:
     from hvg.progress import ProgressLines
     from hvg.study import StudyOptions, run_study
+    from hvg.study_file import load_study
+    from hvg.study_plan import plan
 
     dry_run = "--dry-run" in arguments
-    folders = [word for word in arguments if "=" not in word and word != "--dry-run"]
+    folders = [Path(word) for word in arguments if not is_override(word) and word != "--dry-run"]
     if len(folders) != 1:
         raise HvgError("give one study folder, such as experiments/quickstart")
-    options, overrides = take_options([word for word in arguments if "=" in word], StudyOptions)
+    folder = folders[0]
+    options, overrides = options_and_overrides(
+        [word for word in arguments if is_override(word)],
+        StudyOptions,
+        judge=lambda words: plan(load_study(folder), folder.name, words),
+    )
     with ProgressLines() as progress:
-        outcome = run_study(Path(folders[0]), overrides, options, dry_run=dry_run, progress=progress.update)
+        outcome = run_study(folder, overrides, options, dry_run=dry_run, progress=progress.update)
     if outcome is None:
         return 0
     _print_found(outcome.results)

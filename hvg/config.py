@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hvg import wiring
+from hvg import registry, wiring
 from hvg.errors import ConfigError, Problem, did_you_mean
 from hvg.parsing import parse, read_yaml, without_interpolations
 from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
@@ -54,7 +54,7 @@ def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    return _judge(raw, problems)
+    return _judge(raw, problems, new=True)
 
 
 def load_resolved(path: str | Path) -> RunConfig:
@@ -95,14 +95,20 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     problems += _repeated_choices(chosen)
     metrics = [override for override in parsed if METRIC_NAME.fullmatch(override.key_or_group)]
     rest = [override for override in parsed if override not in (*chosen, *metrics)]
-    for override in [*chosen, *metrics, *rest]:
-        problem = _sampling_problem(override, tree) or (
-            _choice_problem(override, loader) if override in chosen else None
-        )
-        if problem:
-            problems.append(problem)
-        else:
-            _update(tree, override, loader)
+
+    def update(overrides: Iterable[Override]) -> None:
+        for override in overrides:
+            problem = _sampling_problem(override, tree) or (
+                _choice_problem(override, loader) if override in chosen else None
+            )
+            if problem:
+                problems.append(problem)
+            else:
+                _update(tree, override, loader)
+
+    update([*chosen, *metrics])
+    inner = [override for override in rest if _inner_settings(tree, override.key_or_group)]
+    update([*inner, *(override for override in rest if override not in inner)])
     raw, unresolved = _plain(tree)
     return _judge(raw, [*problems, *unresolved])
 
@@ -119,7 +125,38 @@ def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> N
         # Another metric keeps no setting of the one that had its label.
         OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
     else:
+        settings = _inner_settings(tree, key)
+        if settings and OmegaConf.select(tree, key) != override.value():
+            # Nor does another part keep one of the part that the setting named before.
+            OmegaConf.update(tree, settings, {}, merge=False, force_add=True)
         OmegaConf.update(tree, key, override.value(), force_add=True)
+
+
+def _inner_settings(tree: DictConfig, key: str) -> str | None:
+    """Where the settings lie of the part that the setting ``key`` of another part names; None where it names none."""
+    where, _, field = key.rpartition(".")
+    kind = "metric" if METRIC.fullmatch(where) else SINGLE_PARTS.get(where)
+    name = OmegaConf.select(tree, f"{where}.name") if kind else None
+    # A name that is not known is a problem of the parser's.
+    if kind is None or name not in registry.names(kind):
+        return None
+    inner = registry.load(kind, name).Config.inner_parts().get(field)
+    return inner and f"{where}.{inner.settings}"
+
+
+def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Key -> value of every single setting that the words give; mappings are taken apart."""
+    parsed, _ = parse_overrides(overrides)
+    return dict(pair for o in parsed if not o.is_delete() for pair in single_settings(o.value(), o.key_or_group))
+
+
+def single_settings(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Key and value of every single setting in a tree of plain values that lies at ``path``."""
+    if not isinstance(tree, dict):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from single_settings(value, f"{path}.{key}")
 
 
 def named_protocol(name: str) -> ProtocolConfig | None:
@@ -175,9 +212,11 @@ def _values(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def _judge(raw: dict[str, Any], problems: list[Problem]) -> RunConfig:
+def _judge(raw: dict[str, Any], problems: list[Problem], new: bool = False) -> RunConfig:
+    """The configuration. new: that of a run to come, whose data have to be here."""
     config, failed, parse_problems = parse(raw)
     problems = [*problems, *parse_problems, *wiring.check(config, failed)]
+    problems += wiring.check_files(config, failed) if new else []
     if problems:
         raise ConfigError(problems)
     return config
@@ -217,6 +256,21 @@ def all_options(extra_search_paths: Sequence[str] = ()) -> dict[str, list[str]]:
     return {group: sorted(loader.get_group_options(group, ObjectType.CONFIG)) for group in _groups(loader)}
 
 
+def option_text(group: str, option: str) -> str:
+    """The YAML that a word of the command line chooses, as its author wrote it."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    if found is None:
+        return ""
+    return Path(found.path.removeprefix("file://"), group, f"{option}.yaml").read_text(encoding="utf-8")
+
+
+def option_values(group: str, option: str) -> dict[str, Any]:
+    """The plain values of that YAML."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    values: Any = {} if found is None else OmegaConf.to_container(found.config, resolve=False)
+    return values
+
+
 def _groups(loader: ConfigLoaderImpl) -> list[str]:
     return sorted(set(loader.list_groups("")) - {"hydra"})
 
@@ -227,6 +281,10 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     problems += [problem for override in parsed if (problem := _one_value_problem(override))]
     single = [override for override in parsed if not _one_value_problem(override)]
     known_groups = _groups(loader)
+    known = {*RunConfig.model_fields, *known_groups}
+    unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}") for key in unknown]
+    single = [override for override in single if root_key(override.key_or_group) in known]
     choices = [override for override in single if override.key_or_group in known_groups]
     values = [override for override in single if override.key_or_group not in known_groups]
     problems += _repeated_choices(choices)

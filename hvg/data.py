@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hvg.digests import settings_digest
 from hvg.eight_bit import signal_from_uint8, signal_to_uint8
+from hvg.errors import HvgError
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
@@ -162,7 +163,13 @@ class DrawnCells:
         self._seed, self._position, self._grid = seed, position, grid
 
     def __call__(self, num_views: int, num_frames: int) -> tuple[list[int], range]:
+        """Views and frames of a clip of ``num_views`` x ``num_frames``. Raises: HvgError where it holds fewer."""
         views, frames = self._grid
+        if views > num_views or frames > num_frames:
+            raise HvgError(
+                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.grids), but at position "
+                f"{self._position} of the training order is one of {num_views} x {num_frames}"
+            )
         self.generator = generator(self._seed, "grid", self._position)
         self.share = num_views * num_frames / (views * frames)
         drawn = torch.randperm(num_views, generator=self.generator)[:views].sort().values
@@ -274,5 +281,5 @@ def render_shard(
         return replace(clip, signals={**kept, **clip.signals})
 
     loaded = (render(i) for i in indices)
-    write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip)
+    write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip, part=part)
     return path

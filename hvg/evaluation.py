@@ -18,14 +18,23 @@ from hvg import provenance
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import find_checkpoint, is_exported
-from hvg.config import RunConfig, named_protocol, recompose
+from hvg.config import RunConfig, given_settings, named_protocol, recompose, single_settings
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
-from hvg.record import FORMAT, ClipRecord, ProtocolRecord, Record, ScoreRecord, score_records, write_record
+from hvg.record import (
+    FORMAT,
+    ClipRecord,
+    ProtocolRecord,
+    Record,
+    ScoreRecord,
+    failed_metrics,
+    score_records,
+    write_record,
+)
 from hvg.scored_clip import Surface, scored_clips
 from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, gathered
 from hvg.set_statistics import with_floors
@@ -63,8 +72,10 @@ class Evaluation:
 
 def evaluate_checkpoint(
     options: EvaluateOptions, overrides: Sequence[str], report: Callable[[int, int], None]
-) -> tuple[Sequence[str], Path] | None:
-    """Scores a checkpoint; returns the table's lines and where results.json lies. Ranks share the clips: None but on the first.
+) -> tuple[list[str], list[str], Path] | None:
+    """Scores a checkpoint; returns the table's lines, what could not be scored, and where results.json lies.
+
+    Ranks share the clips: None but on the first.
 
     overrides: of how it is sampled and scored, as of ``hvg.config.recompose``.
     """
@@ -87,7 +98,7 @@ def evaluate_checkpoint(
     if rank:
         return None
     record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
-    return table_lines(record), write_record(out, record, evaluation.measurements)
+    return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 
 def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:
@@ -96,12 +107,15 @@ def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> 
     Raises: HvgError where the model, which may come from anyone, brings a program to run that the command line does not name.
     """
     config = recompose(config, overrides)
+    given = given_settings(overrides)
     for label, choice in config.protocol.metrics.items():
+        settings = dict(single_settings(choice.resolved(), f"protocol.metrics.{label}"))
         for path in choice.cls.programs(choice.config):
-            if not any(str(path) in word for word in overrides):
-                setting = f"protocol.metrics.{label}.regressor_settings.path={path}"
+            keys = [key for key, value in settings.items() if value == str(path)]
+            if not any(key in given and Path(str(given[key])) == path for key in keys):
+                words = " or ".join(f"{key}={path}" for key in keys)
                 raise HvgError(
-                    f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {setting}"
+                    f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {words}"
                 )
     return config
 

@@ -23,7 +23,7 @@ from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.evaluation import finished, make_record, table_lines
 from hvg.ranks import joined_ranks
-from hvg.record import ClipRecord, write_record
+from hvg.record import ClipRecord, failed_metrics, write_record
 from hvg.scored_clip import ScoredClip
 from hvg.scoring import ClipMeasurements, gathered
 from hvg.training import choose_device
@@ -124,6 +124,7 @@ def evaluate_folders(
     record["problems"] = problems
     predictions = options.predictions.resolve()
     out = options.out or predictions.parent / f"{predictions.name}-{config.protocol.name}"
+    problems = [*problems, *failed_metrics(record)]
     return table_lines(record), problems, write_record(out, record, evaluation.measurements)
 
 

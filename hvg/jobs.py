@@ -107,6 +107,31 @@ def process_words(options: LaunchOptions) -> list[str]:
     return [f"strategy.{key}={n}" for key in ("nodes", "devices") if (n := getattr(options, key))]
 
 
+# Options that only a batch script of Slurm's holds.
+SLURMS = (
+    *(
+        "partition",
+        "account",
+        "qos",
+        "time",
+        "stop_before",
+        "requeues",
+        "gpus_per_node",
+        "cpus_per_task",
+        "mem",
+        "extra",
+    ),
+    "setup",
+)
+
+
+def unused_options(options: LaunchOptions) -> list[Problem]:
+    """A problem for every option that the chosen launcher would ignore in silence."""
+    message = f"is Slurm's, launcher={options.launcher} has no use for it; leave it out, or choose launcher=slurm."
+    given = [name for name in SLURMS if name in options.model_fields_set and options.launcher != "slurm"]
+    return [Problem(name, message) for name in given]
+
+
 def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
     """Why a run cannot be started by the chosen launcher."""
     problems, (nodes, devices) = [], processes_of(config)
@@ -120,6 +145,7 @@ def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
     if nodes > 1 and options.launcher == "torchrun" and not options.rendezvous:
         message = "has to say where the nodes meet, as rendezvous=first-node:29500."
         problems.append(Problem("rendezvous", message))
+    problems += unused_options(options)
     if devices == "auto" and options.launcher == "slurm":
         message = "is not known before the job runs; give devices=, as many as a node has GPUs for it."
         problems.append(Problem("strategy.devices", message))

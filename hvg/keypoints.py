@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg import registry
 from hvg.frame_metric import FRAMES_PER_CALL, CellMetric, CellMetricConfig
-from hvg.protocols import Context, KeypointRegressor, PartConfig
+from hvg.protocols import Context, KeypointRegressor, PartConfig, PartName
 
 
 class KeypointMetricConfig(CellMetricConfig):
     """Settings that every metric of key points has."""
 
-    regressor: str = Field(
+    regressor: Annotated[str, PartName("keypoints", settings="regressor_settings")] = Field(
         "suit", description="Registered name of what finds key points in pictures (hvg list keypoints)."
     )
     regressor_settings: Mapping[str, Any] = Field({}, description="The regressor's own settings.")
@@ -36,16 +35,16 @@ class KeypointMetric(CellMetric):
     def __init__(self, config: Any, context: Context | None = None) -> None:
         """Raises: UnknownPartError for the regressor; NotAvailable where it lacks its file."""
         super().__init__(config, context)
-        cls = registry.load("keypoints", config.regressor)
-        self.regressor: KeypointRegressor = cls(cls.Config(**config.regressor_settings), context or Context())
+        cls, settings = config.inner_part("regressor")
+        self.regressor: KeypointRegressor = cls(settings, context or Context())
         self.networks = self.regressor.networks
         names = self.regressor.names
         self.root = torch.tensor([name in self.regressor.root for name in names])
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:
-        regressor = registry.load("keypoints", config.regressor)
-        return regressor.programs(regressor.Config(**config.regressor_settings))
+        regressor, settings = config.inner_part("regressor")
+        return regressor.programs(settings)
 
     def locate(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (V, T, K, 2) and confidence (V, T, K) in pictures (V, T, 3, H, W) uint8."""

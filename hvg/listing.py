@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hvg import registry
@@ -18,82 +18,163 @@ if TYPE_CHECKING:
     from hvg.types import ConditioningSpec
 
 
+# Characters of a value that the manual shows.
+WIDEST_VALUE = 40
+# Kind and name of a part -> its settings where they are not its own defaults.
+Values = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
 def list_command(argv: Sequence[str]) -> int:
-    """``hvg list [kind] [--verbose]``: prints names and where they come from; 0.
+    """``hvg list [kind or word] [overrides] [--verbose]``: prints names and where they come from, or the manual; 0.
 
     Without --verbose nothing is imported but Hydra, which knows the YAML files.
     Raises: HvgError for an unknown kind, with the nearest one.
     """
+    from hvg import config
+    from hvg.cli import is_override
+
     parser = argparse.ArgumentParser(prog="hvg list", description="Parts to choose from, and where they come from.")
-    parser.add_argument("kind", nargs="?", help=f"only one of: {', '.join(registry.KINDS)}")
-    parser.add_argument("--verbose", action="store_true", help="every setting with its type, default and meaning")
-    arguments = parser.parse_args(argv)
-    if arguments.kind is not None and arguments.kind not in registry.KINDS:
-        raise HvgError(f"there is no kind '{arguments.kind}'. {did_you_mean(arguments.kind, registry.KINDS)}")
-    kinds = [arguments.kind] if arguments.kind else sorted(registry.KINDS)
+    parser.add_argument("words", nargs="*", help="a kind or a word of the command line; overrides, for --verbose")
+    parser.add_argument("--verbose", action="store_true", help="every setting with its type, value and meaning")
+    arguments = parser.parse_intermixed_args(argv)
+    overrides = [word for word in arguments.words if is_override(word)]
+    names = list(dict.fromkeys(word for word in arguments.words if word not in overrides))
+    groups = config.all_options()
+    unknown = [name for name in names if name not in {*registry.KINDS, *groups}]
+    if unknown:
+        raise HvgError(
+            f"there is no kind or word '{unknown[0]}'. {did_you_mean(unknown[0], {*registry.KINDS, *groups})}"
+        )
+    if overrides and not arguments.verbose:
+        raise HvgError(f"overrides change the values that --verbose shows: hvg list --verbose {' '.join(overrides)}")
     if arguments.verbose:
-        print("\n".join(_manual(kinds, with_run=arguments.kind is None)))
+        print("\n".join(_manual(names, overrides)))
         return 0
+    kinds = [name for name in names if name in registry.KINDS] if names else sorted(registry.KINDS)
     rows = [(kind, name, registry.origin(kind, name)) for kind in kinds for name in registry.names(kind)]
-    print("\n".join(table([("kind", "name", "from"), *rows])))
-    if arguments.kind is None:
-        print("\n" + "\n".join(_choices()))
+    lines = table([("kind", "name", "from"), *rows]) if rows else []
+    shown = {group: options for group, options in groups.items() if not names or {group, _kind(group)} & set(names)}
+    print("\n".join([*lines, *([""] if lines and shown else []), *_choices(shown)]))
     return 0
 
 
-def _choices() -> list[str]:
+def _kind(group: str) -> str | None:
+    """The kind of part that a word of the command line chooses; None where it chooses settings."""
+    from hvg.settings import SINGLE_PARTS, SLOTS
+
+    return "conditioner" if group in SLOTS else SINGLE_PARTS.get(group)
+
+
+def _choices(groups: Mapping[str, Sequence[str]]) -> list[str]:
     """The words that a command line may use, group by group."""
-    from hvg import config
-
-    rows = [(f"{group}=", " ".join(options)) for group, options in config.all_options().items()]
-    return ["On the command line:", *table(rows)]
+    rows = [(f"{group}=", " ".join(options)) for group, options in groups.items()]
+    return ["On the command line:", *table(rows)] if rows else []
 
 
-def _manual(kinds: Iterable[str], with_run: bool) -> Iterator[str]:
-    """The reference manual: every setting of every part, and of a run."""
-    if with_run:
-        from hvg.settings import Settings
+def _manual(names: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
+    """The reference manual, whole or of some kinds and words: every setting, as a command with these overrides has it."""
+    from hvg.config import all_options, compose, option_text
+    from hvg.settings import Settings
 
+    run, groups = compose(overrides), all_options()
+    values = _part_values(run, groups)
+    if not names:
         yield "run"
-        yield from _settings(Settings, "  ")
-    for kind in kinds:
-        for name in registry.names(kind):
-            yield f"\n{kind} {name} ({registry.origin(kind, name)})"
-            try:
-                cls = registry.load(kind, name)
-            except registry.PartImportError as error:
-                yield f"  {error}"
-                continue
-            yield f"  {(inspect.getdoc(cls) or '').splitlines()[0]}"
-            yield from _settings(cls.Config, "  ")
+        yield from _settings(Settings, "  ", run.resolved())
+    for kind in names or sorted(registry.KINDS):
+        if kind in registry.KINDS:
+            yield from _parts(kind, registry.names(kind), values)
+    for group in names:
+        kind = _kind(group)
+        if group in Settings.model_fields:
+            yield group
+            yield from _settings(type(getattr(run, group)), "  ", run.resolved()[group])
+        elif kind is not None and kind != group:
+            yield from _parts(kind, sorted({_part_of(group, option) for option in groups[group]}), values)
+        for option in groups.get(group, ()):
+            yield f"\n{group}={option} sets"
+            yield from (f"  {line}" for line in option_text(group, option).splitlines())
 
 
-def _settings(model: type[BaseModel], indent: str) -> list[str]:
+def _parts(kind: str, names: Iterable[str], values: Values) -> Iterator[str]:
+    """Every setting of parts of a kind."""
+    for name in names:
+        yield f"\n{kind} {name} ({registry.origin(kind, name)})"
+        try:
+            cls = registry.load(kind, name)
+        except registry.PartImportError as error:
+            yield f"  {error}"
+            continue
+        yield f"  {(inspect.getdoc(cls) or '').splitlines()[0]}"
+        yield from _settings(cls.Config, "  ", values.get((kind, name), {}))
+
+
+def _part_of(group: str, option: str) -> str:
+    """The part that a word's YAML chooses."""
+    from hvg.config import option_values
+
+    return str(option_values(group, option).get("name"))
+
+
+def _part_values(run: RunConfig, groups: Mapping[str, Sequence[str]]) -> Values:
+    """The settings of parts: as the run has them; of those that it did not choose, as their YAML has them."""
+    from hvg.config import option_values
+    from hvg.settings import SINGLE_PARTS
+
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for group, options in groups.items():
+        kind = _kind(group)
+        for option in options if kind else ():
+            values = option_values(group, option)
+            name = str(values.get("name"))
+            # Of several words for a part, the one with its name says what it has by itself.
+            if option == name or (kind, name) not in found:
+                found[str(kind), name] = values
+    chosen = [*run.protocol.metrics.values(), *run.conditioners.values(), *(getattr(run, key) for key in SINGLE_PARTS)]
+    return found | {(choice.kind, choice.name): choice.resolved() for choice in reversed(chosen)}
+
+
+def _settings(model: type[BaseModel], indent: str, values: Mapping[str, Any]) -> list[str]:
+    """A line for each setting; values: those that are not the defaults of the model."""
     from pydantic import BaseModel
 
     lines: list[str] = []
     rows: list[tuple[str, ...]] = []
     for name, field in model.model_fields.items():
         if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            lines += [f"{indent}{name}: {field.description}", *_settings(field.annotation, indent + "  ")]
+            inner = _settings(field.annotation, indent + "  ", values.get(name, {}))
+            lines += [f"{indent}{name}: {field.description}", *inner]
         else:
-            rows.append((name, _type(field.annotation), _default(field), field.description or ""))
-    return [*(indent + line for line in table(rows)), *lines]
+            given = name in values and values[name] != "???"
+            value = _shown(values[name]) if given else _default(field)
+            rows.append((name, _type(field.annotation), value, field.description or ""))
+    return [*(indent + line for line in table(rows)), *lines] if rows else lines
 
 
 def _type(annotation: Any) -> str:
     """A type as a user would write it; bounds are left to the error message that states them."""
     plain = inspect.isclass(annotation) and not getattr(annotation, "__args__", None)
     text = annotation.__name__ if plain else str(annotation)
-    text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", re.sub(r"\b(typing|pathlib)\.", "", text))
+    text = re.sub(r"Annotated\[(\w+), (?:[^\[\]]|\[[^\[\]]*\])*\]", r"\1", re.sub(r"\b(typing|pathlib)\.", "", text))
     return text.replace("NoneType", "None")
 
 
 def _default(field: Any) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
-    return "null" if value is None else str(value)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: Any) -> str:
+    """A value as one would type it; of a long one its beginning."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple, Mapping)):
+        value = f"[{', '.join(map(_shown, value))}]"
+    text = str(value)
+    return text if len(text) <= WIDEST_VALUE else f"{text[: WIDEST_VALUE - 3]}..."
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -108,21 +189,27 @@ def check_command(argv: Sequence[str]) -> int:
     0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
     Raises: HvgError for several devices of a strategy that has one.
     """
-    from hvg.cli import take_options
+    from hvg.cli import options_and_overrides
     from hvg.config import compose
     from hvg.cost_table import CheckOptions, print_forecast
 
     parser = argparse.ArgumentParser(prog="hvg check", description="Judge a configuration before anything is built.")
     parser.add_argument("overrides", nargs="*", help="as for hvg train: pose=skeleton training.steps=10")
     try:
-        options, words = take_options(parser.parse_intermixed_args(argv).overrides, CheckOptions)
+        words = parser.parse_intermixed_args(argv).overrides
+        options, words = options_and_overrides(words, CheckOptions, judge=compose)
         config = compose([*words, *options.overrides])
     except ConfigError as error:
         print(error)
         return 1
     # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-    print("\n".join(summary(config)), flush=True)
+    print("\n".join([*summary(config), *file_notes(config)]), flush=True)
     return 0 if print_forecast(config, options) else 1
+
+
+def file_notes(config: RunConfig) -> list[str]:
+    """What a user has to know of the dataset's files."""
+    return [f"note: {note}" for note in config.dataset.cls.holdings(config.dataset.config).notes]
 
 
 def summary(config: RunConfig) -> list[str]:

@@ -162,12 +162,32 @@ def _parse_part(kind: str, raw: Any, path: str) -> tuple[PartChoice | None, list
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
         return None, [Problem(f"{path}.name", f"has to name a {kind}, got {_shown(raw)}. {_known(kind)}")]
     settings = {key: value for key, value in raw.items() if key != "name"}
+    return _judge_part(kind, raw["name"], settings, f"{path}.name", path)
+
+
+def _judge_part(
+    kind: str, name: str, settings: dict[str, Any], name_path: str, path: str
+) -> tuple[PartChoice | None, list[Problem]]:
+    """The part of that name with its settings, which lie at ``path``, and those of every part that they name."""
     try:
-        cls = registry.load(kind, raw["name"])
+        cls = registry.load(kind, name)
     except HvgError as error:
-        return None, [Problem(f"{path}.name", str(error).strip())]
+        return None, [Problem(name_path, str(error).strip())]
     config, problems = validate(cls.Config, settings, path, cls.__name__)
-    return None if config is None else PartChoice(kind, raw["name"], cls, config), problems
+    for key, inner in cls.Config.inner_parts().items():
+        given, of_given = (_given(cls.Config, settings, field) for field in (key, inner.settings))
+        if not isinstance(given, str) or not isinstance(of_given, dict):
+            continue
+        choice, found = _judge_part(inner.kind, given, of_given, f"{path}.{key}", f"{path}.{inner.settings}")
+        problems += found
+        if config is not None and choice is not None:
+            config = config.model_copy(update={inner.settings: choice.config.model_dump(mode="json")})
+    return None if config is None else PartChoice(kind, name, cls, config), problems
+
+
+def _given(model: type[BaseModel], settings: dict[str, Any], field: str) -> Any:
+    """A setting's value, its default where it is not given."""
+    return settings[field] if field in settings else model.model_fields[field].get_default(call_default_factory=True)
 
 
 def _known(kind: str) -> str:
@@ -233,7 +253,13 @@ def _joined(messages: list[str], error: Any) -> str:
     """The messages of one place as a sentence with what was given."""
     if error["type"] in ("extra_forbidden", "missing"):
         return messages[0]
-    return f"{' or '.join(dict.fromkeys(messages))}, got {_shown(error['input'])}."
+    given = error["input"]
+    # As people write sizes and boxes: 64x96, or 1,2,3,4.
+    numbers = re.split(r"[x, ]+", given) if isinstance(given, str) else ()
+    listed = len(numbers) > 1 and all(number.isdecimal() for number in numbers)
+    hint = f" Did you mean [{','.join(numbers)}]?" if listed and "a list" in " ".join(messages) else ""
+    expected = " or ".join(dict.fromkeys(messages)).replace(" or expected ", " or ")
+    return f"{expected}, got {_shown(given)}.{hint}"
 
 
 def _keys(error: Any, raw: Any) -> list[str | int]:
@@ -254,7 +280,8 @@ def _message(error: Any, keys: list[str | int], owner: str, model: type[BaseMode
         return f"unknown key for {owner}. {did_you_mean(str(keys[-1]), _fields(model, keys[:-1]))}".strip()
     if error["type"] == "missing":
         return "is missing; it has to be given."
-    return error["msg"].replace("Input should be ", "expected ").removeprefix("Value error, ")
+    message = error["msg"].replace("Input should be ", "expected ").removeprefix("Value error, ")
+    return message.replace("a valid array", "a list")
 
 
 def _fields(model: Any, keys: list[str | int]) -> list[str]:

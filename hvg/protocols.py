@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from hvg import registry
 from hvg.digests import settings_digest
 from hvg.errors import HvgError
 from hvg.required import required
@@ -25,10 +26,37 @@ from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Por
 from hvg.weights import NetworkFiles
 
 
+@dataclass(frozen=True)
+class PartName:
+    """Marks a setting as the registered name of another part, which is judged and built with the one that names it.
+
+    kind: of that part. settings: the setting beside it that holds that part's own settings. As in
+    ``regressor: Annotated[str, PartName("keypoints", settings="regressor_settings")]``.
+    """
+
+    kind: str
+    settings: str
+
+
 class PartConfig(BaseModel):
     """Settings of one part: frozen, strict, every field documented by ``Field(description=...)``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def inner_parts(cls) -> dict[str, PartName]:
+        """The settings that name another part."""
+        marks = {name: field.metadata for name, field in cls.model_fields.items()}
+        return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
+
+    def inner_part(self, name: str) -> tuple[Any, PartConfig]:
+        """Class and settings of the part that the setting ``name`` names.
+
+        Raises: UnknownPartError, PartImportError; ValidationError for settings that it does not have.
+        """
+        inner = self.inner_parts()[name]
+        cls = registry.load(inner.kind, getattr(self, name))
+        return cls, cls.Config(**getattr(self, inner.settings))
 
 
 class Part:
@@ -416,6 +444,17 @@ class MeshImage:
 Choose = Callable[[int, int], tuple[Sequence[int], range]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """What the files of a dataset hold, as far as that is known without reading a picture.
+
+    sizes: clip id -> (V, T, H, W). notes: what a user has to know of the files, a line each.
+    """
+
+    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class Dataset(Part):
     """Clips by index. Loading clip i gives the same values in any process and any order."""
 
@@ -423,6 +462,14 @@ class Dataset(Part):
     @abstractmethod
     def provides(cls, config: Any) -> frozenset[str]:
         """Names of the ClipBatch fields that every clip holds."""
+
+    @classmethod
+    def holdings(cls, config: Any) -> Holdings:
+        """What the files of the split hold; nothing where there are no files here, or the settings say it (views, frames).
+
+        Raises: DataError for files that are damaged or missing.
+        """
+        return Holdings()
 
     @classmethod
     def content(cls, config: Any) -> str:
@@ -507,7 +554,7 @@ class KeypointRegressor(Part):
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:
-        """Files that it runs as programs, rather than reads as data."""
+        """Files that it runs as programs, rather than reads as data; each is the value of one of the settings."""
         return ()
 
     def check(self, clip: ScoredClip) -> None:
@@ -533,7 +580,8 @@ class Metric(Part):
     and subjects can be drawn anew for an interval without looking at a frame again.
 
     A metric that cannot be computed here raises ``NotAvailable``: when it is built (a missing file of weights) or when it
-    measures (a field that the clip does not hold). It is then reported as not available, with the reason.
+    measures (a field that the clip does not hold). It is then reported as not available, with the reason. Any other error
+    ends no evaluation either, but counts as a failure: its traceback goes into results.json, and the exit code is 1.
 
     definition: id of exactly how the number is computed; a changed computation gets a new one.
     verdict: whether a better value means a better arm. False for a number that a blank, faded or still video improves, or
@@ -555,7 +603,7 @@ class Metric(Part):
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:
-        """Files that it runs as programs, rather than reads as data."""
+        """Files that it runs as programs, rather than reads as data; each is the value of one of the settings."""
         return ()
 
     @abstractmethod

@@ -40,6 +40,7 @@ class ScoreRecord(TypedDict):
     definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
     what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
     of every frame; over_angle: pairs (degrees from the photo, mean). on_person: whether it looks at the person alone.
+    traceback: its lines, where the metric's code failed.
     """
 
     value: float | None
@@ -56,6 +57,7 @@ class ScoreRecord(TypedDict):
     over_time: list[float | None]
     over_angle: list[list[float]]
     on_person: NotRequired[bool]
+    traceback: NotRequired[list[str]]
 
 
 class ProtocolRecord(TypedDict):
@@ -110,7 +112,7 @@ def write_record(folder: Path, record: Record, measurements: Measurements) -> Pa
         f"{label}/{index:06d}/{name}": array
         for index, kept in enumerate(measurements.values())
         for label, measurement in kept.items()
-        if not isinstance(measurement, str)
+        if isinstance(measurement, Mapping)
         for name, array in measurement.items()
     }
     with whole_file(folder / MEASUREMENTS) as partial:
@@ -136,6 +138,15 @@ def read_record(path: Path) -> Record:
     if missing:
         raise HvgError(f"{path}: damaged, it lacks {', '.join(missing)}")
     return cast(Record, record)
+
+
+def failed_metrics(record: Record) -> list[str]:
+    """A line for every metric whose code failed: which, how, and where its traceback is."""
+    return [
+        f"metric {label}: {score['unavailable'] or 'its floor failed'} (traceback: values.{label} in results.json)"
+        for label, score in record["values"].items()
+        if "traceback" in score
+    ]
 
 
 def record_of(folder: Path, settings: str) -> Record | None:

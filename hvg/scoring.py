@@ -6,6 +6,7 @@ its clip alone: ranks share the clips, and their numbers are those of one proces
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,8 +23,24 @@ from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.settings import ProtocolConfig
 
+
+@dataclass(frozen=True)
+class Failure:
+    """What a metric's own code raised: type and message in a line, and the lines of the traceback."""
+
+    reason: str
+    traceback: tuple[str, ...]
+
+
+def failure_of(error: Exception) -> Failure:
+    """What is said of an error in a metric's code, which takes no other metric's number away."""
+    reason = f"failed with {type(error).__name__}: {' '.join(str(error).split())}"
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Failure(reason, tuple(lines))
+
+
 # Label -> what was kept of one clip, or why there is nothing to keep.
-ClipMeasurements = Mapping[str, Measurement | str]
+ClipMeasurements = Mapping[str, Measurement | str | Failure]
 # Clip id -> of that clip, in the order of the clips.
 Measurements = Mapping[str, ClipMeasurements]
 
@@ -37,7 +54,8 @@ class MetricResult:
 
     label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
     network -> hash of its file. on_person: whether it looks at the person alone. score: None where the metric is not
-    available; unavailable: why, or why the score has no finite value.
+    available; unavailable: why, or why the score has no finite value. failure: what the metric's own code raised; None where
+    it raised nothing.
     """
 
     label: str
@@ -48,6 +66,13 @@ class MetricResult:
     networks: Mapping[str, str] = field(default_factory=dict)
     score: Score | None = None
     unavailable: str | None = None
+    failure: Failure | None = None
+
+    def without(self, reason: str | Failure) -> MetricResult:
+        """The same metric without a score, and why."""
+        if isinstance(reason, Failure):
+            return replace(self, unavailable=reason.reason, failure=reason)
+        return replace(self, unavailable=reason)
 
     @property
     def value(self) -> float | None:
@@ -73,30 +98,37 @@ class MetricResult:
             "floor": score.floor,
             "notes": notes,
             "per_clip": dict(score.per_clip),
+            **({"traceback": list(self.failure.traceback)} if self.failure else {}),
         }
 
 
 class Protocol:
-    """The metrics of a protocol, ready to measure. unavailable: label -> why a metric could not be built."""
+    """The metrics of a protocol, ready to measure. unavailable: label -> why a metric could not be built.
 
-    def __init__(self, settings: ProtocolConfig, metrics: Mapping[str, Metric], unavailable: Mapping[str, str]) -> None:
+    An error in a metric's code ends nothing: that metric is not available, and its result holds the traceback.
+    """
+
+    def __init__(
+        self, settings: ProtocolConfig, metrics: Mapping[str, Metric], unavailable: Mapping[str, str | Failure]
+    ) -> None:
         self.settings, self.metrics, self.unavailable = settings, metrics, unavailable
 
     def measure(self, clip: ScoredClip) -> ClipMeasurements:
         """What every metric keeps of a clip, or why it cannot. Raises: as of ``prepare``."""
         clip = self.prepare(clip)
-        kept: dict[str, Measurement | str] = {}
-        shared: dict[str, Measurement | str] = {}
+        kept: dict[str, Measurement | str | Failure] = {}
+        shared: dict[str, Measurement | str | Failure] = {}
         for label, metric in self.metrics.items():
             if metric.measurement in shared:
                 kept[label] = shared[metric.measurement]
                 continue
             try:
                 clip.require(metric.requires)
-                # Copies, because a small tensor that outlives large ones keeps the C library from reusing their memory.
-                kept[label] = {name: np.array(array) for name, array in metric.measure(clip).items()}
+                kept[label] = {name: _numbers(name, array) for name, array in metric.measure(clip).items()}
             except NotAvailable as error:
                 kept[label] = str(error)
+            except Exception as error:
+                kept[label] = failure_of(error)
             if metric.measurement is not None:
                 shared[metric.measurement] = kept[label]
         return kept
@@ -137,8 +169,7 @@ class Protocol:
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 on_person=choice.cls.on_person,
-                unavailable=self.unavailable[label],
-            )
+            ).without(self.unavailable[label])
         metric = self.metrics[label]
         result = MetricResult(
             label=label,
@@ -149,21 +180,49 @@ class Protocol:
             networks=metric.networks,
         )
         of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}
-        reasons = [kept for kept in of_clips.values() if isinstance(kept, str)]
+        reasons = [kept for kept in of_clips.values() if isinstance(kept, (str, Failure))]
         if reasons:
+            # What failed is to be mended, so it is said before what the data do not hold.
+            first = next((reason for reason in reasons if isinstance(reason, Failure)), reasons[0])
+            result = result.without(first)
             more = f" ({len(reasons)} of {len(of_clips)} clips)" if len(reasons) < len(of_clips) else ""
-            return replace(result, unavailable=reasons[0] + more)
-        kept = {clip_id: kept for clip_id, kept in of_clips.items() if not isinstance(kept, str) and kept}
+            return replace(result, unavailable=f"{result.unavailable}{more}")
+        kept = {clip_id: kept for clip_id, kept in of_clips.items() if not isinstance(kept, (str, Failure)) and kept}
         if not kept:
-            return replace(result, unavailable="no clip has anything to score: too few views or frames")
+            return result.without("no clip has anything to score: too few views or frames")
         try:
-            score = metric.reduce(kept)
+            score = _plain(metric.reduce(kept))
         except NotAvailable as error:
-            return replace(result, unavailable=str(error))
+            return result.without(str(error))
+        except Exception as error:
+            return result.without(failure_of(error))
         empty = len(of_clips) - len(kept)
         notes = (*score.notes, f"{empty} of {len(of_clips)} clips have nothing to score") if empty else score.notes
         reason = None if np.isfinite(score.value) else f"the value is {score.value}"
         return replace(result, score=replace(score, notes=notes), unavailable=reason)
+
+
+def _numbers(name: str, array: Any) -> np.ndarray:
+    """A copy of what a metric keeps. Raises: TypeError for what is no array of numbers."""
+    # Copied, because a small tensor that outlives large ones keeps the C library from reusing their memory.
+    copy = np.array(array)
+    if copy.dtype.kind not in "biuf":
+        raise TypeError(f"measure gave '{name}' of type {copy.dtype}, expected an array of numbers")
+    return copy
+
+
+def _plain(score: Score) -> Score:
+    """The score with plain numbers, as JSON takes them. Raises: TypeError, ValueError for what is none."""
+    flat = [clip_id for clip_id, cells in score.cells.items() if np.ndim(cells) != 2]
+    if flat:
+        raise ValueError(f"reduce gave cells of clip '{flat[0]}' that are not (V, T)")
+    return replace(
+        score,
+        value=float(score.value),
+        count=int(score.count),
+        per_clip={clip_id: float(value) for clip_id, value in score.per_clip.items()},
+        floor=None if score.floor is None else float(score.floor),
+    )
 
 
 def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from hvg.feature_metric import FeatureMetric, Frechet, FrechetConfig, Kernel, KernelConfig, SetDistance
 from hvg.protocols import Measurement, Metric
 from hvg.record import ClipRecord, Record, read_measurements
-from hvg.scoring import Measurements, MetricResult
+from hvg.scoring import Failure, Measurements, MetricResult, failure_of
 from hvg.set_distance import KERNEL_ROWS
 
 # Below these, quarters and eighths of the subjects are too few to extrapolate from.
@@ -44,9 +44,9 @@ class SubjectFeatures:
     num_subjects: int
 
 
-def subject_features(kept: Mapping[str, Measurement | str], subject_of: Mapping[str, str]) -> SubjectFeatures:
+def subject_features(kept: Mapping[str, Measurement | str | Failure], subject_of: Mapping[str, str]) -> SubjectFeatures:
     """Gathers clip id -> measurement; subjects in the order of their names. Clips of which nothing was kept are left out."""
-    kept = {clip_id: arrays for clip_id, arrays in kept.items() if arrays and not isinstance(arrays, str)}
+    kept = {clip_id: arrays for clip_id, arrays in kept.items() if arrays and isinstance(arrays, Mapping)}
     names = sorted({subject_of[clip_id] for clip_id in kept})
     index = {name: i for i, name in enumerate(names)}
 
@@ -213,8 +213,13 @@ def with_floors(
         score = results[label].score
         if score is not None and score.floor is None:
             features = subject_features(_of_metric(measurements, label), _subject_of(clips))
-            floor = same_distribution_floor(distance, features.truth, features.subject_of_truth)
-            found[label] = replace(results[label], score=replace(score, floor=floor))
+            try:
+                floor = same_distribution_floor(distance, features.truth, features.subject_of_truth)
+                found[label] = replace(results[label], score=replace(score, floor=floor))
+            except Exception as error:  # The distance may be anybody's; its value stays.
+                failure = failure_of(error)
+                noted = replace(score, notes=(*score.notes, f"its floor {failure.reason}"))
+                found[label] = replace(results[label], score=noted, failure=failure)
     return found
 
 
@@ -246,7 +251,7 @@ def left_out_of_results(
     }
 
 
-def _of_metric(measurements: Measurements, label: str) -> dict[str, Measurement | str]:
+def _of_metric(measurements: Measurements, label: str) -> dict[str, Measurement | str | Failure]:
     return {clip_id: of_clip[label] for clip_id, of_clip in measurements.items()}
 
 

@@ -2,7 +2,8 @@
 
 A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
 ``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. Nothing is pickled. The index
-``<shard>.index.json`` is written last, so a shard without one was not finished.
+``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how many this is, and
+how large its clips are; older indices do not, and are read all the same.
 
 Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
 tar says of names, links, devices and sizes has no effect.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,9 +35,17 @@ from hvg.files import whole_file, write_text
 from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
 
+T = TypeVar("T")
+
 FORMAT = "hvg-shard-1"
 # A clip's name becomes that of files: folders inside a folder, never out of it.
 CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
+
+# The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
+NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
+
+# (V, T, H, W) of a clip.
+Size = tuple[int, int, int, int]
 
 # Images of a clip that are no control maps.
 CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
@@ -244,13 +253,25 @@ class _Members(Mapping[str, bytes]):
         return len(self._places)
 
 
-def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], None] = lambda: None) -> None:
-    """Writes a shard and then its index; until both are whole, neither is visible under its name."""
+def write_shard(
+    path: Path,
+    clips: Iterable[ClipBatch],
+    on_clip: Callable[[], None] = lambda: None,
+    *,
+    part: tuple[int, int] | None = None,
+) -> None:
+    """Writes a shard and then its index; until both are whole, neither is visible under its name.
+
+    part: its number, from 0, and how many shards there are, so that a missing one is noticed; None where the name says it,
+    as ``train-00001-of-00003.tar``, or nobody knows.
+    """
     keys: list[str] = []
+    sizes: list[Size] = []
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
                 keys.append(clip.clip_id[0])
+                sizes.append((*clip.grid[1:], *clip.cameras.image_size))
                 for name, data in encode_clip(clip).items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
                     member.size = len(data)
@@ -261,7 +282,8 @@ def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], No
         with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = partial.stat().st_size
-        index = {"format": FORMAT, "bytes": size, "sha256": digest, "clips": keys, "members": members}
+        index = {"format": FORMAT, "bytes": size, "sha256": digest, "clips": keys, "sizes": sizes, "members": members}
+        index |= {"part": part} if part else {}
         index_path(path).unlink(missing_ok=True)
     write_text(index_path(path), json.dumps(index))
 
@@ -298,6 +320,7 @@ class ShardReader:
             )
         try:
             self.keys, self._members = _places(index)
+            self._sizes, self.part = _sizes(index), _part(path, index)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
 
@@ -313,20 +336,29 @@ class ShardReader:
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
 
+    @cached_property
+    def sizes(self) -> list[Size]:
+        """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
+        return self._sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
+
     def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
         """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
+        clip = self._decoded(index, lambda files: decode_clip(files, choose, images))
+        if clip.clip_id != (self.keys[index],):
+            raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
+        return clip
+
+    def _decoded(self, index: int, decode: Callable[[Mapping[str, bytes]], T]) -> T:
+        """What ``decode`` makes of the files of clip ``index``. Raises: DataError naming it."""
         try:
             with self.path.open("rb") as stream:
-                clip = decode_clip(_Members(stream, self._members[self.keys[index]]), choose, images)
+                return decode(_Members(stream, self._members[self.keys[index]]))
         except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
             if isinstance(error, OSError) and error.errno is not None:
                 # The file system's, which may have it the next time; Pillow's have no number.
                 raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {reason}") from error
-        if clip.clip_id != (self.keys[index],):
-            raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
-        return clip
 
 
 def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple[int, int]]]]:
@@ -344,6 +376,74 @@ def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple
     if sum(size for files in members.values() for _, size in files.values()) > index["bytes"]:
         raise ValueError("its files overlap")
     return keys, members
+
+
+def _sizes(index: dict[str, Any]) -> list[Size] | None:
+    """(V, T, H, W) of every clip, as an index says; None where it does not. Raises: ValueError for what is no size."""
+    sizes = index.get("sizes")
+    if sizes is None:
+        return None
+    if len(sizes) != len(index["clips"]):
+        raise ValueError(f"sizes of {len(sizes)} clips, it holds {len(index['clips'])}")
+    return [(_whole(views), _whole(frames), _whole(h), _whole(w)) for views, frames, h, w in sizes]
+
+
+def _part(path: Path, index: dict[str, Any]) -> tuple[int, int] | None:
+    """A shard's number and how many there are, as its index or its name says. Raises: ValueError for what is no number."""
+    named = NUMBER.search(path.stem)
+    if index.get("part") is not None:
+        number, count = index["part"]
+        return _whole(number, least=0), _whole(count)
+    return (int(named[1]), int(named[3])) if named and named[3] else None
+
+
+def _whole(value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{value!r} is no whole number from {least} on")
+    return value
+
+
+def _decode_size(files: Mapping[str, bytes]) -> Size:
+    """(V, T, H, W) of a clip, of its cameras."""
+    matrices = read_array(io.BytesIO(data := files["world_to_camera.npy"]), len(data))
+    cameras = _cameras(
+        {name: torch.from_numpy(matrices) for name in ("world_to_camera", "intrinsics")},
+        "",
+        json.loads(files["meta.json"])["image_size"],
+    )
+    _, views, frames = cameras.shape
+    return views, frames, *cameras.image_size
+
+
+def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:
+    """What a user has to know of shards that were found, a line each. parts: ``ShardReader.part`` of each.
+
+    Raises: DataError where one is missing, or they are of two sets.
+    """
+    sets: dict[str, dict[Path, tuple[int, int] | None]] = {}
+    for path, part in parts.items():
+        sets.setdefault(NUMBER.sub("", path.stem), {})[path] = part
+    notes = []
+    for name, found in sets.items():
+        known = {path: part for path, part in found.items() if part is not None}
+        first = next(iter(found))
+        if not known:
+            notes.append(
+                f"nothing says how many shards {first.parent / name}*.tar there are, so a missing one is not noticed "
+                "(hvg.shards.write_shard takes part=(number, count))"
+            )
+            continue
+        unknown, counts = [path for path in found if path not in known], {count for _, count in known.values()}
+        if unknown or len(counts) > 1 or len({*known.values()}) < len(known):
+            raise DataError(f"{first.parent}: the shards {', '.join(path.name for path in found)} are not of one set")
+        missing = sorted({*range(counts.pop())} - {number for number, _ in known.values()})
+        if missing:
+            numbers = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise DataError(
+                f"{first.parent}: {len(missing)} of {len(missing) + len(known)} shards {name}*.tar are missing: number "
+                f"{numbers} (the first is 0)"
+            )
+    return tuple(notes)
 
 
 def whole_shard(path: Path) -> ShardReader | None:

@@ -85,7 +85,7 @@ def run_study(
     runs = _judged(study, folder.name, overrides, options)
     if options.collect:
         return _collect(study, folder.name, runs, progress, {})
-    waiting = [run for run in runs if options.fresh or run.result() is None]
+    waiting = [run for run in runs if options.fresh or run.state().status != "done"]
     if not dry_run:
         refuse_queued(runs[0].folder.parent)
         if options.fresh:

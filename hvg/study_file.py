@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
-from hvg.parsing import read_yaml
+from hvg.parsing import read_yaml, validate
 from hvg.published import published_tables
 
 Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
@@ -62,9 +62,12 @@ def load_study(folder: Path) -> StudyFile:
         known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
         raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
     try:
-        return StudyFile.model_validate(read_yaml(path.read_text(encoding="utf-8")))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        problems = [Problem(".".join(map(str, e["loc"])), f"{e['msg']} (in {path})") for e in error.errors()]
-        raise ConfigError(problems) from error
+    if not isinstance(raw, dict):
+        raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")
+    study, problems = validate(StudyFile, raw, "", "a study")
+    if problems:
+        raise ConfigError([Problem(problem.path, f"{problem.message} (in {path})") for problem in problems])
+    return study

@@ -11,7 +11,7 @@ from typing import Literal
 from hvg.checkpoint import checkpoint_path, checkpoints
 from hvg.config import SAMPLING_KEYS, compose
 from hvg.errors import ConfigError, Problem, did_you_mean
-from hvg.record import Record, record_of
+from hvg.record import Record, failed_metrics, record_of
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
 
@@ -58,8 +58,10 @@ class ArmRun:
 
     def state(self) -> ArmState:
         """How far it is, as its folder says; whether something works on it is not known there."""
-        if self.result() is not None:
-            return ArmState("done")
+        result = self.result()
+        if result is not None:
+            failed = failed_metrics(result)
+            return ArmState("failed", "; ".join(failed)) if failed else ArmState("done")
         if self.trained_by is not None and self.lacks_weights():
             return ArmState("failed", f"arm {self.trained_by.arm}, which trains for it, failed")
         failure = self.folder / "error.txt"
@@ -106,7 +108,7 @@ def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
     return [
         Problem(key, f"cannot be set in {place}: {said[key]}.")
         for place, words in places.items()
-        for key in (word.lstrip("+").partition("=")[0] for word in words)
+        for key in (word.lstrip("+~").partition("=")[0] for word in words)
         if key in said
     ]
 
@@ -136,7 +138,7 @@ def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
 
 def _last_wins(*overrides: str) -> list[str]:
     """Overrides where a later word for the same key replaces an earlier one: arm over base, command line over all."""
-    return list({word.lstrip("+").partition("=")[0]: word for word in overrides}.values())
+    return list({word.lstrip("+~").partition("=")[0]: word for word in overrides}.values())
 
 
 def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:

@@ -19,7 +19,7 @@ from hvg.feature_metric import SetDistance
 from hvg.labels import arm_label, readable
 from hvg.prepare import open_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
-from hvg.scoring import Protocol
+from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
@@ -154,7 +154,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
     """The protocol's columns."""
     infos = []
     for name, choice in protocol.settings.metrics.items():
-        metric = protocol.metrics.get(name)
+        metric, missing = protocol.metrics.get(name), protocol.unavailable.get(name)
         infos.append(
             MetricInfo(
                 name=name,
@@ -163,7 +163,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
                 on_person=choice.cls.on_person,
-                unavailable=protocol.unavailable.get(name),
+                unavailable=missing.reason if isinstance(missing, Failure) else missing,
             )
         )
     return infos

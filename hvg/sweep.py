@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hvg.config import compose
 from hvg.errors import ConfigError, Problem
-from hvg.jobs import Batch, Job, LaunchOptions, process_words, processes_of
+from hvg.jobs import Batch, Job, LaunchOptions, process_words, processes_of, unused_options
 from hvg.settings import RunConfig, Section
 from hvg.sweep_space import Parameter, read_space, space_to_plain
 
@@ -175,7 +175,7 @@ def judged_sweep(overrides: Sequence[str], options: SweepOptions, launch_options
 
 def _problems(config: RunConfig, options: SweepOptions, launch_options: LaunchOptions) -> list[Problem]:
     """Why a trial of these settings cannot be part of the sweep."""
-    problems, (nodes, _) = [], processes_of(config)
+    problems, (nodes, _) = unused_options(launch_options), processes_of(config)
     if options.metric.startswith(VALIDATION) and not config.training.validate_every:
         message = f"is 0, so nothing logs {options.metric}; set training.validate_every, or metric=loss."
         problems.append(Problem("training.validate_every", message))

@@ -221,6 +221,8 @@ def _fit(
     else:
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
+    for note in config.dataset.cls.holdings(config.dataset.config).notes:
+        log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
     validation_clips = open_clips(config, "val", system.signals)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)

@@ -1,15 +1,22 @@
-"""Do the chosen parts fit together? Pure functions of the typed configuration: no weight is made, no data is read."""
+"""Do the chosen parts fit together? Pure functions of the typed configuration: no weight is made, no data is read.
+
+``check_files`` alone looks at the disk, at what the indices of a dataset say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hvg.errors import HvgError, Problem, did_you_mean
+from hvg.errors import DataError, HvgError, Problem, did_you_mean
+from hvg.settings import SLOTS
 
 if TYPE_CHECKING:
     from hvg.settings import PartChoice, RunConfig
     from hvg.types import ConditioningSpec, Ports, Site
+
+# (V, T, H, W) of a clip.
+Size = tuple[int, int, int, int]
 
 # Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
 GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
@@ -21,6 +28,54 @@ def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Probl
     failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
     """
     return [problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)]
+
+
+def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+    """Every way in which the files of the dataset do not fit a new run. failed: as of ``check``.
+
+    Not for the configuration of a trained model, which need not be where its clips are.
+    """
+    if "dataset" in failed:
+        return []
+    try:
+        sizes = config.dataset.cls.holdings(config.dataset.config).sizes
+    except DataError as error:
+        return [Problem("dataset", str(error))]
+    problems = [] if "data" in failed else [*_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
+    return [*problems, *(() if {"codec", "backbone"} & failed else _uneven_pictures(config, sizes))]
+
+
+def _small_clips(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    for place, axis, count in _asked(config):
+        small = {clip: size[axis] for clip, size in sizes.items() if size[axis] < count}
+        if small:
+            clip, word = min(small, key=lambda clip: small[clip]), ("views", "frames")[axis]
+            yield Problem(
+                place,
+                f"{count} {word} are asked for; {len(small)} of {len(sizes)} clips of the dataset "
+                f"'{config.dataset.name}' hold fewer, '{clip}' {small[clip]}.",
+            )
+
+
+def _unequal_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    first: dict[tuple[int, int], str] = {}
+    for clip, (_, _, height, width) in sizes.items():
+        first.setdefault((height, width), clip)
+    if len(first) > 1 and config.data.batch_size > 1:
+        found = ", ".join(f"'{clip}' {height}x{width}" for (height, width), clip in list(first.items())[:3])
+        yield Problem("data.batch_size", f"a batch has pictures of one size, the dataset's clips differ: {found}.")
+
+
+def _uneven_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    latent, coarsest = image_cell(config)
+    uneven = [clip for clip, size in sizes.items() if any(side % (latent * coarsest) for side in size[2:])]
+    if uneven:
+        height, width = sizes[uneven[0]][2:]
+        yield Problem(
+            "dataset",
+            f"{len(uneven)} of {len(sizes)} clips have sides that are not divisible by {latent * coarsest}, the codec's stride "
+            f"{latent} times the backbone's {coarsest}; '{uneven[0]}' is {height}x{width}.",
+        )
 
 
 def ports(config: RunConfig) -> Ports:
@@ -141,23 +196,25 @@ def _check_image(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_grid(config: RunConfig) -> Iterator[Problem]:
-    held = tuple(getattr(config.dataset.config, axis, None) for axis in ("views", "frames"))
-    asked = {"data": (config.data.views, config.data.frames)} if config.data.grids is None else {}
-    asked |= {f"data.grids.{i}": grid for i, grid in enumerate(config.data.grids or ())}
-    for path, grid in asked.items():
-        for axis, count, limit in zip(("views", "frames"), grid, held, strict=True):
-            if limit is not None and count > limit:
-                place = f"{path}.{axis}" if path == "data" else path
-                yield Problem(
-                    place, f"{count} {axis} are asked for, the dataset's clips hold {limit} (dataset.{axis})."
-                )
+    for place, axis, count in _asked(config):
+        word = ("views", "frames")[axis]
+        limit = getattr(config.dataset.config, word, None)
+        if limit is not None and count > limit:
+            yield Problem(place, f"{count} {word} are asked for, the dataset's clips hold {limit} (dataset.{word}).")
+
+
+def _asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
+    """Where a configuration says how many views (axis 0) or frames (axis 1) a step draws, the axis, and how many."""
+    if config.data.grids is None:
+        yield from (("data.views", 0, config.data.views), ("data.frames", 1, config.data.frames))
+    for number, grid in enumerate(config.data.grids or ()):
+        yield from ((f"data.grids.{number}", axis, count) for axis, count in enumerate(grid))
 
 
 def _check_latents(config: RunConfig) -> Iterator[Problem]:
     """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
     if config.data.latents == "encode":
         return
-    _, _, temporal_stride = config.codec.cls.shape(config.codec.config)
     reads = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
     for slot, choice in config.conditioners.items():
         reads[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
@@ -169,10 +226,6 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
             f"needs pictures that always move alike; the alignment '{config.alignment.name}', as it is set, looks at the first "
             "frame that a step sees.",
         ),
-        (
-            temporal_stride > 1,
-            f"needs a latent for every frame; the codec '{config.codec.name}' joins {temporal_stride}.",
-        ),
     ]
     for slot, (name, fields) in reads.items():
         pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
@@ -180,6 +233,21 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
     for holds, reason in reasons:
         if holds:
             yield Problem("data.latents", f"cached {reason}")
+
+
+def _check_time(config: RunConfig) -> Iterator[Problem]:
+    """Windows, conditioning, masks and the index of a frame go by frames: nothing says yet which frames a latent frame joins."""
+    _, _, stride = config.codec.cls.shape(config.codec.config)
+    if stride == 1:
+        return
+    reading = {slot: choice for slot, choice in config.conditioners.items() if choice.cls.needs(choice.config)}
+    slots = [slot for slot, choice in reading.items() if not choice.cls.per_clip]
+    of_slots = f"the slots {', '.join(slots)}, " if slots else ""
+    yield Problem(
+        "codec",
+        f"{config.codec.name} joins {stride} frames in a latent frame, but {of_slots}the sampler {config.sampler.name} and the "
+        "loss take each latent frame for one frame; choose a codec that leaves time as it is.",
+    )
 
 
 def _check_strategy(config: RunConfig) -> Iterator[Problem]:
@@ -195,15 +263,10 @@ def _check_strategy(config: RunConfig) -> Iterator[Problem]:
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("dataset", "alignment"), _check_fields),
-    (
-        ("guidance", "data", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
-        _check_guidance,
-    ),
+    (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),
+    (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("strategy", "training"), _check_strategy),
-    (
-        ("data", "codec", "alignment", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
-        _check_latents,
-    ),
+    (("data", "alignment", *SLOTS, "slots"), _check_latents),
 )

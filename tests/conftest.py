@@ -3,10 +3,16 @@
 import os
 import subprocess
 import sys
+import textwrap
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+
+from hvg import registry
+from hvg.settings import SINGLE_PARTS
 
 # Two threads on two busy cores are several times slower than one.
 torch.set_num_threads(1)
@@ -53,6 +59,29 @@ def hvg():
         )
 
     return run
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installs parts of somebody's for one test: ``package({"codec.quarter": SOURCE})``, each a module that defines ``Part``."""
+    folder, name = tmp_path / "site-packages", f"lab_{uuid.uuid4().hex}"
+
+    def install(parts: Mapping[str, str]) -> None:
+        entries = ["[hvg.components]", *(f"{part} = {name}.{part.replace('.', '_')}:Part" for part in parts)]
+        files = {f"{name}/{part.replace('.', '_')}.py": textwrap.dedent(source) for part, source in parts.items()}
+        places = [part.replace(".", "/") for part in parts if part.partition(".")[0] in SINGLE_PARTS]
+        files |= {f"{name}/conf/{place}.yaml": f"name: {Path(place).name}" for place in places}
+        files[f"{name}/__init__.py"] = ""
+        files[f"{name}-1.0.dist-info/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        files[f"{name}-1.0.dist-info/entry_points.txt"] = "\n".join([*entries, "[hvg.conf]", f"lab = {name}.conf"])
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        monkeypatch.syspath_prepend(folder)
+        registry._plugins.cache_clear()
+
+    yield install
+    registry._plugins.cache_clear()
 
 
 @pytest.fixture(scope="session")

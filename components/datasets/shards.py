@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from pydantic import Field
 
 from hvg.digests import settings_digest
 from hvg.errors import DataError
-from hvg.protocols import Choose, Context, Dataset, PartConfig
-from hvg.shards import CLIP_IMAGES, ShardReader, index_path
+from hvg.protocols import Choose, Context, Dataset, Holdings, PartConfig
+from hvg.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path
 from hvg.types import ClipBatch
 
 
@@ -25,16 +26,23 @@ class Shards(Dataset):
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         self.config = config
-        paths = sorted(Path(config.path).glob(f"{config.split}*.tar"))
+        paths = _paths(config)
         if not paths:
             raise DataError(f"{config.path}: no shard named {config.split}*.tar")
         self._shards = [ShardReader(path) for path in paths]
+        check_complete({shard.path: shard.part for shard in self._shards})
         self._ends = list(accumulate(len(shard) for shard in self._shards))
 
     @classmethod
     def provides(cls, config: Config) -> frozenset[str]:
         mesh = {"body.vertices"} if config.mesh else set()
         return frozenset({"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", *mesh})
+
+    @classmethod
+    def holdings(cls, config: Config) -> Holdings:
+        found = {path: _known(path, path.stat().st_mtime_ns) for path in _paths(config)}
+        notes = check_complete({path: part for path, (_, part) in found.items()})
+        return Holdings(sizes={clip: size for sizes, _ in found.values() for clip, size in sizes.items()}, notes=notes)
 
     @classmethod
     def content(cls, config: Config) -> str:
@@ -59,3 +67,14 @@ class Shards(Dataset):
         """A clip's shard, and its number in it."""
         shard = bisect.bisect_right(self._ends, index)
         return self._shards[shard], index - (self._ends[shard - 1] if shard else 0)
+
+
+def _paths(config: Shards.Config) -> list[Path]:
+    return sorted(Path(config.path).glob(f"{config.split}*.tar"))
+
+
+@cache
+def _known(path: Path, changed: int) -> tuple[dict[str, Size], tuple[int, int] | None]:
+    """Sizes of a shard's clips, and ``ShardReader.part``: a study asks for every arm. changed: when the shard was written."""
+    shard = ShardReader(path)
+    return dict(zip(shard.keys, shard.sizes, strict=True)), shard.part

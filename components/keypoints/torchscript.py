@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -33,15 +33,19 @@ class TorchScriptKeypoints(KeypointRegressor):
             None, description="(height, width) that pictures are resized to for it; null leaves them as they are."
         )
 
+        @field_validator("root")
+        @classmethod
+        def _are_names(cls, root: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+            names = info.data.get("names", root)
+            unknown = [name for name in root if name not in names]
+            if unknown:
+                raise ValueError(f"{', '.join(unknown)} is not among the key points {', '.join(names)}")
+            return root
+
     def __init__(self, config: Config, context: Context) -> None:
-        """Raises: NotAvailable when there is no file; HvgError when it is none of TorchScript, or a root has no name."""
+        """Raises: NotAvailable when there is no file; HvgError when it is none of TorchScript."""
         self.config, self.device = config, context.device
         self.names, self.root = config.names, config.root
-        unknown = sorted(set(config.root) - set(config.names))
-        if unknown:
-            raise HvgError(
-                f"root names {', '.join(unknown)}, which are not among the key points {', '.join(config.names)}"
-            )
         if not config.path.is_file():
             raise NotAvailable(f"keypoints=torchscript needs the file {config.path}, which is not there")
         try:

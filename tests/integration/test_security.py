@@ -20,6 +20,7 @@ from hvg import arrays, cli
 from hvg.checkpoint import write_checkpoint
 from hvg.config import compose, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, DataError, HvgError
+from hvg.evaluation import _rescored
 from hvg.folders import find_clips
 from hvg.motion import Motion, load_motion, save_motion
 from hvg.photo import load_photo
@@ -427,8 +428,26 @@ def test_a_program_that_a_checkpoint_brings_is_not_run(place, capsys, tiny):
     write_checkpoint(Path("run/checkpoints/step-0000001.ckpt"), {"global_step": 1, "config": config})
     message = refused(capsys, "evaluate", "checkpoint=run")
     assert "would run the program theirs.pt" in message and "protocol.metrics.pose.regressor_settings.path=" in message
-    allowed = refused(capsys, "evaluate", "checkpoint=run", "protocol.metrics.pose.regressor_settings.path=theirs.pt")
+    allowed = refused(capsys, "evaluate", "checkpoint=run", "protocol.metrics.pose.regressor_settings.path=./theirs.pt")
     assert "would run" not in allowed
+
+
+OTHER = "{name: joint_error, regressor: torchscript, regressor_settings: {path: view, names: [nose], root: [nose]}}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sampler=view"],
+        ["evaluation.networks=review"],
+        [f"protocol.metrics.pose.regressor_settings.{key}=[view]" for key in ("names", "root")],
+        [f"++protocol.metrics.other={OTHER}"],
+    ],
+)
+def test_words_that_mean_something_else_do_not_permit_a_program(place, tiny, words):
+    pose = f"+protocol.metrics.pose={OTHER}"
+    with pytest.raises(HvgError, match=r"would run the program view; .*pose\.regressor_settings\.path="):
+        _rescored(compose([*tiny, pose]), words, Path("run"))
 
 
 @pytest.mark.parametrize("case", ["object", "laughs", "_target_", "environment"])

@@ -96,6 +96,19 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_pat
     run_arm(sampled.folder, arms["none", 1].folder)
     assert (sampled.folder / "results.json").stat().st_mtime_ns == before
 
+    # A metric whose code failed leaves the arm's other numbers, is named, and is tried again.
+    record = json.loads((sampled.folder / "results.json").read_text())
+    record["values"]["l1"] |= {"value": None, "unavailable": "failed with KeyError: 'x'", "traceback": ["..."]}
+    (sampled.folder / "results.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(["study", str(study), "collect=true"]) == 1
+    printed = capsys.readouterr()
+    assert "temporal (seed 1): metric l1: failed with KeyError: 'x'" in printed.err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {arm["name"]: arm["status"] for arm in results["arms"]}["temporal"] == "done"
+    run_arm(sampled.folder, arms["none", 1].folder)
+    assert "traceback" not in json.loads((sampled.folder / "results.json").read_text())["values"]["l1"]
+
 
 def test_nothing_finished_is_reported_too(tiny, cache, tmp_path, capsys):
     base = [*tiny, cache, "device=cpu", "evaluation.clips=1", f"output={tmp_path / 'out'}"]

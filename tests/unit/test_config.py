@@ -1,6 +1,7 @@
 """The configuration: what it refuses, how it says so, and what it builds."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg import build, listing, wiring
-from hvg.config import compose, expand_sweep, load_resolved, parse_resolved, recompose
+from hvg import build, cli, listing, registry, wiring
+from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, HvgError
-from hvg.settings import PartChoice
+from hvg.settings import PartChoice, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,7 +114,7 @@ def test_every_seeded_fault_is_reported_in_one_message(lab):
         "slots.deep: deep_tokens fills the token port, but the backbone has none",
         "pose: smpl_normal requires the field 'body.vertices', which the dataset 'shards' does not provide",
         "camera: two parts on one slot: camera_rotation, none; one is allowed.",
-        "foo: unknown key for a run.",
+        "foo: unknown key or option.",
     ):
         assert expected in result.stdout
 
@@ -145,7 +146,9 @@ def test_listing_names_plugins_and_imports_nothing(lab):
 @pytest.mark.parametrize(
     ("override", "path", "message"),
     [
-        ("poze=skeleton", "poze", "Did you mean 'pose'?"),
+        ("poze=skeleton", "poze", "unknown key for a run. Did you mean 'pose'?"),
+        ("scaale=gpu", "scaale", "unknown key for a run. Did you mean 'scale'?"),
+        ("~scaale", "scaale", "unknown key for a run. Did you mean 'scale'?"),
         ("pose.lien_width=3", "pose.lien_width", "unknown key for BoneMap"),
         ("++training.stesp=3", "training.stesp", "Did you mean 'steps'?"),
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
@@ -195,6 +198,44 @@ def test_zero3_and_samples_while_training_exclude_each_other():
     assert compose(["strategy=zero2", "scale=gpu"]).training.validate_every == 1000
 
 
+POSE = "protocol.metrics.joint_error"
+TORCHSCRIPT = (
+    f"{POSE}.regressor=torchscript",
+    f"{POSE}.regressor_settings={{path: a.pt, names: [nose], root: [nose]}}",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "message"),
+    [
+        (["regressor=suitt"], "regressor", "no keypoints is named 'suitt'. Did you mean 'suit'?"),
+        (["regressor=3"], "regressor", "expected a valid string, got 3 (int)."),
+        (["regressor_settings=[3]"], "regressor_settings", "expected an object, got [3] (list)."),
+        (["regressor_settings.hues=3"], "regressor_settings.hues", "unknown key for SuitKeypoints."),
+        (["regressor=torchscript"], "regressor_settings.path", "is missing; it has to be given."),
+        ([*TORCHSCRIPT, "regressor_settings.pth=b.pt"], "regressor_settings.pth", "Did you mean 'path'?"),
+        ([*TORCHSCRIPT, "regressor_settings.root=[hip]"], "regressor_settings.root", "hip is not among the key points"),
+        ([*TORCHSCRIPT, "regressor_settings.image_size=64"], "regressor_settings.image_size", "got 64 (int)."),
+    ],
+)
+def test_what_a_metric_builds_is_judged_with_everything_else(words, key, message):
+    words = [word if word.startswith(POSE) else f"{POSE}.{word}" for word in words]
+    found = problems("protocol=modern", *words, "training.stesp=3")
+    assert message in found.get(f"{POSE}.{key}", ""), found
+    assert "training.stesp" in found
+
+
+def test_the_settings_of_what_a_metric_builds_are_kept_whole():
+    config = compose(["protocol=modern", *TORCHSCRIPT])
+    settings = {"path": "a.pt", "names": ["nose"], "root": ["nose"], "image_size": None}
+    assert config.protocol.metrics["joint_error"].config.regressor_settings == settings
+    assert parse_resolved(config.to_yaml(), "config.yaml") == config
+    # Another regressor keeps none of them, in whichever order it is asked for.
+    assert recompose(config, [f"{POSE}.regressor=suit"]).protocol == compose(["protocol=modern"]).protocol
+    backwards = recompose(compose(["protocol=modern"]), TORCHSCRIPT[::-1])
+    assert backwards.protocol == config.protocol
+
+
 def test_a_group_may_be_chosen_once():
     assert "chosen 2 times: skeleton, bone_map" in problems("pose=skeleton", "pose=bone_map")["pose"]
 
@@ -217,6 +258,35 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path):
         parse_resolved("[1, 2]", "config.yaml")
     with pytest.raises(ConfigError, match="is no YAML"):
         parse_resolved("a: [", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["prepare"], ["show"], ["check"], ["launch", "train"], ["train", "dry_run=2"], ["sweep", "wandb", "--print"]],
+)
+def test_a_word_that_leaves_a_slot_out_is_an_override_of_every_command(command, capsys):
+    varied = "seed=1,2" if "sweep" in command else "seed=1"
+    assert cli.run([*command, "~camera", varied, "training.validate_every=1", "training.stepz=3"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "1 problem in the configuration" in said and "training.stepz" in said and "camera" not in said
+
+
+def test_a_misspelt_option_is_told_from_a_misspelt_key(capsys):
+    words = ["check", "bandwith=50", "memory=much", "training.stepz=3", "pose=skeleton", "image_sze=3"]
+    assert cli.run(words) == 1
+    said = "".join(capsys.readouterr()).splitlines()
+    assert [line.strip("- ").partition(":")[0] for line in said[1:]] == [
+        "memory",
+        "bandwith",
+        "image_sze",
+        "training.stepz",
+    ]
+    assert "Did you mean 'bandwidth'?" in said[2] and "Did you mean 'steps'?" in said[4]
+
+
+def test_a_list_that_is_written_otherwise_is_recognised():
+    assert problems("dataset.image_size=64x96")["dataset.image_size"].endswith("Did you mean [64,96]?")
+    assert "Did you mean" not in problems("dataset.image_size=big")["dataset.image_size"]
 
 
 # --- what is composed ---
@@ -256,6 +326,66 @@ def test_list_refuses_an_unknown_kind():
         listing.list_command(["backbon"])
 
 
+def shown(capsys, *words: str) -> list[list[str]]:
+    """The cells of the rows that ``hvg list`` prints."""
+    assert listing.list_command(words) == 0
+    return [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_kind_and_every_word_of_the_command_line_can_be_listed(capsys):
+    groups = all_options()
+    rows = shown(capsys, *registry.KINDS, *groups)
+    parts = [tuple(cells[:2]) for cells in rows if len(cells) == 3][1:]
+    assert parts == [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
+    assert {cells[0]: cells[1] for cells in rows if cells[0].endswith("=")} == {
+        f"{group}=": " ".join(options) for group, options in groups.items()
+    }
+    assert shown(capsys, "pose", "scale") == [
+        ["On the command line:"],
+        *([f"{group}=", " ".join(groups[group])] for group in ("pose", "scale")),
+    ]
+    of_kind = shown(capsys, "guidance")
+    assert of_kind[0] == ["kind", "name", "from"] and of_kind[-1] == ["guidance=", " ".join(groups["guidance"])]
+
+
+def test_the_manual_shows_what_a_plain_command_uses(capsys):
+    rows = shown(capsys, "--verbose")
+    plain = compose()
+    places = {" ".join(cells): number for number, cells in enumerate(rows)}
+    sections = {name: places[f"{name}: {RunConfig.model_fields[name].description}"] for name in ("data", "training")}
+    for section, start in sections.items():
+        for row, (key, value) in zip(
+            rows[start + 1 :], getattr(plain, section).model_dump(mode="json").items(), strict=False
+        ):
+            assert (row[0], row[2]) == (key, listing._shown(value))
+    assert ["steps", "int", "660", "Optimiser steps."] in rows
+    widths = next(row for row in rows if row[0] == "widths" and "divisible" in row[-1])
+    assert widths[2] == "[64, 64]"
+    larger = shown(capsys, "--verbose", "scale=gpu", "~camera")
+    steps = compose(["scale=gpu"]).training.steps
+    assert steps != 660 and ["steps", "int", str(steps), "Optimiser steps."] in larger
+
+
+def test_the_manual_of_a_word_has_its_parts_and_what_each_option_sets(capsys):
+    rows = shown(capsys, "pose", "alignment", "scale", "strategy", "--verbose")
+    for part, there in (
+        ("conditioner bone_map", True),
+        ("alignment pelvis", True),
+        ("conditioner camera_rotation", False),
+    ):
+        assert ([f"{part} (built-in)"] in rows) == there
+    assert rows[rows.index(["pose=hvg_no_depth sets"]) + 2] == ["maps: [bone_normal]"]
+    assert ["steps: 660"] in rows and any(row[0] == "offload" for row in rows)
+
+
+def test_list_says_what_it_cannot_do(capsys):
+    for words, said in ((["psoe"], "Did you mean 'pose'"), (["~camera"], "--verbose"), (["pose", "x=1"], "--verbose")):
+        with pytest.raises(HvgError, match=said):
+            listing.list_command(words)
+    with pytest.raises(ConfigError, match="Did you mean 'scale'"):
+        listing.list_command(["--verbose", "scaale=gpu"])
+
+
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
     assert listing.check_command(["pose=skeleton"]) == 0
     shown = capsys.readouterr().out
@@ -284,6 +414,36 @@ def test_looking_up_a_missing_site_is_a_problem_with_the_nearest_name(default):
     config = default.model_copy(update={"camera": PartChoice("conditioner", "wide", WidePort, None)})
     with pytest.raises(HvgError, match=r"needs the port 'stemm'.*Did you mean 'stem'"):
         wiring.specs(config)
+
+
+QUARTER = """
+    from components.codecs.pixel import PixelCodec
+
+    class Part(PixelCodec):
+        '''Keeps every fourth frame.'''
+
+        temporal_stride = 4
+
+        @classmethod
+        def shape(cls, config):
+            return 3 * config.factor**2, config.factor, 4
+
+        def encode(self, frames):
+            return super().encode(frames[:, :, ::4])
+
+        def decode(self, latents):
+            return super().decode(latents.repeat_interleave(4, dim=2))
+"""
+
+
+def test_a_codec_that_joins_frames_is_refused_in_one_line(package):
+    package({"codec.quarter": QUARTER})
+    for words in ([], ["sampler=temporal", "data.latents=cached", "data.cache=x", "data.recolour=0"]):
+        found = problems("codec=quarter", *words)
+        assert list(found) == ["codec"]
+        assert "quarter joins 4 frames in a latent frame, but the slots pose, camera, the sampler" in found["codec"]
+    alone = problems("codec=quarter", "pose=none", "camera=none", "sampler=temporal")
+    assert "in a latent frame, but the sampler temporal and the loss take" in alone["codec"]
 
 
 # --- what is built ---

@@ -179,6 +179,48 @@ def test_scores_of_files_are_those_of_the_same_arrays(tmp_path):
         assert any(line.startswith(label) and line.endswith(score["definition"]) for line in lines)
 
 
+BROKEN = """
+    from hvg.protocols import Metric, PartConfig, Score
+
+    class Part(Metric):
+        '''Fails where it is told to.'''
+
+        class Config(PartConfig):
+            where: str = "measure"
+
+        definition = "broken/v1"
+
+        def __init__(self, config, context):
+            self.config = config
+            if config.where == "init":
+                context.networks.file("mine")
+
+        def measure(self, clip):
+            return {"mean": clip.prediction.mean()} if self.config.where == "measure" else {"mean": 1.0}
+
+        def reduce(self, kept):
+            raise KeyError("mean")
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"), [("init", "AttributeError"), ("measure", "RuntimeError"), ("reduce", "KeyError: 'mean'")]
+)
+def test_a_metric_that_fails_is_named_and_the_exit_code_says_so(tmp_path, package, capsys, where, reason):
+    package({"metric.broken": BROKEN})
+    truth, made = both(tmp_path)
+    save_frames(truth / "clip", pictures(0))
+    save_frames(made / "clip", pictures(1))
+    words = ["+protocol.metrics.mine.name=broken", f"+protocol.metrics.mine.where={where}"]
+    assert cli.run(["evaluate", f"predictions={made}", f"reference={truth}", *words]) == 1
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert f"metric mine: failed with {reason}" in said.err and f"not available: failed with {reason}" in said.out
+    values = read_record(tmp_path / "made-basic")["values"]
+    assert values["psnr"]["value"] is not None and values["mine"]["value"] is None
+    assert any("metric_broken.py" in line for line in values["mine"].get("traceback", []))
+
+
 def test_where_the_results_lie_and_what_they_say_of_their_origin(tmp_path, monkeypatch):
     truth, made = both(tmp_path)
     save_frames(truth / "person1_walk", pictures(0))
@@ -385,7 +427,10 @@ def test_a_wrong_mask_is_named(tmp_path):
     [
         (["predictions={made}", "reference={none}"], "none: no such folder"),
         (["predictions={empty}", "reference={truth}"], "empty: holds no videos, no folders and no images"),
-        (["predictions={made}", "reference={truth}", "mask={made}"], "mask: unknown option. Did you mean 'masks'?"),
+        (
+            ["predictions={made}", "reference={truth}", "mask={made}"],
+            "mask: unknown key or option. Did you mean 'masks'?",
+        ),
         (["predictions={made}", "reference={truth}", "protcol=basic"], "Did you mean 'protocol'?"),
         (["predictions={made}", "reference={truth}", "protocol=basik"], "Did you mean 'basic'?"),
         (["predictions={made}", "reference={truth}", "protocol.metrics.psnr.avrage=clips"], "Did you mean 'average'?"),
@@ -396,7 +441,7 @@ def test_a_wrong_mask_is_named(tmp_path):
             ["predictions={made}", "reference={truth}", r"subject=(person\d+)_.*"],
             "clip: its name does not match subject=",
         ),
-        (["predictions={made}"], "reference: is required"),
+        (["predictions={made}"], "reference: is missing"),
     ],
 )
 def test_a_wrong_word_is_named(tmp_path, capsys, words, message):

@@ -451,7 +451,7 @@ def test_a_torchscript_file_is_a_regressor(tmp_path):
     assert score("joint_error", truth(), regressor="torchscript", regressor_settings=settings) == 0
     for changes, error, message in (
         ({"path": tmp_path / "none.pt"}, NotAvailable, "none.pt"),
-        ({"root": ("hip",)}, HvgError, "root names hip"),
+        ({"root": ("hip",)}, ValueError, "hip is not among the key points middle, corner"),
         ({"path": __file__}, HvgError, "TorchScript"),
     ):
         with pytest.raises(error, match=message):

@@ -89,6 +89,8 @@ def test_a_sweep_is_an_array_with_a_run_for_each_combination():
         (("launcher=slurm", "partition=a b"), "partition"),
         (("launcher=slum",), "launcher"),
         (("launcher=slurm", "training.stps=1"), "training.stps"),
+        (("launcher=local", "time=1:00:00"), "time"),
+        (("launcher=torchrun", "strategy=ddp", "devices=2", "partition=gpu"), "partition"),
     ],
 )
 def test_what_cannot_be_launched_is_refused_before_anything_starts(words, where):

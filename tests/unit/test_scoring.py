@@ -16,7 +16,7 @@ from hvg.config import compose
 from hvg.errors import DataError, HvgError
 from hvg.evaluation import Evaluation, finished, make_record, protocol_record, save_predictions, table_lines
 from hvg.protocols import Measurement, Metric, PartConfig, Score
-from hvg.record import ClipRecord, read_measurements, read_record, write_record
+from hvg.record import ClipRecord, failed_metrics, read_measurements, read_record, write_record
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface, scored_clips
 from hvg.scoring import Protocol, gathered, over_angle, over_time
 from hvg.settings import PartChoice, ProtocolConfig
@@ -33,6 +33,29 @@ def clip(name: str = "a", views: int = 2, frames: int = 3, **fields) -> ScoredCl
     return ScoredClip(**{"clip_id": name, "subject": name, "prediction": made, "truth": truth, "valid": valid} | fields)
 
 
+# Mistakes in a metric's code: in measure, and in reduce.
+MISTAKES: dict[str, Any] = {
+    "failed with AttributeError: 'ScoredClip' object has no attribute 'picture'": lambda clip: clip.picture,
+    "failed with AttributeError: 'NoneType' object has no attribute 'items'": lambda clip: None,
+    "failed with TypeError: measure gave 'name' of type <U1, expected an array of numbers": lambda clip: {"name": "a"},
+    "failed with HvgError: the network gave nothing": lambda clip: fail("the network\ngave nothing"),
+}
+WRONG_SCORES: dict[str, Any] = {
+    "failed with KeyError: 'cell'": lambda kept: kept["a"]["cell"],
+    "failed with AttributeError: 'float' object has no attribute 'cells'": lambda kept: 0.5,
+    "failed with TypeError: float() argument must be a string or a real number, not 'dict'": lambda kept: Score(
+        **{"value": {}, "count": 1}
+    ),
+    "failed with ValueError: reduce gave cells of clip 'a' that are not (V, T)": lambda kept: Score(
+        value=0.5, count=1, cells={"a": np.ones(3)}
+    ),
+}
+
+
+def fail(message: str):
+    raise HvgError(message)
+
+
 class Brightness(Metric):
     """Mean of the prediction; fails where it is told to."""
 
@@ -45,6 +68,8 @@ class Brightness(Metric):
     def measure(self, clip: ScoredClip) -> Measurement:
         if self.fails == "measure" or self.fails == clip.clip_id:
             raise NotAvailable(f"cannot look at clip '{clip.clip_id}'")
+        if self.fails in MISTAKES:
+            return MISTAKES[self.fails](clip)
         if self.fails == "all empty" or self.fails == f"{clip.clip_id} is empty":
             return {}
         return {
@@ -55,6 +80,8 @@ class Brightness(Metric):
     def reduce(self, kept: Mapping[str, Measurement]) -> Score:
         if self.fails == "reduce":
             raise NotAvailable("2 clips are needed")
+        if self.fails in WRONG_SCORES:
+            return WRONG_SCORES[self.fails](kept)
         cells = {clip_id: arrays["cells"] for clip_id, arrays in kept.items()}
         value = float(np.mean([array.mean() for array in cells.values()])) if self.value is None else self.value
         return Score(
@@ -114,6 +141,32 @@ def test_a_metric_without_a_value_is_reported_with_the_reason(metric, reason, tm
         assert values["fine"]["value"] is not None and values["fine"]["unavailable"] is None
     line = next(line for line in table_lines(record) if line.startswith("broken"))
     assert f"not available: {reason}" in line and "0.0" not in line
+
+
+@pytest.mark.parametrize("reason", [*MISTAKES, *WRONG_SCORES])
+def test_an_error_in_a_metrics_code_takes_no_other_number_away(reason, tmp_path):
+    scored = protocol(broken=Brightness(reason), fine=Brightness())
+    evaluation = evaluate(scored, clip("a"), clip("bb"))
+    record = record_of(evaluation, scored.settings)
+    stored = read_record(write_record(tmp_path, record, evaluation.measurements))["values"]
+    assert stored["broken"]["value"] is None and stored["broken"]["unavailable"] == reason
+    assert stored["fine"]["value"] is not None and "traceback" not in stored["fine"]
+    assert any("hvg/scoring.py" in line for line in stored["broken"]["traceback"])
+    assert failed_metrics(record) == [f"metric broken: {reason} (traceback: values.broken in results.json)"]
+    line = next(line for line in table_lines(record) if line.startswith("broken"))
+    assert f"not available: {reason}" in line
+
+
+def test_a_number_of_numpys_is_written_like_any_other(tmp_path):
+    class Narrow(Brightness):
+        def reduce(self, kept):
+            return Score(value=np.float32(0.5), count=np.int64(3), per_clip={"a": np.float32(0.5)})
+
+    scored = protocol(narrow=Narrow())
+    evaluation = evaluate(scored, clip("a"))
+    record = record_of(evaluation, scored.settings)
+    stored = read_record(write_record(tmp_path, record, evaluation.measurements))["values"]["narrow"]
+    assert (stored["value"], stored["count"], stored["per_clip"]) == (0.5, 3, {"a": 0.5})
 
 
 def test_what_is_kept_holds_on_to_no_tensor():

@@ -223,10 +223,8 @@ class ColourDistance(FrameFeatureMetric):
         return frames.float().mean(dim=(-2, -1))
 
 
-def test_an_evaluation_knows_its_floor_and_what_a_subject_contributes(tmp_path):
-    choice = PartChoice("metric", "colour", ColourDistance, ColourDistance.Config())
-    metric = ColourDistance(choice.config, Context(networks=NetworkFiles(tmp_path)))
-    protocol = Protocol(ProtocolConfig(name="mine", metrics={"colour": choice}), {"colour": metric}, {})
+def measured(protocol: Protocol) -> dict:
+    """Index -> clip and what the protocol keeps of it, of 20 clips of 10 people."""
     generator, own = torch.Generator().manual_seed(0), {}
     for index in range(20):
         frames = torch.randint(0, 256, (2, 1, 3, 3, 2, 2), generator=generator).to(torch.uint8)
@@ -239,6 +237,14 @@ def test_an_evaluation_knows_its_floor_and_what_a_subject_contributes(tmp_path):
         )
         described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None)
         own[index] = described, protocol.measure(clip)
+    return own
+
+
+def test_an_evaluation_knows_its_floor_and_what_a_subject_contributes(tmp_path):
+    choice = PartChoice("metric", "colour", ColourDistance, ColourDistance.Config())
+    metric = ColourDistance(choice.config, Context(networks=NetworkFiles(tmp_path)))
+    protocol = Protocol(ProtocolConfig(name="mine", metrics={"colour": choice}), {"colour": metric}, {})
+    own = measured(protocol)
     found = finished(protocol, own)
     floor = found.values()["colour"]["floor"]
     assert floor is not None and 0 < floor < found.results["colour"].value * 3
@@ -249,3 +255,22 @@ def test_an_evaluation_knows_its_floor_and_what_a_subject_contributes(tmp_path):
     assert np.corrcoef(without["colour"], without_each(FRECHET, arrays))[0, 1] > 0.9
     few = finished(protocol, dict(list(own.items())[:8]))
     assert few.values()["colour"]["floor"] is None
+
+
+class NoSmallSets(Frechet):
+    """A distance whose author did not think of small sets."""
+
+    def between(self, a, b):
+        if len(b) < 60:
+            raise IndexError("few")
+        return super().between(a, b)
+
+
+def test_a_floor_that_fails_leaves_the_value(tmp_path):
+    choice = PartChoice("metric", "colour", ColourDistance, ColourDistance.Config())
+    metric = ColourDistance(choice.config, Context(networks=NetworkFiles(tmp_path)))
+    metric.distance = NoSmallSets(choice.config)
+    protocol = Protocol(ProtocolConfig(name="mine", metrics={"colour": choice}), {"colour": metric}, {})
+    found = finished(protocol, measured(protocol)).values()["colour"]
+    assert found["value"] is not None and found["floor"] is None
+    assert "its floor failed with IndexError: few" in found["notes"] and found.get("traceback")

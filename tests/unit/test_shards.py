@@ -1,16 +1,22 @@
 """Clips survive the disk, and damaged files are refused by name."""
 
 import json
+import re
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import webdataset
 
-from hvg.data import render_shard, with_signals
+from components.datasets.shards import Shards
+from hvg import listing
+from hvg.build import build_dataset
+from hvg.config import compose, parse_resolved
+from hvg.data import DrawnCells, render_shard, with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
-from hvg.errors import DataError
+from hvg.errors import ConfigError, DataError, HvgError
 from hvg.shards import ShardReader, index_path, write_shard
 from hvg.testing import tiny_batch
 from hvg.types import ClipBatch
@@ -152,3 +158,113 @@ def test_a_shard_that_lacks_a_signal_is_made_again_with_the_maps_it_had(tmp_path
     for index in range(2):
         expected = with_signals(Clips().load(index), parts).signals
         assert all(torch.equal(both.load(index).signals[key], expected[key]) for key in parts)
+
+
+# --- a folder of shards, and the run that is to see it ---
+
+
+def sized(name: str, views: int, frames: int, side: int = 16) -> ClipBatch:
+    return replace(tiny_batch(1, views, frames, size=side), clip_id=(name,))
+
+
+def refused(folder: Path, *words: str) -> dict[str, str]:
+    """Path -> message of everything wrong with a run on the shards of a folder."""
+    with pytest.raises(ConfigError) as error:
+        compose(["dataset=shards", f"dataset.path={folder}", "data.views=1", *words])
+    return {problem.path: problem.message for problem in error.value.problems}
+
+
+def without_sizes(path: Path) -> None:
+    """Makes the shard's index what it was before it said sizes and numbers."""
+    index = json.loads(index_path(path).read_text())
+    index_path(path).write_text(json.dumps({k: v for k, v in index.items() if k not in ("sizes", "part")}))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_clips_that_are_too_small_are_named_before_training(tmp_path, old):
+    write_shard(tmp_path / "train-0.tar", [sized("wide", 4, 4), sized("narrow", 2, 6)], part=(0, 1))
+    if old:
+        without_sizes(tmp_path / "train-0.tar")
+    assert ShardReader(tmp_path / "train-0.tar").sizes == [(4, 4, 16, 16), (2, 6, 16, 16)]
+    words = ("dataset=shards", f"dataset.path={tmp_path}")
+    assert compose([*words, "data.views=2", "data.frames=4"]).data.views == 2
+    views = "4 views are asked for; 1 of 2 clips of the dataset 'shards' hold fewer, 'narrow' 2."
+    frames = "6 frames are asked for; 1 of 2 clips of the dataset 'shards' hold fewer, 'wide' 4."
+    assert refused(tmp_path, "data.views=4", "data.frames=6") == {"data.views": views, "data.frames": frames}
+    assert refused(tmp_path, "data.grids=[[1,1],[2,6]]") == {"data.grids.1": frames}
+    # What is trained already is not judged by what lies on the disk now.
+    config = compose(["data.views=4"]).resolved() | {"dataset": {"name": "shards", "path": str(tmp_path)}}
+    assert parse_resolved(json.dumps(config), "config.yaml").data.views == 4
+
+
+def test_pictures_that_no_network_takes_are_named_before_training(tmp_path):
+    write_shard(tmp_path / "train-0.tar", [sized("even", 1, 1), sized("odd", 1, 1, side=20)], part=(0, 1))
+    found = refused(tmp_path)
+    assert found["data.batch_size"].endswith("the dataset's clips differ: 'even' 16x16, 'odd' 20x20.")
+    assert (
+        "1 of 2 clips have sides that are not divisible by 8" in found["dataset"]
+        and "'odd' is 20x20" in found["dataset"]
+    )
+
+
+def test_a_step_that_asks_for_more_than_a_clip_holds_says_so():
+    for grid in ((3, 1), (1, 5)):
+        with pytest.raises(HvgError, match="position 7 of the training order is one of 2 x 4"):
+            DrawnCells(0, 7, grid)(2, 4)
+
+
+NAMED = [f"train-{number:05d}-of-00003.tar" for number in range(3)]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("by", ["name", "index"])
+def test_a_missing_shard_is_noticed(tmp_path, lost, by):
+    names = NAMED if by == "name" else [f"train-{number}.tar" for number in range(3)]
+    for number, name in enumerate(names):
+        write_shard(tmp_path / name, [sized(f"clip-{number}", 1, 1)], part=None if by == "name" else (number, 3))
+    config = compose(["dataset=shards", f"dataset.path={tmp_path}", "data.views=1"])
+    assert len(build_dataset(config, "train")) == 3 and not Shards.holdings(config.dataset.config).notes
+    (tmp_path / names[lost]).unlink()
+    said = f"1 of 3 shards train*.tar are missing: number {lost} (the first is 0)"
+    assert said in refused(tmp_path)["dataset"]
+    with pytest.raises(DataError, match=re.escape(said)):
+        build_dataset(config, "train")
+
+
+def test_shards_of_two_sets_are_not_taken_for_one(tmp_path):
+    for number, (name, part) in enumerate([(NAMED[0], None), ("train-00000-of-00001.tar", None)]):
+        write_shard(tmp_path / name, [sized(f"clip-{number}", 1, 1)], part=part)
+    assert "are not of one set" in refused(tmp_path)["dataset"]
+    # Two sets with names of their own are one data set.
+    (tmp_path / NAMED[0]).unlink()
+    write_shard(tmp_path / "train_more-0.tar", [sized("clip-2", 1, 1)], part=(0, 1))
+    assert len(build_dataset(compose(["dataset=shards", f"dataset.path={tmp_path}", "data.views=1"]), "train")) == 2
+
+
+def test_older_shards_are_read_with_a_note(tmp_path):
+    write_shard(tmp_path / "train-0.tar", [sized("clip-0", 1, 1)])
+    without_sizes(tmp_path / "train-0.tar")
+    config = compose(["dataset=shards", f"dataset.path={tmp_path}", "data.views=1"])
+    assert len(build_dataset(config, "train")) == 1
+    (note,) = Shards.holdings(config.dataset.config).notes
+    assert "nothing says how many shards" in note and "train*.tar" in note
+    assert listing.file_notes(config) == [f"note: {note}"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sizes": [[1, 1, 16]]},
+        {"sizes": []},
+        {"sizes": [[1, "1", 16, 16]]},
+        {"part": [0]},
+        {"part": [-1, 2]},
+        {"part": 3},
+    ],
+)
+def test_a_damaged_size_or_number_is_refused(tmp_path, changed):
+    write_shard(tmp_path / "train-0.tar", [sized("clip-0", 1, 1)])
+    place = index_path(tmp_path / "train-0.tar")
+    place.write_text(json.dumps(json.loads(place.read_text()) | changed))
+    with pytest.raises(DataError, match=r"train-0\.tar\.index\.json: damaged"):
+        ShardReader(tmp_path / "train-0.tar")

@@ -44,10 +44,10 @@ def started(folder: Path, *words: str) -> None:
     assert run_study(folder, overrides, options, dry_run=True) is None
 
 
-def finish(arm: ArmRun) -> None:
+def finish(arm: ArmRun, **values: object) -> None:
     """Leaves what a finished arm leaves, as far as the plan looks at it."""
     record = {"format": "hvg-evaluation-2", "config": arm.config.to_yaml()}
-    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "values", "provenance"))
+    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "provenance")) | {"values": values}
     arm.folder.mkdir(parents=True, exist_ok=True)
     (arm.folder / "results.json").write_text(json.dumps(record))
 
@@ -121,6 +121,45 @@ def test_what_cannot_be_started_is_refused(study, words, where):
     assert {problem.path for problem in refused.value.problems} == {where}
 
 
+def test_a_word_that_leaves_something_out_is_no_folder(study, capsys):
+    text = json.loads((study / "study.yaml").read_text())
+    (study / "study.yaml").write_text(
+        json.dumps(text | {"base": [*text["base"], "camera=none", "+slots.more.name=none"]})
+    )
+    assert run(["study", str(study), "~camera", "~slots.more", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("hvg.arm") == 3
+    (arm, *_) = plan(load_study(study), "plans", ["~camera", "~slots.more"])
+    assert not {"camera", "more"} & set(arm.config.conditioners)
+    assert run(["study", str(study), "~seed", "--dry-run"]) == 1
+    assert "seed: cannot be set in the command line" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "path", "message"),
+    [
+        ({"armz": {}}, "armz", "unknown key for a study. Did you mean 'arms'?"),
+        ({"arms": {"a": "pose=none"}}, "arms.a", "expected a list, got 'pose=none' (str)."),
+        ({"seeds": [0, "1"]}, "seeds.1", "expected a valid integer, got '1' (str)."),
+        ({"baselines": ["mean"]}, "baselines.0", "expected 'copy_reference', 'mean_image' or 'mean_image_per_view'"),
+        ({"published": ["hvg_33"]}, "published", "Did you mean 'hvg_3'?"),
+    ],
+)
+def test_a_mistake_in_a_study_is_named_like_any_other(study, changed, path, message):
+    place = study / "study.yaml"
+    place.write_text(json.dumps(json.loads(place.read_text()) | changed))
+    with pytest.raises(ConfigError) as error:
+        load_study(study)
+    (problem,) = error.value.problems
+    assert problem.path == path and message in problem.message and str(place) in problem.message
+
+
+def test_what_is_wrong_with_options_and_with_overrides_is_said_together(study, capsys):
+    assert run(["study", str(study), "launcher=slum", "jbs=3", "training.stepz=3", "~camera"]) == 1
+    said = capsys.readouterr().err
+    assert "launcher: expected" in said and "jbs: unknown key or option. Did you mean 'jobs'?" in said
+    assert "Did you mean 'steps'?" in said and "camera" not in said.replace("~camera", "")
+
+
 def test_how_far_an_arm_is(study):
     single, parts, other = plan(load_study(study), "plans", [])[:3]
     assert (parts.state().status, parts.state().text) == ("unfinished", "not finished: not started")
@@ -143,6 +182,18 @@ def test_how_far_an_arm_is(study):
     # It was scoring that failed: there are weights.
     checkpoint_path(single.folder / "checkpoints", steps).mkdir(parents=True)
     assert parts.state().status == "unfinished" and not parts.lacks_weights()
+
+
+def test_an_arm_with_a_metric_that_failed_is_scored_again(study, capsys):
+    single, parts, other = plan(load_study(study), "plans", [])
+    for arm in (single, other):
+        finish(arm)
+    finish(parts, mine={"unavailable": "failed with KeyError: 'mean'", "traceback": ["..."]})
+    assert parts.state().status == "failed"
+    assert parts.state().text.startswith("metric mine: failed with KeyError: 'mean'")
+    started(study, "launcher=slurm")
+    text = capsys.readouterr().out
+    assert [words_of(line)[0] for line in text.splitlines() if line.startswith("start -m")] == ["parts-seed0"]
 
 
 def test_a_study_of_other_settings_is_not_collected(study, capsys):
