@@ -264,11 +264,13 @@ def _show(loggers: list[Logger], path: Path, step: int) -> None:
 class Checkpoints(AfterStep):
     """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
 
-    def __init__(self, folder: Path, config: RunConfig, meter: Meter) -> None:
-        self.folder, self.config, self._meter = folder, config, meter
+    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
+        """precision: what the run is trained in, as of ``hvg.precision.trained_in``."""
+        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
+        checkpoint["precision"] = self._precision
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
         step, training = trainer.global_step, self.config.training
