@@ -24,19 +24,27 @@ def move(images: Tensor, offsets: Tensor | None, fill: float | Tensor = 0.0) -> 
     """Images (*, C, H, W) moved by ``offsets`` (*, 2), pixels (x right, y down); what was not seen before is ``fill``.
 
     fill: one value, or one per channel, (C). A picture moved by its own size or more is all ``fill``.
+    Raises: ValueError where there are not as many offsets as pictures.
     """
-    if offsets is None or not bool(offsets.any()):
+    if offsets is None:
         return images
-    height, width = images.shape[-2:]
-    flat = images.reshape(-1, *images.shape[-3:])
-    moved = torch.empty_like(flat)
-    moved[:] = torch.as_tensor(fill, dtype=flat.dtype, device=flat.device).view(-1, 1, 1)
-    for canvas, image, (x, y) in zip(moved, flat, offsets.reshape(-1, 2).tolist(), strict=True):
-        if abs(x) < width and abs(y) < height:
-            canvas[:, max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = image[
-                :, max(0, -y) : height + min(0, -y), max(0, -x) : width + min(0, -x)
-            ]
-    return moved.view_as(images)
+    flat, shift = images.reshape(-1, *images.shape[-3:]), offsets.reshape(-1, 2)
+    if len(flat) != len(shift):
+        raise ValueError(f"{len(flat)} pictures cannot be moved by {len(shift)} offsets")
+    # Looked up, not cut and pasted: to slice by an offset, the host would have to wait for it.
+    columns, column_seen = _origin(flat.shape[-1], shift[:, 0])
+    rows, row_seen = _origin(flat.shape[-2], shift[:, 1])
+    number = torch.arange(len(flat), device=flat.device)[:, None, None]
+    moved = flat.movedim(1, -1)[number, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    seen = row_seen[:, None, :, None] & column_seen[:, None, None, :]
+    blank = fill.to(flat).view(-1, 1, 1) if isinstance(fill, Tensor) else flat.new_full((), fill)
+    return torch.where(seen, moved, blank).contiguous().view_as(images)
+
+
+def _origin(size: int, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Along an axis that is moved by ``shift`` (N): where each of its places (N, size) comes from, and whether that is inside."""
+    place = torch.arange(size, device=shift.device) - shift[:, None]
+    return place.clamp(0, size - 1), (place >= 0) & (place < size)
 
 
 def move_cameras(cameras: Cameras, offsets: Tensor | None) -> Cameras:

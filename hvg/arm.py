@@ -29,7 +29,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.evaluation import evaluate, make_record
     from hvg.ranks import joined_ranks
     from hvg.record import failed_metrics, record_of, write_record
-    from hvg.training import build_system, choose_device, load_system_weights, train
+    from hvg.training import build_system, choose_device, load_system_weights, train, trained_precision
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
@@ -43,8 +43,8 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         log = print if rank == 0 else _no_log
         if trained is None:
             system = train(config, lambda done: report("train", done.step, done.steps, done.note), log)
-        else:
-            last = checkpoint_path(trained / "checkpoints", config.training.steps)
+        last = checkpoint_path((trained or folder) / "checkpoints", config.training.steps)
+        if trained is not None:
             if not last.exists():
                 raise CheckpointError(f"{trained}: has not been trained to step {config.training.steps}")
             system = build_system(config).to(choose_device(config.device)).eval()
@@ -61,6 +61,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         return
     record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
     record["config"] = config.to_yaml()
+    record["precision"] = trained_precision(last)
     record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
     write_record(folder, record, evaluation.measurements)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -95,7 +95,7 @@ class Progress(AfterStep):
 
     def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
         self._shapes.append((*batch.grid, *batch.cameras.image_size))
-        self._images += math.prod(batch.grid) if batch.valid is None else int(batch.valid.sum())
+        self._images += math.prod(batch.grid) if batch.num_valid is None else sum(batch.num_valid)
 
     def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         # Lightning has divided the loss by the number of batches that a step accumulates.
@@ -133,7 +133,8 @@ class Progress(AfterStep):
     def _means(self, trainer) -> dict[str, float]:
         """Of what the step returned, over its batches and all processes."""
         means = {name: torch.stack([x[name] for x in self._losses]).mean() for name in self._losses[0]}
-        return {name: float(trainer.strategy.reduce(value, reduce_op="mean")) for name, value in means.items()}
+        shared = trainer.strategy.reduce(torch.stack(list(means.values())), reduce_op="mean")
+        return dict(zip(means, shared.cpu().tolist(), strict=True))
 
     def _lap(self, trainer, steps: int) -> Throughput:
         """What happened since the last lap; images are taken to be as many in the other processes."""
@@ -144,11 +145,14 @@ class Progress(AfterStep):
     def _log(self, trainer, means: Mapping[str, float]) -> None:
         """Hands the means and the speed since the last row to the loggers."""
         row, self._row = self._row, Throughput()
-        images, wait = (torch.tensor(x, device=trainer.strategy.root_device) for x in (row.images, row.data_seconds))
-        # All wait for the one that waits longest for its data.
-        images = float(trainer.strategy.reduce(images, reduce_op="mean"))
-        wait = float(trainer.strategy.reduce(wait, reduce_op="max"))
-        row = replace(row, images=images, data_seconds=wait)
+        if trainer.world_size > 1:
+            images, wait = (
+                torch.tensor(x, device=trainer.strategy.root_device) for x in (row.images, row.data_seconds)
+            )
+            # All wait for the one that waits longest for its data.
+            images = float(trainer.strategy.reduce(images, reduce_op="mean"))
+            wait = float(trainer.strategy.reduce(wait, reduce_op="max"))
+            row = replace(row, images=images, data_seconds=wait)
         rates = {f"{PREFIX}{name}": value for name, value in row.rates(self._work.peak).items()}
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.log_metrics({**means, **rates}, trainer.global_step - 1)
@@ -164,7 +168,7 @@ class Progress(AfterStep):
 class Interruption(AfterStep):
     """Ends training after the step in which SIGTERM or SIGINT came to one of the processes.
 
-    Handlers only take a note, and all processes compare notes after a step: so all stop at the same one, none waits for
+    Handlers only take a note, and all processes compare notes in a step: so all stop after the same one, none waits for
     another, and ``Checkpoints``, which stands behind, saves that step. A second SIGINT interrupts at once.
     """
 
@@ -199,12 +203,24 @@ class Interruption(AfterStep):
         if threading.current_thread() is threading.main_thread():
             self._listen()
 
+    def on_before_backward(self, trainer, pl_module, loss: Tensor) -> None:
+        told = cast(LogicalCheckpoints, trainer.strategy).told
+        told |= {str(number): float(self.received == number) for number in (signal.SIGTERM, signal.SIGINT)}
+
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        stop = self.received
         if trainer.world_size > 1:
-            notes = torch.tensor(float(self.received), device=system.device)
-            self.received = int(trainer.strategy.reduce(notes, reduce_op="max"))
-        if self.received:
+            # What came to this process since it told the others is told in the next step.
+            heard = cast(LogicalCheckpoints, trainer.strategy).heard
+            stop = next((number for number in (signal.SIGTERM, signal.SIGINT) if heard[str(number)]), 0)
+            self.received = stop or self.received
+        if stop:
             trainer.should_stop = True
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if trainer.world_size > 1:
+            note = torch.tensor(float(self.received), device=trainer.strategy.root_device)
+            self.received = int(trainer.strategy.reduce(note, reduce_op="max"))
 
 
 def finish_work(device: torch.device) -> None:
@@ -264,11 +280,13 @@ def _show(loggers: list[Logger], path: Path, step: int) -> None:
 class Checkpoints(AfterStep):
     """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
 
-    def __init__(self, folder: Path, config: RunConfig, meter: Meter) -> None:
-        self.folder, self.config, self._meter = folder, config, meter
+    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
+        """precision: what the run is trained in, as of ``hvg.precision.trained_in``."""
+        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
+        checkpoint["precision"] = self._precision
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
         step, training = trainer.global_step, self.config.training

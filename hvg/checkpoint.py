@@ -82,8 +82,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Ent
     _raise_together(path, partial, error)
     if rank == 0:
         found = {key: value for file in files for key, value in file.items()}
-        step = state.get("global_step")
-        content = {"format": FORMAT, "step": step, "world_size": world, "files": found, "state": tree}
+        known = {"step": state.get("global_step"), "precision": state.get("precision")}
+        content = {"format": FORMAT, **known, "world_size": world, "files": found, "state": tree}
         error = _attempt(lambda: _finish(partial, path, content))
     _raise_together(path, partial, error)
 
@@ -224,7 +224,8 @@ def _raise_together(path: Path, partial: Path, error: OSError | None) -> None:
 class Checkpoint:
     """An open checkpoint. Files are mapped, so that only the tensors asked for are read.
 
-    state: the plain values; tensors in it are read. world_size: of the run that wrote it.
+    state: the plain values; tensors in it are read. world_size: of the run that wrote it. precision: as of
+    ``precision_of``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -233,6 +234,7 @@ class Checkpoint:
         content = _manifest(path)
         try:
             self.world_size = int(content["world_size"])
+            self.precision = _precision(content)
             self._files: dict[str, dict[str, Any]] = dict(content["files"])
             self._verify()
             self.state: dict[str, Any] = dict(unpack(self.tensor, content["state"]))
@@ -281,6 +283,19 @@ class Checkpoint:
     def section(self, section: str) -> dict[str, Tensor]:
         """Name -> tensor of a section; empty where there is none."""
         return {name: self.tensor(f"{section}/{name}") for name in self.sections().get(section, [])}
+
+
+def precision_of(path: Path) -> str | None:
+    """What the run was trained in, as of ``hvg.precision.trained_in``; None for a checkpoint that does not say.
+
+    Raises: CheckpointError as ``Checkpoint``, which looks at the tensors too.
+    """
+    return _precision(_manifest(path))
+
+
+def _precision(manifest: Mapping[str, Any]) -> str | None:
+    found = manifest.get("precision")
+    return found if isinstance(found, str) else None
 
 
 def _manifest(path: Path) -> dict[str, Any]:

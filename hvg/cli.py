@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 
@@ -108,9 +109,8 @@ def _read_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]
         if not equals or key not in model.model_fields:
             others.append(word)
             continue
-        # Text is what it says: YAML would read 1:30:00 as a number to base 60, and 2024 as one.
-        kind = model.model_fields[key].annotation
-        text = {*(get_args(kind) or [kind])} <= {str, Path, type(None)} and value != "null"
+        # Text is what it says: YAML would read 1:30:00 as a number to base 60, and a folder called 2024 as a number.
+        text = _is_text(model.model_fields[key].annotation) and value != "null"
         try:
             taken[key] = None if not value else value if text else read_yaml(value)
         except yaml.YAMLError as error:
@@ -119,6 +119,14 @@ def _read_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]
         return None, others, problems
     options, problems = validate(model, taken, "", "this command")
     return options, others, problems
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a field holds text, a path, or one of several words, or nothing."""
+    if get_origin(annotation) is Literal:
+        return all(isinstance(word, str) for word in get_args(annotation))
+    union = get_origin(annotation) in (Union, UnionType)
+    return annotation in (str, Path, type(None)) or (union and all(map(_is_text, get_args(annotation))))
 
 
 def _only_options(arguments: Sequence[str], model: type) -> Any:

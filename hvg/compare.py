@@ -18,6 +18,7 @@ from hvg.feature_metric import SetDistance
 from hvg.labels import readable
 from hvg.number_format import format_number
 from hvg.parsing import validate
+from hvg.precision import across_models
 from hvg.record import Record, read_record
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.score_facts import unavailable, warnings
@@ -67,7 +68,8 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
     seeds, notes = _seeds(arms)
     distances, unknown = _distances(runs)
     left_out, missing = _left_out(runs, distances)
-    notes += [*unknown, *missing]
+    precision, mixed = across_models({label: [run.record.get("precision") for run in arms[label]] for label in arms})
+    notes += [*unknown, *missing, *mixed]
     most = max(len(of_arm) for of_arm in arms.values())
     first = runs[0].record
     results = Results(
@@ -88,7 +90,12 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
                 status="done",
                 error=None,
                 seeds=[
-                    SeedResult(seed=seed, values=run.record["values"], left_out=left_out.get(run.path, {}))
+                    SeedResult(
+                        seed=seed,
+                        values=run.record["values"],
+                        left_out=left_out.get(run.path, {}),
+                        precision=run.record.get("precision"),
+                    )
                     for seed, run in zip(seeds[label], of_arm, strict=True)
                 ],
                 unseeded=_is_foreign(of_arm) and most > 1,
@@ -96,7 +103,8 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
             for label, of_arm in arms.items()
         ],
         clips=[Clip(**clip, video=None) for clip in first["clips"]],
-        provenance=provenance.collect() | {"runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
+        provenance=provenance.collect()
+        | {"precision": precision, "runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
     )
     if options.headline is not None:
         if options.headline not in first["values"]:

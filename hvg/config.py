@@ -54,7 +54,7 @@ def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    return _judge(raw, problems, new=True)
+    return _judge(raw, problems, overrides, new=True)
 
 
 def load_resolved(path: str | Path) -> RunConfig:
@@ -110,7 +110,7 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     inner = [override for override in rest if _inner_settings(tree, override.key_or_group)]
     update([*inner, *(override for override in rest if override not in inner)])
     raw, unresolved = _plain(tree)
-    return _judge(raw, [*problems, *unresolved])
+    return _judge(raw, [*problems, *unresolved], overrides)
 
 
 def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> None:
@@ -120,7 +120,7 @@ def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> N
     if override.is_delete():
         del OmegaConf.select(tree, where)[name]
     elif key in CHOICES:
-        tree[key] = _load(loader, [], f"{key}/{override.value()}")[key]
+        tree[key] = _load(loader, [], f"{key}/{_text(override)}")[key]
     elif METRIC_NAME.fullmatch(key):
         # Another metric keeps no setting of the one that had its label.
         OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
@@ -212,9 +212,10 @@ def _values(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def _judge(raw: dict[str, Any], problems: list[Problem], new: bool = False) -> RunConfig:
-    """The configuration. new: that of a run to come, whose data have to be here."""
-    config, failed, parse_problems = parse(raw)
+def _judge(raw: dict[str, Any], problems: list[Problem], overrides: Sequence[str] = (), new: bool = False) -> RunConfig:
+    """The configuration. overrides: what of it was written by hand. new: that of a run to come, whose data have to be here."""
+    given = [override for override in parse_overrides(overrides)[0] if isinstance(override.value(), (bool, int, float))]
+    config, failed, parse_problems = parse(raw, {override.key_or_group: _text(override) for override in given})
     problems = [*problems, *parse_problems, *wiring.check(config, failed)]
     problems += wiring.check_files(config, failed) if new else []
     if problems:
@@ -311,6 +312,12 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Prob
     return parsed, problems
 
 
+def _text(override: Override) -> str:
+    """The value as it was typed, where it is a number or a truth value for Hydra; else as Hydra reads it."""
+    value = override.value()
+    return str(override.input_line).partition("=")[2].strip() if isinstance(value, (bool, int, float)) else str(value)
+
+
 def _one_value_problem(override: Override) -> Problem | None:
     if override.is_sweep_override():
         return Problem(override.get_key_element(), f"several values in '{override.input_line}'; they need --multirun.")
@@ -337,9 +344,9 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
     if override.is_delete() or value is None:
         return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
-    options = loader.get_group_options(group, ObjectType.CONFIG)
-    if not isinstance(value, str) or not loader.repository.config_exists(f"{group}/{value}"):
-        return Problem(group, f"no {group} is named '{value}'. {did_you_mean(str(value), options)}".strip())
+    options, name = loader.get_group_options(group, ObjectType.CONFIG), _text(override)
+    if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
+        return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())
     return None
 
 
@@ -348,7 +355,8 @@ def _choice(override: Override) -> str:
     group, value = override.key_or_group, override.value()
     if override.is_delete() or value is None:
         return f"~{group}" if group in SLOTS else ""
-    return f"{group}={value}"
+    # In quotes, so that a name which looks like a number stays a name.
+    return f"{group}='{_text(override)}'"
 
 
 def _apply(

@@ -43,11 +43,23 @@ class CheckOptions(BaseModel):
 def print_forecast(config: RunConfig, options: CheckOptions) -> bool:
     """Prints the cost of a run on each of its GPUs; whether it fits, or nobody knows."""
     from hvg.forecast import count, divide, rank_count
+    from hvg.precision import explain_here, on_described_gpus
 
     ranks = rank_count(config.strategy, options.ranks)
+    if options.model_fields_set:
+        config, arithmetic = on_described_gpus(config)
+    else:
+        arithmetic = explain_here(config)
     counts = count(config)
     forecast = divide(counts, config, ranks)
-    lines = ["", *parts_table(counts), "", *memory_table(forecast, options, config.strategy.name)]
+    lines = [
+        "",
+        f"trained in {arithmetic}",
+        "",
+        *parts_table(counts),
+        "",
+        *memory_table(forecast, options, config.strategy.name),
+    ]
     lines += [*host_line(forecast, config), "", traffic_line(forecast, options), verdict(forecast, options)]
     print("\n".join(lines), flush=True)
     if fits(forecast, options) is not False:
@@ -164,5 +176,6 @@ def _described(counts: Counts) -> str:
     if counts.shape is None:
         return "unknown, for the dataset's files decide the size of pictures"
     b, v, t, height, width = counts.shape
-    arithmetic = {"32": "32 bit", "bf16": "bf16 autocast"}[counts.precision]
-    return f"{b} x {v} views x {t} frames of {height} x {width}, {arithmetic}"
+    from hvg.precision import NAMES
+
+    return f"{b} x {v} views x {t} frames of {height} x {width}, {NAMES[counts.precision]}"

@@ -122,7 +122,8 @@ class TrainingOrder(Dataset):
             part = recolour(part, choose.generator)
         valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
         valid = torch.zeros_like(valid) if unreadable else valid
-        return replace(part, valid=valid, sample_index=torch.tensor([position]), unreadable=(unreadable,))
+        count, place = int(valid.sum()), torch.tensor([position])
+        return replace(part, valid=valid, num_valid=(count,), sample_index=place, unreadable=(unreadable,))
 
     def grid(self, step: int) -> tuple[int, int]:
         """Views and frames of a step's clips."""
@@ -222,6 +223,8 @@ class ClipDataModule(lightning.LightningDataModule):
             num_workers=self.workers,
             collate_fn=ClipBatch.stack,
             persistent_workers=self.workers > 0,
+            # From other memory, copying to a GPU would wait for its queue of work.
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
 

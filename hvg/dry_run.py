@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
@@ -34,7 +34,6 @@ from hvg.errors import HvgError
 from hvg.fake_step import (
     FakeNetworks,
     LiveBytes,
-    arithmetic,
     fake_networks,
     fake_request,
     handle,
@@ -44,6 +43,7 @@ from hvg.fake_step import (
 )
 from hvg.forecast import forecast, rank_count
 from hvg.listing import table
+from hvg.precision import LIGHTNING, on_described_gpus, precision_here
 from hvg.settings import RunConfig, StrategyConfig
 from hvg.strategies import LogicalCheckpoints, make_strategy
 from hvg.system import HumanVideoSystem
@@ -95,8 +95,10 @@ def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
             f"strategy.offload={config.strategy.offload}"
         )
     ranks = rank_count(config.strategy, ranks)
+    config, arithmetic = on_described_gpus(config)
     b, v, t, height, width = shape
     yield f"{ranks} x {config.strategy.name}, {b} x {v} views x {t} frames of {height} x {width}: built and stepped on shapes"
+    yield f"trained in {arithmetic}"
     found = [holdings(config, rank, ranks) for rank in _differing(config.strategy, ranks)]
     predicted = forecast(config, ranks)
     kinds = ("weights", "copies", "optimizer", "average", "gradients", "buckets", "gathered")
@@ -135,7 +137,7 @@ def hold(config: RunConfig, rank: int, ranks: int) -> Holdings:
     if config.strategy.name == "zero3":
         # It compares with other ranks the order in which two batches use weights. It holds the same for one.
         config = config.model_copy(update={"training": config.training.model_copy(update={"accumulate": 1})})
-    strategy = make_strategy(config, torch.device("cpu"), arithmetic(config) == "bf16")
+    strategy = make_strategy(config, torch.device("cpu"), precision_here(config) == "bf16")
     with _fake_group(rank, ranks), fake_networks(config) as networks, LiveBytes() as alive, _Answers(ranks) as answers:
         for module in (*networks.trained, *networks.published()):
             for x in (*module.parameters(), *module.buffers()):
@@ -297,7 +299,6 @@ def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:
 def _trainer(
     config: RunConfig, strategy: LogicalCheckpoints, inspection: Callback, rank: int, ranks: int
 ) -> lightning.Trainer:
-    precisions: dict[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "32": "32-true"}
     return lightning.Trainer(
         accelerator="cpu",
         devices=1,
@@ -305,7 +306,7 @@ def _trainer(
         strategy=strategy,
         plugins=[] if config.strategy.name == "single" else [_Rank(rank, ranks)],
         # ZeRO does it itself.
-        precision=None if config.strategy.name.startswith("zero") else precisions[arithmetic(config)],
+        precision=None if config.strategy.name.startswith("zero") else LIGHTNING[precision_here(config)],
         max_steps=1,
         accumulate_grad_batches=config.training.accumulate,
         callbacks=[inspection],

@@ -19,6 +19,8 @@ class AveragedAdamW(torch.optim.AdamW):
     def __init__(self, parameters: list[nn.Parameter], decay: float, **settings: Any) -> None:
         super().__init__(parameters, fused=True, **settings)
         self.decay, self.leave_out = decay, False
+        # Weight -> steps taken, as its state counts them on the device, which then need not be asked.
+        self._updates: dict[Tensor, int] = {}
 
     def prepare(self, parameter: Tensor) -> dict[str, Any]:
         """The state of a weight, or of a strategy's flat shard of weights; made where it has none yet."""
@@ -28,7 +30,14 @@ class AveragedAdamW(torch.optim.AdamW):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
             state["average"] = parameter.detach().float().clone()
+            self._updates[parameter] = 0
         return state
+
+    def restore_step(self, step: int) -> None:
+        """Makes every weight that has a state one of which so many steps were taken."""
+        for parameter, state in self.state.items():
+            state["step"].fill_(step)
+            self._updates[parameter] = step
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -45,8 +54,9 @@ class AveragedAdamW(torch.optim.AdamW):
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moved:
                 # All of a group have been moved equally often.
-                updates = float(self.state[moved[0]]["step"]) - 1
+                updates = self._updates[moved[0]]
                 decay = min(self.decay, (1 + updates) / (10 + updates))
                 averages = [self.state[parameter]["average"] for parameter in moved]
                 torch._foreach_lerp_(averages, [parameter.float() for parameter in moved], 1 - decay)
+                self._updates.update((parameter, updates + 1) for parameter in moved)
         return loss

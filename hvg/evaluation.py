@@ -40,7 +40,7 @@ from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, 
 from hvg.set_statistics import with_floors
 from hvg.settings import ProtocolConfig
 from hvg.system import HumanVideoSystem
-from hvg.training import load_system
+from hvg.training import load_system, trained_precision
 from hvg.types import ClipBatch
 
 
@@ -98,6 +98,7 @@ def evaluate_checkpoint(
     if rank:
         return None
     record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
+    record["precision"] = trained_precision(checkpoint)
     return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 

@@ -17,14 +17,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, is_exported, load_weights
+from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, find_checkpoint, is_exported, load_weights
 from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
 from hvg.files import write_text
 from hvg.pretrained import Component
 from hvg.protocols import Part
 from hvg.system import HumanVideoSystem
-from hvg.training import build_system, choose_device, load_system
+from hvg.training import build_system, choose_device, load_system, trained_precision
 
 # How the names of an export's weights begin.
 SYSTEM = "system."
@@ -59,7 +59,9 @@ def export(options: ExportOptions) -> Iterator[str]:
 
     system, config = load_system(options.checkpoint, options.weights)
     run, frozen = portable(config, system)
-    pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, system=system.cpu()), **frozen_models(system))
+    precision = trained_precision(find_checkpoint(options.checkpoint))
+    model = HumanVideoModel(run, frozen, precision, system=system.cpu())
+    pipeline = HumanVideoPipeline(model, **frozen_models(system))
     partial = options.out.with_name(f".{options.out.name}.partial")
     pipeline.save_pretrained(partial, max_shard_size="5GB")
     index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
@@ -96,6 +98,12 @@ def load_exported(
 def exported_weights(folder: Path) -> dict[str, Tensor]:
     """Parameter name -> trained weights of an export."""
     return {name.removeprefix(SYSTEM): x for name, x in _model(folder).weights().items()}
+
+
+def exported_precision(folder: Path) -> str | None:
+    """What the run was trained in, as of ``hvg.precision.trained_in``; None for an export that does not say."""
+    found = _model(folder).settings().get("precision")
+    return found if isinstance(found, str) else None
 
 
 def portable(config: RunConfig, system: HumanVideoSystem) -> tuple[dict[str, Any], list[str]]:

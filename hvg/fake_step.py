@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from hvg import build
 from hvg.cameras import Cameras
+from hvg.precision import precision_here
 from hvg.protocols import Backbone, Codec, Conditioner, Part, ViewAttention
 from hvg.required import required
 from hvg.settings import RunConfig
@@ -151,17 +152,9 @@ def step_shape(config: RunConfig) -> Shape | None:
     return config.data.batch_size, views, frames, *size
 
 
-def arithmetic(config: RunConfig) -> str:
-    """``bf16`` or ``32``; ``auto`` is taken to be bf16 on a GPU and 32 on a CPU."""
-    if config.training.precision != "auto":
-        return config.training.precision
-    on_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
-    return "bf16" if on_gpu else "32"
-
-
 def autocast(config: RunConfig) -> torch.autocast:
     """The arithmetic of a training step."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=arithmetic(config) == "bf16")
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision_here(config) == "bf16")
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------

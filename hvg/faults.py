@@ -80,17 +80,17 @@ class Quarantine(FaultList):
         """Indices of the clips that are listed."""
         return {record["clip"] for record in self.records}
 
-    def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
-        if batch.unreadable is None or not any(batch.unreadable) or batch.sample_index is None:
-            return
-        places = zip(batch.sample_index.tolist(), batch.unreadable, strict=True)
-        self._met += [
-            (position, reason) for position, reason in places if reason and self._clip(position) not in self.clips
-        ]
+    def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx: int) -> None:
+        unreadable = any(batch.unreadable or ())
+        if unreadable and batch.sample_index is not None and batch.unreadable is not None:
+            places = zip(batch.sample_index.tolist(), batch.unreadable, strict=True)
+            self._met += [
+                (position, reason) for position, reason in places if reason and self._clip(position) not in self.clips
+            ]
+        cast(LogicalCheckpoints, trainer.strategy).told["unreadable"] = float(len(self._met))
 
     def after_step(self, trainer, system: HumanVideoSystem) -> None:
-        met = torch.tensor(float(len(self._met)), device=system.device)
-        if not trainer.strategy.reduce(met, reduce_op="max"):
+        if not cast(LogicalCheckpoints, trainer.strategy).heard["unreadable"]:
             return
         for rank, found in enumerate(from_all_ranks(self._met)):
             for position, reason in found:
@@ -144,16 +144,14 @@ class SkippedSteps(FaultList):
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         # Under ZeRO it is called after every batch that a step accumulates.
         if len(self._losses) == trainer.accumulate_grad_batches:
-            cast(LogicalCheckpoints, trainer.strategy).judge_step(leave_out=self._is_spike(trainer))
+            strategy = cast(LogicalCheckpoints, trainer.strategy)
+            self._mean = strategy.judge_step(torch.stack(self._losses).sum(), self._limit())
 
-    def _is_spike(self, trainer) -> bool:
-        """Whether the step's mean loss over all processes is too far above those before."""
-        if self._ratio is None:
-            return False
-        self._mean = float(trainer.strategy.reduce(torch.stack(self._losses).sum(), reduce_op="mean"))
-        # One that is not finite shows in the gradient.
+    def _limit(self) -> float:
+        """The largest mean loss over all processes that is not too far above those before."""
         full = len(self._window) == self._window.maxlen
-        return full and math.isfinite(self._mean) and self._mean > self._ratio * median(self._window)
+        # A loss that is not finite shows in the gradient.
+        return self._ratio * median(self._window) if self._ratio is not None and full else math.inf
 
     def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         self._seen.append((batch.sample_index, batch.clip_id))

@@ -15,7 +15,6 @@ from hvg.fake_step import (
     Request,
     Shape,
     StepBytes,
-    arithmetic,
     autocast,
     count_encoding,
     count_flops,
@@ -27,6 +26,7 @@ from hvg.fake_step import (
     total_flops,
     with_features,
 )
+from hvg.precision import Precision, precision_here
 from hvg.protocols import Backbone, ViewAttention
 from hvg.settings import RunConfig, StrategyConfig
 from hvg.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
@@ -53,7 +53,7 @@ class Counts:
     parts: Mapping[str, PartCost]
     sizes: WeightSizes
     published: int
-    precision: str
+    precision: Precision
     shape: Shape | None = None
     step: StepBytes | None = None
     encoding: int | None = None
@@ -186,9 +186,9 @@ def count(config: RunConfig) -> Counts:
     published = [x for network in networks.published() for x in (*network.parameters(), *network.buffers())]
     return Counts(
         parts=_part_costs(networks, flops),
-        sizes=weight_sizes(networks.trained, arithmetic(config) == "bf16"),
+        sizes=weight_sizes(networks.trained, precision_here(config) == "bf16"),
         published=sum(x.numel() * x.element_size() for x in published) if encodes else 0,
-        precision=arithmetic(config),
+        precision=precision_here(config),
         shape=shape,
         step=step,
         encoding=encoding,

@@ -1,13 +1,16 @@
 """The strict parser: a tree of plain values -> ``RunConfig``, and every problem on the way.
 
 Values are judged as JSON in pydantic's strict mode: a list may stand for a tuple and an integer for a float, but a
-string never stands for a number.
+string never stands for a number. The other way round, YAML and Hydra have read a word such as 32 or true as a number or a
+truth value; where a word is expected it is that word again, see ``_as_words``.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -39,17 +42,23 @@ def read_yaml(text: str) -> Any:
         raise yaml.YAMLError(" ".join(str(error).split())) from error
 
 
-def parse(raw: dict[str, Any]) -> tuple[RunConfig, frozenset[str], list[Problem]]:
-    """The configuration, the root keys that could not be read (their values are missing), and all problems."""
+def parse(
+    raw: dict[str, Any], written: Mapping[str, str] | None = None
+) -> tuple[RunConfig, frozenset[str], list[Problem]]:
+    """The configuration, the root keys that could not be read (their values are missing), and all problems.
+
+    written: key -> what the command line says of it, letter by letter.
+    """
+    written = written or {}
     raw, problems = _without_targets(raw)
     # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
     raw, interpolations = without_interpolations(raw, of_keys=False)
     problems += interpolations
-    choices, part_problems = _parse_parts(raw)
+    choices, part_problems = _parse_parts(raw, written)
     part_keys = {*SINGLE_PARTS, *SLOTS, "slots"}
     rest = {key: value for key, value in raw.items() if key not in part_keys}
-    metrics, metric_problems = _parse_metrics(rest)
-    settings, failed, setting_problems = _parse_settings(rest)
+    metrics, metric_problems = _parse_metrics(rest, written)
+    settings, failed, setting_problems = _parse_settings(rest, written)
     missing = {key for key in SINGLE_PARTS if key not in choices}
     bad_slots = {problem.path.split(".")[0] for problem in part_problems} & {*SLOTS, "slots"}
     values = {key: getattr(settings, key) for key in Settings.model_fields}
@@ -100,20 +109,20 @@ def without_interpolations(tree: Any, of_keys: bool, path: str = "") -> tuple[An
     return [value for _, value in kept] if isinstance(tree, list) else tree, problems
 
 
-def _parse_parts(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def _parse_parts(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
     """Root key -> choice (``slots``: slot -> choice) for every part that can be read."""
     choices: dict[str, Any] = {}
     problems: list[Problem] = []
     for key in (*SINGLE_PARTS, *SLOTS):
-        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), raw.get(key), key)
+        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), raw.get(key), key, written)
         problems += found
         if choice is not None or key in SLOTS:
             choices[key] = choice
-    choices["slots"], found = _parse_slots(raw.get("slots") or {})
+    choices["slots"], found = _parse_slots(raw.get("slots") or {}, written)
     return choices, problems + found
 
 
-def _parse_slots(raw: Any) -> tuple[dict[str, PartChoice], list[Problem]]:
+def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
     if not isinstance(raw, dict):
         return {}, [Problem("slots", f"expected conditioners by slot name, got {_shown(raw)}.")]
     choices, problems = {}, []
@@ -126,14 +135,14 @@ def _parse_slots(raw: Any) -> tuple[dict[str, PartChoice], list[Problem]]:
         if not str(slot).isidentifier():
             problems.append(Problem(f"slots.{slot}", "a slot's name has to be a Python identifier."))
             continue
-        choice, found = _parse_part("conditioner", value, f"slots.{slot}")
+        choice, found = _parse_part("conditioner", value, f"slots.{slot}", written)
         problems += found
         if choice is not None:
             choices[slot] = choice
     return choices, problems
 
 
-def _parse_metrics(rest: dict[str, Any]) -> tuple[dict[str, PartChoice], list[Problem]]:
+def _parse_metrics(rest: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
     """Label -> metric of the protocol; takes them out of ``rest``, whose other settings are judged as settings."""
     protocol = rest.get("protocol")
     if not isinstance(protocol, dict) or "metrics" not in protocol:
@@ -148,37 +157,43 @@ def _parse_metrics(rest: dict[str, Any]) -> tuple[dict[str, PartChoice], list[Pr
         if not re.fullmatch(r"[\w-]+", str(label)):
             problems.append(Problem(f"{path}.{label}", "a label has letters, digits, '_' and '-'."))
             continue
-        choice, found = _parse_part("metric", value, f"{path}.{label}")
+        choice, found = _parse_part("metric", value, f"{path}.{label}", written)
         problems += found
         if choice is not None:
             choices[str(label)] = choice
     return choices, problems
 
 
-def _parse_part(kind: str, raw: Any, path: str) -> tuple[PartChoice | None, list[Problem]]:
+def _parse_part(kind: str, raw: Any, path: str, written: Mapping[str, str]) -> tuple[PartChoice | None, list[Problem]]:
     """The part chosen at ``path``; None for an empty slot or when it cannot be read."""
     if raw is None:
         return None, [] if kind == "conditioner" else [Problem(path, f"no {kind} is chosen. {_known(kind)}")]
-    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+    name = _word(raw.get("name"), registry.names(kind)) if isinstance(raw, dict) else None
+    if name is None:
         return None, [Problem(f"{path}.name", f"has to name a {kind}, got {_shown(raw)}. {_known(kind)}")]
     settings = {key: value for key, value in raw.items() if key != "name"}
-    return _judge_part(kind, raw["name"], settings, f"{path}.name", path)
+    return _judge_part(kind, name, settings, f"{path}.name", path, written)
 
 
 def _judge_part(
-    kind: str, name: str, settings: dict[str, Any], name_path: str, path: str
+    kind: str, name: str, settings: dict[str, Any], name_path: str, path: str, written: Mapping[str, str]
 ) -> tuple[PartChoice | None, list[Problem]]:
     """The part of that name with its settings, which lie at ``path``, and those of every part that they name."""
     try:
         cls = registry.load(kind, name)
     except HvgError as error:
         return None, [Problem(name_path, str(error).strip())]
-    config, problems = validate(cls.Config, settings, path, cls.__name__)
+    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written)
     for key, inner in cls.Config.inner_parts().items():
-        given, of_given = (_given(cls.Config, settings, field) for field in (key, inner.settings))
+        # As the part reads them, where it can: a name that looks like a number is a word there.
+        given, of_given = (
+            getattr(config, field) if config is not None else _given(cls.Config, settings, field)
+            for field in (key, inner.settings)
+        )
         if not isinstance(given, str) or not isinstance(of_given, dict):
             continue
-        choice, found = _judge_part(inner.kind, given, of_given, f"{path}.{key}", f"{path}.{inner.settings}")
+        places = f"{path}.{key}", f"{path}.{inner.settings}"
+        choice, found = _judge_part(inner.kind, given, of_given, *places, written)
         problems += found
         if config is not None and choice is not None:
             config = config.model_copy(update={inner.settings: choice.config.model_dump(mode="json")})
@@ -194,32 +209,96 @@ def _known(kind: str) -> str:
     return f"Known: {', '.join(registry.names(kind))}."
 
 
-def _parse_settings(raw: dict[str, Any]) -> tuple[Settings, set[str], list[Problem]]:
+def _parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Settings, set[str], list[Problem]]:
     """The settings, with defaults where a root key cannot be read; those keys; the problems."""
-    settings, problems = validate(Settings, raw, "", "a run", RunConfig)
+    settings, problems = validate(Settings, raw, "", "a run", RunConfig, written)
     if settings is not None:
         return settings, set(), problems
     failed = {problem.path.split(".")[0] for problem in problems}
     rest = {key: value for key, value in raw.items() if key not in failed}
-    return Settings.model_validate_json(json.dumps(rest), strict=True), failed, problems
+    return validate(Settings, rest, "", "a run", RunConfig, written)[0], failed, problems
 
 
 def validate(
-    model: type[BaseModel], raw: dict[str, Any], path: str, owner: str, names: type[BaseModel] | None = None
+    model: type[BaseModel],
+    raw: dict[str, Any],
+    path: str,
+    owner: str,
+    names: type[BaseModel] | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> tuple[Any, list[Problem]]:
     """``raw`` as ``model``, or None; unknown keys are reported and then ignored, so that the rest is judged too.
 
-    names: the model whose fields are suggested for a misspelt key, ``model`` unless given.
+    names: the model whose fields are suggested for a misspelt key, ``model`` unless given. written: as of ``parse``.
     """
-    try:
-        return model.model_validate_json(_json(raw), strict=True), []
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
+    errors = _errors(model, raw)
+    words = _as_words(errors, raw, path, written or {})
+    if words:
+        raw = _changed(raw, words)
+        errors = _errors(model, raw)
     problems = _problems(errors, raw, path, owner, names or model)
     unknown = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
     if len(unknown) < len(errors):
         return None, problems
     return model.model_validate_json(_json(_without(raw, unknown)), strict=True), problems
+
+
+def _errors(model: type[BaseModel], raw: Any) -> list[Any]:
+    """Everything that pydantic finds wrong with ``raw``."""
+    try:
+        model.model_validate_json(_json(raw), strict=True)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _as_words(
+    errors: Sequence[Any], raw: Any, path: str, written: Mapping[str, str]
+) -> dict[tuple[str | int, ...], str]:
+    """Place in ``raw`` -> the word that is meant there: where a word is expected, and a number or a truth value is given.
+
+    Of a choice that is the one that reads as this value. Of free text it is what the command line says; a file has to put it
+    in quotes, for 0x1F or 1e-4 could not be told from 31 and 0.0001 any more.
+    """
+    words: dict[tuple[str | int, ...], str] = {}
+    for error in errors:
+        if isinstance(error["input"], (str, list, dict)):
+            continue
+        keys = tuple(_keys(error, raw))
+        if error["type"] in ("literal_error", "enum"):
+            word = _word(error["input"], _choices(error))
+        elif error["type"] == "string_type" and error["input"] is not None:
+            word = written.get(".".join([*filter(None, [path]), *map(str, keys)]))
+        else:
+            continue
+        if word is not None:
+            words[keys] = word
+    return words
+
+
+def _choices(error: Any) -> list[str]:
+    """The words among what an error of pydantic says it expected: it names them there alone, as Python writes them."""
+    return [
+        ast.literal_eval(text)
+        for text in re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", error["ctx"]["expected"])
+    ]
+
+
+def _word(value: Any, choices: Sequence[str]) -> str | None:
+    """The only one of the words that YAML reads as ``value``, or that is the same number; a word is itself."""
+    if isinstance(value, str):
+        return value
+    found = [word for word in choices if _reads_as(word, value)]
+    return found[0] if len(found) == 1 else None
+
+
+def _reads_as(word: str, value: Any) -> bool:
+    if isinstance(value, bool) or value is None:
+        return word.lower() in {True: ("true", "yes", "on"), False: ("false", "no", "off"), None: ("null",)}[value]
+    try:
+        return isinstance(value, (int, float)) and float(word) == value
+    except ValueError:
+        return False
 
 
 def _json(raw: Any) -> str:
@@ -230,11 +309,22 @@ def _without(raw: Any, paths: list[tuple]) -> Any:
     """A copy of ``raw`` without the values at ``paths``."""
     copy = json.loads(_json(raw))
     for *parents, last in paths:
-        node = copy
-        for key in parents:
-            node = node[key]
-        del node[last]
+        del _inside(copy, parents)[last]
     return copy
+
+
+def _changed(raw: Any, values: Mapping[tuple, Any]) -> Any:
+    """A copy of ``raw`` with other values at some places."""
+    copy = json.loads(_json(raw))
+    for (*parents, last), value in values.items():
+        _inside(copy, parents)[last] = value
+    return copy
+
+
+def _inside(tree: Any, keys: Sequence[Any]) -> Any:
+    for key in keys:
+        tree = tree[key]
+    return tree
 
 
 def _problems(errors: list, raw: dict[str, Any], path: str, owner: str, model: type[BaseModel]) -> list[Problem]:
@@ -259,7 +349,9 @@ def _joined(messages: list[str], error: Any) -> str:
     listed = len(numbers) > 1 and all(number.isdecimal() for number in numbers)
     hint = f" Did you mean [{','.join(numbers)}]?" if listed and "a list" in " ".join(messages) else ""
     expected = " or ".join(dict.fromkeys(messages)).replace(" or expected ", " or ")
-    return f"{expected}, got {_shown(given)}.{hint}"
+    quotes = error["type"] == "string_type" and isinstance(given, (bool, int, float))
+    fix = "; in quotes it is text" if quotes else ""
+    return f"{expected}, got {_shown(given)}{fix}.{hint}"
 
 
 def _keys(error: Any, raw: Any) -> list[str | int]:

@@ -42,8 +42,13 @@ class HumanVideoModel(ModelMixin, ConfigMixin):
     ignore_for_config = ["system"]
 
     @register_to_config
-    def __init__(self, run: dict, frozen: list, system: HumanVideoSystem | None = None) -> None:
-        """run: the settings, as plain values. frozen: keys of the parts whose published models lie beside this one's folder."""
+    def __init__(
+        self, run: dict, frozen: list, precision: str | None = None, system: HumanVideoSystem | None = None
+    ) -> None:
+        """run: the settings, as plain values. frozen: keys of the parts whose published models lie beside this one's folder.
+
+        precision: what the run was trained in, None where it is not known.
+        """
         super().__init__()
         if system is None:
             raise HvgError("a HumanVideoModel is read from a folder: HumanVideoModel.from_pretrained(folder)")
@@ -58,8 +63,9 @@ class HumanVideoModel(ModelMixin, ConfigMixin):
         """
         if torch_dtype not in (None, torch.float32):
             raise HvgError(f"torch_dtype={torch_dtype}: a HumanVideoModel computes in float32; leave torch_dtype out")
-        system, config = export.load_exported((Path(path) / subfolder).parent)
-        model = cls(*export.portable(config, system), system=system)
+        folder = (Path(path) / subfolder).parent
+        system, config = export.load_exported(folder)
+        model = cls(*export.portable(config, system), export.exported_precision(folder), system=system)
         model.settings = config
         return model.eval()
 

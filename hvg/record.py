@@ -77,6 +77,7 @@ class Seeds(TypedDict):
 class Record(TypedDict):
     """One evaluation. scored: what was scored, in words. values: label -> score, in the protocol's order.
 
+    precision: what the model was trained in, as of ``hvg.precision.trained_in``; None, or not there, where it is not known.
     problems: what of a folder could not be scored.
     config: the run's whole configuration as YAML, and seconds that its stages took, of an arm of a study.
     """
@@ -88,6 +89,7 @@ class Record(TypedDict):
     clips: list[ClipRecord]
     values: dict[str, ScoreRecord]
     provenance: dict[str, Any]
+    precision: NotRequired[str | None]
     problems: NotRequired[list[str]]
     config: NotRequired[str]
     seconds: NotRequired[dict[str, float]]

@@ -42,7 +42,7 @@ class MetricInfo(TypedDict):
 
 
 class SeedResult(TypedDict):
-    """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed.
+    """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed. precision: as of ``Record``.
 
     left_out: name of a distance between sets -> the distance with every subject left out in turn, which is what its
     interval is made of; as of ``hvg.set_statistics.left_out``.
@@ -52,6 +52,7 @@ class SeedResult(TypedDict):
     values: dict[str, ScoreRecord]
     left_out: NotRequired[dict[str, list[float]]]
     curve: NotRequired[list[dict[str, float]]]
+    precision: NotRequired[str | None]
 
 
 class Arm(TypedDict):

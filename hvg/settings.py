@@ -127,7 +127,8 @@ class TrainingConfig(Section):
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto",
-        description="Arithmetic of the network: bf16 autocast, 32 bit, or bf16 where the device is fast at it.",
+        description="Arithmetic of the network: bf16 autocast over float32 weights, or float32 (32); auto: float32 on every "
+        "CPU, bf16 on GPUs that multiply it in hardware (compute capability 8.0 or more), float32 on others.",
     )
     threads: PositiveInt | None = Field(
         default=None, description="CPU threads of the training process; null: torch decides."

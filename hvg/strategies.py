@@ -6,6 +6,7 @@ DeepSpeed is imported only by a run that chose it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch import Tensor, distributed, nn
 from hvg.checkpoint import Checkpoint, Entry, write_checkpoint
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError, HvgError
+from hvg.on_device import upload
 from hvg.process_launcher import ProcessLauncher
 from hvg.ranks import rank_and_world
 from hvg.settings import RunConfig
@@ -59,7 +61,11 @@ class LogicalCheckpoints(Strategy):
         super().__init__(**settings)
         self._any_world, self._clip = run.resume_world == "any", run.training.gradient_clip
         self._resumed: Checkpoint | None = None
-        self._gradient_norm = torch.zeros(())
+        self._gradient_norm = math.nan
+        # Numbers of this process that the others have to know of a step, by name; and their sums over all processes, as of
+        # the last step.
+        self.told: dict[str, float] = {}
+        self.heard: dict[str, float] = {}
         # Modules that a strategy keeps out of the tree.
         self.hidden: dict[str, nn.Module] = {}
 
@@ -94,16 +100,34 @@ class LogicalCheckpoints(Strategy):
         """Buffers in which gradients wait to be exchanged; distributed data parallel does not tell its own."""
         return []
 
-    def judge_step(self, leave_out: bool) -> None:
-        """With the gradient complete, clips it, and says whether the optimiser takes the step.
+    def judge_step(self, loss: Tensor, limit: float) -> float:
+        """With the gradient complete, clips it, and says whether the optimiser takes the step; the mean loss of all processes.
 
-        It does not if the gradient's norm is not finite, nor if so asked. All processes ask, and come to the same answer.
+        It does not if the gradient's norm is not finite, nor if the mean of ``loss`` is above ``limit``. All processes ask,
+        and come to the same answer. Here, once a step, the host waits for the device, and processes hear what the others
+        tell: all that it needs to know is read at once.
         """
         # Clipped here and not by Lightning, which would compute the norm once more.
-        self._gradient_norm = nn.utils.get_total_norm(self.gradients())
+        norm = nn.utils.get_total_norm(self.gradients())
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, self._gradient_norm)
-        self.adam().leave_out = leave_out or not bool(self._gradient_norm.isfinite())
+            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, norm)
+        mean, self._gradient_norm = self._read(loss, norm)
+        self.adam().leave_out = mean > limit or not math.isfinite(self._gradient_norm)
+        return mean
+
+    def _read(self, loss: Tensor, *more: Tensor) -> list[float]:
+        """The mean of a loss over all processes, and further scalars of the device; what is told is exchanged on the way."""
+        world, names = rank_and_world()[1], sorted(self.told)
+        self.heard = dict(self.told)
+        if world == 1:
+            return torch.stack([loss.float(), *(x.float() for x in more)]).cpu().tolist()
+        notes = upload(torch.tensor([self.told[name] for name in names]), loss.device)
+        shared = torch.cat([loss.float()[None] / world, notes])
+        # Not Lightning's, which waits for the device before it begins.
+        distributed.all_reduce(shared)
+        read = torch.cat([shared, *(x.float()[None] for x in more)]).cpu().tolist()
+        self.heard = dict(zip(names, read[1:], strict=False))
+        return [read[0], *read[1 + len(names) :]]
 
     def step_taken(self) -> bool:
         """Whether the optimiser took the last step."""
@@ -111,7 +135,7 @@ class LogicalCheckpoints(Strategy):
 
     def gradient_norm(self) -> float:
         """Of the last step's gradient, before it was clipped."""
-        return float(self._gradient_norm)
+        return self._gradient_norm
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -198,8 +222,7 @@ class LogicalCheckpoints(Strategy):
             for section in OPTIMIZER_SECTIONS:
                 for name, parameter in self.sections.items():
                     self.put(parameter, section, self._resumed.tensor(f"{section}/{name}"))
-            for state in self.adam().state.values():
-                state["step"].fill_(checkpoint["adam"]["step"])
+            self.adam().restore_step(int(checkpoint["adam"]["step"]))
         for group, saved in zip(self.adam().param_groups, checkpoint["adam"]["groups"], strict=True):
             group.update(saved)
         self._resumed = None
@@ -317,9 +340,11 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
         buffers = [bucket.buffer for bucket in self._zero_optimizer.ipg_buckets.values()]
         return [x for buffer in buffers for x in (buffer if isinstance(buffer, list) else [buffer])]
 
-    def judge_step(self, leave_out: bool) -> None:
+    def judge_step(self, loss: Tensor, limit: float) -> float:
         # DeepSpeed computes the norm inside of its step, and leaves that out by itself where the norm is not finite.
-        self.adam().leave_out = leave_out
+        (mean,) = self._read(loss)
+        self.adam().leave_out = mean > limit
+        return mean
 
     # Inside DeepSpeed, both; held to this version by tests/integration/test_faulty_runs.py.
     def step_taken(self) -> bool:

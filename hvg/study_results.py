@@ -17,6 +17,7 @@ from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.labels import arm_label, readable
+from hvg.precision import across_models
 from hvg.prepare import open_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
 from hvg.scoring import Failure, Protocol
@@ -46,18 +47,20 @@ def study_results(
     device = choose_device(config.device if torch.cuda.is_available() else "cpu")
     protocol = build_protocol(config, device)
     baselines = _baselines(study, config, protocol, device, progress)
+    arms = [_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms]
+    precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
     results = Results(
         title=study.title,
         question=study.question,
         study=name,
         varies=list(study.varies),
         command=provenance.command(),
-        caveats=list(study.caveats),
+        caveats=[*study.caveats, *mixed],
         protocol=protocol_record(config.protocol),
         metrics=_metric_infos(protocol),
-        arms=[*(_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms), *baselines],
+        arms=[*arms, *baselines],
         clips=[],
-        provenance=provenance.collect() | {"seeds": list(study.seeds)},
+        provenance=provenance.collect() | {"seeds": list(study.seeds), "precision": precision},
     )
     if study.published is not None:
         results["published"] = list(study.published)
@@ -74,7 +77,10 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
         if result is not None:
             curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
             without = left_out_of_run(run.folder, result, distances)
-            seeds.append(SeedResult(seed=run.seed, values=result["values"], curve=curve, left_out=without))
+            precision = result.get("precision")
+            seeds.append(
+                SeedResult(seed=run.seed, values=result["values"], curve=curve, left_out=without, precision=precision)
+            )
     missing = {run.seed: run.state() for run in own if run.seed not in {seed["seed"] for seed in seeds}}
     failed = any(state.status == "failed" for state in missing.values())
     return Arm(

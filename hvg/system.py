@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hvg.alignment import align, move
 from hvg.data import signal_key, with_signals
 from hvg.latents import latent_coverage
+from hvg.on_device import constants, upload
 from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
 from hvg.random import generator
 from hvg.required import required
@@ -61,6 +62,10 @@ class HumanVideoSystem(lightning.LightningModule):
         """Signal key -> the conditioner that renders it."""
         return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
 
+    def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
+        """The loader has pinned it, so that nothing waits."""
+        return batch.to(device, non_blocking=True)
+
     # --- training -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -97,7 +102,8 @@ class HumanVideoSystem(lightning.LightningModule):
             noises.append(torch.randn(latents.shape[1:], generator=key))
             draws.append(torch.rand((), generator=key))
         sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
-        return sigma.to(latents), torch.stack(noises).to(latents), torch.stack(draws).to(latents.device)
+        sigma, noise, draw = (upload(x, latents.device) for x in (sigma, torch.stack(noises), torch.stack(draws)))
+        return sigma.to(latents), noise.to(latents), draw
 
     def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
@@ -128,7 +134,7 @@ class HumanVideoSystem(lightning.LightningModule):
         Maps that the batch does not carry are drawn, as they would be for a file, before anything moves: what the border cut
         off stays cut off, and results do not depend on what was cached.
         """
-        background = batch.cameras.intrinsics.new_tensor(self.background) * 2 - 1
+        background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
         return align(with_signals(batch, self.signals), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
@@ -217,7 +223,7 @@ class HumanVideoSystem(lightning.LightningModule):
     @torch.no_grad()
     def decode(self, latents: Tensor, offsets: Tensor | None) -> Iterator[Tensor]:
         """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong."""
-        background, done = latents.new_tensor(self.background) * 2 - 1, 0
+        background, done = constants(self.background, latents) * 2 - 1, 0
         for piece in latents.split(self.codec.decode_chunk, dim=2):
             views = [self.codec.decode(piece[:, v : v + 1]) for v in range(piece.shape[1])]
             frames = torch.cat(views, dim=1).clamp(-1, 1)

@@ -7,7 +7,7 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import lightning
 import torch
@@ -29,6 +29,7 @@ from hvg.checkpoint import (
     latest_whole_checkpoint,
     load_shared_weights,
     load_weights,
+    precision_of,
     remove_leftovers,
     set_aside,
 )
@@ -39,6 +40,7 @@ from hvg.errors import CheckpointError
 from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
+from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import open_clips, open_training_clips
 from hvg.protocols import Backbone
 from hvg.strategies import joined_group, make_strategy
@@ -131,25 +133,6 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def choose_precision(precision: str, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Lightning's name. ``auto`` takes bf16 autocast where the hardware multiplies bf16, else float32."""
-    if precision == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            capability = torch.backends.cpu.get_cpu_capability()
-            # Without AVX512-BF16 or AMX, bf16 on a CPU is emulated: measured 10 to 100 times slower than float32.
-            fast = capability.startswith("AVX512") and "avx512_bf16" in _cpu_flags()
-        precision = "bf16" if fast else "32"
-    names: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
-    return names[precision]
-
-
-def _cpu_flags() -> str:
-    info = Path("/proc/cpuinfo")
-    return info.read_text() if info.exists() else ""
-
-
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to continue from, open; None to start anew. Damaged ones are logged, and passed over.
 
@@ -212,10 +195,16 @@ def _fit(
 ) -> None:
     """Trains from ``start`` to the last step, whose checkpoint is then written."""
     device, folder = choose_device(config.device), run_folder(config)
-    precision = choose_precision(config.training.precision, device)
-    strategy = make_strategy(config, device, precision == "bf16-mixed")
+    precision = precision_here(config)
+    history = trained_in(None if start is None else start.precision, precision)
+    strategy = make_strategy(config, device, precision == "bf16")
     if is_first_process():
-        _prepare_folder(config, start)
+        log(f"trains in {explain_here(config)}")
+        if history != precision:
+            log(
+                f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
+            )
+        _prepare_folder(config, start, history)
     if start is None:
         system = start_system(config, log)
     else:
@@ -239,19 +228,19 @@ def _fit(
         accumulate=config.training.accumulate,
     )
     interruption, meter = Interruption(), Meter()
-    work = StepFlops(config, folder / "run.json", device, precision == "bf16-mixed", log)
+    work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)
     progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
     callbacks: list[Callback] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
         callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
-    callbacks.append(Checkpoints(folder / "checkpoints", config, meter))
+    callbacks.append(Checkpoints(folder / "checkpoints", config, meter, history))
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if config.strategy.name == "single" else config.strategy.devices,
         num_nodes=1 if config.strategy.name == "single" else config.strategy.nodes,
         strategy=strategy,
         # ZeRO does it itself.
-        precision=None if config.strategy.name.startswith("zero") else precision,
+        precision=None if config.strategy.name.startswith("zero") else LIGHTNING[precision],
         max_steps=config.training.steps,
         accumulate_grad_batches=config.training.accumulate,
         # Ours is in Progress; this only keeps Lightning from advising on its own.
@@ -282,8 +271,11 @@ def _cluster() -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
-def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
-    """Makes the run folder: what the run is, nothing that a killed write left, no damaged checkpoint under a good name."""
+def _prepare_folder(config: RunConfig, start: Checkpoint | None, precision: str) -> None:
+    """Makes the run folder: what the run is, nothing that a killed write left, no damaged checkpoint under a good name.
+
+    precision: what the run is trained in, as of ``hvg.precision.trained_in``.
+    """
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
@@ -291,7 +283,7 @@ def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
         step = int(start.state["global_step"])
         set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
     write_text(folder / "config.yaml", config.to_yaml())
-    record = provenance.collect(config.seed)
+    record = provenance.collect(config.seed) | {"precision": precision}
     if start is not None and (folder / "run.json").exists():
         # What its FLOPs were counted to be.
         record["throughput"] = json.loads((folder / "run.json").read_text()).get("throughput", {})
@@ -321,6 +313,15 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
             raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
         loaded.update(averages)
     return loaded
+
+
+def trained_precision(path: Path) -> str | None:
+    """What a checkpoint, or an export, was trained in, as of ``hvg.precision.trained_in``; None where it does not say."""
+    if is_exported(path):
+        from hvg.export import exported_precision
+
+        return exported_precision(path)
+    return precision_of(path)
 
 
 def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:

@@ -81,8 +81,10 @@ class ClipBatch:
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: this is the whole grid.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
-    training order; with the run's seed it keys the clip's noise. clip_id: one name per clip.
+    training order; with the run's seed it keys the clip's noise. The host draws that, so it stays on the CPU.
+    clip_id: one name per clip.
     subject: one name per clip, the same for all clips of one person.
+    num_valid: in training, how many pictures of each clip are valid, so that nobody has to ask a device for it.
     unreadable: in training, why the clip that belongs in a place cannot be read, one text per clip, "" where it can; another
     clip, nowhere valid, fills the place.
     What frozen networks made of the clip ahead of training, aligned and at full size (``hvg prepare latents``): latents
@@ -108,6 +110,7 @@ class ClipBatch:
     frame_index: Tensor | None = None
     sample_index: Tensor | None = None
     caption: tuple[str, ...] | None = None
+    num_valid: tuple[int, ...] | None = None
     unreadable: tuple[str, ...] | None = None
 
     @property
@@ -132,10 +135,15 @@ class ClipBatch:
         return _count_bytes(self, lambda x: x.nbytes)
 
     def to(self, *args, **kwargs) -> ClipBatch:
-        """The same batch on another device; a floating type changes floating tensors only."""
-        return _map_tensors(
+        """The same batch on another device; a floating type changes floating tensors only. ``sample_index`` stays."""
+        moved = _map_tensors(
             self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs)
         )
+        return replace(moved, sample_index=self.sample_index)
+
+    def pin_memory(self) -> ClipBatch:
+        """The same batch in memory from which a GPU copies by itself; a loader asks for it."""
+        return _map_tensors(self, lambda x: x.pin_memory())
 
     def select(
         self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
@@ -220,6 +228,7 @@ class ClipBatch:
             reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
         caption = None if self.caption is None else self.caption[index]
         unreadable = None if self.unreadable is None else self.unreadable[index]
+        num_valid = None if self.num_valid is None else self.num_valid[index]
         return replace(
             part,
             body=body,
@@ -227,6 +236,7 @@ class ClipBatch:
             clip_id=self.clip_id[index],
             subject=self.subject[index],
             caption=caption,
+            num_valid=num_valid,
             unreadable=unreadable,
         )
 
@@ -245,13 +255,14 @@ class ClipBatch:
             clip_id=tuple(name for b in batches for name in b.clip_id),
             subject=tuple(name for b in batches for name in b.subject),
             caption=None if first.caption is None else tuple(c for b in batches for c in (b.caption or ())),
+            num_valid=None if first.num_valid is None else tuple(n for b in batches for n in (b.num_valid or ())),
             unreadable=None if first.unreadable is None else tuple(r for b in batches for r in (b.unreadable or ())),
         )
 
 
 def _to_device(x: Tensor, *args, **kwargs) -> Tensor:
     device = kwargs.get("device", next((a for a in args if isinstance(a, (str, torch.device))), None))
-    return x if device is None else x.to(device=device)
+    return x if device is None else x.to(device=device, non_blocking=kwargs.get("non_blocking", False))
 
 
 def _stack(values: list[Any]) -> Any:

@@ -90,6 +90,9 @@ def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> No
     Odd sides grow by one pixel at the bottom or right (the edge is repeated), for 4:2:0 needs even sides.
     quality: x264's constant rate factor, 0 lossless to 51 worst; 18 looks like the source.
 
+    The same frames give the same bytes, every time on one machine. Another processor's instructions may encode them in other
+    bytes, whose pictures look the same.
+
     Raises: ValueError when there is no frame or the shape is wrong.
     """
     with VideoWriter(path, fps, quality) as video:
@@ -113,7 +116,10 @@ class VideoWriter:
             # faststart puts the index first, so that a player shows the video before it has all of it.
             options = {"movflags": "faststart"}
             self._container = opening.enter_context(av.open(str(partial), "w", format="mp4", options=options))
-            self._stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": str(self._quality)})
+            # Without x264's macroblock tree: with AVX-512 it takes rows of macroblocks eight at a time, and where a picture's
+            # width is no multiple of 128 pixels what memory held behind a row changes the file.
+            settings = {"crf": str(self._quality), "mbtree": "0"}
+            self._stream = self._container.add_stream("libx264", rate=self._rate, options=settings)
             opening.push(self._flush)
             self._open = opening.pop_all()
         return self

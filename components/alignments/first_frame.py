@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from components.nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
+from hvg.on_device import constants
 from hvg.protocols import Alignment, PartConfig
 from hvg.required import required
 from hvg.types import ClipBatch
@@ -37,4 +38,4 @@ class FirstFrameAlignment(Alignment):
         first = batch.select(views=[0], frames=[0])
         goal = projected_pelvis(required(first.body, "ClipBatch.body"), first.cameras)[:, 0]
         (height, width), photo = batch.cameras.image_size, batch.reference.frames.shape[-2:]
-        return whole_pixels(pelvis, goal * goal.new_tensor([photo[1] / width, photo[0] / height]))
+        return whole_pixels(pelvis, goal * constants([photo[1] / width, photo[0] / height], goal))

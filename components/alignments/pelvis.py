@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
+from hvg.on_device import constants
 from hvg.protocols import Alignment, PartConfig
 from hvg.required import required
 from hvg.types import ClipBatch
@@ -65,4 +66,4 @@ class PelvisAlignment(Alignment):
 
     def _to_anchor(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         (x, y), (height, width) = self.config.anchor, size
-        return whole_pixels(pixels, pixels.new_tensor([x * width, y * height]))
+        return whole_pixels(pixels, constants([x * width, y * height], pixels))

@@ -24,6 +24,7 @@ from components.nn.spatio_temporal import library_residual_block, residual_block
 from components.nn.zero import zero_module
 from hvg.errors import HvgError
 from hvg.layout import fold_frames, unfold_frames
+from hvg.on_device import constants
 from hvg.pretrained import Component
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.required import required
@@ -214,7 +215,7 @@ class SvdUNet(Backbone):
         """Noise level, the three added ids and the embedding port -> (N, E)."""
         library = self.config.kernels == "library"
         levels = _level_of_clips(level) if library else level.flatten()
-        ids = level.new_tensor([self.config.fps, self.config.motion_bucket, self.config.noise_augmentation])
+        ids = constants([self.config.fps, self.config.motion_bucket, self.config.noise_augmentation], level)
         ids = ids.repeat(len(levels) if library else 1, 1)
         # Sinusoids come out in float32 whatever the network's type is.
         embedding = self.time_embedding(self.time_proj(levels).to(dtype))

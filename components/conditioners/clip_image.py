@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hvg.errors import HvgError
+from hvg.on_device import constants
 from hvg.pretrained import Component, first_line
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
@@ -125,7 +126,7 @@ class FrozenClip:
         # A backbone in half precision is no reason to blur what it is told.
         with torch.autocast(photo.device.type, enabled=False):
             image = (resize_with_antialiasing(photo.float(), size) + 1) / 2
-            mean, std = (image.new_tensor(x)[:, None, None] for x in (processor.image_mean, processor.image_std))
+            mean, std = (constants(x, image)[:, None, None] for x in (processor.image_mean, processor.image_std))
             return encoder.to(photo.device)((image - mean) / std).image_embeds
 
 

@@ -7,13 +7,18 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from hvg import build, cli, listing, registry, wiring
+from hvg.cli import take_options
 from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.errors import ConfigError, HvgError
+from hvg.evaluation import EvaluateOptions
+from hvg.parsing import validate
 from hvg.settings import PartChoice, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,7 +214,8 @@ TORCHSCRIPT = (
     ("words", "key", "message"),
     [
         (["regressor=suitt"], "regressor", "no keypoints is named 'suitt'. Did you mean 'suit'?"),
-        (["regressor=3"], "regressor", "expected a valid string, got 3 (int)."),
+        (["regressor=3"], "regressor", "no keypoints is named '3'."),
+        (["regressor=[3]"], "regressor", "expected a valid string, got [3] (list)."),
         (["regressor_settings=[3]"], "regressor_settings", "expected an object, got [3] (list)."),
         (["regressor_settings.hues=3"], "regressor_settings.hues", "unknown key for SuitKeypoints."),
         (["regressor=torchscript"], "regressor_settings.path", "is missing; it has to be given."),
@@ -502,3 +508,71 @@ def test_a_trained_models_protocol_can_be_changed(default):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_every_split_of_the_dataset_can_be_built(default, split):
     assert len(build.build_dataset(default, split)) > 0
+
+
+# --- words that look like numbers ---
+
+
+@pytest.mark.parametrize(
+    "words", [["training.precision=32"], ["training={precision: 32}"], ["training.precision='32'"]]
+)
+def test_a_choice_that_looks_like_a_number_is_chosen_by_it(words):
+    assert compose(words).training.precision == "32"
+
+
+def test_such_a_choice_may_be_swept_and_read_back():
+    swept = expand_sweep(["training.precision=32,bf16"])
+    assert [compose(words).training.precision for words in swept] == ["32", "bf16"]
+    text = compose(["training.precision=32"]).to_yaml()
+    assert parse_resolved(text, "here").training.precision == "32"
+    by_hand = text.replace("precision: '32'", "precision: 32")
+    assert by_hand != text and parse_resolved(by_hand, "here").training.precision == "32"
+
+
+@pytest.mark.parametrize("word", ["123", "1e-4", "1_000", "True", "nan", "1.50"])
+def test_free_text_on_the_command_line_is_what_was_typed(word):
+    config = compose([f"name={word}", f"output={word}", f"protocol.source={word}"])
+    assert (config.name, str(config.output), config.protocol.source) == (word, word, word)
+
+
+def test_a_number_in_a_file_is_no_free_text_for_it_may_have_been_written_otherwise(default):
+    with pytest.raises(ConfigError) as caught:
+        parse_resolved(default.to_yaml().replace("name: run\n", "name: 0x1F\n", 1), "here")
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (
+        "name",
+        "expected a valid string, got 31 (int); in quotes it is text.",
+    )
+
+
+class Words(BaseModel):
+    """Settings of a plugin's part."""
+
+    norm: Literal["1", "2", "inf"] = "2"
+    scales: tuple[Literal["0.5", "1e-3"], ...] = ()
+    switch: Literal["on", "off"] = "on"
+    many: dict[str, Literal["32", "64"]] = {}
+    size: int | Literal["16k"] = 1
+    alike: Literal["1", "1.0"] = "1"
+
+
+def test_choices_of_any_part_are_meant_by_what_reads_as_one_of_them():
+    given = {"norm": float("inf"), "scales": [0.5, 0.001], "switch": False, "many": {"a": 64}, "size": 32}
+    found, none = validate(Words, given, "part", "Words")
+    assert none == []
+    assert found == Words(norm="inf", scales=("0.5", "1e-3"), switch="off", many={"a": "64"}, size=32)
+    wrong = {"norm": 3, "scales": [0.5, 0.002], "switch": 1, "many": {"a": 65}, "size": True, "alike": 1}
+    found, problems = validate(Words, wrong, "part", "Words")
+    assert found is None
+    assert {problem.path for problem in problems} == {
+        *(f"part.{key}" for key in ("norm", "scales.1", "switch", "many.a", "size", "alike"))
+    }
+    assert "expected '1', '2' or 'inf', got 3 (int)." in {problem.message for problem in problems}
+
+
+def test_files_of_a_group_and_options_of_a_command_may_have_names_like_numbers(tmp_path):
+    (tmp_path / "scale").mkdir()
+    (tmp_path / "scale" / "4090.yaml").write_text("# @package _global_\ntraining:\n  steps: 7\n")
+    assert compose(["scale=4090"], [tmp_path.as_uri()]).training.steps == 7
+    options, _ = take_options(["checkpoint=2024", "out=1e5", "weights=raw"], EvaluateOptions)
+    assert (str(options.checkpoint), str(options.out), options.weights) == ("2024", "1e5", "raw")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Ten
     """Smooth colours that change over time, (T, 3, H, W)."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     return torch.stack([torch.stack([x, y, torch.full_like(x, t / frames)]) for t in range(frames)])
+
+
+@pytest.fixture
+def freed_memory():
+    """Says with which byte the C library fills memory that is given out or given back; 0: as it was."""
+    m_perturb, library = -6, ctypes.CDLL(None)
+    yield lambda byte: library.mallopt(m_perturb, byte)
+    library.mallopt(m_perturb, 0)
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])
@@ -66,6 +75,17 @@ def test_bytes_are_the_same_every_time(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, moving_ramp(), fps=4)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_bytes_do_not_depend_on_what_memory_held(tmp_path, freed_memory):
+    """Sizes whose rows of macroblocks are not, and are, a multiple of what wide instructions take at a time."""
+    found = set()
+    for byte in (0, 1, 85, 170, 255):
+        freed_memory(byte)
+        for size in ((48, 64), (64, 96), (64, 128), (64, 528)):
+            write_video(tmp_path / "clip.mp4", moving_ramp(9, *size), fps=4)
+            found.add((size, (tmp_path / "clip.mp4").read_bytes()))
+    assert len(found) == 4
 
 
 def test_pieces_make_the_same_video_as_the_whole(tmp_path):
