@@ -409,12 +409,24 @@ Choose = Callable[[int, int], tuple[Sequence[int], range]]
 
 
 class Dataset(Part):
-    """Clips by index. Loading clip i gives the same values in any process and any order."""
+    """Clips by index. Loading clip i gives the same values in any process and any order.
+
+    Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
+    two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this.
+    """
 
     @classmethod
     @abstractmethod
     def provides(cls, config: Any) -> frozenset[str]:
-        """Names of the ClipBatch fields that every clip holds."""
+        """Names of the ClipBatch fields that every clip holds; what is not named here, no other part may ask for."""
+
+    @classmethod
+    def eight_bit(cls, config: Any) -> bool:
+        """Whether frames, photos and alpha are what 8 bits hold (``hvg.eight_bit``), as those of files of pictures are.
+
+        Where they are not, ``hvg prepare`` stores them as floats, four times as large before compression or more.
+        """
+        return True
 
     @classmethod
     def content(cls, config: Any) -> str:

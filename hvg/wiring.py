@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hvg.errors import HvgError, Problem, did_you_mean
+from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from hvg.settings import PartChoice, RunConfig
@@ -111,6 +111,19 @@ def _check_fields(config: RunConfig) -> Iterator[Problem]:
             )
 
 
+def _check_splits(config: RunConfig) -> Iterator[Problem]:
+    """A run trains on one split of its dataset, validates on another and is scored on a third."""
+    from hvg.build import split_config
+
+    problems: list[Problem] = []
+    for split in ("train", "val", "test"):
+        try:
+            split_config(config.dataset, split)
+        except ConfigError as error:
+            problems += error.problems
+    yield from dict.fromkeys(problems)
+
+
 def _check_guidance(config: RunConfig) -> Iterator[Problem]:
     from hvg.build import build_guidance
 
@@ -195,6 +208,7 @@ def _check_strategy(config: RunConfig) -> Iterator[Problem]:
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("dataset", "alignment"), _check_fields),
+    (("dataset",), _check_splits),
     (
         ("guidance", "data", "pose", "appearance", "reference_keys", "image_embedding", "camera", "slots"),
         _check_guidance,

@@ -5,11 +5,13 @@ A lab's test is two lines: ``check_conditioner(MySignal, MySignal.Config(), tiny
 
 from hvg.testing.building import build, nudged
 from hvg.testing.conditioner import check_conditioner, ports_of
+from hvg.testing.dataset import check_dataset
 from hvg.testing.scene import standing_joints, tiny_batch, tiny_context
 
 __all__ = [
     "build",
     "check_conditioner",
+    "check_dataset",
     "nudged",
     "ports_of",
     "standing_joints",
