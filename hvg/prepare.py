@@ -20,7 +20,7 @@ from hvg import __version__
 from hvg.alignment import align
 from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, parse_resolved
-from hvg.data import render_shard, shard_path, signal_key
+from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
 from hvg.digests import settings_digest
 from hvg.errors import DataError
 from hvg.latents import (
@@ -77,11 +77,15 @@ def slot_signals(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> 
 
 
 class RenderedClips(Dataset):
-    """Clips from shards. A clip whose shard lacks a wanted control map is made anew by the source, mesh and all."""
+    """Clips from shards, which hold no mesh.
 
-    def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str]) -> None:
+    A clip whose shard lacks a wanted control map is made anew by the source, mesh and all; every clip is where ``mesh`` asks
+    for one.
+    """
+
+    def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
         self._places = [(reader, i) for reader in map(ShardReader, shards) for i in range(len(reader))]
-        self._source, self._wanted = source, wanted
+        self._source, self._wanted, self._mesh = source, wanted, mesh
 
     @classmethod
     def provides(cls, config) -> frozenset[str]:
@@ -92,12 +96,13 @@ class RenderedClips(Dataset):
 
     def load(self, index: int) -> ClipBatch:
         reader, place = self._places[index]
-        clip = reader.load(place)
-        return clip if self._wanted <= clip.signals.keys() else self._source.load(index)
+        if self._mesh or not self._wanted <= reader.signals:
+            return self._source.load(index)
+        return reader.load(place, images=CLIP_IMAGES | {f"signal-{key}" for key in self._wanted})
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
         reader, place = self._places[index]
-        if not reader.signals >= self._wanted | signals:
+        if self._mesh or not reader.signals >= self._wanted | signals:
             return None
         return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
 
@@ -111,14 +116,16 @@ def shard_paths(config: RunConfig, split: str) -> list[Path]:
     return found if found and len(found) == int(found[0].stem.rsplit("-", 1)[1]) else []
 
 
-def open_clips(config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None) -> Dataset:
+def open_clips(
+    config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None, mesh: bool = False
+) -> Dataset:
     """The clips of a split: from the cache where it was prepared, else made on the fly.
 
-    ``signals`` are the control maps (by key) that will be asked of the clips.
+    ``signals`` are the control maps (by key) that will be asked of the clips, ``mesh`` whether theirs will be.
     """
     source = build_dataset(config, split)
     paths = shard_paths(config, split) if config.data.cache else []
-    return RenderedClips(paths, source, frozenset(signals or ())) if paths else source
+    return RenderedClips(paths, source, frozenset(drawn_ahead(signals or {})), mesh) if paths else source
 
 
 def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
@@ -126,9 +133,9 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
 
     conditioners: by slot. Raises: DataError where something was not prepared for these settings and weights, or is damaged.
     """
-    signals = slot_signals(config, conditioners)
+    signals = drawn_ahead(slot_signals(config, conditioners))
     if config.data.latents == "encode":
-        return open_clips(config, "train", signals)
+        return open_clips(config, "train", signals, needs_mesh(conditioners.values()))
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
     if not shards or not set(signals) <= frozenset.intersection(*(ShardReader(path).signals for path in shards)):
         raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
@@ -170,7 +177,7 @@ def prepare(
         report(done, total)
 
     advance(0)
-    folder, wanted = cache_folder(first), conditioner_signals(configs).keys()
+    folder, wanted = cache_folder(first), drawn_ahead(conditioner_signals(configs)).keys()
     texts, tasks = [config.to_yaml() for config in configs], []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
@@ -241,7 +248,8 @@ def _render(texts: list[str], split: str, part: tuple[int, int], ticks) -> None:
     configs = [parse_resolved(text, "prepare") for text in texts]
     folder = cache_folder(configs[0])
     clips = build_dataset(configs[0], split)
-    render_shard(folder, split, clips, conditioner_signals(configs), part=part, on_clip=lambda: ticks.put(1))
+    signals = drawn_ahead(conditioner_signals(configs))
+    render_shard(folder, split, clips, signals, part=part, on_clip=lambda: ticks.put(1))
 
 
 def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:

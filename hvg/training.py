@@ -222,7 +222,7 @@ def _fit(
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
-    validation_clips = open_clips(config, "val", system.signals)
+    validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
     data = ClipDataModule(
         train_clips,
@@ -235,6 +235,7 @@ def _fit(
         first_step=first_step,
         recolour=config.data.recolour,
         accumulate=config.training.accumulate,
+        mesh=system.needs_mesh,
     )
     interruption, meter = Interruption(), Meter()
     work = StepFlops(config, folder / "run.json", device, precision == "bf16-mixed", log)

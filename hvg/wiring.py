@@ -187,6 +187,13 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
             f"needs a latent for every frame; the codec '{config.codec.name}' joins {temporal_stride}.",
         ),
     ]
+    reasons += [
+        (
+            choice.cls.mesh_in_step(choice.config),
+            f"leaves the mesh behind, but {_path(config, slot)}={choice.name} reads it of what a step sees.",
+        )
+        for slot, choice in config.conditioners.items()
+    ]
     for slot, (name, fields) in reads.items():
         pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
         reasons.append((bool(pixels), f"leaves the pictures on the disk, but {slot}={name} reads their {pixels}."))

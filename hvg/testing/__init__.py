@@ -7,11 +7,13 @@ from hvg.testing.building import build, nudged
 from hvg.testing.conditioner import check_conditioner, ports_of
 from hvg.testing.dataset import check_dataset
 from hvg.testing.scene import standing_joints, tiny_batch, tiny_context
+from hvg.testing.signal import check_signal
 
 __all__ = [
     "build",
     "check_conditioner",
     "check_dataset",
+    "check_signal",
     "nudged",
     "ports_of",
     "standing_joints",

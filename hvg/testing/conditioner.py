@@ -13,6 +13,7 @@ from hvg.protocols import Conditioner, Context
 from hvg.random import generator
 from hvg.testing.building import build, nudged, require
 from hvg.testing.scene import tiny_batch
+from hvg.testing.signal import check_signal
 from hvg.types import ClipBatch, Conditioning
 
 
@@ -27,23 +28,18 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     check_half_precision(cls, config, context, batch)
     check_batch_independence(cls, config, context, batch)
     check_frozen_features(cls, config, context, batch)
+    check_signal(cls, config, context)
 
 
 def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """The map is (B, V, T, K, H, W) in [-1, 1], and exactly the ports of ``spec`` are filled, as widely as it says.
+    """Exactly the ports of ``spec`` are filled, as widely as it says, from fields that a batch has.
 
     What stands in for a dropped signal fills the same ports in the same shapes.
     """
     part = build(cls, config, context)
     missing = part.needs(config) - batch.present()
     require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
-    signal = part.signal(batch)
-    if signal is not None:
-        expected = (*batch.grid, signal.shape[3], *batch.cameras.image_size)
-        require(tuple(signal.shape) == expected, f"the control map has shape {tuple(signal.shape)}, not {expected}")
-        require(bool((signal.abs() <= 1 + 1e-5).all()), f"the control map leaves [-1, 1]: up to {signal.abs().max()}")
-        require(not signal.requires_grad, "the control map carries a gradient")
-    conditioning = part(signal, batch)
+    conditioning = part(part.signal(batch), batch)
     expected_shapes = _expected_shapes(part, config, context, batch)
     if part.per_clip:
         spread = [name for name, x in ports_of(conditioning) if tuple(x.shape[1:3]) != (1, 1)]
