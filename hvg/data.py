@@ -20,6 +20,7 @@ from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
 from hvg.shards import whole_shard, write_shard
+from hvg.sources import source_digest
 from hvg.types import ClipBatch
 from hvg.unreadable import read_or_replace
 
@@ -28,9 +29,12 @@ KEPT_BYTES = 2**30
 
 
 def signal_key(conditioner: Conditioner, name: str) -> str:
-    """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder."""
+    """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
+
+    And with the code that draws it, so that a map of other code is drawn anew.
+    """
     settings = conditioner.config.model_dump(mode="json", exclude=set(conditioner.encoder_settings))
-    return f"{name}-{settings_digest(settings, 6)}"
+    return f"{name}-{settings_digest([settings, source_digest(type(conditioner).__module__)], 6)}"
 
 
 def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:

@@ -36,6 +36,7 @@ from hvg.protocols import Alignment, Choose, Codec, Conditioner, Dataset
 from hvg.provenance import usable_cores
 from hvg.scored_clip import Surface
 from hvg.shards import CLIP_IMAGES, FORMAT, ShardReader, whole_shard
+from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
@@ -50,10 +51,11 @@ class PrepareOptions(BaseModel):
 
 
 def cache_folder(config: RunConfig) -> Path:
-    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on."""
+    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on, and the code."""
     choice = config.dataset
     settings = choice.config.model_dump(mode="json", exclude={"split"})
-    parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), FORMAT, __version__]
+    code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
+    parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), FORMAT, __version__, code]
     content = choice.cls.content(choice.config)
     name = settings_digest([*parts, content] if content else parts)
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
