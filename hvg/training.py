@@ -39,7 +39,7 @@ from hvg.errors import CheckpointError
 from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
-from hvg.prepare import open_clips, open_training_clips
+from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
 from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
@@ -222,6 +222,9 @@ def _fit(
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
+    missing = missing_from_cache(config, system.conditioners)
+    if missing:
+        log(missing)
     validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
     data = ClipDataModule(
