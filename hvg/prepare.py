@@ -71,21 +71,23 @@ def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[
         raise ConfigError(list(dict.fromkeys(problems)))
     if open_slots:
         options = [[f"{slot}={name}" for name in all_options()[slot]] for slot in open_slots]
-        configs = _those_that_fit([[*words, *chosen] for words in asked for chosen in product(*options)], log)
+        configs = _those_that_fit(asked, list(product(*options)), log)
     folders: dict[Path, list[RunConfig]] = {}
     for config in configs:
         folders.setdefault(cache_folder(config), []).append(config)
     return folders
 
 
-def _those_that_fit(runs: Sequence[Sequence[str]], log: Callable[[str], None]) -> list[RunConfig]:
-    """The configurations of those overrides that have no problem; ``log`` is told of the others."""
+def _those_that_fit(
+    runs: Sequence[Sequence[str]], choices: Sequence[Sequence[str]], log: Callable[[str], None]
+) -> list[RunConfig]:
+    """The configurations of the runs with each of the choices, as far as they have no problem; ``log`` is told of the others."""
     configs = []
-    for words in runs:
+    for words, chosen in product(runs, choices):
         try:
-            configs.append(compose(words))
+            configs.append(compose([*words, *chosen]))
         except ConfigError as error:
-            log(f"left out: {error.problems[0]}")
+            log(f"left out: {' '.join(chosen)}: {error.problems[0].message}")
     return configs
 
 

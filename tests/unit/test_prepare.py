@@ -30,8 +30,8 @@ def test_all_poses_are_those_that_fit_and_the_others_are_named(tiny):
     (found,) = poses([*tiny, "pose=all", "dataset.mesh=false"], lines.append)
     assert {"bone_map", "skeleton", "hvg"} <= set(found) and "smpl_normal" not in found
     assert sorted(line.partition(" requires")[0] for line in lines) == [
-        "left out: pose: hvg",
-        "left out: pose: smpl_normal",
+        "left out: pose=hvg_smpl_normal: hvg",
+        "left out: pose=smpl_normal: smpl_normal",
     ]
     with pytest.raises(ConfigError, match="Did you mean 'steps'"):
         prepared_runs([*tiny, "pose=all", "training.stepz=3"], lines.append)
