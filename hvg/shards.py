@@ -370,6 +370,12 @@ class ShardReader:
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
 
+    @cached_property
+    def eight_bit(self) -> bool:
+        """Whether frames, photos and driving videos are all kept in 8 bits."""
+        names = (name for members in self._members.values() for name in members)
+        return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
+
     def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
         """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
         try:

@@ -37,6 +37,10 @@ class Shards(Dataset):
         return frozenset({"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", *mesh})
 
     @classmethod
+    def eight_bit(cls, config: Config) -> bool:
+        return all(ShardReader(path).eight_bit for path in Path(config.path).glob(f"{config.split}*.tar"))
+
+    @classmethod
     def content(cls, config: Config) -> str:
         """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
         paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))

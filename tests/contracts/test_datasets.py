@@ -218,5 +218,7 @@ def test_frames_between_the_levels_of_8_bits_are_stored_as_they_are(tmp_path):
         (stored.driving, clip.driving),
     ):
         assert same_bits(a, b)
+    shards = registry.load("dataset", "shards")
+    assert not shards.eight_bit(shards.Config(path=str(tmp_path), split="a"))
     part = ShardReader(tmp_path / "a.tar").load(0, lambda v, t: ([1], range(1, 3)))
     assert same_bits(part.frames, clip.frames[:, [1]][:, :, 1:3])
