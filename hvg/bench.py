@@ -144,11 +144,12 @@ def _bare_step(config: RunConfig) -> Callable[[], None]:
     """Does forward, loss, backward, clipping and optimiser on one batch that is ready."""
     system = build_system(config)
     order = TrainingOrder(
-        open_clips(config, "train", system.signals),
+        open_clips(config, "train", system.signals, system.needs_mesh),
         system.signals,
         seed=0,
         grids=[(config.data.views, config.data.frames)],
         clips_per_step=config.data.batch_size,
+        mesh=system.needs_mesh,
     )
     batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
     optimizer = system.configure_optimizers()["optimizer"]
@@ -340,6 +341,7 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
         batch_size=config.data.batch_size,
         num_steps=24,
         workers=workers,
+        mesh=system.needs_mesh,
     ).train_dataloader()
     waits, whole, batches = [], [], iter(loader)
     for _ in range(len(loader)):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from hvg import wiring
-from hvg.errors import HvgError
+from hvg.errors import ConfigError, HvgError, Problem
+from hvg.parsing import validate
 from hvg.protocols import (
     Alignment,
     Backbone,
@@ -140,10 +141,29 @@ def _build_conditioners(config: RunConfig, context: Context) -> dict[str, Condit
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:
-    """The run's dataset restricted to a split: ``train``, ``val`` or ``test``."""
-    choice = config.dataset
+    """The run's dataset restricted to a split: ``train``, ``val`` or ``test``. Raises: ConfigError as of ``split_config``."""
+    settings = split_config(config.dataset, split)
     context = Context(renderer=_build(config.renderer, Context()), body=build_body(config))
-    return choice.cls(choice.config.model_copy(update={"split": split}), context)
+    return config.dataset.cls(settings, context)
+
+
+def split_config(choice: PartChoice, split: str) -> Any:
+    """The dataset's settings with another split, judged like new ones. Raises: ConfigError where it has no such split."""
+    if "split" not in choice.cls.Config.model_fields:
+        raise ConfigError(
+            [
+                Problem(
+                    "dataset",
+                    f"the settings of '{choice.name}' ({choice.cls.__name__}.Config) have no `split`, so that it would give "
+                    'its training clips as test clips; give it one, as split: Literal["train", "val", "test"].',
+                )
+            ]
+        )
+    settings = choice.config.model_dump(mode="json") | {"split": split}
+    found, problems = validate(choice.cls.Config, settings, "dataset", choice.cls.__name__)
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def build_protocol(config: RunConfig, device: torch.device) -> Protocol:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hvg.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.config import RunConfig
-from hvg.data import with_signals
+from hvg.data import load_with_signals
 from hvg.files import write_text
 from hvg.protocols import Dataset
 from hvg.required import required
@@ -250,7 +250,7 @@ class ValidationSamples(AfterStep):
         system.eval()
         try:
             for index in range(min(self._config.training.validation_clips, len(self._clips))):
-                clip = with_signals(self._clips.load(index), system.signals).to(system.device)
+                clip = load_with_signals(self._clips, index, system.signals, system.needs_mesh).to(system.device)
                 frames = system.generate(
                     clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -20,7 +21,7 @@ hvg COMMAND [key=value ...]
                                   judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
-  prepare [overrides] [jobs=]     render the dataset and its signals to shards
+  prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
   prepare latents [overrides] [jobs=]
                                   and store what the codec and other frozen networks make of the training clips
   train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
@@ -197,24 +198,28 @@ def _show(arguments: list[str]) -> int:
 
 
 def _prepare(arguments: list[str]) -> int:
-    from hvg.config import compose
-    from hvg.prepare import PrepareOptions, prepare
+    from hvg.prepare import PrepareOptions, never_stored, prepare, prepared_runs
     from hvg.progress import ProgressLines
 
     # `hvg prepare latents synthetic` reads as `hvg prepare data.latents=cached dataset=synthetic`.
     words = ["data.latents=cached" if word == "latents" else word for word in arguments]
     words = [word if is_override(word) else f"dataset={word}" for word in words]
-    options, overrides = options_and_overrides(words, PrepareOptions, judge=compose)
+    judge = partial(prepared_runs, log=lambda line: None)
+    options, overrides = options_and_overrides(words, PrepareOptions, judge=judge)
     if "data.cache" not in map(_key, overrides):
         overrides.append("data.cache=cache")
-    config = compose(overrides)
-    with ProgressLines() as progress:
-        folder = prepare(
-            [config], jobs=options.jobs, report=lambda d, n: progress.update(config.dataset.name, "prepare", d, n)
+    for folder, configs in prepared_runs(overrides, print).items():
+        first = configs[0]
+        with ProgressLines() as progress:
+            prepare(configs, jobs=options.jobs, report=partial(progress.update, first.dataset.name, "prepare"))
+        print(
+            f"rendered to {folder}; used by every run with data.cache={first.data.cache} and the same dataset settings"
         )
-    print(f"rendered to {folder}; used by every run with data.cache={config.data.cache} and the same dataset settings")
-    if config.data.latents == "cached":
-        print("latents lie beside it; used by runs with data.latents=cached and the same codec, weights and alignment")
+        if first.data.latents == "cached":
+            print(
+                "latents lie beside it; used by runs with data.latents=cached and the same codec, weights and alignment"
+            )
+        print("".join(f"{line}\n" for line in never_stored(configs)), end="")
     return 0
 
 

@@ -5,7 +5,7 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hvg.digests import settings_digest
-from hvg.eight_bit import signal_from_uint8, signal_to_uint8
+from hvg.eight_bit import signal_as_stored
 from hvg.errors import HvgError
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
 from hvg.shards import whole_shard, write_shard
+from hvg.sources import source_digest
 from hvg.types import ClipBatch
 from hvg.unreadable import read_or_replace
 
@@ -29,13 +30,16 @@ KEPT_BYTES = 2**30
 
 
 def signal_key(conditioner: Conditioner, name: str) -> str:
-    """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder."""
+    """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
+
+    And with the code that draws it, so that a map of other code is drawn anew.
+    """
     settings = conditioner.config.model_dump(mode="json", exclude=set(conditioner.encoder_settings))
-    return f"{name}-{settings_digest(settings, 6)}"
+    return f"{name}-{settings_digest([settings, source_digest(type(conditioner).__module__)], 6)}"
 
 
 def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
-    """The clip with every conditioner's map, keyed by ``signal_key``; maps are quantised to 8 bits as a file holds them.
+    """The clip with every conditioner's map, keyed by ``signal_key``; maps are rounded to what a file holds of them.
 
     ``conditioners``: signal key -> conditioner. Maps that the clip already carries are kept.
     """
@@ -45,17 +49,30 @@ def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> Cl
             with torch.no_grad():
                 signal = conditioner.signal(clip)
             if signal is not None:
-                signals[key] = signal_from_uint8(signal_to_uint8(signal))
+                signals[key] = signal_as_stored(signal, conditioner.signal_storage(conditioner.config))
     return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
 
 
-def load_with_signals(clips: ClipDataset, index: int, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
-    """Clip ``index`` with every control map and without its mesh."""
-    return without_mesh(with_signals(clips.load(index), conditioners))
+def drawn_ahead(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
+    """Those whose maps are the same whichever views and frames they are drawn with, so that whole clips may carry them."""
+    return {key: part for key, part in conditioners.items() if part.per_picture(part.config)}
+
+
+def needs_mesh(conditioners: Iterable[Conditioner]) -> bool:
+    """Whether clips keep their mesh once the maps that can be drawn ahead are there."""
+    return any(part.mesh_in_step(part.config) for part in conditioners)
+
+
+def load_with_signals(
+    clips: ClipDataset, index: int, conditioners: Mapping[str, Conditioner], mesh: bool = False
+) -> ClipBatch:
+    """Clip ``index`` with every control map that can be drawn ahead; with its mesh where ``mesh`` asks for it."""
+    clip = with_signals(clips.load(index), drawn_ahead(conditioners))
+    return clip if mesh else without_mesh(clip)
 
 
 def without_mesh(clip: ClipBatch) -> ClipBatch:
-    """The clip without body vertices and faces, which nothing needs once the signals are rendered."""
+    """The clip without body vertices and faces, which few need once the signals are rendered (``needs_mesh``)."""
     body = clip.body and replace(clip.body, vertices=None, faces=None)
     reference = clip.reference
     if reference is not None and reference.body is not None:
@@ -92,8 +109,8 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees.
 
     grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
-    that share a step and so a grid. A clip that cannot be read has another in its place that is nowhere valid, and so has no
-    share in the loss; ``ClipBatch.unreadable`` says why.
+    that share a step and so a grid. mesh: whether clips keep theirs. A clip that cannot be read has another in its place that
+    is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
@@ -105,8 +122,9 @@ class TrainingOrder(Dataset):
         grids: Sequence[tuple[int, int]],
         clips_per_step: int,
         recolour: float = 0.0,
+        mesh: bool = False,
     ) -> None:
-        self._clips, self._signals = clips, signals
+        self._clips, self._signals, self._mesh = clips, signals, mesh
         self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
         self._kept: dict[int, ClipBatch] = {}
         self._kept_bytes = 0
@@ -120,6 +138,8 @@ class TrainingOrder(Dataset):
         part = replace(part, origin=None)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
             part = recolour(part, choose.generator)
+        # Maps that depend on what is drawn together: now it is known.
+        part = with_signals(part, self._signals)
         valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
         valid = torch.zeros_like(valid) if unreadable else valid
         count, place = int(valid.sum()), torch.tensor([position])
@@ -134,11 +154,13 @@ class TrainingOrder(Dataset):
     def _part(self, index: int, choose: DrawnCells) -> ClipBatch:
         """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
         if self._in_parts is not False:
-            part = self._clips.load_part(index, choose, frozenset(self._signals))
+            ahead = drawn_ahead(self._signals)
+            part = self._clips.load_part(index, choose, frozenset(ahead))
             if self._in_parts is None:
                 self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
             if part is not None and self._in_parts:
-                return without_mesh(with_signals(part, self._signals))
+                part = with_signals(part, ahead)
+                return part if self._mesh else without_mesh(part)
         clip = self._clip(index)
         return clip.select(*choose(*clip.grid[1:]))
 
@@ -146,7 +168,7 @@ class TrainingOrder(Dataset):
         """A whole clip, kept as long as there is room."""
         if index in self._kept:
             return self._kept[index]
-        clip = load_with_signals(self._clips, index, self._signals)
+        clip = load_with_signals(self._clips, index, self._signals, self._mesh)
         size = clip.nbytes()
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
@@ -182,7 +204,8 @@ class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
     train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
-    steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step.
+    steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step. mesh: whether
+    batches carry one.
     """
 
     def __init__(
@@ -198,9 +221,10 @@ class ClipDataModule(lightning.LightningDataModule):
         first_step: int = 0,
         recolour: float = 0.0,
         accumulate: int = 1,
+        mesh: bool = False,
     ) -> None:
         super().__init__()
-        self.train, self.signals = train, signals
+        self.train, self.signals, self.mesh = train, signals, mesh
         self.seed, self.grids = seed, grids
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
         self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
@@ -214,6 +238,7 @@ class ClipDataModule(lightning.LightningDataModule):
             grids=self.grids,
             clips_per_step=self.batch_size * world * self.accumulate,
             recolour=self.recolour,
+            mesh=self.mesh,
         )
         return DataLoader(
             order,

@@ -1,6 +1,8 @@
-"""Images and control maps as 8 bits hold them. What passes through here is the same whether it was stored or not."""
+"""Images and control maps as files hold them, most in 8 bits. What passes through here is the same whether stored or not."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +30,20 @@ def signal_to_uint8(signal: Tensor) -> Tensor:
 def signal_from_uint8(signal: Tensor) -> Tensor:
     """The inverse of ``signal_to_uint8`` on what it wrote, float32."""
     return (signal.float() - 128) / 127
+
+
+def signal_as_stored(signal: Tensor, storage: Literal["uint8", "float16", "float32"]) -> Tensor:
+    """A control map as its file gives it back (``Conditioner.signal_storage``), float32."""
+    if storage == "uint8":
+        return signal_from_uint8(signal_to_uint8(signal))
+    return signal.detach().to(torch.float16 if storage == "float16" else torch.float32).float()
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers in the same type, to the last bit: 0 and -0 differ, equal NaNs do not."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 def resize_8bit(frames: Tensor, size: tuple[int, int]) -> Tensor:

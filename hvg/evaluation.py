@@ -191,13 +191,13 @@ def evaluate(
             save_predictions(predictions, batch, frames)
         return frames
 
-    clips = open_clips(config, split, system.signals)
+    clips = open_clips(config, split, system.signals, system.needs_mesh)
     return score_dataset(
         build_protocol(config, system.device),
         clips,
         num_clips(config, clips),
         generate,
-        load=lambda index: load_with_signals(clips, index, system.signals).to(system.device),
+        load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
         size=config.data.eval_batch_size,
         report=report,
         share=share,

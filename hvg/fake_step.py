@@ -6,7 +6,7 @@ What is counted is what would run, activation checkpointing and a ReferenceNet i
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,14 +22,18 @@ from torch.utils._pytree import tree_leaves
 
 from hvg import build
 from hvg.cameras import Cameras
+from hvg.geometry.skeleton import BONES, JOINTS
+from hvg.motion import BODY_JOINTS
 from hvg.precision import precision_here
 from hvg.protocols import Backbone, Codec, Conditioner, Part, ViewAttention
 from hvg.required import required
 from hvg.settings import RunConfig
-from hvg.types import ClipBatch, Conditioning, Reference
+from hvg.types import BodyMotion, ClipBatch, Conditioning, Reference
 
 # (B, V, T, H, W) of a batch.
 Shape = tuple[int, int, int, int, int]
+# Of SMPL-X's mesh, which has about twice as many faces.
+MESH_VERTICES = 10475
 
 # The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
 _CPU_ATTENTION = {
@@ -101,34 +105,67 @@ def fake_request(config: RunConfig, shape: Shape) -> Request:
     b, v, t, height, width = shape
     channels, stride, temporal_stride = config.codec.cls.shape(config.codec.config)
     frames = -(-t // temporal_stride)
-
-    def cameras(*grid: int) -> Cameras:
-        poses, intrinsics = (torch.eye(size).expand(*grid, size, size) for size in (4, 3))
-        return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
-
+    provided = set(config.dataset.cls.provides(config.dataset.config))
+    if not any(choice.cls.mesh_in_step(choice.config) for choice in config.conditioners.values()):
+        provided.discard("body.vertices")
     return Request(
         noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
         level=torch.zeros(b, v, frames),
-        batch=ClipBatch(
-            cameras=cameras(b, v, t),
-            clip_id=("",) * b,
-            subject=("",) * b,
-            frames=torch.zeros(b, v, t, 3, height, width),
-            alpha=torch.zeros(b, v, t, 1, height, width),
-            reference=Reference(
-                frames=torch.zeros(b, 1, 3, height, width),
-                alpha=torch.zeros(b, 1, 1, height, width),
-                cameras=cameras(b, 1),
-            ),
-            task=torch.zeros(b, dtype=torch.int64),
-            frame_index=torch.arange(t).expand(b, t),
-            sample_index=torch.arange(b),
-        ),
+        batch=fake_batch(provided, shape),
         signals={
             slot: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
             for slot, choice in config.conditioners.items()
             if choice.cls.has_signal()
         },
+    )
+
+
+def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
+    """Clips of which a dataset provides these fields, as training reads them: zeros in the shapes of ``ClipBatch``."""
+    b, v, t, height, width = shape
+
+    def cameras(*grid: int) -> Cameras:
+        poses, intrinsics = (torch.eye(size).expand(*grid, size, size) for size in (4, 3))
+        return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
+
+    def body(frames: int) -> BodyMotion | None:
+        return fake_body(b, frames, mesh="body.vertices" in provided) if "body" in provided else None
+
+    optional: dict[str, Callable[[], Any]] = {
+        "alpha": lambda: torch.zeros(b, v, t, 1, height, width),
+        "body": lambda: body(t),
+        "reference": lambda: Reference(
+            frames=torch.zeros(b, 1, 3, height, width),
+            alpha=torch.zeros(b, 1, 1, height, width) if "alpha" in provided else None,
+            cameras=cameras(b, 1),
+            body=body(1),
+        ),
+        "task": lambda: torch.zeros(b, dtype=torch.int64),
+        "frame_index": lambda: torch.arange(t).expand(b, t),
+        "driving": lambda: torch.zeros(b, t, 3, height, width),
+        "caption": lambda: ("",) * b,
+    }
+    return ClipBatch(
+        cameras=cameras(b, v, t),
+        clip_id=("",) * b,
+        subject=("",) * b,
+        # What every step has, whatever the dataset.
+        frames=torch.zeros(b, v, t, 3, height, width),
+        valid=torch.ones(b, v, t, dtype=torch.bool),
+        sample_index=torch.arange(b),
+        **{name: make() for name, make in optional.items() if name in provided},
+    )
+
+
+def fake_body(clips: int, frames: int, mesh: bool) -> BodyMotion:
+    """Bodies with all that ``BodyMotion`` may hold, the mesh where it is asked for."""
+    return BodyMotion(
+        joints=torch.zeros(clips, frames, len(JOINTS), 3),
+        joint_names=JOINTS,
+        bone_radii=torch.zeros(clips, len(BONES)),
+        vertices=torch.zeros(clips, frames, MESH_VERTICES, 3) if mesh else None,
+        faces=torch.zeros(2 * MESH_VERTICES, 3, dtype=torch.int64) if mesh else None,
+        parameters={"rotations": torch.eye(3).expand(clips, frames, len(BODY_JOINTS), 3, 3)},
     )
 
 

@@ -1,7 +1,7 @@
 """What frozen networks make of clips, made once by ``hvg prepare latents`` and read by training.
 
 Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo. Its
-name changes with everything that its content depends on: the codec, its settings and weights, the alignment, the network.
+name changes with everything that its content depends on: the codec, its settings, weights and code, the alignment, the network.
 In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
 clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped.
 """
@@ -23,12 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from hvg.alignment import align
 from hvg.digests import components_digest, settings_digest
 from hvg.errors import DataError
 from hvg.files import whole_file
 from hvg.protocols import Choose, Codec, Conditioner, Dataset, Part, PartConfig
 from hvg.settings import RunConfig
 from hvg.shards import ShardReader
+from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
 FORMAT = "hvg-latents-1"
@@ -90,7 +92,10 @@ class PhotoFeatures(Encoding):
     def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
         self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
         settings, kind = _settings(part, part.config, part.encoder_settings), type(part)
-        self.name = f"{kind.__name__}-{settings_digest([_origin(config, codec), kind.__module__, settings, frozen])}"
+        code = source_digest(kind.__module__)
+        self.name = (
+            f"{kind.__name__}-{settings_digest([_origin(config, codec), kind.__module__, settings, frozen, code])}"
+        )
         self.what = f"features of the photo for {kind.__name__}"
 
     def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
@@ -109,11 +114,14 @@ def encodings(config: RunConfig, codec: Codec, conditioners: Iterable[Conditione
 
 
 def _origin(config: RunConfig, codec: Codec) -> list[Any]:
-    """What everything depends on that is made of a clip: how it was moved, and the codec."""
+    """What everything depends on that is made of a clip: how it was moved, and the codec; and the code of both."""
     choice = config.codec
     settings = _settings(codec, choice.config, codec.memory_settings)
     made_by = [choice.name, settings, components_digest(codec.frozen())]
-    return [FORMAT, config.alignment.resolved(), config.data.background, made_by]
+    code = [
+        source_digest(module) for module in (type(codec).__module__, config.alignment.cls.__module__, align.__module__)
+    ]
+    return [FORMAT, config.alignment.resolved(), config.data.background, made_by, code]
 
 
 def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from torch import Tensor
 from hvg import __version__
 from hvg.alignment import align
 from hvg.build import build_alignment, build_conditioners, build_dataset
-from hvg.config import RunConfig, parse_resolved
-from hvg.data import render_shard, shard_path, signal_key
+from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_resolved
+from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
 from hvg.digests import settings_digest
-from hvg.errors import DataError
+from hvg.errors import ConfigError, DataError
 from hvg.latents import (
     EncodedClips,
     EncodedFile,
@@ -35,7 +36,9 @@ from hvg.latents import (
 from hvg.protocols import Alignment, Choose, Codec, Conditioner, Dataset
 from hvg.provenance import usable_cores
 from hvg.scored_clip import Surface
+from hvg.settings import SLOTS
 from hvg.shards import CLIP_IMAGES, FORMAT, ShardReader, whole_shard
+from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
@@ -49,11 +52,88 @@ class PrepareOptions(BaseModel):
     jobs: PositiveInt = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
+def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:
+    """Folder of rendered clips -> the configurations whose maps it takes, one for each combination of ``pose=a,b``.
+
+    ``pose=all`` (``camera=all``, ...) stands for every choice of that word; one that does not fit the rest is left out, which
+    ``log`` is told. Raises: ConfigError with all problems of the overrides.
+    """
+    whole = {f"{slot}=all": slot for slot in SLOTS}
+    open_slots = [whole[word] for word in overrides if word in whole]
+    asked = expand_sweep([word for word in overrides if word not in whole])
+    configs, problems = [], []
+    for words in asked:
+        try:
+            configs.append(compose(words))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    if open_slots:
+        options = [[f"{slot}={name}" for name in all_options()[slot]] for slot in open_slots]
+        configs = _those_that_fit(asked, list(product(*options)), log)
+    folders: dict[Path, list[RunConfig]] = {}
+    for config in configs:
+        folders.setdefault(cache_folder(config), []).append(config)
+    return folders
+
+
+def _those_that_fit(
+    runs: Sequence[Sequence[str]], choices: Sequence[Sequence[str]], log: Callable[[str], None]
+) -> list[RunConfig]:
+    """The configurations of the runs with each of the choices, as far as they have no problem; ``log`` is told of the others."""
+    configs = []
+    for words, chosen in product(runs, choices):
+        try:
+            configs.append(compose([*words, *chosen]))
+        except ConfigError as error:
+            log(f"left out: {' '.join(chosen)}: {error.problems[0].message}")
+    return configs
+
+
+def never_stored(configs: Sequence[RunConfig]) -> list[str]:
+    """Which of the chosen parts draw a map that no file holds, a line each."""
+    late = {
+        f"{slot}={choice.name}"
+        for config in configs
+        for slot, choice in config.conditioners.items()
+        if choice.cls.has_signal() and not choice.cls.per_picture(choice.config)
+    }
+    return [f"{word} draws its map of the views and frames of a step, so it is not stored" for word in sorted(late)]
+
+
+def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> str | None:
+    """What training looks for in ``data.cache`` and has to make at every step instead, in a line; None where nothing is.
+
+    conditioners: by slot.
+    """
+    if config.data.cache is None:
+        return None
+    place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
+    kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
+    slots = {f"{slot}={choice.name}": slot for slot, choice in config.conditioners.items()}
+    keys, ahead = _slot_keys(config, conditioners), drawn_ahead(conditioners)
+    drawn = [word for word, slot in slots.items() if slot in ahead and slot in keys and keys[slot] not in kept]
+    meshes = [word for word, slot in slots.items() if needs_mesh([conditioners[slot]])]
+    made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
+    remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
+    if not config.data.cache.is_dir():
+        return f"{place}: there is no such folder; {made}; {remedy}"
+    if not shards:
+        return f"{place}: no clips are prepared for these dataset settings, in {cache_folder(config).name}; {made}; {remedy}"
+    if meshes:
+        return f"{place}: {', '.join(meshes)} reads the mesh of what a step sees, which is not stored; {made}"
+    if drawn:
+        return f"{place}: the control maps of {', '.join(drawn)} are not prepared; {made}; {remedy}"
+    return None
+
+
 def cache_folder(config: RunConfig) -> Path:
-    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on."""
+    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on, and the code."""
     choice = config.dataset
     settings = choice.config.model_dump(mode="json", exclude={"split"})
-    parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), FORMAT, __version__]
+    code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
+    parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), FORMAT, __version__, code]
     content = choice.cls.content(choice.config)
     name = settings_digest([*parts, content] if content else parts)
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
@@ -69,19 +149,28 @@ def conditioner_signals(configs: Sequence[RunConfig]) -> dict[str, Conditioner]:
 
 def slot_signals(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
     """Signal key -> conditioner, for the conditioners of a configuration by slot."""
+    return {key: conditioners[slot] for slot, key in _slot_keys(config, conditioners).items()}
+
+
+def _slot_keys(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, str]:
+    """Slot -> signal key, for those that draw a map."""
     return {
-        signal_key(part, config.conditioners[slot].name): part
+        slot: signal_key(part, config.conditioners[slot].name)
         for slot, part in conditioners.items()
         if part.has_signal()
     }
 
 
 class RenderedClips(Dataset):
-    """Clips from shards. A clip whose shard lacks a wanted control map is made anew by the source, mesh and all."""
+    """Clips from shards, which hold no mesh.
 
-    def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str]) -> None:
+    A clip whose shard lacks a wanted control map is made anew by the source, mesh and all; every clip is where ``mesh`` asks
+    for one.
+    """
+
+    def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
         self._places = [(reader, i) for reader in map(ShardReader, shards) for i in range(len(reader))]
-        self._source, self._wanted = source, wanted
+        self._source, self._wanted, self._mesh = source, wanted, mesh
 
     @classmethod
     def provides(cls, config) -> frozenset[str]:
@@ -92,12 +181,13 @@ class RenderedClips(Dataset):
 
     def load(self, index: int) -> ClipBatch:
         reader, place = self._places[index]
-        clip = reader.load(place)
-        return clip if self._wanted <= clip.signals.keys() else self._source.load(index)
+        if self._mesh or not self._wanted <= reader.signals:
+            return self._source.load(index)
+        return reader.load(place, images=CLIP_IMAGES | {f"signal-{key}" for key in self._wanted})
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
         reader, place = self._places[index]
-        if not reader.signals >= self._wanted | signals:
+        if self._mesh or not reader.signals >= self._wanted | signals:
             return None
         return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
 
@@ -111,14 +201,16 @@ def shard_paths(config: RunConfig, split: str) -> list[Path]:
     return found if found and len(found) == int(found[0].stem.rsplit("-", 1)[1]) else []
 
 
-def open_clips(config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None) -> Dataset:
+def open_clips(
+    config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None, mesh: bool = False
+) -> Dataset:
     """The clips of a split: from the cache where it was prepared, else made on the fly.
 
-    ``signals`` are the control maps (by key) that will be asked of the clips.
+    ``signals`` are the control maps (by key) that will be asked of the clips, ``mesh`` whether theirs will be.
     """
     source = build_dataset(config, split)
     paths = shard_paths(config, split) if config.data.cache else []
-    return RenderedClips(paths, source, frozenset(signals or ())) if paths else source
+    return RenderedClips(paths, source, frozenset(drawn_ahead(signals or {})), mesh) if paths else source
 
 
 def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
@@ -126,9 +218,9 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
 
     conditioners: by slot. Raises: DataError where something was not prepared for these settings and weights, or is damaged.
     """
-    signals = slot_signals(config, conditioners)
+    signals = drawn_ahead(slot_signals(config, conditioners))
     if config.data.latents == "encode":
-        return open_clips(config, "train", signals)
+        return open_clips(config, "train", signals, needs_mesh(conditioners.values()))
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
     if not shards or not set(signals) <= frozenset.intersection(*(ShardReader(path).signals for path in shards)):
         raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
@@ -170,8 +262,8 @@ def prepare(
         report(done, total)
 
     advance(0)
-    folder, wanted = cache_folder(first), conditioner_signals(configs).keys()
-    texts, tasks = [config.to_yaml() for config in configs], []
+    folder, wanted = cache_folder(first), drawn_ahead(conditioner_signals(configs)).keys()
+    texts, tasks = tuple(config.to_yaml() for config in configs), []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
         for number in range(shards):
@@ -235,13 +327,24 @@ class _Processes:
         return self._started
 
 
-def _render(texts: list[str], split: str, part: tuple[int, int], ticks) -> None:
+def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
     _one_thread()
+    folder, signals = _drawing(texts)
+    render_shard(folder, split, _clips(texts[0], split), signals, part=part, on_clip=lambda: ticks.put(1))
+
+
+@lru_cache(maxsize=1)
+def _drawing(texts: tuple[str, ...]) -> tuple[Path, dict[str, Conditioner]]:
+    """Where the clips of these configurations lie, and what draws their maps; kept from one shard to the next."""
     configs = [parse_resolved(text, "prepare") for text in texts]
-    folder = cache_folder(configs[0])
-    clips = build_dataset(configs[0], split)
-    render_shard(folder, split, clips, conditioner_signals(configs), part=part, on_clip=lambda: ticks.put(1))
+    return cache_folder(configs[0]), drawn_ahead(conditioner_signals(configs))
+
+
+@lru_cache(maxsize=1)
+def _clips(text: str, split: str) -> Dataset:
+    """The clips of a split; kept from one shard to the next."""
+    return build_dataset(parse_resolved(text, "prepare"), split)
 
 
 def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:

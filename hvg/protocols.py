@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -116,6 +116,7 @@ class Conditioner(Part, nn.Module):
     """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
 
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
+    A part that draws its map ahead (``per_picture``) reads the mesh there alone: it does not come with the batch.
     encoder_settings: names of the settings that change neither the signal nor the frozen features, so that what was made
     ahead stays valid.
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
@@ -141,11 +142,39 @@ class Conditioner(Part, nn.Module):
         return cls.requires
 
     def signal(self, batch: ClipBatch) -> Tensor | None:
-        """The control map, (B, V, T, K, H, W) in [-1, 1]: no gradient to weights, cacheable, viewable; None where there is none.
+        """The control map, (B, V, T, K, H, W): no gradient to weights, viewable; None where there is none.
 
-        ``signal_images`` says how it is looked at. -1 or 0 is the background, as the part documents.
+        In [-1, 1], unless ``signal_storage`` keeps floats. ``signal_images`` says how it is looked at. -1 or 0 is the
+        background, as the part documents.
+
+        It is drawn before people are moved (``Alignment``), of all the views and frames of a clip, or of any of them: ahead
+        of training by ``hvg prepare``, when a clip is loaded, of a window while sampling. These have to agree. So every
+        picture of it may depend on its own view's camera, its own frame of the body and of the driving video, bone radii and
+        shape, the photo's camera and body, the size of the pictures, the task, the caption and the clip's id. It may not
+        depend on other views or frames, on which view is the first (``origin``), or on the colours of frames and photo,
+        which ``data.recolour`` changes. A part for which that is false says so by ``per_picture``.
         """
         return None
+
+    @classmethod
+    def per_picture(cls, config: Any) -> bool:
+        """Whether every picture of the map is the same whichever views and frames it is drawn with, as ``signal`` says.
+
+        Where it is not, the map is never stored: it is drawn of the views and frames that are denoised together, those of a
+        training step after they were selected and recoloured, those of a sampler's window in sampling. ``origin`` is then the
+        first view of the whole request in sampling, and None in a step, which knows no view but its own.
+        """
+        return True
+
+    @classmethod
+    def signal_storage(cls, config: Any) -> Literal["uint8", "float16", "float32"]:
+        """How exactly the map is kept, in files and in memory alike: 255 levels in [-1, 1], or floats of any range."""
+        return "uint8"
+
+    @classmethod
+    def mesh_in_step(cls, config: Any) -> bool:
+        """Whether it reads the mesh of what a step sees; the others leave it behind once their map is drawn."""
+        return "body.vertices" in cls.needs(config) and not (cls.has_signal() and cls.per_picture(config))
 
     @classmethod
     def has_signal(cls) -> bool:
@@ -456,12 +485,24 @@ class Holdings:
 
 
 class Dataset(Part):
-    """Clips by index. Loading clip i gives the same values in any process and any order."""
+    """Clips by index. Loading clip i gives the same values in any process and any order.
+
+    Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
+    two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this.
+    """
 
     @classmethod
     @abstractmethod
     def provides(cls, config: Any) -> frozenset[str]:
-        """Names of the ClipBatch fields that every clip holds."""
+        """Names of the ClipBatch fields that every clip holds; what is not named here, no other part may ask for."""
+
+    @classmethod
+    def eight_bit(cls, config: Any) -> bool:
+        """Whether frames, photos and alpha are what 8 bits hold (``hvg.eight_bit``), as those of files of pictures are.
+
+        Where they are not, ``hvg prepare`` stores them as floats, four times as large before compression or more.
+        """
+        return True
 
     @classmethod
     def holdings(cls, config: Any) -> Holdings:

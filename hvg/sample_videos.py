@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hvg.config import RunConfig
-from hvg.eight_bit import signal_from_uint8, signal_to_uint8
+from hvg.data import drawn_ahead
+from hvg.eight_bit import signal_as_stored
 from hvg.labels import readable
 from hvg.system import HumanVideoSystem
 from hvg.types import ClipBatch
@@ -46,7 +47,11 @@ def write_videos(
     system, batch = request.system, request.batch
     total, done = batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
-    files = [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals)
+    files = (
+        [f"view-{v:02d}.mp4" for v in range(len(labels))]
+        + ["tiled.mp4"]
+        + ["signals.mp4"] * bool(drawn_ahead(system.signals))
+    )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
         for piece in system.decode(latents, offsets):
@@ -76,12 +81,15 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
 
 @torch.no_grad()
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
-    """What each map is called -> what steers the batch, as pictures (V, T, 3, H, W) of maps of 8 bits."""
+    """What each map is called -> what steers the batch, as pictures (V, T, 3, H, W) of maps as they are stored.
+
+    Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
+    """
     maps = {}
     for slot, part in request.system.conditioners.items():
-        signal = part.signal(batch)
+        signal = part.signal(batch) if part.per_picture(part.config) else None
         if signal is not None:
-            images = part.signal_images(signal_from_uint8(signal_to_uint8(signal)))
+            images = part.signal_images(signal_as_stored(signal, part.signal_storage(part.config)))
             owner = readable(request.config.conditioners[slot].name)
             for name, image in images.items():
                 title = f"{owner} {name}"

@@ -1,9 +1,10 @@
 """Rendered clips at rest: a WebDataset tar of PNG images, .npy arrays and JSON, with an index for random access.
 
 A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
-``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. Nothing is pickled. The index
-``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how many this is, and
-how large its clips are; older indices do not, and are read all the same.
+``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. What 8 bits do not hold exactly (float control maps,
+frames off the 8-bit grid) is ``key.<image>.<view>.<frame>.npy`` instead: what is read is what was written. Nothing is
+pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how
+many this is, and how large its clips are; older indices do not, and are read all the same.
 
 Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
 tar says of names, links, devices and sizes has no effect.
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from hvg.arrays import read_array
 from hvg.cameras import Cameras
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
+from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
 from hvg.files import whole_file, write_text
 from hvg.protocols import Choose
@@ -47,6 +48,8 @@ NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
 # (V, T, H, W) of a clip.
 Size = tuple[int, int, int, int]
 
+# The end of the name of one picture's file: its view, its frame, PNG or floats.
+_CELL = re.compile(r"\.\d+\.\d+\.(png|npy)$")
 # Images of a clip that are no control maps.
 CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
 
@@ -74,10 +77,43 @@ def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
     }
 
 
-def _rgba(frames: Tensor, alpha: Tensor | None) -> Tensor:
-    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] -> V T 3|4 H W uint8."""
+def _floats(name: str, values: Tensor) -> dict[str, bytes]:
+    """V T K H W float -> one array a picture."""
+    return {
+        f"{name}.{v:03d}.{t:03d}.npy": _npy(values[v, t].contiguous())
+        for v in range(values.shape[0])
+        for t in range(values.shape[1])
+    }
+
+
+def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None) -> dict[str, bytes]:
+    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] as files: 8 bits where they hold both exactly, else floats."""
     colour = frames_to_uint8(frames)
-    return colour if alpha is None else torch.cat([colour, (alpha * 255).round().to(torch.uint8)], dim=2)
+    coverage = None if alpha is None else _alpha_to_uint8(alpha)
+    exact = same_bits(frames_from_uint8(colour), frames)
+    if alpha is None or coverage is None:
+        return _images(name, colour) if exact else _floats(name, frames)
+    if exact and same_bits(_alpha_from_uint8(coverage), alpha):
+        return _images(name, torch.cat([colour, coverage], dim=2))
+    return _floats(name, torch.cat([frames, alpha], dim=2))
+
+
+def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
+    """A control map V T K H W, float32, as files: in 8 bits or half precision where that loses nothing."""
+    levels, half = signal_to_uint8(signal), signal.to(torch.float16)
+    if same_bits(signal_from_uint8(levels), signal):
+        return _images(name, levels)
+    return _floats(name, half if same_bits(half.float(), signal) else signal)
+
+
+def _alpha_to_uint8(alpha: Tensor) -> Tensor:
+    """[0, 1] -> uint8, rounded to nearest."""
+    return (alpha * 255).round().to(torch.uint8)
+
+
+def _alpha_from_uint8(alpha: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return alpha.to(torch.float32) / 255
 
 
 def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
@@ -93,7 +129,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
         arrays |= _body_arrays("body", clip.body)
     if clip.reference is not None:
         reference = clip.reference
-        files |= _images("reference", _rgba(reference.frames, reference.alpha))
+        files |= _pictures("reference", reference.frames, reference.alpha)
         if reference.cameras is not None:
             arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
@@ -101,13 +137,13 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
         if reference.body is not None:
             arrays |= _body_arrays("reference_body", reference.body)
     if clip.frames is not None:
-        files |= _images("frames", _rgba(clip.frames[0], None if clip.alpha is None else clip.alpha[0]))
+        files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
     if clip.driving is not None:
-        files |= _images("driving", frames_to_uint8(clip.driving))
+        files |= _pictures("driving", clip.driving)
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
-        files |= _images(f"signal-{key}", signal_to_uint8(signal[0]))
+        files |= _signal(f"signal-{key}", signal[0])
     files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
     return {"meta.json": json.dumps(meta).encode(), **files}
 
@@ -128,9 +164,11 @@ def decode_clip(
     """
     meta = json.loads(files["meta.json"])
     arrays = {
-        name[:-4]: torch.from_numpy(read_array(io.BytesIO(data := files[name]), len(data)))
+        name[:-4]: _array(files[name])
         for name in files
-        if name.endswith(".npy") and (images is None or not name.startswith("signal-") or name[:-4] in images)
+        if name.endswith(".npy")
+        and not _CELL.search(name)
+        and (images is None or not name.startswith("signal-") or name[:-4] in images)
     }
     cameras = _cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
@@ -155,8 +193,11 @@ def decode_clip(
         clip,
         frames=None if frames is None else frames[None],
         alpha=None if alpha is None else alpha[None],
-        driving=frames_from_uint8(pictures["driving"]) if "driving" in pictures else None,
-        signals={key: signal_from_uint8(signal) for key, signal in {**clip.signals, **drawn}.items()},
+        driving=_colour(pictures["driving"]) if "driving" in pictures else None,
+        signals={
+            key: signal_from_uint8(signal) if signal.dtype == torch.uint8 else signal.float()
+            for key, signal in {**clip.signals, **drawn}.items()
+        },
     )
 
 
@@ -179,10 +220,10 @@ def _reference(
 def _decode_images(
     files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, images: frozenset[str] | None
 ) -> dict[str, Tensor]:
-    """Image name -> V T K H W uint8; the photo is always whole, and the driving video has one view."""
+    """Image name -> V T K H W, uint8 or floats; the photo is always whole, and the driving video has one view."""
     grids: dict[str, dict[tuple[int, int], str]] = {}
     for name in files:
-        if name.endswith(".png"):
+        if _CELL.search(name):
             image, view, frame, _ = name.rsplit(".", 3)
             if images is None or image in images:
                 grids.setdefault(image, {})[int(view), int(frame)] = name
@@ -192,12 +233,20 @@ def _decode_images(
         frames: Sequence[int] = range(max(t for _, t in grid) + 1)
         if cells is not None and image != "reference":
             views, frames = (views if image == "driving" else cells[0]), cells[1]
-        stacked[image] = torch.stack([torch.stack([_pixels(files[grid[v, t]]) for t in frames]) for v in views])
+        stacked[image] = torch.stack(
+            [torch.stack([_picture(grid[v, t], files[grid[v, t]]) for t in frames]) for v in views]
+        )
     return stacked
 
 
-def _pixels(data: bytes) -> Tensor:
-    """PNG bytes -> K H W uint8."""
+def _array(data: bytes) -> Tensor:
+    return torch.from_numpy(read_array(io.BytesIO(data), len(data)))
+
+
+def _picture(name: str, data: bytes) -> Tensor:
+    """A file of one picture -> K H W, uint8 or floats."""
+    if name.endswith(".npy"):
+        return _array(data)
     pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return torch.from_numpy(pixels.copy()).movedim(-1, 0)
@@ -206,8 +255,15 @@ def _pixels(data: bytes) -> Tensor:
 def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     if pixels is None:
         return None, None
-    alpha = pixels[:, :, 3:].to(torch.float32) / 255 if pixels.shape[2] == 4 else None
-    return frames_from_uint8(pixels[:, :, :3]), alpha
+    if pixels.shape[2] == 3:
+        return _colour(pixels), None
+    alpha = pixels[:, :, 3:]
+    return _colour(pixels[:, :, :3]), _alpha_from_uint8(alpha) if alpha.dtype == torch.uint8 else alpha
+
+
+def _colour(pixels: Tensor) -> Tensor:
+    """... 3 H W of a file -> the same in [-1, 1]; floats are what they were."""
+    return frames_from_uint8(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
 def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> Cameras:
@@ -340,6 +396,12 @@ class ShardReader:
     def sizes(self) -> list[Size]:
         """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
         return self._sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
+
+    @cached_property
+    def eight_bit(self) -> bool:
+        """Whether frames, photos and driving videos are all kept in 8 bits."""
+        names = (name for members in self._members.values() for name in members)
+        return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
 
     def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
         """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""

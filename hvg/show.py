@@ -56,6 +56,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
         columns[PHOTO] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
     if clip.frames is not None:
         columns["image"] = clip.frames[0]
+    if clip.frames is not None and clip.body is not None:
         columns["joints"] = draw_joints(clip)
     if clip.alpha is not None:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
@@ -76,9 +77,10 @@ def pose_signals(config: RunConfig, clip: ClipBatch) -> dict[str, Conditioner]:
             # A broken package hurts only who selects its part; here nobody did.
             print(f"left out: {error}")
             continue
-        if cls.has_signal() and cls.requires <= present:
-            chosen = config.pose is not None and config.pose.name == name
-            signals |= conditioner_signals([config if chosen else with_pose(config, name)])
+        if cls.has_signal():
+            shown = config if config.pose is not None and config.pose.name == name else with_pose(config, name)
+            if shown.pose is not None and cls.needs(shown.pose.config) <= present:
+                signals |= conditioner_signals([shown])
     return signals
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvg.alignment import photo_as_seen
 from hvg.build import build_alignment
-from hvg.data import load_with_signals
+from hvg.data import drawn_ahead, load_with_signals
 from hvg.evaluation import azimuths_of, load_prediction, num_clips
 from hvg.labels import PHOTO, arm_label, signal_label
 from hvg.prepare import conditioner_signals, open_clips
@@ -27,10 +27,12 @@ from hvg.video import tile_columns, write_video
 def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[Clip]:
     """Every test clip; the first few with a side-by-side video of the arms that finished the first seed."""
     config, seed = runs[0].config, study.seeds[0]
-    clips = open_clips(config, "test")
     shown = [run for run in runs if run.seed == seed and run.result() is not None]
-    wanted = conditioner_signals([run.config for run in shown])
-    titles = map_titles({arm_label(run.arm, study.labels): list(conditioner_signals([run.config])) for run in shown})
+    wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
+    clips = open_clips(config, "test", wanted)
+    titles = map_titles(
+        {arm_label(run.arm, study.labels): list(drawn_ahead(conditioner_signals([run.config]))) for run in shown}
+    )
     entries = []
     for index in range(num_clips(config, clips)):
         clip = load_with_signals(clips, index, wanted if index < study.videos else {})

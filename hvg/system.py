@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hvg.alignment import align, move
-from hvg.data import signal_key, with_signals
+from hvg.data import needs_mesh, signal_key, with_signals
 from hvg.latents import latent_coverage
 from hvg.on_device import constants, upload
 from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
@@ -61,6 +61,11 @@ class HumanVideoSystem(lightning.LightningModule):
     def signals(self) -> dict[str, Conditioner]:
         """Signal key -> the conditioner that renders it."""
         return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
+
+    @property
+    def needs_mesh(self) -> bool:
+        """Whether a batch has to carry the body's mesh."""
+        return needs_mesh(self.conditioners.values())
 
     def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
         """The loader has pinned it, so that nothing waits."""

@@ -41,7 +41,7 @@ from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
-from hvg.prepare import open_clips, open_training_clips
+from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
 from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
@@ -213,7 +213,10 @@ def _fit(
     for note in config.dataset.cls.holdings(config.dataset.config).notes:
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
-    validation_clips = open_clips(config, "val", system.signals)
+    missing = missing_from_cache(config, system.conditioners)
+    if missing:
+        log(missing)
+    validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
     data = ClipDataModule(
         train_clips,
@@ -226,6 +229,7 @@ def _fit(
         first_step=first_step,
         recolour=config.data.recolour,
         accumulate=config.training.accumulate,
+        mesh=system.needs_mesh,
     )
     interruption, meter = Interruption(), Meter()
     work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)

@@ -77,7 +77,7 @@ class ClipBatch:
 
     frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
     cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
-    signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W) in [-1, 1].
+    signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: this is the whole grid.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the

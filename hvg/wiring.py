@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hvg.errors import DataError, HvgError, Problem, did_you_mean
+from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.settings import SLOTS
 
 if TYPE_CHECKING:
@@ -166,6 +166,19 @@ def _check_fields(config: RunConfig) -> Iterator[Problem]:
             )
 
 
+def _check_splits(config: RunConfig) -> Iterator[Problem]:
+    """A run trains on one split of its dataset, validates on another and is scored on a third."""
+    from hvg.build import split_config
+
+    problems: list[Problem] = []
+    for split in ("train", "val", "test"):
+        try:
+            split_config(config.dataset, split)
+        except ConfigError as error:
+            problems += error.problems
+    yield from dict.fromkeys(problems)
+
+
 def _check_guidance(config: RunConfig) -> Iterator[Problem]:
     from hvg.build import build_guidance
 
@@ -227,6 +240,13 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
             "frame that a step sees.",
         ),
     ]
+    reasons += [
+        (
+            choice.cls.mesh_in_step(choice.config),
+            f"leaves the mesh behind, but {_path(config, slot)}={choice.name} reads it of what a step sees.",
+        )
+        for slot, choice in config.conditioners.items()
+    ]
     for slot, (name, fields) in reads.items():
         pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
         reasons.append((bool(pixels), f"leaves the pictures on the disk, but {slot}={name} reads their {pixels}."))
@@ -263,6 +283,7 @@ def _check_strategy(config: RunConfig) -> Iterator[Problem]:
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("dataset", "alignment"), _check_fields),
+    (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "data"), _check_grid),

@@ -45,6 +45,10 @@ class Shards(Dataset):
         return Holdings(sizes={clip: size for sizes, _ in found.values() for clip, size in sizes.items()}, notes=notes)
 
     @classmethod
+    def eight_bit(cls, config: Config) -> bool:
+        return all(ShardReader(path).eight_bit for path in _paths(config))
+
+    @classmethod
     def content(cls, config: Config) -> str:
         """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
         paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))

@@ -18,14 +18,19 @@ from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports, Site
 STEM = "stem"
 
 
-class PoseGuidedConfig(ConditionerConfig):
-    """Settings of every pose signal."""
+class GuidedConfig(ConditionerConfig):
+    """Settings of every control map that goes through a guider."""
 
     widths: tuple[int, ...] | None = Field(
         None,
         min_length=1,
         description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, none wider than the stem.",
     )
+
+
+class PoseGuidedConfig(GuidedConfig):
+    """Settings of every pose signal."""
+
     supersampling: int = Field(
         1,
         ge=1,
@@ -60,7 +65,7 @@ class PoseSignal(Conditioner):
     @torch.no_grad()
     def signal(self, batch: ClipBatch) -> Tensor:
         # Joints in metres times a rotation in bfloat16 would be off by a centimetre.
-        with torch.autocast(required(batch.body, "ClipBatch.body").joints.device.type, enabled=False):
+        with torch.autocast(batch.cameras.world_to_camera.device.type, enabled=False):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
@@ -87,7 +92,7 @@ class PoseGuided(PoseSignal):
         return self.guider(maps)
 
 
-def guider_widths(config: PoseGuidedConfig, site: Site) -> tuple[int, ...]:
+def guider_widths(config: GuidedConfig, site: Site) -> tuple[int, ...]:
     """The configured widths; else stages in proportion: on a narrow stem the full guider would cost more than a level."""
     return config.widths or tuple(min(width, site.channels) for width in (16, 32, 96, 256))
 

@@ -14,6 +14,7 @@ from hvg.testing import build, check_conditioner, nudged, tiny_batch, tiny_conte
 
 # Settings beyond the defaults that change what a conditioner is.
 VARIANTS = {
+    "camera_rays": [{"relative_to": "world"}],
     "bone_map": [{"maps": ("normal",)}, {"maps": ("depth",), "supersampling": 2}],
     "hvg": [
         {"maps": ("bone_depth",)},

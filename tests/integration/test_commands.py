@@ -214,10 +214,11 @@ def test_prepared_clips_equal_those_made_on_the_fly(hvg, tiny, tmp_path):
     from hvg.data import load_with_signals
     from hvg.prepare import conditioner_signals, open_clips
 
-    done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=2")
+    done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=2", "pose=bone_map,smpl_normal")
     assert done.returncode == 0, done.stderr
     stored, live = compose([*tiny, f"data.cache={tmp_path}"]), compose(tiny)
-    signals = conditioner_signals([live])
+    signals = conditioner_signals([compose([*tiny, f"pose={pose}"]) for pose in ("bone_map", "smpl_normal")])
+    assert len(signals) == 2
     a, b = (load_with_signals(open_clips(c, "test", signals), 1, signals) for c in (stored, live))
     assert torch.equal(a.frames, b.frames) and torch.equal(a.alpha, b.alpha)
     assert torch.equal(a.reference.frames, b.reference.frames)

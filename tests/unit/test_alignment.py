@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
+from pydantic import Field
 
 from components.alignments.first_frame import FirstFrameAlignment
 from components.alignments.none import NoAlignment
@@ -391,7 +393,8 @@ def test_the_background_is_the_configured_colour(tiny, batch):
 class Bodiless(Dataset):
     """Clips without a body."""
 
-    Config = PartConfig
+    class Config(PartConfig):
+        split: Literal["train", "val", "test"] = Field("train", description="Which clips.")
 
     @classmethod
     def provides(cls, config) -> frozenset[str]:
@@ -401,7 +404,7 @@ class Bodiless(Dataset):
 @pytest.mark.parametrize("name", ["pelvis", "first_frame"])
 def test_a_dataset_without_bodies_is_refused_once(name):
     config = compose([f"alignment={name}", "pose=none"])
-    dataset = PartChoice("dataset", "bodiless", Bodiless, PartConfig())
+    dataset = PartChoice("dataset", "bodiless", Bodiless, Bodiless.Config())
     problems = wiring.check(config.model_copy(update={"dataset": dataset}))
     assert [problem.path for problem in problems] == ["alignment"]
     assert f"{name} requires the field 'body', which the dataset 'bodiless' does not provide" in problems[0].message

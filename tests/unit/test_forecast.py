@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from pydantic import Field
 from torch import nn
 
-from hvg import build, registry
+from hvg import build, registry, wiring
 from hvg.config import compose
 from hvg.cost_table import (
     CheckOptions,
@@ -25,11 +27,11 @@ from hvg.cost_table import (
     verdict,
 )
 from hvg.errors import HvgError
-from hvg.fake_step import Flops, count_flops, count_memory, fake_request
+from hvg.fake_step import Flops, count_flops, count_memory, fake_networks, fake_request
 from hvg.forecast import Forecast, alternatives, forecast, model_flops, rank_count
 from hvg.listing import check_command
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.settings import StrategyConfig
+from hvg.protocols import Conditioner, ConditionerConfig, Context, Dataset, PartConfig
+from hvg.settings import PartChoice, StrategyConfig
 from hvg.shares import WeightSizes, share, traffic
 from hvg.training import make_optimizer
 from hvg.types import Conditioning, ConditioningSpec
@@ -109,6 +111,12 @@ def test_model_flops_leave_out_what_is_repeated(default, predicted):
     assert model_flops(default, (default.data.views, 2 * default.data.frames)) == pytest.approx(2 * once, rel=0.01)
 
 
+PROVIDED = (
+    *("frames", "alpha", "cameras", "body", "body.vertices", "reference", "task", "valid", "frame_index"),
+    *("clip_id", "subject", "caption", "driving"),
+)
+
+
 class OneConvolution(Conditioner):
     """A 3x3 convolution of a map of 5 channels, then a linear layer over all cells."""
 
@@ -132,6 +140,54 @@ class OneConvolution(Conditioner):
     def forward(self, signal, batch):
         cells = self.linear(self.convolution(signal.flatten(0, 2)).movedim(1, -1)).movedim(-1, 1)
         return Conditioning(residuals={"stem": cells.unflatten(0, signal.shape[:3])})
+
+
+class ReadsEverything(OneConvolution):
+    """Its forward pass reads every field that a dataset may provide, the mesh too."""
+
+    requires = frozenset(PROVIDED)
+
+    @classmethod
+    def has_signal(cls):
+        return False
+
+    def forward(self, signal, batch):
+        assert not set(PROVIDED) - batch.present()
+        told = torch.tensor([float(len(text)) for text in batch.caption])
+        values = [batch.body.vertices, batch.body.joints, batch.body.parameters["rotations"], batch.driving]
+        values += [batch.reference.body.joints, batch.reference.alpha, batch.valid, batch.task, batch.frame_index]
+        told = told + sum(x.float().reshape(len(x), -1).mean(1) for x in values)
+        cells = self.linear(told[:, None].expand(-1, 7))[:, None, None, :, None, None]
+        return Conditioning(residuals={"stem": cells.expand(*batch.grid, 64, 8, 8)})
+
+
+class ProvidesEverything(Dataset):
+    """Clips with captions and a driving video."""
+
+    class Config(PartConfig):
+        split: Literal["train", "val", "test"] = Field("train", description="Which clips.")
+        image_size: int = Field(32, description="Side of the pictures.")
+
+    @classmethod
+    def provides(cls, config):
+        return frozenset(PROVIDED)
+
+
+def test_what_a_dataset_provides_is_there_for_the_parts_that_read_it(default):
+    """Captions, bodies with their mesh, driving videos; and nothing that the dataset lacks."""
+    choices = {
+        "dataset": PartChoice("dataset", "everything", ProvidesEverything, ProvidesEverything.Config()),
+        "pose": PartChoice("conditioner", "reads", ReadsEverything, ConditionerConfig()),
+    }
+    config = default.model_copy(update=choices)
+    assert not wiring.check(config)
+    with fake_networks(config) as networks:
+        batch = fake_request(config, (1, 2, 2, 32, 32)).batch
+        assert networks.conditioners["pose"](None, batch).residuals["stem"].shape == (1, 2, 2, 64, 8, 8)
+    lean = fake_request(default, (1, 2, 2, 32, 32)).batch
+    assert lean.caption is None and lean.driving is None
+    # A map that is drawn ahead has left the mesh behind, as it does in training.
+    assert lean.body is not None and lean.body.vertices is None
 
 
 def test_a_convolution_and_a_linear_layer_are_counted_by_formula(default):

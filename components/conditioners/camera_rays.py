@@ -1,0 +1,65 @@
+"""Where every pixel looks from and to: a ray a pixel, as a control map."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from components.nn.pose_guided import GuidedConfig, PoseGuided
+from hvg.cameras import pixel_rays
+from hvg.types import ClipBatch
+
+
+class CameraRaysConfig(GuidedConfig):
+    """Settings of the ray map."""
+
+    relative_to: Literal["first", "world"] = Field(
+        "first",
+        description="Whose axes and origin the rays have: those of the first view's camera in the same frame (in training the "
+        "first of the views that a step drew), or the world's.",
+    )
+    scale: float = Field(
+        4.0, gt=0, description="Metres; moments are divided by it, so that they are of the size of directions."
+    )
+
+
+class CameraRays(PoseGuided):
+    """Control map (B, V, T, 6, H, W) of floats: a unit direction d, then the moment o x d / scale, o the camera's centre.
+
+    These are the Pluecker coordinates of the ray through the pixel's centre. They tell all of a camera: rotation, translation
+    and intrinsics, pixel by pixel. 8 bits would give neighbouring pixels one direction, so the map is kept in float32.
+
+    Source: Pluecker coordinates of light field networks (arXiv 2106.02634), as a camera condition CameraCtrl (arXiv
+    2404.02101), section 3.2. We differ: the encoder is the guider of all control maps, and moments are scaled.
+    """
+
+    Config = CameraRaysConfig
+    requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
+
+    @classmethod
+    def signal_channels(cls, config: Any) -> int:
+        return 6
+
+    @classmethod
+    def signal_storage(cls, config: Any) -> Literal["float32"]:
+        return "float32"
+
+    @classmethod
+    def per_picture(cls, config: Any) -> bool:
+        return config.relative_to == "world"
+
+    def draw_map(self, batch: ClipBatch) -> Tensor:
+        cameras = batch.cameras
+        rotation, centre = cameras.world_to_camera[..., :3, :3], cameras.centers
+        if self.config.relative_to == "first":
+            first = cameras[:, :1] if batch.origin is None else batch.origin
+            centre = (first.world_to_camera[..., :3, :3] @ (centre - first.centers)[..., None])[..., 0]
+            rotation = rotation @ first.world_to_camera[..., :3, :3].mT
+        # Rows of a rotation are the camera's axes, so a product from the right leads back to the world.
+        directions = pixel_rays(cameras) @ rotation[..., None, :, :]
+        directions = torch.nn.functional.normalize(directions, dim=-1)
+        moments = torch.linalg.cross(centre[..., None, None, :].expand_as(directions), directions)
+        return torch.cat([directions, moments / self.config.scale], dim=-1).movedim(-1, -3)

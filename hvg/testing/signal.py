@@ -1,0 +1,85 @@
+"""What every control map promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.eight_bit import signal_as_stored
+from hvg.protocols import Conditioner, Context
+from hvg.testing.building import build, require
+from hvg.testing.scene import tiny_batch
+from hvg.types import ClipBatch
+
+# A map may be drawn by sums in another order where it is drawn with other pictures; on an outline that decides.
+_ROUNDING, _OUTLINE = 1e-3, 1e-3
+
+
+def check_signal(cls: type[Conditioner], config: Any, context: Context) -> None:
+    """Runs the checks of a control map below, where the part draws one. Raises: AssertionError, which promise is broken."""
+    if not cls.has_signal():
+        return
+    for views, frames in ((1, 1), (3, 4)):
+        check_signal_form(cls, config, context, tiny_batch(2, views, frames))
+    check_signal_of_parts(cls, config, context, tiny_batch(2, 3, 4))
+
+
+def check_signal_form(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """The map is (B, V, T, K, H, W) with the K that ``signal_channels`` says, in [-1, 1] or, where floats are kept, finite."""
+    part = build(cls, config, context)
+    signal = _drawn(part, batch)
+    expected = (*batch.grid, cls.signal_channels(config), *batch.cameras.image_size)
+    require(tuple(signal.shape) == expected, f"the control map has shape {tuple(signal.shape)}, not {expected}")
+    require(not signal.requires_grad, "the control map carries a gradient")
+    require(bool(signal.isfinite().all()), "the control map is not finite everywhere")
+    if cls.signal_storage(config) == "uint8":
+        largest = float(signal.abs().max())
+        require(largest <= 1 + 1e-5, f"the control map leaves [-1, 1]: up to {largest}; 8 bits cannot keep it")
+    kept = signal_as_stored(signal, cls.signal_storage(config))
+    require(bool(kept.isfinite().all()), f"the control map does not fit into {cls.signal_storage(config)}")
+
+
+def check_signal_of_parts(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """Selecting views and frames, then drawing, gives what drawing, then selecting gives; colours change nothing.
+
+    Of a part whose ``per_picture`` says that this does not hold, it is not asked.
+    """
+    if not cls.per_picture(config):
+        return
+    part = build(cls, config, context)
+    whole, (_, views, frames) = _drawn(part, batch), batch.grid
+    for chosen, span in (([views - 1], [frames - 1]), (list(range(1, views)), list(range(1, frames)))):
+        selected = batch.select(chosen, span)
+        expected = whole[:, chosen][:, :, span]
+        # With a window's memory of the first view, and without one as in a training step.
+        for drawn in (_drawn(part, selected), _drawn(part, replace(selected, origin=None))):
+            require(
+                _alike(drawn, expected),
+                "the control map depends on which views and frames it is drawn with; let `per_picture` say False",
+            )
+    require(
+        _alike(_drawn(part, _recoloured(batch)), whole),
+        "the control map depends on the colours of frames or photo, which data.recolour changes; let `per_picture` say False",
+    )
+
+
+def _recoloured(batch: ClipBatch) -> ClipBatch:
+    """The batch in other colours, frames and photo alike."""
+    photo = batch.reference and replace(batch.reference, frames=-batch.reference.frames)
+    return replace(batch, frames=None if batch.frames is None else -batch.frames, reference=photo)
+
+
+def _drawn(part: Conditioner, batch: ClipBatch) -> Tensor:
+    with torch.no_grad():
+        signal = part.signal(batch)
+    if signal is None:
+        raise AssertionError("signal draws nothing, though the part has one")
+    return signal
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    different = (a - b).abs() > _ROUNDING
+    return a.shape == b.shape and float(different.float().mean()) <= _OUTLINE

@@ -1,0 +1,258 @@
+"""Control maps are the same wherever and whenever they are drawn, and files keep them as exactly as they say."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from components.conditioners.camera_rays import CameraRays
+from components.conditioners.skeleton import Skeleton
+from components.nn.pose_guided import GuidedConfig, PoseGuided
+from hvg import wiring
+from hvg.cameras import project
+from hvg.config import compose
+from hvg.data import ClipDataModule, TrainingOrder, load_with_signals, needs_mesh, render_shard, with_signals
+from hvg.prepare import RenderedClips
+from hvg.protocols import Dataset
+from hvg.settings import PartChoice
+from hvg.shards import ShardReader
+from hvg.system import HumanVideoSystem
+from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
+from hvg.training import build_system
+from hvg.types import ClipBatch
+
+VIEWS, FRAMES = 4, 3
+
+
+class Clips(Dataset):
+    """Three clips of four views and three frames."""
+
+    @classmethod
+    def provides(cls, config):
+        return frozenset({"frames", "alpha", "body", "body.vertices", "reference"})
+
+    def __len__(self):
+        return 3
+
+    def load(self, index):
+        clip = tiny_batch(1, VIEWS, FRAMES, seed=index)
+        return replace(clip, clip_id=(f"clip-{index}",))
+
+
+class Turn(PoseGuided):
+    """How far a view is turned away from the first one: one number all over the picture."""
+
+    Config = GuidedConfig
+    requires = frozenset({"cameras"})
+
+    @classmethod
+    def signal_channels(cls, config):
+        return 1
+
+    def draw_map(self, batch):
+        first = batch.cameras[:, :1] if batch.origin is None else batch.origin
+        angle = (batch.cameras.world_to_camera[..., 2, :3] * first.world_to_camera[..., 2, :3]).sum(-1)
+        return angle[..., None, None, None].expand(*batch.grid, 1, *batch.cameras.image_size)
+
+
+class TurnThatSaysSo(Turn):
+    """The same, drawn of what a step sees."""
+
+    @classmethod
+    def per_picture(cls, config):
+        return False
+
+
+class Colour(PoseGuided):
+    """The photo's colour, which data.recolour changes."""
+
+    Config = GuidedConfig
+    requires = frozenset({"reference"})
+
+    @classmethod
+    def signal_channels(cls, config):
+        return 3
+
+    def draw_map(self, batch):
+        colour = batch.reference.frames[:, :1, None].mean((-2, -1), keepdim=True)
+        return colour.expand(*batch.grid, 3, *batch.cameras.image_size)
+
+
+class Corners(PoseGuided):
+    """A dot on every vertex, darker in every later view of those that are drawn together."""
+
+    Config = GuidedConfig
+    requires = frozenset({"body.vertices", "cameras"})
+
+    @classmethod
+    def signal_channels(cls, config):
+        return 1
+
+    @classmethod
+    def per_picture(cls, config):
+        return False
+
+    def draw_map(self, batch):
+        signal = torch.zeros(*batch.grid, 1, *batch.cameras.image_size)
+        pixels, _ = project(batch.body.vertices[:, None], batch.cameras)
+        for b, v, t in torch.cartesian_prod(*map(torch.arange, batch.grid)).tolist():
+            x, y = pixels[b, v, t].long().clamp(0, batch.cameras.image_size[0] - 1).unbind(-1)
+            signal[b, v, t, 0, y, x] = 1 / (1 + v)
+        return signal
+
+
+def part(cls, **settings):
+    return build(cls, cls.Config(**settings), tiny_context())
+
+
+@pytest.mark.parametrize(
+    ("cls", "told"), [(Turn, "which views and frames it is drawn with"), (Colour, "colours of frames or photo")]
+)
+def test_a_map_that_depends_on_what_else_is_drawn_is_told(cls, told):
+    with pytest.raises(AssertionError, match=told):
+        check_signal(cls, cls.Config(), tiny_context())
+
+
+@pytest.mark.parametrize("cls", [TurnThatSaysSo, Corners])
+def test_one_that_says_so_passes(cls):
+    check_conditioner(cls, cls.Config(), tiny_context())
+
+
+@pytest.mark.parametrize("cls", [TurnThatSaysSo, Corners])
+def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path):
+    """Live, and where the clips and their other maps come from shards, which hold no mesh."""
+    late = part(cls)
+    signals = {"turn": late, "lines": part(Skeleton)}
+    shard = render_shard(tmp_path, "train", Clips(), {"lines": signals["lines"]})
+    mesh = needs_mesh(signals.values())
+    rendered = RenderedClips([shard], Clips(), frozenset({"lines"}), mesh)
+    for clips in (Clips(), rendered):
+        order = TrainingOrder(clips, signals, seed=0, grids=[(2, 2)], clips_per_step=1, mesh=mesh)
+        for position in range(4):
+            seen = order[position]
+            assert seen.signals.keys() == {"turn", "lines"} and seen.origin is None
+            with_mesh = replace(seen, body=cut(seen).body, signals={})
+            assert torch.equal(seen.signals["turn"], with_signals(with_mesh, {"turn": late}).signals["turn"])
+
+
+def cut(seen: ClipBatch) -> ClipBatch:
+    """The same views and frames of the clip, mesh and all."""
+    whole = Clips().load(int(seen.clip_id[0].rpartition("-")[2]))
+    views = [
+        next(v for v in range(VIEWS) if torch.equal(whole.cameras.world_to_camera[0, v, 0], camera))
+        for camera in seen.cameras.world_to_camera[0, :, 0]
+    ]
+    return whole.select(views, seen.frame_index[0])
+
+
+def test_what_depends_on_a_step_is_not_stored(tmp_path):
+    signals = {"turn": part(TurnThatSaysSo), "lines": part(Skeleton)}
+    clip = load_with_signals(Clips(), 0, signals)
+    assert clip.signals.keys() == {"lines"} and clip.body.vertices is None
+    assert load_with_signals(Clips(), 0, signals, mesh=True).body.vertices is not None
+
+
+def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny):
+    """The map that the network gets is the one of the window's views, in their order."""
+    choice = PartChoice("conditioner", "turn", TurnThatSaysSo, TurnThatSaysSo.Config())
+    config = compose([*tiny, "sampler=view", "sampler.views=2"]).model_copy(update={"pose": choice})
+    system, seen = build_system(config).eval(), []
+    forward = HumanVideoSystem.condition_slot
+
+    def watched(self, slot, batch):
+        if slot == "pose":
+            seen.append((batch.cameras, batch.origin, batch.signals[self.signal_keys["pose"]]))
+        return forward(self, slot, batch)
+
+    monkeypatch.setattr(HumanVideoSystem, "condition_slot", watched)
+    clip = load_with_signals(Clips(), 0, system.signals)
+    system.generate(clip, num_steps=1)
+    assert len(seen) == VIEWS // 2
+    for cameras, origin, signal in seen:
+        assert signal.shape[:3] == (1, 2, FRAMES)
+        assert torch.equal(origin.world_to_camera, clip.cameras.world_to_camera[:, :1])
+        drawn = part(TurnThatSaysSo).signal(replace(clip.select([0, 1]), cameras=cameras, origin=origin))
+        assert torch.allclose(signal, drawn, atol=1 / 127)
+
+
+def test_a_mesh_that_a_step_reads_is_refused_where_latents_are_cached():
+    words = ["scale=cpu", "data.recolour=0", "data.cache=somewhere", "data.latents=cached"]
+    choice = PartChoice("conditioner", "corners", Corners, Corners.Config())
+    (problem,) = wiring.check(compose(words).model_copy(update={"pose": choice}))
+    assert str(problem).startswith("data.latents: cached leaves the mesh behind, but pose=corners reads it")
+
+
+# --- floats ---
+
+
+@pytest.mark.parametrize("relative_to", ["world", "first"])
+def test_rays_are_those_through_pixel_centres(relative_to):
+    """Points at any depth along a ray project to the pixel; the moment is the same for each of them."""
+    clip = tiny_batch(1, 2, 1, size=8)
+    rays = part(CameraRays, relative_to=relative_to, scale=2.0).signal(clip)
+    if relative_to == "world":
+        # Two points on the ray: the one nearest to the origin, d x m, and one three metres on.
+        d, m = rays[0, 1, 0].movedim(0, -1).split(3, dim=-1)
+        foot = torch.linalg.cross(d, 2.0 * m)
+        pixels, _ = project((foot + 6.0 * d).view(-1, 3), clip.cameras[0, 1, 0])
+        x, y = torch.arange(64) % 8 + 0.5, torch.arange(64) // 8 + 0.5
+        assert torch.allclose(pixels, torch.stack([x, y], -1), atol=1e-3)
+    else:
+        # The first camera is the origin: no moment, and the middle of the picture looks along z.
+        assert rays[0, 0, 0, 3:].abs().max() < 1e-6
+        assert torch.allclose(rays[0, 0, 0, :3, 3:5, 3:5].mean((-2, -1))[:2], torch.zeros(2), atol=1e-6)
+    assert torch.allclose(rays[:, :, :, :3].norm(dim=3), torch.ones(1, 2, 1, 8, 8))
+
+
+def test_a_float_map_in_a_file_is_the_one_made_on_the_fly(tmp_path):
+    """Neighbouring pixels have their own directions, which 8 bits do not tell apart."""
+    rays = {"rays": part(CameraRays, relative_to="world"), "lines": part(Skeleton)}
+    shard = render_shard(tmp_path, "train", Clips(), rays)
+    assert ShardReader(shard).signals == {"rays", "lines"}
+    live = load_with_signals(Clips(), 1, rays).signals
+    stored = RenderedClips([shard], Clips(), frozenset(rays)).load(1).signals
+    assert all(torch.equal(stored[key], live[key]) for key in rays)
+    assert torch.equal(live["rays"], rays["rays"].signal(Clips().load(1)))
+    assert len(live["rays"][0, 0, 0, 0].unique()) > 600
+    # A part of the clip reads a part of the map.
+    taken = RenderedClips([shard], Clips(), frozenset(rays)).load_part(
+        1, lambda v, t: ([2], range(1, 3)), frozenset(rays)
+    )
+    assert torch.equal(taken.signals["rays"], live["rays"][:, [2]][:, :, 1:3])
+
+
+class HalfRays(CameraRays):
+    """Rays in half precision."""
+
+    @classmethod
+    def signal_storage(cls, config):
+        return "float16"
+
+
+def test_half_precision_takes_half_the_bytes(tmp_path):
+    sizes = []
+    for cls in (CameraRays, HalfRays):
+        rays = {"rays": part(cls, relative_to="world")}
+        shard = render_shard(tmp_path / cls.__name__, "train", Clips(), rays)
+        live = load_with_signals(Clips(), 0, rays).signals["rays"]
+        assert live.dtype == torch.float32 and torch.equal(ShardReader(shard).load(0).signals["rays"], live)
+        members = [size for name, (_, size) in ShardReader(shard)._members["clip-0"].items() if "rays" in name]
+        sizes.append(sum(members))
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_a_map_that_needs_no_body_asks_for_none(tiny):
+    """The part is the one that says what it needs."""
+    clip = replace(tiny_batch(), body=None)
+    assert part(Turn).signal(clip).shape[3] == 1
+    config = compose([*tiny, "camera=camera_rays"])
+    assert config.camera.cls.needs(config.camera.config) == {"cameras"}
+
+
+def test_loader_processes_draw_what_a_step_sees():
+    """The maps of a step are drawn in the loader, not in the training process."""
+    data = ClipDataModule(
+        Clips(), {"turn": part(TurnThatSaysSo)}, seed=0, grids=[(2, 1)], batch_size=2, num_steps=1, workers=0
+    )
+    (batch,) = data.train_dataloader()
+    assert batch.signals["turn"].shape == (2, 2, 1, 1, 32, 32)
