@@ -35,6 +35,10 @@ from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 FORMAT = "hvg-shard-1"
+# Of a clip in it. Version 1, which says nothing of its version, kept what holds for the whole clip among the parameters of
+# every frame; the one body model that there was had one such.
+CLIP_VERSION = 2
+CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 # A clip's name becomes that of files: folders inside a folder, never out of it.
 CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
 
@@ -76,7 +80,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
-    meta: dict = {"clip_id": clip.clip_id[0], "subject": clip.subject[0], "image_size": clip.cameras.image_size}
+    meta: dict = {"version": CLIP_VERSION, "clip_id": clip.clip_id[0], "subject": clip.subject[0]}
+    meta["image_size"] = clip.cameras.image_size
     arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
     arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
     if clip.body is not None:
@@ -105,6 +110,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
+    named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
     fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
     return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
 
@@ -123,6 +129,8 @@ def decode_clip(
         for name in files
         if name.endswith(".npy") and (images is None or not name.startswith("signal-") or name[:-4] in images)
     }
+    if meta.get("version", 1) < CLIP_VERSION:
+        arrays = _with_constants(arrays)
     cameras = _cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
     pictures = _decode_images(files, cells, images)
@@ -215,15 +223,34 @@ def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> C
 def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) -> BodyMotion | None:
     if f"{prefix}_joints" not in arrays:
         return None
-    marker = f"{prefix}_parameter-"
+
+    def named(kind: str) -> dict[str, Tensor]:
+        marker = f"{prefix}_{kind}-"
+        return {key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)}
+
+    joints, parameters = arrays[f"{prefix}_joints"], named("parameter")
+    for key, value in parameters.items():
+        if value.shape[:2] != joints.shape[:2]:
+            raise ValueError(f"parameter '{key}' is {tuple(value.shape)}, the joints have {joints.shape[1]} frames")
     return BodyMotion(
-        joints=arrays[f"{prefix}_joints"],
+        joints=joints,
         joint_names=joint_names,
         bone_radii=arrays.get(f"{prefix}_bone_radii"),
         vertices=arrays.get(f"{prefix}_vertices"),
         faces=arrays.get(f"{prefix}_faces"),
-        parameters={key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)},
+        parameters=parameters,
+        constants=named("constant"),
     )
+
+
+def _with_constants(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays of a clip of version 1, named as now."""
+    renamed = {
+        f"{prefix}_parameter-{key}": f"{prefix}_constant-{key}"
+        for prefix in ("body", "reference_body")
+        for key in CONSTANTS_OF_VERSION_1
+    }
+    return {renamed.get(name, name): value for name, value in arrays.items()}
 
 
 class _Members(Mapping[str, bytes]):
