@@ -34,7 +34,7 @@ hvg COMMAND [key=value ...]
                                   score a checkpoint on the test split
   evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= out=]
                                   score videos or frames that any system made, matched by name
-  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [sampler= ...]
+  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own
   export checkpoint=PATH out=FOLDER [weights=ema|raw]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
@@ -74,8 +74,9 @@ def run(arguments: Sequence[str]) -> int:
     except HvgError as error:
         print(f"hvg {command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"hvg {command}: interrupted; the same command continues it where it keeps checkpoints", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        told = str(stop) or INTERRUPTED.get(command, "the same command starts anew")
+        print(f"hvg {command}: interrupted; {told}", file=sys.stderr)
         return 130
 
 
@@ -96,7 +97,7 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
             # Text is what it says: YAML would read 1:30:00 as a number to base 60.
             text = model.model_fields[key].annotation in (str, str | None) and value != "null"
             try:
-                taken[key] = None if not value else value if text else read_yaml(value)
+                taken[key] = None if not value else _unquoted(value) if text else read_yaml(value)
             except yaml.YAMLError as error:
                 raise ConfigError([Problem(key, f"cannot be read as a value: {error}")]) from error
         else:
@@ -117,6 +118,12 @@ def take_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]]
         hints = {key: did_you_mean(key, list(model.model_fields)) for key in (w.partition("=")[0] for w in others)}
         problems += [Problem(key, f"unknown option. {hint}") for key, hint in hints.items() if hint]
         raise ConfigError(problems) from error
+
+
+def _unquoted(text: str) -> str:
+    """Text without the quotes around all of it, which Hydra's grammar takes away, too."""
+    quoted = len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]
+    return text[1:-1] if quoted else text
 
 
 def _only_options(arguments: Sequence[str], model: type) -> Any:
@@ -221,7 +228,7 @@ def _launch(arguments: list[str]) -> int:
         return _train_sweep(words, "--dry-run" in flags)
     sweep, dry_run = bool(flags & {"--multirun", "-m"}), "--dry-run" in flags
     options, overrides = take_options(words, LaunchOptions)
-    runs = judged_runs(overrides, options, sweep)
+    runs = judged_runs(overrides, options, sweep, dry_run=dry_run)
     # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
     # keeps the group of a process's first run, which is gone when a second one begins.
     apart = sweep and any(run.config.strategy.name != "single" for run in runs)
@@ -411,6 +418,15 @@ def _bench(arguments: list[str]) -> int:
             print(f"{name:<12} {line}", flush=True)
     return 0
 
+
+# What is true where a command was interrupted and did not say it itself; of others nothing stays.
+INTERRUPTED = {
+    "train": "resume=auto continues what it has saved; a sweep goes on with the same command",
+    "launch": "resume=auto continues what it has saved; a sweep goes on with the same command",
+    "study": "the same command continues it",
+    "prepare": "what is rendered is kept, and the same command continues it",
+    "sample": "nothing was denoised yet; the same command starts anew",
+}
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,

@@ -61,14 +61,14 @@ class Motion:
     in the SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
     joints: (T, J, 3) positions in world metres with ``joint_names``.
     translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y=0.
-    frames_per_second: rate of the file, for resampling.
+    frames_per_second: at which it was recorded; None where that is not known.
     """
 
     rotations: Mapping[str, Tensor] = field(default_factory=dict)
     joints: Tensor | None = None
     joint_names: tuple[str, ...] = ()
     translation: Tensor | None = None
-    frames_per_second: float = 30.0
+    frames_per_second: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -120,19 +120,19 @@ def _quaternion(matrix: Tensor) -> Tensor:
     return torch.where(chosen[..., :1] < 0, -chosen, chosen)
 
 
-def resample(motion: Motion, num_frames: int) -> Motion:
-    """The same motion over the same time in ``num_frames`` frames, first and last frame kept.
+def resample(motion: Motion, places: Tensor) -> Motion:
+    """The motion at ``places`` (N), increasing and counted in its frames from 0; between two frames it is interpolated.
 
-    Rotations are interpolated along the shortest arc, positions linearly. Raises: ValueError for fewer than one frame.
+    Rotations go along the shortest arc, positions along a line. Raises: ValueError for no place, or one outside of it.
     """
-    if num_frames < 1:
-        raise ValueError(f"num_frames has to be at least 1, got {num_frames}")
-    position = torch.linspace(0, motion.num_frames - 1, num_frames, dtype=torch.float64)
-    before = position.floor().long()
+    if not len(places) or places.min() < 0 or places.max() > motion.num_frames - 1:
+        raise ValueError(f"places have to be from 0 to {motion.num_frames - 1} and at least one, got {places.tolist()}")
+    before = places.floor().long()
     after = (before + 1).clamp_max(motion.num_frames - 1)
-    blend = (position - before)[:, None]
-    seconds = (motion.num_frames - 1) / motion.frames_per_second
-    rate = (num_frames - 1) / seconds if seconds > 0 and num_frames > 1 else motion.frames_per_second
+    blend = (places - before)[:, None]
+    rate, passed = motion.frames_per_second, float(places[-1] - places[0])
+    if rate is not None and passed > 0:
+        rate *= (len(places) - 1) / passed
 
     def line(x: Tensor | None) -> Tensor | None:
         if x is None:
@@ -162,7 +162,9 @@ def save_motion(path: str | Path, motion: Motion) -> None:
     unknown = sorted(set(motion.rotations) - set(BODY_JOINTS))
     if unknown:
         raise DataError(f"{path}: rotations of {unknown} cannot be stored; expected names of {list(BODY_JOINTS)}")
-    arrays: dict[str, Any] = {"up": np.array("y"), "mocap_frame_rate": np.array(motion.frames_per_second)}
+    arrays: dict[str, Any] = {"up": np.array("y")}
+    if motion.frames_per_second is not None:
+        arrays["mocap_frame_rate"] = np.array(motion.frames_per_second)
     if motion.joints is not None:
         arrays["joints"] = motion.joints.numpy()
         arrays["joint_names"] = np.array(motion.joint_names)
@@ -186,7 +188,7 @@ def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Mot
     arrays = _read(Path(path))
     frames_per_second = _rate(path, arrays)
     if "joints" in arrays:
-        return _from_joints(path, arrays, frames_per_second, up)
+        return replace(_from_joints(path, arrays, up), frames_per_second=frames_per_second)
     poses, translation_key, default_up = _poses(path, arrays)
     rotations = dict(zip(BODY_JOINTS, poses.unbind(1), strict=True))
     translation = _translation(path, arrays, translation_key, len(poses)) if translation_key in arrays else None
@@ -291,14 +293,14 @@ def _turns(path: str | Path, key: str, matrices: Tensor) -> Tensor:
     return axis_angle(matrices)
 
 
-def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], frames_per_second: float, asked_up: str) -> Motion:
+def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: str) -> Motion:
     joints = _numbers(path, arrays, "joints", (None, None, 3))
     names = _joint_names(path, arrays, joints.shape[1])
     joints = joints[:, : len(names)]
     _check_metres(path, dict(zip(names, joints.unbind(1), strict=True)))
     if _up(path, arrays, "y", asked_up) == "z":
         joints = joints @ _Z_UP_TO_Y_UP.mT
-    return Motion(joints=joints, joint_names=names, frames_per_second=frames_per_second)
+    return Motion(joints=joints, joint_names=names)
 
 
 def _check_metres(path: str | Path, joints: Mapping[str, Tensor]) -> None:
@@ -348,10 +350,10 @@ def _up(path: str | Path, arrays: Mapping[str, np.ndarray], default: str, asked:
     return up
 
 
-def _rate(path: str | Path, arrays: Mapping[str, np.ndarray]) -> float:
+def _rate(path: str | Path, arrays: Mapping[str, np.ndarray]) -> float | None:
     key = next((key for key in _RATE_KEYS if key in arrays), None)
     if key is None:
-        return Motion.frames_per_second
+        return None
     rates = [_text(rate) for rate in arrays[key].reshape(-1).tolist()]
     try:
         (rate,) = map(float, rates)

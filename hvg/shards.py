@@ -274,10 +274,12 @@ class _Members(Mapping[str, bytes]):
 def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], None] = lambda: None) -> None:
     """Writes a shard and then its index; until both are whole, neither is visible under its name."""
     keys: list[str] = []
+    captions = True
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
                 keys.append(clip.clip_id[0])
+                captions &= clip.caption is not None
                 for name, data in encode_clip(clip).items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
                     member.size = len(data)
@@ -288,7 +290,8 @@ def write_shard(path: Path, clips: Iterable[ClipBatch], on_clip: Callable[[], No
         with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = partial.stat().st_size
-        index = {"format": FORMAT, "bytes": size, "sha256": digest, "clips": keys, "members": members}
+        index = {"format": FORMAT, "bytes": size, "sha256": digest, "captions": captions, "clips": keys}
+        index["members"] = members
         index_path(path).unlink(missing_ok=True)
     write_text(index_path(path), json.dumps(index))
 
@@ -325,6 +328,7 @@ class ShardReader:
             )
         try:
             self.keys, self._members = _places(index)
+            self._captions: bool | None = index.get("captions")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
 
@@ -339,6 +343,13 @@ class ShardReader:
             for members in self._members.values()
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
+
+    @cached_property
+    def captions(self) -> bool:
+        """Whether every clip carries a caption; where an index does not say so, as older ones do not, the clips do."""
+        if self._captions is not None:
+            return self._captions is True
+        return all(self.load(place, images=frozenset()).caption is not None for place in range(len(self)))
 
     def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
         """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""

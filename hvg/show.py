@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor
 
-from hvg import registry
+from hvg import outputs, registry
 from hvg.build import build_dataset
 from hvg.cameras import project
 from hvg.config import RunConfig
@@ -34,10 +34,13 @@ class ShowOptions(BaseModel):
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
     frame: NonNegativeInt = Field(0, description="Which frame of the clip.")
     out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
+    overwrite: bool = Field(False, description="Replace the image if it is there.")
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is."""
+    outputs.try_file(options.out, "out")
+    outputs.refuse_existing(options.out, options.overwrite)
     clips = build_dataset(config, options.split)
     if options.index >= len(clips):
         raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")

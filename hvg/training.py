@@ -39,6 +39,7 @@ from hvg.errors import CheckpointError
 from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
+from hvg.outputs import try_folder
 from hvg.prepare import open_clips, open_training_clips
 from hvg.protocols import Backbone
 from hvg.strategies import joined_group, make_strategy
@@ -182,6 +183,8 @@ def train(
     which they came is saved.
     """
     folder = run_folder(config)
+    if is_first_process():
+        try_folder(folder, "output, name")
     start = resume_from(config, log)
     if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
         raise CheckpointError(

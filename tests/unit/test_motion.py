@@ -220,16 +220,17 @@ def test_missing_truncated_and_foreign_files(tmp_path):
 
 def test_resampling_keeps_the_ends_and_goes_the_short_way():
     turn = torch.tensor([[0.0, 3.0, 0.0], [0.0, -3.0, 0.0]])  # The short way leads through pi.
-    motion = Motion(rotations={"pelvis": turn}, translation=torch.tensor([[0.0, 0, 0], [2.0, 0, 0]]))
-    fine = resample(motion, 5)
+    translation = torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
+    motion = Motion(rotations={"pelvis": turn}, translation=translation, frames_per_second=30.0)
+    fine = resample(motion, torch.linspace(0, 1, 5))
     assert fine.num_frames == 5 and fine.translation[:, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
     torch.testing.assert_close(rotation_matrix(fine.rotations["pelvis"][[0, -1]]), rotation_matrix(turn))
     facing = rotation_matrix(fine.rotations["pelvis"])[:, 2, 2]
     assert (facing < math.cos(2.9)).all()
     assert fine.frames_per_second == pytest.approx(120.0)
-    same = resample(_random_motion(), 5)
+    same = resample(_random_motion(), torch.arange(5.0))
     torch.testing.assert_close(same.translation, _random_motion().translation)
-    assert resample(motion, 1).num_frames == 1
+    assert resample(motion, torch.zeros(1)).num_frames == 1
 
 
 # --- files as they are found --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 import webdataset
 
 from components.bodies.anny import Anny
+from components.datasets.shards import Shards
 from hvg.data import render_shard, with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
@@ -97,6 +98,22 @@ def test_a_parameter_with_another_number_of_frames_is_refused(tmp_path):
     write_shard(tmp_path / "a.tar", [replace(original, body=body)])
     with pytest.raises(DataError, match=r"parameter 'betas' is \(1, 10\), the joints have 6 frames"):
         ShardReader(tmp_path / "a.tar").load(0)
+
+
+@pytest.mark.parametrize("stored_by", ["this version", "an older one"])
+def test_captions_are_provided_where_every_clip_has_one(tmp_path, stored_by):
+    def provided(clips) -> bool:
+        path = tmp_path / "train-0.tar"
+        write_shard(path, clips)
+        if stored_by == "an older one":
+            index = json.loads(index_path(path).read_text())
+            del index["captions"]
+            index_path(path).write_text(json.dumps(index))
+        return "caption" in Shards.provides(Shards.Config(path=str(tmp_path)))
+
+    assert provided([clip(0), clip(1)])
+    assert not provided([clip(0), replace(clip(1), caption=None)])
+    assert "caption" not in Shards.provides(Shards.Config(path=str(tmp_path / "none")))
 
 
 def test_an_empty_control_map_stays_exactly_zero():
