@@ -353,13 +353,13 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def checkpoint_digest(path: Path) -> str:
-    """Digest of what ``find_checkpoint`` finds: of its manifest, which holds hashes of everything else; of an export, of its
-    files' names, sizes and times.
+    """Digest of what ``find_checkpoint`` finds: of its manifest, which holds hashes of everything else; of an export, of the
+    names, sizes and times of its model's files.
     """
     path = find_checkpoint(path)
     if not is_exported(path):
         return file_digest(path / MANIFEST)
-    files = [(str(file.relative_to(path)), file.stat()) for file in sorted(path.rglob("*")) if file.is_file()]
+    files = [(file.name, file.stat()) for file in sorted((path / EXPORT_MODEL).iterdir())]
     return settings_digest([(name, facts.st_size, facts.st_mtime_ns) for name, facts in files])
 
 

@@ -425,7 +425,7 @@ INTERRUPTED = {
     "launch": "resume=auto continues what it has saved; a sweep goes on with the same command",
     "study": "the same command continues it",
     "prepare": "what is rendered is kept, and the same command continues it",
-    "sample": "nothing was denoised yet; the same command starts anew",
+    "sample": "nothing has changed; the same command can be typed again",
 }
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -12,6 +12,8 @@ import torch
 
 from hvg import cli
 from hvg.checkpoint import latest_checkpoint
+from hvg.cli import take_options
+from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, save_motion
 from hvg.video import read_image, read_video, write_png
 
@@ -81,7 +83,17 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     assert (record["views"], record["frames"], record["image_size"]) == (3, 5, [32, 32])
     assert record["config"] == "run" and record["provenance"]["packages"]["torch"]
     assert "note:" in done.stdout and "alpha" in done.stdout and "sampler=progressive" in done.stdout
+    assert "the video's 5 frames are 0, 0.8, 1.5, 2.2, 3, in between interpolated of the motion's 4" in done.stdout
     assert "sample: write 5/5" in done.stderr
+
+
+def test_a_caption_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
+    words = sample_words(run, photo, motion, views=1, caption='"a man, in red"', start=1, end=4, stride=2)
+    request = prepare(take_options(words, SampleOptions)[0], [])
+    assert request.batch.caption == ("a man, in red",) and request.batch.grid == (1, 1, 2)
+    whole = prepare(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])
+    assert torch.equal(request.batch.body.joints, whole.batch.body.joints[:, [1, 3]])
+    assert whole.batch.caption is None
 
 
 def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys):
