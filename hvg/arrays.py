@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -35,26 +37,39 @@ def read_array(stream: IO[bytes], size: int) -> np.ndarray:
     return np.ndarray(shape, dtype, bytearray(stream.read(claimed)), order="F" if column_major else "C")
 
 
-def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file, by name.
+def member_names(path: Path) -> list[str]:
+    """Names of the files in an ``.npz`` or another zip archive. Raises: as ``read_archive``."""
+    with _opened(path) as archive:
+        return archive.namelist()
+
+
+def read_archive(path: Path, wanted: Container[str]) -> dict[str, np.ndarray]:
+    """Those arrays of an ``.npz`` file whose names are wanted, by name; nothing of the others is read.
 
     Raises: ValueError, its message without the file's name; OSError where the file cannot be opened.
     """
     arrays: dict[str, np.ndarray] = {}
-    name = ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            size = sum(member.file_size for member in members)
-            if size > LARGEST_ARCHIVE:
-                raise ValueError(f"its arrays take {size} bytes unpacked; at most {LARGEST_ARCHIVE} are read")
-            for member in members:
-                name = member.filename.removesuffix(".npy")
+    with _opened(path) as archive:
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
+        members = {name: member for name, member in members.items() if name in wanted}
+        size = sum(member.file_size for member in members.values())
+        if size > LARGEST_ARCHIVE:
+            raise ValueError(f"its arrays take {size} bytes unpacked; at most {LARGEST_ARCHIVE} are read")
+        for name, member in members.items():
+            try:
                 with archive.open(member) as stream:
                     arrays[name] = read_array(stream, member.file_size)
+            except ValueError as error:
+                raise ValueError(f"array '{name}': {error}") from error
+    return arrays
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; what shows, while it is read, that it is damaged becomes a ValueError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError, TypeError) as error:
         # RuntimeError: an encrypted member, or a compression that Python does not know.
         raise ValueError(f"damaged or not an .npz archive ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"array '{name}': {error}" if name else str(error)) from error
-    return arrays

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from hvg.digests import file_digest, settings_digest
 from hvg.errors import CheckpointError
 from hvg.files import flush_to_disk
 from hvg.ranks import from_all_ranks, rank_and_world
@@ -364,6 +365,17 @@ def find_checkpoint(path: Path) -> Path:
     if found is None:
         raise CheckpointError(f"{path}: this folder holds no checkpoint")
     return found
+
+
+def checkpoint_digest(path: Path) -> str:
+    """Digest of what ``find_checkpoint`` finds: of its manifest, which holds hashes of everything else; of an export, of the
+    names, sizes and times of its model's files.
+    """
+    path = find_checkpoint(path)
+    if not is_exported(path):
+        return file_digest(path / MANIFEST)
+    files = [(file.name, file.stat()) for file in sorted((path / EXPORT_MODEL).iterdir())]
+    return settings_digest([(name, facts.st_size, facts.st_mtime_ns) for name, facts in files])
 
 
 def keep_checkpoints(folder: Path, last: int, every: int) -> None:

@@ -37,7 +37,7 @@ hvg COMMAND [key=value ...]
                                   score a checkpoint on the test split
   evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= out=]
                                   score videos or frames that any system made, matched by name
-  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [sampler= ...]
+  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own
   export checkpoint=PATH out=FOLDER [weights=ema|raw]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
@@ -77,8 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     except HvgError as error:
         print(f"hvg {command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"hvg {command}: interrupted; the same command continues it where it keeps checkpoints", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        told = str(stop) or INTERRUPTED.get(command, "the same command starts anew")
+        print(f"hvg {command}: interrupted; {told}", file=sys.stderr)
         return 130
 
 
@@ -113,7 +114,7 @@ def _read_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]
         # Text is what it says: YAML would read 1:30:00 as a number to base 60, and a folder called 2024 as a number.
         text = _is_text(model.model_fields[key].annotation) and value != "null"
         try:
-            taken[key] = None if not value else value if text else read_yaml(value)
+            taken[key] = None if not value else _unquoted(value) if text else read_yaml(value)
         except yaml.YAMLError as error:
             problems.append(Problem(key, f"cannot be read as a value: {error}"))
     if problems:
@@ -128,6 +129,12 @@ def _is_text(annotation: Any) -> bool:
         return all(isinstance(word, str) for word in get_args(annotation))
     union = get_origin(annotation) in (Union, UnionType)
     return annotation in (str, Path, type(None)) or (union and all(map(_is_text, get_args(annotation))))
+
+
+def _unquoted(text: str) -> str:
+    """Text without the quotes around all of it, which Hydra's grammar takes away, too."""
+    quoted = len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]
+    return text[1:-1] if quoted else text
 
 
 def _only_options(arguments: Sequence[str], model: type) -> Any:
@@ -259,7 +266,7 @@ def _launch(arguments: list[str]) -> int:
     options, overrides = options_and_overrides(
         words, LaunchOptions, judge=lambda words: compose(expand_sweep(words)[0] if sweep else words)
     )
-    runs = judged_runs(overrides, options, sweep)
+    runs = judged_runs(overrides, options, sweep, dry_run=dry_run)
     # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
     # keeps the group of a process's first run, which is gone when a second one begins.
     apart = sweep and any(run.config.strategy.name != "single" for run in runs)
@@ -461,6 +468,15 @@ def _bench(arguments: list[str]) -> int:
             print(f"{name:<12} {line}", flush=True)
     return 0
 
+
+# What is true where a command was interrupted and did not say it itself; of others nothing stays.
+INTERRUPTED = {
+    "train": "resume=auto continues what it has saved; a sweep goes on with the same command",
+    "launch": "resume=auto continues what it has saved; a sweep goes on with the same command",
+    "study": "the same command continues it",
+    "prepare": "what is rendered is kept, and the same command continues it",
+    "sample": "nothing has changed; the same command can be typed again",
+}
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hvg import provenance, registry
+from hvg import outputs, provenance, registry
 from hvg.errors import HvgError, did_you_mean
 from hvg.feature_metric import SetDistance
 from hvg.labels import readable
@@ -34,6 +34,7 @@ class CompareOptions(BaseModel):
     headline: str | None = Field(
         None, description="Metric that says in one sentence what was found; null: as of a study that names none."
     )
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
     words: ``RUN`` or ``LABEL=RUN,RUN``; a run is a results.json of ``hvg evaluate`` or of an arm of a study, or its folder.
     Raises: HvgError naming what differs and where, when two evaluations are not comparable.
     """
+    if options.out is not None:
+        outputs.try_folder(options.out, "out")
+        outputs.refuse_existing(options.out, options.overwrite)
     arms = _read(words)
     runs = [run for of_arm in arms.values() for run in of_arm]
     for run in runs[1:]:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from hvg import outputs
 from hvg.errors import DataError, HvgError
 from hvg.files import whole_file
 
@@ -53,6 +54,7 @@ def convert(options: ConvertOptions) -> Iterator[str]:
     """Writes the .npz; yields lines for the user. Raises: HvgError for names that do not fit, DataError for the file."""
     if options.out.suffix != ".npz":
         raise HvgError(f"out={options.out}: give the name of an .npz file")
+    outputs.try_file(options.out, "out")
     if options.out.exists():
         raise HvgError(f"out={options.out}: exists already; give the name of a new file")
     arrays, left_out = read_body_model(options.body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,14 @@ from torch import Tensor, nn
 def settings_digest(settings: Any, size: int = 8) -> str:
     """Hexadecimal digest of ``size`` bytes of plain values (what JSON holds)."""
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=size).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal digest of what a file holds; "" where there is no such file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
 def components_digest(components: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from hvg import provenance
+from hvg import outputs, provenance
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
-from hvg.checkpoint import find_checkpoint, is_exported
+from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
 from hvg.config import RunConfig, given_settings, named_protocol, recompose, single_settings
 from hvg.data import load_with_signals
+from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
 from hvg.prepare import open_clips
@@ -55,6 +57,7 @@ class EvaluateOptions(BaseModel):
     steps: PositiveInt | None = Field(None, description="Solver steps; null as configured.")
     clips: PositiveInt | None = Field(None, description="Clips to score; null as configured.")
     out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +86,32 @@ def evaluate_checkpoint(
     run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
     out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
     with joined_ranks() as (rank, world):
+        asked = _request_digest(options, overrides)
+        if rank == 0:
+            outputs.check_folder(out, asked, options.overwrite)
         change = partial(_rescored, overrides=overrides, checkpoint=checkpoint)
         system, config = load_system(checkpoint, options.weights, change)
         changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
-        evaluation = evaluate(
-            system,
-            config,
-            split=options.split,
-            predictions=out / "predictions",
-            report=report if rank == 0 else lambda done, total: None,
-            share=(rank, world),
-        )
-    if rank:
-        return None
-    record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
-    record["precision"] = trained_precision(checkpoint)
-    return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
+        with outputs.unfinished(out, asked) if rank == 0 else nullcontext():
+            evaluation = evaluate(
+                system,
+                config,
+                split=options.split,
+                predictions=out / "predictions",
+                report=report if rank == 0 else lambda done, total: None,
+                share=(rank, world),
+            )
+            if rank:
+                return None
+            record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
+            record["precision"] = trained_precision(checkpoint)
+            return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
+
+
+def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:
+    words = options.model_dump(mode="json", exclude={"out", "overwrite"})
+    return settings_digest([words, list(overrides), checkpoint_digest(options.checkpoint)], 16)
 
 
 def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:

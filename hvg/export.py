@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from hvg import outputs
 from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, find_checkpoint, is_exported, load_weights
 from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
@@ -52,6 +53,7 @@ def export(options: ExportOptions) -> Iterator[str]:
 
     Raises: HvgError where ``out`` exists.
     """
+    outputs.try_folder(options.out, "out")
     if options.out.exists():
         raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
     # Imported here because reading an export needs none of diffusers.

@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
+from hvg import outputs
 from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -58,6 +59,7 @@ class FolderOptions(BaseModel):
         None, description="What transparent pictures are laid on; null: they are refused."
     )
     out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
     @field_validator("subject")
     @classmethod
@@ -100,7 +102,12 @@ def evaluate_folders(
     problems = [f"{name}: there is no prediction" for name in truth if name not in made]
     problems += [f"{name}: a prediction without a reference" for name in made if name not in truth]
     names = [name for name in truth if name in made]
+    predictions = options.predictions.resolve()
+    out = options.out or predictions.parent / f"{predictions.name}-{config.protocol.name}"
     with joined_ranks() as (rank, world):
+        if rank == 0:
+            outputs.try_folder(out, "out")
+            outputs.refuse_existing(out, options.overwrite)
         device = choose_device(config.device)
         protocol = build_protocol(config, device)
         own: dict[int, tuple[ClipRecord, ClipMeasurements]] = {}
@@ -122,8 +129,6 @@ def evaluate_folders(
     evaluation = finished(protocol, measured)
     record = make_record(evaluation, config.protocol, _scored(options), None, None)
     record["problems"] = problems
-    predictions = options.predictions.resolve()
-    out = options.out or predictions.parent / f"{predictions.name}-{config.protocol.name}"
     problems = [*problems, *failed_metrics(record)]
     return table_lines(record), problems, write_record(out, record, evaluation.measurements)
 

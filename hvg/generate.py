@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from hvg import provenance, wiring
+from hvg import __version__, outputs, provenance, wiring
 from hvg.alignment import photo_as_seen
 from hvg.build import build_body
 from hvg.camera_paths import PRESETS, CameraPath, around, read_cameras, write_cameras
 from hvg.cameras import Cameras, project
+from hvg.checkpoint import checkpoint_digest
 from hvg.config import RunConfig, recompose
+from hvg.digests import file_digest, settings_digest
 from hvg.errors import HvgError, did_you_mean
 from hvg.files import write_text
+from hvg.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.motion import Motion, load_motion, resample
+from hvg.motion_frames import motion_places, places_note
 from hvg.photo import Box, load_photo, person_fraction
-from hvg.ranks import joined_ranks
+from hvg.ranks import from_all_ranks, joined_ranks
 from hvg.sample_videos import Request, write_videos
 from hvg.system import HumanVideoSystem
 from hvg.training import load_system
@@ -36,6 +41,10 @@ Report = Callable[[str, int, int], None]
 PELVIS_TO_MIDDLE = 0.03
 # From how many degrees on the first camera no longer counts as one in front of the person.
 SIDEWAYS_DEGREES = 45.0
+# From how many degrees on a person does not stand.
+LYING_DEGREES = 60.0
+# What a photo, a motion and cameras give.
+GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
@@ -52,6 +61,22 @@ class SampleOptions(BaseModel):
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
     motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    up: Literal["auto", "y", "z"] = Field(
+        "auto",
+        description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
+    )
+    start: NonNegativeInt = Field(0, description="First frame of the motion that is used, counted from 0.")
+    end: PositiveInt | None = Field(
+        None, description="Frame of the motion before which it ends; null: its whole length."
+    )
+    stride: PositiveInt | None = Field(
+        None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
+    )
+    real_time: bool = Field(
+        False,
+        description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
+    )
+    caption: str | None = Field(None, description="What the video shows, for models that read it.")
     camera: str = Field(
         "orbit",
         description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
@@ -60,9 +85,12 @@ class SampleOptions(BaseModel):
     out: Path = Field(
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
     )
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
     views: PositiveInt | None = Field(None, description="Number of views of an orbit; null: as in training.")
     frames: PositiveInt | None = Field(
-        None, description="Frames, evenly spaced over the motion; null: as the moving cameras, or the dataset's clips."
+        None,
+        description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
+        "clips.",
     )
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
     distance: PositiveFloat | None = Field(
@@ -83,45 +111,109 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
 
     overrides: of how it is sampled, as of ``hvg.config.recompose``.
     """
-    if options.out.suffix == ".mp4" or options.out.is_file():
+    if options.out.suffix == ".mp4":
         raise HvgError(f"out={options.out}: is the folder that takes the videos; give it a name without .mp4")
     with joined_ranks() as (rank, world):
+        asked = request_digest(options, overrides)
+        if rank == 0:
+            outputs.check_folder(options.out, asked, options.overwrite)
         request = prepare(options, overrides)
-        evaluation = request.config.evaluation
         if rank == 0:
             yield from (f"note: {note}" for note in request.notes)
-        latents, offsets = request.system.sample_latents(
+        # The first one decides for all: they have to denoise together.
+        kept = kept_latents(options.out, asked, request.system.device) if rank == 0 else None
+        is_denoised = from_all_ranks(kept is not None)[0]
+        if rank:
+            if not is_denoised:
+                denoise(options, request, None, share=True)
+            return
+        if is_denoised:
+            yield f"continues with the latents that an earlier start of this command left in {options.out}"
+        with outputs.unfinished(options.out, asked):
+            if kept is None:
+                kept = denoise(options, request, report, share=world > 1)
+                keep_latents(options.out, asked, *kept)
+            videos = write(options, overrides, request, kept, report)
+        others = ", ".join(videos[len(request.names) :])
+        line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
+        yield line + f"and sample.json to {options.out}"
+
+
+def denoise(
+    options: SampleOptions, request: Request, report: Report | None, *, share: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The latents and offsets of the request, as of ``HumanVideoSystem.sample_latents``."""
+    evaluation = request.config.evaluation
+    try:
+        return request.system.sample_latents(
             request.batch,
             num_steps=options.steps or evaluation.steps,
             seed=evaluation.seed if options.seed is None else options.seed,
-            progress=(lambda done, total: report("denoise", done, total)) if rank == 0 else None,
+            progress=report and (lambda done, total: report("denoise", done, total)),
             windows_per_call=evaluation.windows_per_call,
-            share=world > 1,
+            share=share,
         )
-        if rank == 0:
-            videos = write_videos(
-                options.out,
-                request,
-                latents,
-                offsets,
-                options.frames_per_second,
-                lambda done, total: report("write", done, total),
-            )
-            seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
-            write_png(options.out / "photo_as_seen.png", seen)
-            write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
-            write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
-            others = ", ".join(videos[len(request.names) :])
-            line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
-            yield line + f"and sample.json to {options.out}"
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing of the denoising is kept; the same command begins it anew") from None
+
+
+def write(
+    options: SampleOptions,
+    overrides: Sequence[str],
+    request: Request,
+    latents: tuple[Tensor, Tensor | None],
+    report: Report,
+) -> list[str]:
+    """Writes everything into ``options.out`` and removes the kept latents; returns the names of the videos.
+
+    Raises: HvgError, KeyboardInterrupt, which say that the latents are kept.
+    """
+    kept = f"the latents are kept in {options.out}; the same command writes the videos without denoising"
+    try:
+        videos = write_videos(
+            options.out,
+            request,
+            *latents,
+            options.frames_per_second,
+            lambda done, total: report("write", done, total),
+        )
+        seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
+        write_png(options.out / "photo_as_seen.png", seen)
+        write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
+        write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
+        remove_latents(options.out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None
+    except OSError as error:
+        raise HvgError(f"{options.out} cannot be written: {error.strerror or error}; {kept}") from error
+    return videos
+
+
+def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
+    """Of all that the latents depend on: the words, and what the files hold that they name."""
+    words = options.model_dump(mode="json", exclude={"out", "overwrite"})
+    files = [file_digest(path) for path in (options.reference, options.motion, Path(options.camera))]
+    return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
 
 def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    motion, given = load_motion(options.motion), camera_file(options)
-    system, config = load_system(options.checkpoint, options.weights, lambda config: recompose(config, overrides))
-    batch, names, advice = make_clip(system, config, options, motion, given)
-    notes = (advice, grid_note(config, *batch.grid[1:]), first_view_note(batch), out_of_sight_note(batch))
+    motion, given = load_motion(options.motion, options.up), camera_file(options)
+
+    def change(config: RunConfig) -> RunConfig:
+        config = recompose(config, overrides)
+        check_fields(config, options)
+        return config
+
+    system, config = load_system(options.checkpoint, options.weights, change)
+    batch, names, taken = make_clip(system, config, options, motion, given)
+    notes = (
+        *taken,
+        grid_note(config, *batch.grid[1:]),
+        first_view_note(batch),
+        upright_note(batch, options.up),
+        out_of_sight_note(batch),
+    )
     return Request(
         system=system,
         config=config,
@@ -131,16 +223,41 @@ def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
     )
 
 
+def check_fields(config: RunConfig, options: SampleOptions) -> None:
+    """Raises: HvgError where a part of the model reads what the request does not give."""
+    given = GIVEN_FIELDS | ({"caption"} if options.caption is not None else set())
+    for path, (name, fields) in wiring.needed_fields(config).items():
+        if "caption" in fields - given:
+            raise HvgError(
+                f"caption: {path}={name} reads a caption, and none is given; give caption='what the video shows'"
+            )
+        for field in sorted(fields - given):
+            raise HvgError(
+                f"{options.checkpoint}: {path}={name} reads '{field}', which a photo, a motion and cameras do not give"
+            )
+
+
 def make_clip(
     system: HumanVideoSystem, config: RunConfig, options: SampleOptions, motion: Motion, given: CameraPath | None
-) -> tuple[ClipBatch, tuple[str, ...], str | None]:
-    """The one clip that is asked for, its views' names, and advice on the photo, if any. given: cameras, in place of a preset.
+) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
+    """The one clip that is asked for, its views' names, and what to say of the motion, the caption and the photo.
 
-    Raises: HvgError for anything that cannot be used.
+    given: cameras, in place of a preset. Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
+    places = motion_places(
+        motion,
+        options.frames or (given and given.num_frames),
+        evenly=framing.frames,
+        start=options.start,
+        end=options.end,
+        stride=options.stride,
+        real_time=options.real_time,
+        frames_per_second=options.frames_per_second,
+    )
+    framing = replace(framing, frames=len(places))
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    body = build_body(config).animate(resample(motion, framing.frames), None, mesh=mesh)
+    body = build_body(config).animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
@@ -153,8 +270,10 @@ def make_clip(
         reference=reference,
         task=torch.ones(1, dtype=torch.int64),
         frame_index=torch.arange(framing.frames)[None],
+        caption=None if options.caption is None else (options.caption,),
     )
-    return batch, path.names, advice
+    notes = (places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
+    return batch, path.names, [note for note in notes if note]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +403,23 @@ def first_view_note(batch: ClipBatch) -> str | None:
         f"the first view stands {azimuth:.0f} degrees from the front (+z); views are told relative to the first one, "
         "which should look as the photo does"
     )
+
+
+def upright_note(batch: ClipBatch, up: str) -> str | None:
+    """What to say where the person does not stand: the file may mean another axis by up."""
+    assert batch.body is not None
+    spine = batch.body.joints[0, :, batch.body.joint_names.index("neck")] - pelvis(batch.body)
+    tilt = math.degrees(float(torch.acos(normalize(spine, dim=-1)[:, 1].clamp(-1, 1)).median()))
+    if tilt < LYING_DEGREES:
+        return None
+    other = {"y": "up=z", "z": "up=y"}.get(up, "up=y or up=z")
+    return f"the person's back is {tilt:.0f} degrees from upright; if they should stand, the motion has another axis up: {other}"
+
+
+def caption_note(config: RunConfig, options: SampleOptions) -> str | None:
+    """What to say where a caption is given that nothing reads."""
+    read = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
+    return None if read or options.caption is None else "no part of this model reads the caption"
 
 
 def out_of_sight_note(batch: ClipBatch) -> str | None:

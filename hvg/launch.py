@@ -18,6 +18,7 @@ from hvg.config import compose, expand_sweep, load_resolved
 from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
+from hvg.outputs import try_folder
 from hvg.settings import RunConfig
 from hvg.slurm import submit
 
@@ -204,10 +205,11 @@ class Run:
         )
 
 
-def judged_runs(overrides: Sequence[str], options: LaunchOptions, sweep: bool) -> list[Run]:
+def judged_runs(overrides: Sequence[str], options: LaunchOptions, sweep: bool, *, dry_run: bool = False) -> list[Run]:
     """The runs that a command line asks for, all judged before the first one starts; each goes on where it was interrupted.
 
     Raises: ConfigError with all problems of the first configuration that has any; or of all that cannot be launched so.
+    HvgError where they cannot be written; dry_run: that is not tried.
     """
     words = [*overrides, *process_words(options)]
     resumes = {word.partition("=")[2] for word in words if word.startswith("resume=")}
@@ -217,6 +219,8 @@ def judged_runs(overrides: Sequence[str], options: LaunchOptions, sweep: bool) -
         own = [word for word in job if not word.startswith(replaced)]
         own += [f"name={_sweep_name(words, job, number)}"] if sweep else []
         runs.append(Run((*own, "resume=auto"), compose([*own, "resume=auto"])))
+    if not dry_run:
+        try_folder(training_batch(runs).folder, "output, name")
     problems = [problem for run in runs for problem in launch_problems(run.config, options)]
     if resumes - {"auto"}:
         message = "launched runs continue from their own folder; to start from weights use checkpoint=PATH."

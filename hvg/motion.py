@@ -2,29 +2,33 @@
 
 Files are ``.npz`` without pickle. Their keys, by source:
 
-- AMASS: ``poses`` (T, 66 or more) or ``root_orient`` (T, 3) with ``pose_body`` (T, 63); ``trans`` (T, 3); the rate as
-  ``mocap_frame_rate`` or ``mocap_framerate``. The world is z up unless ``up`` says ``y``.
-- smplx: ``global_orient`` (T, 3), ``body_pose`` (T, 63), ``transl`` (T, 3); y up unless ``up`` says ``z``.
+- AMASS: ``poses`` of 22 (SMPL-X body), 24 (SMPL), 52 (SMPL-H) or 55 (SMPL-X) joints, or ``root_orient`` (1) with
+  ``pose_body`` (21 or SMPL's 23); ``trans`` (T, 3); the rate as ``mocap_frame_rate`` or ``mocap_framerate``. The world is z
+  up unless ``up`` says ``y``.
+- smplx: ``global_orient`` (1), ``body_pose`` (21 or 23), ``transl`` (T, 3); y up unless ``up`` says ``z``.
 - positions: ``joints`` (T, J, 3) in metres with ``joint_names`` (J), y up unless ``up`` says ``z``. Without names J has
   to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X) or 127 and more (SMPL-X, of which the first 55 are read).
 
-Only the 22 body joints of SMPL-X are driven; jaw, eyes and fingers stay at rest.
+Rotations of J joints are axis-angle vectors (T, 3 J) or (T, J, 3), radians, or matrices (T, J, 3, 3). Other keys are not
+looked at. Only the 22 body joints of SMPL-X are driven; jaw, eyes and fingers stay at rest.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvg.arrays import read_archive
+from hvg.arrays import member_names, read_archive
 from hvg.errors import DataError
+from hvg.foreign_motion import EASYMOCAP, TORCH_FILE, foreign_file, foreign_width
 from hvg.geometry.skeleton import JOINTS
 
 BODY_JOINTS: tuple[str, ...] = JOINTS[:22]
@@ -40,6 +44,13 @@ SMPLX_JOINTS: tuple[str, ...] = (
 _STANDING_PELVIS_METRES = 0.95
 _RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "frames_per_second", "fps")
 _EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body_pose', or 'joints'"
+_SOURCES = ({"poses"}, {"root_orient", "pose_body"}, {"global_orient", "body_pose"}, {"joints"})
+_KEYS = frozenset({*set().union(*_SOURCES), "trans", "transl", "joint_names", "up", *_RATE_KEYS})
+# Largest entry of R R^T - 1: files hold float16 at worst.
+_ROTATION_TOLERANCE = 1e-2
+# Bones of arms and legs: usual, of a small child, of a giant.
+_LIMB, _LIMB_METRES = 0.3, (0.05, 1.0)
+_PER_METRE = {"millimetres": 1000, "centimetres": 100}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +61,14 @@ class Motion:
     in the SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
     joints: (T, J, 3) positions in world metres with ``joint_names``.
     translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y=0.
-    frames_per_second: rate of the file, for resampling.
+    frames_per_second: at which it was recorded; None where that is not known.
     """
 
     rotations: Mapping[str, Tensor] = field(default_factory=dict)
     joints: Tensor | None = None
     joint_names: tuple[str, ...] = ()
     translation: Tensor | None = None
-    frames_per_second: float = 30.0
+    frames_per_second: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -109,19 +120,19 @@ def _quaternion(matrix: Tensor) -> Tensor:
     return torch.where(chosen[..., :1] < 0, -chosen, chosen)
 
 
-def resample(motion: Motion, num_frames: int) -> Motion:
-    """The same motion over the same time in ``num_frames`` frames, first and last frame kept.
+def resample(motion: Motion, places: Tensor) -> Motion:
+    """The motion at ``places`` (N), increasing and counted in its frames from 0; between two frames it is interpolated.
 
-    Rotations are interpolated along the shortest arc, positions linearly. Raises: ValueError for fewer than one frame.
+    Rotations go along the shortest arc, positions along a line. Raises: ValueError for no place, or one outside of it.
     """
-    if num_frames < 1:
-        raise ValueError(f"num_frames has to be at least 1, got {num_frames}")
-    position = torch.linspace(0, motion.num_frames - 1, num_frames, dtype=torch.float64)
-    before = position.floor().long()
+    if not len(places) or places.min() < 0 or places.max() > motion.num_frames - 1:
+        raise ValueError(f"places have to be from 0 to {motion.num_frames - 1} and at least one, got {places.tolist()}")
+    before = places.floor().long()
     after = (before + 1).clamp_max(motion.num_frames - 1)
-    blend = (position - before)[:, None]
-    seconds = (motion.num_frames - 1) / motion.frames_per_second
-    rate = (num_frames - 1) / seconds if seconds > 0 and num_frames > 1 else motion.frames_per_second
+    blend = (places - before)[:, None]
+    rate, passed = motion.frames_per_second, float(places[-1] - places[0])
+    if rate is not None and passed > 0:
+        rate *= (len(places) - 1) / passed
 
     def line(x: Tensor | None) -> Tensor | None:
         if x is None:
@@ -151,7 +162,9 @@ def save_motion(path: str | Path, motion: Motion) -> None:
     unknown = sorted(set(motion.rotations) - set(BODY_JOINTS))
     if unknown:
         raise DataError(f"{path}: rotations of {unknown} cannot be stored; expected names of {list(BODY_JOINTS)}")
-    arrays: dict[str, Any] = {"up": np.array("y"), "mocap_frame_rate": np.array(motion.frames_per_second)}
+    arrays: dict[str, Any] = {"up": np.array("y")}
+    if motion.frames_per_second is not None:
+        arrays["mocap_frame_rate"] = np.array(motion.frames_per_second)
     if motion.joints is not None:
         arrays["joints"] = motion.joints.numpy()
         arrays["joint_names"] = np.array(motion.joint_names)
@@ -164,25 +177,22 @@ def save_motion(path: str | Path, motion: Motion) -> None:
         np.savez(file, **arrays)
 
 
-def load_motion(path: str | Path) -> Motion:
+def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Motion:
     """The motion in an ``.npz`` file, float32, y up; keys as in this module's docstring.
 
-    AMASS counts ``trans`` from a floor at z = 0; it is turned into the offset from a standing SMPL-X body. Where ``up``
-    is ``y`` the translation is taken as it is.
+    AMASS counts ``trans`` from a floor at z = 0; it is turned into the offset from a standing SMPL-X body. Where y is up
+    the translation is taken as it is. up: which axis of the file's world is; ``auto``: as the file says, or its keys.
 
     Raises: DataError, one line that names the file, what was found and what was expected.
     """
     arrays = _read(Path(path))
     frames_per_second = _rate(path, arrays)
     if "joints" in arrays:
-        return _from_joints(path, arrays, frames_per_second)
+        return replace(_from_joints(path, arrays, up), frames_per_second=frames_per_second)
     poses, translation_key, default_up = _poses(path, arrays)
-    up = _up(path, arrays, default_up)
-    rotations = dict(zip(BODY_JOINTS, poses.unflatten(1, (22, 3)).unbind(1), strict=True))
-    translation = None
-    if translation_key in arrays:
-        translation = _numbers(path, arrays, translation_key, (len(poses), 3))
-    if up == "z":
+    rotations = dict(zip(BODY_JOINTS, poses.unbind(1), strict=True))
+    translation = _translation(path, arrays, translation_key, len(poses)) if translation_key in arrays else None
+    if _up(path, arrays, default_up, up) == "z":
         rotations["pelvis"] = axis_angle(_Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
         if translation is not None:
             floor = torch.tensor([0.0, _STANDING_PELVIS_METRES, 0.0])
@@ -195,17 +205,27 @@ _Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Every array of the file; arrays that would need unpickling are refused."""
+    """The arrays of the file that say how a person moves, without any other, which might need unpickling."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; expected an .npz motion file")
+    with path.open("rb") as file:
+        known = foreign_file(path, file.read(9))
+    if known is not None:
+        raise DataError(f"{path}: is {known}")
     try:
-        with path.open("rb") as file:
-            if file.read(6) == b"\x93NUMPY":
-                raise DataError(f"{path}: found a single array; expected an .npz archive with {_EXPECTED}")
-        return read_archive(path)
+        members = member_names(path)
+        if any(name.rpartition("/")[2] == "data.pkl" for name in members):
+            raise DataError(f"{path}: is {TORCH_FILE}")
+        arrays = read_archive(path, _KEYS)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: {reason}; expected an .npz archive with {_EXPECTED}") from error
+    names = {name.removesuffix(".npy") for name in members}
+    if {"Rh", "Th"} & names and "joints" not in names:
+        raise DataError(f"{path}: holds 'Rh' or 'Th' and so looks like {EASYMOCAP}")
+    if not any(keys <= names for keys in _SOURCES):
+        raise DataError(f"{path}: found the keys {sorted(names)}; expected {_EXPECTED}")
+    return arrays
 
 
 def _numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]) -> Tensor:
@@ -222,42 +242,91 @@ def _numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape
     return torch.from_numpy(array.astype(np.float32))
 
 
+def _translation(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, frames: int) -> Tensor:
+    """(T, 3), of an array (T, 3) or (T, 1, 3)."""
+    if arrays[key].ndim == 3:
+        return _numbers(path, arrays, key, (frames, 1, 3))[:, 0]
+    return _numbers(path, arrays, key, (frames, 3))
+
+
 def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, str, str]:
-    """Body poses (T, 66), the key of the translation, and the axis that is up unless the file says otherwise."""
+    """Body poses (T, 22, 3), the key of the translation, and the axis that is up unless the file says otherwise."""
     if "poses" in arrays:
-        poses = _numbers(path, arrays, "poses", (None, None))
-        if poses.shape[1] < 66 or poses.shape[1] % 3:
-            raise DataError(
-                f"{path}: 'poses' has {poses.shape[1]} numbers a frame; expected 3 for each of 22 joints or more, "
-                "such as 66, 156 (SMPL-H) or 165 (SMPL-X)"
-            )
-        return poses[:, :66], "trans", "z"
-    for root, body, translation, up in (
-        ("root_orient", "pose_body", "trans", "z"),
-        ("global_orient", "body_pose", "transl", "y"),
-    ):
-        if root in arrays and body in arrays:
-            first = _numbers(path, arrays, root, (None, 3))
-            rest = _numbers(path, arrays, body, (len(first), None))
-            if rest.shape[1] not in (63, 69):
-                raise DataError(
-                    f"{path}: '{body}' has {rest.shape[1]} numbers a frame; expected 63 (21 joints) or 69 (SMPL)"
-                )
-            return torch.cat([first, rest[:, :63]], dim=1), translation, up
-    raise DataError(f"{path}: found the keys {sorted(arrays)}; expected {_EXPECTED}")
+        return _rotations(path, arrays, "poses", (22, 24, 52, 55))[:, :22], "trans", "z"
+    amass = "root_orient" in arrays and "pose_body" in arrays
+    root, body = ("root_orient", "pose_body") if amass else ("global_orient", "body_pose")
+    first, rest = _rotations(path, arrays, root, (1,)), _rotations(path, arrays, body, (21, 23))
+    if len(first) != len(rest):
+        raise DataError(f"{path}: '{root}' has {len(first)} frames and '{body}' {len(rest)}; expected equally many")
+    translation, up = ("trans", "z") if amass else ("transl", "y")
+    return torch.cat([first, rest[:, :21]], dim=1), translation, up
 
 
-def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], frames_per_second: float) -> Motion:
+def _rotations(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, counts: tuple[int, ...]) -> Tensor:
+    """Axis-angle vectors (T, J, 3) of array ``key``, J one of ``counts``.
+
+    It is (T, 3 J), (T, J, 3), or rotation matrices (T, J, 3, 3); of one joint also matrices (T, 3, 3).
+    """
+    shape = arrays[key].shape
+    if len(shape) == 4 or (len(shape) == 3 and counts == (1,) and shape[1] == 3):
+        values = _numbers(path, arrays, key, (*[None] * (len(shape) - 2), 3, 3)).reshape(shape[0], -1, 3, 3)
+    elif len(shape) == 3:
+        values = _numbers(path, arrays, key, (None, None, 3))
+    else:
+        values = _numbers(path, arrays, key, (None, None))
+        if values.shape[1] not in [3 * count for count in counts]:
+            known, expected = foreign_width(values.shape[1]), " or ".join(str(3 * count) for count in counts)
+            looks = f", which looks like {known}" if known else ""
+            raise DataError(f"{path}: '{key}' has {values.shape[1]} numbers a frame{looks}; expected {expected}")
+        values = values.unflatten(1, (-1, 3))
+    if values.shape[1] not in counts:
+        expected = " or ".join(map(str, counts))
+        raise DataError(f"{path}: '{key}' has shape {shape}, {values.shape[1]} joints; expected {expected}")
+    return values if values.ndim == 3 else _turns(path, key, values)
+
+
+def _turns(path: str | Path, key: str, matrices: Tensor) -> Tensor:
+    """Axis-angle vectors (T, J, 3) of what should be rotation matrices (T, J, 3, 3)."""
+    error = (matrices @ matrices.mT - torch.eye(3)).abs().amax()
+    if error > _ROTATION_TOLERANCE or (torch.linalg.det(matrices) < 0).any():
+        raise DataError(f"{path}: '{key}' has shape {tuple(matrices.shape)}, but not all of it are rotation matrices")
+    return axis_angle(matrices)
+
+
+def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: str) -> Motion:
     joints = _numbers(path, arrays, "joints", (None, None, 3))
     names = _joint_names(path, arrays, joints.shape[1])
-    if _up(path, arrays, "y") == "z":
+    joints = joints[:, : len(names)]
+    _check_metres(path, dict(zip(names, joints.unbind(1), strict=True)))
+    if _up(path, arrays, "y", asked_up) == "z":
         joints = joints @ _Z_UP_TO_Y_UP.mT
-    return Motion(joints=joints[:, : len(names)], joint_names=names, frames_per_second=frames_per_second)
+    return Motion(joints=joints, joint_names=names)
+
+
+def _check_metres(path: str | Path, joints: Mapping[str, Tensor]) -> None:
+    """Raises: DataError where bones of arms and legs are not as long as people's. joints: name -> (T, 3)."""
+    lengths = [
+        (joints[f"{side}_{end}"] - joints[f"{side}_{start}"]).norm(dim=-1).median()
+        for side in ("left", "right")
+        for start, end in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
+        if f"{side}_{start}" in joints and f"{side}_{end}" in joints
+    ]
+    if not lengths:
+        return
+    length = float(torch.stack(lengths).median())
+    if _LIMB_METRES[0] <= length <= _LIMB_METRES[1]:
+        return
+    nearest = min(_PER_METRE.values(), key=lambda per_metre: abs(math.log(max(length, 1e-9) / per_metre / _LIMB)))
+    unit = next(unit for unit, per_metre in _PER_METRE.items() if per_metre == nearest)
+    looks = f" (they look like {unit}: save joints / {nearest})" if length > _LIMB_METRES[1] else ""
+    raise DataError(
+        f"{path}: bones of arms and legs in 'joints' are {length:.3g} long; expected metres, about {_LIMB}{looks}"
+    )
 
 
 def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
     if "joint_names" in arrays:
-        names = tuple(str(name) for name in np.atleast_1d(arrays["joint_names"]))
+        names = tuple(_text(name) for name in np.atleast_1d(arrays["joint_names"]).tolist())
         if len(names) != count or len(set(names)) != count:
             found = f"{len(set(names))} different joint_names for {count} joints"
             raise DataError(f"{path}: {found}; expected one for each")
@@ -272,19 +341,30 @@ def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], count: int)
     )
 
 
-def _up(path: str | Path, arrays: Mapping[str, np.ndarray], default: str) -> str:
-    up = str(arrays["up"]) if "up" in arrays else default
+def _up(path: str | Path, arrays: Mapping[str, np.ndarray], default: str, asked: str) -> str:
+    if asked != "auto":
+        return asked
+    up = _text(arrays["up"].tolist()) if "up" in arrays else default
     if up not in ("y", "z"):
         raise DataError(f"{path}: 'up' is '{up}'; expected 'y' or 'z'")
     return up
 
 
-def _rate(path: str | Path, arrays: Mapping[str, np.ndarray]) -> float:
-    for key in _RATE_KEYS:
-        if key in arrays:
-            rate = arrays[key].reshape(-1)
-            if not np.issubdtype(rate.dtype, np.number) or len(rate) != 1 or not float(rate[0]) > 0:
-                given = " ".join(str(arrays[key]).split())[:40]
-                raise DataError(f"{path}: '{key}' is {given}; expected one positive number of frames per second")
-            return float(rate[0])
-    return Motion.frames_per_second
+def _rate(path: str | Path, arrays: Mapping[str, np.ndarray]) -> float | None:
+    key = next((key for key in _RATE_KEYS if key in arrays), None)
+    if key is None:
+        return None
+    rates = [_text(rate) for rate in arrays[key].reshape(-1).tolist()]
+    try:
+        (rate,) = map(float, rates)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        given = " ".join(str(arrays[key]).split())[:40]
+        raise DataError(f"{path}: '{key}' is {given}; expected one positive number of frames per second")
+    return rate
+
+
+def _text(value: Any) -> str:
+    """A value of an array as text; some programs store text as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -24,7 +24,7 @@ from hvg.cameras import Cameras
 from hvg.config import RunConfig
 from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
-from hvg.generate import SampleOptions, camera_file, make_clip
+from hvg.generate import SampleOptions, camera_file, check_fields, make_clip
 from hvg.motion import Motion, load_motion
 from hvg.system import HumanVideoSystem
 
@@ -103,6 +103,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         motion: Motion | str | Path,
         cameras: Cameras | None = None,
         *,
+        caption: str | None = None,
         camera: str = "orbit",
         views: int | None = None,
         num_frames: int | None = None,
@@ -115,6 +116,7 @@ class HumanVideoPipeline(DiffusionPipeline):
 
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         JSON file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
+        caption: for models that read one.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
         """
         if output_type not in ("pil", "pt"):
@@ -126,7 +128,9 @@ class HumanVideoPipeline(DiffusionPipeline):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         moves = motion if isinstance(motion, Motion) else load_motion(motion)
         with tempfile.TemporaryDirectory() as folder:
-            options = _options(image, motion, camera, views, num_frames, steps, Path(folder))
+            asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
+            options = _options(image, motion, asked, Path(folder))
+            check_fields(config, options)
             given = (
                 camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
             )
@@ -144,23 +148,17 @@ class HumanVideoPipeline(DiffusionPipeline):
         return HumanVideoOutput(frames=frames if output_type == "pt" else _pictures(frames))
 
 
-def _options(
-    image: Any, motion: Any, camera: str, views: int | None, num_frames: int | None, steps: int, folder: Path
-) -> SampleOptions:
+def _options(image: Any, motion: Any, asked: dict[str, Any], folder: Path) -> SampleOptions:
     """As ``hvg sample`` would be given them; a picture that is no file becomes one in ``folder``."""
     if isinstance(image, Image.Image):
         image.save(folder / "image.png")
         image = folder / "image.png"
-    asked = {
+    files = {
         "checkpoint": Path("."),
         "reference": Path(image),
         "motion": Path("motion.npz") if isinstance(motion, Motion) else Path(motion),
-        "camera": camera,
-        "views": views,
-        "frames": num_frames,
-        "steps": steps,
     }
-    return SampleOptions.model_validate(asked)
+    return SampleOptions.model_validate(files | asked)
 
 
 def _pictures(frames: Tensor) -> list[list[Image.Image]]:

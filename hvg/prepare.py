@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from hvg import __version__
+from hvg import __version__, outputs
 from hvg.alignment import align
 from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_resolved
@@ -251,6 +251,7 @@ def prepare(
     configuration whose networks no other has. What is there already is kept.
     """
     first = configs[0]
+    outputs.try_folder(cache_folder(first), "data.cache")
     counts = {split: len(build_dataset(first, split)) for split in splits}
     # Only training reads what frozen networks made.
     owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])

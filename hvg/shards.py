@@ -39,6 +39,10 @@ from hvg.types import BodyMotion, ClipBatch, Reference
 T = TypeVar("T")
 
 FORMAT = "hvg-shard-1"
+# Of a clip in it. Version 1, which says nothing of its version, kept what holds for the whole clip among the parameters of
+# every frame; the one body model that there was had one such.
+CLIP_VERSION = 2
+CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 # A clip's name becomes that of files: folders inside a folder, never out of it.
 CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
 
@@ -121,7 +125,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
-    meta: dict = {"clip_id": clip.clip_id[0], "subject": clip.subject[0], "image_size": clip.cameras.image_size}
+    meta: dict = {"version": CLIP_VERSION, "clip_id": clip.clip_id[0], "subject": clip.subject[0]}
+    meta["image_size"] = clip.cameras.image_size
     arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
     arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
     if clip.body is not None:
@@ -150,6 +155,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
+    named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
     fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
     return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
 
@@ -170,6 +176,8 @@ def decode_clip(
         and not _CELL.search(name)
         and (images is None or not name.startswith("signal-") or name[:-4] in images)
     }
+    if meta.get("version", 1) < CLIP_VERSION:
+        arrays = _with_constants(arrays)
     cameras = _cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
     pictures = _decode_images(files, cells, images)
@@ -280,15 +288,34 @@ def _cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> C
 def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) -> BodyMotion | None:
     if f"{prefix}_joints" not in arrays:
         return None
-    marker = f"{prefix}_parameter-"
+
+    def named(kind: str) -> dict[str, Tensor]:
+        marker = f"{prefix}_{kind}-"
+        return {key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)}
+
+    joints, parameters = arrays[f"{prefix}_joints"], named("parameter")
+    for key, value in parameters.items():
+        if value.shape[:2] != joints.shape[:2]:
+            raise ValueError(f"parameter '{key}' is {tuple(value.shape)}, the joints have {joints.shape[1]} frames")
     return BodyMotion(
-        joints=arrays[f"{prefix}_joints"],
+        joints=joints,
         joint_names=joint_names,
         bone_radii=arrays.get(f"{prefix}_bone_radii"),
         vertices=arrays.get(f"{prefix}_vertices"),
         faces=arrays.get(f"{prefix}_faces"),
-        parameters={key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)},
+        parameters=parameters,
+        constants=named("constant"),
     )
+
+
+def _with_constants(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays of a clip of version 1, named as now."""
+    renamed = {
+        f"{prefix}_parameter-{key}": f"{prefix}_constant-{key}"
+        for prefix in ("body", "reference_body")
+        for key in CONSTANTS_OF_VERSION_1
+    }
+    return {renamed.get(name, name): value for name, value in arrays.items()}
 
 
 class _Members(Mapping[str, bytes]):
@@ -323,11 +350,13 @@ def write_shard(
     """
     keys: list[str] = []
     sizes: list[Size] = []
+    captions = True
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
                 keys.append(clip.clip_id[0])
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
+                captions &= clip.caption is not None
                 for name, data in encode_clip(clip).items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
                     member.size = len(data)
@@ -338,8 +367,8 @@ def write_shard(
         with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = partial.stat().st_size
-        index = {"format": FORMAT, "bytes": size, "sha256": digest, "clips": keys, "sizes": sizes, "members": members}
-        index |= {"part": part} if part else {}
+        index = {"format": FORMAT, "bytes": size, "sha256": digest, "captions": captions, "clips": keys, "sizes": sizes}
+        index |= {"members": members} | ({"part": part} if part else {})
         index_path(path).unlink(missing_ok=True)
     write_text(index_path(path), json.dumps(index))
 
@@ -377,6 +406,7 @@ class ShardReader:
         try:
             self.keys, self._members = _places(index)
             self._sizes, self.part = _sizes(index), _part(path, index)
+            self._captions: bool | None = index.get("captions")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
 
@@ -402,6 +432,13 @@ class ShardReader:
         """Whether frames, photos and driving videos are all kept in 8 bits."""
         names = (name for members in self._members.values() for name in members)
         return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
+
+    @cached_property
+    def captions(self) -> bool:
+        """Whether every clip carries a caption; where an index does not say so, as older ones do not, the clips do."""
+        if self._captions is not None:
+            return self._captions is True
+        return all(self.load(place, images=frozenset()).caption is not None for place in range(len(self)))
 
     def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
         """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""

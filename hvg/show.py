@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor
 
-from hvg import registry
+from hvg import outputs, registry
 from hvg.alignment import as_seen
 from hvg.build import build_alignment, build_dataset
 from hvg.cameras import project
@@ -35,6 +35,7 @@ class ShowOptions(BaseModel):
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
     frame: NonNegativeInt = Field(0, description="Which frame of the clip.")
     out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
+    overwrite: bool = Field(False, description="Replace the image if it is there.")
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
@@ -42,6 +43,8 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
 
     All of them are moved as the network sees them.
     """
+    outputs.try_file(options.out, "out")
+    outputs.refuse_existing(options.out, options.overwrite)
     clips = build_dataset(config, options.split)
     if options.index >= len(clips):
         raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")

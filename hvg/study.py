@@ -23,6 +23,7 @@ from hvg.exit_codes import INTERRUPTED, TERMINATED
 from hvg.files import write_text
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.launch import launch
+from hvg.outputs import try_folder
 from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
@@ -83,6 +84,8 @@ def run_study(
     """
     study = load_study(folder)
     runs = _judged(study, folder.name, overrides, options)
+    if not dry_run:
+        try_folder(runs[0].folder.parent, "output")
     if options.collect:
         return _collect(study, folder.name, runs, progress, {})
     waiting = [run for run in runs if options.fresh or run.state().status != "done"]

@@ -15,6 +15,7 @@ from hvg.chart import legend
 from hvg.files import write_text
 from hvg.line_chart import Line, line_chart
 from hvg.number_format import format_number
+from hvg.outputs import try_folder
 from hvg.parallel_chart import Axis, Trace
 from hvg.report_script import SCROLLING, SORTING
 from hvg.report_table import head
@@ -36,6 +37,7 @@ td.text { text-align: left; white-space: normal; }
 
 def write_sweep_report(record: SweepRecord, folder: Path) -> Path:
     """Writes report.html and trials.csv into ``folder`` and returns the report's path."""
+    try_folder(folder, "the sweep's folder")
     sections = [
         _header(record),
         _best_section(record),

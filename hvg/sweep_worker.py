@@ -16,6 +16,7 @@ from hvg.errors import ConfigError, HvgError, did_you_mean
 from hvg.exit_codes import STOPPED
 from hvg.jobs import Batch, Job, LaunchOptions
 from hvg.launch import Run, launch
+from hvg.outputs import try_folder
 from hvg.sweep import VALIDATION, Sweep, SweepOptions, judged_sweep, worker_batch
 from hvg.sweep_report import write_sweep_report
 from hvg.sweep_store import LostTrialError, OpenTrial, SweepStore, use_password
@@ -206,6 +207,7 @@ def train_sweep(
         raise HvgError("--dry-run shows how workers are launched; give launcher=local or launcher=slurm")
     if dry_run:
         return launch(batch, launch_options, dry_run=True)
+    try_folder(sweep.folder, "output, name")
     # Workers that are launched would otherwise all find the same fault.
     store = SweepStore(sweep)
     code = work(sweep, store) if launch_options.launcher == "basic" else launch(batch, launch_options)

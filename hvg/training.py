@@ -40,6 +40,7 @@ from hvg.errors import CheckpointError
 from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
+from hvg.outputs import try_folder
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
@@ -165,6 +166,8 @@ def train(
     which they came is saved.
     """
     folder = run_folder(config)
+    if is_first_process():
+        try_folder(folder, "output, name")
     start = resume_from(config, log)
     if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
         raise CheckpointError(

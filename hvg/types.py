@@ -45,8 +45,9 @@ class BodyMotion:
     joints: (B, T, J, 3), world, metres, in the order of ``joint_names`` (SMPL-X names).
     bone_radii: (B, N) metres, radius of every bone of ``hvg.geometry.skeleton.BONES`` across its axis, or None.
     vertices: (B, T, P, 3), world, metres: the bare body's mesh, or None. faces: (F, 3) int64, shared by all clips.
-    parameters: the body model's own parameters by name, each (B, T, ...) or (B, ...); ``rotations`` (B, T, 22, 3, 3), where
-    there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
+    parameters: the body model's own parameters of every frame by name, each (B, T, ...); ``rotations`` (B, T, 22, 3, 3),
+    where there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
+    constants: the body model's own parameters that hold for the whole clip, such as the person's build, each (B, ...).
     """
 
     joints: Tensor
@@ -55,6 +56,7 @@ class BodyMotion:
     vertices: Tensor | None = None
     faces: Tensor | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +164,7 @@ class ClipBatch:
             self.body,
             joints=self.body.joints[:, t],
             vertices=None if self.body.vertices is None else self.body.vertices[:, t],
-            parameters={
-                key: value[:, t] if value.ndim > 1 and value.shape[1] == self.grid[2] else value
-                for key, value in self.body.parameters.items()
-            },
+            parameters={key: value[:, t] for key, value in self.body.parameters.items()},
         )
         origin = self.cameras[:, :1] if self.origin is None else self.origin
         return replace(

@@ -152,12 +152,17 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
         yield f"gives the {port} port a width of {given}, the backbone's is {accepted}"
 
 
-def _check_fields(config: RunConfig) -> Iterator[Problem]:
-    provided = config.dataset.cls.provides(config.dataset.config)
+def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
+    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
     needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
     for slot, choice in config.conditioners.items():
         needed[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
-    for path, (name, fields) in needed.items():
+    return needed
+
+
+def _check_fields(config: RunConfig) -> Iterator[Problem]:
+    provided = config.dataset.cls.provides(config.dataset.config)
+    for path, (name, fields) in needed_fields(config).items():
         for field in sorted(fields - provided):
             yield Problem(
                 path,
@@ -228,9 +233,6 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
     """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
     if config.data.latents == "encode":
         return
-    reads = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
-    for slot, choice in config.conditioners.items():
-        reads[_path(config, slot)] = choice.name, choice.cls.needs(choice.config)
     reasons = [
         (config.data.cache is None, "needs data.cache=FOLDER, where the latents lie."),
         (config.data.recolour > 0, "cannot follow the colours that data.recolour changes; set data.recolour=0."),
@@ -247,7 +249,7 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
         )
         for slot, choice in config.conditioners.items()
     ]
-    for slot, (name, fields) in reads.items():
+    for slot, (name, fields) in needed_fields(config).items():
         pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
         reasons.append((bool(pixels), f"leaves the pictures on the disk, but {slot}={name} reads their {pixels}."))
     for holds, reason in reasons:

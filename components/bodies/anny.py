@@ -321,8 +321,8 @@ class Anny(BodyModel):
     def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The person in every frame: joints (1, T, 25, 3), radii (1, 24), vertices (1, T, 13718, 3) if ``mesh``.
 
-        parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to the T-pose, and ``shape`` (1, 6) in Anny's
-        order.
+        parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to the T-pose. constants: ``shape`` (1, 6) in
+        Anny's order.
         With ``motion.joints`` the pelvis is put where the given pelvis is.
 
         Raises: HvgError for a phenotype or a joint that Anny does not have.
@@ -347,7 +347,8 @@ class Anny(BodyModel):
             bone_radii=bone_radii(torch.tensor([scale * rest.stature])),
             vertices=scale * _skin(rest, rotations, positions)[None] if mesh else None,
             faces=faces if mesh else None,
-            parameters={"rotations": turned[None], "shape": torch.tensor([list(phenotypes.values())])},
+            parameters={"rotations": turned[None]},
+            constants={"shape": torch.tensor([list(phenotypes.values())])},
         )
 
     def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:

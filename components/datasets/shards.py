@@ -12,7 +12,7 @@ from pydantic import Field
 from hvg.digests import settings_digest
 from hvg.errors import DataError
 from hvg.protocols import Choose, Context, Dataset, Holdings, PartConfig
-from hvg.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path
+from hvg.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
 from hvg.types import ClipBatch
 
 
@@ -36,7 +36,11 @@ class Shards(Dataset):
     @classmethod
     def provides(cls, config: Config) -> frozenset[str]:
         mesh = {"body.vertices"} if config.mesh else set()
-        return frozenset({"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index", *mesh})
+        # A shard that is missing or damaged is named when it is opened.
+        shards = [whole_shard(path) for path in _paths(config)]
+        captions = {"caption"} if shards and all(shard and shard.captions for shard in shards) else set()
+        fixed = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index"}
+        return frozenset({*fixed, *mesh, *captions})
 
     @classmethod
     def holdings(cls, config: Config) -> Holdings:

@@ -6,7 +6,7 @@ different by construction, and a clip has the same pixels in any process and any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -286,9 +286,7 @@ def _repeated(cameras: Cameras, times: int) -> Cameras:
 
 
 def _without_mesh(body: BodyMotion) -> BodyMotion:
-    return BodyMotion(
-        joints=body.joints, joint_names=body.joint_names, bone_radii=body.bone_radii, parameters=body.parameters
-    )
+    return replace(body, vertices=None, faces=None)
 
 
 def _shade(person: Person, image: MeshImage, cameras: Cameras, supersampling: int) -> np.ndarray:

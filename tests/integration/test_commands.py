@@ -12,6 +12,8 @@ import torch
 
 from hvg import cli
 from hvg.checkpoint import latest_checkpoint
+from hvg.cli import take_options
+from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, save_motion
 from hvg.video import read_image, read_video, write_png
 
@@ -83,7 +85,17 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     assert (record["views"], record["frames"], record["image_size"]) == (3, 5, [32, 32])
     assert record["config"] == "run" and record["provenance"]["packages"]["torch"]
     assert "note:" in done.stdout and "alpha" in done.stdout and "sampler=progressive" in done.stdout
+    assert "the video's 5 frames are 0, 0.8, 1.5, 2.2, 3, in between interpolated of the motion's 4" in done.stdout
     assert "sample: write 5/5" in done.stderr
+
+
+def test_a_caption_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
+    words = sample_words(run, photo, motion, views=1, caption='"a man, in red"', start=1, end=4, stride=2)
+    request = prepare(take_options(words, SampleOptions)[0], [])
+    assert request.batch.caption == ("a man, in red",) and request.batch.grid == (1, 1, 2)
+    whole = prepare(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])
+    assert torch.equal(request.batch.body.joints, whole.batch.body.joints[:, [1, 3]])
+    assert whole.batch.caption is None
 
 
 def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys):
@@ -91,17 +103,22 @@ def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys)
     assert cli.run(["sample", *sample_words(run, photo, motion, views=2, frames=3, out=out)]) == 0
     first = {path.name: path.read_bytes() for path in out.glob("*.mp4")}
     cameras = json.loads((out / "cameras.json").read_text())
-    words = sample_words(run, photo, motion, camera=out / "cameras.json", frames=3, out=out)
+    words = sample_words(run, photo, motion, camera=out / "cameras.json", frames=3, out=tmp_path / "again")
     assert cli.run(["sample", *words]) == 0
-    assert {path.name: path.read_bytes() for path in out.glob("*.mp4")} == first
-    # A camera that moves, for as many frames as it has; and no video of the earlier views stays.
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.mp4")} == first
+    # A camera that moves, for as many frames as it has; and where it may be written over, no video of the earlier views stays.
     moving = cameras["views"][0]
     moving["world_to_camera"] = [moving["world_to_camera"]] * 4
     moving["world_to_camera"][3] = [[*row[:3], row[3] + 0.1] for row in moving["world_to_camera"][3][:3]] + [
         [0, 0, 0, 1]
     ]
     (tmp_path / "moving.json").write_text(json.dumps({"image_size": [32, 48], "views": [moving]}))
-    assert cli.run(["sample", *sample_words(run, photo, motion, camera=tmp_path / "moving.json", out=out)]) == 0
+    words = sample_words(run, photo, motion, camera=tmp_path / "moving.json", out=out)
+    capsys.readouterr()
+    assert cli.run(["sample", *words]) == 1
+    assert f"out: {out} is not empty" in capsys.readouterr().err
+    assert len(list(out.glob("view-*.mp4"))) == 2
+    assert cli.run(["sample", *words, "overwrite=true"]) == 0
     assert [path.name for path in out.glob("view-*.mp4")] == ["view-00.mp4"]
     assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
 
@@ -129,12 +146,133 @@ def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, ph
 def test_a_trained_model_is_scored_in_other_ways_of_sampling(run, tmp_path, capsys):
     checkpoint = f"checkpoint={latest_checkpoint(run / 'checkpoints')}"
     without = [f"~protocol.metrics.{label}" for label in ("ssim", "psnr_foreground", "mask_iou", "dtssd", "dvssd")]
-    words = [checkpoint, "sampler=view", "solver=heun", *without, f"out={tmp_path}"]
+    words = [checkpoint, "sampler=view", "solver=heun", *without, f"out={tmp_path / 'out'}"]
     assert cli.run(["evaluate", *words]) == 0
-    assert set(json.loads((tmp_path / "results.json").read_text())["values"]) == {"psnr", "l1"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("results.json", "measurements.safetensors", "predictions")
+    }
+    results = (tmp_path / "out/results.json").read_bytes()
+    assert set(json.loads(results)["values"]) == {"psnr", "l1"}
     assert "protocol basic/v2+changes" in capsys.readouterr().out
-    assert cli.run(["evaluate", checkpoint, "pose=skeleton", f"out={tmp_path}"]) == 1
+    assert cli.run(["evaluate", checkpoint, "solver=euler", f"out={tmp_path / 'out'}"]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert (tmp_path / "out/results.json").read_bytes() == results
+    assert cli.run(["evaluate", checkpoint, "pose=skeleton", f"out={tmp_path / 'other'}"]) == 1
     assert "cannot change after training" in capsys.readouterr().err
+
+
+# What stops a command while it writes, its exit code then, and what it prints.
+STOPS = {
+    "disk full": (
+        OSError(28, "No space left on device"),
+        1,
+        "cannot be written: No space left on device; the latents are kept",
+    ),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted; the latents are kept in"),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_writing_is_repeated_without_denoising(run, motion, photo, tmp_path, monkeypatch, capsys, stop):
+    from hvg import sampling, video
+
+    def words(name, **more):
+        return ["sample", *sample_words(run, photo, motion, views=2, frames=3, out=tmp_path / name, **more)]
+
+    def stopped(*_):
+        raise STOPS[stop][0]
+
+    assert cli.run(words("whole")) == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(video.VideoWriter, "add", stopped)
+        assert cli.run(words("out")) == STOPS[stop][1]
+        assert STOPS[stop][2] in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"latents.safetensors", "unfinished.json"}
+    capsys.readouterr()
+    assert cli.run(words("out", seed=9)) == 1
+    assert "holds the unfinished output of another request" in capsys.readouterr().err
+    with monkeypatch.context() as broken:
+        broken.setattr(sampling, "denoise_windows", stopped)
+        assert cli.run(words("out")) == 0
+    assert "continues with the latents" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    for path in (tmp_path / "whole").glob("*.mp4"):
+        assert torch.equal(read_video(tmp_path / "out" / path.name)[0], read_video(path)[0])
+
+
+def test_latents_of_another_checkpoint_or_photo_are_not_taken(run, motion, photo, tmp_path, monkeypatch, capsys):
+    from hvg import video
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    words = ["sample", *sample_words(run, photo, motion, views=1, frames=2, out=tmp_path / "out")]
+    with monkeypatch.context() as broken:
+        broken.setattr(video.VideoWriter, "add", stopped)
+        assert cli.run(words) == 130
+    write_png(photo, torch.zeros(3, 90, 50))
+    capsys.readouterr()
+    assert cli.run(words) == 1
+    assert "of another request" in capsys.readouterr().err
+    assert cli.run([*words, "overwrite=true"]) == 0
+    assert "sample: denoise" in capsys.readouterr().err
+    assert "latents.safetensors" not in {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_ctrl_c_while_denoising_says_that_the_command_starts_anew(run, motion, photo, tmp_path, monkeypatch, capsys):
+    from hvg import sampling
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    words = ["sample", *sample_words(run, photo, motion, views=1, frames=2, out=tmp_path / "out")]
+    with monkeypatch.context() as broken:
+        broken.setattr(sampling, "denoise_windows", stopped)
+        assert cli.run(words) == 130
+    assert "nothing of the denoising is kept; the same command begins it anew" in capsys.readouterr().err
+    # Nor does what was not even begun stand in the way of another request.
+    assert cli.run([*words, "seed=3"]) == 0
+
+
+# A command that writes, with everything but where.
+WRITERS = {
+    "sample": ["sample", "checkpoint=none.ckpt", "reference=none.png", "motion=none.npz", "out={}"],
+    "evaluate": ["evaluate", "checkpoint=none.ckpt", "out={}"],
+    "export": ["export", "checkpoint=none.ckpt", "out={}"],
+    "show": ["show", "out={}"],
+    "convert": ["convert", "body=none.pkl", "out={}.npz"],
+    "compare": ["compare", "none", "nothing", "out={}"],
+    "prepare": ["prepare", "data.cache={}"],
+    "train": ["train", "output={}"],
+    "launch": ["launch", "train", "output={}"],
+    "sweep": ["train", "sweep=optuna", "metric=loss", "seed=1,2", "output={}"],
+    "study": ["study", "experiments/quickstart", "output={}"],
+    "collect": ["study", "experiments/quickstart", "output={}", "collect=true"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "place"), [*((command, place) for command in WRITERS for place in ("file", "long")), ("sample", "proc")]
+)
+def test_an_output_is_tried_before_any_work(tiny, tmp_path, monkeypatch, capsys, command, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    # Not even root makes folders there.
+    out, reason = {
+        "file": ("file/out", "file is a file, where a folder belongs"),
+        "long": ("o" * 300, "File name too long"),
+        "proc": ("/proc/out", "cannot be written"),
+    }[place]
+    words = [word.format(out) for word in WRITERS[command]]
+    if command in ("show", "prepare", "train", "launch", "sweep"):
+        words += tiny
+    assert cli.run(words) == 1
+    said = capsys.readouterr().err
+    assert reason in said and said.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "experiments"}
 
 
 # What is wrong -> the words that make it so, and what the error has to name.
@@ -188,8 +326,12 @@ def test_show_writes_a_contact_sheet(hvg, tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     sheet, _ = read_image(tmp_path / "sheet.png")
     assert sheet.shape[1] > 200 and sheet.shape[2] > 700
-    wrong = hvg("show", *tiny, "index=99")
+    wrong = hvg("show", *tiny, "index=99", f"out={tmp_path / 'other.png'}")
     assert wrong.returncode == 1 and "2 clips" in wrong.stderr
+    before = (tmp_path / "sheet.png").read_bytes()
+    again = hvg("show", *tiny, f"out={tmp_path / 'sheet.png'}")
+    assert again.returncode == 1 and "exists already" in again.stderr and "overwrite=true" in again.stderr
+    assert (tmp_path / "sheet.png").read_bytes() == before
 
 
 def test_multirun_trains_every_combination(hvg, tiny, cache, tmp_path):

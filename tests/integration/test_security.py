@@ -202,7 +202,7 @@ def overlapping() -> bytes:
 
 MOTIONS = {
     "objects": (objects(), "pickled Python objects"),
-    "pickle": (pickle.dumps(Bomb()), "not an .npz archive"),
+    "pickle": (pickle.dumps(Bomb()), "is a pickle, a program that hvg never runs"),
     "pickle inside": (archive(**{"poses.npy": pickle.dumps(Bomb())}), "magic string"),
     "arithmetic for a shape": (archive(**{"poses.npy": npy("'<f8'", "(10**0, 1)")}), "poses"),
     "claims 10 TB": (archive(**{"poses.npy": npy("'<f8'", "(1250000000000, 1)", bytes(8))}), "claims 10000000000000"),

@@ -121,6 +121,8 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert "truth against truth scores 0.250 at this N (144 frames)" in text
     assert "FID: N is small" in text and "not available: LPIPS: the file of lpips is missing" in text
     assert "luck of a training run" not in text
+    with pytest.raises(HvgError, match=r"out is not empty .*overwrite=true"):
+        compare_runs(words[:2], CompareOptions(out=tmp_path / "out"))
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
     row = next(row for row in rows if (row["arm"], row["metric"]) == ("bone", "psnr"))
     assert float(row["p_holm"]) == psnr.p_holm and float(row["p"]) == psnr.p

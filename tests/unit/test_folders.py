@@ -15,6 +15,7 @@ from hvg import cli
 from hvg.build import build_protocol
 from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, resize_8bit
+from hvg.errors import HvgError
 from hvg.evaluation import finished
 from hvg.folders import FolderOptions, evaluate_folders, find_clips, load_clip
 from hvg.record import ClipRecord, read_measurements, read_record
@@ -229,7 +230,12 @@ def test_where_the_results_lie_and_what_they_say_of_their_origin(tmp_path, monke
     assert path == tmp_path / "made-basic" / "results.json"
     monkeypatch.chdir(made)
     given = FolderOptions(predictions=Path("."), reference=Path("../reference"), subject=r"(person\d+)_.*")
-    found = evaluate_folders(given, (), lambda done, total: None)
+    before = path.read_bytes()
+    with pytest.raises(HvgError, match=r"made-basic is not empty .*overwrite=true"):
+        evaluate_folders(given, (), lambda done, total: None)
+    assert path.read_bytes() == before
+    again = given.model_copy(update={"overwrite": True})
+    found = evaluate_folders(again, (), lambda done, total: None)
     assert found is not None and found[2] == path
     record = read_record(path)
     assert record["scored"] == ". against ../reference"
@@ -263,7 +269,8 @@ def test_a_mask_is_applied_by_the_protocol(tmp_path):
         evaluate(tmp_path, "protocol.mask=truth")
     masks = tmp_path / "masks"
     values = {
-        mask: read_record(evaluate(tmp_path, f"protocol.mask={mask}", masks=masks)[2]) for mask in ("none", "truth")
+        mask: read_record(evaluate(tmp_path, f"protocol.mask={mask}", masks=masks, out=tmp_path / mask)[2])
+        for mask in ("none", "truth")
     }
     assert values["truth"]["values"]["l1"]["value"] == 0 < values["none"]["values"]["l1"]["value"]
     assert values["truth"]["protocol"]["id"] == "basic/v2+changes" and values["none"]["protocol"]["id"] == "basic/v2"

@@ -2,25 +2,33 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from hvg.build import build_body
 from hvg.camera_paths import around, read_cameras, write_cameras
+from hvg.cli import take_options
 from hvg.config import compose, recompose
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.generate import (
     SampleOptions,
     camera_file,
+    caption_note,
+    check_fields,
     first_view_note,
     grid_note,
     out_of_sight_note,
     preset,
     training_framing,
+    upright_note,
 )
-from hvg.motion import Motion
+from hvg.motion import Motion, load_motion
+from hvg.motion_frames import motion_places, places_note
 from hvg.photo import load_photo, person_fraction
-from hvg.types import ClipBatch
+from hvg.protocols import Conditioner, ConditionerConfig
+from hvg.settings import PartChoice
+from hvg.types import ClipBatch, Conditioning, ConditioningSpec
 from hvg.video import frames_to_uint8, write_png
 
 
@@ -264,6 +272,111 @@ def test_what_leaves_the_picture_or_begins_sideways_is_told(body):
     assert "86 degrees" in (first_view_note(clip(body, sideways)) or "")
     assert "1 of 2 frames" in (out_of_sight_note(front) or "")
     assert out_of_sight_note(front.select(frames=[0])) is None
+
+
+# --- motion ---------------------------------------------------------------------------------------------------------
+
+
+def walked(frames=3000, rate=30.0):
+    """A motion of that many frames."""
+    return Motion(rotations={"pelvis": torch.zeros(frames, 3)}, frames_per_second=rate)
+
+
+def places(motion, frames=None, **given):
+    return motion_places(motion, frames, **{"evenly": 4, "frames_per_second": 8.0, **given})
+
+
+def test_a_long_motion_in_few_frames_is_told():
+    taken = places(walked())
+    assert taken.tolist() == pytest.approx([0, 999.667, 1999.333, 2999], abs=1e-3)
+    note = places_note(walked(), taken, 8.0)
+    assert "the video's 4 frames are 0, 999.7, 1999.3, 2999, in between interpolated of the motion's 3000" in note
+    assert "267 times faster than the motion (recorded at 30 frames a second)" in note and "real_time=true" in note
+
+
+def test_a_part_of_a_motion_is_taken_by_start_end_and_stride():
+    assert places(walked(), start=10, end=21, frames=3).tolist() == [10, 15, 20]
+    assert places(walked(), start=10, end=21, stride=5).tolist() == [10, 15, 20]
+    assert places(walked(), start=10, end=20, stride=5).tolist() == [10, 15]
+    assert places(walked(), start=10, stride=100, frames=2).tolist() == [10, 110]
+    assert len(places(walked(), stride=1)) == 3000
+    assert "0 to 2995, every 5 frames" in places_note(walked(), places(walked(), stride=5), 8.0)
+
+
+def test_real_time_takes_the_nearest_frames_and_is_as_fast_as_the_motion():
+    taken = places(walked(31), real_time=True)
+    assert taken.tolist() == [0, 4, 8, 11, 15, 19, 22, 26, 30]
+    note = places_note(walked(31), taken, 8.0)
+    assert "0 to 30, on average every 3.75 frames" in note and "as fast as the motion" in note
+    # A video of more frames a second shows some of the motion's twice.
+    assert places(walked(3, rate=4.0), real_time=True).tolist() == [0, 0, 1, 2, 2]
+    unknown = walked(31, rate=None)
+    assert "taken to be 30 frames a second" in places_note(unknown, places(unknown, real_time=True), 8.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"start": 3000}, "start=3000: the motion has 3000 frames"),
+        ({"end": 3001}, "start=0 end=3001: the motion has 3000 frames"),
+        ({"start": 8, "end": 8}, "give 0 <= start < end <= 3000"),
+        ({"stride": 2, "real_time": True}, "stride=2 and real_time=true both say"),
+        ({"stride": 1000, "frames": 4}, "frames=4: with stride=1000 the motion's frames 0 to 2999 give 3"),
+        ({"real_time": True, "frames": 9000}, "frames=9000: with real_time=true at frames_per_second=8"),
+    ],
+)
+def test_frames_that_the_motion_does_not_have_are_refused(given, message):
+    with pytest.raises(HvgError, match=message):
+        places(walked(), **given)
+
+
+def test_one_frame_needs_no_speed():
+    assert places_note(walked(1), places(walked(1), frames=1), 8.0).endswith("of the motion's 1 (counted from 0)")
+
+
+def test_who_does_not_stand_is_told_and_what_to_say(config, tmp_path):
+    # SMPL's 72 numbers in a world with y up, in a key that AMASS uses with z up.
+    np.savez(tmp_path / "dance.npz", poses=np.zeros((2, 72)))
+    notes = {}
+    for up in ("auto", "y"):
+        lying = build_body(config).animate(load_motion(tmp_path / "dance.npz", up), None, mesh=False)
+        notes[up] = upright_note(clip(lying, still().cameras), up)
+    assert notes["y"] is None
+    assert "degrees from upright" in notes["auto"] and notes["auto"].endswith("up=y or up=z")
+
+
+# --- captions -------------------------------------------------------------------------------------------------------
+
+
+class Text(Conditioner):
+    """Reads a caption."""
+
+    requires = frozenset({"caption"})
+
+    @classmethod
+    def spec(cls, config, ports):
+        return ConditioningSpec()
+
+    def forward(self, signal, batch):
+        return Conditioning()
+
+
+def test_a_caption_that_a_part_reads_has_to_be_given(config):
+    text = PartChoice("conditioner", "text", Text, ConditionerConfig())
+    reading = config.model_copy(update={"slots": {"prompt": text}})
+    with pytest.raises(HvgError, match=r"caption: slots.prompt=text reads a caption.*give caption="):
+        check_fields(reading, options())
+    check_fields(reading, options(caption=""))
+    check_fields(config, options())
+    assert caption_note(reading, options(caption="a man")) is None
+    assert "no part of this model reads" in (caption_note(config, options(caption="a man")) or "")
+
+
+@pytest.mark.parametrize("given", ["a man, in red: 1:30", "ein Mädchen läuft 跑步", "[1,2]", "null and void", "3"])
+@pytest.mark.parametrize("quotes", ["{}", "'{}'", '"{}"'])
+def test_a_caption_is_what_it_says(given, quotes):
+    words = ["checkpoint=a", "reference=b", "motion=c", f"caption={quotes.format(given)}"]
+    assert take_options(words, SampleOptions)[0].caption == given
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -169,10 +169,11 @@ def test_other_spellings_of_rotations(tmp_path):
 
 @pytest.mark.parametrize(("count", "names"), [(22, 22), (24, 24), (55, 55), (127, 55), (144, 55)])
 def test_joints_without_names_are_known_by_their_number(tmp_path, count, names):
-    np.savez(tmp_path / "j.npz", joints=np.arange(count * 3.0).reshape(1, count, 3), up="z")
+    # A bone is then at most nine numbers long, so half a metre.
+    np.savez(tmp_path / "j.npz", joints=np.arange(count * 3.0).reshape(1, count, 3) / 32, up="z")
     motion = load_motion(tmp_path / "j.npz")
     assert len(motion.joint_names) == names and motion.joints.shape == (1, names, 3)
-    assert motion.joints[0, 1].tolist() == [3.0, 5.0, -4.0]
+    assert (motion.joints[0, 1] * 32).tolist() == [3.0, 5.0, -4.0]
     if count >= 55:
         assert SMPLX_JOINTS.index("left_middle1") == 28 and SMPLX_JOINTS.index("right_middle1") == 43
 
@@ -219,13 +220,159 @@ def test_missing_truncated_and_foreign_files(tmp_path):
 
 def test_resampling_keeps_the_ends_and_goes_the_short_way():
     turn = torch.tensor([[0.0, 3.0, 0.0], [0.0, -3.0, 0.0]])  # The short way leads through pi.
-    motion = Motion(rotations={"pelvis": turn}, translation=torch.tensor([[0.0, 0, 0], [2.0, 0, 0]]))
-    fine = resample(motion, 5)
+    translation = torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
+    motion = Motion(rotations={"pelvis": turn}, translation=translation, frames_per_second=30.0)
+    fine = resample(motion, torch.linspace(0, 1, 5))
     assert fine.num_frames == 5 and fine.translation[:, 0].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
     torch.testing.assert_close(rotation_matrix(fine.rotations["pelvis"][[0, -1]]), rotation_matrix(turn))
     facing = rotation_matrix(fine.rotations["pelvis"])[:, 2, 2]
     assert (facing < math.cos(2.9)).all()
     assert fine.frames_per_second == pytest.approx(120.0)
-    same = resample(_random_motion(), 5)
+    same = resample(_random_motion(), torch.arange(5.0))
     torch.testing.assert_close(same.translation, _random_motion().translation)
-    assert resample(motion, 1).num_frames == 1
+    assert resample(motion, torch.zeros(1)).num_frames == 1
+
+
+# --- files as they are found --------------------------------------------------------------------------------------
+
+
+def sways(frames: int = 3) -> np.ndarray:
+    """(T, 55, 3) axis-angle vectors of SMPL-X, all different."""
+    return 0.4 * np.random.default_rng(3).normal(size=(frames, 55, 3))
+
+
+def matrices_of(vectors: np.ndarray) -> np.ndarray:
+    return rotation_matrix(torch.from_numpy(vectors)).numpy()
+
+
+# Name -> what a file holds; all of them say the same motion, without pelvis turn where y is up.
+SHAPES = {
+    "(T, 22, 3)": lambda v: {"poses": v[:, :22]},
+    "(T, 55, 3)": lambda v: {"poses": v},
+    "(T, 72)": lambda v: {"poses": v[:, :24].reshape(len(v), 72)},
+    "(T, 24, 3, 3)": lambda v: {"poses": matrices_of(v[:, :24])},
+    "(T, 22, 3, 3)": lambda v: {"poses": matrices_of(v[:, :22])},
+    "(T, 1, 3)": lambda v: {"global_orient": v[:, :1], "body_pose": v[:, 1:22], "transl": np.zeros((len(v), 1, 3))},
+    "(T, 23, 3)": lambda v: {"global_orient": v[:, 0], "body_pose": v[:, 1:24]},
+    "(T, 1, 3, 3)": lambda v: {"global_orient": matrices_of(v[:, :1]), "body_pose": matrices_of(v[:, 1:24])},
+    "(T, 3, 3)": lambda v: {"global_orient": matrices_of(v[:, 0]), "body_pose": matrices_of(v[:, 1:22])},
+    "amass": lambda v: {"root_orient": v[:, :1], "pose_body": v[:, 1:22], "trans": np.zeros((len(v), 1, 3))},
+}
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("case", SHAPES)
+def test_rotations_are_read_in_every_shape_that_is_about(tmp_path, case, frames):
+    vectors = sways(frames)
+    np.savez(tmp_path / "m.npz", **SHAPES[case](vectors))
+    motion = load_motion(tmp_path / "m.npz", up="y")
+    assert motion.num_frames == frames
+    for k, name in enumerate(BODY_JOINTS):
+        expected = torch.from_numpy(vectors[:, k]).float()
+        torch.testing.assert_close(motion.rotations[name], expected, atol=1e-5, rtol=0)
+    assert motion.translation is None or motion.translation.shape == (frames, 3)
+
+
+WIDTHS = {
+    87: "EasyMocap",
+    147: "24 rotations of 6 numbers",
+    159: "SMPL-X without its eyes",
+    216: "24 rotation matrices",
+}
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 90])
+def test_poses_of_another_width_are_refused_with_whose_they_look_like(tmp_path, width):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, width)))
+    with pytest.raises(DataError, match=f"'poses' has {width} numbers a frame") as caught:
+        load_motion(tmp_path / "m.npz")
+    assert "expected 66 or 72 or 156 or 165" in str(caught.value) and WIDTHS.get(width, "m.npz") in str(caught.value)
+
+
+def test_the_orientation_that_easymocap_keeps_apart_is_not_dropped(tmp_path):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 72)), Rh=np.zeros((2, 3)), Th=np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"EasyMocap.*global_orient=Rh"):
+        load_motion(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize(
+    "rate", [b"120.0", np.array(b"120"), np.array(120), np.array([120.0]), "120", np.float32(120)], ids=repr
+)
+def test_a_rate_is_read_however_it_was_written(tmp_path, rate):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 66)), mocap_framerate=rate)
+    assert load_motion(tmp_path / "m.npz").frames_per_second == 120.0
+
+
+@pytest.mark.parametrize("rate", [b"fast", np.array([30.0, 60.0]), np.nan, np.zeros(0)], ids=repr)
+def test_a_rate_that_is_none_is_refused(tmp_path, rate):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 66)), mocap_framerate=rate)
+    with pytest.raises(DataError, match=r"m\.npz: 'mocap_framerate' is .*expected one positive number"):
+        load_motion(tmp_path / "m.npz")
+
+
+def test_an_array_of_objects_that_nobody_needs_is_not_looked_at(tmp_path):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 66)), gender=np.array(["female", None], dtype=object))
+    assert load_motion(tmp_path / "m.npz").num_frames == 2
+
+
+def test_names_that_were_stored_as_bytes_are_names(tmp_path):
+    names = np.array(["pelvis", "neck", "head"], dtype="S")
+    np.savez(tmp_path / "m.npz", joints=np.zeros((2, 3, 3)), joint_names=names, up=b"y")
+    assert load_motion(tmp_path / "m.npz").joint_names == ("pelvis", "neck", "head")
+
+
+def test_what_is_no_rotation_is_refused(tmp_path):
+    np.savez(tmp_path / "m.npz", poses=np.full((2, 24, 3, 3), 0.5))
+    with pytest.raises(DataError, match="not all of it are rotation matrices"):
+        load_motion(tmp_path / "m.npz")
+    np.savez(tmp_path / "m.npz", global_orient=np.zeros((2, 3)), body_pose=np.zeros((3, 63)))
+    with pytest.raises(DataError, match="'global_orient' has 2 frames and 'body_pose' 3"):
+        load_motion(tmp_path / "m.npz")
+
+
+def test_the_word_of_the_user_decides_which_axis_is_up(tmp_path):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 72)), trans=np.full((2, 3), 0.5))
+    standing, lying = load_motion(tmp_path / "m.npz", up="y"), load_motion(tmp_path / "m.npz")
+    assert not standing.rotations["pelvis"].any() and (standing.translation == 0.5).all()
+    assert lying.rotations["pelvis"][:, 0].tolist() == pytest.approx([-QUARTER] * 2)
+    np.savez(tmp_path / "j.npz", joints=np.ones((2, 3, 3)), joint_names=["pelvis", "neck", "head"], up="z")
+    assert load_motion(tmp_path / "j.npz", up="y").joints[0, 0].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1000, "millimetres: save joints / 1000"), (100, "centimetres")])
+def test_joints_in_another_unit_are_noticed_by_their_bones(tmp_path, factor, unit):
+    body = Anny().animate(_random_motion(), mesh=False)
+    joints = body.joints[0].numpy()
+    np.savez(tmp_path / "m.npz", joints=joints, joint_names=np.array(JOINTS))
+    torch.testing.assert_close(load_motion(tmp_path / "m.npz").joints, body.joints[0])
+    np.savez(tmp_path / "mm.npz", joints=joints * factor, joint_names=np.array(JOINTS))
+    with pytest.raises(DataError, match=rf"mm\.npz: bones of arms and legs.*expected metres.*{unit}"):
+        load_motion(tmp_path / "mm.npz")
+
+
+FOREIGN = {
+    "m.pkl": (b"\x80\x04\x95", "a pickle"),
+    "m.json": (b'{"poses": []}', "JSON"),
+    "m.bvh": (b"HIERARCHY\nROOT Hips", "a BVH"),
+    "m.mp4": (b"\x00\x00\x00\x20ftyp", "a video"),
+    "m.npy": (b"\x93NUMPY\x01\x00", "a single array"),
+    # Under another name.
+    "pickle.npz": (b"\x80\x02}q\x00", "a pickle"),
+    "bvh.npz": (b"HIERARCHY\nROOT Hips", "a BVH"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_another_kind_is_told_what_it_is_and_what_to_do(tmp_path, name):
+    content, what = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: is {what}") as caught:
+        load_motion(tmp_path / name)
+    assert "damaged" not in str(caught.value) and "\n" not in str(caught.value) and "npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.npz"])
+def test_a_file_of_pytorch_is_told_by_its_name_and_by_what_it_holds(tmp_path, name):
+    torch.save({"body_pose": torch.zeros(2, 63)}, tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: is a file of PyTorch"):
+        load_motion(tmp_path / name)

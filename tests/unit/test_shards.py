@@ -10,6 +10,7 @@ import pytest
 import torch
 import webdataset
 
+from components.bodies.anny import Anny
 from components.datasets.shards import Shards
 from hvg import listing
 from hvg.build import build_dataset
@@ -17,7 +18,8 @@ from hvg.config import compose, parse_resolved
 from hvg.data import DrawnCells, render_shard, with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import ConfigError, DataError, HvgError
-from hvg.shards import ShardReader, index_path, write_shard
+from hvg.motion import Motion
+from hvg.shards import ShardReader, decode_clip, encode_clip, index_path, write_shard
 from hvg.testing import tiny_batch
 from hvg.types import ClipBatch
 
@@ -65,6 +67,58 @@ def test_what_is_written_is_read_back_identically(tmp_path):
         assert found.keys() == expected.keys()
         for path, value in expected.items():
             assert torch.equal(found[path], value), path
+
+
+def six_frames() -> ClipBatch:
+    """A clip whose body model has as many numbers of build as the clip has frames."""
+    body = Anny().animate(Motion(rotations={"pelvis": torch.rand(6, 3)}), {"height": 0.7}, mesh=False)
+    return replace(tiny_batch(clips=1, frames=6), body=body)
+
+
+def test_a_stored_clip_knows_which_parameters_have_frames():
+    original = six_frames()
+    found = decode_clip(encode_clip(original), lambda views, frames: (range(views), range(2, 4)))
+    for name in ("parameters", "constants"):
+        assert getattr(found.body, name).keys() == getattr(original.body, name).keys()
+    assert torch.equal(found.body.constants["shape"], original.body.constants["shape"])
+    assert torch.equal(found.body.parameters["rotations"], original.body.parameters["rotations"][:, 2:4])
+
+
+def test_a_clip_stored_before_constants_were_kept_apart_is_read_with_the_same_bits():
+    original = six_frames()
+    files = encode_clip(original)
+    meta = json.loads(files["meta.json"])
+    del meta["version"]
+    old = {name.replace("_constant-", "_parameter-"): data for name, data in files.items()}
+    assert "body_parameter-shape.npy" in old
+    found = decode_clip({**old, "meta.json": json.dumps(meta).encode()})
+    assert torch.equal(found.body.constants["shape"], original.body.constants["shape"])
+    assert found.body.parameters.keys() == {"rotations"}
+    assert torch.equal(found.body.parameters["rotations"], original.body.parameters["rotations"])
+
+
+def test_a_parameter_with_another_number_of_frames_is_refused(tmp_path):
+    original = six_frames()
+    body = replace(original.body, parameters={"betas": torch.zeros(1, 10)})
+    write_shard(tmp_path / "a.tar", [replace(original, body=body)])
+    with pytest.raises(DataError, match=r"parameter 'betas' is \(1, 10\), the joints have 6 frames"):
+        ShardReader(tmp_path / "a.tar").load(0)
+
+
+@pytest.mark.parametrize("stored_by", ["this version", "an older one"])
+def test_captions_are_provided_where_every_clip_has_one(tmp_path, stored_by):
+    def provided(clips) -> bool:
+        path = tmp_path / "train-0.tar"
+        write_shard(path, clips)
+        if stored_by == "an older one":
+            index = json.loads(index_path(path).read_text())
+            del index["captions"]
+            index_path(path).write_text(json.dumps(index))
+        return "caption" in Shards.provides(Shards.Config(path=str(tmp_path)))
+
+    assert provided([clip(0), clip(1)])
+    assert not provided([clip(0), replace(clip(1), caption=None)])
+    assert "caption" not in Shards.provides(Shards.Config(path=str(tmp_path / "none")))
 
 
 def test_an_empty_control_map_stays_exactly_zero():

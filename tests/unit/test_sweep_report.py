@@ -16,6 +16,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from hvg import cli
 from hvg.config import compose
+from hvg.errors import HvgError
 from hvg.jobs import LaunchOptions
 from hvg.parallel_chart import Axis, Trace, parallel_chart
 from hvg.sweep import SweepOptions, judged_sweep
@@ -73,6 +74,12 @@ def test_trials_stand_by_result_and_the_best_can_be_trained_again(page, record):
 def test_what_did_not_end_is_counted_and_said_why(page):
     assert all(f"<b>{count}</b> {state}" in page for count, state in ((3, "complete"), (1, "pruned"), (1, "failed")))
     assert "stopped at step 5 by pruner=median" in page and "exit code 1: &lt;out of memory&gt;" in page
+
+
+def test_a_report_that_cannot_be_written_is_told_in_one_line(record, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HvgError, match=r"the sweep's folder: .*file is a file, where a folder belongs"):
+        write_sweep_report(record, tmp_path / "file")
 
 
 def test_importance_is_named_and_left_out_where_it_says_nothing(page, record, tmp_path):

@@ -95,7 +95,7 @@ def test_splits_and_seeds_have_different_people(clips):
     colours = {}
     for name, changes in (("test", {"split": "test"}), ("val", {"split": "val"}), ("seed", {"seed": 1})):
         other = _dataset(**changes).load(0)
-        assert not torch.equal(other.body.parameters["shape"], clips[0].body.parameters["shape"])
+        assert not torch.equal(other.body.constants["shape"], clips[0].body.constants["shape"])
         colours[name] = other.reference.frames
         assert (other.reference.frames - clips[0].reference.frames).abs().mean() > 0.01
     assert _dataset(split="test").load(0).subject == ("test-0000",)

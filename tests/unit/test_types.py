@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from components.bodies.anny import Anny
 from hvg.cameras import project
+from hvg.motion import Motion
 from hvg.random import generator
 from hvg.testing import ports_of, tiny_batch
-from hvg.types import Conditioning
+from hvg.types import ClipBatch, Conditioning
 
 B, V, T = 2, 3, 4
 
@@ -95,6 +97,23 @@ def test_what_is_kept_and_what_stands_in_share_their_axes(grid):
     for (name, x), (_, y), (_, z) in zip(ports_of(a), ports_of(b), ports_of(mixed), strict=True):
         assert torch.equal(z[0], x[0]) and torch.equal(z[1], y[1]), name
     assert mixed.losses is a.losses
+
+
+# --- parts of a clip ---
+
+
+def test_a_parameter_without_a_time_axis_is_not_cut_where_there_are_as_many_frames_as_numbers():
+    motion = Motion(rotations={"pelvis": torch.zeros(6, 3)})
+    body = Anny().animate(motion, {"height": 0.7}, mesh=False)
+    clip = replace(tiny_batch(clips=1, frames=6), body=body)
+    part = clip.select(frames=[4, 1])
+    shape = body.constants["shape"]
+    assert shape.shape == (1, 6) and torch.equal(part.body.constants["shape"], shape)
+    assert torch.equal(part.body.parameters["rotations"], body.parameters["rotations"][:, [4, 1]])
+    both = ClipBatch.stack([part, part])
+    assert torch.equal(both.body.constants["shape"], shape.expand(2, 6))
+    assert torch.equal(both.clips(slice(1, 2)).body.constants["shape"], shape)
+    assert both.to(torch.float64).body.constants["shape"].dtype == torch.float64
 
 
 # --- smaller pictures ---

@@ -1,0 +1,102 @@
+"""What commands write: tried before work begins, and never put over something in silence.
+
+A folder that a command is still writing holds ``unfinished.json``, which says for what request. The same command may go on in
+it; another one, or any in a folder that is finished, needs ``overwrite=true``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hvg.errors import HvgError
+from hvg.files import partial_path, write_text
+
+MARK = "unfinished.json"
+
+
+def try_folder(folder: Path, setting: str) -> None:
+    """Makes sure that files can be written into a folder, which need not exist; leaves everything as it was.
+
+    setting: what said its name. Raises: HvgError where it cannot be made, or nothing can be written there.
+    """
+    _try(folder, folder / "probe", setting)
+
+
+def try_file(path: Path, setting: str) -> None:
+    """As ``try_folder``, for a file."""
+    _try(path, path, setting)
+
+
+def _try(output: Path, file: Path, setting: str) -> None:
+    """Writes and removes a file as ``whole_file`` would name it for ``file``, in folders that are made for it and removed."""
+    made: list[Path] = []
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(0, "it is a folder, expected a file")
+        for place in reversed([place for place in file.parents if not place.exists()]):
+            place.mkdir(exist_ok=True)
+            made.append(place)
+        probe = partial_path(file)
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except OSError as error:
+        raise HvgError(f"{setting}: {output} cannot be written: {_reason(file, error)}") from None
+    finally:
+        for place in reversed(made):
+            # Another process may have begun to use it.
+            with suppress(OSError):
+                place.rmdir()
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises: HvgError where ``out=path`` is a file, or a folder with something in it, and nobody said to write over it."""
+    if path.is_dir():
+        _refuse_full(path, None, overwrite)
+    elif path.exists() and not overwrite:
+        raise HvgError(f"out: {path} exists already; give another out=, or overwrite=true to replace it")
+
+
+def check_folder(folder: Path, request: str, overwrite: bool) -> None:
+    """Raises: HvgError where ``out=folder`` cannot be written, or holds something else than the same request, unfinished.
+
+    request: its digest.
+    """
+    try_folder(folder, "out")
+    _refuse_full(folder, request, overwrite)
+
+
+@contextmanager
+def unfinished(folder: Path, request: str) -> Iterator[None]:
+    """While work goes on, and after it has failed, the folder says that it holds a part of ``request``."""
+    write_text(folder / MARK, json.dumps({"request": request}))
+    yield
+    (folder / MARK).unlink()
+
+
+def _refuse_full(folder: Path, request: str | None, overwrite: bool) -> None:
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    # Work that has left nothing but its mark can be forgotten.
+    if held in ([], [MARK]) or overwrite:
+        return
+    begun = _begun(folder) if MARK in held else None
+    if begun is not None and begun == request:
+        return
+    what = "holds the unfinished output of another request" if begun else f"is not empty (it holds {held[0]})"
+    raise HvgError(f"out: {folder} {what}; give another out=, or overwrite=true to write over it")
+
+
+def _begun(folder: Path) -> str | None:
+    """Digest of the request that a folder holds a part of; None where its mark is not one of ours."""
+    try:
+        return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["request"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _reason(file: Path, error: OSError) -> str:
+    in_the_way = next((place for place in file.parents if os.path.isfile(place)), None)
+    return f"{in_the_way} is a file, where a folder belongs" if in_the_way else error.strerror or str(error)
