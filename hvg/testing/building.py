@@ -1,0 +1,36 @@
+"""Parts with known weights, and how a broken promise is said."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from hvg.protocols import Context
+from hvg.random import generator
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def build(cls: type[Network], config: Any, context: Context) -> Network:
+    """The part with weights from a fixed seed; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return cls(config, context).eval()
+
+
+def nudged(part: Network) -> Network:
+    """The part with seeded noise on every trainable weight, so that zero-initialised ones let signals through."""
+    random = generator("nudge")
+    with torch.no_grad():
+        for parameter in part.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=random).to(parameter))
+    return part
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises: AssertionError with the message where a promise does not hold."""
+    if not holds:
+        raise AssertionError(message)

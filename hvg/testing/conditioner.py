@@ -1,0 +1,161 @@
+"""What every conditioner promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.protocols import Conditioner, Context
+from hvg.random import generator
+from hvg.testing.building import build, nudged, require
+from hvg.testing.scene import tiny_batch
+from hvg.types import ClipBatch, Conditioning
+
+
+def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
+    """Runs every check below. Raises: AssertionError that says which promise is broken."""
+    for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
+        check_shapes(cls, config, context, tiny_batch(2, views, frames))
+    batch = tiny_batch()
+    check_zero_start(cls, config, context, batch)
+    check_determinism(cls, config, context, batch)
+    check_gradients(cls, config, context, batch)
+    check_half_precision(cls, config, context, batch)
+    check_batch_independence(cls, config, context, batch)
+    check_frozen_features(cls, config, context, batch)
+
+
+def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """The map is (B, V, T, K, H, W) in [-1, 1], and exactly the ports of ``spec`` are filled, as widely as it says.
+
+    What stands in for a dropped signal fills the same ports in the same shapes.
+    """
+    part = build(cls, config, context)
+    missing = part.needs(config) - batch.present()
+    require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
+    signal = part.signal(batch)
+    if signal is not None:
+        expected = (*batch.grid, signal.shape[3], *batch.cameras.image_size)
+        require(tuple(signal.shape) == expected, f"the control map has shape {tuple(signal.shape)}, not {expected}")
+        require(bool((signal.abs() <= 1 + 1e-5).all()), f"the control map leaves [-1, 1]: up to {signal.abs().max()}")
+        require(not signal.requires_grad, "the control map carries a gradient")
+    conditioning = part(signal, batch)
+    expected_shapes = _expected_shapes(part, config, context, batch)
+    if part.per_clip:
+        spread = [name for name, x in ports_of(conditioning) if tuple(x.shape[1:3]) != (1, 1)]
+        require(not spread, f"per_clip promises V and t axes of 1, but {', '.join(spread)} has others")
+    _, *grid = _latent_grid(context, batch)
+    for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
+        shapes = {name: _comparable(name, x) for name, x in ports_of(filled.expand(*grid))}
+        require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
+
+
+def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """A new part adds exactly nothing to the backbone's residuals and embedding."""
+    for name, x in _run(build(cls, config, context), batch):
+        added = name == "embedding" or name.startswith("residuals")
+        require(not added or not x.any(), f"port {name} is not zero at initialisation")
+
+
+def check_determinism(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """The same seed gives the same weights and the same output."""
+    first, second = (_run(nudged(build(cls, config, context)), batch) for _ in range(2))
+    for (name, x), (_, y) in zip(first, second, strict=True):
+        require(torch.equal(x, y), f"port {name} differs between two runs with the same seed")
+
+
+def check_gradients(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """Every trainable weight gets a gradient once the zero-initialised ones have moved."""
+    part = nudged(build(cls, config, context))
+    weights = [(name, p) for name, p in part.named_parameters() if p.requires_grad]
+    if not weights:
+        return
+    random = generator("loss")
+    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for _, x in _run(part, batch)]
+    torch.stack(losses).sum().backward()
+    starved = [name for name, p in weights if p.grad is None or not p.grad.any()]
+    require(not starved, f"no gradient reaches {', '.join(starved)}")
+
+
+def check_half_precision(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """bfloat16 weights and inputs give bfloat16 ports; control maps are drawn in single precision before."""
+    part = build(cls, config, context)
+    signal = part.signal(batch)
+    signal = None if signal is None else signal.to(torch.bfloat16)
+    for name, x in ports_of(part.to(torch.bfloat16)(signal, batch.to(torch.bfloat16))):
+        require(x.dtype == torch.bfloat16, f"port {name} is {x.dtype} for bfloat16 weights and inputs")
+
+
+def check_batch_independence(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """A clip's ports do not depend on the clips beside it."""
+    part = nudged(build(cls, config, context))
+    for (name, together), (_, alone) in zip(_run(part, batch), _run(part, batch.clips(slice(0, 1))), strict=True):
+        close = torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
+        require(close, f"port {name} of a clip changes with the clips beside it")
+
+
+def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """What frozen networks make of the photo depends on nothing else, and is all that the part sees of the photo."""
+    if not cls.has_frozen_features():
+        return
+    part = nudged(build(cls, config, context))
+    features = part.features(batch)
+    require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
+    require(not features.requires_grad, "frozen features carry a gradient")
+    bare = replace(batch, frames=None, alpha=None, body=None, driving=None, caption=None, task=None)
+    require(torch.equal(part.features(bare), features), "frozen features depend on more than the reference")
+    kept = replace(batch, reference=None, features={part.features_key: features})
+    for (name, live), (_, cached) in zip(_run(part, batch), _run(part, kept), strict=True):
+        require(torch.equal(live, cached), f"port {name} differs where frozen features come with the batch")
+
+
+def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
+    """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
+    for name in ("tokens", "channels", "embedding"):
+        if getattr(conditioning, name) is not None:
+            yield name, getattr(conditioning, name)
+    for name in ("residuals", "memory"):
+        for site, x in getattr(conditioning, name).items():
+            yield f"{name}.{site}", x
+
+
+def _run(part: Conditioner, batch: ClipBatch) -> list[tuple[str, Tensor]]:
+    return list(ports_of(part(part.signal(batch), batch)))
+
+
+def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
+    """A port's shape; the number of tokens is the part's own choice and replaced by -1."""
+    shape = tuple(x.shape)
+    return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
+
+
+def _latent_grid(context: Context, batch: ClipBatch) -> tuple[int, int, int]:
+    """(B, V, t)."""
+    clips, views, frames = batch.grid
+    assert context.codec is not None, "build the context with tiny_context()"
+    return clips, views, 1 + (frames - 1) // context.codec.temporal_stride
+
+
+def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:
+    ports, codec = context.ports, context.codec
+    assert ports is not None and codec is not None, "build the context with tiny_context()"
+    spec = part.spec(config, ports)
+    lead = _latent_grid(context, batch)
+    height, width = (n // ports.latent_stride for n in batch.cameras.image_size)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if spec.tokens:
+        shapes["tokens"] = (*lead, -1, spec.tokens)
+    if spec.channels:
+        shapes["channels"] = (*lead, spec.channels, height, width)
+    if spec.embedding:
+        shapes["embedding"] = (*lead, spec.embedding)
+    for site, channels in spec.residuals.items():
+        stride = ports.residuals[site].stride
+        shapes[f"residuals.{site}"] = (*lead, channels, height // stride, width // stride)
+    for site, channels in spec.memory.items():
+        shapes[f"memory.{site}"] = (*lead, -1, channels)
+    return shapes

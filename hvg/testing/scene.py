@@ -1,0 +1,119 @@
+"""Small clips and small parts that checks run on; no data and no body model needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg import registry
+from hvg.cameras import orbit
+from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
+from hvg.protocols import Context
+from hvg.random import generator
+from hvg.testing.building import build
+from hvg.types import BodyMotion, ClipBatch, Reference
+
+# A person of REFERENCE_STATURE who stands and faces +z, arms a little away from the body; metres, y up, left is +x.
+_STANDING_MIDDLE = {
+    "pelvis": (0.0, 0.93, 0.0),
+    "spine1": (0.0, 1.03, 0.0),
+    "spine2": (0.0, 1.15, 0.0),
+    "spine3": (0.0, 1.22, 0.01),
+    "neck": (0.0, 1.42, -0.01),
+    "head": (0.0, 1.51, 0.02),
+    "head_top": (0.0, 1.70, 0.0),
+}
+_STANDING_LEFT = {
+    "hip": (0.09, 0.89, 0.0),
+    "knee": (0.11, 0.48, 0.01),
+    "ankle": (0.12, 0.08, -0.02),
+    "foot": (0.14, 0.02, 0.11),
+    "collar": (0.07, 1.36, 0.0),
+    "shoulder": (0.17, 1.39, -0.01),
+    "elbow": (0.33, 1.19, -0.01),
+    "wrist": (0.47, 0.99, 0.04),
+    "middle1": (0.52, 0.91, 0.06),
+}
+_BOX_FACES = (
+    *((0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1)),
+    *((2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3)),
+)
+
+
+def standing_joints() -> Tensor:
+    """Joints (25, 3) of a standing person in the order of ``JOINTS``; world, metres, facing +z."""
+    left = {f"left_{name}": point for name, point in _STANDING_LEFT.items()}
+    right = {f"right_{name}": (-x, y, z) for name, (x, y, z) in _STANDING_LEFT.items()}
+    points = {**_STANDING_MIDDLE, **left, **right}
+    return torch.tensor([points[name] for name in JOINTS])
+
+
+def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, seed: int = 0) -> ClipBatch:
+    """Clips of a standing person who sways and turns, seen by an orbit of cameras; frames and reference are noise.
+
+    The mesh is one box per clip and frame around the trunk. All fields that a conditioner may ask for are there.
+    """
+    random = generator("tiny_batch", seed)
+    turn = torch.rand(clips, frames, 1, generator=random) * 0.5
+    sway = 0.02 * torch.randn(clips, frames, len(JOINTS), 3, generator=random)
+    joints = _turned(standing_joints() + sway, turn)
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) * torch.tensor([0.2, 0.3, 0.1])
+    trunk = joints[:, :, JOINTS.index("spine1"), None]
+    cameras = orbit(
+        torch.arange(views) * 360.0 / views,
+        elevation_degrees=5.0,
+        distance=3.0,
+        target=torch.tensor([0.0, 0.9, 0.0]),
+        fov_degrees=40.0,
+        image_size=(size, size),
+    )
+    names = tuple(f"clip{i}" for i in range(clips))
+    return ClipBatch(
+        cameras=cameras[None, :, None].expand(clips, views, frames),
+        clip_id=names,
+        subject=names,
+        frames=torch.rand(clips, views, frames, 3, size, size, generator=random) * 2 - 1,
+        alpha=torch.rand(clips, views, frames, 1, size, size, generator=random),
+        body=BodyMotion(
+            joints=joints,
+            joint_names=JOINTS,
+            bone_radii=bone_radii(torch.full((clips,), REFERENCE_STATURE)),
+            vertices=trunk + _turned(corners.expand(clips, frames, 8, 3), turn),
+            faces=torch.tensor(_BOX_FACES),
+        ),
+        reference=Reference(frames=torch.rand(clips, 1, 3, size, size, generator=random) * 2 - 1),
+        task=torch.arange(clips) % 2,
+        frame_index=torch.arange(frames).expand(clips, frames),
+        driving=torch.rand(clips, frames, 3, size, size, generator=random) * 2 - 1,
+        caption=tuple("a person" for _ in range(clips)),
+    )
+
+
+def _turned(points: Tensor, angle: Tensor) -> Tensor:
+    """Points (..., N, 3) turned by ``angle`` (..., 1) radians around the y axis."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
+
+
+def tiny_context() -> Context:
+    """What conditioners are built with: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
+    codec, renderer = (_default(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
+    part = registry.load("backbone", "svd_unet")
+    config = part.Config(
+        widths=(32, 64),
+        attention=(True, True),
+        heads=(2, 2),
+        layers_per_block=1,
+        cross_attention_width=24,
+        addition_time_embed_dim=8,
+    )
+    ports = part.ports(config, codec.channels, codec.stride)
+    backbone = build(part, config, Context(ports=ports))
+    return Context(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
+
+
+def _default(kind: str, name: str) -> Any:
+    part = registry.load(kind, name)
+    return part(part.Config(), Context())
