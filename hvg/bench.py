@@ -29,7 +29,7 @@ from hvg.random import generator
 from hvg.scored_clip import ScoredClip
 from hvg.system import HumanVideoSystem
 from hvg.training import build_system, run_folder, train
-from hvg.types import ClipBatch
+from hvg.types import ClipBatch, ViewGrid
 
 
 def _seconds(function: Callable[[], object], runs: int) -> list[float]:
@@ -227,6 +227,8 @@ VIEW_ATTENTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "aligned_2d pixel": ("aligned_2d", {"group": "pixel"}),
     "aligned_2d row": ("aligned_2d", {"group": "row"}),
     "full_3d": ("full_3d", {}),
+    "epipolar": ("epipolar", {}),
+    "neighbours": ("neighbours", {}),
 }
 
 
@@ -238,9 +240,9 @@ def view_attention() -> Iterator[str]:
         cls = registry.load("view_attention", part)
         module = cls(cls.Config(**settings), CHANNELS, HEADS)
         for views, side in product(VIEWS, SIDES):
-            x = torch.randn(1, views, 1, side, side, CHANNELS)
+            x, grid = torch.randn(1, views, 1, side, side, CHANNELS), _orbit(views, side)
             with _one_thread(), torch.no_grad():
-                milliseconds[name, views, side] = 1e3 * statistics.median(_seconds(partial(module, x), 5))
+                milliseconds[name, views, side] = 1e3 * statistics.median(_seconds(partial(module, x, grid), 5))
             declared[name, views, side] = cls.flops(module.config, views, side, side, CHANNELS)
     yield f"forward pass of one latent frame, {CHANNELS} channels, {HEADS} heads, one core, median of 5"
     yield "x: growth from the row with half as many views, measured and (declared)"
@@ -262,6 +264,19 @@ def view_attention() -> Iterator[str]:
         forward, both = (f"{_products_over_projections(views, side, backward):.2f}" for backward in (False, True))
         few.append((str(views), f"{side} x {side}", forward, both))
     yield from table(few)
+
+
+def _orbit(views: int, side: int) -> ViewGrid:
+    """Cameras evenly around a person, with pictures of ``side`` x ``side`` cells."""
+    cameras = orbit(
+        torch.arange(views) * (360.0 / views),
+        elevation_degrees=5.0,
+        distance=3.0,
+        target=torch.zeros(3),
+        fov_degrees=40.0,
+        image_size=(side, side),
+    )
+    return ViewGrid.whole(cameras[None, :, None])
 
 
 def _products_over_projections(views: int, side: int, backward: bool) -> float:

@@ -137,6 +137,24 @@ def azimuths_degrees(cameras: Cameras) -> Tensor:
     return torch.rad2deg(torch.atan2(-forward[..., 0], -forward[..., 2]))
 
 
+def close_a_circle(cameras: Cameras) -> Tensor:
+    """Whether the views of every clip close a circle, so that the last is next to the first, (B) bool; cameras (B, V, T).
+
+    They do where, from each view to the next and from the last back to the first, the cameras' directions in the first frame
+    turn one way around the world's y axis, once in all, and the last turn is no wider than half as much again as the widest
+    of the others. Fewer than three never do: two views are next to each other either way.
+    """
+    azimuths = azimuths_degrees(cameras[:, :, 0])
+    if azimuths.shape[1] < 3:
+        return torch.zeros(azimuths.shape[0], dtype=torch.bool, device=azimuths.device)
+    turns = torch.remainder(azimuths.roll(-1, dims=1) - azimuths + 180, 360) - 180
+    # Cameras above each other may be off by a little. All turns together are a multiple of 360 degrees, up to rounding.
+    one_way = (turns > -1).all(dim=1) | (turns < 1).all(dim=1)
+    total = turns.sum(dim=1).abs()
+    closing = turns[:, -1].abs() <= 1.5 * turns[:, :-1].abs().amax(dim=1)
+    return one_way & (total > 180) & (total < 540) & closing
+
+
 def intrinsics_from_fov(fov_degrees: float, image_size: tuple[int, int]) -> Tensor:
     """Intrinsics (3, 3) in pixels with the principal point at the image centre; the angle spans the shorter side."""
     height, width = image_size

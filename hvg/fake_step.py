@@ -28,7 +28,7 @@ from hvg.precision import precision_here
 from hvg.protocols import Backbone, Codec, Conditioner, Part, ViewAttention
 from hvg.required import required
 from hvg.settings import RunConfig
-from hvg.types import BodyMotion, ClipBatch, Conditioning, Reference
+from hvg.types import BodyMotion, ClipBatch, Conditioning, Reference, ViewGrid
 
 # (B, V, T, H, W) of a batch.
 Shape = tuple[int, int, int, int, int]
@@ -235,10 +235,11 @@ def count_flops(backbone: Backbone, conditioners: Mapping[str, Conditioner], req
             module.forward = partial(_declare, module, calls)
     forward, given = {}, {}
     for slot, part in conditioners.items():
-        given[slot], forward[slot] = _counted(partial(part, request.signals.get(slot), batch))
+        given[slot], forward[slot] = counted_flops(partial(part, request.signals.get(slot), batch))
     # Cut here, so that what is counted can be told apart by part.
     merged = Conditioning.merge(list(given.values())).map(lambda x: x.detach().requires_grad_(x.requires_grad))
-    output, forward["backbone"] = _counted(partial(backbone, request.noisy, request.level, merged))
+    run = partial(backbone, request.noisy, request.level, merged, grid=request.batch.view_grid())
+    output, forward["backbone"] = counted_flops(run)
     once = sum(calls)
     backward = {"backbone": _counted_backward(lambda: output.sum().backward())}
     # A backward pass costs two forward passes: one for the inputs, one for the weights. Repeated forward passes are calls.
@@ -263,7 +264,7 @@ class _Counter(flop_counter.FlopCounterMode):
         return result
 
 
-def _counted(function: Callable[[], Any]) -> tuple[Any, int]:
+def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
     """What ``function`` returns, and its FLOPs."""
     with _Counter() as counter:
         result = function()
@@ -277,7 +278,7 @@ def _counted_backward(function: Callable[[], Any]) -> Flops:
     return Flops(counter.get_total_flops() - counter.recorded, counter.recorded)
 
 
-def _declare(module: ViewAttention, calls: list[int], x: Tensor) -> Tensor:
+def _declare(module: ViewAttention, calls: list[int], x: Tensor, grid: ViewGrid) -> Tensor:
     """A view attention that only says what it would cost."""
     b, v, t, height, width, channels = x.shape
     calls.append(b * t * module.flops(module.config, v, height, width, channels))
@@ -346,7 +347,8 @@ def count_memory(backbone: Backbone, conditioners: Mapping[str, Conditioner], re
         ]
         with saved_tensors_hooks(keep, lambda x: x):
             parts = [part(request.signals.get(slot), request.batch) for slot, part in conditioners.items()]
-            output = backbone(request.noisy, request.level, Conditioning.merge(parts))
+            grid = request.batch.view_grid()
+            output = backbone(request.noisy, request.level, Conditioning.merge(parts), grid=grid)
         output.sum().backward()
     for hook in hooks:
         hook.remove()

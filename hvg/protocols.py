@@ -22,7 +22,7 @@ from hvg.digests import settings_digest
 from hvg.errors import HvgError
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface
-from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, Window
+from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, ViewGrid, Window
 from hvg.weights import NetworkFiles
 
 
@@ -232,25 +232,45 @@ class Conditioner(Part, nn.Module):
 
 
 class ViewAttention(Part, nn.Module):
-    """Mixes features over views, with a residual connection and an output projection that starts at zero."""
+    """Mixes features over views, with a residual connection and an output projection that starts at zero.
+
+    A part says who sees whom in one of two ways: by ``token_groups``, or, where tokens form no groups, by ``sees``.
+    """
 
     def __init__(self, config: Any, width: int, num_heads: int) -> None:
         super().__init__()
         self.config = config
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, V, t, h, w, D) -> same."""
+    def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
+        """(B, V, t, h, w, D) -> same. grid: of these views and latent frames, its cameras (B, V, t) of pictures of h x w."""
 
     @classmethod
-    @abstractmethod
-    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor:
-        """Group number of every token, (V, h, w) int64: tokens see each other if and only if their numbers are equal."""
+    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor | None:
+        """Group number of every token, (V, h, w) int64: tokens see each other if and only if their numbers are equal.
+
+        None where tokens form no groups, or other ones for other cameras or views.
+        """
+        return None
+
+    @classmethod
+    def sees(cls, config: Any, grid: ViewGrid) -> Tensor:
+        """Who sees whom, (B, t, L, L) bool: whether the token of a row sees that of a column; the L = V h w of a latent frame
+        in this order. By ``token_groups``, unless a part knows better.
+
+        grid: as of ``forward``. Raises: HvgError for a part that declares neither.
+        """
+        (b, v, t), size = grid.cameras.shape, grid.cameras.image_size
+        groups = cls.token_groups(config, v, *size)
+        if groups is None:
+            raise HvgError(f"{cls.__name__} has to say who sees whom: it declares neither token_groups nor sees")
+        groups = groups.flatten().to(grid.view_index.device)
+        return (groups[:, None] == groups).expand(b, t, -1, -1)
 
     @classmethod
     @abstractmethod
     def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
-        """Forward FLOPs for one latent frame of V views (2 per multiply-add)."""
+        """Forward FLOPs for one latent frame of V views (2 per multiply-add): of what runs, not of what is seen."""
 
 
 class Backbone(Part, nn.Module):
@@ -263,12 +283,20 @@ class Backbone(Part, nn.Module):
 
     @abstractmethod
     def forward(
-        self, noisy: Tensor, level: Tensor, conditioning: Conditioning, frame_index: Tensor | None = None
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
     ) -> Tensor:
         """The network's raw output, (B, V, t, C, h, w).
 
         noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) position of every
         frame in the whole video, 0..t-1 when None. Ports of the conditioning whose V or t axis is 1 hold for all of it.
+        grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
+        it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
+        another shape.
         """
 
     def load_pretrained(self) -> list[str]:
@@ -525,7 +553,8 @@ class Dataset(Part):
         """Clip ``index`` with B = 1, all its views and frames."""
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        """The views and frames of clip ``index`` that ``choose`` names, with these control maps at least.
+        """The views and frames of clip ``index`` that ``choose`` names, as ``select`` gives them, with these control maps at
+        least.
 
         None where that is no cheaper than all of the clip, or a map is not there: then ``load`` is asked.
         """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
-from hvg.alignment import align, move
+from hvg.alignment import align, move, move_cameras
 from hvg.data import needs_mesh, signal_key, with_signals
 from hvg.latents import latent_coverage
 from hvg.on_device import constants, upload
@@ -17,7 +18,7 @@ from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Pre
 from hvg.random import generator
 from hvg.required import required
 from hvg.sampling import classifier_free_guidance, sample
-from hvg.types import ClipBatch, Conditioning, Window
+from hvg.types import ClipBatch, Conditioning, ViewGrid, Window
 
 
 class HumanVideoSystem(lightning.LightningModule):
@@ -85,6 +86,7 @@ class HumanVideoSystem(lightning.LightningModule):
             self.prediction.level(sigma)[..., 0, 0, 0],
             conditioning,
             batch.frame_index,
+            batch.view_grid(),
         )
         denoised = self.prediction.denoised(output.float(), noisy, sigma)
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
@@ -264,6 +266,8 @@ class _Denoiser:
         """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents."""
         self.system, self.batch, self.cells = system, batch, cells
         self.offsets, self.reference_offsets = offsets, reference_offsets
+        whole = batch.view_grid()
+        self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
         self.guided = any(part.config.dropout > 0 for part in system.conditioners.values())
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
@@ -275,17 +279,24 @@ class _Denoiser:
         index = self.batch.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
-        estimate = self._estimate(x, sigma, Conditioning.stack(conditional), index)
+        grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
+        estimate = self._estimate(x, sigma, Conditioning.stack(conditional), index, grid)
         if not self.guided or bool((scale == 1).all()):
             return estimate
-        nothing = self._estimate(x, sigma, Conditioning.stack(unconditional), index)
+        nothing = self._estimate(x, sigma, Conditioning.stack(unconditional), index, grid)
         return classifier_free_guidance(estimate, nothing, scale)
 
-    def _estimate(self, x: Tensor, sigma: float, conditioning: Conditioning, index: Tensor | None) -> Tensor:
+    def _estimate(
+        self, x: Tensor, sigma: float, conditioning: Conditioning, index: Tensor | None, grid: ViewGrid
+    ) -> Tensor:
         system = self.system
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
         output = system.backbone(
-            system.prediction.input_scale(level) * x, system.prediction.level(level)[..., 0, 0, 0], conditioning, index
+            system.prediction.input_scale(level) * x,
+            system.prediction.level(level)[..., 0, 0, 0],
+            conditioning,
+            index,
+            grid,
         )
         return system.prediction.denoised(output.float(), x, level)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from hvg.cameras import Cameras
+from hvg.cameras import Cameras, close_a_circle
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -19,7 +19,7 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return function(value)
     if isinstance(value, Cameras):
         return replace(value, world_to_camera=function(value.world_to_camera), intrinsics=function(value.intrinsics))
-    if isinstance(value, (BodyMotion, Reference, ClipBatch, Conditioning)):
+    if isinstance(value, (BodyMotion, Reference, ViewGrid, ClipBatch, Conditioning)):
         return replace(value, **{f.name: _map_tensors(getattr(value, f.name), function) for f in fields(value)})
     if isinstance(value, Mapping):
         return {key: _map_tensors(item, function) for key, item in value.items()}
@@ -74,6 +74,52 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewGrid:
+    """Where the views at hand stand: among all views of their clip, and in the world.
+
+    view_index: (B, V) int64, place of every view among all views of its clip. num_views: (B,) int64, how many those are.
+    circle: (B,) bool, whether those close a circle, so that the last is next to the first (``hvg.cameras.close_a_circle``).
+    cameras: (B, V, t) of the aligned pictures, one for every latent frame; at a site of a backbone their image size is that
+    of the site, (h, w) cells.
+    """
+
+    view_index: Tensor
+    num_views: Tensor
+    circle: Tensor
+    cameras: Cameras
+
+    @staticmethod
+    def whole(cameras: Cameras) -> ViewGrid:
+        """All views of clips with these cameras (B, V, T)."""
+        (b, v, _), device = cameras.shape, cameras.intrinsics.device
+        return ViewGrid(
+            view_index=torch.arange(v, device=device).expand(b, v),
+            num_views=torch.full((b,), v, device=device),
+            circle=close_a_circle(cameras),
+            cameras=cameras,
+        )
+
+    def select(self, views: Sequence[int] | Tensor | slice, frames: Sequence[int] | Tensor | slice) -> ViewGrid:
+        """Some of the views and frames, in the order given; what they are part of stays."""
+        v, t = (x if isinstance(x, slice) else torch.as_tensor(x) for x in (views, frames))
+        return replace(self, view_index=self.view_index[:, v], cameras=self.cameras[:, v][:, :, t])
+
+    def resized(self, image_size: tuple[int, int]) -> ViewGrid:
+        """The same views at another size (height, width), such as that of a backbone's site."""
+        return replace(self, cameras=self.cameras.resized(image_size))
+
+    def steps(self) -> Tensor:
+        """How many places lie between any two of the views, (B, V, V) int64; around the circle the shorter way."""
+        apart = (self.view_index[:, :, None] - self.view_index[:, None]).abs()
+        return torch.where(self.circle[:, None, None], apart.minimum(self.num_views[:, None, None] - apart), apart)
+
+    @staticmethod
+    def stack(grids: Sequence[ViewGrid]) -> ViewGrid:
+        """Grids of equal shapes, one after the other along B."""
+        return _stack(list(grids))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipBatch:
     """Clips of people seen by several cameras over time.
 
@@ -82,6 +128,8 @@ class ClipBatch:
     signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: this is the whole grid.
+    view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
+    which these may be some; None: these are all.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
     training order; with the run's seed it keys the clip's noise. The host draws that, so it stays on the CPU.
     clip_id: one name per clip.
@@ -109,6 +157,9 @@ class ClipBatch:
     valid: Tensor | None = None
     driving: Tensor | None = None
     origin: Cameras | None = None
+    view_index: Tensor | None = None
+    num_views: Tensor | None = None
+    circle: Tensor | None = None
     frame_index: Tensor | None = None
     sample_index: Tensor | None = None
     caption: tuple[str, ...] | None = None
@@ -120,6 +171,12 @@ class ClipBatch:
         """(B, V, T)."""
         b, v, t = self.cameras.shape
         return b, v, t
+
+    def view_grid(self) -> ViewGrid:
+        """Where its views stand among all views of their clips, and its cameras."""
+        if self.view_index is None or self.num_views is None or self.circle is None:
+            return ViewGrid.whole(self.cameras)
+        return ViewGrid(view_index=self.view_index, num_views=self.num_views, circle=self.circle, cameras=self.cameras)
 
     def present(self) -> frozenset[str]:
         """Names of the fields that hold something; mesh vertices count as ``body.vertices``."""
@@ -150,7 +207,8 @@ class ClipBatch:
     def select(
         self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
     ) -> ClipBatch:
-        """The batch restricted to some views and frames, in the order given; the reference and the origin are kept.
+        """The batch restricted to some views and frames, in the order given; the reference, the origin and what the views
+        are part of are kept.
 
         Latents are taken to have a frame for every frame of the video.
         """
@@ -167,15 +225,19 @@ class ClipBatch:
             parameters={key: value[:, t] for key, value in self.body.parameters.items()},
         )
         origin = self.cameras[:, :1] if self.origin is None else self.origin
+        views_of = self.view_grid().select(v, t)
         return replace(
             self,
             origin=origin[:, :, t],
+            view_index=views_of.view_index,
+            num_views=views_of.num_views,
+            circle=views_of.circle,
             frames=grid(self.frames),
             alpha=grid(self.alpha),
             latents=grid(self.latents),
             coverage=grid(self.coverage),
             valid=grid(self.valid),
-            cameras=self.cameras[:, v][:, :, t],
+            cameras=views_of.cameras,
             body=body,
             driving=None if self.driving is None else self.driving[:, t],
             frame_index=None if self.frame_index is None else self.frame_index[:, t],
@@ -278,7 +340,7 @@ def _stack(values: list[Any]) -> Any:
     if isinstance(first, BodyMotion):
         parts = {f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first) if f.name != "faces"}
         return replace(first, **parts)
-    if isinstance(first, (Reference, ClipBatch)):
+    if isinstance(first, (Reference, ViewGrid, ClipBatch)):
         return replace(first, **{f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first)})
     if isinstance(first, Mapping):
         return {key: _stack([v[key] for v in values]) for key in first}

@@ -28,7 +28,7 @@ from hvg.on_device import constants
 from hvg.pretrained import Component
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.required import required
-from hvg.types import Conditioning, Ports, Site
+from hvg.types import Conditioning, Ports, Site, ViewGrid
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)
@@ -98,11 +98,13 @@ class SvdUNetConfig(PartConfig):
 class _Pass:
     """What every block of one forward pass reads. Folded axis N = B V t.
 
-    grid: (B, V, t). embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
+    grid: (B, V, t). views: where these views stand, for view attention. embedding: (N, E). context: (N, L, D) or None.
+    frame_index: (N,).
     memory: site -> (B, M, D) where all views and frames of a clip share it, otherwise (N, M, D).
     """
 
     grid: tuple[int, int, int]
+    views: ViewGrid | None
     embedding: Tensor
     context: Tensor | None
     frame_index: Tensor
@@ -174,7 +176,12 @@ class SvdUNet(Backbone):
         )
 
     def forward(
-        self, noisy: Tensor, level: Tensor, conditioning: Conditioning, frame_index: Tensor | None = None
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
         b, v, t = noisy.shape[:3]
@@ -184,6 +191,7 @@ class SvdUNet(Backbone):
         frame_index = torch.arange(t, device=noisy.device).expand(b, t) if frame_index is None else frame_index
         state = _Pass(
             grid=(b, v, t),
+            views=_views(grid, (b, v, t)) if self.view_attention else None,
             embedding=self._embed(level, noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.tokens),
             frame_index=fold_frames(frame_index[:, None].expand(b, v, t)),
@@ -299,10 +307,19 @@ class SvdUNet(Backbone):
             gate = self.memory_gate[site][i] if gated else None
             tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
             if site in self.view_attention:
-                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1)).reshape(tokens.shape)
+                views = required(state.views, "ViewGrid").resized((h, w))
+                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
             tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
         return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
+
+
+def _views(grid: ViewGrid | None, shape: tuple[int, int, int]) -> ViewGrid:
+    """The grid that view attention sees. Raises: HvgError where there is none, or one of other views and latent frames."""
+    views = required(grid, "the grid of the views (ClipBatch.view_grid), which view attention sees,")
+    if tuple(views.cameras.shape) != shape:
+        raise HvgError(f"the latents are {shape} (B, V, t), the cameras of their grid {tuple(views.cameras.shape)}")
+    return views
 
 
 def _level_of_clips(level: Tensor) -> Tensor:

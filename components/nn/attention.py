@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -55,8 +57,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (matrix_products if num_keys <= MATRIX_PRODUCTS_UP_TO else fused_kernel)(query, key, value)
 
 
-class GroupAttention(nn.Module):
-    """Norm, multi-head self-attention over axis 1 and a residual; the output projection starts at zero."""
+class _AttentionLayers(nn.Module):
+    """Norm, projections to heads and back, and a residual; the output projection starts at zero."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -69,16 +71,54 @@ class GroupAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    def split_heads(self, query_key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., 3 D) -> query, key and value, each (..., heads, d)."""
+        query, key, value = query_key_value.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        return query, key, value
+
+
+class GroupAttention(_AttentionLayers):
+    """Multi-head self-attention over axis 1, with a norm and a residual; the output projection starts at zero."""
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, S, ..., D) -> same; tokens along axis 1 see each other."""
         return x + self.out(self.mix(self.query_key_value(self.norm(x))))
 
     def mix(self, query_key_value: Tensor) -> Tensor:
         """(N, S, ..., 3 D) -> (N, S, ..., D): what lies between the projections."""
-        heads = query_key_value.unflatten(-1, (3, self.num_heads, -1))
-        return attend(*heads.unbind(-3)).flatten(-2)
+        return attend(*self.split_heads(query_key_value)).flatten(-2)
+
+
+# For view v of the window: the views that its tokens may look into, (B, K) int64, and which of their K h w tokens each of its
+# h w tokens sees, bool that broadcasts to (B, t, h w, K h w); every token sees at least one.
+Seen = Callable[[int], tuple[Tensor, Tensor]]
+
+
+class ViewMaskAttention(_AttentionLayers):
+    """The same over tokens that see some of the others by a mask, one view after the other, so that one mask is held."""
+
+    def forward(self, x: Tensor, seen: Seen) -> Tensor:
+        """(B, V, t, h, w, D) -> same; tokens of a latent frame see what ``seen`` says of their view."""
+        query, key, value = (y.flatten(3, 4) for y in self.split_heads(self.query_key_value(self.norm(x))))
+        clips = torch.arange(len(x), device=x.device)[:, None]
+        mixed = []
+        for view in range(x.shape[1]):
+            views, mask = seen(view)
+            # B K t S heads d -> B t (K S) heads d
+            keys, values = (y[clips, views].transpose(1, 2).flatten(2, 3) for y in (key, value))
+            mixed.append(_attend_seen(query[:, view], keys, values, mask))
+        return x + self.out(torch.stack(mixed, dim=1).flatten(-2).view(x.shape))
+
+
+def _attend_seen(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention (B, t, S, heads, d) over keys (B, t, K, heads, d) where ``mask`` broadcasts to (B, t, S, K)."""
+    b, t = query.shape[:2]
+    mask = mask.expand(b, t, -1, -1).flatten(0, 1)[:, None]
+    query, key, value = (x.flatten(0, 1).transpose(1, 2) for x in (query, key, value))
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return mixed.transpose(1, 2).unflatten(0, (b, t))
 
 
 def group_attention_flops(num_tokens: int, group_size: int, width: int) -> int:
-    """Forward FLOPs of ``GroupAttention`` over ``num_tokens`` in groups: four projections, two products."""
+    """Forward FLOPs of attention of ``num_tokens`` over ``group_size`` keys each: four projections, two products."""
     return 2 * num_tokens * width * (4 * width + 2 * group_size)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from components.nn.attention import GroupAttention, group_attention_flops
 from hvg.protocols import PartConfig, ViewAttention
+from hvg.types import ViewGrid
 
 
 class Aligned2dConfig(PartConfig):
@@ -34,7 +35,7 @@ class Aligned2dViewAttention(ViewAttention):
         super().__init__(config, width, num_heads)
         self.attention = GroupAttention(width, num_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
         if self.config.group == "pixel":
             return self.attention(x)
         v, w = x.shape[1], x.shape[4]

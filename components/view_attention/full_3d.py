@@ -12,6 +12,7 @@ from torch import Tensor
 
 from components.nn.attention import GroupAttention, group_attention_flops
 from hvg.protocols import PartConfig, ViewAttention
+from hvg.types import ViewGrid
 
 
 class Full3dViewAttention(ViewAttention):
@@ -23,7 +24,7 @@ class Full3dViewAttention(ViewAttention):
         super().__init__(config, width, num_heads)
         self.attention = GroupAttention(width, num_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
         space = (x.shape[1], x.shape[3], x.shape[4])
         tokens = x.permute(0, 1, 3, 4, 2, 5).flatten(1, 3)  # B (V h w) t D
         return self.attention(tokens).unflatten(1, space).permute(0, 1, 4, 2, 3, 5)

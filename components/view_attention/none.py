@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hvg.protocols import PartConfig, ViewAttention
+from hvg.types import ViewGrid
 
 
 class NoViewAttention(ViewAttention):
@@ -15,7 +16,7 @@ class NoViewAttention(ViewAttention):
 
     Config = PartConfig
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
         return x
 
     @classmethod

@@ -1,22 +1,44 @@
 """Checks that every part of a kind has to pass, for our parts and for a lab's own; no data and no body model needed.
 
-A lab's test is two lines: ``check_conditioner(MySignal, MySignal.Config(), tiny_context())`` and a name for it.
+A lab's test is two lines, a name and ``check_conditioner(MySignal, MySignal.Config(), tiny_context())``. Each check names its
+promises in its docstring, and ends in an AssertionError that says which one is broken.
 """
 
+from hvg.testing.alignment import check_alignment
+from hvg.testing.backbone import check_backbone
 from hvg.testing.building import build, nudged
+from hvg.testing.codec import check_codec
 from hvg.testing.conditioner import check_conditioner, ports_of
 from hvg.testing.dataset import check_dataset
-from hvg.testing.scene import standing_joints, tiny_batch, tiny_context
+from hvg.testing.elsewhere import elsewhere
+from hvg.testing.guidance import check_guidance
+from hvg.testing.metric import check_metric
+from hvg.testing.prediction import check_prediction
+from hvg.testing.sampler import check_sampler
+from hvg.testing.scene import standing_joints, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.testing.signal import check_signal
+from hvg.testing.solver import check_solver
+from hvg.testing.view_attention import check_view_attention
 
 __all__ = [
     "build",
+    "check_alignment",
+    "check_backbone",
+    "check_codec",
     "check_conditioner",
     "check_dataset",
+    "check_guidance",
+    "check_metric",
+    "check_prediction",
+    "check_sampler",
     "check_signal",
+    "check_solver",
+    "check_view_attention",
+    "elsewhere",
     "nudged",
     "ports_of",
     "standing_joints",
     "tiny_batch",
     "tiny_context",
+    "tiny_scored_clips",
 ]

@@ -20,6 +20,11 @@ def build(cls: type[Network], config: Any, context: Context) -> Network:
         return cls(config, context).eval()
 
 
+def make(cls: Any, config: Any, context: Context | None = None) -> Any:
+    """A part without weights."""
+    return cls(config, context or Context())
+
+
 def nudged(part: Network) -> Network:
     """The part with seeded noise on every trainable weight, so that zero-initialised ones let signals through."""
     random = generator("nudge")

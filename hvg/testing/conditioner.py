@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hvg.protocols import Conditioner, Context
+from hvg.cameras import Cameras
+from hvg.protocols import Conditioner, Context, MeshImage, Renderer
 from hvg.random import generator
 from hvg.testing.building import build, nudged, require
+from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
 from hvg.testing.signal import check_signal
 from hvg.types import ClipBatch, Conditioning
@@ -29,6 +31,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     check_batch_independence(cls, config, context, batch)
     check_frozen_features(cls, config, context, batch)
     check_signal(cls, config, context)
+    check_device(cls, config, context, batch)
 
 
 def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -107,6 +110,35 @@ def check_frozen_features(cls: type[Conditioner], config: Any, context: Context,
     kept = replace(batch, reference=None, features={part.features_key: features})
     for (name, live), (_, cached) in zip(_run(part, batch), _run(part, kept), strict=True):
         require(torch.equal(live, cached), f"port {name} differs where frozen features come with the batch")
+
+
+@torch.no_grad()
+def check_device(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU.
+
+    The codec and the renderer of the context work on the CPU all the while: a renderer's kernels would ask for the GPU.
+    """
+    if context.renderer is not None:
+        context = replace(context, renderer=_RendererOnCpu(context.renderer))
+    with elsewhere() as device:
+        part, there = nudged(build(cls, config, context)).to(device), batch.to(device)
+        signal = part.signal(there)
+        require(signal is None or is_elsewhere(signal), "the control map comes back on another device")
+        conditioning = part(signal, there)
+        for filled in (conditioning, part.null(conditioning)):
+            astray = [name for name, x in ports_of(filled) if not is_elsewhere(x)]
+            require(not astray, f"port {', '.join(astray)} comes back on another device")
+
+
+class _RendererOnCpu(Renderer):
+    """A renderer that is asked on the CPU, and whose answer is moved back."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:
+        image = self._renderer.render(vertices.cpu(), faces.cpu(), cameras.to("cpu"))
+        return MeshImage(**{f.name: getattr(image, f.name).to(vertices.device) for f in fields(image)})
 
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from hvg.cameras import orbit
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.protocols import Context
 from hvg.random import generator
+from hvg.scored_clip import ScoredClip, scored_clips
 from hvg.testing.building import build
 from hvg.types import BodyMotion, ClipBatch, Reference
 
@@ -89,6 +91,24 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
         driving=torch.rand(clips, frames, 3, size, size, generator=random) * 2 - 1,
         caption=tuple("a person" for _ in range(clips)),
     )
+
+
+def tiny_scored_clips(clips: int = 3, views: int = 2, frames: int = 4, size: int = 16) -> list[ScoredClip]:
+    """What metrics see: dark people of random colours, half as high and wide as a picture, on white.
+
+    Predictions are noisy, and noisier with time."""
+    random = generator("tiny_scored_clips")
+    inside = (..., slice(size // 4, size - size // 4), slice(size // 4, size - size // 4))
+    truth = torch.full((clips, views, frames, 3, size, size), 255, dtype=torch.uint8)
+    truth[inside] = torch.randint(0, 115, truth[inside].shape, generator=random, dtype=torch.uint8)
+    alpha = torch.zeros(clips, views, frames, size, size)
+    alpha[inside] = 1
+    strength = torch.linspace(15, 35, frames)[:, None, None, None]
+    noise = strength * torch.randn(truth.shape, generator=random)
+    prediction = (truth + noise).round().clamp(0, 255).to(torch.uint8)
+    batch = tiny_batch(clips, views, frames, size)
+    seen = replace(batch, frames=truth / 127.5 - 1, alpha=alpha[:, :, :, None])
+    return scored_clips(seen, prediction)
 
 
 def _turned(points: Tensor, angle: Tensor) -> Tensor:

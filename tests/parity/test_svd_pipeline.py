@@ -90,14 +90,15 @@ def clip(photo: Image.Image, views: int = 1) -> ClipBatch:
 @torch.no_grad()
 def test_the_denoiser_at_its_start_is_the_library_unet(system, pipeline, photo, views):
     """Every new part is there. What the photo gives is compared below."""
-    conditioning = system.condition(clip(photo, views))
+    request = clip(photo, views)
+    conditioning, grid = system.condition(request), request.view_grid()
     assert system.backbone.view_attention and conditioning.residuals and conditioning.embedding is not None
     torch.manual_seed(0)
     noisy = torch.randn(1, views, FRAMES, 4, 8, 8)
     whole = conditioning.expand(views, FRAMES)
     ids = torch.tensor([[6, 127, 0.0]]).expand(views, 3)
     for level in system.prediction.level(system.prediction.sigma_schedule(STEPS))[:STEPS:8]:
-        result = system.backbone(noisy, level.expand(1, views, FRAMES), conditioning)
+        result = system.backbone(noisy, level.expand(1, views, FRAMES), conditioning, grid=grid)
         inputs = torch.cat([noisy, whole.channels], dim=3)[0]
         assert torch.equal(result[0], pipeline.unet(inputs, level, whole.tokens[0, :, 0], ids).sample)
 
@@ -203,8 +204,10 @@ def test_without_appearance_the_network_sees_zeros_in_its_place(svd_folder, syst
     assert lines[1] == "conv_in: the first 4 of 8 published input channels are used, as if the others were zero"
     torch.manual_seed(0)
     noisy, level = torch.randn(1, 1, 2, 4, 8, 8), torch.zeros(1, 1, 2)
-    with_zeros = system.backbone(noisy, level, Conditioning(channels=torch.zeros_like(noisy)))
-    torch.testing.assert_close(alone.backbone(noisy, level, Conditioning()), with_zeros, rtol=0, atol=1e-5)
+    grid = tiny_batch(1, 1, 2).view_grid()
+    with_zeros = system.backbone(noisy, level, Conditioning(channels=torch.zeros_like(noisy)), grid=grid)
+    nothing = alone.backbone(noisy, level, Conditioning(), grid=grid)
+    torch.testing.assert_close(nothing, with_zeros, rtol=0, atol=1e-5)
 
 
 def without(name: str):

@@ -9,10 +9,12 @@ from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
 from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewAttention
 from hvg.errors import HvgError
 from hvg.protocols import Context
+from hvg.testing import tiny_batch
 from hvg.types import Conditioning
 
 SHAPES = [(1, 1, 1, 8, 8), (2, 3, 5, 8, 8), (1, 2, 3, 7, 10)]  # B V T h w
 ATTENTION = [(True, True), (False, True)]
+GRID = tiny_batch(1, 1, 2).view_grid()
 SAME_WEIGHTS = "<All keys matched successfully>"
 
 
@@ -62,7 +64,7 @@ def outputs(ours: SvdUNet, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.
     torch.manual_seed(1)
     library, x, level = library_twin(ours), torch.randn(b, v, t, 8, h, w), torch.randn(b, v)
     conditioning = Conditioning(channels=x[:, :, :, 4:])
-    result = ours(x[:, :, :, :4], level[..., None].expand(b, v, t), conditioning)
+    result = ours(x[:, :, :, :4], level[..., None].expand(b, v, t), conditioning, grid=tiny_batch(b, v, t).view_grid())
     context = torch.zeros(b * v, 1, 32)
     added_ids = torch.tensor([[6, 127, 0.02]]).expand(b * v, 3)
     return result.flatten(0, 1), library(x.flatten(0, 1), level.flatten(), context, added_ids).sample
@@ -85,7 +87,7 @@ def test_library_kernels_agree_with_the_library_exactly(attention, shape):
 def test_library_kernels_know_one_level_a_clip():
     levels = torch.tensor([[[0.1, 0.2]]])
     with pytest.raises(HvgError, match="use kernels=fast"):
-        build((True, True), "library")(torch.ones(1, 1, 2, 4, 8, 8), levels, Conditioning())
+        build((True, True), "library")(torch.ones(1, 1, 2, 4, 8, 8), levels, Conditioning(), grid=GRID)
 
 
 def test_checkpointing_changes_no_gradient():
@@ -94,7 +96,10 @@ def test_checkpointing_changes_no_gradient():
         ours = build((True, True), "fast")
         ours.config = ours.config.model_copy(update={"checkpointing": checkpointing})
         ours(
-            torch.ones(1, 1, 2, 4, 8, 8), torch.zeros(1, 1, 2), Conditioning(channels=torch.ones(1, 1, 2, 4, 8, 8))
+            torch.ones(1, 1, 2, 4, 8, 8),
+            torch.zeros(1, 1, 2),
+            Conditioning(channels=torch.ones(1, 1, 2, 4, 8, 8)),
+            grid=GRID,
         ).sum().backward()
         gradients.append(ours.conv_in.weight.grad)
     assert torch.equal(*gradients)

@@ -51,7 +51,7 @@ def video(first_frame: int = FIRST_FRAME) -> ClipBatch:
 
 
 def calls(system: HumanVideoSystem, batch: ClipBatch) -> list[tuple]:
-    """What the backbone is called with during a request: (noisy, level, conditioning, frame_index)."""
+    """What the backbone is called with during a request: (noisy, level, conditioning, frame_index, grid)."""
     seen = []
     hook = system.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     system.generate(batch, num_steps=1)
@@ -69,7 +69,7 @@ def test_the_network_tells_frames_apart_by_their_place_in_the_video(system):
         conditioning = system.condition(part)
 
         def output(index: torch.Tensor | None) -> torch.Tensor:
-            return system.backbone(noisy, level, conditioning, index)
+            return system.backbone(noisy, level, conditioning, index, part.view_grid())
 
         from_zero, later = torch.arange(4)[None], torch.arange(10, 14)[None]
         assert torch.equal(output(None), output(from_zero))
@@ -79,7 +79,7 @@ def test_the_network_tells_frames_apart_by_their_place_in_the_video(system):
 
 def test_windows_of_a_long_video_are_told_absolute_frames(system):
     (seen,) = calls(system, video())
-    noisy, _, _, index = seen
+    noisy, _, _, index, _ = seen
     # Two groups of views times two spans, denoised together.
     assert noisy.shape[:3] == (4, 2, 3)
     assert index.tolist() == [[10, 11, 12], [13, 14, 15], [10, 11, 12], [13, 14, 15]]
@@ -235,5 +235,6 @@ def test_the_rotation_is_added_to_the_noise_level(system):
     with torch.no_grad():
         conditioning = system.condition(part)
         without = replace(conditioning, embedding=torch.zeros_like(conditioning.embedding))
-        one, other = (system.backbone(noisy, torch.zeros(1, 2, 1), c, None) for c in (conditioning, without))
+        grid = part.view_grid()
+        one, other = (system.backbone(noisy, torch.zeros(1, 2, 1), c, None, grid) for c in (conditioning, without))
     assert (one - other).abs().max() > 1e-4

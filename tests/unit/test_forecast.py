@@ -83,6 +83,20 @@ def test_view_attention_is_counted_by_formula(override, group, views):
     assert part.flops == Flops(3 * SITES * frames * forward, 0)
 
 
+def test_parts_that_look_at_the_grid_are_counted_by_formula():
+    """On fake tensors too: ``neighbours`` over its own view and two more, ``epipolar`` over all, and its mask."""
+    projections, views = 2 * 4 * CELLS * 4 * WIDTH**2, 4
+    counts = {
+        "neighbours": projections + 2 * views * CELLS * 2 * (3 * CELLS) * WIDTH,
+        "epipolar": projections
+        + 2 * views * CELLS * 2 * (views * CELLS) * WIDTH
+        + 2 * (3 * (views * CELLS) ** 2 + 9 * views * CELLS * views + 90 * views**2),
+    }
+    for name, forward in counts.items():
+        part = tiny(f"view_attention={name}", "data.views=4").counts.parts["view_attention"]
+        assert part.flops == Flops(3 * SITES * 2 * forward, 0)
+
+
 @pytest.mark.long
 def test_twice_the_views_are_twice_the_projections_and_four_times_the_products():
     projections = 3 * SITES * 2 * 2 * CELLS * 4 * WIDTH**2  # of one view

@@ -255,12 +255,6 @@ def test_a_clip_is_measured_by_itself(name):
             assert np.array_equal(whole, np.concatenate(parts), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", [*METRICS, *CHANGES, "dtssd_disco"])
-def test_the_order_of_clips_does_not_matter(name):
-    some = clips()
-    assert result(name, some).value == pytest.approx(result(name, some[::-1]).value, rel=1e-12)
-
-
 @pytest.mark.parametrize("name", METRICS)
 def test_padded_frames_do_not_count(name):
     some = clips()

@@ -21,6 +21,7 @@ class HeadDisc(PoseGuided):
         head = batch.body.joints[:, None, :, batch.body.joint_names.index("head")]
         pixels, _ = project(head[..., None, :], batch.cameras)
         height, width = batch.cameras.image_size
-        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        rows, columns = (torch.arange(side, device=pixels.device) + 0.5 for side in (height, width))
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
         distance = torch.stack([x, y], dim=-1) - pixels[..., 0, None, None, :]
         return (distance.norm(dim=-1) < self.config.radius * height).float()[..., None, :, :]

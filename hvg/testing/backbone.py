@@ -1,0 +1,192 @@
+"""What every backbone promises."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hvg import registry
+from hvg.protocols import Backbone, Context
+from hvg.random import generator
+from hvg.testing.building import build, require
+from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.scene import tiny_batch
+from hvg.types import Conditioning, Ports, ViewGrid
+
+CODEC_CHANNELS, CODEC_STRIDE, EXTRA, SIZE = 4, 8, 2, 8
+
+
+def check_backbone(cls: type[Backbone], config: Any) -> None:
+    """Runs every check below. config: the smallest network that has all ports; it is built with ``full_3d`` attention.
+
+    Raises: AssertionError that says which promise is broken.
+    """
+    for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
+        check_shapes(cls, config, views, frames)
+    check_gradients(cls, config)
+    check_precision(cls, config)
+    check_batch_independence(cls, config)
+    check_views(cls, config)
+    check_frame_index(cls, config)
+    check_device(cls, config)
+
+
+class Inputs(NamedTuple):
+    """What a backbone is called with, in the order of its arguments."""
+
+    noisy: Tensor
+    level: Tensor
+    conditioning: Conditioning
+    frame_index: Tensor | None
+    grid: ViewGrid
+
+    def to(self, *args, **kwargs) -> Inputs:
+        """The same on another device, or floating tensors in another type."""
+        return Inputs(
+            self.noisy.to(*args, **kwargs),
+            self.level.to(*args, **kwargs),
+            self.conditioning.map(lambda x: x.to(*args, **kwargs)),
+            self.frame_index,
+            _batch(*self.noisy.shape[:3]).to(*args, **kwargs).view_grid(),
+        )
+
+
+@torch.no_grad()
+def check_shapes(cls: type[Backbone], config: Any, views: int, frames: int) -> None:
+    """The output is shaped as the latents, and finite."""
+    given = inputs(cls, config, (2, views, frames))
+    out = build_backbone(cls, config)(*given)
+    require(out.shape == given.noisy.shape, f"the output is {tuple(out.shape)}, the latents {tuple(given.noisy.shape)}")
+    require(bool(out.isfinite().all()), "the output is not finite")
+
+
+def check_gradients(cls: type[Backbone], config: Any) -> None:
+    """A gradient reaches every trainable weight, and every port that the backbone says it has."""
+    backbone = let_through(build_backbone(cls, config))
+    given = inputs(cls, config, (1, 2, 2))
+    asked: list[Tensor] = []
+    conditioning = given.conditioning.map(lambda x: asked.append(x.requires_grad_()) or x)
+    backbone(*given._replace(conditioning=conditioning)).square().sum().backward()
+    starved = [n for n, p in backbone.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    require(not starved, f"no gradient reaches {', '.join(starved)}")
+    require(all(x.grad is not None and bool(x.grad.any()) for x in asked), "a port has no effect on the output")
+
+
+@torch.no_grad()
+def check_precision(cls: type[Backbone], config: Any) -> None:
+    """bfloat16 weights and inputs give bfloat16; under autocast the output stays near that of full precision."""
+    given = inputs(cls, config, (1, 2, 2))
+    half = build_backbone(cls, config).bfloat16()(*given.to(torch.bfloat16))
+    require(half.dtype == torch.bfloat16, f"bfloat16 weights and inputs give {half.dtype}")
+    backbone = build_backbone(cls, config)
+    full = backbone(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = backbone(*given)
+    require(bool((mixed.float() - full).norm() < 0.05 * full.norm()), "mixed precision is far from full precision")
+
+
+@torch.no_grad()
+def check_batch_independence(cls: type[Backbone], config: Any) -> None:
+    """A clip's output does not depend on the clips beside it."""
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
+    first = Inputs(
+        given.noisy[:1], given.level[:1], given.conditioning.map(lambda x: x[:1]), None, _batch(1, 2, 3).view_grid()
+    )
+    close = torch.allclose(backbone(*given)[:1], backbone(*first), rtol=1e-4, atol=1e-5)
+    require(close, "the output of a clip changes with the clips beside it")
+
+
+@torch.no_grad()
+def check_views(cls: type[Backbone], config: Any) -> None:
+    """Views see each other through view attention, which is at rest in a new network, and through nothing else."""
+    given = inputs(cls, config, (1, 2, 2))
+    other = given.noisy.clone()
+    other[:, 1] += 1
+
+    def first_view_moves(backbone: Backbone) -> bool:
+        difference = backbone(*given) - backbone(*given._replace(noisy=other))
+        return bool(difference[:, 0].abs().max() > 1e-5)
+
+    require(not first_view_moves(build_backbone(cls, config)), "views of a new network see each other")
+    require(first_view_moves(let_through(build_backbone(cls, config))), "view attention has no effect")
+    alone = let_through(build_backbone(cls, config, view_attention="none"))
+    require(not first_view_moves(alone), "views see each other without view attention")
+
+
+@torch.no_grad()
+def check_frame_index(cls: type[Backbone], config: Any) -> None:
+    """Frames count from 0 where nothing else is said, and their place in the video matters."""
+    backbone, given = build_backbone(cls, config), inputs(cls, config, (1, 1, 3))
+    default, same, later = (
+        backbone(*given._replace(frame_index=index))
+        for index in (None, torch.tensor([[0, 1, 2]]), torch.tensor([[5, 6, 7]]))
+    )
+    require(torch.equal(default, same), "frames do not count from 0 where frame_index is not given")
+    require(not torch.equal(default, later), "frame_index has no effect")
+
+
+@torch.no_grad()
+def check_device(cls: type[Backbone], config: Any) -> None:
+    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    with elsewhere() as device:
+        backbone = build_backbone(cls, config).to(device)
+        out = backbone(*inputs(cls, config, (1, 2, 2)).to(device))
+        require(is_elsewhere(out), "the output comes back on another device")
+
+
+def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:
+    """The backbone behind a codec of 4 channels and stride 8, with a registered view attention in its default settings."""
+    attention = registry.load("view_attention", view_attention)
+    ports = cls.ports(config, CODEC_CHANNELS, CODEC_STRIDE)
+    context = Context(
+        ports=ports,
+        channels=EXTRA if ports.channels else 0,
+        memory=frozenset(ports.memory),
+        view_attention=partial(attention, attention.Config()),
+    )
+    return build(cls, config, context)
+
+
+def let_through(backbone: Backbone) -> Backbone:
+    """The backbone with seeded noise in place of weights that are all zero, which hide what is behind them."""
+    random = generator("let_through")
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=random))
+    return backbone
+
+
+def inputs(cls: type[Backbone], config: Any, shape: tuple[int, int, int]) -> Inputs:
+    """Noisy latents (B, V, t, 4, 8, 8) with every port filled. Two tokens: over one alone attention has nothing to choose."""
+    random = generator("inputs")
+    ports = cls.ports(config, CODEC_CHANNELS, CODEC_STRIDE)
+
+    def noise(*size: int) -> Tensor:
+        return torch.randn(*shape, *size, generator=random)
+
+    return Inputs(
+        noisy=noise(CODEC_CHANNELS, SIZE, SIZE),
+        level=noise(),
+        conditioning=_filled(ports, noise),
+        frame_index=None,
+        grid=_batch(*shape).view_grid(),
+    )
+
+
+def _filled(ports: Ports, noise: Any) -> Conditioning:
+    side = {site: SIZE // s.stride for site, s in ports.residuals.items()}
+    return Conditioning(
+        residuals={n: noise(s.channels, side[n], side[n]) for n, s in ports.residuals.items()},
+        memory={n: noise(3, s.channels) for n, s in ports.memory.items()},
+        tokens=noise(2, ports.token_width) if ports.token_width else None,
+        channels=noise(EXTRA, SIZE, SIZE) if ports.channels else None,
+        embedding=noise(ports.embedding_width) if ports.embedding_width else None,
+    )
+
+
+def _batch(clips: int, views: int, frames: int) -> Any:
+    return tiny_batch(clips, views, frames, size=SIZE * CODEC_STRIDE)

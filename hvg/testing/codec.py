@@ -1,0 +1,79 @@
+"""What every codec promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from hvg.protocols import Codec
+from hvg.testing.building import make, require
+from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.scene import tiny_batch
+
+# Its sides are divisible by every stride in use.
+_SIZE = 32
+
+
+def check_codec(cls: type[Codec], config: Any) -> None:
+    """Runs every check below. Raises: AssertionError that says which promise is broken."""
+    codec = make(cls, config)
+    check_shapes(codec)
+    check_frozen(codec)
+    check_independence(codec)
+    # In a codec of its own: its networks stay where they are moved.
+    check_device(make(cls, config))
+
+
+def check_shapes(codec: Codec) -> None:
+    """``shape`` says before it is built what it is; latents and frames have the shapes that follow, in the type given."""
+    declared = type(codec).shape(getattr(codec, "config", None))
+    actual = (codec.channels, codec.stride, codec.temporal_stride)
+    require(tuple(declared) == actual, f"shape says {tuple(declared)}, the codec is {actual}")
+    for views, frames in ((1, 1), (3, 2)):
+        video = _video(2, views, frames)
+        latents = codec.encode(video)
+        cells = _SIZE // codec.stride
+        expected = (2, views, -(-frames // codec.temporal_stride), codec.channels, cells, cells)
+        require(tuple(latents.shape) == expected, f"latents are {tuple(latents.shape)}, not {expected}")
+        decoded = codec.decode(latents)
+        require(decoded.shape == video.shape, f"frames come back as {tuple(decoded.shape)}")
+        require(latents.dtype == decoded.dtype == video.dtype, "latents or frames are of another type than the frames")
+
+
+def check_frozen(codec: Codec) -> None:
+    """Encoding twice gives the same latents, and no weight of its networks is trained."""
+    video = _video(1, 2, 2)
+    require(torch.equal(codec.encode(video), codec.encode(video)), "encoding twice gives two results")
+    networks = [x for x in codec.frozen().values() if isinstance(x, torch.nn.Module)]
+    trained = [name for network in networks for name, p in network.named_parameters() if p.requires_grad]
+    require(not trained, f"weights are not frozen: {', '.join(trained[:3])}")
+    require(not codec.encode(video).requires_grad, "latents of frames without a gradient carry one")
+
+
+def check_independence(codec: Codec) -> None:
+    """Clips and views are encoded and decoded each by itself."""
+    video = _video(2, 2, 2)
+    latents = codec.encode(video)
+    whole = latents, codec.decode(latents)
+    for clip in range(2):
+        for view in range(2):
+            cell = slice(clip, clip + 1), slice(view, view + 1)
+            alone = codec.encode(video[cell]), codec.decode(latents[cell])
+            for name, together, one in zip(("latents", "frames"), whole, alone, strict=True):
+                close = torch.allclose(together[cell], one, rtol=1e-4, atol=1e-5)
+                require(close, f"the {name} of a view change with the clips and views beside it")
+
+
+def check_device(codec: Codec) -> None:
+    """It works on the device of what it is given; shown on one that is not the CPU, without a GPU."""
+    with elsewhere() as device:
+        latents = codec.encode(_video(1, 2, 2).to(device))
+        made = (latents, codec.decode(latents))
+        require(all(map(is_elsewhere, made)), "latents or frames come back on another device")
+
+
+def _video(clips: int, views: int, frames: int) -> torch.Tensor:
+    video = tiny_batch(clips, views, frames, size=_SIZE).frames
+    assert video is not None
+    return video

@@ -1,0 +1,90 @@
+"""What every solver promises."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.protocols import Solver, SolverStep
+from hvg.random import generator
+from hvg.testing.building import make, require
+from hvg.testing.elsewhere import elsewhere, is_elsewhere
+
+_MEAN, _SPREAD = 0.7, 0.5
+
+
+def check_solver(cls: type[Solver], config: Any) -> None:
+    """Runs every check below. Raises: AssertionError that says which promise is broken."""
+    solver = make(cls, config)
+    check_last_step(solver)
+    check_walk(solver)
+    check_batch_independence(solver)
+    check_device(solver)
+
+
+def check_last_step(solver: Solver) -> None:
+    """The step to level 0 gives the estimate itself."""
+    x0 = _noise("x0")
+    stepped = solver.step(3 * x0 + 1, x0, _at(0.5, 0.0))
+    require(torch.equal(stepped, x0), "the step to level 0 has to give the estimate")
+
+
+def check_walk(solver: Solver) -> None:
+    """A walk keeps shape and type, changes nothing that it is given, and brings noise to Gaussian data of the known spread."""
+    for dtype in (torch.float32, torch.float64):
+        made = _walk(solver, _noise("start").to(dtype))
+        require(made.dtype == dtype, f"{dtype} latents come back as {made.dtype}")
+        require(made.shape == _noise("start").shape, f"the latents come back as {tuple(made.shape)}")
+    # 2,880 numbers: standard errors are 0.01 of the mean, 0.007 of the spread; the rest is what long steps may cost.
+    mean, spread = made.mean().item(), made.std().item()
+    near = abs(mean - _MEAN) < 0.1 and abs(spread - _SPREAD) < 0.1
+    require(near, f"data of mean {_MEAN} and spread {_SPREAD} came out with {mean:.2f} and {spread:.2f}")
+    x, x0 = _noise("x"), _noise("x0")
+    before = x.clone(), x0.clone()
+    solver.step(x, x0, _at(2.0, 1.0))
+    require(torch.equal(x, before[0]) and torch.equal(x0, before[1]), "a step changes the tensors that it is given")
+
+
+def check_batch_independence(solver: Solver) -> None:
+    """A clip's step does not depend on the clips beside it."""
+    x, x0 = _noise("x"), _noise("x0")
+    fresh = _noise("fresh")
+    together = solver.step(x, x0, _at(2.0, 1.0, fresh))
+    alone = solver.step(x[:1], x0[:1], _at(2.0, 1.0, fresh[:1]))
+    require(torch.allclose(together[:1], alone, rtol=1e-5, atol=1e-6), "a clip's step changes with the clips beside it")
+
+
+def check_device(solver: Solver) -> None:
+    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    with elsewhere() as device:
+        made = _walk(solver, _noise("start").to(device))
+        require(is_elsewhere(made), "the latents come back on another device")
+
+
+def _walk(solver: Solver, start: Tensor, num_steps: int = 200) -> Tensor:
+    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2)."""
+    levels = [20 * (0.002 / 20) ** (i / (num_steps - 1)) for i in range(num_steps)] + [0.0]
+    x, state = levels[0] * start, {}
+    for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        x = solver.step(x, _denoise(x, sigma), _at(sigma, sigma_next, _noise("fresh", step).to(start), state))
+    return x
+
+
+def _denoise(x: Tensor, sigma: float) -> Tensor:
+    return (_SPREAD**2 * x + sigma**2 * _MEAN) / (_SPREAD**2 + sigma**2)
+
+
+def _at(
+    sigma: float, sigma_next: float, noise: Tensor | None = None, state: dict[str, Any] | None = None
+) -> SolverStep:
+    fresh = _noise("fresh") if noise is None else noise
+    return SolverStep(
+        sigma=sigma, sigma_next=sigma_next, denoise=_denoise, noise=lambda: fresh, state={} if state is None else state
+    )
+
+
+def _noise(*key: int | str) -> Tensor:
+    return torch.randn(2, 3, 5, 6, 4, 4, generator=generator("solver", *key))

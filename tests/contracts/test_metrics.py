@@ -1,0 +1,76 @@
+"""Every registered metric keeps the promises that hvg.testing spells out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from golden_networks import write_network_files
+from planted_faults import SuitClips
+
+from components.bodies.anny import Anny
+from components.renderers.warp import Warp
+from hvg import registry
+from hvg.protocols import Context
+from hvg.testing import check_metric, tiny_scored_clips
+from hvg.weights import NetworkFiles
+
+PLAIN = (
+    "drift",
+    "dtssd",
+    "dtssd_disco",
+    "dvssd",
+    "identity_colour",
+    "l1",
+    "mask_iou",
+    "psnr",
+    "psnr_foreground",
+    "ssim",
+)
+# These need people whose surface and limbs are known.
+GEOMETRY = ("cross_view", "joint_error", "mpjpe", "temporal_warp")
+# Network -> the metrics that look through it.
+NETWORKS = {"inception": ("fid", "kid"), "resnet3d50": ("fid_vid",), "i3d": ("fvd", "kvd"), "vgg16": ("lpips",)}
+# Of the user's own networks; tests/unit/test_modern_metrics.py has small ones, and checks these metrics with them.
+TRANSFORMERS = ("identity_clip", "jedi")
+
+
+def test_no_metric_is_left_out():
+    through_networks = [name for names in NETWORKS.values() for name in names]
+    assert sorted([*PLAIN, *GEOMETRY, *through_networks, *TRANSFORMERS]) == registry.names("metric")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_metric(name):
+    part = registry.load("metric", name)
+    check_metric(part, part.Config())
+
+
+@pytest.fixture(scope="module")
+def suited():
+    """Clips of people in the suit, and predictions that are noisier with time."""
+    suits = SuitClips(Context(body=Anny(), renderer=Warp()), image_size=48, views=4, frames=3)
+    strength, random = torch.tensor([20, 30, 40])[:, None, None, None], torch.Generator().manual_seed(0)
+    clips = []
+    for clip in (suits.clip(index) for index in range(3)):
+        noise = strength * torch.randn(clip.truth.shape, generator=random)
+        clips.append(replace(clip, prediction=(clip.truth + noise).round().clamp(0, 255).to(torch.uint8)))
+    return clips
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_metric_of_known_geometry(name, suited):
+    part = registry.load("metric", name)
+    check_metric(part, part.Config(), clips=suited)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("network", NETWORKS)
+def test_metric_through_a_network(network, tmp_path):
+    files = NetworkFiles(write_network_files(tmp_path, [network]), any_file=True)
+    # Networks of video look at 16 frames.
+    clips = tiny_scored_clips(clips=2, views=1, frames=16 if network in ("i3d", "resnet3d50") else 4)
+    for name in NETWORKS[network]:
+        part = registry.load("metric", name)
+        check_metric(part, part.Config(), Context(networks=files), clips)

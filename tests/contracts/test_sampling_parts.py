@@ -1,0 +1,65 @@
+"""Every registered sampler, solver, guidance, prediction, alignment and codec keeps the promises that hvg.testing spells out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hvg import registry
+from hvg.testing import (
+    check_alignment,
+    check_codec,
+    check_guidance,
+    check_prediction,
+    check_sampler,
+    check_solver,
+)
+
+CHECKS = {
+    "alignment": check_alignment,
+    "codec": check_codec,
+    "guidance": check_guidance,
+    "prediction": check_prediction,
+    "sampler": check_sampler,
+    "solver": check_solver,
+}
+_SPACE_TIME = {
+    "frames": 6,
+    "frame_overlap": 2,
+    "temporal_views": 2,
+    "views": 4,
+    "view_overlap": 2,
+    "view_frames": 3,
+}
+# Settings beyond the defaults that change what a part is. Of samplers: small windows, so that small grids need several.
+VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("alignment", "pelvis"): [{"frames": "first"}, {"anchor": (0.4, 0.55)}, {"reference": False}],
+    ("codec", "pixel"): [{"factor": 1}, {"scale": 2.0, "zero": "grey"}],
+    ("guidance", "linear"): [{"axis": "views", "minimum": 2, "maximum": 1}],
+    ("guidance", "triangular"): [{"axis": "frames"}],
+    ("sampler", "alternating"): [_SPACE_TIME],
+    ("sampler", "anchored"): [{"frames": 5, "overlap": 2}],
+    ("sampler", "coarse_to_fine"): [{"frames": 4, "overlap": 1, "levels": 2}],
+    ("sampler", "partition"): [{"views": 3, "frames": 4}],
+    ("sampler", "progressive"): [_SPACE_TIME, _SPACE_TIME | {"mix": 0.2}],
+    ("sampler", "shifting"): [{"views": 3, "frames": 4}],
+    ("sampler", "temporal"): [{"frames": 5, "overlap": 2}],
+    ("sampler", "view"): [{"views": 3, "overlap": 1}, {"views": 3, "overlap": 1, "circular": False}],
+    ("solver", "ddim"): [{"eta": 0.5}, {"eta": 1.0}],
+}
+# The setting that names a published model's folder: the tests have a small one.
+FOLDERS = {("codec", "svd_vae"): "path"}
+CASES = [
+    (kind, name, settings)
+    for kind in CHECKS
+    for name in registry.names(kind)
+    for settings in [{}, *VARIANTS.get((kind, name), [])]
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "settings"), CASES, ids=str)
+def test_part(kind, name, settings, svd_folder):
+    part = registry.load(kind, name)
+    folder = {FOLDERS[kind, name]: str(svd_folder)} if (kind, name) in FOLDERS else {}
+    CHECKS[kind](part, part.Config(**settings, **folder))

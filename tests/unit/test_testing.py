@@ -1,0 +1,338 @@
+"""The public checks catch what they are for: parts with one fault each, and a device that no machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from components.alignments.pelvis import PelvisAlignment
+from components.backbones.svd_unet import SvdUNet
+from components.codecs.pixel import PixelCodec
+from components.conditioners.camera_rotation import CameraRotation
+from components.guidance.linear import LinearGuidance
+from components.metrics.psnr import PSNR
+from components.predictions.v import VPrediction
+from components.samplers.temporal import TemporalWindows
+from components.solvers.ddim import DDIMSolver
+from components.solvers.heun import HeunSolver
+from components.view_attention.aligned_2d import Aligned2dViewAttention
+from components.view_attention.neighbours import NeighboursViewAttention
+from hvg.testing import (
+    check_alignment,
+    check_backbone,
+    check_codec,
+    check_conditioner,
+    check_guidance,
+    check_metric,
+    check_prediction,
+    check_sampler,
+    check_solver,
+    check_view_attention,
+    elsewhere,
+    tiny_batch,
+    tiny_context,
+)
+from hvg.testing.elsewhere import is_elsewhere
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = ROOT / "tests" / "data" / "plugin" / "hvg_example_plugin" / "head_disc.py"
+TINY = {
+    "widths": (32, 32),
+    "attention": (True, False),
+    "heads": (2, 2),
+    "layers_per_block": 1,
+    "cross_attention_width": 8,
+    "addition_time_embed_dim": 8,
+}
+
+
+# --- the README's plugin ---
+
+
+def plugin(text: str):
+    """The example's module, from this text."""
+    spec = importlib.util.spec_from_loader("head_disc", loader=None)
+    module = importlib.util.module_from_spec(spec)
+    exec(compile(text, str(PLUGIN), "exec"), vars(module))
+    return module
+
+
+def test_the_plugin_of_the_readme_keeps_every_promise():
+    part = plugin(PLUGIN.read_text(encoding="utf-8")).HeadDisc
+    check_conditioner(part, part.Config(), tiny_context())
+
+
+def test_the_readme_shows_the_plugin_that_is_tested():
+    assert PLUGIN.read_text(encoding="utf-8").strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_grid_on_the_cpu_is_seen_without_a_gpu():
+    text = PLUGIN.read_text(encoding="utf-8")
+    fault = text.replace(", device=pixels.device", "")
+    assert fault != text
+    part = plugin(fault).HeadDisc
+    with pytest.raises(AssertionError, match=r"Tensor.* meets .* on the CPU and .* on the device of the inputs"):
+        check_conditioner(part, part.Config(), tiny_context())
+
+
+# --- one fault each ---
+
+
+class WrongGroups(Aligned2dViewAttention):
+    """Says that all tokens see each other."""
+
+    @classmethod
+    def token_groups(cls, config, views, height, width):
+        return torch.zeros(views, height, width, dtype=torch.int64)
+
+
+class ByPlace(NeighboursViewAttention):
+    """Counts places in the window, not on the circle."""
+
+    def forward(self, x, grid):
+        index = torch.arange(x.shape[1]).expand(x.shape[:2])
+        return super().forward(x, replace(grid, view_index=index))
+
+
+class Cheap(NeighboursViewAttention):
+    """Declares less than it computes."""
+
+    @classmethod
+    def flops(cls, config, views, height, width, channels):
+        return super().flops(config, views, height, width, channels) // 2
+
+
+class LoudAtTheStart(NeighboursViewAttention):
+    """Does not start as an identity."""
+
+    def __init__(self, config, width, num_heads):
+        super().__init__(config, width, num_heads)
+        nn.init.ones_(self.attention.out.bias)
+
+
+class OwnMask(NeighboursViewAttention):
+    """Makes a tensor on the CPU."""
+
+    def forward(self, x, grid):
+        return super().forward(x, grid) * torch.ones(x.shape[-1], dtype=x.dtype)
+
+
+class Hole(TemporalWindows):
+    """Leaves the last frame out."""
+
+    def windows(self, step, num_steps, views, frames):
+        found = super().windows(step, num_steps, views, max(1, frames - 1))
+        return found
+
+
+class Double(TemporalWindows):
+    """Counts twice what it costs."""
+
+    def cost(self, num_steps, views, frames):
+        return 2 * super().cost(num_steps, views, frames)
+
+
+class Overshoots(HeunSolver):
+    """Does not end on the estimate."""
+
+    def step(self, x, x0, at):
+        return super().step(x, x0, at) + 0.1
+
+
+class InPlace(HeunSolver):
+    """Changes what it is given."""
+
+    def step(self, x, x0, at):
+        stepped = super().step(x.clone(), x0, at)
+        x.zero_()
+        return stepped
+
+
+class OnTheCpu(DDIMSolver):
+    """Adds noise that it makes on the CPU."""
+
+    def step(self, x, x0, at):
+        return super().step(x, x0, at) + at.sigma_next * 0 * torch.ones(x.shape)
+
+
+class FramesFirst(LinearGuidance):
+    """Its axes are exchanged."""
+
+    def scale(self, views, frames, sigma):
+        return super().scale(views, frames, sigma).mT
+
+
+class Rising(VPrediction):
+    """Its levels rise."""
+
+    def sigma_schedule(self, num_steps):
+        return super().sigma_schedule(num_steps).flip(0)
+
+
+class Deaf(VPrediction):
+    """Does not listen to the network."""
+
+    def denoised(self, output, noisy, sigma):
+        return noisy / (sigma**2 + 1)
+
+
+class MeanOfViews(PixelCodec):
+    """Mixes views."""
+
+    def encode(self, frames):
+        latents = super().encode(frames)
+        return latents + 0.1 * latents.mean(dim=1, keepdim=True)
+
+
+class HalfPixels(PelvisAlignment):
+    """Moves by fractions of a pixel."""
+
+    def offsets(self, batch):
+        return super().offsets(batch) / 2
+
+
+class FirstMoves(PelvisAlignment):
+    """All move as the first frame does, but it says otherwise."""
+
+    def offsets(self, batch):
+        return super().offsets(batch)[:, :, :1].expand(*batch.grid, 2)
+
+
+class Reversed(PSNR):
+    """Says that lower is better."""
+
+    higher_is_better = False
+
+
+class Remembers(PSNR):
+    """Keeps a count of clips."""
+
+    seen = 0
+
+    def measure(self, clip):
+        self.seen += 1
+        return {"cells": super().measure(clip)["cells"] + self.seen}
+
+
+class KeepsPictures(PSNR):
+    """Keeps the pictures."""
+
+    def measure(self, clip):
+        return {**super().measure(clip), "pictures": np.asarray(clip.prediction)}
+
+
+class NoPlaces(SvdUNet):
+    """Does not tell frames apart."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None):
+        return super().forward(noisy, level, conditioning, None, grid)
+
+
+class MixesViews(SvdUNet):
+    """Lets views see each other outside of view attention."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None):
+        out = super().forward(noisy, level, conditioning, frame_index, grid)
+        return out + 0.1 * out.mean(dim=1, keepdim=True)
+
+
+class WrongNull(CameraRotation):
+    """Stands in with something of another shape."""
+
+    def null(self, conditioning):
+        return conditioning.map(lambda x: torch.zeros_like(x)[..., :-1])
+
+
+FAULTS = [
+    (check_view_attention, WrongGroups, {}, "does not see token .* not what it declares"),
+    (check_view_attention, ByPlace, {}, "not what it declares"),
+    (check_view_attention, Cheap, {}, "flops declares"),
+    (check_view_attention, LoudAtTheStart, {}, "a new part changes its input"),
+    (check_view_attention, OwnMask, {}, "meets .* on the CPU"),
+    (check_sampler, Hole, {"frames": 5, "overlap": 2}, "leaves out"),
+    (check_sampler, Double, {"frames": 5, "overlap": 2}, "cost says"),
+    (check_solver, Overshoots, {}, "has to give the estimate"),
+    (check_solver, InPlace, {}, "changes the tensors that it is given"),
+    (check_solver, OnTheCpu, {}, "meets .* on the CPU"),
+    (check_guidance, FramesFirst, {}, r"1 views x 5 frames .* the scale is \(5, 1\)"),
+    (check_prediction, Rising, {}, "do not fall to 0"),
+    (check_prediction, Deaf, {}, "does not depend on the network's output"),
+    (check_codec, MeanOfViews, {}, "change with the clips and views beside it"),
+    (check_alignment, HalfPixels, {}, "not int64"),
+    (check_alignment, FirstMoves, {}, "per_picture is true"),
+    (check_metric, Reversed, {}, "lower is better, but the truth scores"),
+    (check_metric, Remembers, {}, "depends on what was measured before"),
+    (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
+    (check_backbone, NoPlaces, TINY, "frame_index has no effect"),
+    (check_backbone, MixesViews, TINY, "see each other"),
+]
+
+
+@pytest.mark.parametrize(("check", "part", "settings", "message"), FAULTS, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_broken_promise_is_named(check, part, settings, message):
+    with pytest.raises(AssertionError, match=message):
+        check(part, part.Config(**settings))
+
+
+def test_a_broken_promise_of_a_conditioner_is_named():
+    with pytest.raises(AssertionError, match=r"null fills .* but spec says"):
+        check_conditioner(WrongNull, WrongNull.Config(), tiny_context())
+
+
+# --- the device that no machine has ---
+
+
+def test_tensors_stay_where_a_gpu_would_have_them():
+    with elsewhere() as device:
+        x = torch.randn(2, 3).to(device)
+        assert x.device == device and is_elsewhere(x)
+        for made in (
+            x + 1,
+            x.mT @ x,
+            x[0],
+            x[torch.tensor([0])],
+            x[x > 0],
+            torch.zeros(3, device=x.device),
+            torch.zeros(3, device="cuda"),
+            torch.zeros_like(x),
+            x.new_tensor([1.0, 2.0]),
+            torch.as_tensor(2.0, device=x.device),
+            torch.ones(2).to(x),
+            torch.ones(2).cuda(),
+            x * torch.tensor(2.0),
+            torch.stack([x, x]),
+            x.max(dim=0).values,
+            x.to(torch.float64),
+        ):
+            assert is_elsewhere(made)
+        for made in (torch.zeros(3), x.cpu(), x.to("cpu"), x.to(torch.ones(1))):
+            assert not is_elsewhere(made)
+        assert isinstance(x.sum().item(), float) and len(x.tolist()) == 2
+        linear = nn.Linear(3, 4).to(device)
+        assert is_elsewhere(linear(x)) and all(map(is_elsewhere, linear.parameters()))
+        batch = tiny_batch().to(device)
+        assert is_elsewhere(batch.frames) and is_elsewhere(batch.cameras.intrinsics)
+        assert is_elsewhere(batch.select([1]).view_grid().view_index)
+    assert not torch.__future__.get_overwrite_module_params_on_conversion()
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda x: x + torch.ones(2, 3),
+        lambda x: torch.cat([x, torch.ones(2, 3)]),
+        lambda x: torch.where(torch.ones(2, 3) > 0, x, 0.0),
+        lambda x: nn.Linear(3, 4)(x),
+        lambda x: x.numpy(),
+        lambda x: np.asarray(x),
+    ],
+)
+def test_tensors_of_two_devices_do_not_meet(meet):
+    with elsewhere() as device, pytest.raises(AssertionError, match="CPU"):
+        meet(torch.randn(2, 3).to(device))
