@@ -27,13 +27,14 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.config import load_resolved
     from hvg.errors import CheckpointError
     from hvg.evaluation import evaluate, make_record
+    from hvg.here import choose_device
     from hvg.ranks import joined_ranks
     from hvg.record import record_of, write_record
-    from hvg.training import build_system, choose_device, load_system_weights, train
+    from hvg.training import build_system, load_system_weights, train
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
-    if record_of(folder, config.to_yaml()) is not None:
+    if record_of(folder, config) is not None:
         return
     # One group for training and scoring: torchrun's processes can join only once.
     with joined_ranks() as (rank, world):
