@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hvg.checkpoint import checkpoints
+from hvg.checkpoint import checkpoints, saved_config
 from hvg.config import compose, expand_sweep
-from hvg.errors import ConfigError, HvgError, Problem
+from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.resume import earlier_config, judged_changes
@@ -245,13 +245,16 @@ def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> 
 
 
 def refused_changes(run: Run) -> list[Problem]:
-    """Why a run cannot go on from the checkpoints in its folder with these settings; the training itself asks again."""
-    saved, path = checkpoints(run.folder / "checkpoints"), run.folder / "config.yaml"
+    """Why a run cannot go on from the newest checkpoint in its folder with these settings; the training itself asks again."""
+    saved = checkpoints(run.folder / "checkpoints")
     if not saved:
         return []
+    step, path = saved.popitem()
     try:
-        was = earlier_config(path.read_text(encoding="utf-8"), str(path))
-        judged_changes(was, run.config, str(run.folder), step=max(saved))
+        judged_changes(earlier_config(saved_config(path), str(path)), run.config, str(path), step=step)
     except ConfigError as error:
         return list(error.problems)
+    except CheckpointError:
+        # The training will name it, and judge by the one before it.
+        return []
     return []

@@ -238,12 +238,14 @@ def _fit(
     precision = choose_precision(config.training.precision, device)
     strategy = make_strategy(config, device, precision == "bf16-mixed")
     if is_first_process():
-        _prepare_folder(config, start, changed)
+        _prepare_folder(config, start)
     if start is None:
         system = start_system(config, log)
     else:
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
+    if is_first_process():
+        _write_down(config, start, changed)
     train_clips = open_training_clips(config, system.codec, system.conditioners)
     validation_clips = open_clips(config, "val", system.signals)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
@@ -303,14 +305,19 @@ def _cluster() -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
-def _prepare_folder(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change]) -> None:
-    """Makes the run folder: what the run is, nothing that a killed write left, no damaged checkpoint under a good name."""
+def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
+    """Makes the run folder, with nothing that a killed write left and no damaged checkpoint under a good name."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
     if config.resume == "auto" and start is not None:
         step = int(start.state["global_step"])
         set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
+
+
+def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change]) -> None:
+    """Writes what the run is, once it is sure that it can start so; what it was before is kept."""
+    folder = run_folder(config)
     if start is not None:
         keep_config(folder, start.state["config"])
     kept = keep_config(folder, config.to_yaml())
