@@ -27,13 +27,14 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.config import load_resolved
     from hvg.errors import CheckpointError
     from hvg.evaluation import evaluate, make_record
+    from hvg.here import choose_device
     from hvg.ranks import joined_ranks
     from hvg.record import failed_metrics, record_of, write_record
-    from hvg.training import build_system, choose_device, load_system_weights, train, trained_precision
+    from hvg.training import build_system, load_system_weights, train, trained_precision
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
-    finished = record_of(folder, config.to_yaml())
+    finished = record_of(folder, config)
     # What a metric's code failed at is tried again: somebody may have mended it.
     if finished is not None and not failed_metrics(finished):
         return

@@ -246,6 +246,7 @@ class ValidationSamples(AfterStep):
                 self.sample(trainer, system, step)
 
     def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
+        """Loggers get it under the number of the step's loss, so that a run which continues from its checkpoint keeps it."""
         errors = []
         system.eval()
         try:
@@ -258,23 +259,35 @@ class ValidationSamples(AfterStep):
                 errors.append(float(((frames - truth) / 2).square().mean()))
                 path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
                 write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
-                _show(trainer.loggers, path, step)
+                _show(trainer.loggers, clip.clip_id[0], path, step - 1)
         finally:
             system.train()
         if errors:
             psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
             for logger in trainer.loggers:
-                # Numbered as the step's loss, so that a run which continues from this step's checkpoint keeps it.
                 logger.log_metrics({"validation_psnr": psnr}, step - 1)
 
 
-def _show(loggers: list[Logger], path: Path, step: int) -> None:
-    """Hands a video to the loggers that can show one."""
+def _show(loggers: list[Logger], clip_id: str, path: Path, step: int) -> None:
+    """Hands a clip's video to the loggers that can show one, each clip under a name of its own."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            logger.log_video(f"samples/{clip_id}", [str(path)], step, format=["mp4"])
 
-            logger.experiment.log({"samples": wandb.Video(str(path), format="mp4")}, step=step)
+
+class WandbRun(WandbLogger):
+    """A run of W&B's that ends with the training: the next training in this process gets one of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Lightning hands it on though nobody gave it, and W&B warns of it.
+        del self._wandb_init["anonymous"]
+
+    def finalize(self, status: str) -> None:
+        import wandb
+
+        super().finalize(status)
+        wandb.finish(exit_code=0 if status == "success" else 1)
 
 
 class Checkpoints(AfterStep):
@@ -334,6 +347,6 @@ def make_loggers(config: RunConfig, folder: Path, first_step: int) -> list[Logge
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     if config.logger.name == "wandb":
         loggers.append(
-            WandbLogger(project=config.logger.project, name=config.name, save_dir=folder, offline=config.logger.offline)
+            WandbRun(project=config.logger.project, name=config.name, save_dir=folder, offline=config.logger.offline)
         )
     return loggers

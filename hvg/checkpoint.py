@@ -318,6 +318,19 @@ def _manifest(path: Path) -> dict[str, Any]:
     return content
 
 
+def saved_config(path: Path) -> str:
+    """The configuration in a checkpoint, as YAML; its tensors are not looked at.
+
+    Raises: CheckpointError as ``Checkpoint``, for what its manifest shows.
+    """
+    content = _manifest(path)
+    try:
+        state = dict(content["state"]["dict"])
+        return str(state["config"]["value"])
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: {MANIFEST} does not describe a training state ({error!r})") from error
+
+
 # --- folders of checkpoints ---------------------------------------------------------------------------------------
 
 

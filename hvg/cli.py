@@ -253,6 +253,7 @@ def _dry_run(arguments: list[str]) -> int:
 
 def _launch(arguments: list[str]) -> int:
     from hvg.config import compose, expand_sweep
+    from hvg.here import refuse_missing
     from hvg.jobs import LaunchOptions
     from hvg.launch import judged_runs, launch, training_batch
 
@@ -270,6 +271,8 @@ def _launch(arguments: list[str]) -> int:
     # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
     # keeps the group of a process's first run, which is gone when a second one begins.
     apart = sweep and any(run.config.strategy.name != "single" for run in runs)
+    if options.launcher != "slurm" and not dry_run:
+        refuse_missing([run.config for run in runs])
     if options.launcher != "basic" or dry_run or apart:
         return launch(training_batch(runs), options, dry_run=dry_run)
     for number, run in enumerate(runs):
@@ -326,7 +329,7 @@ def _sweep_wandb(arguments: list[str]) -> int:
 
 def _train_one(config) -> int:
     from hvg.progress import ProgressLines
-    from hvg.training import is_first_process, run_folder, train
+    from hvg.training import is_first_process, train
 
     if not is_first_process():
         # One of several that train together; the first one speaks for all.
@@ -334,7 +337,6 @@ def _train_one(config) -> int:
         return 0
     with ProgressLines() as progress:
         train(config, lambda done: progress.update(config.name, "train", done.step, done.steps, done.note))
-    print(f"trained {config.training.steps} steps; the run is in {run_folder(config)}")
     return 0
 
 

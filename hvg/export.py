@@ -22,10 +22,11 @@ from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, find_checkpoint, is_expor
 from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
 from hvg.files import write_text
+from hvg.here import choose_device, refuse_missing
 from hvg.pretrained import Component
 from hvg.protocols import Part
 from hvg.system import HumanVideoSystem
-from hvg.training import build_system, choose_device, load_system, trained_precision
+from hvg.training import build_system, load_system, trained_precision
 
 # How the names of an export's weights begin.
 SYSTEM = "system."
@@ -59,7 +60,10 @@ def export(options: ExportOptions) -> Iterator[str]:
     # Imported here because reading an export needs none of diffusers.
     from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 
-    system, config = load_system(options.checkpoint, options.weights)
+    # It belongs to no machine: neither this one nor that of the training need be like the one that opens it.
+    system, config = load_system(
+        options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
+    )
     run, frozen = portable(config, system)
     precision = trained_precision(find_checkpoint(options.checkpoint))
     model = HumanVideoModel(run, frozen, precision, system=system.cpu())
@@ -92,6 +96,7 @@ def load_exported(
     if unknown:
         raise CheckpointError(f"{folder}: names a part '{unknown[0]}' that its settings do not have")
     config = change(located(config, frozen, str(folder)))
+    refuse_missing([config], trains=False)
     system = build_system(config)
     load_weights(system, exported_weights(folder), str(folder))
     return system.to(choose_device(config.device)).eval(), config

@@ -23,11 +23,11 @@ from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.evaluation import finished, make_record, table_lines
+from hvg.here import choose_device
 from hvg.ranks import joined_ranks
 from hvg.record import ClipRecord, failed_metrics, write_record
 from hvg.scored_clip import ScoredClip
 from hvg.scoring import ClipMeasurements, gathered
-from hvg.training import choose_device
 from hvg.video import read_image_8bit, read_video_8bit
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

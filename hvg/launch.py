@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hvg.checkpoint import latest_checkpoint
-from hvg.config import compose, expand_sweep, load_resolved
-from hvg.errors import ConfigError, HvgError, Problem
+from hvg.checkpoint import checkpoints, saved_config
+from hvg.config import compose, expand_sweep
+from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.outputs import try_folder
+from hvg.resume import earlier_config, judged_changes
 from hvg.settings import RunConfig
 from hvg.slurm import submit
 
@@ -225,8 +226,7 @@ def judged_runs(overrides: Sequence[str], options: LaunchOptions, sweep: bool, *
     if resumes - {"auto"}:
         message = "launched runs continue from their own folder; to start from weights use checkpoint=PATH."
         problems.append(Problem("resume", message))
-    if not resumes:
-        problems += [problem for run in runs if (problem := _other_run(run))]
+    problems += [problem for run in runs for problem in refused_changes(run)]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs
@@ -248,16 +248,17 @@ def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> 
     return f"{base}/{number}-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
 
 
-def _other_run(run: Run) -> Problem | None:
-    """A problem where the run's folder holds checkpoints of other settings: ``resume=auto`` would take them silently."""
-    if latest_checkpoint(run.folder / "checkpoints") is None:
-        return None
-    before, now = load_resolved(run.folder / "config.yaml").resolved(), run.config.resolved()
-    other = [key for key in now if key != "resume" and before.get(key) != now[key]]
-    if not other:
-        return None
-    message = (
-        f"{run.folder} holds checkpoints of a run with other settings ({', '.join(other)}); choose another name=..., "
-        "or delete it, or continue it all the same with resume=auto."
-    )
-    return Problem("name", message)
+def refused_changes(run: Run) -> list[Problem]:
+    """Why a run cannot go on from the newest checkpoint in its folder with these settings; the training itself asks again."""
+    saved = checkpoints(run.folder / "checkpoints")
+    if not saved:
+        return []
+    step, path = saved.popitem()
+    try:
+        judged_changes(earlier_config(saved_config(path), str(path)), run.config, str(path), step=step)
+    except ConfigError as error:
+        return list(error.problems)
+    except CheckpointError:
+        # The training will name it, and judge by the one before it.
+        return []
+    return []

@@ -24,6 +24,7 @@ from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_reso
 from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
 from hvg.digests import settings_digest
 from hvg.errors import ConfigError, DataError
+from hvg.here import choose_device
 from hvg.latents import (
     EncodedClips,
     EncodedFile,
@@ -273,7 +274,7 @@ def prepare(
                 advance(len(shard))
             else:
                 tasks.append((texts, split, (number, shards)))
-    on_gpu = _device(first).type == "cuda"
+    on_gpu = choose_device(first.device).type == "cuda"
     with _Processes(jobs) as processes, _Processes(1) as one_process:
         processes.run(_render, tasks, advance)
         tasks = []
@@ -372,7 +373,7 @@ def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
     """The encodings of one shard's clips, in a process of its own."""
     _one_thread()
     config, alignment, found = _encoders(text)
-    wanted, shard, device = [found[name] for name in names], ShardReader(path), _device(config)
+    wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
     for index in range(len(shard)):
         clip = shard.load(index, images=frozenset({"frames", "reference"})).to(device)
@@ -393,13 +394,6 @@ def _encoders(text: str) -> tuple[RunConfig, Alignment, dict[str, Encoding]]:
     codec, conditioners = build_conditioners(config)
     found = encodings(config, codec, conditioners.values())
     return config, build_alignment(config), {encoding.name: encoding for encoding in found}
-
-
-def _device(config: RunConfig) -> torch.device:
-    # Imported here because that module builds on this one.
-    from hvg.training import choose_device
-
-    return choose_device(config.device)
 
 
 def _one_thread() -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "lightning", "diffusers", "hydra-core", "torchmetrics", "anny", "warp-lang", "numpy")
+ROOT = Path(__file__).resolve().parents[1]
+# What of the source tree is the program.
+PROGRAM = ("hvg", "components", "conf")
+READ_WHOLE = 2**20
 
 
 def collect(seed: int | None = None) -> dict[str, Any]:
-    """A JSON-ready record of what produces a run."""
+    """A JSON-ready record of what produces a run: of the program and of all that was added to it, as it lies on the disk."""
     return {
         "hvg": _version("hvg"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": git_commit(),
+        "changes": tree_changes(),
+        "source": source_digest(),
+        "plugins": plugins(),
         "command": command(),
         "hardware": hardware(),
         "seed": seed,
@@ -44,16 +54,101 @@ def _version(package: str) -> str:
 
 
 def git_commit() -> str:
-    """The commit of the source tree, with ``+changes`` where it has uncommitted ones; "unknown" outside git."""
-    root = Path(__file__).parent.parent
+    """The commit of the source tree, with ``+changes`` where something in it differs from that; "unknown" outside git."""
+    commit = _commit()
+    return commit + ("+changes" if _changed_files() else "") if commit else "unknown"
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
 
+def tree_changes() -> dict[str, Any] | None:
+    """What of the source tree is not as its commit has it: file names, and a digest of those files; None where nothing is."""
+    names = _changed_files()
+    return {"files": names, "digest": files_digest({name: ROOT / name for name in names})} if names else None
+
+
+def _commit() -> str:
+    """Of the source tree; "" where there is none, also where the program is installed inside somebody else's repository."""
+    folder, _, commit = _git("rev-parse", "--show-toplevel", "HEAD").strip().partition("\n")
+    return commit if Path(folder).resolve() == ROOT else ""
+
+
+def _changed_files() -> list[str]:
+    """Changed files of the commit, and new ones among the program's."""
+    if not _commit():
+        return []
+    changed = _git("diff", "--name-only", "--no-ext-diff", "-z", "HEAD")
+    new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *PROGRAM)
+    return sorted(filter(None, {*changed.split("\0"), *new.split("\0")}))
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the source tree; nothing where it is not there, or knows of none."""
     try:
-        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain").strip() else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def source_digest() -> str:
+    """Digest of the program's own files: the same for the same program, wherever it is installed."""
+    return files_digest({name: path for room in PROGRAM for name, path in _files_below(ROOT / room).items()})
+
+
+def plugins() -> dict[str, dict[str, Any]]:
+    """Distribution -> version and digest of its files, for every one that adds parts or settings to hvg.
+
+    parts: those whose module this process has loaded, each with that file and its digest. Nothing is imported.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for entry in (*entry_points(group="hvg.components"), *entry_points(group="hvg.conf")):
+        name = entry.dist.name if entry.dist else entry.module.partition(".")[0]
+        if name not in found:
+            found[name] = {
+                "version": entry.dist.version if entry.dist else "unknown",
+                "digest": files_digest(distribution_files(entry)),
+                "parts": {},
+            }
+        file = getattr(sys.modules.get(entry.module), "__file__", None)
+        if entry.group == "hvg.components" and file:
+            found[name]["parts"][entry.name] = {"file": file, "digest": files_digest({"": Path(file)})}
+    return found
+
+
+def distribution_files(entry: EntryPoint) -> dict[str, Path]:
+    """Name -> file, of all top-level packages and modules of the distribution that brings an entry point.
+
+    They are looked at where they lie, so that one that is installed as editable counts with what was edited.
+    """
+    known = (entry.dist.read_text("top_level.txt") or "").split() if entry.dist else []
+    files: dict[str, Path] = {}
+    for top in sorted({entry.module.partition(".")[0], *known}):
+        spec = importlib.util.find_spec(top)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            files |= {f"{top}/{name}": path for name, path in _files_below(Path(folder)).items()}
+        if spec and spec.origin and not spec.submodule_search_locations:
+            files[top] = Path(spec.origin)
+    return files
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """Hexadecimal digest of files by name. One above a MiB, such as weights, counts by its size, so that this takes no time."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path in sorted(files.items()):
+        size = path.stat().st_size if path.is_file() else None
+        digest.update(f"{name} {size}\n".encode())
+        if size is not None and size <= READ_WHOLE:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> dict[str, Path]:
+    """Name inside the folder -> file; without what Python or git keeps there."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
+        paths = [Path(place, name) for name in names]
+        found |= {path.relative_to(folder).as_posix(): path for path in paths}
+    return found
 
 
 def hardware() -> str:

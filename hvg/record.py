@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 
 from hvg.errors import HvgError
 from hvg.files import whole_file, write_text
+from hvg.resume import same_results
 from hvg.scoring import Measurements, MetricResult, over_angle, over_time
+from hvg.settings import RunConfig
 
 FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
@@ -151,13 +153,13 @@ def failed_metrics(record: Record) -> list[str]:
     ]
 
 
-def record_of(folder: Path, settings: str) -> Record | None:
-    """The finished evaluation in a folder; None where there is none of exactly these settings, a configuration as YAML."""
+def record_of(folder: Path, config: RunConfig) -> Record | None:
+    """The finished evaluation in a folder; None where there is none of these settings, but for those that change no result."""
     path = Path(folder) / "results.json"
     if not path.exists():
         return None
     record = read_record(path)
-    return record if record.get("config") == settings else None
+    return record if same_results(record.get("config", ""), str(path), config) else None
 
 
 def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[str, np.ndarray]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from hvg.continued import Continued
 
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
 SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
@@ -39,7 +41,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What a training step sees, and how clips reach it."""
 
-    batch_size: PositiveInt = Field(
+    batch_size: Annotated[PositiveInt, Continued.SHARED] = Field(
         default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."
     )
     views: PositiveInt = Field(
@@ -63,16 +65,18 @@ class DataConfig(Section):
         default=(1.0, 1.0, 1.0),
         description="sRGB colour in [0, 1] of what an alignment moves into the picture; that of the dataset's background.",
     )
-    eval_batch_size: PositiveInt = Field(
+    eval_batch_size: Annotated[PositiveInt, Continued.FREE] = Field(
         default=4, description="Clips per batch in validation and evaluation, with all views."
     )
-    workers: NonNegativeInt = Field(default=0, description="Data loading processes; 0 loads in the training process.")
-    max_bad: NonNegativeInt = Field(
+    workers: Annotated[NonNegativeInt, Continued.FREE] = Field(
+        default=0, description="Data loading processes; 0 loads in the training process."
+    )
+    max_bad: Annotated[NonNegativeInt, Continued.FREE] = Field(
         default=0,
         description="How many training clips may be unreadable. Each is listed in quarantine.jsonl and left out of the loss; "
         "no other clip is trained in its stead. One more ends the run.",
     )
-    cache: Path | None = Field(
+    cache: Annotated[Path | None, Continued.FREE] = Field(
         default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
     )
     latents: Literal["encode", "cached"] = Field(
@@ -85,7 +89,7 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     """The optimisation of a run."""
 
-    steps: PositiveInt = Field(default=450, description="Optimiser steps.")
+    steps: Annotated[PositiveInt, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
     learning_rate: PositiveFloat = Field(default=3e-3, description="Peak learning rate of AdamW.")
     betas: tuple[float, float] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay.")
@@ -107,11 +111,11 @@ class TrainingConfig(Section):
         ge=0,
         description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha).",
     )
-    accumulate: PositiveInt = Field(
+    accumulate: Annotated[PositiveInt, Continued.SHARED] = Field(
         default=1,
         description="Batches whose gradients are averaged for one optimiser step: a larger batch, less memory.",
     )
-    max_skipped: NonNegativeInt = Field(
+    max_skipped: Annotated[NonNegativeInt, Continued.FREE] = Field(
         default=10,
         description="How many optimiser steps of the run may be left out, because a loss or the gradient was not finite, or "
         "the loss was a spike. Each is listed in skipped.jsonl; one more saves the state and ends the run.",
@@ -130,26 +134,32 @@ class TrainingConfig(Section):
         description="Arithmetic of the network: bf16 autocast over float32 weights, or float32 (32); auto: float32 on every "
         "CPU, bf16 on GPUs that multiply it in hardware (compute capability 8.0 or more), float32 on others.",
     )
-    threads: PositiveInt | None = Field(
+    threads: Annotated[PositiveInt | None, Continued.FREE] = Field(
         default=None, description="CPU threads of the training process; null: torch decides."
     )
-    peak_tflops: PositiveFloat | None = Field(
+    peak_tflops: Annotated[PositiveFloat | None, Continued.FREE] = Field(
         default=None,
         description="What one device can do at this precision, in TFLOP/s without sparsity, which model FLOPs utilisation is a "
         "share of; null: as published for known GPUs, else as measured by a matrix product.",
     )
-    log_every: PositiveInt = Field(default=10, description="Steps between two rows of metrics.jsonl.")
-    checkpoint_every: NonNegativeInt = Field(
+    log_every: Annotated[PositiveInt, Continued.FREE] = Field(
+        default=10, description="Steps between two rows of metrics.jsonl."
+    )
+    checkpoint_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
         default=200, description="Steps between two checkpoints; 0: only at the end."
     )
-    keep_last: PositiveInt = Field(default=2, description="How many of the newest checkpoints are kept.")
-    keep_every: NonNegativeInt = Field(
+    keep_last: Annotated[PositiveInt, Continued.FREE] = Field(
+        default=2, description="How many of the newest checkpoints are kept."
+    )
+    keep_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
         default=0, description="Checkpoints of steps that are a multiple of this are kept as well; 0: none."
     )
-    validate_every: NonNegativeInt = Field(
+    validate_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
         default=0, description="Steps between two validations; 0: none while training."
     )
-    validation_clips: PositiveInt = Field(default=4, description="Clips that a validation samples.")
+    validation_clips: Annotated[PositiveInt, Continued.FREE] = Field(
+        default=4, description="Clips that a validation samples."
+    )
 
 
 class EvaluationConfig(Section):
@@ -249,29 +259,46 @@ class LoggerConfig(Section):
 class Settings(Section):
     """Everything in a run's configuration that is not a part."""
 
-    name: str = Field(default="run", min_length=1, description="Name of the run, the folder under `output`.")
+    name: Annotated[str, Continued.FREE] = Field(
+        default="run", min_length=1, description="Name of the run, the folder under `output`."
+    )
     seed: NonNegativeInt = Field(default=0, description="Weights, data order and noise are functions of this number.")
-    output: Path = Field(default=Path("runs"), description="Folder that holds the run folders.")
+    output: Annotated[Path, Continued.FREE] = Field(
+        default=Path("runs"), description="Folder that holds the run folders."
+    )
     data: DataConfig = Field(default_factory=DataConfig, description="What a training step sees.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The optimisation.")
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Sampling.")
-    protocol: ProtocolConfig = Field(default_factory=ProtocolConfig, description="Scoring.")
-    strategy: StrategyConfig = Field(default_factory=StrategyConfig, description="Devices.")
-    logger: LoggerConfig = Field(default_factory=LoggerConfig, description="Where curves go.")
-    resume: Literal["auto"] | Path | None = Field(
+    evaluation: Annotated[EvaluationConfig, Continued.SAMPLING] = Field(
+        default_factory=EvaluationConfig, description="Sampling."
+    )
+    protocol: Annotated[ProtocolConfig, Continued.SAMPLING] = Field(
+        default_factory=ProtocolConfig, description="Scoring."
+    )
+    strategy: Annotated[StrategyConfig, Continued.FREE] = Field(default_factory=StrategyConfig, description="Devices.")
+    logger: Annotated[LoggerConfig, Continued.FREE] = Field(
+        default_factory=LoggerConfig, description="Where curves go."
+    )
+    resume: Annotated[Literal["auto"] | Path | None, Continued.FREE] = Field(
         default=None,
         description="Continue a run: auto finds the newest whole checkpoint of this run's folder, or its path.",
     )
-    resume_world: Literal["same", "any"] = Field(
+    resume_world: Annotated[Literal["same", "any"], Continued.FREE] = Field(
         default="same",
         description="Whether a run may be continued with another number of processes than wrote its checkpoint. Then it "
         "does not end in the bits in which it would have ended; keep devices x batch_size x accumulate for the same order.",
+    )
+    resume_changes: Annotated[tuple[str, ...], Continued.FREE] = Field(
+        default=(),
+        description="Settings, or sections or parts, that are meant to be others from here on when a run is continued, as "
+        "[training.learning_rate]; of those that change what is trained no other may differ from the checkpoint's.",
     )
     checkpoint: Path | None = Field(
         default=None,
         description="Checkpoint, or run folder, whose weights a new run starts from; every weight that both have is kept.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute; auto prefers a GPU.")
+    device: Annotated[Literal["auto", "cpu", "cuda"], Continued.FREE] = Field(
+        default="auto", description="Where to compute; auto prefers a GPU."
+    )
 
 
 @dataclass(frozen=True)
@@ -297,9 +324,9 @@ class RunConfig(Settings):
     backbone: PartChoice = Field(description="The denoiser.")
     view_attention: PartChoice = Field(description="How views see each other inside the backbone.")
     prediction: PartChoice = Field(description="What the network predicts, and at which noise levels it learns.")
-    sampler: PartChoice = Field(description="What is denoised together at each step.")
-    solver: PartChoice = Field(description="How to step between noise levels.")
-    guidance: PartChoice = Field(description="How strongly to guide.")
+    sampler: Annotated[PartChoice, Continued.SAMPLING] = Field(description="What is denoised together at each step.")
+    solver: Annotated[PartChoice, Continued.SAMPLING] = Field(description="How to step between noise levels.")
+    guidance: Annotated[PartChoice, Continued.SAMPLING] = Field(description="How strongly to guide.")
     renderer: PartChoice = Field(description="Mesh rasteriser of datasets and control maps.")
     body: PartChoice = Field(description="Body model of datasets.")
     pose: PartChoice | None = Field(default=None, description="Conditioner of the pose; none: generated from the rest.")

@@ -104,7 +104,7 @@ def sbatch_script(batch: Batch, options: LaunchOptions, script: Path) -> str:
         "trap 'told=yes stopping=yes' TERM",
         "",
         *_starts(batch),
-        *_requeue(options.requeues),
+        *_requeue(options.requeues, array=len(batch.jobs) > 1),
         'exit "$code"',
     ]
     return "\n".join(lines) + "\n"
@@ -161,15 +161,18 @@ def _commands(job: Job) -> list[str]:
     return [f"start {shlex.join(words)}" for words in job.commands]
 
 
-def _requeue(requeues: int) -> list[str]:
+def _requeue(requeues: int, array: bool) -> list[str]:
     """Lines that start a job anew when its run was stopped and saved, and is to go on."""
     if not requeues:
         return []
+    # An element of an array is known by array and task: the last one's SLURM_JOB_ID is that of the whole array.
+    job = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if array else "$SLURM_JOB_ID"
     return [
         f"# {TERMINATED}: stopped by SIGTERM and saved. A job that was cancelled, or that Slurm itself is requeueing, no longer",
         "# runs, and is left alone. Whatever else ends a run ends the job.",
-        f'if [ "$code" = {TERMINATED} ] && [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then',
-        f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then scontrol requeue "$SLURM_JOB_ID"',
+        f'job="{job}"',
+        f'if [ "$code" = {TERMINATED} ] && [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ]; then',
+        f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then scontrol requeue "$job"',
         f'    else echo "stopped after {requeues} requeues; the same launch continues the run" >&2; fi',
         "fi",
     ]

@@ -17,12 +17,14 @@ import torch
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor, distributed, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from hvg.checkpoint import Checkpoint, Entry, write_checkpoint
 from hvg.ema import AveragedAdamW
 from hvg.errors import CheckpointError, HvgError
 from hvg.on_device import upload
 from hvg.process_launcher import ProcessLauncher
+from hvg.quiet import quiet_first_forward
 from hvg.ranks import rank_and_world
 from hvg.settings import RunConfig
 from hvg.shares import BUCKET
@@ -206,7 +208,8 @@ class LogicalCheckpoints(Strategy):
                 "not be the same bits, resume_world=any continues all the same"
             )
         self._resumed = opened
-        return {**opened.state, "state_dict": {}, "optimizer_states": [{}]}
+        places = [{key: x for key, x in saved.items() if key != "base_lrs"} for saved in opened.state["lr_schedulers"]]
+        return {**opened.state, "state_dict": {}, "optimizer_states": [{}], "lr_schedulers": places}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Nothing: the weights are there already."""
@@ -223,9 +226,13 @@ class LogicalCheckpoints(Strategy):
                 for name, parameter in self.sections.items():
                     self.put(parameter, section, self._resumed.tensor(f"{section}/{name}"))
             self.adam().restore_step(int(checkpoint["adam"]["step"]))
-        for group, saved in zip(self.adam().param_groups, checkpoint["adam"]["groups"], strict=True):
-            group.update(saved)
         self._resumed = None
+        # The checkpoint says where on its schedule the learning rate is; what the schedule is, and all else that the
+        # optimiser is set to, the configuration says: it may have changed on purpose.
+        (schedule,) = (cast(LambdaLR, config.scheduler) for config in self.lr_scheduler_configs)
+        (place,) = (saved["last_epoch"] for saved in checkpoint["lr_schedulers"])
+        for group, peak, share in zip(self.adam().param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = peak * share(place)
 
 
 class SingleDevice(LogicalCheckpoints, SingleDeviceStrategy):
@@ -242,6 +249,11 @@ class SeveralProcesses(LogicalCheckpoints):
 
 class DataParallel(SeveralProcesses, DDPStrategy):
     """Every process has all of the state, and its part of each batch."""
+
+    def _setup_model(self, model: nn.Module) -> Any:
+        wrapped = super()._setup_model(model)
+        quiet_first_forward(wrapped)
+        return wrapped
 
 
 class ZeroPrecision(DeepSpeedPrecision):

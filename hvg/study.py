@@ -18,9 +18,11 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from hvg.errors import ConfigError, HvgError, Problem
+from hvg.continued import Continued
+from hvg.errors import ConfigError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
 from hvg.files import write_text
+from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.launch import launch
 from hvg.outputs import try_folder
@@ -28,6 +30,7 @@ from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
 from hvg.results import Results, write_results
+from hvg.resume import changes, earlier_config
 from hvg.slurm import queued, refuse_queued
 from hvg.study_file import StudyFile, load_study
 from hvg.study_plan import ArmRun, plan
@@ -89,6 +92,8 @@ def run_study(
     if options.collect:
         return _collect(study, folder.name, runs, progress, {})
     waiting = [run for run in runs if options.fresh or run.state().status != "done"]
+    if options.launcher != "slurm" and not dry_run:
+        refuse_missing(run.config for run in waiting)
     if not dry_run:
         refuse_queued(runs[0].folder.parent)
         if options.fresh:
@@ -129,14 +134,25 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
 
 
 def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
-    """A folder that holds an arm with other settings is not continued in silence."""
+    """A folder that holds an arm with other settings is not continued in silence.
+
+    Raises: ConfigError with every setting that changes a result; what cannot, such as a logger, may differ.
+    """
+    arms: dict[str, dict[str, None]] = {}
     for run in runs:
         path = run.folder / "config.yaml"
-        if path.exists() and path.read_text() != run.config.to_yaml():
-            raise HvgError(
-                f"{run.folder} holds arm '{run.arm}' with other settings; give the words with which it was started, or "
-                "add fresh=true to throw it away, or output=FOLDER to keep both"
-            )
+        if not path.exists():
+            continue
+        for change in changes(earlier_config(path.read_text(encoding="utf-8"), str(path)), run.config):
+            if change.continued is not Continued.FREE:
+                arms.setdefault(str(change), {})[run.arm] = None
+    if arms:
+        fix = (
+            f"{runs[0].folder.parent} holds arms with other settings; give the words with which they were started, or add "
+            "fresh=true to throw them away, or output=FOLDER to keep both."
+        )
+        problems = [Problem(f"arm {', '.join(names)}", f"{change}.") for change, names in arms.items()]
+        raise ConfigError([*problems, Problem("output", fix)])
 
 
 def _render(runs: Sequence[ArmRun], options: StudyOptions, progress: ReportProgress) -> None:

@@ -44,8 +44,8 @@ class ArmRun:
         return Path(self.config.output) / self.config.name
 
     def result(self) -> Record | None:
-        """The finished result of exactly this configuration."""
-        return record_of(self.folder, self.config.to_yaml())
+        """The finished result of this configuration."""
+        return record_of(self.folder, self.config)
 
     def is_trained(self) -> bool:
         """Whether the weights of its last step are there."""
@@ -104,7 +104,11 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
 def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
     """Words that a study says itself, for every arm and seed."""
     places = {"base": study.base, "the command line": overrides} | {f"arm {a}": w for a, w in study.arms.items()}
-    said = {"name": "every arm has a folder of its own", "seed": "seeds are listed under `seeds`"}
+    said = {
+        "name": "every arm has a folder of its own",
+        "seed": "seeds are listed under `seeds`",
+        "resume_changes": "arms that stand at different steps would differ in more than the study varies",
+    }
     return [
         Problem(key, f"cannot be set in {place}: {said[key]}.")
         for place, words in places.items()

@@ -16,6 +16,7 @@ from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
+from hvg.here import choose_device
 from hvg.labels import arm_label, readable
 from hvg.precision import across_models
 from hvg.prepare import open_clips
@@ -25,7 +26,6 @@ from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distanc
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
-from hvg.training import choose_device
 from hvg.types import ClipBatch
 
 BASELINE_LABELS = {

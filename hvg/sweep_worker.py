@@ -14,8 +14,9 @@ from pathlib import Path
 from hvg.config import compose
 from hvg.errors import ConfigError, HvgError, did_you_mean
 from hvg.exit_codes import STOPPED
+from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions
-from hvg.launch import Run, launch
+from hvg.launch import Run, launch, refused_changes
 from hvg.outputs import try_folder
 from hvg.sweep import VALIDATION, Sweep, SweepOptions, judged_sweep, worker_batch
 from hvg.sweep_report import write_sweep_report
@@ -69,8 +70,10 @@ def _train(sweep: Sweep, trial: OpenTrial) -> int:
     print(f"trial {trial.index}: {' '.join(trial.words)}", flush=True)
     try:
         run = Run(words, compose(words))
+        if refused := refused_changes(run):
+            raise ConfigError(refused)
     except ConfigError as error:
-        # Values that are right each for itself need not be so together.
+        # Values that are right each for itself need not be so together; or its folder holds another sweep's trial.
         trial.fail("; ".join(str(problem) for problem in error.problems), again=False)
         print(f"trial {trial.index}: failed: {error}", flush=True)
         return 1
@@ -208,6 +211,8 @@ def train_sweep(
     if dry_run:
         return launch(batch, launch_options, dry_run=True)
     try_folder(sweep.folder, "output, name")
+    if launch_options.launcher != "slurm":
+        refuse_missing([sweep.config])
     # Workers that are launched would otherwise all find the same fault.
     store = SweepStore(sweep)
     code = work(sweep, store) if launch_options.launcher == "basic" else launch(batch, launch_options)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,10 +41,14 @@ from hvg.errors import CheckpointError
 from hvg.exit_codes import TERMINATED
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
+from hvg.here import choose_device, refuse_missing
+from hvg.jobs import processes_of
 from hvg.outputs import try_folder
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
+from hvg.quiet import quiet_training
+from hvg.resume import Change, earlier_config, judged_changes, keep_config
 from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
 from hvg.throughput import Meter, StepReport
@@ -127,13 +132,6 @@ def make_optimizer(
     return optimizer, schedule
 
 
-def choose_device(device: str) -> torch.device:
-    """``auto`` takes a GPU where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to continue from, open; None to start anew. Damaged ones are logged, and passed over.
 
@@ -147,6 +145,22 @@ def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | N
     for line in damaged:
         log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
     return found
+
+
+def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
+    """What a run does otherwise from its checkpoint on, all of it allowed. Raises: ConfigError, see ``judged_changes``."""
+    was = earlier_config(start.state["config"], str(start.path))
+    before, now = (c.data.batch_size * c.training.accumulate for c in (was, config))
+    clips = start.world_size * before, num_processes(config) * now
+    return judged_changes(was, config, str(start.path), step=int(start.state["global_step"]), clips=clips)
+
+
+def num_processes(config: RunConfig) -> int:
+    """How many processes train a run, where it is started here."""
+    nodes, devices = processes_of(config)
+    if devices == "auto":
+        devices = max(1, torch.cuda.device_count()) if choose_device(config.device).type == "cuda" else 1
+    return nodes * devices
 
 
 def is_first_process() -> bool:
@@ -169,6 +183,7 @@ def train(
     if is_first_process():
         try_folder(folder, "output, name")
     start = resume_from(config, log)
+    changed = [] if start is None else changed_settings(start, config)
     if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
         raise CheckpointError(
             f"{folder}: holds checkpoints of an earlier run; continue it with resume=auto, or choose another name=..., "
@@ -178,12 +193,19 @@ def train(
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     first_step = int(start.state["global_step"]) if start else 0
+    refuse_missing([config], trains=first_step < config.training.steps and is_first_process())
     if first_step < config.training.steps:
-        _fit(config, start, first_step, report, log)
+        if changed:
+            log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
+        with quiet_training():
+            _fit(config, start, changed, first_step, report, log)
         last = checkpoint_path(folder / "checkpoints", config.training.steps)
+        resumed = f" from step {first_step} on" if first_step else ""
+        log(f"trained {config.training.steps - first_step} steps{resumed}; the run is in {folder}")
     else:
         assert start is not None
         last = start.path
+        log(f"nothing to train: {last} is at step {first_step}, training.steps is {config.training.steps}")
     system = build_system(config)
     load_system_weights(system, last, config.evaluation.weights)
     return system.to(choose_device(config.device)).eval()
@@ -192,6 +214,7 @@ def train(
 def _fit(
     config: RunConfig,
     start: Checkpoint | None,
+    changed: Sequence[Change],
     first_step: int,
     report: Callable[[StepReport], None],
     log: Callable[[str], None],
@@ -207,12 +230,14 @@ def _fit(
             log(
                 f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
             )
-        _prepare_folder(config, start, history)
+        _prepare_folder(config, start)
     if start is None:
         system = start_system(config, log)
     else:
         system = build_system(config)
         load_system_weights(system, start.path, "raw")
+    if is_first_process():
+        _write_down(config, start, changed, history)
     for note in config.dataset.cls.holdings(config.dataset.config).notes:
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
@@ -278,23 +303,53 @@ def _cluster() -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
-def _prepare_folder(config: RunConfig, start: Checkpoint | None, precision: str) -> None:
-    """Makes the run folder: what the run is, nothing that a killed write left, no damaged checkpoint under a good name.
-
-    precision: what the run is trained in, as of ``hvg.precision.trained_in``.
-    """
+def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
+    """Makes the run folder, with nothing that a killed write left and no damaged checkpoint under a good name."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
     if config.resume == "auto" and start is not None:
         step = int(start.state["global_step"])
         set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
+
+
+def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
+    """Writes what the run is, once it is sure that it can start so; what it was before is kept.
+
+    precision: what the run is trained in, as of ``hvg.precision.trained_in``.
+    """
+    folder = run_folder(config)
+    if start is not None:
+        keep_config(folder, start.state["config"])
+    kept = keep_config(folder, config.to_yaml())
     write_text(folder / "config.yaml", config.to_yaml())
     record = provenance.collect(config.seed) | {"precision": precision}
-    if start is not None and (folder / "run.json").exists():
-        # What its FLOPs were counted to be.
-        record["throughput"] = json.loads((folder / "run.json").read_text()).get("throughput", {})
+    before = read_run_record(folder) if start is not None else {}
+    # What its FLOPs were counted to be.
+    record["throughput"] = before.get("throughput", {})
+    record["starts"] = [*before.get("starts", []), _start_record(record, start, kept, changed)]
     write_text(folder / "run.json", json.dumps(record, indent=2))
+
+
+def _start_record(
+    record: Mapping[str, Any], start: Checkpoint | None, kept: str, changed: Sequence[Change]
+) -> dict[str, Any]:
+    """What ``run.json`` keeps of each start of a run. config: the file that holds its configuration."""
+    return {
+        "step": 0 if start is None else int(start.state["global_step"]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": record["commit"],
+        "command": record["command"],
+        "from": None if start is None else str(start.path),
+        "config": kept,
+        "changed": {change.path: [change.was, change.now] for change in changed},
+    }
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says of a run; nothing where there is none."""
+    path = folder / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:
@@ -351,6 +406,7 @@ def load_system(
         return load_exported(path, change)
     path = find_checkpoint(path)
     config = change(parse_resolved(Checkpoint(path).state["config"], str(path)))
+    refuse_missing([config], trains=False)
     system = build_system(config)
     load_system_weights(system, path, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from components.nn.published_unet import load_unet
 from components.nn.reference_encoder import ReferenceEncoder
 from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
 from components.nn.zero import zero_module
+from hvg.continued import Continued
 from hvg.errors import HvgError
 from hvg.layout import fold_frames, unfold_frames
 from hvg.on_device import constants
@@ -66,7 +67,9 @@ class SvdUNetConfig(PartConfig):
         description="residual_zero, for training from nothing: the last layer of every residual branch, and of the network, "
         "starts at zero. library: as diffusers does, for weights that are loaded.",
     )
-    checkpointing: Literal["none", "blocks"] = Field("none", description="blocks: recompute them in the backward pass.")
+    checkpointing: Annotated[Literal["none", "blocks"], Continued.FREE] = Field(
+        "none", description="blocks: recompute them in the backward pass."
+    )
     compile: Literal["none", "blocks"] = Field(
         "none", description="blocks: torch.compile each while training; on a CPU that needs a C++ compiler."
     )

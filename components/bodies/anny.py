@@ -98,9 +98,11 @@ class _Rest:
 @cache
 def _model() -> Any:
     """The Anny network and template; one per process, made at first use."""
-    import warp
+    # Late: both take a second to import, and a body model is also chosen where none is built.
+    from components.people.ray_casting import start_warp
 
-    warp.config.log_level = warp.LOG_ERROR  # Importing Anny starts Warp, whose banner is of no use here.
+    # Importing Anny would start it otherwise, with its banner.
+    start_warp()
     import anny
 
     return anny.Anny(skinning_method="lbs").float().requires_grad_(False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.continued import Continued
 from hvg.layout import fold_frames, fold_views, unfold_frames
 from hvg.pretrained import Component, first_line
 from hvg.protocols import Codec, Context, PartConfig
@@ -30,8 +31,8 @@ class SvdVaeConfig(PartConfig):
         "stabilityai/stable-video-diffusion-img2vid-xt",
         description="Folder of the VAE (or of a pipeline, with the VAE in vae/), or a hub id of a pipeline.",
     )
-    encode_chunk: int = Field(8, ge=1, description="Frames encoded at once.")
-    decode_chunk: int = Field(
+    encode_chunk: Annotated[int, Continued.FREE] = Field(8, ge=1, description="Frames encoded at once.")
+    decode_chunk: Annotated[int, Continued.FREE] = Field(
         8, ge=1, description="Neighbouring frames of one view decoded at once; more flicker less."
     )
 

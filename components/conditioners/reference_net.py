@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.continued import Continued
 from hvg.errors import HvgError
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
@@ -25,7 +26,7 @@ class ReferenceNetConfig(ConditionerConfig):
     trainable: bool = Field(
         True, description="Whether the second UNet is trained; otherwise it stays as the backbone started."
     )
-    checkpointing: Literal["none", "blocks"] = Field(
+    checkpointing: Annotated[Literal["none", "blocks"], Continued.FREE] = Field(
         "none", description="blocks: recompute its blocks in the backward pass, where it is trained."
     )
 

@@ -9,12 +9,10 @@ import warp as wp
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from components.people.ray_casting import start_warp
 from hvg.cameras import Cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.protocols import Context, MeshImage, PartConfig, Renderer
-
-# No banner and no warning about a missing GPU on a user's terminal; Warp starts at the first launch, not here.
-wp.config.log_level = wp.LOG_ERROR
 
 FAR_METRES = 1.0e4
 
@@ -92,7 +90,7 @@ def _cast_poses(
     vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor, depth: Tensor
 ) -> None:
     """Fills face, barycentric and depth, one pose after the other; the tree is built once and refitted."""
-    wp.init()  # Does nothing after the first time.
+    start_warp()
     device = vertices.device
     rotation = cameras.world_to_camera[:, :3, :3]
     to_world = (rotation.mT @ torch.linalg.inv(cameras.intrinsics)).contiguous()

@@ -21,12 +21,18 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def run(hvg, tiny, cache, tmp_path_factory):
-    """A trained tiny run."""
+def trained(hvg, tiny, cache, tmp_path_factory):
+    """A tiny training that has ended, and its run folder."""
     folder = tmp_path_factory.mktemp("runs")
     done = hvg("train", *tiny, cache, f"output={folder}", "name=run", "training.validate_every=1")
     assert done.returncode == 0, done.stderr
-    return folder / "run"
+    return done, folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    """The folder of a trained tiny run."""
+    return trained[1]
 
 
 @pytest.fixture
@@ -50,6 +56,23 @@ def test_a_run_folder_holds_what_the_plan_says(run):
     videos = list((run / "samples").glob("*.mp4"))
     assert len(videos) == 2
     assert read_video(videos[0])[0].shape[0] == 2
+
+
+def test_a_training_says_nothing_but_what_is_ours(trained):
+    done, run = trained
+    assert done.stdout == f"trained 2 steps; the run is in {run}\n"
+    assert all(line.startswith("run: train") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sample"])
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_built(
+    run, motion, photo, tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("hvg.training.build_system", None)
+    more = [] if command == "evaluate" else [f"reference={photo}", f"motion={motion}"]
+    assert cli.run([command, f"checkpoint={run}", *more, "device=cuda", f"out={tmp_path / 'out'}"]) == 1
+    assert "device: cuda is not available here" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):

@@ -65,6 +65,10 @@ def test_another_packages_part_trains_alone(hvg, plugin, tiny, tmp_path):
     done = hvg("train", *tiny, "pose=head_disc", f"output={tmp_path}", "name=mine", path=plugin)
     assert done.returncode == 0, done.stderr
     assert "name: head_disc" in (tmp_path / "mine" / "config.yaml").read_text()
+    record = json.loads((tmp_path / "mine" / "run.json").read_text())
+    added = record["plugins"]["hvg-example-plugin"]
+    assert added["version"] == "0.1" and list(added["parts"]) == ["conditioner.head_disc"]
+    assert added["parts"]["conditioner.head_disc"]["file"] == str(plugin / "hvg_example_plugin" / "head_disc.py")
 
 
 def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):

@@ -202,6 +202,40 @@ def test_a_sweep_is_an_array(hvg, overrides):
         assert latest_checkpoint(job.folder / "checkpoints")
 
 
+def test_each_element_of_an_array_is_requeued_by_itself(hvg, overrides):
+    """Of the last one the job number is that of the whole array. It is interrupted beside the others, and alone."""
+    steps = (50, 51, 250)
+    words = ("training.steps=" + ",".join(map(str, steps)), "name=elements", "launcher=slurm", "time=30")
+    kept = [word for word in overrides if not word.startswith("training.steps=")]
+    done = hvg("train", "--multirun", *kept, *words)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"submitted job (\d+), 3 run\(s\)", done.stdout)
+    assert found, done.stdout
+    folder = Path(overrides[-1].partition("=")[2]) / "elements"
+    jobs = [
+        Job(f"{found[1]}_{n}", folder / f"{n}-training.steps_{count}", folder / "slurm" / f"{found[1]}_{n}.log")
+        for n, count in enumerate(steps)
+    ]
+
+    def interrupt(number: int) -> None:
+        before = [int(job.facts()["Restarts"]) for job in jobs]
+        jobs[number].advance(3)
+        command("scancel", "--signal=TERM", jobs[number].id)
+        jobs[number].restarted(before[number] + 1)
+        after = [int(job.facts()["Restarts"]) for job in jobs]
+        assert after == [count + (n == number) for n, count in enumerate(before)]
+
+    for number in (2, 0, 1):
+        interrupt(number)
+    ends = [jobs[number].ended() for number in (0, 1)]
+    assert jobs[2].facts()["JobState"] != "COMPLETED"
+    interrupt(2)
+    for job, facts, count, restarts in zip(jobs, [*ends, jobs[2].ended()], steps, ("1", "1", "2"), strict=True):
+        assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", restarts), job.told()
+        assert job.told().count("stopped by SIGTERM") == int(restarts)
+        assert job.logged_steps() == list(range(count))
+
+
 def test_a_study_of_two_processes_goes_on_after_a_requeue_and_is_collected(hvg, tiny, cache, tmp_path):
     base = (*tiny, cache, "device=cpu", f"training.steps={STEPS}", "training.log_every=1", "evaluation.clips=2")
     text = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvg.checkpoint import checkpoint_path, latest_checkpoint
+from hvg.checkpoint import checkpoint_path, latest_checkpoint, write_checkpoint
 from hvg.cli import take_options
 from hvg.config import compose
 from hvg.errors import ConfigError
@@ -72,6 +72,7 @@ def test_a_sweep_is_an_array_with_a_run_for_each_combination():
     assert "#SBATCH --array=0-3%2" in text and "#SBATCH --job-name=hvg-both" in text
     elements = text.split("in\n0) # ")[1].split("    ;;")[:4]
     assert [element.split(") #")[0].strip() for element in elements[1:]] == ["1", "2", "3"]
+    assert 'job="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"' in text and 'job="$SLURM_JOB_ID"' in script("name=one")
     assert "train pose=skeleton seed=0 name=both/2-pose_skeleton-seed_0 resume=auto" in elements[2]
     with pytest.raises(ConfigError, match="same size"):
         script("strategy=single,ddp", "strategy.devices=2", sweep=True)
@@ -101,12 +102,17 @@ def test_what_cannot_be_launched_is_refused_before_anything_starts(words, where)
 
 def test_the_checkpoints_of_other_settings_are_not_continued_silently(tmp_path):
     words = (f"output={tmp_path}", "name=old")
-    (tmp_path / "old" / "checkpoints" / "step-0000001.ckpt").mkdir(parents=True)
-    (tmp_path / "old" / "config.yaml").write_text(compose(words).to_yaml())
+    saved = checkpoint_path(tmp_path / "old" / "checkpoints", 1)
+    write_checkpoint(saved, {"config": compose(words).to_yaml(), "global_step": 1})
     launched("launcher=slurm", *words)
-    with pytest.raises(ConfigError, match="other settings \\(seed\\)"):
-        launched("launcher=slurm", *words, "seed=3")
-    launched("launcher=slurm", *words, "seed=3", "resume=auto")
+    launched("launcher=slurm", *words, "logger=none", "resume=auto")
+    for asked in ([], ["resume=auto"]):
+        with pytest.raises(ConfigError, match=r"seed: was 0, now 3\.\n.*resume_changes=\[seed\]"):
+            launched("launcher=slurm", *words, "seed=3", *asked)
+    launched("launcher=slurm", *words, "seed=3", "resume_changes=[seed]")
+    # Of a damaged one the training has to find another.
+    (saved / "manifest.json").write_text("{}")
+    launched("launcher=slurm", *words, "seed=3")
 
 
 @pytest.mark.long

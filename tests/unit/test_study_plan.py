@@ -113,6 +113,7 @@ def test_here_those_that_train_come_first(study, tmp_path, capsys):
         (("launcher=torchrun", "strategy=ddp", "nodes=2", "rendezvous=first:29500"), "launcher"),
         (("collect=true", "fresh=true"), "fresh"),
         (("name=mine",), "name"),
+        (("resume_changes=[seed]",), "resume_changes"),
     ],
 )
 def test_what_cannot_be_started_is_refused(study, words, where):
@@ -201,7 +202,29 @@ def test_a_study_of_other_settings_is_not_collected(study, capsys):
     arm.folder.mkdir(parents=True)
     (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
     assert run(["study", str(study), "collect=true"]) == 1
-    assert "holds arm 'single' with other settings" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "holds arms with other settings" in message
+    assert (
+        f"arm single: training.steps: was 7, now {plan(load_study(study), 'plans', [])[0].config.training.steps}"
+        in message
+    )
+
+
+def test_what_changes_no_result_may_differ_between_the_starts_of_a_study(study, capsys):
+    before = plan(load_study(study), "plans", [])
+    for arm in before:
+        finish(arm)
+        (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
+    other = ["logger=tensorboard", "training.log_every=3", "data.workers=1"]
+    assert [arm.state().status for arm in plan(load_study(study), "plans", other)] == ["done"] * 3
+    started(study, "launcher=slurm", *other)
+    assert "every arm is finished" in capsys.readouterr().out
+    changed = plan(load_study(study), "plans", ["training.learning_rate=1e-4", "evaluation.steps=9"])
+    assert [arm.state().status for arm in changed] == ["unfinished"] * 3
+    assert run(["study", str(study), "collect=true", "training.learning_rate=1e-4", "evaluation.steps=9"]) == 1
+    message = capsys.readouterr().err
+    assert "arm single, parts, other: training.learning_rate: was 0.003, now 0.0001" in message
+    assert f"evaluation.steps: was {before[0].config.evaluation.steps}, now 9" in message
 
 
 # --- jobs with several commands ---------------------------------------------------------------------------------------

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from hvg.checkpoint import checkpoint_path, write_checkpoint
+from hvg.config import compose
 from hvg.errors import HvgError
 from hvg.jobs import LaunchOptions
 from hvg.sweep import SweepOptions, judged_sweep
 from hvg.sweep_store import LostTrialError, SweepStore, stored_sweep
+from hvg.sweep_worker import work
 
 WORDS = [
     "training.learning_rate=tag(log, interval(1e-4, 1e-2))",
@@ -209,3 +212,17 @@ def test_workers_at_once_share_the_trials(sweep):
     trials = stored_sweep(shared.url, "lr").trials
     assert [(trial.index, trial.state, trial.starts) for trial in trials] == [(i, "complete", 1) for i in range(9)]
     assert len({trial.words for trial in trials}) == 9
+
+
+def test_a_trial_does_not_go_on_from_that_of_another_space(sweep, tmp_path, capsys):
+    """The folder of a first trial holds a checkpoint that was trained with another weight decay."""
+    ours = replace(sweep(trials=1), words=(f"output={tmp_path}", "training.steps=100", "device=cpu"))
+    (trial,) = finish(replace(ours, folder=tmp_path / "elsewhere"))
+    run = tmp_path / "lr" / trial.folder
+    text = compose([*ours.trial_words(trial.words, trial.folder), "training.weight_decay=0.5"]).to_yaml()
+    write_checkpoint(checkpoint_path(run / "checkpoints", 7), {"config": text, "global_step": 7})
+    assert work(ours, SweepStore(ours)) == 0
+    (refused,) = stored_sweep(ours.url, "lr").trials
+    assert refused.state == "failed" and refused.starts == 1 and refused.words == trial.words
+    assert "training.weight_decay: was 0.5, now 0.01" in refused.note
+    assert "weight_decay" in capsys.readouterr().out
