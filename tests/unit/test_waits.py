@@ -32,6 +32,7 @@ from hvg.on_device import constants, upload
 from hvg.settings import RunConfig
 from hvg.strategies import make_strategy
 from hvg.system import HumanVideoSystem
+from hvg.testing import tiny_batch
 from hvg.throughput import Meter
 from hvg.training import make_system
 from hvg.types import ClipBatch
@@ -41,7 +42,12 @@ aten = torch.ops.aten
 DEVICE, CPU = torch.device("meta"), torch.device("cpu")
 STEPS = 4
 # The size of what they return depends on values.
-SIZED_BY_VALUES = (aten.nonzero.default, aten.masked_select.default, aten._unique2.default, aten.repeat_interleave.Tensor)
+SIZED_BY_VALUES = (
+    aten.nonzero.default,
+    aten.masked_select.default,
+    aten._unique2.default,
+    aten.repeat_interleave.Tensor,
+)
 
 
 class Waits(TorchDispatchMode):
@@ -164,6 +170,7 @@ def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     batch = replace(
         request.batch,
         signals=signals,
+        body=tiny_batch(*shape[:3]).body,
         valid=valid,
         num_valid=(shape[1] * shape[2],) * count,
         unreadable=("",) * count,
@@ -214,13 +221,14 @@ RUNS = {
     "as it is": [],
     "spikes": ["training.max_loss_ratio=3", "training.loss_window=2"],
     "accumulate": ["training.accumulate=2"],
+    "pictures that move": ["alignment=pelvis", "training.foreground_weight=1", "pose=hvg"],
 }
 
 
 @pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
 def test_a_step_waits_once_for_its_device(words, tiny, tmp_path, monkeypatch):
     config = compose([*tiny, "training.log_every=4", "training.precision=32", *words])
-    first, *middle, logged = steps_of(config, tmp_path, monkeypatch)
+    _, *middle, logged = steps_of(config, tmp_path, monkeypatch)
     assert [len(step) for step in middle] == [1, 1], "\n".join(x for step in middle for x in step)
     assert "judge_step" in middle[0][0]
     # To read the means that are logged.
