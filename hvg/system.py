@@ -62,10 +62,6 @@ class HumanVideoSystem(lightning.LightningModule):
         """Signal key -> the conditioner that renders it."""
         return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
 
-    def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
-        """The loader has pinned it, so that nothing waits."""
-        return batch.to(device, non_blocking=True)
-
     # --- training -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
