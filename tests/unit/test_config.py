@@ -285,7 +285,8 @@ def test_check_says_the_precision_that_is_used_and_sizes_memory_for_it(words, sa
     assert listing.check_command([*small, *words]) == 0
     shown = capsys.readouterr().out
     precision = "bf16" if said.startswith("bf16") else "32"
-    kept = gigabytes(required(forecast(compose([*small, f"training.precision={precision}"])).counts.step).saved)
+    step = forecast(compose([*small, f"training.precision={precision}"])).counts.step
+    kept = gigabytes(required(step, "Counts.step").saved)
     assert f"trained in {said}\n" in shown and f"The forward pass keeps {kept} " in shown
 
 
