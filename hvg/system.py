@@ -68,10 +68,6 @@ class HumanVideoSystem(lightning.LightningModule):
         """Whether a batch has to carry the body's mesh."""
         return needs_mesh(self.conditioners.values())
 
-    def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
-        """The loader has pinned it, so that nothing waits."""
-        return batch.to(device, non_blocking=True)
-
     # --- training -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:

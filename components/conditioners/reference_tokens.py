@@ -73,10 +73,10 @@ class ReferenceTokens(Conditioner):
         memory = {}
         for name, site in self.sites.items():
             features = pyramid[site.stride.bit_length() - 1].permute(0, 2, 3, 1)
-            tokens = self.norm(features) + _position(features.shape[1:]).to(features)
+            tokens = self.norm(features) + _position(features.shape[1:], features.device).to(features.dtype)
             memory[name] = self.projections[_key(name)](tokens.flatten(1, 2))[:, None, None]
-        position = _position((*latents.shape[-2:], self.config.width)).to(latents).movedim(-1, 0)
-        where = self.query_position(position[None]).expand(len(latents), -1, -1, -1)
+        position = _position((*latents.shape[-2:], self.config.width), latents.device).to(latents.dtype)
+        where = self.query_position(position.movedim(-1, 0)[None]).expand(len(latents), -1, -1, -1)
         return Conditioning(residuals={STEM: where[:, None, None]}, memory=memory)
 
 
@@ -85,13 +85,13 @@ def _key(site: str) -> str:
     return site.replace(".", "/")
 
 
-def _position(shape: Sequence[int]) -> Tensor:
+def _position(shape: Sequence[int], device: torch.device) -> Tensor:
     """Sinusoidal position of every cell, (h, w, D), half of D for each axis.
 
     Positions run from 0 to 1 over the image, so that they mean the same at every size.
     """
     height, columns, width = shape
-    y, x = ((torch.arange(count) + 0.5) / count for count in (height, columns))
+    y, x = ((torch.arange(count, device=device) + 0.5) / count for count in (height, columns))
     rows = sinusoidal_embedding(y, width // 2, min_period=0.05, max_period=4.0)[:, None].expand(-1, columns, -1)
     along = sinusoidal_embedding(x, width // 2, min_period=0.05, max_period=4.0)[None].expand(height, -1, -1)
     return torch.cat([rows, along], dim=-1)

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from hvg import cli
-from hvg.checkpoint import latest_checkpoint
+from hvg.checkpoint import latest_checkpoint, precision_of
 from hvg.cli import take_options
+from hvg.config import load_resolved
 from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, save_motion
+from hvg.precision import precision_here
 from hvg.video import read_image, read_video, write_png
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,9 @@ def test_a_run_folder_holds_what_the_plan_says(run):
     assert {"config.yaml", "run.json", "metrics.jsonl", "samples", "checkpoints"} <= names
     record = json.loads((run / "run.json").read_text())
     assert record["packages"]["torch"] and record["hardware"]
+    assert record["precision"] == precision_here(load_resolved(run / "config.yaml"))
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    assert checkpoint is not None and precision_of(checkpoint) == record["precision"]
     videos = list((run / "samples").glob("*.mp4"))
     assert len(videos) == 2
     assert read_video(videos[0])[0].shape[0] == 2
@@ -78,7 +83,9 @@ def test_a_gpu_that_is_not_there_is_missed_before_anything_is_built(
 def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):
     done = hvg("evaluate", f"checkpoint={latest_checkpoint(run / 'checkpoints')}", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    values = json.loads((tmp_path / "results.json").read_text())["values"]
+    record = json.loads((tmp_path / "results.json").read_text())
+    values = record["values"]
+    assert record["precision"] == json.loads((run / "run.json").read_text())["precision"]
     assert list(values) == ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dvssd"]
     assert all(score["value"] is not None and score["definition"] in done.stdout for score in values.values())
     assert "protocol basic/v2\n" in done.stdout

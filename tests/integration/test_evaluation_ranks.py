@@ -34,6 +34,7 @@ def assert_same(alone: Path, together: Path) -> None:
     assert first["clips"] == second["clips"] and first["values"] == second["values"]
     assert first.get("problems") == second.get("problems") and first["protocol"] == second["protocol"]
     assert any(score["value"] is not None for score in first["values"].values())
+    assert first.get("precision") == second.get("precision")
     for label in first["values"]:
         one, other = read_measurements(alone, first, label), read_measurements(together, second, label)
         assert list(one) == list(other)
@@ -47,6 +48,7 @@ def run(hvg, tiny, cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     words = [word for word in tiny if not word.startswith("dataset.clips_per_subject")]
     words += ["dataset.clips_per_subject=3", "data.eval_batch_size=1", "training.steps=1"]
+    words += ["training.precision=bf16"]
     done = hvg("train", *words, cache, f"output={folder}", "name=run")
     assert done.returncode == 0, done.stderr
     return folder / "run"

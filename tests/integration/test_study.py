@@ -82,7 +82,11 @@ def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     assert all(arm["status"] == "done" for arm in arms.values())
     labels = ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dvssd"]
     assert all(list(arm["seeds"][0]["values"]) == labels for arm in arms.values())
+    assert {seed["precision"] for arm in list(arms.values())[:5] for seed in arm["seeds"]} == {
+        results["provenance"]["precision"]
+    }
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "<dt>precision</dt>" in page
     assert page.count("data:video/mp4;base64,") == 2
     assert str(tmp_path / "out" / "report.html") in done.stdout
     assert done.stdout.startswith("One seed decides nothing about training; in these runs ")

@@ -20,7 +20,9 @@ STEPS = 16
 
 @pytest.fixture(scope="module")
 def overrides(tiny, cache):
-    words = (*tiny, cache, f"training.steps={STEPS}", "training.checkpoint_every=1", "pose=skeleton")
+    # In bf16 on every processor: others train in float32.
+    every = (f"training.steps={STEPS}", "training.checkpoint_every=1", "training.precision=bf16")
+    words = (*tiny, cache, *every, "pose=skeleton")
     prepare([compose(words)], ("train", "val"), jobs=1)
     return words
 

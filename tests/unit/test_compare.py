@@ -186,6 +186,19 @@ def set_path(record: Any, path: str, value: Any) -> None:
     record[int(last) if isinstance(record, list) else last] = value
 
 
+def test_models_trained_in_different_precisions_are_compared_with_a_note(tmp_path):
+    """An evaluation that does not say it is taken for one of the others."""
+    one, two, old = (
+        write(tmp_path / name, 1.0, change=lambda record, p=p: record.update(precision=p) if p else None)
+        for name, p in (("one", "32"), ("two", "bf16"), ("old", None))
+    )
+    results, notes = compare_runs([f"{one}", f"{two}", f"{old}"], CompareOptions())
+    assert results["provenance"]["precision"] == "32: one; bf16: two"
+    assert sum("different precisions" in note for note in notes) == 1
+    results, notes = compare_runs([f"{one}", f"{old}"], CompareOptions())
+    assert results["provenance"]["precision"] == "32" and not any("precision" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -16,9 +16,12 @@ from pydantic import BaseModel
 from hvg import build, cli, listing, registry, wiring
 from hvg.cli import take_options
 from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
+from hvg.cost_table import gigabytes
 from hvg.errors import ConfigError, HvgError
 from hvg.evaluation import EvaluateOptions
+from hvg.forecast import forecast
 from hvg.parsing import validate
+from hvg.required import required
 from hvg.settings import PartChoice, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -397,6 +400,25 @@ def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
     shown = capsys.readouterr().out
     for expected in ("residuals[stem]", "trainable", "view_attention", "GFLOP", "activations", "fits 80 GB"):
         assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["device=cpu"], "float32 (training.precision=auto on a CPU)"),
+        (["device=cpu", "training.precision=bf16"], "bf16 autocast (training.precision=bf16)"),
+        (["memory=40"], "bf16 autocast (training.precision=auto on GPUs of compute capability 8.0 or more)"),
+        (["memory=40", "training.precision=32"], "float32 (training.precision=32)"),
+    ],
+)
+def test_check_says_the_precision_that_is_used_and_sizes_memory_for_it(words, said, tiny, capsys):
+    small = [*tiny, "data.batch_size=16"]
+    assert listing.check_command([*small, *words]) == 0
+    shown = capsys.readouterr().out
+    precision = "bf16" if said.startswith("bf16") else "32"
+    step = forecast(compose([*small, f"training.precision={precision}"])).counts.step
+    kept = gigabytes(required(step, "Counts.step").saved)
+    assert f"trained in {said}\n" in shown and f"The forward pass keeps {kept} " in shown
 
 
 def test_check_of_files_of_unknown_size_shows_weights_alone(capsys, tmp_path):
