@@ -279,6 +279,7 @@ def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
                 unit=own["unit"],
                 definition=(known or own)["definition"],
                 on_person=own.get("on_person", False),
+                verdict=own.get("verdict", True),
                 unavailable=None if known else own["unavailable"],
             )
         )

@@ -298,6 +298,7 @@ def _number(score: ScoreRecord) -> str:
     if score["value"] is None:
         return f"{'not available':>14}: {score['unavailable']}"
     floor = "" if score["floor"] is None else f", truth against truth {score['floor']:.4g}"
-    better = "higher" if score["higher_is_better"] else "lower"
+    better = "higher is better" if score["higher_is_better"] else "lower is better"
+    better = better if score.get("verdict", True) else "describes"
     value = f"{score['value']:.4f}" if score["value"] == 0 or abs(score["value"]) >= 1e-3 else f"{score['value']:.3e}"
-    return f"{value:>14} {score['unit']:<3} {better} is better, N = {score['count']} {score['counted']}{floor}"
+    return f"{value:>14} {score['unit']:<3} {better}, N = {score['count']} {score['counted']}{floor}"

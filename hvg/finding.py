@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hvg.number_format import format_amount
-from hvg.results import SIGNIFICANCE, Arm, Cell, MetricInfo, Results, comparison_arm, stands_apart
+from hvg.results import SIGNIFICANCE, Arm, Cell, MetricInfo, Results, carries_verdict, comparison_arm, stands_apart
 from hvg.score_facts import why_missing
 from hvg.statistics import Interval, visible_difference
 
@@ -41,13 +41,14 @@ class _Rival:
 
 
 def headline(results: Results, cells: Cells) -> MetricInfo | None:
-    """The metric that answers: the one that the study names; else, of those that some arm has, the first that looks at the
-    person alone, else the first with values of clips, else the first.
+    """The metric that answers: the one that the study names; else, of those that some arm has and that say which arm is better,
+    the first that looks at the person alone, else the first with values of clips, else the first.
     """
     named = results.get("headline")
     if named is not None:
         return next(metric for metric in results["metrics"] if metric["name"] == named)
-    found = [metric for metric in results["metrics"] if any(metric["name"] in row for row in cells.values())]
+    judging = [metric for metric in results["metrics"] if carries_verdict(metric)]
+    found = [metric for metric in judging if any(metric["name"] in row for row in cells.values())]
     of_person = [metric for metric in found if metric.get("on_person", False)]
     of_clips = [metric for metric in found if _has_clips(metric["name"], results)]
     return next(iter([*of_person, *of_clips, *found]), None)

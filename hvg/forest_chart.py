@@ -29,8 +29,11 @@ class Effect:
     settled: bool
 
 
-def forest_chart(effects: Sequence[Effect], x_label: str, *, higher_is_better: bool) -> str:
-    """An ``<svg>`` with a row per effect; a filled dot is settled, a ring is not. "" without an effect."""
+def forest_chart(effects: Sequence[Effect], x_label: str, *, higher_is_better: bool | None) -> str:
+    """An ``<svg>`` with a row per effect; a filled dot is settled, a ring is not. "" without an effect.
+
+    higher_is_better: None where neither side is better.
+    """
     if not effects:
         return ""
     x_range = bounds([0.0, *(x for effect in effects for x in _finite(effect.difference))], margin=0.04)
@@ -68,7 +71,7 @@ def _row(effect: Effect, row: int, x_range: tuple[float, float]) -> str:
     )
 
 
-def _axes(x_range: tuple[float, float], x_label: str, height: float, higher_is_better: bool) -> str:
+def _axes(x_range: tuple[float, float], x_label: str, height: float, higher_is_better: bool | None) -> str:
     bottom, parts = height - BOTTOM, []
     for value in ticks(*x_range, count=5):
         x = _x(value, x_range)
@@ -80,7 +83,7 @@ def _axes(x_range: tuple[float, float], x_label: str, height: float, higher_is_b
     places = {"start": LEFT, "end": WIDTH - RIGHT}
     arrows = {("start", "better"): "← better", ("end", "better"): "better →"}
     arrows |= {("start", "worse"): "← worse", ("end", "worse"): "worse →"}
-    for anchor, side in ((worse, "worse"), (better, "better")):
+    for anchor, side in ((worse, "worse"), (better, "better")) if higher_is_better is not None else ():
         parts.append(f'<text x="{places[anchor]}" y="{TOP - 10}" text-anchor="{anchor}">{arrows[anchor, side]}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>')

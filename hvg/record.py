@@ -41,7 +41,7 @@ class ScoreRecord(TypedDict):
 
     definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
     what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
-    of every frame; over_angle: pairs (degrees from the photo, mean). on_person: whether it looks at the person alone.
+    of every frame; over_angle: pairs (degrees from the photo, mean). on_person, verdict: as of ``hvg.protocols.Metric``.
     traceback: its lines, where the metric's code failed.
     """
 
@@ -59,6 +59,7 @@ class ScoreRecord(TypedDict):
     over_time: list[float | None]
     over_angle: list[list[float]]
     on_person: NotRequired[bool]
+    verdict: NotRequired[bool]
     traceback: NotRequired[list[str]]
 
 

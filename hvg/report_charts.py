@@ -13,7 +13,17 @@ from hvg.labels import readable
 from hvg.line_chart import Line, line_chart, smooth
 from hvg.record import ScoreRecord
 from hvg.report_table import choice
-from hvg.results import Arm, Cell, MetricInfo, Results, comparison_arm, is_decided, metric_heading, stands_apart
+from hvg.results import (
+    Arm,
+    Cell,
+    MetricInfo,
+    Results,
+    carries_verdict,
+    comparison_arm,
+    is_decided,
+    metric_heading,
+    stands_apart,
+)
 from hvg.score_facts import clip_values, per_clip_metrics, scores
 from hvg.strip_chart import Strip, strip_chart
 
@@ -57,9 +67,8 @@ def _forest(metric: MetricInfo, results: Results, cells: Mapping[str, Mapping[st
     parts = []
     for apart, title in ((False, "the arms"), (True, "apart from the arms")):
         effects = _effects(metric, results, cells, apart)
-        chart = forest_chart(
-            effects, f"difference in {metric_heading(metric)}", higher_is_better=metric["higher_is_better"]
-        )
+        side = metric["higher_is_better"] if carries_verdict(metric) else None
+        chart = forest_chart(effects, f"difference in {metric_heading(metric)}", higher_is_better=side)
         parts += [f"<figure><figcaption>{title}</figcaption>{chart}</figure>"] if chart else []
     return "".join(parts)
 

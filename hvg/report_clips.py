@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hvg.number_format import format_number
 from hvg.report_table import choice, head
-from hvg.results import Arm, MetricInfo, Results, metric_heading
+from hvg.results import Arm, MetricInfo, Results, carries_verdict, metric_heading
 from hvg.score_facts import clip_values, per_clip_metrics
 from hvg.video import video_data_uri
 
@@ -61,7 +61,7 @@ def _clip_link(clip_id: str, results: Results) -> str:
 
 def ranking_section(results: Results) -> str:
     """Worst and best clips of every arm, by a metric that the reader chooses."""
-    metrics = per_clip_metrics(results)
+    metrics = [metric for metric in per_clip_metrics(results) if carries_verdict(metric)]
     if not metrics:
         return ""
     tables = "".join(

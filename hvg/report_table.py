@@ -23,6 +23,7 @@ from hvg.results import (
     metric_heading,
     seed_range,
     table_csv,
+    which_is_better,
     why_no_value,
 )
 from hvg.score_facts import (
@@ -54,10 +55,7 @@ def choice(name: str, metrics: Sequence[MetricInfo], shown: MetricInfo) -> str:
 def results_section(results: Results, cells: Cells) -> str:
     """The study's own table: every arm and metric, with what is missing and what to beware of."""
     heads = "".join(
-        head(
-            metric_heading(metric),
-            f"{'higher' if metric['higher_is_better'] else 'lower'} is better; {metric['definition']}",
-        )
+        head(metric_heading(metric), f"{which_is_better(metric)}; {metric['definition']}")
         for metric in results["metrics"]
     )
     bodies = []

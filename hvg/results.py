@@ -29,7 +29,7 @@ class MetricInfo(TypedDict):
     """One column. name: its label in the protocol. label: for people. unit: "dB" or "" for none.
 
     definition: id of exactly how it is computed. unavailable: why no arm has it; None where some may. on_person: whether it
-    looks at the person alone.
+    looks at the person alone. verdict: whether a better value means a better arm; it does where this is left out.
     """
 
     name: str
@@ -39,6 +39,7 @@ class MetricInfo(TypedDict):
     definition: str
     unavailable: str | None
     on_person: NotRequired[bool]
+    verdict: NotRequired[bool]
 
 
 class SeedResult(TypedDict):
@@ -146,20 +147,25 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
         found = {arm["name"]: _difference(arm, first, metric, results) for arm in arms if first and arm is not first}
         p_values = {name: difference.p for name, (difference, _) in found.items() if _decides(difference)}
         corrected = holm(p_values)
-        best = _best(arms, metric, results)
+        best = _best(arms, metric, results) if carries_verdict(metric) else None
         for arm in arms:
             difference, won = found.get(arm["name"], (None, None))
             p_holm = corrected.get(arm["name"])
             table[arm["name"]][metric["name"]] = Cell(
                 **_values(arm, metric["name"]),
                 difference=difference,
-                wins=won,
+                wins=won if carries_verdict(metric) else None,
                 p=p_values.get(arm["name"]),
                 p_holm=p_holm,
-                verdict=_verdict(difference, p_holm, metric["higher_is_better"]),
+                verdict=_verdict(difference, p_holm, metric["higher_is_better"]) if carries_verdict(metric) else "",
                 best=arm is best,
             )
     return table
+
+
+def carries_verdict(metric: MetricInfo) -> bool:
+    """Whether a better value means a better arm (``hvg.protocols.Metric.verdict``)."""
+    return metric.get("verdict", True)
 
 
 def _decides(difference: Interval | None) -> TypeGuard[Interval]:
@@ -306,9 +312,16 @@ def table_text(results: Results) -> Table:
 
 
 def metric_heading(metric: MetricInfo) -> str:
-    """``PSNR (dB) ↑``."""
-    arrow = "↑" if metric["higher_is_better"] else "↓"
+    """``PSNR (dB) ↑``; without an arrow where neither direction is better."""
+    arrow = "" if not carries_verdict(metric) else "↑" if metric["higher_is_better"] else "↓"
     return " ".join(filter(None, [metric["label"], f"({metric['unit']})" if metric["unit"] else "", arrow]))
+
+
+def which_is_better(metric: MetricInfo) -> str:
+    """``higher is better``, or that the metric only describes."""
+    if not carries_verdict(metric):
+        return "describes an arm, and does not say which is better"
+    return f"{'higher' if metric['higher_is_better'] else 'lower'} is better"
 
 
 def is_decided(cells: Mapping[str, Mapping[str, Cell]]) -> bool:

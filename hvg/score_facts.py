@@ -9,6 +9,10 @@ from hvg.number_format import format_number, format_p
 from hvg.record import ScoreRecord
 from hvg.results import Arm, Cell, MetricInfo, Results, why_no_value
 
+# The least people over whom, and trainings over which, an interval holds the true difference as often as it says and is of use.
+ENOUGH_PEOPLE = 4
+ENOUGH_SEEDS = 3
+
 
 def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
     """What every seed has of a metric."""
@@ -45,13 +49,30 @@ def networks(found: Iterable[ScoreRecord]) -> list[str]:
 
 
 def warnings(results: Results) -> list[str]:
-    """Notes of all scores, each once, with the arms it holds for where that is not all of them."""
-    return _gathered(
+    """What intervals cannot bear here; and notes of all scores, each once, with the arms it holds for where not for all."""
+    notes = _gathered(
         results,
         lambda arm, metric: (
             f"{metric['label']}: {note}" for score in scores(arm, metric["name"]) for note in score["notes"]
         ),
     )
+    return [*_about_intervals(results), *notes]
+
+
+def _about_intervals(results: Results) -> Iterator[str]:
+    """Too few people or seeds for what an interval says. Numbers: decision 22."""
+    people = len({clip["subject"] for clip in results["clips"]})
+    if 0 < people < ENOUGH_PEOPLE:
+        yield (
+            f"intervals over {people} people hold the true difference about 91 times in 100, not 95: {ENOUGH_PEOPLE} people "
+            "are the least"
+        )
+    seeds = max((len(arm["seeds"]) for arm in results["arms"] if arm["kind"] == "arm"), default=0)
+    if seeds == ENOUGH_SEEDS - 1:
+        yield (
+            f"two seeds decide next to nothing: of how trainings differ they know so little that intervals are as wide as they "
+            f"have to be; {ENOUGH_SEEDS} seeds are the least"
+        )
 
 
 def unavailable(results: Results) -> list[str]:

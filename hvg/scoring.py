@@ -53,7 +53,7 @@ class MetricResult:
     """A score with what makes it comparable, or why there is none.
 
     label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
-    network -> hash of its file. on_person: whether it looks at the person alone. score: None where the metric is not
+    network -> hash of its file. on_person, verdict: as of ``hvg.protocols.Metric``. score: None where the metric is not
     available; unavailable: why, or why the score has no finite value. failure: what the metric's own code raised; None where
     it raised nothing.
     """
@@ -63,6 +63,7 @@ class MetricResult:
     higher_is_better: bool
     unit: str = ""
     on_person: bool = False
+    verdict: bool = True
     networks: Mapping[str, str] = field(default_factory=dict)
     score: Score | None = None
     unavailable: str | None = None
@@ -87,6 +88,7 @@ class MetricResult:
             "higher_is_better": self.higher_is_better,
             "unit": self.unit,
             "on_person": self.on_person,
+            "verdict": self.verdict,
             "networks": dict(self.networks),
             "unavailable": self.unavailable,
         }
@@ -169,6 +171,7 @@ class Protocol:
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 on_person=choice.cls.on_person,
+                verdict=choice.cls.verdict,
             ).without(self.unavailable[label])
         metric = self.metrics[label]
         result = MetricResult(
@@ -177,6 +180,7 @@ class Protocol:
             higher_is_better=metric.higher_is_better,
             unit=metric.unit,
             on_person=metric.on_person,
+            verdict=metric.verdict,
             networks=metric.networks,
         )
         of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}

@@ -169,6 +169,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
                 on_person=choice.cls.on_person,
+                verdict=choice.cls.verdict,
                 unavailable=missing.reason if isinstance(missing, Failure) else missing,
             )
         )

@@ -16,6 +16,7 @@ from hvg.finding import Finding, finding, headline
 from hvg.latex import results_latex
 from hvg.report import write_report
 from hvg.results import Results, compare, table_csv, table_markdown, table_text
+from hvg.score_facts import warnings
 from hvg.study_file import StudyFile
 from hvg.study_plan import plan
 
@@ -132,6 +133,32 @@ def test_one_seed_decides_nothing(tmp_path):
     assert r"\textbf" not in results_latex(results, cells)
     rows = [row for row in csv.DictReader(io.StringIO(table_csv(results))) if row["metric"] == "psnr"]
     assert {row["p"] for row in rows} == {row["p_holm"] for row in rows} == {""} and rows[1]["low"]
+
+
+def test_a_metric_that_only_describes_ranks_nobody(tmp_path):
+    results = study(bone(), named("smpl", 13.5, "SMPL normal"))
+    (psnr,) = (metric for metric in results["metrics"] if metric["name"] == "psnr")
+    assert compare(results)["smpl"]["psnr"].verdict == "better" and finding(results, compare(results)).answer
+    psnr["verdict"] = False
+    cells = compare(results)
+    cell = cells["smpl"]["psnr"]
+    assert cell.difference is not None and cell.p_holm < 0.05, "the difference is there all the same"
+    assert (cell.verdict, cell.best, cell.wins) == ("", False, None)
+    assert "PSNR (dB) |" in table_markdown(results) and "PSNR" not in finding(results, cells).answer
+    page = write_report(results, tmp_path).read_text()
+    assert "describes an arm, and does not say which is better" in page
+    assert not re.search(r'class="difference (better|worse)">[^<]*\d\.\d{3} \[', page)
+
+
+def test_too_few_people_or_seeds_are_said(tmp_path):
+    two, three = (study(bone(seeds), named("smpl", 13.5, "SMPL normal", seeds=seeds)) for seeds in ((0, 1), (0, 1, 2)))
+    assert any(line.startswith("two seeds decide next to nothing") for line in warnings(two))
+    assert not any("seeds" in line for line in warnings(three))
+    for clip in two["clips"]:
+        clip["subject"] = "one" if clip is two["clips"][0] else "other"
+    assert any(line.startswith("intervals over 2 people hold") for line in warnings(two))
+    page = write_report(two, tmp_path).read_text()
+    assert "two seeds decide next to nothing" in page and "intervals over 2 people hold" in page
 
 
 def test_several_seeds_show_their_spread(tmp_path):
