@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hvg.on_device import constants
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cameras:
@@ -58,7 +60,7 @@ class Cameras:
     def resized(self, image_size: tuple[int, int]) -> Cameras:
         """The same views sampled at another image size (height, width)."""
         scale_y, scale_x = image_size[0] / self.image_size[0], image_size[1] / self.image_size[1]
-        scale = self.intrinsics.new_tensor([scale_x, scale_y, 1.0])
+        scale = constants((scale_x, scale_y, 1.0), self.intrinsics)
         return replace(self, intrinsics=scale[:, None] * self.intrinsics, image_size=image_size)
 
     def cropped(self, top: float, left: float, image_size: tuple[int, int]) -> Cameras:

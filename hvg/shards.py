@@ -231,7 +231,8 @@ def _decode_images(
     """Image name -> V T K H W, uint8 or floats; the photo is always whole, and the driving video has one view."""
     grids: dict[str, dict[tuple[int, int], str]] = {}
     for name in files:
-        if _CELL.search(name):
+        # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
+        if name.endswith(".png") or _CELL.search(name):
             image, view, frame, _ = name.rsplit(".", 3)
             if images is None or image in images:
                 grids.setdefault(image, {})[int(view), int(frame)] = name

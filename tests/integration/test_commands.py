@@ -65,7 +65,10 @@ def test_a_run_folder_holds_what_the_plan_says(run):
 
 def test_a_training_says_nothing_but_what_is_ours(trained):
     done, run = trained
-    assert done.stdout == f"trained 2 steps; the run is in {run}\n"
+    first, missing, last = done.stdout.splitlines()
+    assert first == "trains in float32 (training.precision=auto on a CPU)"
+    assert missing.startswith("data.cache=") and "no clips are prepared" in missing
+    assert last == f"trained 2 steps; the run is in {run}"
     assert all(line.startswith("run: train") for line in done.stderr.splitlines())
 
 

@@ -114,7 +114,10 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(override
     assert done.returncode == 0, done.stderr
     assert f"warning: {damaged}: damaged: {file.name}" in done.stdout and "step-0000002.ckpt" in done.stdout
     # Of libraries a resumed run says nothing either.
-    assert done.stdout.splitlines()[1:] == [f"trained 1 steps from step 2 on; the run is in {tmp_path / 'run'}"]
+    assert done.stdout.splitlines()[1:] == [
+        "trains in bf16 autocast (training.precision=bf16)",
+        f"trained 1 steps from step 2 on; the run is in {tmp_path / 'run'}",
+    ]
     assert all(line.startswith("run: train") for line in done.stderr.splitlines())
     assert sorted(path.name for path in checkpoints.iterdir()) == [
         "damaged-step-0000003.ckpt",

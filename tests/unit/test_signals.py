@@ -93,8 +93,8 @@ class Corners(PoseGuided):
         return False
 
     def draw_map(self, batch):
-        signal = torch.zeros(*batch.grid, 1, *batch.cameras.image_size)
         pixels, _ = project(batch.body.vertices[:, None], batch.cameras)
+        signal = pixels.new_zeros(*batch.grid, 1, *batch.cameras.image_size)
         for b, v, t in torch.cartesian_prod(*map(torch.arange, batch.grid)).tolist():
             x, y = pixels[b, v, t].long().clamp(0, batch.cameras.image_size[0] - 1).unbind(-1)
             signal[b, v, t, 0, y, x] = 1 / (1 + v)

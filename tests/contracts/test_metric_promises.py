@@ -29,10 +29,10 @@ PLAIN = (
     "ssim",
 )
 # These need people whose surface and limbs are known.
-GEOMETRY = ("cross_view", "joint_error", "mpjpe", "temporal_warp")
+GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp")
 # Network -> the metrics that look through it.
 NETWORKS = {"inception": ("fid", "kid"), "resnet3d50": ("fid_vid",), "i3d": ("fvd", "kvd"), "vgg16": ("lpips",)}
-# Of the user's own networks; tests/unit/test_modern_metrics.py has small ones, and checks these metrics with them.
+# Of the user's own networks; tests/unit/test_modern_metrics.py makes small ones.
 TRANSFORMERS = ("identity_clip", "jedi")
 
 
