@@ -32,7 +32,7 @@ PLAIN = (
 GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp")
 # Network -> the metrics that look through it.
 NETWORKS = {"inception": ("fid", "kid"), "resnet3d50": ("fid_vid",), "i3d": ("fvd", "kvd"), "vgg16": ("lpips",)}
-# Of the user's own networks; tests/unit/test_modern_metrics.py makes small ones.
+# Of the user's own networks; tests/unit/test_modern_metrics.py makes small ones, and checks these metrics with them.
 TRANSFORMERS = ("identity_clip", "jedi")
 
 

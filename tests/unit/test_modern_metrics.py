@@ -30,6 +30,7 @@ from hvg.errors import HvgError
 from hvg.frame_metric import FRAMES_PER_CALL
 from hvg.protocols import Context
 from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.testing import check_metric
 from hvg.types import Reference
 from hvg.weights import NetworkFiles
 
@@ -414,6 +415,12 @@ def test_jedi_is_its_formula_over_features_of_transformers(networks, context, po
 def test_jedi_of_the_truth_is_nothing(context):
     clips = [replace(each, prediction=each.truth) for each in (textured(f"clip{i}", seed=i) for i in range(2))]
     assert score(make("jedi", context, clip_frames=4), *clips).value == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("identity_clip", {"against": "truth"}), ("jedi", {"clip_frames": 4})])
+def test_metrics_through_transformers_keep_their_promises(context, name, settings):
+    part = registry.load("metric", name)
+    check_metric(part, part.Config(**settings), context, [textured(f"clip{i}", seed=i) for i in range(3)])
 
 
 def test_jedi_repeats_the_last_of_an_odd_number_of_frames(context):
