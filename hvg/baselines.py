@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+from hvg.alignment import as_seen, move
 from hvg.errors import DataError
+from hvg.protocols import Alignment
 from hvg.types import ClipBatch
+
+
+def in_place(
+    predict: Callable[[ClipBatch], Tensor], alignment: Alignment, background: Sequence[float]
+) -> Callable[[ClipBatch], Tensor]:
+    """The predictor with people where a model of this alignment sees them; its frames are moved back.
+
+    A mean over pictures in which people stand anywhere would be weaker than what a model is told. background: sRGB in [0, 1].
+    """
+
+    def moved(batch: ClipBatch) -> Tensor:
+        frames, offsets = predict(as_seen(batch, alignment, background)), alignment.offsets(batch)
+        return move(frames, None if offsets is None else -offsets, frames.new_tensor(background) * 2 - 1)
+
+    return moved
 
 
 def copy_reference(batch: ClipBatch) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hvg import provenance, throughput
-from hvg.baselines import MeanImage, copy_reference
-from hvg.build import build_protocol
+from hvg.alignment import as_seen
+from hvg.baselines import MeanImage, copy_reference, in_place
+from hvg.build import build_alignment, build_protocol
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
@@ -127,12 +128,13 @@ def _baselines(
     device: torch.device,
     progress: Callable[[str, str, int, int, str], None],
 ) -> list[Arm]:
-    """The trivial predictors on the test clips; their frames pass through the same 8 bits as an arm's."""
+    """The trivial predictors on the test clips: people are moved as for the first arm, frames pass through the same 8 bits."""
     test, mean = open_clips(config, "test"), MeanImage()
+    alignment, background = build_alignment(config), config.data.background
     if any(name.startswith("mean") for name in study.baselines):
         train = open_clips(config, "train")
         for index in range(len(train)):
-            mean.add(load_with_signals(train, index, {}))
+            mean.add(as_seen(load_with_signals(train, index, {}), alignment, background))
     predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
         "copy_reference": copy_reference,
         "mean_image": lambda batch: mean.predict(batch, per_view=False),
@@ -140,7 +142,7 @@ def _baselines(
     }
     arms = []
     for name in study.baselines:
-        predict = predictors[name]
+        predict = in_place(predictors[name], alignment, background)
         evaluation = score_dataset(
             protocol,
             test,

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from hvg import registry
-from hvg.baselines import MeanImage, copy_reference
+from hvg.alignment import as_seen
+from hvg.baselines import MeanImage, copy_reference, in_place
 from hvg.cameras import Cameras
-from hvg.protocols import Score
+from hvg.protocols import Alignment, Score
 from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.types import ClipBatch, Reference
 
@@ -396,6 +397,37 @@ def batch() -> ClipBatch:
     return ClipBatch(
         cameras=cameras, clip_id=names, subject=names, frames=images, reference=Reference(frames=images[:, 0, :1])
     )
+
+
+class Back(Alignment):
+    """Moves every picture of clip i back by the i pixels by which it is moved to the right."""
+
+    def offsets(self, batch: ClipBatch) -> Tensor:
+        right = -torch.arange(len(batch.clip_id))[:, None, None].expand(batch.grid)
+        return torch.stack([right, torch.zeros_like(right)], dim=-1)
+
+    def reference_offsets(self, batch: ClipBatch) -> Tensor:
+        return self.offsets(batch)[:, :1, 0]
+
+
+def test_baselines_see_people_where_the_arms_see_them():
+    """Pictures that are the same but for where they stand have a perfect mean, once they are moved as an arm's are."""
+    same, white = batch(), (1.0, 1.0, 1.0)
+    picture = torch.ones(3, 16, 16)
+    picture[:, 4:12, 4:10] = same.frames[0, 0, 0, :, 4:12, 4:10]
+    frames = torch.stack([picture.roll(i, dims=-1) for i in range(3)])[:, None, None].expand(-1, 2, 3, -1, -1, -1)
+    clips = replace(same, frames=frames, reference=Reference(frames=frames[:, 0, :1]))
+    aligned, plain = MeanImage(), MeanImage()
+    aligned.add(as_seen(clips, Back(), white))
+    plain.add(clips)
+
+    def error(predict) -> float:
+        return float((predict(clips) - frames).square().mean())
+
+    for per_view in (False, True):
+        moved = in_place(lambda b, v=per_view: aligned.predict(b, per_view=v), Back(), white)
+        assert error(moved) < 1e-12 < error(lambda b, v=per_view: plain.predict(b, per_view=v))
+    assert error(in_place(copy_reference, Back(), white)) < 1e-12
 
 
 def test_copy_reference_repeats_the_photo():
