@@ -30,6 +30,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     check_half_precision(cls, config, context, batch)
     check_batch_independence(cls, config, context, batch)
     check_frozen_features(cls, config, context, batch)
+    check_per_clip(cls, config, context, batch)
     check_signal(cls, config, context)
     check_device(cls, config, context, batch)
 
@@ -95,6 +96,19 @@ def check_batch_independence(cls: type[Conditioner], config: Any, context: Conte
     for (name, together), (_, alone) in zip(_run(part, batch), _run(part, batch.clips(slice(0, 1))), strict=True):
         close = torch.allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
         require(close, f"port {name} of a clip changes with the clips beside it")
+
+
+def check_per_clip(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """A part that says ``per_clip`` gives the same of every view and frame: sampling asks it in one window for all."""
+    if not cls.per_clip:
+        return
+    part = nudged(build(cls, config, context))
+    whole = _run(part, batch)
+    _, views, frames = batch.grid
+    for view, frame in ((0, 0), (views - 1, frames - 1)):
+        for (name, x), (_, y) in zip(whole, _run(part, batch.select([view], [frame])), strict=True):
+            close = x.shape == y.shape and torch.allclose(x, y, rtol=1e-4, atol=1e-5)
+            require(close, f"per_clip promises the same for every window, but port {name} differs in view {view}")
 
 
 def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:

@@ -15,6 +15,7 @@ from components.alignments.pelvis import PelvisAlignment
 from components.backbones.svd_unet import SvdUNet
 from components.codecs.pixel import PixelCodec
 from components.conditioners.camera_rotation import CameraRotation
+from components.conditioners.reference_latent import ReferenceLatent
 from components.guidance.linear import LinearGuidance
 from components.metrics.psnr import PSNR
 from components.predictions.v import VPrediction
@@ -249,6 +250,13 @@ class WrongNull(CameraRotation):
         return conditioning.map(lambda x: torch.zeros_like(x)[..., :-1])
 
 
+class OfTheFirstView(ReferenceLatent):
+    """Says nothing of its own on ``per_clip``, and gives something else where another view is the first."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, batch).map(lambda x: x + batch.cameras.centers[:, :1, :1, 2:, None, None])
+
+
 FAULTS = [
     (check_view_attention, WrongGroups, {}, "does not see token .* not what it declares"),
     (check_view_attention, ByPlace, {}, "not what it declares"),
@@ -280,9 +288,16 @@ def test_a_broken_promise_is_named(check, part, settings, message):
         check(part, part.Config(**settings))
 
 
-def test_a_broken_promise_of_a_conditioner_is_named():
-    with pytest.raises(AssertionError, match=r"null fills .* but spec says"):
-        check_conditioner(WrongNull, WrongNull.Config(), tiny_context())
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (WrongNull, r"null fills .* but spec says"),
+        (OfTheFirstView, "per_clip promises the same for every window"),
+    ],
+)
+def test_a_broken_promise_of_a_conditioner_is_named(part, message):
+    with pytest.raises(AssertionError, match=message):
+        check_conditioner(part, part.Config(), tiny_context())
 
 
 # --- the device that no machine has ---
