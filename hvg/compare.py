@@ -186,6 +186,10 @@ def differences(a: Record, b: Record) -> Iterator[str]:
         f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
         for clip, ours, theirs in _changed(subjects_a, subjects_b)
     )
+    truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
+    other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
+    if other:
+        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'"
 
 
 def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

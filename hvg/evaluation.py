@@ -236,7 +236,9 @@ def score_dataset(
         for index, clip in zip(indices, scored_clips(batch, generate(batch)), strict=True):
             surface = _surface(clips, index, clip.truth.device)
             azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
-            described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths)
+            described = ClipRecord(
+                clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, truth=clip.truth_digest
+            )
             own[index] = described, protocol.measure(clip.with_surface(surface))
         report(min(count, (indices[0] + size * share[1])), count)
     return finished(protocol, gathered(own))

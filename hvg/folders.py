@@ -143,7 +143,7 @@ def _config(overrides: Sequence[str]) -> RunConfig:
 
 
 def _described(clip: ScoredClip) -> ClipRecord:
-    described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None)
+    described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None, truth=clip.truth_digest)
     if clip.prediction.shape != clip.truth.shape:
         described["resized_from"] = [clip.prediction.shape[-1], clip.prediction.shape[-2]]
     return described

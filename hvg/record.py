@@ -27,13 +27,15 @@ REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
 class ClipRecord(TypedDict):
     """azimuths: of every view around the person, degrees from the photo; None where cameras or photo are unknown.
 
-    resized_from: width and height of a prediction that the protocol brought to the size of the truth.
+    resized_from: width and height of a prediction that the protocol brought to the size of the truth. truth: digest of the
+    true frames, as of ``ScoredClip.truth_digest``; records of earlier versions lack it.
     """
 
     clip_id: str
     subject: str
     azimuths: list[float] | None
     resized_from: NotRequired[list[int]]
+    truth: NotRequired[str]
 
 
 class ScoreRecord(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -75,6 +76,14 @@ class ScoredClip:
         """(V, T)."""
         views, frames = self.truth.shape[:2]
         return views, frames
+
+    @property
+    def truth_digest(self) -> str:
+        """Hexadecimal digest of the true frames that are scored: their size, which are valid, and every value."""
+        digest = hashlib.blake2b(str(tuple(self.truth.shape)).encode(), digest_size=8)
+        for x in (self.valid, self.truth):
+            digest.update(x.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def require(self, names: Iterable[str]) -> None:
         """Raises: NotAvailable naming the fields that are None."""

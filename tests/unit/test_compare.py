@@ -28,7 +28,9 @@ from hvg.scoring import MetricResult
 from hvg.settings import PartChoice, ProtocolConfig
 
 CLIPS = [
-    ClipRecord(clip_id=f"person{i}_clip{k}", subject=f"person{i}", azimuths=None) for i in range(12) for k in range(2)
+    ClipRecord(clip_id=f"person{i}_clip{k}", subject=f"person{i}", azimuths=None, truth="0011")
+    for i in range(12)
+    for k in range(2)
 ]
 METRICS = {"psnr": PSNR, "lpips": LPIPS, "fid": FID, "kid": KID}
 PROTOCOL = ProtocolConfig(
@@ -207,6 +209,7 @@ def test_models_trained_in_different_precisions_are_compared_with_a_note(tmp_pat
         ("values.psnr.definition", "psnr/v1", "its psnr is psnr/v1, not psnr/v2"),
         ("values.fid.networks", {"inception": "sha256:2"}, "its fid looked through inception sha256:2, not sha256:1"),
         ("clips.3.clip_id", "stranger", "1 of 24 clips are missing, first 'person1_clip1'"),
+        ("clips.3.truth", "2233", "1 of 24 clips were scored against other true frames, first 'person1_clip1'"),
         ("clips.3.subject", "stranger", "clip 'person1_clip1' shows the subject 'stranger', not 'person1'"),
     ],
 )
