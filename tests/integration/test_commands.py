@@ -16,7 +16,7 @@ from hvg.cli import take_options
 from hvg.config import load_resolved
 from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, save_motion
-from hvg.precision import precision_here
+from hvg.precision import explain_here, precision_here
 from hvg.video import read_image, read_video, write_png
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_a_run_folder_holds_what_the_plan_says(run):
 def test_a_training_says_nothing_but_what_is_ours(trained):
     done, run = trained
     first, missing, last = done.stdout.splitlines()
-    assert first == "trains in float32 (training.precision=auto on a CPU)"
+    assert first == f"trains in {explain_here(load_resolved(run / 'config.yaml'))}"
     assert missing.startswith("data.cache=") and "no clips are prepared" in missing
     assert last == f"trained 2 steps; the run is in {run}"
     assert all(line.startswith("run: train") for line in done.stderr.splitlines())

@@ -405,9 +405,12 @@ def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["device=cpu"], "float32 (training.precision=auto on a CPU)"),
+        (["device=cpu", "training.precision=auto"], "float32 (training.precision=auto on a CPU)"),
         (["device=cpu", "training.precision=bf16"], "bf16 autocast (training.precision=bf16)"),
-        (["memory=40"], "bf16 autocast (training.precision=auto on GPUs of compute capability 8.0 or more)"),
+        (
+            ["memory=40", "training.precision=auto"],
+            "bf16 autocast (training.precision=auto on GPUs of compute capability 8.0 or more)",
+        ),
         (["memory=40", "training.precision=32"], "float32 (training.precision=32)"),
     ],
 )
