@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from hvg.testing import (
     check_view_attention,
     tiny_context,
 )
-from hvg.video import read_image, read_video, write_png
+from hvg.video import read_video, write_png
 
 DATA = Path(__file__).parent.parent / "data"
 SOURCES = (DATA / "plugin_views", DATA / "plugin_words")
