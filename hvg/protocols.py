@@ -523,6 +523,9 @@ class Dataset(Part):
 
     Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
     two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this.
+
+    Settings named ``views``, ``frames``, ``image_size``, ``distance`` (metres) and ``fov_degrees``, where it has them, say how
+    clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.
     """
 
     @classmethod

@@ -1,7 +1,10 @@
 """Two packages of labs' own: each of their parts keeps its kind's promises, and works by words on the command line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,14 +12,18 @@ import pytest
 import torch
 
 from hvg import registry
+from hvg.cameras import project
 from hvg.cli import run
 from hvg.motion import Motion, save_motion
 from hvg.protocols import Context
 from hvg.testing import (
+    build,
     check_conditioner,
     check_dataset,
     check_sampler,
+    check_signal,
     check_view_attention,
+    tiny_batch,
     tiny_context,
 )
 from hvg.video import read_video, write_png
@@ -33,7 +40,8 @@ VIEWS = (
 WORDS = (
     *SMALL,
     *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
-    *("+slots.words.name=caption_words", "backbone.cross_attention_width=16"),
+    *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
+    "guidance.value=2",
 )
 
 
@@ -101,6 +109,48 @@ def test_balls():
     check_dataset(part, part.Config(), Context())
 
 
+# --- what they are for ------------------------------------------------------------------------------------------------
+
+
+def test_a_view_sees_the_one_half_a_circle_away_where_it_is_there():
+    part, four = registry.load("view_attention", "opposite"), tiny_batch(1, 4, 1)
+    seen = [
+        part.sees(part.Config(), batch.view_grid().resized((1, 1)))[0, 0].nonzero().tolist()
+        for batch in (four.select([3, 1, 0]), four.select([0, 1]), tiny_batch(1, 5, 1))
+    ]
+    assert seen == [
+        [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]],
+        [[0, 0], [1, 1]],
+        [[view, view] for view in range(5)],
+    ]
+
+
+def test_pairs_are_half_the_views_apart_after_the_first_steps():
+    part = registry.load("sampler", "pairs")
+    plan = [[window.views for window in part(part.Config(together=1)).windows(step, 3, 4, 2)] for step in range(3)]
+    assert plan == [[(0, 1, 2, 3)], [(0, 2), (1, 3)], [(0, 2), (1, 3)]]
+
+
+def test_a_place_on_the_floor_is_seen_by_its_pixel():
+    part, batch = registry.load("conditioner", "floor"), tiny_batch(1, 3, 1)
+    x, z, there = build(part, part.Config(), tiny_context()).signal(batch)[0, :, 0].unbind(1)
+    points = torch.stack([x, torch.zeros_like(x), z], dim=-1).flatten(1, 2)
+    pixels, _ = project(points, batch.cameras[0, :, 0])
+    rows, columns = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    expected = torch.stack([columns, rows], dim=-1).flatten(0, 1)
+    seen = there.flatten(1) == 1
+    assert 0 < seen.float().mean() < 1
+    torch.testing.assert_close(pixels[seen], expected.expand(3, -1, -1)[seen], atol=1e-2, rtol=0)
+
+
+def test_a_floor_between_the_cameras_may_not_say_that_its_pictures_stand_alone():
+    part = registry.load("conditioner", "floor")
+    careless = type("Careless", (part,), {"per_picture": classmethod(lambda cls, config: True)})
+    check_signal(careless, part.Config(middle="world"), tiny_context())
+    with pytest.raises(AssertionError, match="let `per_picture` say False"):
+        check_signal(careless, part.Config(middle="cameras"), tiny_context())
+
+
 # --- by words ---------------------------------------------------------------------------------------------------------
 
 
@@ -128,17 +178,29 @@ def test_view_parts_train_evaluate_and_are_judged(hvg):
     assert scored["values"]["psnr"]["count"] == 8
 
 
-def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg):
+def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg, capsys):
     judged = hvg("check", *WORDS)
     assert "tokens x 16" in judged and "residuals[stem] x 32" in judged
     hvg("show", *WORDS, "out=sheet.png")
     hvg("train", *WORDS, "name=words")
-    hvg("evaluate", "checkpoint=runs/words")
+    hvg("evaluate", "checkpoint=runs/words", "sampler=view", "sampler.views=2")
     write_png(Path("photo.png"), torch.rand(3, 90, 50) * 2 - 1)
     save_motion(Path("walk.npz"), Motion(rotations={"pelvis": torch.zeros(2, 3)}))
     asked = ("checkpoint=runs/words", "reference=photo.png", "motion=walk.npz")
-    assert run(["sample", *asked]) == 1
+    assert run(["sample", *asked]) == 1 and "reads a caption, and none is given" in capsys.readouterr().err
     hvg("sample", *asked, "caption='a red ball rolls left'", "out=red")
     hvg("sample", *asked, "caption='a blue ball rolls far'", "out=blue")
     red, blue = (read_video(Path(name) / "view-00.mp4")[0] for name in ("red", "blue"))
     assert red.shape == blue.shape == (2, 3, 32, 32) and not torch.equal(red, blue)
+
+
+@pytest.mark.long
+def test_pip_installs_both_with_their_words(tmp_path):
+    sources = [shutil.copytree(source, tmp_path / source.name) for source in SOURCES]
+    install = ["pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site")]
+    subprocess.run([sys.executable, "-m", *install, *map(str, sources)], check=True)
+    paths = os.pathsep.join(map(str, (tmp_path / "site", DATA.parents[1])))
+    for words in ([*VIEWS], [*WORDS]):
+        command = [sys.executable, "-m", "hvg.cli", "check", *words]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

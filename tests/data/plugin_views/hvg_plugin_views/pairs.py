@@ -13,9 +13,6 @@ class Pairs(Sampler):
     class Config(PartConfig):
         together: int = Field(0, ge=0, description="Steps at the start that denoise all views together.")
 
-    def __init__(self, config, context=None):
-        self.config = config
-
     def windows(self, step, num_steps, views, frames):
         if step < self.config.together:
             groups = [tuple(range(views))]

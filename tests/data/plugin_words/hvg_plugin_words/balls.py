@@ -27,9 +27,6 @@ class Balls(Dataset):
         distance: float = Field(3.2, gt=2, description="From the cameras to the middle of the floor, metres.")
         fov_degrees: float = Field(50.0, gt=5, lt=120, description="Angle of view.")
 
-    def __init__(self, config, context=None):
-        self.config = config
-
     @classmethod
     def provides(cls, config):
         return frozenset({"frames", "alpha", "cameras", "reference", "caption", "task", "valid", "frame_index"})

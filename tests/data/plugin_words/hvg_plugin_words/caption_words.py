@@ -30,7 +30,10 @@ class CaptionWords(Conditioner):
     @classmethod
     def spec(cls, config, ports):
         if ports.token_width == 0:
-            raise HvgError("caption_words fills the port 'tokens', but this backbone has no cross-attention")
+            raise HvgError(
+                "caption_words fills the port 'tokens', but this backbone has no cross-attention; give it some, as by "
+                "backbone.cross_attention_width=64"
+            )
         return ConditioningSpec(tokens=ports.token_width)
 
     def forward(self, signal, batch):
