@@ -271,41 +271,6 @@ class WrongNull(CameraRotation):
         return conditioning.map(lambda x: torch.zeros_like(x)[..., :-1])
 
 
-class Letters(Conditioner):
-    """A token a letter, of all clips as many as the longest caption has."""
-
-    requires = frozenset({"caption"})
-    per_clip = True
-
-    def __init__(self, config, context):
-        super().__init__(config, context)
-        self.width = context.ports.token_width
-
-    @classmethod
-    def spec(cls, config, ports):
-        return ConditioningSpec(tokens=ports.token_width)
-
-    def forward(self, signal, batch):
-        longest = max(map(len, batch.caption))
-        codes = [[*caption.encode(), *[0] * (longest - len(caption))] for caption in batch.caption]
-        tokens = batch.cameras.intrinsics.new_tensor(codes)[..., None].expand(-1, -1, self.width)
-        return Conditioning(tokens=tokens[:, None, None])
-
-
-class FirstCaption(Letters):
-    """Reads one caption for all clips."""
-
-    def forward(self, signal, batch):
-        return super().forward(signal, replace(batch, caption=batch.caption[:1] * len(batch.caption)))
-
-
-class NoDropout(CameraRotation):
-    """Its settings lack what every conditioner has."""
-
-    class Config(PartConfig):
-        width: int = 16
-
-
 FAULTS = [
     (check_view_attention, WrongGroups, {}, "does not see token .* not what it declares"),
     (check_view_attention, ByPlace, {}, "not what it declares"),
@@ -339,18 +304,9 @@ def test_a_broken_promise_is_named(check, part, settings, message):
         check(part, part.Config(**settings))
 
 
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        (WrongNull, r"null fills .* but spec says"),
-        (Letters, "port tokens of a clip changes with the clips beside it"),
-        (FirstCaption, "port tokens of a clip changes with the clips beside it"),
-        (NoDropout, "Config that is no subclass of hvg.protocols.ConditionerConfig"),
-    ],
-)
-def test_a_broken_promise_of_a_conditioner_is_named(part, message):
-    with pytest.raises(AssertionError, match=message):
-        check_conditioner(part, part.Config(), tiny_context())
+def test_a_broken_promise_of_a_conditioner_is_named():
+    with pytest.raises(AssertionError, match=r"null fills .* but spec says"):
+        check_conditioner(WrongNull, WrongNull.Config(), tiny_context())
 
 
 # --- the device that no machine has ---
@@ -404,3 +360,54 @@ def test_tensors_stay_where_a_gpu_would_have_them():
 def test_tensors_of_two_devices_do_not_meet(meet):
     with elsewhere() as device, pytest.raises(AssertionError, match="CPU"):
         meet(torch.randn(2, 3).to(device))
+
+
+# --- captions and settings ---
+
+
+class Letters(Conditioner):
+    """A token a letter, of all clips as many as the longest caption has."""
+
+    requires = frozenset({"caption"})
+    per_clip = True
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.width = context.ports.token_width
+
+    @classmethod
+    def spec(cls, config, ports):
+        return ConditioningSpec(tokens=ports.token_width)
+
+    def forward(self, signal, batch):
+        longest = max(map(len, batch.caption))
+        codes = [[*caption.encode(), *[0] * (longest - len(caption))] for caption in batch.caption]
+        tokens = batch.cameras.intrinsics.new_tensor(codes)[..., None].expand(-1, -1, self.width)
+        return Conditioning(tokens=tokens[:, None, None])
+
+
+class FirstCaption(Letters):
+    """Reads one caption for all clips."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, replace(batch, caption=batch.caption[:1] * len(batch.caption)))
+
+
+class NoDropout(CameraRotation):
+    """Its settings lack what every conditioner has."""
+
+    class Config(PartConfig):
+        width: int = 16
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Letters, "port tokens of a clip changes with the clips beside it"),
+        (FirstCaption, "port tokens of a clip changes with the clips beside it"),
+        (NoDropout, "Config that is no subclass of hvg.protocols.ConditionerConfig"),
+    ],
+)
+def test_a_conditioner_that_mixes_captions_or_lacks_settings_is_named(part, message):
+    with pytest.raises(AssertionError, match=message):
+        check_conditioner(part, part.Config(), tiny_context())
