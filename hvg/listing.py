@@ -55,6 +55,8 @@ def list_command(argv: Sequence[str]) -> int:
     lines = table([("kind", "name", "from"), *rows]) if rows else []
     shown = {group: options for group, options in groups.items() if not names or {group, _kind(group)} & set(names)}
     print("\n".join([*lines, *([""] if lines and shown else []), *_choices(shown)]))
+    for line in registry.unknown_kinds():
+        print(f"left out: {line}")
     return 0
 
 
@@ -105,7 +107,7 @@ def _parts(kind: str, names: Iterable[str], values: Values) -> Iterator[str]:
         except registry.PartImportError as error:
             yield f"  {error}"
             continue
-        yield f"  {(inspect.getdoc(cls) or '').splitlines()[0]}"
+        yield from (f"  {line}" for line in (inspect.getdoc(cls) or "").splitlines()[:1])
         yield from _settings(cls.Config, "  ", values.get((kind, name), {}))
 
 

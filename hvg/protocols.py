@@ -60,9 +60,16 @@ class PartConfig(BaseModel):
 
 
 class Part:
-    """Anything that can be chosen by name. ``Config`` is its settings class."""
+    """Anything that can be chosen by name. ``Config`` is its settings class.
+
+    It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
+    """
 
     Config: ClassVar[type[PartConfig]] = PartConfig
+
+    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+        super().__init__()
+        self.config = config
 
     def frozen(self) -> Mapping[str, Any]:
         """Published models that it uses and never trains, by their component name in a diffusers pipeline (``vae``).
@@ -123,13 +130,13 @@ class Conditioner(Part, nn.Module):
     ports are 1.
     """
 
+    Config = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
     per_clip: ClassVar[bool] = False
 
     def __init__(self, config: Any, context: Context) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, context)
 
     @classmethod
     @abstractmethod
@@ -238,8 +245,7 @@ class ViewAttention(Part, nn.Module):
     """
 
     def __init__(self, config: Any, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
 
     @abstractmethod
     def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
@@ -517,6 +523,9 @@ class Dataset(Part):
 
     Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
     two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this.
+
+    Settings named ``views``, ``frames``, ``image_size``, ``distance`` (metres) and ``fov_degrees``, where it has them, say how
+    clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.
     """
 
     @classmethod

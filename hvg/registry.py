@@ -8,6 +8,7 @@ import inspect
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from hvg.errors import HvgError, did_you_mean
 
@@ -36,7 +37,7 @@ class UnknownPartError(HvgError):
 
 
 class PartImportError(HvgError):
-    """A part was found but its module cannot be imported; the cause is chained."""
+    """A part was found but its module cannot be imported (the cause is chained), or holds no part of the kind."""
 
 
 @cache
@@ -65,6 +66,16 @@ def names(kind: str) -> list[str]:
     return sorted(_builtin(kind) | {name for k, name in _plugins() if k == kind})
 
 
+def unknown_kinds() -> list[str]:
+    """What to say of the parts of other packages whose kind there is not, a line each: nothing can choose them."""
+    return [
+        f"'{entry.name}' of package '{origin(kind, name)}': entry points of hvg.components are named <kind>.<name>, and there "
+        f"is no kind '{kind}'. {did_you_mean(kind, KINDS)}"
+        for (kind, name), entry in _plugins().items()
+        if kind not in KINDS
+    ]
+
+
 def origin(kind: str, name: str) -> str:
     """Where a part comes from: ``built-in`` or the distribution that registers it."""
     entry = _plugins().get((kind, name))
@@ -76,27 +87,50 @@ def origin(kind: str, name: str) -> str:
 def load(kind: str, name: str) -> type:
     """The class of a part.
 
-    Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails.
+    Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails or what it
+    registers is no part of that kind.
     """
     entry = _plugins().get((kind, name))
     if entry is None and name not in _builtin(kind):
         raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip())
     # Anything may go wrong in somebody else's module; in one of ours only a missing library is the user's to mend.
     expected = Exception if entry else ImportError
+    owner = f" of package '{origin(kind, name)}'" if entry else ""
     try:
-        if entry:
-            return entry.load()
-        return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+        if not entry:
+            return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+        cls = entry.load()
     except expected as error:
-        owner = f" of package '{origin(kind, name)}'" if entry else ""
         raise PartImportError(
             f"the {kind} '{name}'{owner} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+    problem = interface_problem(cls, _interface(kind))
+    if problem:
+        raise PartImportError(f"the {kind} '{name}'{owner}: {entry.value} {problem}")
+    return cls
+
+
+def interface_problem(cls: Any, interface: Any) -> str | None:
+    """Why a class is no part of the kind with this interface (a class of ``hvg.protocols``); None where it is one."""
+    if not _is_subclass(cls, interface):
+        return f"is no subclass of hvg.protocols.{interface.__name__}"
+    if not _is_subclass(cls.Config, interface.Config):
+        return f"has a Config that is no subclass of hvg.protocols.{interface.Config.__name__}"
+    missing = [name for name in dir(cls) if getattr(getattr(cls, name), "__isabstractmethod__", False)]
+    return f"does not define {', '.join(missing)} of hvg.protocols.{interface.__name__}" if missing else None
+
+
+def _is_subclass(cls: Any, of: Any) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, of)
+
+
+def _interface(kind: str) -> type:
+    return getattr(importlib.import_module("hvg.protocols"), KINDS[kind][1])
 
 
 def _only_class(kind: str, module) -> type:
     """The one class that a built-in module defines for its kind."""
-    interface = getattr(importlib.import_module("hvg.protocols"), KINDS[kind][1])
+    interface = _interface(kind)
     classes = [
         value
         for value in vars(module).values()

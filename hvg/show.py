@@ -17,6 +17,7 @@ from hvg.config import RunConfig
 from hvg.data import with_signals
 from hvg.errors import HvgError
 from hvg.labels import PHOTO, signal_label
+from hvg.parsing import validate
 from hvg.prepare import conditioner_signals
 from hvg.protocols import Conditioner
 from hvg.settings import PartChoice
@@ -64,33 +65,45 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if clip.alpha is not None:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
     for key, part in signals.items():
-        images = part.signal_images(clip.signals[key][0])
-        columns |= {f"{signal_label(key)} {name}": image for name, image in images.items()}
+        for name, image in part.signal_images(clip.signals[key][0]).items():
+            title = f"{signal_label(key)} {name}"
+            columns[f"{key} {name}" if title in columns else title] = image
     write_png(options.out, tile_columns(columns)[0])
     return options.out
 
 
 def pose_signals(config: RunConfig, clip: ClipBatch) -> dict[str, Conditioner]:
-    """Every registered conditioner that renders a map from what this clip holds, by signal key."""
-    present, signals = clip.present(), {}
+    """Every registered conditioner that renders a map from what this clip holds, by signal key.
+
+    First those that the run chose, with its settings; the others with their defaults.
+    """
+    present, signals = clip.present(), conditioner_signals([config])
+    chosen = {choice.name for choice in config.conditioners.values()}
     for name in registry.names("conditioner"):
-        try:
-            cls = registry.load("conditioner", name)
-        except registry.PartImportError as error:
-            # A broken package hurts only who selects its part; here nobody did.
-            print(f"left out: {error}")
+        if name in chosen:
             continue
-        if cls.has_signal():
-            shown = config if config.pose is not None and config.pose.name == name else with_pose(config, name)
-            if shown.pose is not None and cls.needs(shown.pose.config) <= present:
-                signals |= conditioner_signals([shown])
+        try:
+            signals |= default_signals(config, name, present)
+        except HvgError as error:
+            # A part that cannot be used hurts only who selects it; here nobody did.
+            print(f"left out: {error}")
     return signals
 
 
-def with_pose(config: RunConfig, name: str) -> RunConfig:
-    """The configuration with another part, at its defaults, on the pose slot."""
+def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> dict[str, Conditioner]:
+    """Signal key -> conditioner, for the map of a part at its defaults; none where it draws none, or not from these fields.
+
+    Raises: HvgError for a part that cannot be imported or built, or that has no defaults.
+    """
     cls = registry.load("conditioner", name)
-    return config.model_copy(update={"pose": PartChoice("conditioner", name, cls, cls.Config())})
+    if not cls.has_signal():
+        return {}
+    settings, problems = validate(cls.Config, {}, name, cls.__name__)
+    if settings is None:
+        raise HvgError("; ".join(map(str, problems)))
+    if not cls.needs(settings) <= present:
+        return {}
+    return conditioner_signals([config.model_copy(update={"pose": PartChoice("conditioner", name, cls, settings)})])
 
 
 def draw_joints(clip: ClipBatch) -> Tensor:

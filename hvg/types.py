@@ -354,7 +354,7 @@ class Conditioning:
     The axes V and t of a port may be 1: what it holds is then the same for every view, or frame.
 
     residuals[site]: (B, V, t, C, h, w), added to the backbone's features at a named site.
-    tokens: (B, V, t, L, D), appended to the cross-attention context.
+    tokens: (B, V, t, L, D), appended to the cross-attention context. L is the conditioner's choice, the same in every batch.
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
     embedding: (B, V, t, E), added to the noise-level embedding.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.

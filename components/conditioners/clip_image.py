@@ -62,7 +62,10 @@ class ClipImage(Conditioner):
     @classmethod
     def spec(cls, config: ClipImageConfig, ports: Ports) -> ConditioningSpec:
         if ports.token_width == 0:
-            raise HvgError("clip_image fills the port 'tokens', but this backbone has no cross-attention")
+            raise HvgError(
+                "clip_image fills the port 'tokens', but this backbone has no cross-attention; give it some, as by "
+                "backbone.cross_attention_width=64"
+            )
         return ConditioningSpec(tokens=ports.token_width)
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:

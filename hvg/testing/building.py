@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from hvg.protocols import Context
+from hvg.protocols import Context, Part
 from hvg.random import generator
+from hvg.registry import interface_problem
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def build(cls: type[Network], config: Any, context: Context) -> Network:
     """The part with weights from a fixed seed; the global random state is left as it was."""
+    require_interface(cls)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return cls(config, context).eval()
@@ -22,6 +24,7 @@ def build(cls: type[Network], config: Any, context: Context) -> Network:
 
 def make(cls: Any, config: Any, context: Context | None = None) -> Any:
     """A part without weights."""
+    require_interface(cls)
     return cls(config, context or Context())
 
 
@@ -33,6 +36,13 @@ def nudged(part: Network) -> Network:
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=random).to(parameter))
     return part
+
+
+def require_interface(cls: Any) -> None:
+    """A part is a subclass of its kind's interface, its Config of that one's, and it defines what is abstract there."""
+    kind = next((base for base in cls.__mro__ if base.__module__ == Part.__module__), Part)
+    problem = interface_problem(cls, kind)
+    require(problem is None, f"{cls.__name__} {problem}")
 
 
 def require(holds: bool, message: str) -> None:

@@ -15,7 +15,7 @@ from hvg.errors import ConfigError
 from hvg.geometry.skeleton import BONES
 from hvg.protocols import Context, Dataset
 from hvg.settings import PartChoice
-from hvg.testing.building import require
+from hvg.testing.building import make, require
 from hvg.types import BodyMotion, ClipBatch
 
 # What every ClipBatch holds, and what is made of a clip afterwards: neither is the dataset's to name in ``provides``.
@@ -29,9 +29,7 @@ def check_dataset(cls: type[Dataset], config: Any, context: Context, clips: int 
     clips: of every split so many are loaded, spread evenly over it, each twice.
     """
     settings = {split: _of_split(cls, config, split) for split in ("train", "val", "test")}
-    # A part's constructor is a convention that its type does not declare.
-    make: Any = cls
-    first, second = ({split: make(found, context) for split, found in settings.items()} for _ in range(2))
+    first, second = ({split: make(cls, found, context) for split, found in settings.items()} for _ in range(2))
     owners: dict[str, str] = {}
     for split, dataset in first.items():
         require(len(dataset) > 0, f"split '{split}' holds no clip")

@@ -11,7 +11,7 @@ from torch import Tensor
 from hvg.fake_step import counted_flops
 from hvg.protocols import ViewAttention
 from hvg.random import generator
-from hvg.testing.building import require
+from hvg.testing.building import require, require_interface
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
 from hvg.types import ViewGrid
@@ -24,14 +24,15 @@ _STILL = 1e-6
 def check_view_attention(cls: type[ViewAttention], config: Any) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
     whole = tiny_batch(2, 4, 2, size=32)
-    for grid in (whole.select([0]), whole, whole.select([3, 0]), whole.select([2, 0, 3])):
-        check_identity(cls, config, view_grid(grid))
-        check_sight(cls, config, view_grid(grid))
-        check_view_order(cls, config, view_grid(grid))
+    windows = (whole.select([0]), whole, whole.select([3, 0]), whole.select([2, 0, 3]))
+    for grid in (*map(view_grid, windows), unlike_clips(whole)):
+        check_identity(cls, config, grid)
+        check_sight(cls, config, grid)
+        check_view_order(cls, config, grid)
     grid = view_grid(whole)
     check_gradients(cls, config, grid)
     check_half_precision(cls, config, grid)
-    check_batch_independence(cls, config, grid)
+    check_batch_independence(cls, config, unlike_clips(whole))
     check_flops(cls, config, grid)
     check_device(cls, config, grid)
 
@@ -102,11 +103,19 @@ def check_half_precision(cls: type[ViewAttention], config: Any, grid: ViewGrid) 
 def check_batch_independence(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
     """A clip's features do not depend on the clips beside it."""
     part, x = _stirred(cls, config), _features(grid)
-    first = ViewGrid(
-        view_index=grid.view_index[:1], num_views=grid.num_views[:1], circle=grid.circle[:1], cameras=grid.cameras[:1]
-    )
-    close = torch.allclose(part(x, grid)[:1], part(x[:1], first), rtol=1e-4, atol=1e-5)
-    require(close, "the features of a clip change with the clips beside it")
+    together, seen = part(x, grid), cls.sees(config, grid)
+    for clip in (slice(i, i + 1) for i in range(len(x))):
+        alone = ViewGrid(
+            view_index=grid.view_index[clip],
+            num_views=grid.num_views[clip],
+            circle=grid.circle[clip],
+            cameras=grid.cameras[clip],
+        )
+        close = torch.allclose(together[clip], part(x[clip], alone), rtol=1e-4, atol=1e-5)
+        require(close, "the features of a clip change with the clips beside it")
+        require(
+            torch.equal(seen[clip], cls.sees(config, alone)), "who sees whom in a clip changes with the clips beside it"
+        )
 
 
 @torch.no_grad()
@@ -140,11 +149,19 @@ def view_grid(batch: Any) -> ViewGrid:
     return batch.view_grid().resized(SIZE)
 
 
+def unlike_clips(batch: Any) -> ViewGrid:
+    """Clips of three views that stand otherwise: some of a circle, others of it in another order, all of a line."""
+    line = replace(batch.select([0, 1, 2]), view_index=None, num_views=None, circle=None, origin=None)
+    views = (batch.select([0, 2, 1]), batch.select([1, 0, 3]), line)
+    return ViewGrid.stack([view_grid(clips.clips(slice(0, 1))) for clips in views])
+
+
 def _features(grid: ViewGrid) -> Tensor:
     return torch.randn(*grid.cameras.shape, *grid.cameras.image_size, WIDTH, generator=generator("features"))
 
 
 def _build(cls: type[ViewAttention], config: Any) -> ViewAttention:
+    require_interface(cls)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return cls(config, WIDTH, HEADS)

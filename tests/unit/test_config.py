@@ -477,6 +477,89 @@ def test_a_codec_that_joins_frames_is_refused_in_one_line(package):
     assert "in a latent frame, but the sampler temporal and the loss take" in alone["codec"]
 
 
+# --- what other packages register ---
+
+STRANGERS = {
+    "sampler.stranger": """
+        class Part:
+            def __init__(self, config, context):
+                self.config = config
+    """,
+    "sampler.unfinished": """
+        from hvg.protocols import Sampler
+
+        class Part(Sampler):
+            def stage(self, step, num_steps, frames):
+                return super().stage(step, num_steps, frames)
+    """,
+    "camera.wrong_kind": """
+        class Part:
+            pass
+    """,
+    "sampler.loose": """
+        from pydantic import BaseModel
+        from hvg.protocols import Sampler
+
+        class Part(Sampler):
+            Config = BaseModel
+
+            def windows(self, step, num_steps, views, frames):
+                return []
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("stranger", "is no subclass of hvg.protocols.Sampler"),
+        ("unfinished", "does not define windows of hvg.protocols.Sampler"),
+        ("loose", "has a Config that is no subclass of hvg.protocols.PartConfig"),
+    ],
+)
+def test_what_is_no_part_of_its_kind_is_refused_in_one_line(package, name, told):
+    package(STRANGERS)
+    (problem,) = problems(f"sampler={name}").values()
+    assert f"the sampler '{name}' of package 'lab_" in problem and problem.endswith(f":Part {told}")
+
+
+def test_the_list_names_an_entry_of_no_kind_and_takes_a_part_without_a_docstring(package, capsys):
+    package(STRANGERS | {"solver.bare": BARE_SOLVER})
+    assert listing.list_command(["sampler"]) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.startswith("left out: 'camera.wrong_kind' of package 'lab_") and "there is no kind 'camera'" in line
+    assert listing.list_command(["solver", "--verbose"]) == 0
+    assert "solver bare (lab_" in capsys.readouterr().out
+
+
+BARE_SOLVER = """
+    from hvg.protocols import Solver
+
+    class Part(Solver):
+        def step(self, x, x0, at):
+            return x0
+"""
+BARE_CONDITIONER = """
+    from hvg.protocols import Conditioner
+    from hvg.types import Conditioning, ConditioningSpec
+
+    class Part(Conditioner):
+        @classmethod
+        def spec(cls, config, ports):
+            return ConditioningSpec()
+
+        def forward(self, signal, batch):
+            return Conditioning()
+"""
+
+
+def test_a_part_needs_neither_settings_nor_a_constructor(package):
+    package({"solver.bare": BARE_SOLVER, "conditioner.bare": BARE_CONDITIONER})
+    parts = build.build_parts(compose(["solver=bare", "+slots.mine.name=bare", "+slots.mine.dropout=0.1"]))
+    assert parts.solver.config.model_dump() == {}
+    assert parts.conditioners["mine"].config.dropout == 0.1
+
+
 # --- what is built ---
 
 

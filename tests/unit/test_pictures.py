@@ -15,7 +15,7 @@ from hvg.data import load_with_signals
 from hvg.labels import PHOTO, readable
 from hvg.prepare import conditioner_signals
 from hvg.sample_videos import Request, control_maps
-from hvg.show import ShowOptions, contact_sheet
+from hvg.show import ShowOptions, contact_sheet, pose_signals
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.study_videos import map_titles, maps, photos
@@ -88,6 +88,42 @@ def test_the_contact_sheet_shows_what_the_network_saw(tiny, tmp_path):
     cell = sheet[:, top : top + side, GAP : GAP + side]
     assert torch.equal(cell[:, ::4, ::4], seen)
     assert not torch.equal(seen, frames_to_uint8(clip.reference.frames[0, 0]))
+
+
+def test_the_contact_sheet_draws_what_the_run_chose_with_its_settings(tiny, tmp_path):
+    words = [*tiny, "camera=camera_rays", "camera.relative_to=world"]
+    config, both = compose(words), compose([*words, "+slots.near.name=camera_rays", "+slots.near.scale=1"])
+    drawn = pose_signals(config, build_dataset(config, "test").load(0))
+    rays = [part.config.relative_to for key, part in drawn.items() if key.startswith("camera_rays-")]
+    assert rays == ["world"] and len(drawn) > 1
+    sheets = [contact_sheet(c, ShowOptions(out=tmp_path / f"{i}.png")) for i, c in enumerate((config, both))]
+    one, two = (read_image_8bit(path)[0].shape[-1] for path in sheets)
+    # The map of the same part with other settings has a column of its own.
+    assert two - one == GAP + 128
+
+
+HUNGRY = """
+    from pydantic import Field
+
+    from components.nn.pose_guided import GuidedConfig, PoseGuided
+
+    class Part(PoseGuided):
+        '''A map that is drawn of a file.'''
+
+        class Config(GuidedConfig):
+            path: str = Field(description="Where it lies.")
+
+        def draw_map(self, batch):
+            return read(self.config.path)
+"""
+
+
+def test_a_part_that_has_no_defaults_is_left_out_of_a_contact_sheet_that_did_not_choose_it(tiny, package, capsys):
+    package({"conditioner.hungry": HUNGRY})
+    config = compose(tiny)
+    drawn = pose_signals(config, build_dataset(config, "test").load(0))
+    assert drawn and not any(key.startswith("hungry") for key in drawn)
+    assert capsys.readouterr().out == "left out: hungry.path: is missing; it has to be given.\n"
 
 
 def test_a_studys_videos_show_the_photo_as_each_alignment_moves_it(tiny):

@@ -24,6 +24,7 @@ from components.solvers.ddim import DDIMSolver
 from components.solvers.heun import HeunSolver
 from components.view_attention.aligned_2d import Aligned2dViewAttention
 from components.view_attention.neighbours import NeighboursViewAttention
+from hvg.protocols import Conditioner, PartConfig, Sampler
 from hvg.testing import (
     check_alignment,
     check_backbone,
@@ -40,6 +41,7 @@ from hvg.testing import (
     tiny_context,
 )
 from hvg.testing.elsewhere import is_elsewhere
+from hvg.types import Conditioning, ConditioningSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "data" / "plugin" / "hvg_example_plugin" / "head_disc.py"
@@ -99,6 +101,26 @@ class ByPlace(NeighboursViewAttention):
     def forward(self, x, grid):
         index = torch.arange(x.shape[1]).expand(x.shape[:2])
         return super().forward(x, replace(grid, view_index=index))
+
+
+class OneClip(NeighboursViewAttention):
+    """Takes the views of all clips to stand as the first one's do."""
+
+    def forward(self, x, grid):
+        return super().forward(x, _as_the_first(grid))
+
+    @classmethod
+    def sees(cls, config, grid):
+        return super().sees(config, _as_the_first(grid))
+
+
+def _as_the_first(grid):
+    clips = torch.zeros(len(grid.circle), dtype=torch.int64)
+    return replace(grid, view_index=grid.view_index[clips], num_views=grid.num_views[clips], circle=grid.circle[clips])
+
+
+class NoWindows(Sampler):
+    """Forgets what a sampler is for."""
 
 
 class Cheap(NeighboursViewAttention):
@@ -260,9 +282,11 @@ class OfTheFirstView(ReferenceLatent):
 FAULTS = [
     (check_view_attention, WrongGroups, {}, "does not see token .* not what it declares"),
     (check_view_attention, ByPlace, {}, "not what it declares"),
+    (check_view_attention, OneClip, {}, "changes? with the clips beside it"),
     (check_view_attention, Cheap, {}, "flops declares"),
     (check_view_attention, LoudAtTheStart, {}, "a new part changes its input"),
     (check_view_attention, OwnMask, {}, "meets .* on the CPU"),
+    (check_sampler, NoWindows, {}, "NoWindows does not define windows"),
     (check_sampler, Hole, {"frames": 5, "overlap": 2}, "leaves out"),
     (check_sampler, Double, {"frames": 5, "overlap": 2}, "cost says"),
     (check_solver, Overshoots, {}, "has to give the estimate"),
@@ -351,3 +375,54 @@ def test_tensors_stay_where_a_gpu_would_have_them():
 def test_tensors_of_two_devices_do_not_meet(meet):
     with elsewhere() as device, pytest.raises(AssertionError, match="CPU"):
         meet(torch.randn(2, 3).to(device))
+
+
+# --- captions and settings ---
+
+
+class Letters(Conditioner):
+    """A token a letter, of all clips as many as the longest caption has."""
+
+    requires = frozenset({"caption"})
+    per_clip = True
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.width = context.ports.token_width
+
+    @classmethod
+    def spec(cls, config, ports):
+        return ConditioningSpec(tokens=ports.token_width)
+
+    def forward(self, signal, batch):
+        longest = max(map(len, batch.caption))
+        codes = [[*caption.encode(), *[0] * (longest - len(caption))] for caption in batch.caption]
+        tokens = batch.cameras.intrinsics.new_tensor(codes)[..., None].expand(-1, -1, self.width)
+        return Conditioning(tokens=tokens[:, None, None])
+
+
+class FirstCaption(Letters):
+    """Reads one caption for all clips."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, replace(batch, caption=batch.caption[:1] * len(batch.caption)))
+
+
+class NoDropout(CameraRotation):
+    """Its settings lack what every conditioner has."""
+
+    class Config(PartConfig):
+        width: int = 16
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Letters, "port tokens of a clip changes with the clips beside it"),
+        (FirstCaption, "port tokens of a clip changes with the clips beside it"),
+        (NoDropout, "Config that is no subclass of hvg.protocols.ConditionerConfig"),
+    ],
+)
+def test_a_conditioner_that_mixes_captions_or_lacks_settings_is_named(part, message):
+    with pytest.raises(AssertionError, match=message):
+        check_conditioner(part, part.Config(), tiny_context())

@@ -1,0 +1,206 @@
+"""Two packages of labs' own: each of their parts keeps its kind's promises, and works by words on the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from hvg import registry
+from hvg.cameras import project
+from hvg.cli import run
+from hvg.motion import Motion, save_motion
+from hvg.protocols import Context
+from hvg.testing import (
+    build,
+    check_conditioner,
+    check_dataset,
+    check_sampler,
+    check_signal,
+    check_view_attention,
+    tiny_batch,
+    tiny_context,
+)
+from hvg.video import read_video, write_png
+
+DATA = Path(__file__).parent.parent / "data"
+SOURCES = (DATA / "plugin_views", DATA / "plugin_words")
+SMALL = ("scale=cpu", "debug=tiny", "backbone.widths=[32,32]", "backbone.heads=[1,1]", "logger=none")
+VIEWS = (
+    *SMALL,
+    *("view_attention=opposite", "sampler=pairs", "sampler.together=1", "data.views=3", "data.frames=2"),
+    *("dataset.num_subjects=3", "dataset.num_held_out_subjects=2", "dataset.views=4", "dataset.frames=2"),
+    *("dataset.image_size=32", "dataset.mesh=false", "dataset.supersampling=1"),
+)
+WORDS = (
+    *SMALL,
+    *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
+    *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
+    "guidance.value=2",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory):
+    """Both packages, laid out as pip would, for the tests of this file."""
+    site = tmp_path_factory.mktemp("site-packages")
+    for source in SOURCES:
+        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+        package = project["name"].replace("-", "_")
+        shutil.copytree(source / package, site / package)
+        about = site / f"{package}-{project['version']}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("".join(f"{key.title()}: {project[key]}\n" for key in ("name", "version")))
+        groups = project["entry-points"].items()
+        entries = [line for group, names in groups for line in (f"[{group}]", *map(" = ".join, names.items()))]
+        (about / "entry_points.txt").write_text("\n".join(entries))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        registry._plugins.cache_clear()
+        yield
+    registry._plugins.cache_clear()
+
+
+@pytest.fixture
+def hvg(capsys, tmp_path, monkeypatch):
+    """Runs a command in a folder of the test's own, which has to end well; returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> str:
+        code = run(words)
+        printed = capsys.readouterr()
+        assert code == 0, printed.err + printed.out
+        return printed.out
+
+    return command
+
+
+# --- a lab's own tests ------------------------------------------------------------------------------------------------
+
+
+def test_opposite():
+    part = registry.load("view_attention", "opposite")
+    check_view_attention(part, part.Config())
+
+
+def test_pairs():
+    part = registry.load("sampler", "pairs")
+    check_sampler(part, part.Config(together=2))
+
+
+def test_caption_words():
+    part = registry.load("conditioner", "caption_words")
+    check_conditioner(part, part.Config(), tiny_context())
+
+
+@pytest.mark.parametrize("middle", ["world", "cameras"])
+def test_floor(middle):
+    part = registry.load("conditioner", "floor")
+    check_conditioner(part, part.Config(middle=middle), tiny_context())
+
+
+def test_balls():
+    part = registry.load("dataset", "balls")
+    check_dataset(part, part.Config(), Context())
+
+
+# --- what they are for ------------------------------------------------------------------------------------------------
+
+
+def test_a_view_sees_the_one_half_a_circle_away_where_it_is_there():
+    part, four = registry.load("view_attention", "opposite"), tiny_batch(1, 4, 1)
+    seen = [
+        part.sees(part.Config(), batch.view_grid().resized((1, 1)))[0, 0].nonzero().tolist()
+        for batch in (four.select([3, 1, 0]), four.select([0, 1]), tiny_batch(1, 5, 1))
+    ]
+    assert seen == [
+        [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]],
+        [[0, 0], [1, 1]],
+        [[view, view] for view in range(5)],
+    ]
+
+
+def test_pairs_are_half_the_views_apart_after_the_first_steps():
+    part = registry.load("sampler", "pairs")
+    plan = [[window.views for window in part(part.Config(together=1)).windows(step, 3, 4, 2)] for step in range(3)]
+    assert plan == [[(0, 1, 2, 3)], [(0, 2), (1, 3)], [(0, 2), (1, 3)]]
+
+
+def test_a_place_on_the_floor_is_seen_by_its_pixel():
+    part, batch = registry.load("conditioner", "floor"), tiny_batch(1, 3, 1)
+    x, z, there = build(part, part.Config(), tiny_context()).signal(batch)[0, :, 0].unbind(1)
+    points = torch.stack([x, torch.zeros_like(x), z], dim=-1).flatten(1, 2)
+    pixels, _ = project(points, batch.cameras[0, :, 0])
+    rows, columns = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    expected = torch.stack([columns, rows], dim=-1).flatten(0, 1)
+    seen = there.flatten(1) == 1
+    assert 0 < seen.float().mean() < 1
+    torch.testing.assert_close(pixels[seen], expected.expand(3, -1, -1)[seen], atol=1e-2, rtol=0)
+
+
+def test_a_floor_between_the_cameras_may_not_say_that_its_pictures_stand_alone():
+    part = registry.load("conditioner", "floor")
+    careless = type("Careless", (part,), {"per_picture": classmethod(lambda cls, config: True)})
+    check_signal(careless, part.Config(middle="world"), tiny_context())
+    with pytest.raises(AssertionError, match="let `per_picture` say False"):
+        check_signal(careless, part.Config(middle="cameras"), tiny_context())
+
+
+# --- by words ---------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_listed_with_their_package(hvg):
+    for kind, name, package in (
+        ("view_attention", "opposite", "hvg-plugin-views"),
+        ("sampler", "pairs", "hvg-plugin-views"),
+        ("conditioner", "caption_words", "hvg-plugin-words"),
+        ("dataset", "balls", "hvg-plugin-words"),
+    ):
+        assert [kind, name, package] in [line.split() for line in hvg("list", kind).splitlines()]
+    assert "floor" in hvg("list", "camera").split()
+    manual = hvg("list", "sampler", "--verbose")
+    assert "together" in manual and "Steps at the start that denoise all views together." in manual
+
+
+def test_view_parts_train_evaluate_and_are_judged(hvg):
+    judged = hvg("check", *VIEWS).splitlines()
+    assert ["view_attention", "opposite"] in map(str.split, judged) and ["sampler", "pairs"] in map(str.split, judged)
+    hvg("train", *VIEWS, "name=views")
+    hvg("evaluate", "checkpoint=runs/views")
+    trained = json.loads(Path("runs/views/run.json").read_text())["plugins"]["hvg-plugin-views"]
+    assert list(trained["parts"]) == ["sampler.pairs", "view_attention.opposite"]
+    scored = json.loads(Path("runs/views/evaluation-test-step-0000002/results.json").read_text())
+    assert scored["values"]["psnr"]["count"] == 8
+
+
+def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg, capsys):
+    judged = hvg("check", *WORDS)
+    assert "tokens x 16" in judged and "residuals[stem] x 32" in judged
+    hvg("show", *WORDS, "out=sheet.png")
+    hvg("train", *WORDS, "name=words")
+    hvg("evaluate", "checkpoint=runs/words", "sampler=view", "sampler.views=2")
+    write_png(Path("photo.png"), torch.rand(3, 90, 50) * 2 - 1)
+    save_motion(Path("walk.npz"), Motion(rotations={"pelvis": torch.zeros(2, 3)}))
+    asked = ("checkpoint=runs/words", "reference=photo.png", "motion=walk.npz")
+    assert run(["sample", *asked]) == 1 and "reads a caption, and none is given" in capsys.readouterr().err
+    hvg("sample", *asked, "caption='a red ball rolls left'", "out=red")
+    hvg("sample", *asked, "caption='a blue ball rolls far'", "out=blue")
+    red, blue = (read_video(Path(name) / "view-00.mp4")[0] for name in ("red", "blue"))
+    assert red.shape == blue.shape == (2, 3, 32, 32) and not torch.equal(red, blue)
+
+
+@pytest.mark.long
+def test_pip_installs_both_with_their_words(tmp_path):
+    sources = [shutil.copytree(source, tmp_path / source.name) for source in SOURCES]
+    install = ["pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site")]
+    subprocess.run([sys.executable, "-m", *install, *map(str, sources)], check=True)
+    paths = os.pathsep.join(map(str, (tmp_path / "site", DATA.parents[1])))
+    for words in ([*VIEWS], [*WORDS]):
+        command = [sys.executable, "-m", "hvg.cli", "check", *words]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
