@@ -45,6 +45,10 @@ class Shards(Dataset):
     @classmethod
     def holdings(cls, config: Config) -> Holdings:
         found = {path: _known(path, path.stat().st_mtime_ns) for path in _paths(config)}
+        if not found:
+            # A configuration may be judged where its data are not.
+            where = f"{config.path}: no shard named {config.split}*.tar is here"
+            return Holdings(notes=(f"{where}, so whether its clips fit the run is not judged",))
         notes = check_complete({path: part for path, (_, part) in found.items()})
         return Holdings(sizes={clip: size for sizes, _ in found.values() for clip, size in sizes.items()}, notes=notes)
 

@@ -428,6 +428,9 @@ def test_check_of_files_of_unknown_size_shows_weights_alone(capsys, tmp_path):
     assert listing.check_command(["dataset=shards", f"dataset.path={tmp_path}", "pose=none"]) == 0
     shown = capsys.readouterr().out
     assert "unknown" in shown and "trainable" in shown
+    assert (
+        f"note: {tmp_path}: no shard named train*.tar is here, so whether its clips fit the run is not judged" in shown
+    )
 
 
 # --- what is wired ---
