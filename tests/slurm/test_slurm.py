@@ -69,9 +69,15 @@ class Job:
                 words = path.read_text().split("\0")
             except OSError:
                 continue
-            if words[0] == sys.executable and f"name={self.folder.name}" in words:
+            ours = any(word.startswith("name=") and Path(word[5:]).name == self.folder.name for word in words)
+            if words[0] == sys.executable and ours:
                 found.append(int(path.parent.name))
         return found
+
+    def signal(self, number: int) -> None:
+        """To its training, which is one process."""
+        (process,) = self.processes()
+        os.kill(process, number)
 
     def restarted(self, times: int) -> None:
         wait_until(lambda: self.facts()["Restarts"] == str(times), self.told)
@@ -132,13 +138,11 @@ def test_a_run_goes_on_after_a_requeue_a_signal_and_its_time_limit(hvg, override
     job.restarted(2)
     job.advance()
     # Slurm looks at the clock twice a minute. The run sleeps, or it could be done by then.
-    running = job.processes()
-    assert len(running) == 1
-    os.kill(running[0], signal.SIGSTOP)
+    job.signal(signal.SIGSTOP)
     command("scontrol", "update", f"JobId={job.id}", "TimeLimit=2")
     stopped = job.told().count("CANCELLED AT")
     wait_until(lambda: job.told().count("CANCELLED AT") > stopped, job.told)
-    os.kill(running[0], signal.SIGCONT)
+    job.signal(signal.SIGCONT)
     job.restarted(3)
     command("scontrol", "update", f"JobId={job.id}", "TimeLimit=30")
     whole = hvg("train", *overrides, "name=whole")
@@ -204,7 +208,7 @@ def test_a_sweep_is_an_array(hvg, overrides):
 
 def test_each_element_of_an_array_is_requeued_by_itself(hvg, overrides):
     """Of the last one the job number is that of the whole array. It is interrupted beside the others, and alone."""
-    steps = (50, 51, 250)
+    steps = (100, 101, 250)
     words = ("training.steps=" + ",".join(map(str, steps)), "name=elements", "launcher=slurm", "time=30")
     kept = [word for word in overrides if not word.startswith("training.steps=")]
     done = hvg("train", "--multirun", *kept, *words)
@@ -217,18 +221,26 @@ def test_each_element_of_an_array_is_requeued_by_itself(hvg, overrides):
         for n, count in enumerate(steps)
     ]
 
+    def halted(job: Job) -> None:
+        """Holds its training after some step, so that none has ended before its turn, however fast the machine."""
+        job.advance(1)
+        job.signal(signal.SIGSTOP)
+
     def interrupt(number: int) -> None:
         before = [int(job.facts()["Restarts"]) for job in jobs]
-        jobs[number].advance(3)
         command("scancel", "--signal=TERM", jobs[number].id)
+        jobs[number].signal(signal.SIGCONT)
         jobs[number].restarted(before[number] + 1)
         after = [int(job.facts()["Restarts"]) for job in jobs]
         assert after == [count + (n == number) for n, count in enumerate(before)]
 
-    for number in (2, 0, 1):
-        interrupt(number)
+    for job in jobs:
+        halted(job)
+    interrupt(2)
+    halted(jobs[2])
+    interrupt(0)
+    interrupt(1)
     ends = [jobs[number].ended() for number in (0, 1)]
-    assert jobs[2].facts()["JobState"] != "COMPLETED"
     interrupt(2)
     for job, facts, count, restarts in zip(jobs, [*ends, jobs[2].ended()], steps, ("1", "1", "2"), strict=True):
         assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", restarts), job.told()
