@@ -150,6 +150,7 @@ def _bare_step(config: RunConfig) -> Callable[[], None]:
         grids=[(config.data.views, config.data.frames)],
         clips_per_step=config.data.batch_size,
         mesh=system.needs_mesh,
+        first_view=config.data.first_view,
     )
     batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
     optimizer = system.configure_optimizers()["optimizer"]

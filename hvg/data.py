@@ -22,7 +22,7 @@ from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
 from hvg.shards import whole_shard, write_shard
 from hvg.sources import source_digest
-from hvg.types import ClipBatch
+from hvg.types import ClipBatch, FirstView
 from hvg.unreadable import read_or_replace
 
 # Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
@@ -109,8 +109,8 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees.
 
     grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
-    that share a step and so a grid. mesh: whether clips keep theirs. A clip that cannot be read has another in its place that
-    is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
+    that share a step and so a grid. mesh: whether clips keep theirs. first_view: as ``DataConfig`` says. A clip that cannot be
+    read has another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
@@ -123,8 +123,9 @@ class TrainingOrder(Dataset):
         clips_per_step: int,
         recolour: float = 0.0,
         mesh: bool = False,
+        first_view: FirstView = "grid",
     ) -> None:
-        self._clips, self._signals, self._mesh = clips, signals, mesh
+        self._clips, self._signals, self._mesh, self._first_view = clips, signals, mesh, first_view
         self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
         self._kept: dict[int, ClipBatch] = {}
         self._kept_bytes = 0
@@ -134,8 +135,8 @@ class TrainingOrder(Dataset):
         index = clip_position(self._seed, position, len(self._clips))
         choose = DrawnCells(self._seed, position, self.grid(position // self._clips_per_step))
         part, unreadable = read_or_replace(lambda i: self._part(i, choose), index, len(self._clips))
-        # The first of the views drawn is the origin: a step knows no other.
-        part = replace(part, origin=None)
+        if self._first_view == "window":
+            part = replace(part, origin=None)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
             part = recolour(part, choose.generator)
         # Maps that depend on what is drawn together: now it is known.
@@ -205,7 +206,7 @@ class ClipDataModule(lightning.LightningDataModule):
 
     train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
     steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step. mesh: whether
-    batches carry one.
+    batches carry one. first_view: as ``DataConfig`` says.
     """
 
     def __init__(
@@ -222,9 +223,11 @@ class ClipDataModule(lightning.LightningDataModule):
         recolour: float = 0.0,
         accumulate: int = 1,
         mesh: bool = False,
+        first_view: FirstView = "grid",
     ) -> None:
         super().__init__()
         self.train, self.signals, self.mesh = train, signals, mesh
+        self.first_view: FirstView = first_view
         self.seed, self.grids = seed, grids
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
         self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
@@ -239,6 +242,7 @@ class ClipDataModule(lightning.LightningDataModule):
             clips_per_step=self.batch_size * world * self.accumulate,
             recolour=self.recolour,
             mesh=self.mesh,
+            first_view=self.first_view,
         )
         return DataLoader(
             order,

@@ -168,8 +168,8 @@ class Conditioner(Part, nn.Module):
         """Whether every picture of the map is the same whichever views and frames it is drawn with, as ``signal`` says.
 
         Where it is not, the map is never stored: it is drawn of the views and frames that are denoised together, those of a
-        training step after they were selected and recoloured, those of a sampler's window in sampling. ``origin`` is then the
-        first view of the whole request in sampling, and None in a step, which knows no view but its own.
+        training step after they were selected and recoloured, those of a sampler's window in sampling. ``origin`` is then as
+        ``data.first_view`` says.
         """
         return True
 

@@ -54,6 +54,12 @@ class DataConfig(Section):
         description="Pairs (views, frames), one drawn for each training step, the same on all ranks; null: always "
         "`views` x `frames`.",
     )
+    first_view: Literal["grid", "window"] = Field(
+        default="grid",
+        description="Relative to which camera the others are told, in training and in sampling alike. grid: to that of the first "
+        "view of the clip or request, which a step or window need not see. window: to that of the first view that the step or "
+        "window sees.",
+    )
     recolour: float = Field(
         default=0.0,
         ge=0,

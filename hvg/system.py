@@ -18,7 +18,7 @@ from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Pre
 from hvg.random import generator
 from hvg.required import required
 from hvg.sampling import classifier_free_guidance, sample
-from hvg.types import ClipBatch, Conditioning, ViewGrid, Window
+from hvg.types import ClipBatch, Conditioning, FirstView, ViewGrid, Window
 
 
 class HumanVideoSystem(lightning.LightningModule):
@@ -42,6 +42,7 @@ class HumanVideoSystem(lightning.LightningModule):
         seed: int,
         foreground_weight: float = 0.0,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        first_view: FirstView = "grid",
         kept_conditioning: float = 4.0,
         optimizer: Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]] | None = None,
     ) -> None:
@@ -54,7 +55,7 @@ class HumanVideoSystem(lightning.LightningModule):
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.seed, self.foreground_weight = seed, foreground_weight
-        self.background, self.kept_conditioning = background, kept_conditioning
+        self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
         self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
         self._optimizer = optimizer
 
@@ -326,4 +327,6 @@ class _Denoiser:
     def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
         offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]
         part = self.batch.select(views, frames)
+        if self.system.first_view == "window":
+            part = replace(part, origin=None)
         return self.system.prepared(part, offsets, self.reference_offsets).shrunk(shrink)

@@ -80,6 +80,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
         background=config.data.background,
+        first_view=config.data.first_view,
         kept_conditioning=config.evaluation.kept_conditioning,
         optimizer=lambda parameters: make_optimizer(parameters, config),
     )
@@ -258,6 +259,7 @@ def _fit(
         recolour=config.data.recolour,
         accumulate=config.training.accumulate,
         mesh=system.needs_mesh,
+        first_view=config.data.first_view,
     )
     interruption, meter = Interruption(), Meter()
     work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from hvg.cameras import Cameras, close_a_circle
+
+# Relative to which view cameras are told: the first of the clip or request, or that of the step or window.
+FirstView = Literal["grid", "window"]
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -127,7 +130,7 @@ class ClipBatch:
     cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
     signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
-    origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: this is the whole grid.
+    origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.
     view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
     which these may be some; None: these are all.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the

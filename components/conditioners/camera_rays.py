@@ -18,8 +18,8 @@ class CameraRaysConfig(GuidedConfig):
 
     relative_to: Literal["first", "world"] = Field(
         "first",
-        description="Whose axes and origin the rays have: those of the first view's camera in the same frame (in training the "
-        "first of the views that a step drew), or the world's.",
+        description="Whose axes and origin the rays have: those of the first view's camera in the same frame (of which views, "
+        "`data.first_view` says), or the world's.",
     )
     scale: float = Field(
         4.0, gt=0, description="Metres; moments are divided by it, so that they are of the size of directions."

@@ -167,9 +167,23 @@ def test_windows_get_their_rows_of_the_whole_grid_s_conditioning(system):
             torch.testing.assert_close(x, rows(getattr(whole, port)[site]), rtol=1e-5, atol=1e-5)
 
 
-def test_a_training_step_s_first_view_is_the_identity(rotation):
+def test_a_training_step_is_told_the_rotation_from_the_clip_s_first_view():
     clip = tiny_batch(clips=1, views=VIEWS, frames=2)
     order = TrainingOrder(_Clips(clip), {}, seed=0, grids=[(2, 1)], clips_per_step=1)
+    whole = relative_rotation(clip.cameras)
+    seen = set()
+    for position in range(12):
+        part = order[position]
+        views = part.view_grid().view_index[0].tolist()
+        told = relative_rotation(part.cameras, part.origin)
+        torch.testing.assert_close(told, whole[:, views][:, :, part.frame_index[0]], rtol=0, atol=1e-6)
+        seen.add(views[0])
+    assert len(seen) > 1, "the first view drawn is not always the same"
+
+
+def test_a_training_step_alone_calls_its_own_first_view_the_identity(rotation):
+    clip = tiny_batch(clips=1, views=VIEWS, frames=2)
+    order = TrainingOrder(_Clips(clip), {}, seed=0, grids=[(2, 1)], clips_per_step=1, first_view="window")
     firsts = set()
     for position in range(12):
         part = order[position]

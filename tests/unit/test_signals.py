@@ -130,7 +130,7 @@ def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path)
         order = TrainingOrder(clips, signals, seed=0, grids=[(2, 2)], clips_per_step=1, mesh=mesh)
         for position in range(4):
             seen = order[position]
-            assert seen.signals.keys() == {"turn", "lines"} and seen.origin is None
+            assert seen.signals.keys() == {"turn", "lines"}
             with_mesh = replace(seen, body=cut(seen).body, signals={})
             assert torch.equal(seen.signals["turn"], with_signals(with_mesh, {"turn": late}).signals["turn"])
 
@@ -152,10 +152,12 @@ def test_what_depends_on_a_step_is_not_stored(tmp_path):
     assert load_with_signals(Clips(), 0, signals, mesh=True).body.vertices is not None
 
 
-def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny):
+@pytest.mark.parametrize("first_view", ["grid", "window"])
+def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny, first_view):
     """The map that the network gets is the one of the window's views, in their order."""
     choice = PartChoice("conditioner", "turn", TurnThatSaysSo, TurnThatSaysSo.Config())
-    config = compose([*tiny, "sampler=view", "sampler.views=2"]).model_copy(update={"pose": choice})
+    words = ("sampler=view", "sampler.views=2", f"data.first_view={first_view}")
+    config = compose([*tiny, *words]).model_copy(update={"pose": choice})
     system, seen = build_system(config).eval(), []
     forward = HumanVideoSystem.condition_slot
 
@@ -170,7 +172,10 @@ def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny):
     assert len(seen) == VIEWS // 2
     for cameras, origin, signal in seen:
         assert signal.shape[:3] == (1, 2, FRAMES)
-        assert torch.equal(origin.world_to_camera, clip.cameras.world_to_camera[:, :1])
+        if first_view == "grid":
+            assert torch.equal(origin.world_to_camera, clip.cameras.world_to_camera[:, :1])
+        else:
+            assert origin is None
         drawn = part(TurnThatSaysSo).signal(replace(clip.select([0, 1]), cameras=cameras, origin=origin))
         assert torch.allclose(signal, drawn, atol=1 / 127)
 
