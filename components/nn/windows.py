@@ -51,6 +51,15 @@ def blocks(length: int, size: int, shift: int = 0) -> list[tuple[int, ...]]:
     return [tuple(range(start, end)) for start, end in pairwise(cuts)]
 
 
+def whole_blocks(length: int, size: int, shift: int = 0) -> list[tuple[int, ...]]:
+    """``blocks``, of which those at the ends are filled up from their neighbours, so that all hold ``size`` indices."""
+    if size >= length:
+        return [tuple(range(length))]
+    first = shift % size
+    starts = range(first - size if first else 0, length, size)
+    return [tuple(range(start, start + size)) for start in (min(max(s, 0), length - size) for s in starts)]
+
+
 def segment_weights(kind: Weighting, size: int) -> Tensor:
     """Weights (size,) by position i in a segment of L: positive, symmetric, largest in the middle unless uniform.
 

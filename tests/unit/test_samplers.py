@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch.nn.functional import interpolate
 
 from components.guidance.constant import ConstantConfig, ConstantGuidance
-from components.nn.windows import blocks, segment_weights, segments, weighted
+from components.nn.windows import blocks, segment_weights, segments, weighted, whole_blocks
 from components.samplers.single import SingleWindow
 from components.solvers.euler import EulerSolver
 from hvg import registry
@@ -169,6 +169,16 @@ def test_blocks_hold_every_index_once_in_order(length):
         assert all((part[0] - shift) % size == 0 for part in parts[1:])
 
 
+@pytest.mark.parametrize("length", range(1, 20))
+def test_whole_blocks_are_blocks_filled_up_at_the_ends(length):
+    for size, shift in [(s, shift) for s in range(1, 10) for shift in range(12)]:
+        parts = whole_blocks(length, size, shift)
+        assert {len(part) for part in parts} == {min(size, length)}
+        if size < length:
+            assert all({*short} <= {*part} for short, part in zip(blocks(length, size, shift), parts, strict=True))
+        assert len(set(parts)) == len(parts)
+
+
 def test_weights_are_those_of_the_systems_they_come_from():
     torch.testing.assert_close(segment_weights("tent", 4), torch.tensor([0.25, 0.75, 0.75, 0.25]))
     torch.testing.assert_close(segment_weights("tent", 3), torch.tensor([1 / 3, 1.0, 1 / 3]))
@@ -295,10 +305,10 @@ def test_alternating_costs_half_of_progressive(grid):
     assert shapes == [{(2, 6)}, {(4, 3)}] * 2
 
 
-@pytest.mark.parametrize("name", ["partition", "shifting"])
+@pytest.mark.parametrize(("name", "settings"), [("partition", {"views": 3, "frames": 4}), ("shifting", {"views": 3})])
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_every_cell_is_in_exactly_one_window_a_step(name, grid):
-    sampler = build(name, **SMALL[name])
+def test_every_cell_is_in_exactly_one_window_a_step(name, settings, grid):
+    sampler = build(name, **settings)
     for _, windows in plan(sampler, 9, *grid):
         assert (added(windows, *grid)[1] == 1).all()
     assert sampler.cost(9, *grid) == pytest.approx(9)
@@ -334,8 +344,14 @@ def test_shifting_moves_by_one_a_step_in_views_and_in_time():
         {(1, 2, 3), (4, 5, 0)},
         {(3, 4, 5), (0, 1, 2)},
     ]
-    cuts = [sorted(w.frames[0] for w in sampler.windows(step, 9, 1, 10))[1:] for step in range(5)]
-    assert cuts == [[4, 8], [1, 5, 9], [2, 6], [3, 7], [4, 8]]
+    starts = [[w.frames[0] for w in sampler.windows(step, 9, 1, 10)] for step in range(5)]
+    assert starts == [[0, 4, 6], [0, 1, 5, 6], [0, 2, 6], [0, 3, 6], [0, 4, 6]]
+
+
+@pytest.mark.parametrize("frames", [5, 9, 10, 23])
+def test_shifting_blocks_of_time_are_never_shorter_than_asked_for(frames):
+    for _, windows in plan(build("shifting", views=3, frames=4), 9, 6, frames):
+        assert {(len(w.views), len(w.frames)) for w in windows} == {(3, 4)}
 
 
 @pytest.mark.parametrize("frames", [2, 5, 6, 23, 60])
