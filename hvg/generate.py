@@ -31,6 +31,7 @@ from hvg.photo import Box, load_photo, person_fraction
 from hvg.ranks import from_all_ranks, joined_ranks
 from hvg.sample_videos import Request, write_videos
 from hvg.system import HumanVideoSystem
+from hvg.task import NOVEL_POSE
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
 from hvg.video import write_png
@@ -268,7 +269,7 @@ def make_clip(
         subject=(options.reference.name,),
         body=body,
         reference=reference,
-        task=torch.ones(1, dtype=torch.int64),
+        task=torch.tensor([NOVEL_POSE]),
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.caption is None else (options.caption,),
     )

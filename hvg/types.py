@@ -127,7 +127,8 @@ class ClipBatch:
     """Clips of people seen by several cameras over time.
 
     frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
-    cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose.
+    cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose
+    (``hvg.task``).
     signals: already rendered control maps by ``hvg.data.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.

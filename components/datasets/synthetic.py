@@ -26,6 +26,7 @@ from hvg.protocols import Context, Dataset, MeshImage, PartConfig
 from hvg.random import numpy_generator
 from hvg.required import required
 from hvg.scored_clip import Surface
+from hvg.task import clip_task
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 # World light: from above, a little to the first camera's left and in front of the scene.
@@ -154,18 +155,18 @@ class Synthetic(Dataset):
         scene = self._scene(number, clip)
         frames, alpha = self._render(scene.person, scene.body, scene.cameras)
         v, t = config.views, config.frames
-        return ClipBatch(
+        loaded = ClipBatch(
             frames=self._grid(frames)[None],
             alpha=self._grid(alpha)[None],
             cameras=scene.cameras[:, None].expand(1, v, t),
             body=scene.body if config.mesh else _without_mesh(scene.body),
             reference=self._reference(number, scene.shape, scene.person),
-            task=torch.tensor([clip % 2]),
             valid=torch.ones(1, v, t, dtype=torch.bool),
             frame_index=torch.arange(t)[None],
             clip_id=(f"{subject}-{clip}",),
             subject=(subject,),
         )
+        return replace(loaded, task=clip_task(loaded))
 
     def surface(self, index: int) -> Surface:
         """The dressed mesh of clip ``index``, and what the pixel centres of its pictures see of it."""

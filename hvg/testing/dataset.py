@@ -15,6 +15,7 @@ from hvg.errors import ConfigError
 from hvg.geometry.skeleton import BONES
 from hvg.protocols import Context, Dataset
 from hvg.settings import PartChoice
+from hvg.task import NOVEL_VIEW, clip_task
 from hvg.testing.building import make, require
 from hvg.types import BodyMotion, ClipBatch
 
@@ -50,7 +51,8 @@ def check_dataset(cls: type[Dataset], config: Any, context: Context, clips: int 
 def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "the clip") -> None:
     """A clip holds what ``provides`` names and nothing else, in the shapes of ``ClipBatch`` and in range.
 
-    Its pictures are what 8 bits hold, unless ``eight_bit`` says that they are not.
+    Its pictures are what 8 bits hold, unless ``eight_bit`` says that they are not. Its task is what it is, by ``hvg.task``,
+    where its body and the photo's say so.
     """
     require(len(clip.clip_id) == len(clip.subject) == 1, f"{place} has B = {len(clip.clip_id)}, not 1")
     provided, held = cls.provides(config) | _ALWAYS, clip.present() - _MADE
@@ -65,6 +67,18 @@ def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "t
             on_grid or not cls.eight_bit(config),
             f"{name} of {place} is not what 8 bits hold; make it by hvg.eight_bit, or let `eight_bit` say False",
         )
+    _check_task(clip, place)
+
+
+def _check_task(clip: ClipBatch, place: str) -> None:
+    """A clip that says novel view stands in the photo's own pose and place, and any that does says so."""
+    expected = clip_task(clip)
+    if clip.task is None or expected is None:
+        return
+    said, is_view = int(clip.task), int(expected) == NOVEL_VIEW
+    body = "is the photo's throughout" if is_view else "moves, or is not the photo's"
+    task = "a novel view" if is_view else "a novel pose"
+    require(said == int(expected), f"task of {place} is {said}, but its body {body}: {task}, {int(expected)}")
 
 
 def check_part(dataset: Dataset, index: int, clip: ClipBatch, place: str = "the clip") -> None:

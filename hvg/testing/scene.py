@@ -55,7 +55,8 @@ def standing_joints() -> Tensor:
 def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, seed: int = 0) -> ClipBatch:
     """Clips of a standing person who sways and turns, seen by an orbit of cameras; frames and reference are noise.
 
-    The mesh is one box per clip and frame around the trunk. All fields that a conditioner may ask for are there.
+    The mesh is one box per clip and frame around the trunk. All fields that a conditioner may ask for are there; the tasks
+    take turns, whatever a clip shows, so that what reads them meets both.
     """
     random = generator("tiny_batch", seed)
     turn = torch.rand(clips, frames, 1, generator=random) * 0.5

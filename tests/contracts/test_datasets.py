@@ -15,10 +15,13 @@ from hvg.build import build_dataset, split_config
 from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
 from hvg.errors import ConfigError
+from hvg.geometry.skeleton import JOINTS
 from hvg.protocols import Context, Dataset, PartConfig
 from hvg.settings import PartChoice
 from hvg.shards import ShardReader, write_shard
-from hvg.testing import check_dataset, tiny_batch
+from hvg.task import NOVEL_POSE, NOVEL_VIEW
+from hvg.testing import check_dataset, standing_joints, tiny_batch
+from hvg.types import BodyMotion, Reference
 
 TINY = {"num_subjects": 2, "num_held_out_subjects": 1, "views": 2, "frames": 2, "image_size": 32}
 
@@ -94,6 +97,46 @@ class Other(Clips):
         return replace(clip, frames=clip.frames.flip(-1)) if self.loads > 1 else clip
 
 
+class Posing(Clips):
+    """Clips with a body, and a photo whose body is that of the first frame."""
+
+    still, said = False, NOVEL_POSE
+
+    @classmethod
+    def provides(cls, config):
+        return super().provides(config) | {"body", "reference"}
+
+    def load(self, index):
+        clip = super().load(index)
+        joints = standing_joints()[None, None].repeat(1, 2, 1, 1)
+        joints[:, 1] += 0 if self.still else 0.01
+        photo = BodyMotion(joints=joints[:, :1], joint_names=JOINTS)
+        return replace(
+            clip,
+            body=BodyMotion(joints=joints, joint_names=JOINTS),
+            reference=Reference(frames=clip.frames[:, 0, :1], body=photo),
+            task=torch.tensor([self.said]),
+        )
+
+
+class MovingView(Posing):
+    """Clips that move are called novel views."""
+
+    said = NOVEL_VIEW
+
+
+class StillView(Posing):
+    """Clips of the photo's own pose, called so."""
+
+    still, said = True, NOVEL_VIEW
+
+
+class StillPose(Posing):
+    """Clips of the photo's own pose are called novel poses."""
+
+    still = True
+
+
 class Less(Clips):
     """Names a field that clips do not hold."""
 
@@ -161,7 +204,7 @@ def test_dataset(name, shards):
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)
 
 
-@pytest.mark.parametrize("part", [Clips, BetweenAndSaysSo])
+@pytest.mark.parametrize("part", [Clips, BetweenAndSaysSo, Posing, StillView])
 def test_a_dataset_of_a_lab_passes(part):
     check_dataset(part, part.Config(), Context())
 
@@ -173,6 +216,11 @@ def test_a_dataset_of_a_lab_passes(part):
         (SplitIgnored, "both named 'clip-0'"),
         (Between, "frames of clip 0 of split 'train' is not what 8 bits hold"),
         (Other, "clip 1 of split 'train' has another frames when loaded again"),
+        (
+            MovingView,
+            "task of clip 0 of split 'train' is 0, but its body moves, or is not the photo's: a novel pose, 1",
+        ),
+        (StillPose, "task of clip 0 of split 'train' is 1, but its body is the photo's throughout: a novel view, 0"),
         (Less, "lacks alpha"),
         (More, "holds task"),
         (Flat, "frames of clip 0 of split 'train' has shape (1, 2, 3, 8, 8), not (1, 2, 2, 3, 8, 8)"),

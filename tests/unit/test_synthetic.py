@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hvg.errors import ConfigError
 from hvg.motion import Motion
 from hvg.protocols import Context
 from hvg.random import numpy_generator
+from hvg.task import NOVEL_POSE, NOVEL_VIEW, clip_task
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 SMALL = {
@@ -58,6 +60,25 @@ def test_a_clip_holds_what_the_dataset_promises(clips):
     assert clips[3].clip_id == ("train-0001-1",) and clips[3].subject == ("train-0001",)
     with pytest.raises(IndexError):
         dataset.load(6)
+
+
+def test_a_clip_is_a_novel_view_where_it_stands_as_in_the_photo_and_every_clip_here_moves(clips):
+    assert [clip.task.tolist() for clip in clips] == [[NOVEL_POSE]] * len(clips)
+    clip, photo = clips[0], clips[0].reference.body
+    standing = replace(clip, body=replace(clip.body, joints=photo.joints.expand_as(clip.body.joints)))
+    assert clip_task(standing).tolist() == [NOVEL_VIEW]
+    # Another place is another task, as is one frame that moves; a frame that nobody counts says nothing.
+    assert clip_task(_moved(standing, 0)).tolist() == clip_task(_moved(standing, 2)).tolist() == [NOVEL_POSE]
+    padded = replace(_moved(standing, 2), valid=torch.tensor([True, True, False]).expand(1, 2, 3))
+    assert clip_task(padded).tolist() == [NOVEL_VIEW]
+    assert clip_task(replace(clip, reference=None)) is None
+
+
+def _moved(clip, first):
+    """The clip with the person 2 mm elsewhere from frame ``first`` on."""
+    joints = clip.body.joints.clone()
+    joints[:, first:] += 2e-3 / 3**0.5
+    return replace(clip, body=replace(clip.body, joints=joints))
 
 
 def test_pixels_are_bytes_and_the_background_is_plain(clips):
