@@ -408,7 +408,11 @@ def _csv_fields(cell: Cell | None) -> list[Any]:
 
 def table_markdown(results: Results) -> str:
     """The table for a README; in brackets the difference to the first arm, its interval, and, of several seeds, p after Holm."""
-    cells, metrics = compare(results), results["metrics"]
+    return _table_markdown(results, compare(results))
+
+
+def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+    metrics = results["metrics"]
     rows = [["", *map(metric_heading, metrics)], ["---"] * (len(metrics) + 1)]
     for arm in results["arms"]:
         if arm["status"] != "done":
@@ -416,6 +420,16 @@ def table_markdown(results: Results) -> str:
         else:
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+
+
+def results_markdown(results: Results) -> str:
+    """What a README shows: what was found, in words, the table, and where the numbers are from."""
+    from hvg.finding import finding  # they are built on this module
+    from hvg.measured import measured_lines
+
+    cells = compare(results)
+    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    return found + _table_markdown(results, cells) + "".join(f"\n{line}\n" for line in measured_lines(results))
 
 
 def _cell_markdown(cell: Cell | None) -> str:
@@ -429,18 +443,11 @@ def _cell_markdown(cell: Cell | None) -> str:
 
 
 def write_results(results: Results, folder: Path) -> None:
-    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null.
+    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null."""
+    from hvg.latex import results_latex  # it is built on this module
 
-    results.md is what a README shows: what was found, in words, the table, and where the numbers are from.
-    """
-    from hvg.finding import finding  # they are built on this module
-    from hvg.latex import results_latex
-    from hvg.measured import measured_lines
-
-    folder, cells = Path(folder), compare(results)
-    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    folder = Path(folder)
     write_text(folder / "results.json", json.dumps(finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
-    where = "".join(f"\n{line}\n" for line in measured_lines(results))
-    write_text(folder / "results.md", found + table_markdown(results) + where)
-    write_text(folder / "results.tex", results_latex(results, cells))
+    write_text(folder / "results.md", results_markdown(results))
+    write_text(folder / "results.tex", results_latex(results, compare(results)))

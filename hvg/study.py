@@ -32,7 +32,7 @@ from hvg.outputs import try_folder
 from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
-from hvg.results import Results, write_results
+from hvg.results import Results, results_markdown, write_results
 from hvg.resume import changes, earlier_config
 from hvg.slurm import queued, refuse_queued
 from hvg.study_cost import seed_cost
@@ -81,7 +81,8 @@ class StudyOptions(LaunchOptions):
     @field_validator("seeds", mode="before")
     @classmethod
     def _one_seed(cls, seeds: object) -> object:
-        return (seeds,) if isinstance(seeds, int) else seeds
+        # A sequence that went through here is judged as Python's, where a list is no tuple.
+        return tuple(seeds) if isinstance(seeds, list) else (seeds,) if isinstance(seeds, int) else seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,7 +352,7 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
     missing = [f"seed {seed}: not kept in {kept_folder(folder, seed)}" for seed in asked if seed not in kept]
     readme = folder / "README.md"
     if options.seeds is None and readme.exists():
-        text = shown_in(readme.read_text(encoding="utf-8"), (output / "results.md").read_text(encoding="utf-8"))
+        text = shown_in(readme.read_text(encoding="utf-8"), results_markdown(results))
         if text is not None:
             write_text(readme, text)
     return Outcome(
