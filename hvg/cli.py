@@ -43,10 +43,12 @@ hvg COMMAND [key=value ...]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
   convert body=FILE.pkl out=FILE.npz
                                   a body model of the SMPL family as plain arrays; nothing in the pickle is called
-  study FOLDER [overrides] [jobs= fresh=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
-                                  train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm
+  study FOLDER [overrides] [seeds= jobs= fresh= keep=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
+                                  train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm; seeds=[1] a seed
+                                  at a time; keep=true also writes what seeds measured to FOLDER/results, to be committed
   study FOLDER [overrides] collect=true
                                   report on what is finished; exit code 75 while some arms are not, 1 when one failed
+  study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
   compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest

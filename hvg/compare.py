@@ -5,7 +5,7 @@ An arm is one evaluation, or several of one system trained with several seeds: `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hvg.labels import readable
 from hvg.number_format import format_number
 from hvg.parsing import validate
 from hvg.precision import across_models
-from hvg.record import Record, read_record
+from hvg.record import Record, ScoreRecord, read_record
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.score_facts import unavailable, warnings
 from hvg.set_statistics import distance_of, left_out_of_run
@@ -238,19 +238,33 @@ def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
 
 def _distances(runs: Sequence[Run]) -> tuple[dict[str, SetDistance], list[str]]:
     """Name -> distance of the metrics without values of clips, as the protocol says; and those that it does not say."""
+    names = [
+        name
+        for name in runs[0].record["protocol"]["settings"]["metrics"]
+        if any(score["value"] is not None and not score["per_clip"] for score in _scores(runs, name))
+    ]
+    found, unknown = distances_of(runs[0].record["protocol"]["settings"], names)
+    return found, [f"{readable(name)}: no interval: {reason}" for name, reason in unknown.items()]
+
+
+def _scores(runs: Sequence[Run], name: str) -> list[ScoreRecord]:
+    return [run.record["values"][name] for run in runs]
+
+
+def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
+    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
+    why they do not say.
+    """
     found: dict[str, SetDistance] = {}
-    unknown = []
-    for name, plain in runs[0].record["protocol"]["settings"]["metrics"].items():
-        scores = [run.record["values"][name] for run in runs]
-        if all(score["value"] is None or score["per_clip"] for score in scores):
-            continue
+    unknown: dict[str, str] = {}
+    for name in names:
+        plain = protocol["metrics"][name]
         settings = {key: value for key, value in plain.items() if key != "name"}
         cls = registry.load("metric", plain["name"])
         config, problems = validate(cls.Config, settings, name, cls.__name__)
         distance = None if config is None else distance_of(config)
         if distance is None:
-            reason = str(problems[0]) if problems else "its settings do not say how sets are compared"
-            unknown.append(f"{readable(name)}: no interval: {reason}")
+            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
         else:
             found[name] = distance
     return found, unknown

@@ -42,11 +42,22 @@ class MetricInfo(TypedDict):
     verdict: NotRequired[bool]
 
 
+class Measured(TypedDict):
+    """Where a model's numbers are from. commit: of the program, as of ``hvg.provenance.git_commit``. seconds: stage -> what it
+    took, in its last start.
+    """
+
+    commit: str
+    hardware: str
+    seconds: dict[str, float]
+
+
 class SeedResult(TypedDict):
     """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed. precision: as of ``Record``.
 
     left_out: name of a distance between sets -> the distance with every subject left out in turn, which is what its
-    interval is made of; as of ``hvg.set_statistics.left_out``.
+    interval is made of; as of ``hvg.set_statistics.left_out``. config: the run's whole configuration as YAML. The last two
+    and measured are of a study's own arms.
     """
 
     seed: int
@@ -54,6 +65,8 @@ class SeedResult(TypedDict):
     left_out: NotRequired[dict[str, list[float]]]
     curve: NotRequired[list[dict[str, float]]]
     precision: NotRequired[str | None]
+    config: NotRequired[str]
+    measured: NotRequired[Measured]
 
 
 class Arm(TypedDict):
@@ -93,7 +106,8 @@ class Results(TypedDict):
     """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ...
 
     published: ids of published tables to show, as of ``hvg.published``; those of the protocol when it is left out.
-    headline: name of the metric that answers the question; ``hvg.finding`` chooses one when it is left out.
+    headline: name of the metric that answers the question; ``hvg.finding`` chooses one when it is left out. overrides: words
+    of the command line for all arms.
     """
 
     title: str
@@ -109,6 +123,7 @@ class Results(TypedDict):
     provenance: dict[str, Any]
     published: NotRequired[list[str]]
     headline: NotRequired[str]
+    overrides: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +408,11 @@ def _csv_fields(cell: Cell | None) -> list[Any]:
 
 def table_markdown(results: Results) -> str:
     """The table for a README; in brackets the difference to the first arm, its interval, and, of several seeds, p after Holm."""
-    cells, metrics = compare(results), results["metrics"]
+    return _table_markdown(results, compare(results))
+
+
+def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+    metrics = results["metrics"]
     rows = [["", *map(metric_heading, metrics)], ["---"] * (len(metrics) + 1)]
     for arm in results["arms"]:
         if arm["status"] != "done":
@@ -401,6 +420,16 @@ def table_markdown(results: Results) -> str:
         else:
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+
+
+def results_markdown(results: Results) -> str:
+    """What a README shows: what was found, in words, the table, and where the numbers are from."""
+    from hvg.finding import finding  # they are built on this module
+    from hvg.measured import measured_lines
+
+    cells = compare(results)
+    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    return found + _table_markdown(results, cells) + "".join(f"\n{line}\n" for line in measured_lines(results))
 
 
 def _cell_markdown(cell: Cell | None) -> str:
@@ -414,16 +443,11 @@ def _cell_markdown(cell: Cell | None) -> str:
 
 
 def write_results(results: Results, folder: Path) -> None:
-    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null.
+    """Writes results.json, .csv, .md and .tex into ``folder``, each whole or not at all; in JSON, NaN becomes null."""
+    from hvg.latex import results_latex  # it is built on this module
 
-    results.md begins with what was found, in words.
-    """
-    from hvg.finding import finding  # they are built on this module
-    from hvg.latex import results_latex
-
-    folder, cells = Path(folder), compare(results)
-    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    folder = Path(folder)
     write_text(folder / "results.json", json.dumps(finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
-    write_text(folder / "results.md", found + table_markdown(results))
-    write_text(folder / "results.tex", results_latex(results, cells))
+    write_text(folder / "results.md", results_markdown(results))
+    write_text(folder / "results.tex", results_latex(results, compare(results)))

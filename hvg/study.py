@@ -10,30 +10,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from hvg.continued import Continued
-from hvg.errors import ConfigError, Problem
+from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
 from hvg.files import write_text
 from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
+from hvg.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.launch import launch
+from hvg.merged_seeds import merged, settings_since, shown_in
 from hvg.outputs import try_folder
 from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
-from hvg.results import Results, write_results
+from hvg.results import Results, results_markdown, write_results
 from hvg.resume import changes, earlier_config
 from hvg.slurm import queued, refuse_queued
+from hvg.study_cost import seed_cost
 from hvg.study_file import StudyFile, load_study
-from hvg.study_plan import ArmRun, plan
+from hvg.study_plan import ArmRun, ArmState, plan
 from hvg.study_results import study_results
 from hvg.study_videos import study_clips
 
@@ -54,8 +58,31 @@ class StudyOptions(LaunchOptions):
         description="Arms at once; null: as many as there are cores here (or 1, if each takes all GPUs), or as the cluster "
         "has room for.",
     )
-    fresh: bool = Field(default=False, description="Throw away what an earlier run of the study left.")
+    seeds: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Those of the study's seeds that are worked on, as seeds=[1]; null: all. The report covers every seed that "
+        "is finished.",
+    )
+    fresh: bool = Field(
+        default=False, description="Throw away what an earlier run of the study, or of these seeds, left."
+    )
     collect: bool = Field(default=False, description="Start nothing; report on what is finished.")
+    keep: bool = Field(
+        default=False,
+        description="Also write what every finished seed measured to results/seed<N> beside study.yaml, to be committed.",
+    )
+    merge: bool = Field(
+        default=False,
+        description="Start nothing, and look at no run; report on the seeds that are kept beside study.yaml, into a folder "
+        "merged of the output, and into the README between its marks.",
+    )
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed(cls, seeds: object) -> object:
+        # A sequence that went through here is judged as Python's, where a list is no tuple.
+        return tuple(seeds) if isinstance(seeds, list) else (seeds,) if isinstance(seeds, int) else seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,24 +113,29 @@ def run_study(
     arms have saved.
     """
     study = load_study(folder)
+    if options.merge:
+        return _merge(study, folder, overrides, options)
     runs = _judged(study, folder.name, overrides, options)
+    asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     if not dry_run:
         try_folder(runs[0].folder.parent, "output")
     if options.collect:
-        return _collect(study, folder.name, runs, progress, {})
-    waiting = [run for run in runs if options.fresh or run.state().status != "done"]
+        return _collect(study, folder, runs, overrides, options, progress, {})
+    waiting = [run for run in asked if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
         refuse_missing(run.config for run in waiting)
     if not dry_run:
         refuse_queued(runs[0].folder.parent)
         if options.fresh:
-            for run in runs:
+            for run in asked:
                 shutil.rmtree(run.folder, ignore_errors=True)
         _refuse_other_settings(runs)
     started = time.perf_counter()
     if waiting and not dry_run:
         _render(runs, options, progress)
     rendered = time.perf_counter()
+    if dry_run:
+        print(seed_cost(study, folder, runs), file=sys.stderr)
     if options.launcher == "slurm":
         _submit(folder.name, waiting, options, dry_run)
         return None
@@ -115,13 +147,18 @@ def run_study(
         return None
     trained = time.perf_counter()
     seconds = {"rendering": rendered - started, "training and scoring": trained - rendered}
-    return _collect(study, folder.name, runs, progress, seconds)
+    return _collect(study, folder, runs, overrides, options, progress, seconds)
 
 
 def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> list[ArmRun]:
     """Every arm at every seed. Raises: ConfigError with all problems, also of starting them so."""
     if options.collect and options.fresh:
         raise ConfigError([Problem("fresh", "would throw away what collect=true is to report on; choose one.")])
+    if options.keep and options.launcher == "slurm" and not options.collect:
+        raise ConfigError(
+            [Problem("keep", "keeps what is finished, which Slurm's jobs are later; give it with collect=true.")]
+        )
+    _refuse_unknown_seeds(study, options)
     runs = plan(study, name, [*overrides, *process_words(options)])
     if options.collect:
         return runs
@@ -131,6 +168,13 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs
+
+
+def _refuse_unknown_seeds(study: StudyFile, options: StudyOptions) -> None:
+    unknown = [seed for seed in options.seeds or () if seed not in study.seeds]
+    if unknown:
+        listed = ", ".join(map(str, study.seeds))
+        raise ConfigError([Problem("seeds", f"study.yaml lists {listed}; {unknown[0]} is none of them.")])
 
 
 def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
@@ -248,13 +292,20 @@ def _submit(name: str, waiting: Sequence[ArmRun], options: StudyOptions, dry_run
 
 
 def _collect(
-    study: StudyFile, name: str, runs: Sequence[ArmRun], progress: ReportProgress, seconds: dict[str, float]
+    study: StudyFile,
+    folder: Path,
+    runs: Sequence[ArmRun],
+    overrides: Sequence[str],
+    options: StudyOptions,
+    progress: ReportProgress,
+    seconds: dict[str, float],
 ) -> Outcome:
-    """Writes results.json and report.html from what is finished. seconds: what the stages before took."""
+    """Writes results.json and report.html from what is finished of all seeds. seconds: what the stages before took."""
     started, output = time.perf_counter(), runs[0].folder.parent
     _refuse_other_settings(runs)
-    states = [(run, run.state()) for run in runs]
-    results = study_results(study, name, runs, progress)
+    states = [(run, run.state()) for run in runs if run.seed in (options.seeds or study.seeds)]
+    results = study_results(study, folder.name, runs, progress)
+    results["overrides"] = list(overrides)
     results["clips"] = study_clips(study, runs, output)
     seconds = seconds | {"report": time.perf_counter() - started}
     results["provenance"]["seconds"] = {stage: round(took, 1) for stage, took in seconds.items()}
@@ -263,12 +314,65 @@ def _collect(
     missing = [f"{run.label}: {state.text}" for run, state in states if state.status != "done"]
     if "unfinished" in found:
         missing.append(_where_unfinished(output))
+    if options.keep:
+        _keep(study, folder, results, states)
     return Outcome(
         results=results,
         report=write_report(results, output),
         missing=tuple(missing),
         exit_code=1 if "failed" in found else os.EX_TEMPFAIL if "unfinished" in found else 0,
     )
+
+
+def _keep(study: StudyFile, folder: Path, results: Results, states: Sequence[tuple[ArmRun, ArmState]]) -> None:
+    """Keeps the seeds of which every arm is finished."""
+    for seed in dict.fromkeys(run.seed for run, _ in states):
+        own = [(run, state) for run, state in states if run.seed == seed]
+        if all(state.status == "done" for _, state in own):
+            folders = {run.arm: run.folder for run, _ in own}
+            folders |= {name: own[0][0].folder.parent / name for name in study.baselines}
+            print(f"seed {seed} is kept in {keep_seed(results, seed, folders, folder)}")
+
+
+def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: StudyOptions) -> Outcome:
+    """Reports on the seeds that are kept beside study.yaml; into the README, too, where that is all of them."""
+    output = _merge_output(study, folder.name, overrides, options)
+    asked = options.seeds or study.seeds
+    kept = read_kept(folder, asked)
+    if not kept:
+        raise HvgError(
+            f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that"
+        )
+    try_folder(output, "output")
+    results = merged(study, folder.name, kept)
+    first = next(iter(kept))
+    planned = plan(study.model_copy(update={"seeds": (first,)}), folder.name, kept[first].get("overrides", []))
+    results["caveats"] += settings_since({run.arm: run.config.to_yaml() for run in planned}, kept)
+    write_results(results, output)
+    missing = [f"seed {seed}: not kept in {kept_folder(folder, seed)}" for seed in asked if seed not in kept]
+    readme = folder / "README.md"
+    if options.seeds is None and readme.exists():
+        text = shown_in(readme.read_text(encoding="utf-8"), results_markdown(results))
+        if text is not None:
+            write_text(readme, text)
+    return Outcome(
+        results=results,
+        report=write_report(results, output),
+        missing=tuple(missing),
+        exit_code=os.EX_TEMPFAIL if missing else 0,
+    )
+
+
+def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> Path:
+    """Where the report goes. Raises: ConfigError for words that would start or change something."""
+    given = options.model_fields_set - {"merge", "seeds"}
+    given |= {key for word in overrides if (key := word.lstrip("+~").partition("=")[0]) != "output"}
+    if given:
+        message = "merge=true reports on what was measured; leave this out."
+        raise ConfigError([Problem(key, message) for key in sorted(given)])
+    _refuse_unknown_seeds(study, options)
+    words = [f"output=runs/{name}", *study.base, *overrides]
+    return Path([word.removeprefix("output=") for word in words if word.startswith("output=")][-1]) / "merged"
 
 
 def _where_unfinished(output: Path) -> str:

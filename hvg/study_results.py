@@ -13,15 +13,19 @@ from hvg import provenance, throughput
 from hvg.alignment import as_seen
 from hvg.baselines import MeanImage, copy_reference, in_place
 from hvg.build import build_alignment, build_protocol
+from hvg.compare import differences
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
-from hvg.evaluation import num_clips, protocol_record, score_dataset
+from hvg.errors import HvgError
+from hvg.evaluation import make_record, num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.here import choose_device
 from hvg.labels import arm_label, readable
+from hvg.measured import mixed_origins, seed_provenance
 from hvg.precision import across_models
 from hvg.prepare import open_clips
-from hvg.results import Arm, MetricInfo, Results, SeedResult
+from hvg.record import Record, write_record
+from hvg.results import Arm, Measured, MetricInfo, Results, SeedResult
 from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
 from hvg.settings import RunConfig
@@ -42,7 +46,11 @@ def study_results(
     runs: Sequence[ArmRun],
     progress: Callable[[str, str, int, int, str], None],
 ) -> Results:
-    """The results of everything that is finished, without clips. name: of the study. progress: as of ``run_study``."""
+    """The results of everything that is finished, without clips. name: of the study. progress: as of ``run_study``.
+
+    Raises: HvgError naming two runs that were scored by different code or against other truth.
+    """
+    _refuse_incomparable(runs)
     config = runs[0].config
     # What collects need not have the GPU of those that trained.
     device = choose_device(config.device if torch.cuda.is_available() else "cpu")
@@ -56,12 +64,12 @@ def study_results(
         study=name,
         varies=list(study.varies),
         command=provenance.command(),
-        caveats=[*study.caveats, *mixed],
+        caveats=[*study.caveats, *mixed, *mixed_origins(arms)],
         protocol=protocol_record(config.protocol),
         metrics=_metric_infos(protocol),
         arms=[*arms, *baselines],
         clips=[],
-        provenance=provenance.collect() | {"seeds": list(study.seeds), "precision": precision},
+        provenance=provenance.collect() | seed_provenance(arms, study.seeds, precision),
     )
     if study.published is not None:
         results["published"] = list(study.published)
@@ -80,7 +88,15 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
             without = left_out_of_run(run.folder, result, distances)
             precision = result.get("precision")
             seeds.append(
-                SeedResult(seed=run.seed, values=result["values"], curve=curve, left_out=without, precision=precision)
+                SeedResult(
+                    seed=run.seed,
+                    values=result["values"],
+                    curve=curve,
+                    left_out=without,
+                    precision=precision,
+                    config=result.get("config", ""),
+                    measured=_measured(result),
+                )
             )
     missing = {run.seed: run.state() for run in own if run.seed not in {seed["seed"] for seed in seeds}}
     failed = any(state.status == "failed" for state in missing.values())
@@ -96,6 +112,20 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
         config_diff=_config_diff(study, own[0]),
         control=_is_control(study, own[0]),
     )
+
+
+def _refuse_incomparable(runs: Sequence[ArmRun]) -> None:
+    finished = [(run, record) for run in runs if (record := run.result()) is not None]
+    for run, record in finished[1:]:
+        what = next(differences(finished[0][1], record), None)
+        if what is not None:
+            away = f"remove {run.folder}/results.json to score it again, or add fresh=true"
+            raise HvgError(f"{run.label} cannot be compared with {finished[0][0].label}: {what}; {away}")
+
+
+def _measured(result: Record) -> Measured:
+    place = result["provenance"]
+    return Measured(commit=place["commit"], hardware=place["hardware"], seconds=result.get("seconds", {}))
 
 
 def _is_control(study: StudyFile, run: ArmRun) -> bool:
@@ -151,6 +181,9 @@ def _baselines(
             load=lambda index: load_with_signals(test, index, {}).to(device),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
+        # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
+        folder = Path(config.output) / name
+        write_record(folder, make_record(evaluation, config.protocol, name, None, None), evaluation.measurements)
         without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
         seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
         title = arm_label(name, BASELINE_LABELS)

@@ -25,9 +25,11 @@ from hvg.video import tile_columns, write_video
 
 
 def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[Clip]:
-    """Every test clip; the first few with a side-by-side video of the arms that finished the first seed."""
-    config, seed = runs[0].config, study.seeds[0]
-    shown = [run for run in runs if run.seed == seed and run.result() is not None]
+    """Every test clip; the first few with a side-by-side video of the arms at the seed that most of them finished."""
+    config, finished = runs[0].config, [(run, record) for run in runs if (record := run.result()) is not None]
+    done = Counter(run.seed for run, _ in finished)
+    shown = [run for run, _ in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
+    truths = {clip["clip_id"]: clip["truth"] for _, record in finished for clip in record["clips"] if "truth" in clip}
     wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
     clips = open_clips(config, "test", wanted)
     titles = map_titles(
@@ -42,7 +44,10 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
             columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
             write_video(output / video, tile_columns(columns), fps=4)
         name, subject = clip.clip_id[0], clip.subject[0]
-        entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video))
+        entry = Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video)
+        if name in truths:
+            entry["truth"] = truths[name]
+        entries.append(entry)
     return entries
 
 

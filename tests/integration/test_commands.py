@@ -60,6 +60,8 @@ def test_a_run_folder_holds_what_the_plan_says(run):
     assert checkpoint is not None and precision_of(checkpoint) == record["precision"]
     videos = list((run / "samples").glob("*.mp4"))
     assert len(videos) == 2
+    # What is tuned by a validation is tuned on people who are neither trained on nor tested on.
+    assert all("-val-" in video.name for video in videos)
     assert read_video(videos[0])[0].shape[0] == 2
 
 
