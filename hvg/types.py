@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -117,6 +117,10 @@ class ViewGrid:
     def stack(grids: Sequence[ViewGrid]) -> ViewGrid:
         """Grids of equal shapes, one after the other along B."""
         return _stack(list(grids))
+
+
+# Which place a network is told of a frame: that in the clip or request, or that among those of the step or window.
+FrameIndex = Literal["grid", "window"]
 
 
 @dataclass(frozen=True, kw_only=True)
