@@ -1,10 +1,13 @@
 """Every YAML in conf/ composes with every scale it is meant for, fits together, and reads back exactly."""
 
+from functools import cache
+
 import pytest
 import yaml
 
 from hvg.build import build_sampler
 from hvg.config import CONF, compose, named_protocol, parse_resolved, recompose
+from hvg.settings import RunConfig
 from hvg.study_file import load_study
 from hvg.trained_windows import clip_grids, untrained_shapes, window_shapes
 
@@ -26,6 +29,11 @@ def choose(group: str, option: str) -> list[str]:
     return [f"{group}={option}", *(f"{group}.{key}=given" for key, value in given.items() if value == "???")]
 
 
+@cache
+def preset(scale: str, experiment: str | None = None) -> RunConfig:
+    return compose([f"scale={scale}", *([f"experiment={experiment}"] if experiment else [])])
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_wired(group, option):
     config = compose([*choose(group, option), *NEEDS.get(group, [])])
@@ -43,7 +51,7 @@ def test_every_pose_fits_every_scale(scale, pose):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_fits_every_scale(scale, experiment):
-    config = compose([f"scale={scale}", f"experiment={experiment}"])
+    config = preset(scale, experiment)
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
 
 
@@ -54,7 +62,7 @@ UNTRAINED = {(None, "cpu"): {(4, 4, 1)}, ("guided", "cpu"): {(4, 4, 1)}}
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
 def test_every_preset_samples_windows_that_it_trains(scale, experiment):
-    config = compose([f"scale={scale}", *([f"experiment={experiment}"] if experiment else [])])
+    config = preset(scale, experiment)
     (grid,), steps = clip_grids(config, "test"), config.evaluation.steps
     sampler = build_sampler(config)
     assert untrained_shapes(config, sampler, steps, {grid}) == UNTRAINED.get((experiment, scale), set())
@@ -63,7 +71,7 @@ def test_every_preset_samples_windows_that_it_trains(scale, experiment):
 
 
 def test_the_paper_s_windows_are_sampled_and_trained():
-    config = compose(["experiment=hvg_stage2", "scale=paper"])
+    config = preset("paper", "hvg_stage2")
     assert window_shapes(build_sampler(config), 1, (8, 100)) == {(3, 24, 1), (6, 12, 1)}
     assert {v * t for v, t in config.data.trained_grids} == {72}
 
@@ -99,7 +107,7 @@ def test_the_second_phase_starts_from_the_first_ones_run():
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_resolved_configuration_reads_back_exactly(scale):
-    config = compose([f"scale={scale}"])
+    config = preset(scale)
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
 
 

@@ -20,6 +20,23 @@ def config(tiny):
     return compose(tiny)
 
 
+@pytest.fixture(scope="module")
+def system(tiny):
+    """A small one that says something, whose windows have two frames."""
+    built = build_system(compose([*tiny, "data.frame_index=window"]))
+    with torch.no_grad():
+        for number, weight in enumerate(built.parameters()):
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator("weights", number)))
+    built.sampler = plan("partition", views=2, frames=2)
+    assert built.frame_index == "window"
+    return built
+
+
+def with_data(config, **settings):
+    """The configuration with other settings of what a step sees."""
+    return config.model_copy(update={"data": config.data.model_copy(update=settings)})
+
+
 def plan(name, **settings):
     cls = registry.load("sampler", name)
     return cls(cls.Config(**settings))
@@ -75,16 +92,16 @@ def test_a_plan_that_begins_with_small_pictures_shows_what_no_step_had(config):
     assert "2 x 2 at 1/2 size" in sampling_notes(coarse, build_sampler(coarse), 2, {(2, 2)})[0]
 
 
-def test_every_grid_that_steps_draw_from_is_trained(tiny):
-    config = compose([*tiny, "data.grids=[[2,1],[1,2]]", "sampler=alternating"])
+def test_every_grid_that_steps_draw_from_is_trained(config):
+    config = with_data(config, grids=((2, 1), (1, 2)))
     made = plan("alternating", frames=2, temporal_views=1, views=2, view_frames=1)
     assert sampling_notes(config, made, 4, {(2, 2)}) == []
     assert "steps have" in sampling_notes(config, plan("single"), 4, {(2, 2)})[0]
 
 
-def test_check_compares_the_test_clips_windows_with_the_steps(tiny):
-    assert listing.notes(compose(tiny)) == []
-    (note,) = listing.notes(compose([*tiny, "data.frames=1"]))
+def test_check_compares_the_test_clips_windows_with_the_steps(config):
+    assert listing.notes(config) == []
+    (note,) = listing.notes(with_data(config, frames=1))
     assert "windows of 2 x 2 (views x frames), and no training step has that: they have 2 x 1, fewer frames" in note
 
 
@@ -101,33 +118,28 @@ def test_places_beyond_those_of_training_are_told(config):
     windows = plan("partition", views=2, frames=2)
     (note,) = sampling_notes(config, windows, 2, {(2, 100)})
     assert "0 to 99, and training told 0 to 1;" in note and "data.frame_index=window" in note
-    counted = config.model_copy(update={"data": config.data.model_copy(update={"frame_index": "window"})})
-    assert sampling_notes(counted, windows, 2, {(2, 100)}) == []
+    assert sampling_notes(with_data(config, frame_index="window"), windows, 2, {(2, 100)}) == []
 
 
 @pytest.mark.parametrize(
     ("setting", "trained", "sampled"), [("grid", [[3, 4]], [[3, 4], [5, 6]]), ("window", None, None)]
 )
-def test_training_and_sampling_tell_places_alike(tiny, setting, trained, sampled):
+def test_training_and_sampling_tell_places_alike(system, setting, trained, sampled):
     """Of a clip's frames 3 and 4 in a step, and of its frames 3 to 6 in windows of two."""
-    system = build_system(compose([*tiny, f"data.frame_index={setting}"]))
-    system.sampler = plan("partition", views=2, frames=2)
-    told = []
-    system.backbone.register_forward_pre_hook(lambda _, inputs: told.append(inputs[3]))
+    system.frame_index, told = setting, []
+    hook = system.backbone.register_forward_pre_hook(lambda _, inputs: told.append(inputs[3]))
     clip = replace(tiny_batch(clips=1, views=2, frames=4), frame_index=3 + torch.arange(4)[None])
     step = replace(clip.select(frames=range(2)), sample_index=torch.zeros(1, dtype=torch.int64))
     system.training_step(step, 0)
     system.generate(clip, num_steps=1)
+    hook.remove()
     assert [None if index is None else index.tolist() for index in told] == [trained, sampled]
 
 
-def test_places_in_a_window_do_not_depend_on_where_in_the_video_it_is(tiny):
-    system = build_system(compose([*tiny, "data.frame_index=window"]))
-    with torch.no_grad():
-        for number, weight in enumerate(system.parameters()):
-            weight.add_(0.05 * torch.randn(weight.shape, generator=generator("weights", number)))
+def test_places_in_a_window_do_not_depend_on_where_in_the_video_it_is(system):
     clip = tiny_batch(clips=1, views=2, frames=2)
     early, late = (replace(clip, frame_index=first + torch.arange(2)[None]) for first in (0, 76))
+    system.frame_index = "window"
     assert torch.equal(system.generate(early, num_steps=1), system.generate(late, num_steps=1))
     system.frame_index = "grid"
     assert not torch.equal(system.generate(early, num_steps=1), system.generate(late, num_steps=1))
