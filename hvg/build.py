@@ -74,7 +74,7 @@ def complete_parts(config: RunConfig, codec: Codec, backbone: Backbone, conditio
         backbone=backbone,
         conditioners=conditioners,
         prediction=_build(config.prediction, Context()),
-        sampler=_build(config.sampler, Context()),
+        sampler=build_sampler(config),
         solver=_build(config.solver, Context()),
         guidance=build_guidance(config),
     )
@@ -190,6 +190,11 @@ def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
 def build_body(config: RunConfig) -> BodyModel:
     """The run's body model."""
     return _build(config.body, Context())
+
+
+def build_sampler(config: RunConfig) -> Sampler:
+    """The plan of windows; it holds no weights."""
+    return _build(config.sampler, Context())
 
 
 def build_guidance(config: RunConfig) -> Guidance:

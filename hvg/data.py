@@ -22,7 +22,7 @@ from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
 from hvg.shards import whole_shard, write_shard
 from hvg.sources import source_digest
-from hvg.types import ClipBatch, FirstView
+from hvg.types import ClipBatch, Within
 from hvg.unreadable import read_or_replace
 
 # Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
@@ -123,7 +123,7 @@ class TrainingOrder(Dataset):
         clips_per_step: int,
         recolour: float = 0.0,
         mesh: bool = False,
-        first_view: FirstView = "grid",
+        first_view: Within = "grid",
     ) -> None:
         self._clips, self._signals, self._mesh, self._first_view = clips, signals, mesh, first_view
         self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
@@ -223,11 +223,11 @@ class ClipDataModule(lightning.LightningDataModule):
         recolour: float = 0.0,
         accumulate: int = 1,
         mesh: bool = False,
-        first_view: FirstView = "grid",
+        first_view: Within = "grid",
     ) -> None:
         super().__init__()
         self.train, self.signals, self.mesh = train, signals, mesh
-        self.first_view: FirstView = first_view
+        self.first_view: Within = first_view
         self.seed, self.grids = seed, grids
         self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
         self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate

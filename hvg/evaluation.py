@@ -42,6 +42,7 @@ from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, 
 from hvg.set_statistics import with_floors
 from hvg.settings import ProtocolConfig
 from hvg.system import HumanVideoSystem
+from hvg.trained_windows import clip_grids, sampling_notes
 from hvg.training import load_system, trained_precision
 from hvg.types import ClipBatch
 
@@ -106,7 +107,10 @@ def evaluate_checkpoint(
                 return None
             record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
             record["precision"] = trained_precision(checkpoint)
-            return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
+            grids = clip_grids(config, options.split)
+            notes = sampling_notes(config, system.sampler, config.evaluation.steps, grids)
+            lines = [*table_lines(record), *(f"note: {note}" for note in notes)]
+            return lines, failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 
 def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:

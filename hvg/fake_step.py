@@ -183,9 +183,7 @@ def step_shape(config: RunConfig) -> Shape | None:
     if size is None:
         return None
     # Of several grids the one with the most images, and among those the one with the most views.
-    views, frames = max(
-        config.data.grids or [(config.data.views, config.data.frames)], key=lambda grid: (grid[0] * grid[1], grid[0])
-    )
+    views, frames = max(config.data.trained_grids, key=lambda grid: (grid[0] * grid[1], grid[0]))
     return config.data.batch_size, views, frames, *size
 
 

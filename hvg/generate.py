@@ -32,6 +32,7 @@ from hvg.ranks import from_all_ranks, joined_ranks
 from hvg.sample_videos import Request, write_videos
 from hvg.system import HumanVideoSystem
 from hvg.task import NOVEL_POSE
+from hvg.trained_windows import sampling_notes
 from hvg.training import load_system
 from hvg.types import BodyMotion, ClipBatch, Reference
 from hvg.video import write_png
@@ -210,7 +211,7 @@ def prepare(options: SampleOptions, overrides: Sequence[str]) -> Request:
     batch, names, taken = make_clip(system, config, options, motion, given)
     notes = (
         *taken,
-        grid_note(config, *batch.grid[1:]),
+        *sampling_notes(config, system.sampler, options.steps or config.evaluation.steps, [batch.grid[1:]]),
         first_view_note(batch),
         upright_note(batch, options.up),
         out_of_sight_note(batch),
@@ -379,18 +380,6 @@ def fit_reference(
         getattr(trained, "distance", framing.distance), getattr(trained, "fov_degrees", framing.fov_degrees), size
     )
     return load_photo(options.reference, size, fraction=fraction, box=options.box, background=config.data.background)
-
-
-def grid_note(config: RunConfig, views: int, frames: int) -> str | None:
-    """What to say where all is denoised as one, and is more than training ever saw as one."""
-    grids = config.data.grids or ((config.data.views, config.data.frames),)
-    if config.sampler.name != "single" or any(views <= v and frames <= t for v, t in grids):
-        return None
-    seen = " or ".join(f"{v} x {t}" for v, t in grids)
-    return (
-        f"{views} views x {frames} frames are denoised as one, but training saw {seen}; a sampler that works in windows may "
-        "do better, such as sampler=progressive (`hvg list sampler --verbose` tells of all)"
-    )
 
 
 def first_view_note(batch: ClipBatch) -> str | None:

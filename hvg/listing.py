@@ -205,13 +205,20 @@ def check_command(argv: Sequence[str]) -> int:
         print(error)
         return 1
     # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-    print("\n".join([*summary(config), *file_notes(config)]), flush=True)
+    print("\n".join([*summary(config), *(f"note: {note}" for note in notes(config))]), flush=True)
     return 0 if print_forecast(config, options) else 1
 
 
-def file_notes(config: RunConfig) -> list[str]:
-    """What a user has to know of the dataset's files."""
-    return [f"note: {note}" for note in config.dataset.cls.holdings(config.dataset.config).notes]
+def notes(config: RunConfig) -> list[str]:
+    """What a user has to know of the dataset's files, and of how test clips are sampled."""
+    from hvg.build import build_sampler
+    from hvg.trained_windows import clip_grids, sampling_notes
+
+    sampler, grids = build_sampler(config), clip_grids(config, "test")
+    return [
+        *config.dataset.cls.holdings(config.dataset.config).notes,
+        *sampling_notes(config, sampler, config.evaluation.steps, grids),
+    ]
 
 
 def summary(config: RunConfig) -> list[str]:

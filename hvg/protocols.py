@@ -298,8 +298,9 @@ class Backbone(Part, nn.Module):
     ) -> Tensor:
         """The network's raw output, (B, V, t, C, h, w).
 
-        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) position of every
-        frame in the whole video, 0..t-1 when None. Ports of the conditioning whose V or t axis is 1 hold for all of it.
+        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) place of every frame
+        in the whole video, 0..t-1 when None (``data.frame_index``). Ports of the conditioning whose V or t axis is 1 hold for
+        all of it.
         grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
         it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
         another shape.

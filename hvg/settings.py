@@ -60,6 +60,12 @@ class DataConfig(Section):
         "view of the clip or request, which a step or window need not see. window: to that of the first view that the step or "
         "window sees.",
     )
+    frame_index: Literal["grid", "window"] = Field(
+        default="grid",
+        description="Which place the network is told of a frame, in training and in sampling alike. grid: that in the whole clip "
+        "or request, so a video longer than the training clips has places that were never told. window: that among the frames "
+        "that the step or window sees, from 0.",
+    )
     recolour: float = Field(
         default=0.0,
         ge=0,
@@ -90,6 +96,11 @@ class DataConfig(Section):
         description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
         "what `hvg prepare latents` made of them, and does not decode the frames.",
     )
+
+    @property
+    def trained_grids(self) -> tuple[tuple[int, int], ...]:
+        """(views, frames) that training steps draw from."""
+        return self.grids or ((self.views, self.frames),)
 
 
 class TrainingConfig(Section):

@@ -18,7 +18,7 @@ from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Pre
 from hvg.random import generator
 from hvg.required import required
 from hvg.sampling import classifier_free_guidance, sample
-from hvg.types import ClipBatch, Conditioning, FirstView, ViewGrid, Window
+from hvg.types import ClipBatch, Conditioning, ViewGrid, Window, Within
 
 
 class HumanVideoSystem(lightning.LightningModule):
@@ -42,8 +42,9 @@ class HumanVideoSystem(lightning.LightningModule):
         seed: int,
         foreground_weight: float = 0.0,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        first_view: FirstView = "grid",
+        first_view: Within = "grid",
         kept_conditioning: float = 4.0,
+        frame_index: Within = "grid",
         optimizer: Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]] | None = None,
     ) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ class HumanVideoSystem(lightning.LightningModule):
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.seed, self.foreground_weight = seed, foreground_weight
         self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
+        self.frame_index: Within = frame_index
         self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
         self._optimizer = optimizer
 
@@ -82,7 +84,7 @@ class HumanVideoSystem(lightning.LightningModule):
             self.prediction.input_scale(sigma) * noisy,
             self.prediction.level(sigma)[..., 0, 0, 0],
             conditioning,
-            batch.frame_index,
+            self.told_places(batch.frame_index),
             batch.view_grid(),
         )
         denoised = self.prediction.denoised(output.float(), noisy, sigma)
@@ -150,6 +152,10 @@ class HumanVideoSystem(lightning.LightningModule):
                 conditioning = conditioning.where(keep(part), part.null(conditioning))
             parts.append(conditioning)
         return Conditioning.merge(parts)
+
+    def told_places(self, frame_index: Tensor | None) -> Tensor | None:
+        """What the backbone is told of where frames are, as ``DataConfig.frame_index`` says; None: it counts those it sees."""
+        return frame_index if self.frame_index == "grid" else None
 
     def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:
         """One slot's ports for an aligned batch that carries its control map."""
@@ -273,7 +279,7 @@ class _Denoiser:
     def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
         conditional, unconditional = zip(*(self._condition(window, shrink) for window in windows), strict=True)
-        index = self.batch.frame_index
+        index = self.system.told_places(self.batch.frame_index)
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
         grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])

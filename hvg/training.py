@@ -82,6 +82,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         background=config.data.background,
         first_view=config.data.first_view,
         kept_conditioning=config.evaluation.kept_conditioning,
+        frame_index=config.data.frame_index,
         optimizer=lambda parameters: make_optimizer(parameters, config),
     )
 
@@ -251,7 +252,7 @@ def _fit(
         train_clips,
         system.signals,
         seed=config.seed,
-        grids=config.data.grids or [(config.data.views, config.data.frames)],
+        grids=config.data.trained_grids,
         batch_size=config.data.batch_size,
         num_steps=config.training.steps,
         workers=config.data.workers,

@@ -12,8 +12,8 @@ from torch.nn.functional import avg_pool2d
 
 from hvg.cameras import Cameras, close_a_circle
 
-# Relative to which view cameras are told: the first of the clip or request, or that of the step or window.
-FirstView = Literal["grid", "window"]
+# What places in a video are counted in: the whole clip or request, or the step or window that is denoised together.
+Within = Literal["grid", "window"]
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

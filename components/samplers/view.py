@@ -1,4 +1,4 @@
-"""Overlapping windows of views around the circle, each of all frames: HVG's view segments without its temporal ones
+"""Overlapping windows of views around the circle, each of all frames or some: HVG's view segments without its temporal ones
 (the right half of the paper's figure 8)."""
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from components.nn.windows import (
     require_overlap_below,
     segments,
     weighted,
-    whole,
     windows_of,
 )
 from hvg.protocols import PartConfig, Sampler
@@ -20,11 +19,14 @@ from hvg.types import Window
 
 
 class ViewWindowsConfig(PartConfig):
-    """Windows over views, of all frames."""
+    """Windows over views."""
 
     views: int = Field(6, ge=1, description="Views in a window.")
     overlap: int | None = Field(
         None, ge=0, description="Views that neighbouring windows share, at least; null: a third of a window."
+    )
+    frames: int | None = Field(
+        None, ge=1, description="Latent frames in a window, without overlap if the numbers allow; null: all."
     )
     circular: bool = Field(
         True, description="Whether the cameras close a circle, so that the last is next to the first."
@@ -38,7 +40,7 @@ class ViewWindowsConfig(PartConfig):
 
 
 class ViewWindows(Sampler):
-    """Many cameras and short clips; every window sees all frames at once."""
+    """Many cameras and short clips; by default every window sees all frames at once."""
 
     Config = ViewWindowsConfig
 
@@ -48,4 +50,5 @@ class ViewWindows(Sampler):
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
         groups = segments(views, config.views, overlap_of_views(config.overlap, config.views), config.circular)
-        return windows_of(weighted(groups, views, config.weights), whole(frames))
+        spans = segments(frames, config.frames or frames, 0)
+        return windows_of(weighted(groups, views, config.weights), weighted(spans, frames, config.weights))

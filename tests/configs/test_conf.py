@@ -1,9 +1,15 @@
 """Every YAML in conf/ composes with every scale it is meant for, fits together, and reads back exactly."""
 
+from functools import cache
+
 import pytest
 import yaml
 
-from hvg.config import CONF, compose, named_protocol, parse_resolved
+from hvg.build import build_sampler
+from hvg.config import CONF, compose, named_protocol, parse_resolved, recompose
+from hvg.settings import RunConfig
+from hvg.study_file import load_study
+from hvg.trained_windows import clip_grids, untrained_shapes, window_shapes
 
 # What an experiment needs at a scale is composed with both of them below.
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
@@ -23,6 +29,11 @@ def choose(group: str, option: str) -> list[str]:
     return [f"{group}={option}", *(f"{group}.{key}=given" for key, value in given.items() if value == "???")]
 
 
+@cache
+def preset(scale: str, experiment: str | None = None) -> RunConfig:
+    return compose([f"scale={scale}", *([f"experiment={experiment}"] if experiment else [])])
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_wired(group, option):
     config = compose([*choose(group, option), *NEEDS.get(group, [])])
@@ -40,8 +51,39 @@ def test_every_pose_fits_every_scale(scale, pose):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_fits_every_scale(scale, experiment):
-    config = compose([f"scale={scale}", f"experiment={experiment}"])
+    config = preset(scale, experiment)
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
+
+
+# What is sampled in other windows than were trained: the clips of scale=cpu are denoised whole (decision 41).
+UNTRAINED = {(None, "cpu"): {(4, 4, 1)}, ("guided", "cpu"): {(4, 4, 1)}}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+def test_every_preset_samples_windows_that_it_trains(scale, experiment):
+    config = preset(scale, experiment)
+    (grid,), steps = clip_grids(config, "test"), config.evaluation.steps
+    sampler = build_sampler(config)
+    assert untrained_shapes(config, sampler, steps, {grid}) == UNTRAINED.get((experiment, scale), set())
+    if config.sampler.name == "progressive":
+        assert len(window_shapes(sampler, steps, grid)) == 2
+
+
+def test_the_paper_s_windows_are_sampled_and_trained():
+    config = preset("paper", "hvg_stage2")
+    assert window_shapes(build_sampler(config), 1, (8, 100)) == {(3, 24, 1), (6, 12, 1)}
+    assert {v * t for v, t in config.data.trained_grids} == {72}
+
+
+def test_the_study_of_sampling_plans_samples_windows_that_it_trains():
+    study = load_study(CONF.parent / "experiments" / "hvg_sampling")
+    config = compose(study.base)
+    assert clip_grids(config, "test") == {(8, 12)}
+    for arm, words in study.arms.items():
+        sampler = build_sampler(recompose(config, words))
+        untrained = untrained_shapes(config, sampler, config.evaluation.steps, {(8, 12)})
+        assert untrained == ({(8, 12, 1)} if arm == "single" else set()), arm
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "protocol").glob("*.yaml")), ids=lambda path: path.stem)
@@ -65,7 +107,7 @@ def test_the_second_phase_starts_from_the_first_ones_run():
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_resolved_configuration_reads_back_exactly(scale):
-    config = compose([f"scale={scale}"])
+    config = preset(scale)
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
 
 

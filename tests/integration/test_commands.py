@@ -119,7 +119,9 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     record = json.loads((out / "sample.json").read_text())
     assert (record["views"], record["frames"], record["image_size"]) == (3, 5, [32, 32])
     assert record["config"] == "run" and record["provenance"]["packages"]["torch"]
-    assert "note:" in done.stdout and "alpha" in done.stdout and "sampler=progressive" in done.stdout
+    assert "note:" in done.stdout and "alpha" in done.stdout
+    for said in ("note: sampler=single denoises windows of 3 x 5", "0 to 4, and training told 0 to 1"):
+        assert done.stdout.count(said) == 1
     assert "the video's 5 frames are 0, 0.8, 1.5, 2.2, 3, in between interpolated of the motion's 4" in done.stdout
     assert "sample: write 5/5" in done.stderr
 
@@ -181,14 +183,18 @@ def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, ph
 def test_a_trained_model_is_scored_in_other_ways_of_sampling(run, tmp_path, capsys):
     checkpoint = f"checkpoint={latest_checkpoint(run / 'checkpoints')}"
     without = [f"~protocol.metrics.{label}" for label in ("ssim", "psnr_foreground", "mask_iou", "dtssd", "dvssd")]
-    words = [checkpoint, "sampler=view", "solver=heun", *without, f"out={tmp_path / 'out'}"]
+    words = [checkpoint, "sampler=view", "sampler.views=1", "solver=heun", *without, f"out={tmp_path / 'out'}"]
     assert cli.run(["evaluate", *words]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("results.json", "measurements.safetensors", "predictions")
     }
     results = (tmp_path / "out/results.json").read_bytes()
     assert set(json.loads(results)["values"]) == {"psnr", "l1"}
-    assert "protocol basic/v2+changes" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "protocol basic/v2+changes" in out
+    assert (
+        out.count("note: sampler=view denoises windows of 1 x 2 (views x frames), and no training step has that") == 1
+    )
     assert cli.run(["evaluate", checkpoint, "solver=euler", f"out={tmp_path / 'out'}"]) == 1
     assert "is not empty" in capsys.readouterr().err
     assert (tmp_path / "out/results.json").read_bytes() == results

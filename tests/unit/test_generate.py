@@ -17,7 +17,6 @@ from hvg.generate import (
     caption_note,
     check_fields,
     first_view_note,
-    grid_note,
     out_of_sight_note,
     preset,
     training_framing,
@@ -251,13 +250,6 @@ def test_a_camera_file_decides_size_views_and_frames(config, tmp_path):
 
 
 # --- notes ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_grid_larger_than_training_names_samplers_that_work_in_windows(config):
-    assert grid_note(config, 2, 2) is None
-    note = grid_note(config, 2, 8)
-    assert note is not None and "2 x 2" in note and "sampler=progressive" in note
-    assert grid_note(recompose(config, ["sampler=temporal"]), 2, 8) is None
 
 
 def clip(body, cameras):

@@ -302,7 +302,7 @@ def test_older_shards_are_read_with_a_note(tmp_path):
     assert len(build_dataset(config, "train")) == 1
     (note,) = Shards.holdings(config.dataset.config).notes
     assert "nothing says how many shards" in note and "train*.tar" in note
-    assert listing.file_notes(config) == [f"note: {note}"]
+    assert listing.notes(config) == [note]
 
 
 @pytest.mark.parametrize(
