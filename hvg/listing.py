@@ -211,7 +211,9 @@ def check_command(argv: Sequence[str]) -> int:
 
 def file_notes(config: RunConfig) -> list[str]:
     """What a user has to know of the dataset's files."""
-    return [f"note: {note}" for note in config.dataset.cls.holdings(config.dataset.config).notes]
+    from hvg.overlap import dataset_notes
+
+    return [f"note: {note}" for note in dataset_notes(config.dataset)]
 
 
 def summary(config: RunConfig) -> list[str]:
