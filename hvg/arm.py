@@ -28,6 +28,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.errors import CheckpointError
     from hvg.evaluation import evaluate, make_record
     from hvg.here import choose_device
+    from hvg.overlap import overlap
     from hvg.ranks import joined_ranks
     from hvg.record import failed_metrics, record_of, write_record
     from hvg.training import build_system, load_system_weights, train, trained_precision
@@ -63,6 +64,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
     record["config"] = config.to_yaml()
     record["precision"] = trained_precision(last)
+    record["overlap"] = overlap(config.dataset, splits=("test",)).lines
     record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
     write_record(folder, record, evaluation.measurements)
 

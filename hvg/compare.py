@@ -19,7 +19,7 @@ from hvg.labels import readable
 from hvg.number_format import format_number
 from hvg.parsing import validate
 from hvg.precision import across_models
-from hvg.record import Record, ScoreRecord, read_record
+from hvg.record import Record, ScoreRecord, arms_data_notes, read_record, shift_note
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.score_facts import unavailable, warnings
 from hvg.set_statistics import distance_of, left_out_of_run
@@ -73,7 +73,8 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
     distances, unknown = _distances(runs)
     left_out, missing = _left_out(runs, distances)
     precision, mixed = across_models({label: [run.record.get("precision") for run in arms[label]] for label in arms})
-    notes += [*unknown, *missing, *mixed]
+    data = arms_data_notes({label: [run.record for run in arms[label]] for label in arms})
+    notes = [*data, *notes, *unknown, *missing, *mixed]
     most = max(len(of_arm) for of_arm in arms.values())
     first = runs[0].record
     results = Results(
@@ -189,7 +190,9 @@ def differences(a: Record, b: Record) -> Iterator[str]:
     truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
     other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
     if other:
-        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'"
+        notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
+        why = "".join(f"; {who} {note}" for who, note in notes if note)
+        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
 
 
 def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -81,10 +81,11 @@ def parse_resolved(text: str, where: str) -> RunConfig:
     return _judge(raw, [])
 
 
-def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+def recompose(config: RunConfig, overrides: Sequence[str], more: Sequence[str] = ()) -> RunConfig:
     """The configuration of a trained model with another way to sample it, judged like a new one.
 
-    overrides: as of ``compose``, of ``SAMPLING_KEYS`` alone; a part that is not chosen anew keeps its settings.
+    overrides: as of ``compose``, of ``SAMPLING_KEYS`` and the root keys ``more`` alone; a part that is not chosen anew keeps
+    its settings.
     Raises: ConfigError with all problems of the overrides, the values and the wiring.
     """
     loader = config_loader()
@@ -98,7 +99,7 @@ def recompose(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     def update(overrides: Iterable[Override]) -> None:
         for override in overrides:
-            problem = _sampling_problem(override, tree) or (
+            problem = _sampling_problem(override, tree, (*SAMPLING_KEYS, *more)) or (
                 _choice_problem(override, loader) if override in chosen else None
             )
             if problem:
@@ -177,11 +178,12 @@ def root_keys() -> frozenset[str]:
     return frozenset({*RunConfig.model_fields, *_groups(config_loader())})
 
 
-def _sampling_problem(override: Override, tree: DictConfig) -> Problem | None:
-    """Why a trained model with the settings ``tree`` cannot take an override."""
+def _sampling_problem(override: Override, tree: DictConfig, keys: Sequence[str]) -> Problem | None:
+    """Why a trained model with the settings ``tree`` cannot take an override. keys: root keys that may change."""
     root = root_key(override.key_or_group)
-    if root not in SAMPLING_KEYS:
-        return Problem(root, f"cannot change after training; what can: {', '.join(SAMPLING_KEYS)}.")
+    if root not in keys:
+        hint = " `hvg evaluate` takes it with shift=true, for other test data on purpose." if root == "dataset" else ""
+        return Problem(root, f"cannot change after training; what can: {', '.join(keys)}.{hint}")
     if override.is_delete() and METRIC.fullmatch(override.key_or_group):
         label, labels = override.key_or_group.rpartition(".")[2], tree.protocol.metrics
         return None if label in labels else Problem(override.key_or_group, did_you_mean(label, labels))

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from hvg.data import load_with_signals
 from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
+from hvg.overlap import overlap
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
@@ -33,10 +33,12 @@ from hvg.record import (
     ProtocolRecord,
     Record,
     ScoreRecord,
+    data_notes,
     failed_metrics,
     score_records,
     write_record,
 )
+from hvg.resume import changes
 from hvg.scored_clip import Surface, scored_clips
 from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, gathered
 from hvg.set_statistics import with_floors
@@ -57,6 +59,11 @@ class EvaluateOptions(BaseModel):
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
     steps: PositiveInt | None = Field(None, description="Solver steps; null as configured.")
     clips: PositiveInt | None = Field(None, description="Clips to score; null as configured.")
+    shift: bool = Field(
+        False,
+        description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
+        "dataset.KEY=, and results.json says what was changed.",
+    )
     out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
@@ -90,10 +97,17 @@ def evaluate_checkpoint(
         asked = _request_digest(options, overrides)
         if rank == 0:
             outputs.check_folder(out, asked, options.overwrite)
-        change = partial(_rescored, overrides=overrides, checkpoint=checkpoint)
+        about: dict[str, Any] = {}
+
+        def change(trained: RunConfig) -> RunConfig:
+            config = _rescored(trained, overrides, checkpoint, options.shift)
+            about["overlap"] = _overlap(trained, config, options.split)
+            about["shift"] = _shift(trained, config)
+            return config
+
         system, config = load_system(checkpoint, options.weights, change)
-        changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
-        config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
+        asked_for = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
+        config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=asked_for)})
         with outputs.unfinished(out, asked) if rank == 0 else nullcontext():
             evaluation = evaluate(
                 system,
@@ -107,6 +121,7 @@ def evaluate_checkpoint(
                 return None
             record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
             record["precision"] = trained_precision(checkpoint)
+            record["overlap"], record["shift"] = about["overlap"], about["shift"]
             grids = clip_grids(config, options.split)
             notes = sampling_notes(config, system.sampler, config.evaluation.steps, grids)
             lines = [*table_lines(record), *(f"note: {note}" for note in notes)]
@@ -118,12 +133,12 @@ def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:
     return settings_digest([words, list(overrides), checkpoint_digest(options.checkpoint)], 16)
 
 
-def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> RunConfig:
-    """The configuration of a trained model, as it is to be scored.
+def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path, shift: bool) -> RunConfig:
+    """The configuration of a trained model, as it is to be scored. shift: whether the dataset may be another one.
 
     Raises: HvgError where the model, which may come from anyone, brings a program to run that the command line does not name.
     """
-    config = recompose(config, overrides)
+    config = recompose(config, overrides, ("dataset",) if shift else ())
     given = given_settings(overrides)
     for label, choice in config.protocol.metrics.items():
         settings = dict(single_settings(choice.resolved(), f"protocol.metrics.{label}"))
@@ -135,6 +150,30 @@ def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path) -> 
                     f"the settings in {checkpoint} would run the program {path}; to allow it, say so: {words}"
                 )
     return config
+
+
+def _overlap(trained: RunConfig, config: RunConfig, split: str) -> list[str]:
+    """What the clips to be scored share with those of training, a line each.
+
+    Raises: HvgError where they share some and nobody allowed it.
+    """
+    if split == "train":
+        return ["the clips are those of training (split=train)"]
+    found = overlap(trained.dataset, config.dataset, (split,))
+    if found.shared and config.evaluation.overlap == "refuse":
+        raise HvgError(found.refusal)
+    return found.lines
+
+
+def _shift(trained: RunConfig, config: RunConfig) -> dict[str, list[Any]]:
+    """Setting of the dataset -> what it was in training and what it is now, of those that differ."""
+    if trained.dataset.name != config.dataset.name:
+        return {"dataset": [trained.dataset.resolved(), config.dataset.resolved()]}
+    return {
+        change.path: [change.was, change.now]
+        for change in changes(trained, config)
+        if change.path.startswith("dataset.") and change.path != "dataset.split"
+    }
 
 
 def make_record(
@@ -297,7 +336,7 @@ def table_lines(record: Record) -> list[str]:
     resized = sum("resized_from" in clip for clip in record["clips"])
     if resized:
         notes.append(f"{resized} of {len(record['clips'])} predictions were resized to the size of the reference")
-    return [*lines, *notes]
+    return [*lines, *data_notes(record), *notes]
 
 
 def _number(score: ScoreRecord) -> str:

@@ -212,13 +212,11 @@ def check_command(argv: Sequence[str]) -> int:
 def notes(config: RunConfig) -> list[str]:
     """What a user has to know of the dataset's files, and of how test clips are sampled."""
     from hvg.build import build_sampler
+    from hvg.overlap import dataset_notes
     from hvg.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_sampler(config), clip_grids(config, "test")
-    return [
-        *config.dataset.cls.holdings(config.dataset.config).notes,
-        *sampling_notes(config, sampler, config.evaluation.steps, grids),
-    ]
+    return [*dataset_notes(config.dataset), *sampling_notes(config, sampler, config.evaluation.steps, grids)]
 
 
 def summary(config: RunConfig) -> list[str]:

@@ -6,6 +6,9 @@ Files are ``.npz`` without pickle. Their keys, by source:
   ``pose_body`` (21 or SMPL's 23); ``trans`` (T, 3); the rate as ``mocap_frame_rate`` or ``mocap_framerate``. The world is z
   up unless ``up`` says ``y``.
 - smplx: ``global_orient`` (1), ``body_pose`` (21 or 23), ``transl`` (T, 3); y up unless ``up`` says ``z``.
+- both put a point X of the body at rest at ``R (X - J) + J + trans``, where R is the first rotation and J the pelvis at rest:
+  the pelvis is at ``J + trans``. J is that of the model's mean person, SMPL's where there are 23, 24 or 52 joints; what
+  ``betas`` and ``gender`` change of it, up to a few centimetres, is not looked at.
 - positions: ``joints`` (T, J, 3) in metres with ``joint_names`` (J), y up unless ``up`` says ``z``. Without names J has
   to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X) or 127 and more (SMPL-X, of which the first 55 are read).
 
@@ -39,9 +42,21 @@ SMPLX_JOINTS: tuple[str, ...] = (
     *("jaw", "left_eye_smplhf", "right_eye_smplhf"),
     *(f"{side}_{finger}{k}" for side in ("left", "right") for finger in _FINGERS for k in (1, 2, 3)),
 )
-# Height of SMPL-X's neutral pelvis above its soles. AMASS counts the pelvis from the floor, Motion from the rest
-# stance.
-_STANDING_PELVIS_METRES = 0.95
+
+
+@dataclass(frozen=True)
+class _RestBody:
+    """Pelvis of a body model's mean person at rest, (3,) metres, y up. origin: in the model's own axes. standing: soles at 0."""
+
+    origin: Tensor
+    standing: Tensor
+
+
+# J_regressor @ v_template of the neutral models, and its height above their soles; SMPL-H's person is SMPL's.
+_SMPLX_REST = _RestBody(torch.tensor([0.003123, -0.351407, 0.012037]), torch.tensor([0.0, 0.95, 0.0]))
+_SMPL_REST = _RestBody(torch.tensor([-0.001795, -0.223333, 0.028219]), torch.tensor([0.0, 0.92, 0.0]))
+# With the pelvis or without.
+_SMPL_JOINTS = (23, 24, 52)
 _RATE_KEYS = ("mocap_frame_rate", "mocap_framerate", "frames_per_second", "fps")
 _EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body_pose', or 'joints'"
 _SOURCES = ({"poses"}, {"root_orient", "pose_body"}, {"global_orient", "body_pose"}, {"joints"})
@@ -157,6 +172,8 @@ def resample(motion: Motion, places: Tensor) -> Motion:
 def save_motion(path: str | Path, motion: Motion) -> None:
     """Writes ``motion`` so that ``load_motion`` gives it back: AMASS keys or ``joints``, y up, without pickle.
 
+    A translation comes back to within a micrometre: files count it from elsewhere.
+
     Raises: DataError for a rotation of a joint that the file format has no place for.
     """
     unknown = sorted(set(motion.rotations) - set(BODY_JOINTS))
@@ -172,7 +189,7 @@ def save_motion(path: str | Path, motion: Motion) -> None:
         still = torch.zeros(motion.num_frames, 3)
         arrays["poses"] = torch.cat([motion.rotations.get(name, still) for name in BODY_JOINTS], dim=1).numpy()
     if motion.translation is not None:
-        arrays["trans"] = motion.translation.numpy()
+        arrays["trans"] = (motion.translation + _SMPLX_REST.standing - _SMPLX_REST.origin).numpy()
     with open(path, "wb") as file:
         np.savez(file, **arrays)
 
@@ -180,8 +197,8 @@ def save_motion(path: str | Path, motion: Motion) -> None:
 def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Motion:
     """The motion in an ``.npz`` file, float32, y up; keys as in this module's docstring.
 
-    AMASS counts ``trans`` from a floor at z = 0; it is turned into the offset from a standing SMPL-X body. Where y is up
-    the translation is taken as it is. up: which axis of the file's world is; ``auto``: as the file says, or its keys.
+    The pelvis is where the file has it in its world, whose floor is at height 0: a person of other legs than the model's
+    stands on the floor where the model does. up: which axis of the file's world is; ``auto``: as the file says, or its keys.
 
     Raises: DataError, one line that names the file, what was found and what was expected.
     """
@@ -189,14 +206,16 @@ def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Mot
     frames_per_second = _rate(path, arrays)
     if "joints" in arrays:
         return replace(_from_joints(path, arrays, up), frames_per_second=frames_per_second)
-    poses, translation_key, default_up = _poses(path, arrays)
+    poses, translation_key, default_up, rest = _poses(path, arrays)
     rotations = dict(zip(BODY_JOINTS, poses.unbind(1), strict=True))
     translation = _translation(path, arrays, translation_key, len(poses)) if translation_key in arrays else None
-    if _up(path, arrays, default_up, up) == "z":
+    z_up = _up(path, arrays, default_up, up) == "z"
+    if z_up:
         rotations["pelvis"] = axis_angle(_Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
-        if translation is not None:
-            floor = torch.tensor([0.0, _STANDING_PELVIS_METRES, 0.0])
-            translation = translation @ _Z_UP_TO_Y_UP.mT - floor
+    if translation is not None:
+        # The rest pelvis is the fixed point of the file's first rotation, so it is not turned by it.
+        pelvis = rest.origin + translation
+        translation = (pelvis @ _Z_UP_TO_Y_UP.mT if z_up else pelvis) - rest.standing
     return Motion(rotations=rotations, translation=translation, frames_per_second=frames_per_second)
 
 
@@ -249,17 +268,25 @@ def _translation(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, f
     return _numbers(path, arrays, key, (frames, 3))
 
 
-def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, str, str]:
-    """Body poses (T, 22, 3), the key of the translation, and the axis that is up unless the file says otherwise."""
+def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, str, str, _RestBody]:
+    """Body poses (T, 22, 3), the key of the translation, the axis that is up unless the file says otherwise, and whose pelvis
+    the translation moves.
+    """
     if "poses" in arrays:
-        return _rotations(path, arrays, "poses", (22, 24, 52, 55))[:, :22], "trans", "z"
+        poses = _rotations(path, arrays, "poses", (22, 24, 52, 55))
+        return poses[:, :22], "trans", "z", _rest_of(poses)
     amass = "root_orient" in arrays and "pose_body" in arrays
     root, body = ("root_orient", "pose_body") if amass else ("global_orient", "body_pose")
     first, rest = _rotations(path, arrays, root, (1,)), _rotations(path, arrays, body, (21, 23))
     if len(first) != len(rest):
         raise DataError(f"{path}: '{root}' has {len(first)} frames and '{body}' {len(rest)}; expected equally many")
     translation, up = ("trans", "z") if amass else ("transl", "y")
-    return torch.cat([first, rest[:, :21]], dim=1), translation, up
+    return torch.cat([first, rest[:, :21]], dim=1), translation, up, _rest_of(rest)
+
+
+def _rest_of(poses: Tensor) -> _RestBody:
+    """Of the model whose poses (T, J, 3) have so many joints."""
+    return _SMPL_REST if poses.shape[1] in _SMPL_JOINTS else _SMPLX_REST
 
 
 def _rotations(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, counts: tuple[int, ...]) -> Tensor:

@@ -512,10 +512,14 @@ Choose = Callable[[int, int], tuple[Sequence[int], range]]
 class Holdings:
     """What the files of a dataset hold, as far as that is known without reading a picture.
 
-    sizes: clip id -> (V, T, H, W). notes: what a user has to know of the files, a line each.
+    sizes: clip id -> (V, T, H, W). subjects: clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a
+    digest of its frames, the same for a copy under another name; of clips of which it is known. notes: what a user has to
+    know of the files, a line each.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -523,7 +527,9 @@ class Dataset(Part):
     """Clips by index. Loading clip i gives the same values in any process and any order.
 
     Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
-    two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this.
+    two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this. Where ``holdings``
+    tells subjects or digests, a run whose splits share some is refused, unless ``evaluation.overlap`` allows it; a dataset
+    that does not tell them vouches that its splits have different people.
 
     Settings named ``views``, ``frames``, ``image_size``, ``distance`` (metres) and ``fov_degrees``, where it has them, say how
     clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -83,7 +83,9 @@ class Record(TypedDict):
     """One evaluation. scored: what was scored, in words. values: label -> score, in the protocol's order.
 
     precision: what the model was trained in, as of ``hvg.precision.trained_in``; None, or not there, where it is not known.
-    problems: what of a folder could not be scored.
+    problems: what of a folder could not be scored. overlap: what the clips share with those that the model learned from or was
+    tuned on, as of ``hvg.overlap``, a line each; not there for outputs of another system. shift: setting of the dataset -> what
+    it was in training and in scoring, where the clips were others on purpose.
     config: the run's whole configuration as YAML, and seconds that its stages took, of an arm of a study.
     """
 
@@ -96,6 +98,8 @@ class Record(TypedDict):
     provenance: dict[str, Any]
     precision: NotRequired[str | None]
     problems: NotRequired[list[str]]
+    overlap: NotRequired[list[str]]
+    shift: NotRequired[dict[str, list[Any]]]
     config: NotRequired[str]
     seconds: NotRequired[dict[str, float]]
 
@@ -154,6 +158,33 @@ def failed_metrics(record: Record) -> list[str]:
         for label, score in record["values"].items()
         if "traceback" in score
     ]
+
+
+def data_notes(record: Record) -> list[str]:
+    """What a reader has to know of the clips that were scored, a line each."""
+    return [*record.get("overlap", []), *filter(None, [shift_note(record)])]
+
+
+def shift_note(record: Record) -> str:
+    """How the scored clips differ on purpose from those of training; "" where they do not."""
+    shift = [
+        f"{path}={_plain(now)} (trained with {_plain(was)})" for path, (was, now) in record.get("shift", {}).items()
+    ]
+    return f"scored on other data than those of training, on purpose: {'; '.join(shift)}" if shift else ""
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def arms_data_notes(records: Mapping[str, Sequence[Record]]) -> list[str]:
+    """As ``data_notes``, each line once, with the arms that it holds for where not for all. records: label -> those finished."""
+    arms: dict[str, dict[str, None]] = {}
+    for label, of_arm in records.items():
+        for line in (line for record in of_arm for line in data_notes(record)):
+            arms.setdefault(line, {})[label] = None
+    scored = [label for label, of_arm in records.items() if of_arm]
+    return [line if len(labels) == len(scored) else f"{', '.join(labels)}: {line}" for line, labels in arms.items()]
 
 
 def record_of(folder: Path, config: RunConfig) -> Record | None:

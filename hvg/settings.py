@@ -204,6 +204,11 @@ class EvaluationConfig(Section):
     any_network: bool = Field(
         default=False, description="Whether another file than the published one may stand under its name."
     )
+    overlap: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="What happens where subjects or clips of train are in val or test too, or those of val in test, as far as "
+        "the dataset's files tell: refused; or allowed, and every record and report says how many.",
+    )
 
 
 class ProtocolConfig(Section):

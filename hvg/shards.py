@@ -4,7 +4,8 @@ A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG p
 ``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. What 8 bits do not hold exactly (float control maps,
 frames off the 8-bit grid) is ``key.<image>.<view>.<frame>.npy`` instead: what is read is what was written. Nothing is
 pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how
-many this is, and how large its clips are; older indices do not, and are read all the same.
+many this is, how large its clips are, whom they show, and a digest of the frames of each; older indices do not, and are read
+all the same.
 
 Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
 tar says of names, links, devices and sizes has no effect.
@@ -351,14 +352,19 @@ def write_shard(
     """
     keys: list[str] = []
     sizes: list[Size] = []
+    subjects: list[str] = []
+    digests: list[str] = []
     captions = True
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
                 keys.append(clip.clip_id[0])
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
+                subjects.append(clip.subject[0])
                 captions &= clip.caption is not None
-                for name, data in encode_clip(clip).items():
+                files = encode_clip(clip)
+                digests.append(_frames_digest(files))
+                for name, data in files.items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
@@ -369,9 +375,18 @@ def write_shard(
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = partial.stat().st_size
         index = {"format": FORMAT, "bytes": size, "sha256": digest, "captions": captions, "clips": keys, "sizes": sizes}
-        index |= {"members": members} | ({"part": part} if part else {})
+        index |= {"subjects": subjects, "digests": digests, "members": members} | ({"part": part} if part else {})
         index_path(path).unlink(missing_ok=True)
     write_text(index_path(path), json.dumps(index))
+
+
+def _frames_digest(files: Mapping[str, bytes]) -> str:
+    """Hexadecimal digest of the pictures of a clip, whatever it is called and whoever is said to be in it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(files):
+        if name.partition(".")[0] == "frames":
+            digest.update(f"{name} {len(files[name])}\n".encode() + files[name])
+    return digest.hexdigest()
 
 
 def index_path(path: Path) -> Path:
@@ -408,6 +423,7 @@ class ShardReader:
             self.keys, self._members = _places(index)
             self._sizes, self.part = _sizes(index), _part(path, index)
             self._captions: bool | None = index.get("captions")
+            self._subjects, self._digests = (_texts(index, name) for name in ("subjects", "digests"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
 
@@ -427,6 +443,17 @@ class ShardReader:
     def sizes(self) -> list[Size]:
         """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
         return self._sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
+
+    @cached_property
+    def subjects(self) -> dict[str, str]:
+        """Clip id -> whom it shows; no picture is read. Raises: DataError for a clip that cannot be decoded."""
+        names = self._subjects or [self._decoded(i, _decode_subject) for i in range(len(self))]
+        return dict(zip(self.keys, names, strict=True))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Clip id -> digest of its frames; empty where an index does not say it, as older ones do not."""
+        return dict(zip(self.keys, self._digests, strict=True)) if self._digests else {}
 
     @cached_property
     def eight_bit(self) -> bool:
@@ -488,6 +515,16 @@ def _sizes(index: dict[str, Any]) -> list[Size] | None:
     return [(_whole(views), _whole(frames), _whole(h), _whole(w)) for views, frames, h, w in sizes]
 
 
+def _texts(index: dict[str, Any], name: str) -> list[str] | None:
+    """What an index says of every clip under ``name``; None where it does not. Raises: ValueError for what is no text."""
+    texts = index.get(name)
+    if texts is None:
+        return None
+    if len(texts) != len(index["clips"]) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} are not a text for each of {len(index['clips'])} clips")
+    return texts
+
+
 def _part(path: Path, index: dict[str, Any]) -> tuple[int, int] | None:
     """A shard's number and how many there are, as its index or its name says. Raises: ValueError for what is no number."""
     named = NUMBER.search(path.stem)
@@ -513,6 +550,10 @@ def _decode_size(files: Mapping[str, bytes]) -> Size:
     )
     _, views, frames = cameras.shape
     return views, frames, *cameras.image_size
+
+
+def _decode_subject(files: Mapping[str, bytes]) -> str:
+    return str(json.loads(files["meta.json"])["subject"])
 
 
 def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from hvg.labels import arm_label, readable
 from hvg.measured import mixed_origins, seed_provenance
 from hvg.precision import across_models
 from hvg.prepare import open_clips
-from hvg.record import Record, write_record
+from hvg.record import Record, arms_data_notes, write_record
 from hvg.results import Arm, Measured, MetricInfo, Results, SeedResult
 from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
@@ -58,13 +58,17 @@ def study_results(
     baselines = _baselines(study, config, protocol, device, progress)
     arms = [_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms]
     precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
+    finished = {
+        arm["label"]: [result for run in runs if run.arm == arm["name"] and (result := run.result())] for arm in arms
+    }
+    data = arms_data_notes(finished)
     results = Results(
         title=study.title,
         question=study.question,
         study=name,
         varies=list(study.varies),
         command=provenance.command(),
-        caveats=[*study.caveats, *mixed, *mixed_origins(arms)],
+        caveats=[*study.caveats, *data, *mixed, *mixed_origins(arms)],
         protocol=protocol_record(config.protocol),
         metrics=_metric_infos(protocol),
         arms=[*arms, *baselines],

@@ -44,6 +44,7 @@ from hvg.files import write_text
 from hvg.here import choose_device, refuse_missing
 from hvg.jobs import processes_of
 from hvg.outputs import try_folder
+from hvg.overlap import dataset_notes, overlap
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
@@ -240,7 +241,7 @@ def _fit(
         load_system_weights(system, start.path, "raw")
     if is_first_process():
         _write_down(config, start, changed, history)
-    for note in config.dataset.cls.holdings(config.dataset.config).notes:
+    for note in dataset_notes(config.dataset):
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
     missing = missing_from_cache(config, system.conditioners)
@@ -326,7 +327,7 @@ def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[C
         keep_config(folder, start.state["config"])
     kept = keep_config(folder, config.to_yaml())
     write_text(folder / "config.yaml", config.to_yaml())
-    record = provenance.collect(config.seed) | {"precision": precision}
+    record = provenance.collect(config.seed) | {"precision": precision, "overlap": overlap(config.dataset).lines}
     before = read_run_record(folder) if start is not None else {}
     # What its FLOPs were counted to be.
     record["throughput"] = before.get("throughput", {})

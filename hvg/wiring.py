@@ -31,18 +31,28 @@ def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Probl
 
 
 def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
-    """Every way in which the files of the dataset do not fit a new run. failed: as of ``check``.
+    """Every way in which the dataset's clips do not fit a new run. failed: as of ``check``.
 
-    Not for the configuration of a trained model, which need not be where its clips are.
+    Not for the configuration of a trained model, which need not be where its clips are, and is past drawing from them.
     """
     if "dataset" in failed:
         return []
     try:
         sizes = config.dataset.cls.holdings(config.dataset.config).sizes
+        problems = [] if "evaluation" in failed else [*_shared_people(config)]
     except DataError as error:
         return [Problem("dataset", str(error))]
-    problems = [] if "data" in failed else [*_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
+    if "data" not in failed:
+        problems += [*_check_grid(config), *_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
     return [*problems, *(() if {"codec", "backbone"} & failed else _uneven_pictures(config, sizes))]
+
+
+def _shared_people(config: RunConfig) -> Iterator[Problem]:
+    from hvg.overlap import overlap
+
+    found = overlap(config.dataset)
+    if found.shared and config.evaluation.overlap == "refuse":
+        yield Problem("dataset", f"{found.refusal}.")
 
 
 def _small_clips(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
@@ -288,7 +298,6 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
-    (("dataset", "data"), _check_grid),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("strategy", "training"), _check_strategy),
     (("data", "alignment", *SLOTS, "slots"), _check_latents),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -49,8 +50,13 @@ class Shards(Dataset):
             # A configuration may be judged where its data are not.
             where = f"{config.path}: no shard named {config.split}*.tar is here"
             return Holdings(notes=(f"{where}, so whether its clips fit the run is not judged",))
-        notes = check_complete({path: part for path, (_, part) in found.items()})
-        return Holdings(sizes={clip: size for sizes, _ in found.values() for clip, size in sizes.items()}, notes=notes)
+        notes = check_complete({path: shard.part for path, shard in found.items()})
+        return Holdings(
+            sizes={clip: size for shard in found.values() for clip, size in shard.sizes.items()},
+            subjects={clip: subject for shard in found.values() for clip, subject in shard.subjects.items()},
+            digests={clip: digest for shard in found.values() for clip, digest in shard.digests.items()},
+            notes=notes,
+        )
 
     @classmethod
     def eight_bit(cls, config: Config) -> bool:
@@ -85,8 +91,18 @@ def _paths(config: Shards.Config) -> list[Path]:
     return sorted(Path(config.path).glob(f"{config.split}*.tar"))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Of a shard, as of ``ShardReader`` and ``Holdings``."""
+
+    part: tuple[int, int] | None
+    sizes: dict[str, Size]
+    subjects: dict[str, str]
+    digests: dict[str, str]
+
+
 @cache
-def _known(path: Path, changed: int) -> tuple[dict[str, Size], tuple[int, int] | None]:
-    """Sizes of a shard's clips, and ``ShardReader.part``: a study asks for every arm. changed: when the shard was written."""
+def _known(path: Path, changed: int) -> _Known:
+    """What is asked for every arm of a study, read once. changed: when the shard was written."""
     shard = ShardReader(path)
-    return dict(zip(shard.keys, shard.sizes, strict=True)), shard.part
+    return _Known(shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests)

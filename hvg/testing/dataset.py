@@ -13,7 +13,7 @@ from hvg.build import split_config
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
 from hvg.errors import ConfigError
 from hvg.geometry.skeleton import BONES
-from hvg.protocols import Context, Dataset
+from hvg.protocols import Context, Dataset, Holdings
 from hvg.settings import PartChoice
 from hvg.task import NOVEL_VIEW, clip_task
 from hvg.testing.building import make, require
@@ -39,6 +39,7 @@ def check_dataset(cls: type[Dataset], config: Any, context: Context, clips: int 
         for index, clip in loaded.items():
             place = f"clip {index} of split '{split}'"
             check_clip(cls, settings[split], clip, place)
+            check_holdings(cls.holdings(settings[split]), clip, place)
             check_part(dataset, index, clip, place)
             (name,) = clip.clip_id
             require(name not in owners, f"{place} and {owners.get(name)} are both named '{name}'")
@@ -79,6 +80,13 @@ def _check_task(clip: ClipBatch, place: str) -> None:
     body = "is the photo's throughout" if is_view else "moves, or is not the photo's"
     task = "a novel view" if is_view else "a novel pose"
     require(said == int(expected), f"task of {place} is {said}, but its body {body}: {task}, {int(expected)}")
+
+
+def check_holdings(told: Holdings, clip: ClipBatch, place: str = "the clip") -> None:
+    """What ``holdings`` tells of a clip, its size or whom it shows, is so."""
+    (name,), size = clip.clip_id, (*clip.grid[1:], *clip.cameras.image_size)
+    for what, found, held in (("size", told.sizes, size), ("subject", told.subjects, clip.subject[0])):
+        require(found.get(name, held) == held, f"{place} has the {what} {held}, but `holdings` tells {found.get(name)}")
 
 
 def check_part(dataset: Dataset, index: int, clip: ClipBatch, place: str = "the clip") -> None:

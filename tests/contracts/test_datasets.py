@@ -16,7 +16,7 @@ from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
 from hvg.errors import ConfigError
 from hvg.geometry.skeleton import JOINTS
-from hvg.protocols import Context, Dataset, PartConfig
+from hvg.protocols import Context, Dataset, Holdings, PartConfig
 from hvg.settings import PartChoice
 from hvg.shards import ShardReader, write_shard
 from hvg.task import NOVEL_POSE, NOVEL_VIEW
@@ -161,6 +161,14 @@ class Flat(Clips):
         return replace(clip, frames=clip.frames[:, 0])
 
 
+class OtherPeople(Clips):
+    """Tells other subjects than its clips name."""
+
+    @classmethod
+    def holdings(cls, config):
+        return Holdings(subjects={f"{config.split}-{index}": "nobody" for index in range(2)})
+
+
 class OtherPart(Clips):
     """Gives the first views, whatever is chosen."""
 
@@ -224,6 +232,7 @@ def test_a_dataset_of_a_lab_passes(part):
         (Less, "lacks alpha"),
         (More, "holds task"),
         (Flat, "frames of clip 0 of split 'train' has shape (1, 2, 3, 8, 8), not (1, 2, 2, 3, 8, 8)"),
+        (OtherPeople, "clip 0 of split 'train' has the subject clip0, but `holdings` tells nobody"),
         (OtherPart, "load_part gives another"),
         (NoSplit, "have no `split`"),
         (NoValidation, "expected 'train' or 'test', got 'val'"),

@@ -201,6 +201,38 @@ def test_models_trained_in_different_precisions_are_compared_with_a_note(tmp_pat
     assert results["provenance"]["precision"] == "32" and not any("precision" in note for note in notes)
 
 
+SHIFT = {"dataset.framing_jitter": [0.0, 0.2]}
+SHIFTED = "scored on other data than those of training, on purpose: dataset.framing_jitter=0.2 (trained with 0.0)"
+
+
+def test_what_is_special_about_the_scored_clips_is_told_first_with_whom_it_holds_for(tmp_path):
+    shared = "1 of 12 subjects of test are in train too (person3)"
+    plain = write(tmp_path / "plain", 0.0)
+    one = write(tmp_path / "one", 0.0, change=lambda record: record.update(overlap=[shared]))
+    two = write(tmp_path / "two", 0.0, change=lambda record: record.update(overlap=[shared], shift=SHIFT))
+    results, notes = compare_runs([f"{plain}", f"{one}", f"{two}"], CompareOptions())
+    assert results["caveats"][:2] == [f"one, two: {shared}", f"two: {SHIFTED}"]
+    assert f"two: {SHIFTED}" in notes
+    assert compare_runs([f"{one}", f"{two}"], CompareOptions())[0]["caveats"][0] == shared
+
+
+def test_scores_on_differently_shifted_data_are_refused_with_the_shift(tmp_path):
+    def shift(record: Record) -> None:
+        record.update(shift=SHIFT, clips=[{**clip, "truth": "2233"} for clip in record["clips"]])
+
+    plain, shifted, again = (
+        write(tmp_path / name, 0.0, change=change)
+        for name, change in (("plain", lambda record: None), ("shifted", shift), ("again", shift))
+    )
+    with pytest.raises(HvgError, match=r"24 of 24 clips were scored against other true frames") as error:
+        compare_runs([f"{plain}", f"{shifted}"], CompareOptions())
+    assert str(error.value).endswith(f"; it was {SHIFTED}")
+    with pytest.raises(HvgError) as error:
+        compare_runs([f"{shifted}", f"{plain}"], CompareOptions())
+    assert str(error.value).endswith(f"; the other was {SHIFTED}")
+    assert compare_runs([f"{shifted}", f"{again}"], CompareOptions())[0]["caveats"][0] == SHIFTED
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

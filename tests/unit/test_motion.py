@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import smplx
 import torch
 
 from components.bodies.anny import Anny
@@ -138,33 +139,91 @@ def test_a_saved_motion_is_read_back(tmp_path, kind):
     if kind == "joints":
         assert torch.equal(again.joints, motion.joints)
         return
-    assert torch.equal(again.translation, motion.translation)
+    torch.testing.assert_close(again.translation, motion.translation, atol=1e-6, rtol=0)
     for name in BODY_JOINTS:
         assert torch.equal(again.rotations[name], motion.rotations[name])
+
+
+# J_regressor @ v_template of the neutral files, and where the soles of v_template are.
+SMPLX_PELVIS, SMPLX_SOLES = (0.003123, -0.351407, 0.012037), -1.3014
+SMPL_PELVIS, SMPL_SOLES = (-0.001795, -0.223333, 0.028219), -1.1433
+
+
+def _smpl(pelvis: tuple[float, float, float], soles: float) -> smplx.SMPL:
+    """The body model of the smplx package for a person whose rest pelvis is vertex 0, and whose soles are vertex 1."""
+    vertices, joints = 6890, 24
+    template, regressor = np.zeros((vertices, 3)), np.zeros((joints, vertices))
+    template[:] = pelvis
+    template[1] = 0, soles, 0
+    regressor[:, 0] = 1
+    weights = np.zeros((vertices, joints))
+    weights[:, 0] = 1
+    person = smplx.utils.Struct(
+        v_template=template,
+        shapedirs=np.zeros((vertices, 3, 10)),
+        posedirs=np.zeros((vertices, 3, 207)),
+        J_regressor=regressor,
+        weights=weights,
+        kintree_table=np.array([[0, *range(joints - 1)], range(joints)]),
+        f=np.zeros((1, 3), dtype=np.int64),
+    )
+    return smplx.SMPL("", data_struct=person, batch_size=4)
+
+
+FILES = {
+    "smplx": (SMPLX_PELVIS, SMPLX_SOLES, lambda r, b: {"global_orient": r, "body_pose": b[:, :63]}, "transl", "y"),
+    "smpl": (SMPL_PELVIS, SMPL_SOLES, lambda r, b: {"global_orient": r, "body_pose": b[:, :69]}, "transl", "y"),
+    "amass smplx": (SMPLX_PELVIS, SMPLX_SOLES, lambda r, b: {"poses": np.hstack([r, b[:, :162]])}, "trans", "z"),
+    "amass smplh": (SMPL_PELVIS, SMPL_SOLES, lambda r, b: {"poses": np.hstack([r, b[:, :153]])}, "trans", "z"),
+    "amass parts": (SMPLX_PELVIS, SMPLX_SOLES, lambda r, b: {"root_orient": r, "pose_body": b[:, :63]}, "trans", "z"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_pelvis_is_where_the_body_model_of_the_file_has_it(tmp_path, name):
+    pelvis, soles, poses, key, up = FILES[name]
+    random = np.random.default_rng(5)
+    orient, place = (random.normal(size=(4, 3)).astype(np.float32) for _ in range(2))
+    # The first frame stands at the origin: upright, with its soles on the floor.
+    upright, height = {"y": ((0, 0, 0), 1), "z": ((QUARTER, 0, 0), 2)}[up]
+    orient[0], place[0] = upright, -np.array(pelvis)
+    place[0, height] += pelvis[1] - soles
+    np.savez(tmp_path / "m.npz", **poses(orient, np.zeros((4, 162))), **{key: place})
+    motion = load_motion(tmp_path / "m.npz")
+    body = _smpl(pelvis, soles)(global_orient=torch.from_numpy(orient), transl=torch.from_numpy(place))
+    to_y_up = torch.eye(3) if up == "y" else torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    expected, lowest = body.joints[:, 0] @ to_y_up.mT, body.vertices[:, 1] @ to_y_up.mT
+    assert float(lowest[0, 1].detach().abs()) < 1e-4
+    standing = torch.tensor([0.0, pelvis[1] - soles, 0.0])
+    torch.testing.assert_close(motion.translation + standing, expected.detach(), atol=1e-4, rtol=0)
+    # A body of its own proportions stands where the file's does.
+    anny = Anny().animate(motion)
+    assert anny.vertices[0, 0, :, 1].min().abs() < 1e-3
+    torch.testing.assert_close(anny.joints[0, :, 0, [0, 2]], expected[:, [0, 2]].detach(), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("width", [66, 156, 165])
 def test_amass_is_turned_from_z_up_to_y_up(tmp_path, width):
     poses = np.zeros((3, width))
     poses[:, 0] = QUARTER  # AMASS stands a y-up body up in its z-up world by a quarter turn about x.
-    trans = np.array([[0.0, 0.0, 0.95], [1.0, 2.0, 0.95], [0.0, 0.0, 1.45]])
+    trans = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.5]])
     np.savez(tmp_path / "a.npz", poses=poses, trans=trans, mocap_framerate=120.0, gender="neutral")
     motion = load_motion(tmp_path / "a.npz")
     assert motion.frames_per_second == 120.0
     assert set(motion.rotations) == set(BODY_JOINTS)
     assert motion.rotations["pelvis"].abs().max() < 1e-6
-    expected = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, -2.0], [0.0, 0.5, 0.0]])
-    torch.testing.assert_close(motion.translation, expected, atol=1e-6, rtol=0)
+    moved = motion.translation - motion.translation[0]
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 0, 0], [1, 0, -2], [0, 0.5, 0]]), atol=1e-6, rtol=0)
 
 
 def test_other_spellings_of_rotations(tmp_path):
     body = np.random.default_rng(0).normal(size=(2, 63))
-    np.savez(tmp_path / "amass.npz", root_orient=np.zeros((2, 3)), pose_body=body, trans=np.zeros((2, 3)), up="y")
+    np.savez(tmp_path / "amass.npz", root_orient=np.zeros((2, 3)), pose_body=body, trans=np.ones((2, 3)), up="y")
     np.savez(tmp_path / "smplx.npz", global_orient=np.zeros((2, 3)), body_pose=body, transl=np.ones((2, 3)))
-    for name, shift in (("amass", 0.0), ("smplx", 1.0)):
-        motion = load_motion(tmp_path / f"{name}.npz")
+    amass, other = (load_motion(tmp_path / f"{name}.npz") for name in ("amass", "smplx"))
+    for motion in (amass, other):
         torch.testing.assert_close(motion.rotations["right_wrist"], torch.from_numpy(body[:, -3:]).float())
-        assert (motion.translation == shift).all() and not motion.rotations["pelvis"].any()
+        assert torch.equal(motion.translation, other.translation) and not motion.rotations["pelvis"].any()
 
 
 @pytest.mark.parametrize(("count", "names"), [(22, 22), (24, 24), (55, 55), (127, 55), (144, 55)])
@@ -333,7 +392,9 @@ def test_what_is_no_rotation_is_refused(tmp_path):
 def test_the_word_of_the_user_decides_which_axis_is_up(tmp_path):
     np.savez(tmp_path / "m.npz", poses=np.zeros((2, 72)), trans=np.full((2, 3), 0.5))
     standing, lying = load_motion(tmp_path / "m.npz", up="y"), load_motion(tmp_path / "m.npz")
-    assert not standing.rotations["pelvis"].any() and (standing.translation == 0.5).all()
+    assert not standing.rotations["pelvis"].any()
+    expected = torch.tensor(SMPL_PELVIS) + torch.tensor([0.5, 0.5 - 0.92, 0.5])
+    torch.testing.assert_close(standing.translation, expected.expand(2, 3))
     assert lying.rotations["pelvis"][:, 0].tolist() == pytest.approx([-QUARTER] * 2)
     np.savez(tmp_path / "j.npz", joints=np.ones((2, 3, 3)), joint_names=["pelvis", "neck", "head"], up="z")
     assert load_motion(tmp_path / "j.npz", up="y").joints[0, 0].tolist() == [1.0, 1.0, 1.0]
