@@ -18,6 +18,7 @@ from hvg.prepare import conditioner_signals, open_clips
 from hvg.protocols import Conditioner
 from hvg.required import required
 from hvg.results import Clip
+from hvg.scored_clip import true_clip
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.types import ClipBatch
@@ -41,8 +42,8 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
             video = f"samples/{clip.clip_id[0]}.mp4"
             columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
             write_video(output / video, tile_columns(columns), fps=4)
-        name, subject = clip.clip_id[0], clip.subject[0]
-        entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video))
+        name, subject, truth = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_digest
+        entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), truth=truth, video=video))
     return entries
 
 

@@ -10,12 +10,13 @@ from functools import cache
 
 import pytest
 import torch
-from planted_faults import SuitClips, blurred, faded, generated, noisy, still
+from planted_faults import SuitClips, faded, generated, noisy, still
 from torch import Tensor
 
 from components.bodies.anny import Anny
 from components.renderers.warp import Warp
 from hvg import registry
+from hvg.anchors import blurred
 from hvg.protocols import Context
 from hvg.scored_clip import ScoredClip
 
