@@ -10,7 +10,7 @@ from torch import Tensor
 from hvg.alignment import as_seen, move
 from hvg.errors import DataError
 from hvg.protocols import Alignment
-from hvg.types import ClipBatch
+from hvg.types import ClipBatch, Reference
 
 
 def in_place(
@@ -35,12 +35,16 @@ def copy_reference(batch: ClipBatch) -> Tensor:
     """
     if batch.reference is None:
         raise DataError(f"clip '{batch.clip_id[0]}' has no reference image to copy")
-    photo = batch.reference.frames[:, 0]
-    if tuple(photo.shape[-2:]) != batch.cameras.image_size:
-        size = batch.cameras.image_size
-        photo = torch.nn.functional.interpolate(photo, size=size, mode="bilinear", antialias=True).clamp(-1, 1)
     _, views, frames = batch.grid
-    return photo[:, None, None].expand(-1, views, frames, -1, -1, -1)
+    return photo_of(batch.reference, batch.cameras.image_size)[:, None, None].expand(-1, views, frames, -1, -1, -1)
+
+
+def photo_of(reference: Reference, size: tuple[int, int]) -> Tensor:
+    """The first photo, (B, 3, H, W) in [-1, 1], at a size (height, width)."""
+    photo = reference.frames[:, 0]
+    if photo.shape[-2:] == size:
+        return photo
+    return torch.nn.functional.interpolate(photo, size=size, mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 class MeanImage:

@@ -33,9 +33,9 @@ hvg COMMAND [key=value ...]
   sweep report NAME [storage= output=]
                                   a sweep's best trials, parallel coordinates, importance: report.html and trials.csv
   sweep wandb --print [overrides] the same sweep as a file for `wandb sweep`
-  evaluate checkpoint=PATH [protocol= sampler= solver= guidance= evaluation.KEY=] [shift=true dataset.KEY=]
+  evaluate checkpoint=PATH [protocol= sampler= solver= guidance= evaluation.KEY= anchors=] [shift=true dataset.KEY=]
                                   score a checkpoint on the test split; with shift=true on other clips, on purpose
-  evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= out=]
+  evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= anchors= out=]
                                   score videos or frames that any system made, matched by name
   sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own

@@ -5,6 +5,7 @@ An arm is one evaluation, or several of one system trained with several seeds: `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hvg import outputs, provenance, registry
+from hvg.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
 from hvg.errors import HvgError, did_you_mean
 from hvg.feature_metric import SetDistance
 from hvg.labels import readable
@@ -108,6 +110,7 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
             for label, of_arm in arms.items()
         ],
         clips=[Clip(**clip, video=None) for clip in first["clips"]],
+        anchors=_anchors(runs),
         provenance=provenance.collect()
         | {"precision": precision, "runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
     )
@@ -307,9 +310,38 @@ def _metric_infos(runs: Sequence[Run]) -> list[MetricInfo]:
     return infos
 
 
+def _anchors(runs: Sequence[Run]) -> AnchorValues:
+    """What anchors score, as one of the evaluations recorded it, or the study that it is an arm of; {} where none did.
+
+    All evaluations have the same protocol and the same true frames, so that one speaks for all.
+    """
+    found: AnchorValues = {}
+    for run in runs:
+        for recorded in (run.record.get("anchors", {}), _anchors_of_study(run)):
+            found = recorded | found
+    return {name: found[name] for name in [*ANCHORS, *found] if name in found}
+
+
+def _anchors_of_study(run: Run) -> AnchorValues:
+    """What the study that the run lies in says, where it is of the same protocol and clips."""
+    path = run.path.resolve().parent / "results.json"
+    try:
+        study = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(study, dict) or study.get("protocol") != run.record["protocol"]:
+        return {}
+
+    def truths(clips: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
+        return [(clip.get("clip_id"), clip.get("truth")) for clip in clips]
+
+    same = truths(study.get("clips", [])) == truths(run.record["clips"])
+    return study.get("anchors", {}) if same else {}
+
+
 def _floors(record: Record) -> list[str]:
     return [
-        f"{readable(name)}: truth against truth scores {format_number(score['floor'])} at this N ({score['count']} "
+        f"{readable(name)}: {TWO_SAMPLES} score {format_number(score['floor'])} at this N ({score['count']} "
         f"{score['counted']})"
         for name, score in record["values"].items()
         if score["floor"] is not None

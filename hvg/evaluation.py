@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from hvg import outputs, provenance
+from hvg.anchors import (
+    ANCHORS,
+    TWO_SAMPLES,
+    AnchorChoice,
+    AnchorValues,
+    anchor_label,
+    anchor_values,
+    chosen,
+    measure_anchors,
+)
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
@@ -39,7 +49,7 @@ from hvg.record import (
     write_record,
 )
 from hvg.resume import changes
-from hvg.scored_clip import Surface, scored_clips
+from hvg.scored_clip import ScoredClip, Surface, scored_clips, true_clip
 from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, gathered
 from hvg.set_statistics import with_floors
 from hvg.settings import ProtocolConfig
@@ -47,6 +57,12 @@ from hvg.system import HumanVideoSystem
 from hvg.trained_windows import clip_grids, sampling_notes
 from hvg.training import load_system, trained_precision
 from hvg.types import ClipBatch
+
+# Of the setting ``anchors`` of commands that score.
+ANCHORS_DESCRIPTION = (
+    "What is scored besides, to say what the numbers are worth: the truth against itself, or also simple pictures (all): "
+    f"{', '.join(anchor.label for anchor in ANCHORS.values())}. Each is another round of the metrics."
+)
 
 
 class EvaluateOptions(BaseModel):
@@ -64,17 +80,22 @@ class EvaluateOptions(BaseModel):
         description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
         "dataset.KEY=, and results.json says what was changed.",
     )
+    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
     out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that was scored. measurements: what metrics kept of every clip, in the order of ``clips``."""
+    """Everything that was scored. measurements: what metrics kept of every clip, in the order of ``clips``.
+
+    anchors: what those score that were asked for.
+    """
 
     results: dict[str, MetricResult]
     clips: list[ClipRecord]
     measurements: Measurements
+    anchors: AnchorValues = field(default_factory=dict)
 
     def values(self) -> dict[str, ScoreRecord]:
         """The results as plain data."""
@@ -116,6 +137,7 @@ def evaluate_checkpoint(
                 predictions=out / "predictions",
                 report=report if rank == 0 else lambda done, total: None,
                 share=(rank, world),
+                anchors=chosen(options.anchors),
             )
             if rank:
                 return None
@@ -180,7 +202,7 @@ def make_record(
     evaluation: Evaluation, protocol: ProtocolConfig, scored: str, seed: int | None, sampling_seed: int | None
 ) -> Record:
     """The evaluation with what makes its numbers comparable."""
-    return Record(
+    record = Record(
         format=FORMAT,
         scored=scored,
         protocol=protocol_record(protocol),
@@ -189,6 +211,9 @@ def make_record(
         values=evaluation.values(),
         provenance=provenance.collect(seed),
     )
+    if evaluation.anchors:
+        record["anchors"] = evaluation.anchors
+    return record
 
 
 def protocol_record(protocol: ProtocolConfig) -> ProtocolRecord:
@@ -225,12 +250,13 @@ def evaluate(
     predictions: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
+    anchors: Sequence[str] = (),
 ) -> Evaluation:
     """Scores what the system makes. The noise is keyed by (evaluation.seed, clip), so it is the same for all models.
 
     predictions: folder that takes every clip as ``<clip>.npy``, (V, T, 3, H, W) uint8. The scores are those of the 8-bit
     frames, as a file would hold them. ``report(clips done, clips in all)``. share: this rank, and how many share the clips;
-    all of them return the same.
+    all of them return the same. anchors: names of those that are scored besides.
     """
 
     def generate(batch: ClipBatch) -> Tensor:
@@ -256,6 +282,7 @@ def evaluate(
         size=config.data.eval_batch_size,
         report=report,
         share=share,
+        anchors=anchors,
     )
 
 
@@ -269,12 +296,13 @@ def score_dataset(
     size: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
+    anchors: Sequence[str] = (),
 ) -> Evaluation:
     """Scores ``generate(batch)``, (B, V, T, 3, H, W) uint8, on the first ``count`` clips of a dataset.
 
-    load: index -> clip with all that ``generate`` needs. size: clips in a batch. share: as of ``evaluate``.
+    load: index -> clip with all that ``generate`` needs. size: clips in a batch. share, anchors: as of ``evaluate``.
     """
-    own: dict[int, tuple[ClipRecord, ClipMeasurements]] = {}
+    own: dict[int, MeasuredClip] = {}
     for indices, batch in batches(clips, count, size, load, share):
         for index, clip in zip(indices, scored_clips(batch, generate(batch)), strict=True):
             surface = _surface(clips, index, clip.truth.device)
@@ -282,21 +310,55 @@ def score_dataset(
             described = ClipRecord(
                 clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, truth=clip.truth_digest
             )
-            own[index] = described, protocol.measure(clip.with_surface(surface))
+            own[index] = measure_clip(protocol, clip.with_surface(surface), described, anchors)
         report(min(count, (indices[0] + size * share[1])), count)
     return finished(protocol, gathered(own))
 
 
-def finished(protocol: Protocol, measured: Mapping[int, tuple[ClipRecord, ClipMeasurements]]) -> Evaluation:
-    """The evaluation, from index -> clip and what was kept of it. Raises: DataError when two clips have one name."""
-    everything = [measured[index] for index in sorted(measured)]
-    clips = [clip for clip, _ in everything]
-    measurements = {clip["clip_id"]: kept for clip, kept in everything}
+@dataclass(frozen=True)
+class MeasuredClip:
+    """A clip, what was kept of its prediction, and of each of its anchors by name."""
+
+    clip: ClipRecord
+    prediction: ClipMeasurements
+    anchors: Mapping[str, ClipMeasurements] = field(default_factory=dict)
+
+
+def measure_clip(protocol: Protocol, clip: ScoredClip, described: ClipRecord, anchors: Sequence[str]) -> MeasuredClip:
+    """The clip measured, with the anchors of these names. Raises: as of ``Protocol.prepare``."""
+    return MeasuredClip(described, protocol.measure(clip), measure_anchors(protocol, clip, anchors))
+
+
+def score_anchors(
+    protocol: Protocol,
+    clips: Dataset,
+    count: int,
+    names: Sequence[str],
+    *,
+    load: Callable[[int], ClipBatch],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> AnchorValues:
+    """What anchors score on the first ``count`` clips of a dataset. load: index -> clip, with its true frames."""
+    kept = {}
+    for index in range(count):
+        clip = true_clip(load(index))
+        clip = clip.with_surface(_surface(clips, index, clip.truth.device))
+        kept[clip.clip_id] = measure_anchors(protocol, clip, names)
+        report(index + 1, count)
+    return anchor_values(protocol, kept)
+
+
+def finished(protocol: Protocol, clips_by_index: Mapping[int, MeasuredClip]) -> Evaluation:
+    """The evaluation of the clips, in the order of their indices. Raises: DataError when two clips have one name."""
+    everything = [clips_by_index[index] for index in sorted(clips_by_index)]
+    clips = [one.clip for one in everything]
+    measurements = {one.clip["clip_id"]: one.prediction for one in everything}
     if len(measurements) < len(clips):
         twice = next(name for name, count in Counter(clip["clip_id"] for clip in clips).items() if count > 1)
         raise DataError(f"two clips are named '{twice}'; names have to differ, for scores are kept by them")
     results = with_floors(protocol.reduce(measurements), protocol.metrics, measurements, clips)
-    return Evaluation(results=results, clips=clips, measurements=measurements)
+    anchors = anchor_values(protocol, {one.clip["clip_id"]: one.anchors for one in everything})
+    return Evaluation(results=results, clips=clips, measurements=measurements, anchors=anchors)
 
 
 def _surface(clips: Dataset, index: int, device: torch.device) -> Callable[[], Surface]:
@@ -331,7 +393,7 @@ def table_lines(record: Record) -> list[str]:
     lines = [f"protocol {record['protocol']['id']}"]
     notes = []
     for label, score in record["values"].items():
-        lines.append(f"{label:<18} {_number(score)}  {score['definition']}")
+        lines.append(f"{label:<18} {_number(score)}{_anchors(record, label)}  {score['definition']}")
         notes += [f"{label}: {note}" for note in score["notes"]]
     resized = sum("resized_from" in clip for clip in record["clips"])
     if resized:
@@ -339,10 +401,17 @@ def table_lines(record: Record) -> list[str]:
     return [*lines, *data_notes(record), *notes]
 
 
+def _anchors(record: Record, metric: str) -> str:
+    """What the anchors score, behind a value."""
+    values = {name: found[metric] for name, found in record.get("anchors", {}).items() if metric in found}
+    words = [f"{anchor_label(name)} {value:.4g}" for name, value in values.items() if value is not None]
+    return "".join(f", {word}" for word in words)
+
+
 def _number(score: ScoreRecord) -> str:
     if score["value"] is None:
         return f"{'not available':>14}: {score['unavailable']}"
-    floor = "" if score["floor"] is None else f", truth against truth {score['floor']:.4g}"
+    floor = "" if score["floor"] is None else f", {TWO_SAMPLES} {score['floor']:.4g}"
     better = "higher is better" if score["higher_is_better"] else "lower is better"
     better = better if score.get("verdict", True) else "describes"
     value = f"{score['value']:.4f}" if score["value"] == 0 or abs(score["value"]) >= 1e-3 else f"{score['value']:.3e}"

@@ -184,11 +184,9 @@ class FrameFeatureMetric(FeatureMetric):
         index = clip.valid.flatten().nonzero()[:: self.config.every, 0]
         if not len(index):
             return {}
-        return {
-            "prediction": self._features(clip.prediction, index),
-            "truth": self._features(clip.truth, index),
-            "short": np.asarray(0),
-        }
+        truth = self._features(clip.truth, index)
+        prediction = truth if clip.prediction is clip.truth else self._features(clip.prediction, index)
+        return {"prediction": prediction, "truth": truth, "short": np.asarray(0)}
 
     def _features(self, frames: Tensor, index: Tensor) -> np.ndarray:
         frames = frames.flatten(0, 1)
@@ -274,7 +272,8 @@ class VideoFeatureMetric(FeatureMetric):
             items = [item for video in videos for item in video_items(video, self.config, self.segments)]
             short += sum(not video_items(video, self.config, self.segments) for video in videos)
             if items:
-                found.append((self._features(prediction, items), self._features(truth, items)))
+                seen = self._features(truth, items)
+                found.append((seen if clip.prediction is clip.truth else self._features(prediction, items), seen))
         if not found:
             return {}
         prediction, truth = (np.concatenate(features) for features in zip(*found, strict=True))

@@ -19,15 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from hvg import outputs
+from hvg.anchors import AnchorChoice, chosen
 from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
-from hvg.evaluation import finished, make_record, table_lines
+from hvg.evaluation import ANCHORS_DESCRIPTION, MeasuredClip, finished, make_record, measure_clip, table_lines
 from hvg.here import choose_device
 from hvg.ranks import joined_ranks
 from hvg.record import ClipRecord, failed_metrics, write_record
 from hvg.scored_clip import ScoredClip
-from hvg.scoring import ClipMeasurements, gathered
+from hvg.scoring import gathered
 from hvg.video import read_image_8bit, read_video_8bit
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -58,6 +59,7 @@ class FolderOptions(BaseModel):
     background: Literal["white", "black"] | None = Field(
         None, description="What transparent pictures are laid on; null: they are refused."
     )
+    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
     out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
@@ -110,23 +112,23 @@ def evaluate_folders(
             outputs.refuse_existing(out, options.overwrite)
         device = choose_device(config.device)
         protocol = build_protocol(config, device)
-        own: dict[int, tuple[ClipRecord, ClipMeasurements]] = {}
+        own: dict[int, MeasuredClip] = {}
         failed: dict[int, str] = {}
         for index in range(rank, len(names), world):
             try:
                 clip = load_clip(names[index], made, truth, masks, options)
-                own[index] = _described(clip), protocol.measure(clip.to(device))
+                own[index] = measure_clip(protocol, clip.to(device), _described(clip), chosen(options.anchors))
             except DataError as error:
                 failed[index] = f"{names[index]}: {error}"
             if rank == 0:
                 report(min(len(names), index + world), len(names))
         problems += [problem for _, problem in sorted(gathered(failed).items())]
-        measured = gathered(own)
+        everything = gathered(own)
     if rank:
         return None
-    if not measured:
+    if not everything:
         raise HvgError("\n  ".join(["nothing can be scored:", *problems]))
-    evaluation = finished(protocol, measured)
+    evaluation = finished(protocol, everything)
     record = make_record(evaluation, config.protocol, _scored(options), None, None)
     record["problems"] = problems
     problems = [*problems, *failed_metrics(record)]

@@ -24,6 +24,7 @@ WRITTEN = {
     "kvd": "KVD",
     "jedi": "JEDi",
     "mpjpe": "MPJPE",
+    "pck": "PCK",
     "clip": "CLIP",
     "dtssd": "dtSSD",
     "dvssd": "dvSSD",

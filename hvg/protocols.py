@@ -671,7 +671,7 @@ class Metric(Part):
 
     definition: id of exactly how the number is computed; a changed computation gets a new one.
     verdict: whether a better value means a better arm. False for a number that a blank, faded or still video improves, or
-    that is best at no end: it describes, and no table colours or ranks it.
+    that is best at no end: it describes, and no table colours or ranks it. Where that depends on settings, ``judges`` says.
     requires: fields of ScoredClip that it needs besides prediction and truth.
     networks: name of each pretrained network that it looks through -> ``sha256:...`` of its file.
     measurement: id of what ``measure`` keeps; of metrics with the same id, one measures for all. None: it has its own.
@@ -686,6 +686,11 @@ class Metric(Part):
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}
     measurement: str | None = None
+
+    @classmethod
+    def judges(cls, config: Any) -> bool:
+        """Whether it carries a verdict with these settings: ``verdict``, unless a metric knows better."""
+        return cls.verdict
 
     @classmethod
     def programs(cls, config: Any) -> tuple[Path, ...]:

@@ -43,7 +43,7 @@ class ScoreRecord(TypedDict):
 
     definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
     what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
-    of every frame; over_angle: pairs (degrees from the photo, mean). on_person, verdict: as of ``hvg.protocols.Metric``.
+    of every frame; over_angle: pairs (degrees from the photo, mean). on_person, verdict: as of ``MetricResult``.
     traceback: its lines, where the metric's code failed.
     """
 
@@ -87,6 +87,7 @@ class Record(TypedDict):
     tuned on, as of ``hvg.overlap``, a line each; not there for outputs of another system. shift: setting of the dataset -> what
     it was in training and in scoring, where the clips were others on purpose.
     config: the run's whole configuration as YAML, and seconds that its stages took, of an arm of a study.
+    anchors: what they score, as of ``hvg.anchors``; None where a metric has no value.
     """
 
     format: str
@@ -102,6 +103,7 @@ class Record(TypedDict):
     shift: NotRequired[dict[str, list[Any]]]
     config: NotRequired[str]
     seconds: NotRequired[dict[str, float]]
+    anchors: NotRequired[dict[str, dict[str, float | None]]]
 
 
 def score_records(results: Mapping[str, MetricResult], clips: list[ClipRecord]) -> dict[str, ScoreRecord]:

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from hvg.anchors import TWO_SAMPLES
 from hvg.files import write_text
 from hvg.finding import Finding, finding
 from hvg.number_format import format_number
@@ -88,7 +89,7 @@ def _arms_section(results: Results) -> str:
 def _provenance_section(results: Results) -> str:
     facts: dict[str, Any] = {"study": results["study"], **results["provenance"]}
     rows = "".join(_scoring_row(metric, results) for metric in results["metrics"])
-    names = ("metric", "definition", "N", "truth against truth", "networks")
+    names = ("metric", "definition", "N", TWO_SAMPLES, "networks")
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     settings = escape(json.dumps(results["protocol"]["settings"], indent=2, ensure_ascii=False))
     protocol = escape(results["protocol"]["id"])

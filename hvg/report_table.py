@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 from urllib.parse import quote
 
+from hvg.anchors import ANCHORS, TWO_SAMPLES, anchor_label
 from hvg.latex import protocol_table_latex, results_latex
 from hvg.number_format import format_difference, format_number
 from hvg.protocol_table import ProtocolTable, TableCell, TableRow, protocol_table_csv, protocol_tables
@@ -63,7 +64,7 @@ def results_section(results: Results, cells: Cells) -> str:
         rows = [_row(arm, cells[arm["name"]], results) for arm in results["arms"] if arm["kind"] == kind]
         bodies += [f'<tbody class="{style}">{"".join(rows)}</tbody>'] if rows else []
     table = (
-        f'<table id="results"><thead><tr>{head("arm")}{heads}</tr></thead>{"".join(bodies)}{_floor(results)}</table>'
+        f'<table id="results"><thead><tr>{head("arm")}{heads}</tr></thead>{"".join(bodies)}{_anchors(results)}</table>'
     )
     parts = [
         f'<div class="scroll">{table}</div>',
@@ -109,19 +110,37 @@ def _cell(cell: Cell, hints: Sequence[str]) -> str:
     return f'<td{style} data-sort="{cell.value!r}" title="{hint}">{value}{below}</td>'
 
 
-def _floor(results: Results) -> str:
-    """What two samples of the truth would score, below all rows; "" where no metric has such a value."""
-    cells, found = [], False
-    for metric in results["metrics"]:
-        of_metric = [s for arm in results["arms"] for s in scores(arm, metric["name"]) if s["floor"] is not None]
-        if of_metric:
-            found, score = True, of_metric[0]
-            hint = f"what two samples of the truth score at N = {score['count']} {score['counted']}"
-            cells.append(f'<td title="{escape(hint)}">{format_number(score["floor"] or 0.0)}</td>')
-        else:
-            cells.append('<td title="not a distance between sets">–</td>')
-    row = f'<tr><td data-sort="">truth against truth</td>{"".join(cells)}</tr>'
-    return f'<tbody class="floor">{row}</tbody>' if found else ""
+def _anchors(results: Results) -> str:
+    """What pictures score that nobody trained for, below all rows; "" where nothing is known of any."""
+    rows = []
+    for name, values in results.get("anchors", {}).items():
+        explained = ANCHORS[name].explanation if name in ANCHORS else ""
+        cells = [(values.get(metric["name"]), explained) for metric in results["metrics"]]
+        rows.append(_anchor_row(anchor_label(name), explained, cells))
+    floors = [_floor(metric, results) for metric in results["metrics"]]
+    if any(value is not None for value, _ in floors):
+        rows.insert(1, _anchor_row(TWO_SAMPLES, "each of as many people as there are", floors))
+    return f'<tbody class="anchors">{"".join(rows)}</tbody>' if rows else ""
+
+
+def _floor(metric: MetricInfo, results: Results) -> tuple[float | None, str]:
+    """What two samples of the truth would score, and at which N."""
+    found = [s for arm in results["arms"] for s in scores(arm, metric["name"]) if s["floor"] is not None]
+    if not found:
+        return None, "not a distance between sets"
+    return found[0]["floor"], f"what two samples of the truth score at N = {found[0]['count']} {found[0]['counted']}"
+
+
+def _anchor_row(label: str, explained: str, cells: Sequence[tuple[float | None, str]]) -> str:
+    """cells: value and hint under every metric."""
+    shown = (
+        f'<td class="missing" title="{escape(hint)}">–</td>'
+        if value is None
+        else f'<td data-sort="{value!r}" title="{escape(hint)}">{format_number(value)}</td>'
+        for value, hint in cells
+    )
+    name = f'{escape(label)}<span class="overrides">{escape(explained)}</span>'
+    return f'<tr><td data-sort="{escape(label)}">{name}</td>{"".join(shown)}</tr>'
 
 
 def _note(results: Results, cells: Cells) -> str:
@@ -142,6 +161,8 @@ def _note(results: Results, cells: Cells) -> str:
             "95 % interval over subjects, and the number of subjects on which the row is better. There is one seed, so "
             "nothing is coloured, bold or has a p-value: the intervals do not cover the luck of a training run."
         )
+    if results.get("anchors"):
+        meaning += " Last rows: what pictures score that nobody trained for; they are compared with nothing."
     return (
         f'<p class="note">{meaning} Scored with protocol {escape(results["protocol"]["id"])}; a pointer on a number reads '
         "its definition, N and seeds.</p>"

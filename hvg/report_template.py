@@ -76,7 +76,7 @@ td .worse { color: var(--worse); }
 td .overrides { display: block; font-size: 12.5px; color: var(--quiet); }
 td.missing { color: var(--quiet); }
 caption { text-align: left; font-size: 14px; color: var(--quiet); padding-bottom: 4px; }
-tbody.baselines, tbody.floor, tbody.published { color: var(--quiet); }
+tbody.baselines, tbody.anchors, tbody.published { color: var(--quiet); }
 tbody + tbody tr:first-child td { border-top: 2px solid var(--quiet); }
 td[colspan], th[colspan] { text-align: center; }
 th[colspan] { border-bottom-color: var(--rule); }

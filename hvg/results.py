@@ -16,6 +16,7 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
 from rich.table import Table
 from rich.text import Text
 
+from hvg.anchors import AnchorValues, anchor_label
 from hvg.files import write_text
 from hvg.number_format import format_difference, format_number, format_p
 from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
@@ -107,7 +108,8 @@ class Results(TypedDict):
 
     published: ids of published tables to show, as of ``hvg.published``; those of the protocol when it is left out.
     headline: name of the metric that answers the question; ``hvg.finding`` chooses one when it is left out. overrides: words
-    of the command line for all arms.
+    of the command line for all arms. anchors: what they score, anchor -> metric -> value, as of ``hvg.anchors``; they are
+    compared with nothing.
     """
 
     title: str
@@ -124,6 +126,7 @@ class Results(TypedDict):
     published: NotRequired[list[str]]
     headline: NotRequired[str]
     overrides: NotRequired[list[str]]
+    anchors: NotRequired[AnchorValues]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +182,7 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
 
 
 def carries_verdict(metric: MetricInfo) -> bool:
-    """Whether a better value means a better arm (``hvg.protocols.Metric.verdict``)."""
+    """Whether a better value means a better arm (``hvg.protocols.Metric.judges``)."""
     return metric.get("verdict", True)
 
 
@@ -323,7 +326,16 @@ def table_text(results: Results) -> Table:
         following = results["arms"][index + 1 :]
         if following and following[0]["kind"] != arm["kind"]:
             table.add_section()
+    table.add_section()
+    for name, values in results.get("anchors", {}).items():
+        table.add_row(*(Text(text, style="dim") for text in [anchor_label(name), *_anchor_texts(values, results)]))
     return table
+
+
+def _anchor_texts(values: Mapping[str, float | None], results: Results) -> list[str]:
+    """An anchor's row."""
+    found = [values.get(metric["name"]) for metric in results["metrics"]]
+    return ["–" if value is None else format_number(value) for value in found]
 
 
 def metric_heading(metric: MetricInfo) -> str:
@@ -385,7 +397,10 @@ def evidence(cell: Cell) -> list[str]:
 
 
 def table_csv(results: Results) -> str:
-    """One line per arm and metric, with the difference to the first arm; fields of arms that are not done are empty."""
+    """One line per arm and metric, with the difference to the first arm; fields of arms that are not done are empty.
+
+    Below them one per anchor and metric, with a value alone.
+    """
     cells = compare(results)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -396,6 +411,11 @@ def table_csv(results: Results) -> str:
             row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["definition"]]
             cell = cells[arm["name"]].get(metric["name"])
             writer.writerow([*row, *_csv_fields(cell)])
+    for name, values in results.get("anchors", {}).items():
+        for metric in results["metrics"]:
+            value = values.get(metric["name"])
+            row = [name, "anchor", "done", metric["name"], metric["definition"], "" if value is None else value]
+            writer.writerow([*row, *[""] * 8])
     return out.getvalue()
 
 
@@ -419,6 +439,8 @@ def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -
             rows.append([arm["label"], arm["status"], *[""] * (len(metrics) - 1)])
         else:
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
+    for name, values in results.get("anchors", {}).items():
+        rows.append([f"*{anchor_label(name)}*", *_anchor_texts(values, results)])
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
 
 

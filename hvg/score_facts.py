@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from hvg.anchors import TWO_SAMPLES
 from hvg.number_format import format_number, format_p
 from hvg.record import ScoreRecord
 from hvg.results import Arm, Cell, MetricInfo, Results, why_no_value
@@ -34,9 +35,7 @@ def facts(arm: Arm, metric: MetricInfo, cell: Cell, protocol: str) -> list[str]:
     lines += _once(f"N = {score['count']} {score['counted']}" for score in found)
     if arm["kind"] == "arm" and not arm.get("unseeded", False):
         lines += [f"seed {seed}: {format_number(value)}" for seed, value in cell.seeds.items()]
-    lines += _once(
-        f"truth against truth: {format_number(score['floor'])}" for score in found if score["floor"] is not None
-    )
+    lines += _once(f"{TWO_SAMPLES}: {format_number(score['floor'])}" for score in found if score["floor"] is not None)
     lines += networks(found)
     if cell.p is not None and cell.p_holm is not None:
         lines.append(f"difference: {format_p(cell.p)}, corrected (Holm) {format_p(cell.p_holm)}")

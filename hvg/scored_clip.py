@@ -112,6 +112,14 @@ def _moved(value: Any, device: torch.device | str) -> Any:
     return value
 
 
+def true_clip(batch: ClipBatch) -> ScoredClip:
+    """The one clip of a batch, with the truth for its prediction. Raises: NotAvailable when it holds no true frames."""
+    if batch.frames is None:
+        raise NotAvailable(f"clip '{batch.clip_id[0]}' holds no true frames to compare with")
+    clip = scored_clips(batch, frames_to_uint8(batch.frames))[0]
+    return replace(clip, prediction=clip.truth)
+
+
 def scored_clips(batch: ClipBatch, frames: Tensor) -> list[ScoredClip]:
     """Every clip of a batch with what was made for it, uint8 (B, V, T, 3, H, W), on the batch's device.
 

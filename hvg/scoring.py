@@ -53,9 +53,9 @@ class MetricResult:
     """A score with what makes it comparable, or why there is none.
 
     label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
-    network -> hash of its file. on_person, verdict: as of ``hvg.protocols.Metric``. score: None where the metric is not
-    available; unavailable: why, or why the score has no finite value. failure: what the metric's own code raised; None where
-    it raised nothing.
+    network -> hash of its file. on_person: as of ``hvg.protocols.Metric``; verdict: as of its ``judges``. score: None where
+    the metric is not available; unavailable: why, or why the score has no finite value. failure: what the metric's own code
+    raised; None where it raised nothing.
     """
 
     label: str
@@ -154,7 +154,10 @@ class Protocol:
             return clip
         clip.require({"alpha"})
         alpha = required(clip.alpha, "ScoredClip.alpha")[:, :, None]
-        return replace(clip, prediction=_on_white(clip.prediction, alpha), truth=_on_white(clip.truth, alpha))
+        truth = _on_white(clip.truth, alpha)
+        # Metrics look once at a truth that is its own prediction.
+        prediction = truth if clip.prediction is clip.truth else _on_white(clip.prediction, alpha)
+        return replace(clip, prediction=prediction, truth=truth)
 
     def reduce(self, measurements: Measurements) -> dict[str, MetricResult]:
         """Label -> result, in the protocol's order. Raises: NotAvailable where nothing was measured."""
@@ -171,7 +174,7 @@ class Protocol:
                 higher_is_better=choice.cls.higher_is_better,
                 unit=choice.cls.unit,
                 on_person=choice.cls.on_person,
-                verdict=choice.cls.verdict,
+                verdict=choice.cls.judges(choice.config),
             ).without(self.unavailable[label])
         metric = self.metrics[label]
         result = MetricResult(
@@ -180,7 +183,7 @@ class Protocol:
             higher_is_better=metric.higher_is_better,
             unit=metric.unit,
             on_person=metric.on_person,
-            verdict=metric.verdict,
+            verdict=metric.judges(choice.config),
             networks=metric.networks,
         )
         of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}

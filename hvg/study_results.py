@@ -11,13 +11,14 @@ from torch import Tensor
 
 from hvg import provenance, throughput
 from hvg.alignment import as_seen
+from hvg.anchors import ANCHORS, AnchorValues
 from hvg.baselines import MeanImage, copy_reference, in_place
 from hvg.build import build_alignment, build_protocol
 from hvg.compare import differences
 from hvg.data import load_with_signals
 from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
-from hvg.evaluation import make_record, num_clips, protocol_record, score_dataset
+from hvg.evaluation import make_record, num_clips, protocol_record, score_anchors, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.here import choose_device
 from hvg.labels import arm_label, readable
@@ -56,6 +57,7 @@ def study_results(
     device = choose_device(config.device if torch.cuda.is_available() else "cpu")
     protocol = build_protocol(config, device)
     baselines = _baselines(study, config, protocol, device, progress)
+    anchors = _anchors(study, config, protocol, device, progress)
     arms = [_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms]
     precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
     finished = {
@@ -73,6 +75,7 @@ def study_results(
         metrics=_metric_infos(protocol),
         arms=[*arms, *baselines],
         clips=[],
+        anchors=anchors,
         provenance=provenance.collect() | seed_provenance(arms, study.seeds, precision),
     )
     if study.published is not None:
@@ -195,6 +198,25 @@ def _baselines(
     return arms
 
 
+def _anchors(
+    study: StudyFile,
+    config: RunConfig,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Callable[[str, str, int, int, str], None],
+) -> AnchorValues:
+    """What the anchors score on the test clips; a copy of the photo only where it is no baseline of the study."""
+    test = open_clips(config, "test")
+    return score_anchors(
+        protocol,
+        test,
+        num_clips(config, test),
+        [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
+        load=lambda index: load_with_signals(test, index, {}).to(device),
+        report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
+    )
+
+
 def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
     """The protocol's columns."""
     infos = []
@@ -208,7 +230,7 @@ def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
                 unit=choice.cls.unit,
                 definition=metric.definition if metric else choice.name,
                 on_person=choice.cls.on_person,
-                verdict=choice.cls.verdict,
+                verdict=choice.cls.judges(choice.config),
                 unavailable=missing.reason if isinstance(missing, Failure) else missing,
             )
         )

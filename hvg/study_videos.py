@@ -18,6 +18,7 @@ from hvg.prepare import conditioner_signals, open_clips
 from hvg.protocols import Conditioner
 from hvg.required import required
 from hvg.results import Clip
+from hvg.scored_clip import true_clip
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.types import ClipBatch
@@ -29,7 +30,6 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
     config, finished = runs[0].config, [(run, record) for run in runs if (record := run.result()) is not None]
     done = Counter(run.seed for run, _ in finished)
     shown = [run for run, _ in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
-    truths = {clip["clip_id"]: clip["truth"] for _, record in finished for clip in record["clips"] if "truth" in clip}
     wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
     clips = open_clips(config, "test", wanted)
     titles = map_titles(
@@ -43,11 +43,8 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
             video = f"samples/{clip.clip_id[0]}.mp4"
             columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
             write_video(output / video, tile_columns(columns), fps=4)
-        name, subject = clip.clip_id[0], clip.subject[0]
-        entry = Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), video=video)
-        if name in truths:
-            entry["truth"] = truths[name]
-        entries.append(entry)
+        name, subject, truth = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_digest
+        entries.append(Clip(clip_id=name, subject=subject, azimuths=azimuths_of(clip), truth=truth, video=video))
     return entries
 
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d
 
 from components.datasets.synthetic import Synthetic
 from components.people.suit import PARTS, SuitedPerson
+from hvg.anchors import blurred
 from hvg.eight_bit import frames_to_uint8
 from hvg.protocols import Context
 from hvg.required import required
-from hvg.scored_clip import ScoredClip, scored_clips
+from hvg.scored_clip import ScoredClip, true_clip
 
 WHITE = 255
 
@@ -34,9 +35,7 @@ class SuitClips:
 
     def clip(self, index: int) -> ScoredClip:
         """Clip ``index`` with the truth for its prediction."""
-        batch = self.dataset.load(index)
-        clip = scored_clips(batch, frames_to_uint8(required(batch.frames, "frames")))[0]
-        return clip.with_surface(lambda: self.dataset.surface(index))
+        return true_clip(self.dataset.load(index)).with_surface(lambda: self.dataset.surface(index))
 
     def rest(self, index: int) -> Tensor:
         """(V, T, 3, H, W) metres: where the surface point that a pixel's centre shows is in the T-pose; NaN off the person."""
@@ -115,16 +114,6 @@ def dilated(clip: ScoredClip, pixels: int = 1) -> ScoredClip:
 def faded(frames: Tensor, strength: float) -> Tensor:
     """Pictures uint8 blended with white: 1 leaves them, 0 is blank."""
     return (WHITE - strength * (WHITE - frames.float())).round().to(torch.uint8)
-
-
-def blurred(frames: Tensor, pixels: float) -> Tensor:
-    """(V, T, 3, H, W) uint8 blurred by a Gaussian of a standard deviation in pixels; edges are repeated."""
-    offset = torch.arange(-8, 9)
-    weights = torch.exp(-offset.square() / (2 * pixels**2))
-    weights = weights / weights.sum()
-    planes = pad(frames.flatten(0, 2)[:, None].float(), (8, 8, 8, 8), mode="replicate")
-    planes = conv2d(conv2d(planes, weights[None, None, None]), weights[None, None, :, None])
-    return _rounded(planes[:, 0].unflatten(0, frames.shape[:3]))
 
 
 def noisy(frames: Tensor, strength: float) -> Tensor:

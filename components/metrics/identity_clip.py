@@ -35,6 +35,11 @@ class IdentityClip(CellMetric):
             "truth", description="truth: the same picture. reference: the photo that says who the person is."
         )
 
+    @classmethod
+    def judges(cls, config: Config) -> bool:
+        """Not against the photo: a copy of it would be the best."""
+        return config.against == "truth"
+
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
         if context is None or context.networks is None:

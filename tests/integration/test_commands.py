@@ -96,6 +96,9 @@ def test_evaluate_prints_and_writes_every_metric(hvg, run, tmp_path):
     assert "protocol basic/v2\n" in done.stdout
     assert all(name in done.stdout for name in values)
     assert "test: evaluate 1/1" in done.stderr
+    own = record["anchors"]["truth"]
+    assert list(record["anchors"]) == ["truth"] and list(own) == list(values)
+    assert own["psnr"] > values["psnr"]["value"] and f"the truth itself {own['mask_iou']:.4g}" in done.stdout
 
 
 def sample_words(run, photo, motion, **words):

@@ -75,6 +75,12 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_pat
         "temporal": ("failed", 0, 2),
         "copy_reference": ("done", 1, None),
     }
+    # A copy of the photo stands among the baselines.
+    assert list(results["anchors"]) == ["truth", "blurred_truth", "blank"]
+    assert results["anchors"]["truth"]["psnr"] == pytest.approx(100) and 0 < results["anchors"]["truth"]["mask_iou"] < 1
+    own = json.loads((arms["none", 0].folder / "results.json").read_text())
+    assert "anchors" not in own, "they depend on no arm"
+    assert [clip["truth"] for clip in results["clips"]] == [clip["truth"] for clip in own["clips"]]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "bone map (1 of 2 seeds)" in page and "seed 0: not finished: not started" in page
     assert "none (" not in page and "failed: seed 0: DataError: no such shard" in page

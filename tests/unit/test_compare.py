@@ -23,7 +23,7 @@ from hvg.feature_metric import Frechet, Kernel
 from hvg.frame_metric import mean_score
 from hvg.protocols import Score
 from hvg.record import FORMAT, MEASUREMENTS, ClipRecord, Record, score_records, write_record
-from hvg.results import compare
+from hvg.results import compare, table_markdown
 from hvg.scoring import MetricResult
 from hvg.settings import PartChoice, ProtocolConfig
 
@@ -120,7 +120,7 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert cells["bone"]["kid"].verdict == "better"
     assert cells["none"]["psnr"].difference is None and cells["none"]["psnr"].p is None
     text = "\n".join(notes)
-    assert "truth against truth scores 0.250 at this N (144 frames)" in text
+    assert "two samples of the truth score 0.250 at this N (144 frames)" in text
     assert "FID: N is small" in text and "not available: LPIPS: the file of lpips is missing" in text
     assert "luck of a training run" not in text
     with pytest.raises(HvgError, match=r"out is not empty .*overwrite=true"):
@@ -141,6 +141,29 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
     assert "(FID; 12 people, 3 seeds)" in capsys.readouterr().out
     assert run(["compare", *words, "headline=ssim"]) == 1
     assert "headline: protocol mine/v1+changes has no metric 'ssim'" in capsys.readouterr().err
+
+
+def test_anchors_come_from_the_evaluations_or_from_their_study(tmp_path):
+    """Whichever recorded them; a study of other true frames has nothing to say."""
+
+    def recorded(values: dict[str, dict[str, float | None]]) -> Callable[[Record], None]:
+        return lambda record: record.update(anchors=values)
+
+    paths = [write(tmp_path / "study" / name, quality) for name, quality in (("a", 0.0), ("b", 1.0))]
+    words = list(map(str, paths))
+    assert compare_runs(words, CompareOptions())[0].get("anchors") == {}
+    record = json.loads((paths[0] / "results.json").read_text())
+    study = {"protocol": record["protocol"], "clips": record["clips"], "anchors": {"blank": {"psnr": 10.0}}}
+    (tmp_path / "study" / "results.json").write_text(json.dumps(study))
+    results, _ = compare_runs(words, CompareOptions())
+    assert results.get("anchors") == {"blank": {"psnr": 10.0}}
+    assert "a blank video" in table_markdown(results)
+    other = write(tmp_path / "c", 0.5, change=recorded({"truth": {"psnr": 100.0}}))
+    results, _ = compare_runs([*words, str(other)], CompareOptions())
+    assert results.get("anchors") == {"truth": {"psnr": 100.0}, "blank": {"psnr": 10.0}}
+    study["clips"] = [clip | {"truth": "other"} for clip in record["clips"]]
+    (tmp_path / "study" / "results.json").write_text(json.dumps(study))
+    assert compare_runs(words, CompareOptions())[0].get("anchors") == {}
 
 
 def test_one_run_each_says_what_it_cannot_say(tmp_path, capsys):

@@ -16,7 +16,7 @@ from hvg.build import build_protocol
 from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, resize_8bit
 from hvg.errors import HvgError
-from hvg.evaluation import finished
+from hvg.evaluation import MeasuredClip, finished
 from hvg.folders import FolderOptions, evaluate_folders, find_clips, load_clip
 from hvg.record import ClipRecord, read_measurements, read_record
 from hvg.scored_clip import ScoredClip
@@ -65,6 +65,17 @@ def load(tmp_path: Path, name: str, **more) -> ScoredClip:
     given = options(tmp_path, **more)
     masks = None if given.masks is None else find_clips(given.masks)
     return load_clip(name, find_clips(given.predictions), find_clips(given.reference), masks, given)
+
+
+def test_simple_pictures_are_scored_besides_as_asked_for(tmp_path):
+    """Folders hold no photo, so that it is not among them."""
+    for folder, seed in zip(both(tmp_path), (0, 1), strict=True):
+        save_frames(folder / "a", pictures(seed))
+    for asked, expected in (("none", []), ("truth", ["truth"]), ("all", ["truth", "blurred_truth", "blank"])):
+        _, problems, path = evaluate(tmp_path, "protocol=disco_fixed", anchors=asked, out=tmp_path / asked)
+        record = read_record(path)
+        assert list(record.get("anchors", {})) == expected and not problems
+    assert record["anchors"]["truth"]["psnr"] > record["anchors"]["blurred_truth"]["psnr"]
 
 
 # --- layouts ---
@@ -168,7 +179,7 @@ def test_scores_of_files_are_those_of_the_same_arrays(tmp_path):
         alpha=coverage[:, :, 0] / 255,
     )
     kept = protocol.measure(clip)
-    expected = finished(protocol, {0: (ClipRecord(clip_id="clip", subject="clip", azimuths=None), kept)})
+    expected = finished(protocol, {0: MeasuredClip(ClipRecord(clip_id="clip", subject="clip", azimuths=None), kept)})
     assert record["values"] == json.loads(json.dumps(expected.values()))
     assert all(score["value"] is not None for score in record["values"].values())
     for label, measurement in kept.items():

@@ -19,14 +19,13 @@ from components.people.suit import PARTS
 from components.renderers.warp import Warp
 from hvg import registry
 from hvg.cameras import Cameras, orbit, pixel_rays, project
-from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
 from hvg.geometry.correspondence import correspondences, sample, unproject
 from hvg.geometry.triangulation import triangulate
 from hvg.keypoints import distances, mean_cost
 from hvg.prepare import RenderedClips
 from hvg.protocols import Context
-from hvg.scored_clip import NotAvailable, ScoredClip, Surface, scored_clips
+from hvg.scored_clip import NotAvailable, ScoredClip, Surface, true_clip
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 SIZE, VIEWS, FRAMES = 64, 4, 4
@@ -263,7 +262,7 @@ def test_only_people_in_the_suit_are_measured_by_it():
     dataset = Synthetic(Synthetic.Config(image_size=SIZE, views=2, frames=2), CONTEXT)
     for index in range(4):
         batch = dataset.load(index)
-        clip = scored_clips(batch, frames_to_uint8(batch.frames))[0]
+        clip = true_clip(batch)
         for name in ("joint_error", "mpjpe"):
             with pytest.raises(NotAvailable, match="synthetic_suit") as caught:
                 make(name).measure(clip)

@@ -249,12 +249,45 @@ def test_a_number_says_what_it_is(results, tmp_path):
         "protocol hvg/v1",
         "N = 48 frames",
         "seed 1:",
-        "truth against truth: 12.50",
+        "two samples of the truth: 12.50",
         "inception sha256:ab12",
     ):
         assert wanted in hint
     assert "48 frames are few for 2048 dimensions" in hint and "FID: 48 frames are few" in page.text
-    assert "truth against truth" in page.text and "inception sha256:ab12" in page.text
+    assert "two samples of the truth" in page.text and "inception sha256:ab12" in page.text
+
+
+def test_anchors_stand_below_the_arms_and_take_no_part(results, tmp_path):
+    """What pictures score that nobody trained for: better than any arm here, and neither ranked nor compared."""
+    plain = finding(results, compare(results))
+    page = read(write_report(results, tmp_path))
+    assert "Last rows" not in page.text
+    anchors = {"truth": {"fid": 0.0, "psnr": 98.75, "l1": 0.0, "fvd": None}, "of_tomorrow": {"psnr": 7.25}}
+    with_anchors: Results = {**results, "anchors": anchors}
+    assert compare(with_anchors) == compare(results) and finding(with_anchors, compare(with_anchors)) == plain
+    page = read(write_report(with_anchors, tmp_path))
+    body = re.search(r'<tbody class="anchors">.*?</tbody>', (tmp_path / "report.html").read_text())
+    assert body is not None
+    rows = body[0].split("<tr>")[1:]
+    assert [re.search(r'data-sort="(.*?)"', row)[1] for row in rows] == [  # type: ignore[index]
+        "the truth itself",
+        "two samples of the truth",
+        "of tomorrow",
+    ]
+    assert "98.75" in rows[0] and "12.50" in rows[1] and "7.250" in rows[2]
+    assert "best" not in body[0] and "difference" not in body[0]
+    assert "Last rows: what pictures score that nobody trained for" in page.text
+    markdown = table_markdown(with_anchors).splitlines()
+    assert markdown[:-2] == table_markdown(results).splitlines()
+    assert markdown[-2] == "| *the truth itself* | 0.0000 | 98.75 | 0.0000 | – |"
+    lines = list(csv.DictReader(io.StringIO(table_csv(with_anchors))))
+    anchored = [line for line in lines if line["kind"] == "anchor"]
+    assert [line["value"] for line in anchored if line["arm"] == "truth"] == ["0.0", "98.75", "0.0", ""]
+    assert all(line["difference"] == "" for line in anchored)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table_text(with_anchors))
+    assert "the truth itself" in console.export_text()
+    assert results_latex(with_anchors, compare(results)) == results_latex(results, compare(results))
 
 
 def test_the_worst_and_best_clips_are_linked_to_their_videos(results, tmp_path):

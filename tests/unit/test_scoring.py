@@ -14,7 +14,15 @@ from torch import distributed
 from hvg.cameras import Cameras
 from hvg.config import compose
 from hvg.errors import DataError, HvgError
-from hvg.evaluation import Evaluation, finished, make_record, protocol_record, save_predictions, table_lines
+from hvg.evaluation import (
+    Evaluation,
+    MeasuredClip,
+    finished,
+    make_record,
+    protocol_record,
+    save_predictions,
+    table_lines,
+)
 from hvg.protocols import Measurement, Metric, PartConfig, Score
 from hvg.record import ClipRecord, failed_metrics, read_measurements, read_record, write_record
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface, scored_clips
@@ -105,7 +113,7 @@ def protocol(
 
 def evaluate(scored: Protocol, *clips: ScoredClip) -> Evaluation:
     described = [ClipRecord(clip_id=c.clip_id, subject=c.subject, azimuths=[0.0, 90.0]) for c in clips]
-    return finished(scored, {i: (described[i], scored.measure(c)) for i, c in enumerate(clips)})
+    return finished(scored, {i: MeasuredClip(described[i], scored.measure(c)) for i, c in enumerate(clips)})
 
 
 def record_of(evaluation: Evaluation, config: ProtocolConfig):
@@ -293,7 +301,7 @@ def test_scores_do_not_depend_on_the_order_in_which_clips_are_measured():
     scored = protocol(fine=Brightness())
     clips = [clip(name) for name in ("a", "bb", "ccc")]
     entries = {
-        i: (ClipRecord(clip_id=c.clip_id, subject=c.subject, azimuths=None), scored.measure(c))
+        i: MeasuredClip(ClipRecord(clip_id=c.clip_id, subject=c.subject, azimuths=None), scored.measure(c))
         for i, c in enumerate(clips)
     }
     forward, backward = (finished(scored, dict(order)) for order in (entries.items(), reversed(entries.items())))

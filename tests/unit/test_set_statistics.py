@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvg.evaluation import finished
+from hvg.evaluation import MeasuredClip, finished
 from hvg.feature_metric import FrameFeatureMetric, Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.protocols import Context
 from hvg.record import ClipRecord
@@ -223,7 +223,7 @@ class ColourDistance(FrameFeatureMetric):
         return frames.float().mean(dim=(-2, -1))
 
 
-def measured(protocol: Protocol) -> dict:
+def measured(protocol: Protocol) -> dict[int, MeasuredClip]:
     """Index -> clip and what the protocol keeps of it, of 20 clips of 10 people."""
     generator, own = torch.Generator().manual_seed(0), {}
     for index in range(20):
@@ -236,7 +236,7 @@ def measured(protocol: Protocol) -> dict:
             valid=torch.ones(1, 3, dtype=torch.bool),
         )
         described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None)
-        own[index] = described, protocol.measure(clip)
+        own[index] = MeasuredClip(described, protocol.measure(clip))
     return own
 
 
