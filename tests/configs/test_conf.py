@@ -5,8 +5,9 @@ from functools import cache
 import pytest
 import yaml
 
+from hvg import registry
 from hvg.build import build_sampler
-from hvg.config import CONF, compose, named_protocol, parse_resolved, recompose
+from hvg.config import CONF, compose, named_protocol, parse_resolved
 from hvg.settings import RunConfig
 from hvg.study_file import load_study
 from hvg.trained_windows import clip_grids, untrained_shapes, window_shapes
@@ -81,8 +82,9 @@ def test_the_study_of_sampling_plans_samples_windows_that_it_trains():
     config = compose(study.base)
     assert clip_grids(config, "test") == {(8, 12)}
     for arm, words in study.arms.items():
-        sampler = build_sampler(recompose(config, words))
-        untrained = untrained_shapes(config, sampler, config.evaluation.steps, {(8, 12)})
+        given = {key.removeprefix("sampler."): yaml.safe_load(value) for key, value in (w.split("=") for w in words)}
+        cls = registry.load("sampler", given.pop("sampler"))
+        untrained = untrained_shapes(config, cls(cls.Config(**given)), config.evaluation.steps, {(8, 12)})
         assert untrained == ({(8, 12, 1)} if arm == "single" else set()), arm
 
 

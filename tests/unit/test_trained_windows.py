@@ -92,6 +92,11 @@ def test_a_plan_that_begins_with_small_pictures_shows_what_no_step_had(config):
     assert "2 x 2 at 1/2 size" in sampling_notes(coarse, build_sampler(coarse), 2, {(2, 2)})[0]
 
 
+def test_a_trained_model_is_sampled_in_the_windows_of_its_steps(config):
+    chosen = recompose(with_data(config, frames=1), ["sampler=view_as_trained"])
+    assert window_shapes(build_sampler(chosen), 2, (6, 4)) == {WindowShape(2, 1)}
+
+
 def test_every_grid_that_steps_draw_from_is_trained(config):
     config = with_data(config, grids=((2, 1), (1, 2)))
     made = plan("alternating", frames=2, temporal_views=1, views=2, view_frames=1)
