@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hvg.precision import NAMES
 from hvg.results import Arm, Results, SeedResult
 
 # Digits of a commit that people read.
@@ -37,7 +38,7 @@ def _origin(models: Sequence[SeedResult]) -> Origin:
     return Origin(
         commit=_joined(f"`{short_commit(place['commit'])}`" for place in places),
         hardware=_joined(place["hardware"] for place in places),
-        precision=_joined(model.get("precision") or "precision not known" for model in models),
+        precision=_joined(_in_words(model.get("precision")) for model in models),
     )
 
 
@@ -85,6 +86,13 @@ def short_commit(commit: str) -> str:
 def duration(seconds: float) -> str:
     """``33 min``, or ``12 s`` below two minutes."""
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _in_words(precision: str | None) -> str:
+    """``float32``, or one after another, of ``hvg.precision.trained_in``."""
+    names: Mapping[str, str] = NAMES
+    parts = (precision or "precision not known").split(", then ")
+    return ", then ".join(names.get(part, part) for part in parts)
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -57,8 +57,8 @@ class SeedResult(TypedDict):
     """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed. precision: as of ``Record``.
 
     left_out: name of a distance between sets -> the distance with every subject left out in turn, which is what its
-    interval is made of; as of ``hvg.set_statistics.left_out``. config: the run's whole configuration as YAML. The last two
-    and measured are of a study's own arms.
+    interval is made of; as of ``hvg.set_statistics.left_out``. config: the run's whole configuration as YAML. It and
+    ``measured`` are there for a study's own arms.
     """
 
     seed: int

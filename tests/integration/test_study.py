@@ -94,13 +94,13 @@ def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     assert "no pose" in done.stdout.splitlines()[1]
     assert [name for name, arm in arms.items() if arm.get("control")] == ["none"]
 
-    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/results.json")}
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*-seed*/results.json")}
     assert len(finished) == 5
     # One arm is lost: the second call trains that one alone.
     lost = tmp_path / "out" / "skeleton-seed0"
     shutil.rmtree(lost)
     assert hvg(*words, path=plugin).returncode == 0
-    again = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/results.json")}
+    again = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*-seed*/results.json")}
     assert {p for p in finished if finished[p] != again[p]} == {lost / "results.json"}
     repeated = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [arm["seeds"][0]["values"] for arm in repeated["arms"]] == [

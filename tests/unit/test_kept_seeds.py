@@ -83,7 +83,7 @@ def study_of_two_seeds(folder: Path, change: Callable[[Results, int], Any] = lam
             write_record(path, record, dict(zip(names, features, strict=True)))
             seed["left_out"] = left_out_of_run(path, record, {"fid": distance})
             if arm["kind"] == "arm":
-                seed |= {"precision": "float32", "config": f"name: {arm['name']}\nseed: {seed['seed']}\n"}
+                seed |= {"precision": "32", "config": f"name: {arm['name']}\nseed: {seed['seed']}\n"}
                 seed["measured"] = measured(seed["seed"])  # type: ignore[typeddict-item]
                 arm["num_seeds"] = 2
     return results
