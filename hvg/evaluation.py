@@ -85,28 +85,28 @@ def evaluate_checkpoint(
     checkpoint = find_checkpoint(options.checkpoint)
     run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
     out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
-    with joined_ranks() as (rank, world):
-        asked = _request_digest(options, overrides)
-        if rank == 0:
-            outputs.check_folder(out, asked, options.overwrite)
+    asked = _request_digest(options, overrides)
+    with (
+        joined_ranks() as (rank, world),
+        outputs.unfinished(out, asked, options.overwrite) if rank == 0 else nullcontext(),
+    ):
         change = partial(_rescored, overrides=overrides, checkpoint=checkpoint)
         system, config = load_system(checkpoint, options.weights, change)
         changes = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
-        with outputs.unfinished(out, asked) if rank == 0 else nullcontext():
-            evaluation = evaluate(
-                system,
-                config,
-                split=options.split,
-                predictions=out / "predictions",
-                report=report if rank == 0 else lambda done, total: None,
-                share=(rank, world),
-            )
-            if rank:
-                return None
-            record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
-            record["precision"] = trained_precision(checkpoint)
-            return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
+        evaluation = evaluate(
+            system,
+            config,
+            split=options.split,
+            predictions=out / "predictions",
+            report=report if rank == 0 else lambda done, total: None,
+            share=(rank, world),
+        )
+        if rank:
+            return None
+        record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
+        record["precision"] = trained_precision(checkpoint)
+        return table_lines(record), failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 
 def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:

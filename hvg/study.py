@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ from hvg.files import write_text
 from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.launch import launch
-from hvg.outputs import try_folder
+from hvg.outputs import held_folder, try_folder
 from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
@@ -87,10 +88,18 @@ def run_study(
     """
     study = load_study(folder)
     runs = _judged(study, folder.name, overrides, options)
-    if not dry_run:
-        try_folder(runs[0].folder.parent, "output")
+    output = runs[0].folder.parent
     if options.collect:
+        try_folder(output, "output")
         return _collect(study, folder.name, runs, progress, {})
+    with nullcontext() if dry_run else held_folder(output, "output"):
+        return _run(study, folder.name, runs, options, dry_run, progress)
+
+
+def _run(
+    study: StudyFile, name: str, runs: Sequence[ArmRun], options: StudyOptions, dry_run: bool, progress: ReportProgress
+) -> Outcome | None:
+    """As ``run_study``, of arms that were judged, by a process that has the study's folder for itself."""
     waiting = [run for run in runs if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
         refuse_missing(run.config for run in waiting)
@@ -105,17 +114,17 @@ def run_study(
         _render(runs, options, progress)
     rendered = time.perf_counter()
     if options.launcher == "slurm":
-        _submit(folder.name, waiting, options, dry_run)
+        _submit(name, waiting, options, dry_run)
         return None
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
         wave = [run for run in waiting if (run.trained_by is None) == training]
-        _run_here(folder.name, wave, options, dry_run, progress)
+        _run_here(name, wave, options, dry_run, progress)
     if dry_run:
         return None
     trained = time.perf_counter()
     seconds = {"rendering": rendered - started, "training and scoring": trained - rendered}
-    return _collect(study, folder.name, runs, progress, seconds)
+    return _collect(study, name, runs, progress, seconds)
 
 
 def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> list[ArmRun]:

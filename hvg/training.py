@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,7 +44,7 @@ from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
 from hvg.here import choose_device, refuse_missing
 from hvg.jobs import processes_of
-from hvg.outputs import try_folder
+from hvg.outputs import held_folder
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import missing_from_cache, open_clips, open_training_clips
 from hvg.protocols import Backbone
@@ -177,11 +178,15 @@ def train(
 
     Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder. Where several processes
     train, each calls this. Raises: SystemExit(143) after SIGTERM and KeyboardInterrupt after SIGINT, when the step in
-    which they came is saved.
+    which they came is saved; HvgError where another process works in the folder.
     """
+    with held_folder(run_folder(config), "output, name", log=log) if is_first_process() else nullcontext():
+        return _train(config, report, log)
+
+
+def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
+    """As ``train``, by processes of which the first has the run folder for itself."""
     folder = run_folder(config)
-    if is_first_process():
-        try_folder(folder, "output, name")
     start = resume_from(config, log)
     changed = [] if start is None else changed_settings(start, config)
     if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
