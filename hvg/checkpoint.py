@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -340,10 +340,28 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Step -> checkpoint, oldest first; those that are still being written, or removed, do not count."""
-    if not folder.is_dir():
-        return {}
-    return dict(sorted((int(m[1]), p) for p in folder.iterdir() if (m := PATTERN.fullmatch(p.name))))
+    """Step -> checkpoint, oldest first; those that are still being written, or removed, do not count.
+
+    The step is what the checkpoint says; its name's where that cannot be read. Of two of one step the one with its name counts.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if match := PATTERN.fullmatch(path.name):
+            step = _saved_step(path, int(match[1]))
+            if step not in found or path == checkpoint_path(folder, step):
+                found[step] = path
+    return dict(sorted(found.items()))
+
+
+def _saved_step(path: Path, named: int) -> int:
+    # Asked first, because the error about a missing one would look for others nearby, here.
+    if not (path / MANIFEST).is_file():
+        return named
+    try:
+        step = _manifest(path).get("step")
+    except CheckpointError:
+        return named
+    return step if isinstance(step, int) else named
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -416,12 +434,22 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def set_aside(paths: Iterable[Path]) -> None:
-    """Renames damaged checkpoints, so that none is taken for the newest any more."""
+def set_aside(paths: Iterable[Path], reason: Literal["damaged", "later"]) -> list[Path]:
+    """Renames checkpoints to ``<reason>-<name>``, so that none is taken for the newest any more; where they lie then.
+
+    A damaged one takes the place of an earlier one; others are kept, each under a number of its own.
+    """
+    moved = []
     for path in paths:
-        aside = path.with_name(f"damaged-{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        aside = path.with_name(f"{reason}-{path.name}")
+        if reason == "damaged":
+            shutil.rmtree(aside, ignore_errors=True)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{reason}-{number}-{path.name}")
+        moved.append(path.rename(aside))
+    return moved
 
 
 def _nearby(path: Path) -> str:

@@ -235,7 +235,7 @@ def _fit(
             log(
                 f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
             )
-        _prepare_folder(config, start)
+        _prepare_folder(config, start, log)
     if start is None:
         system = start_system(config, log)
     else:
@@ -308,14 +308,19 @@ def _cluster() -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
-def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
-    """Makes the run folder, with nothing that a killed write left and no damaged checkpoint under a good name."""
+def _prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
+    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
-    if config.resume == "auto" and start is not None:
-        step = int(start.state["global_step"])
-        set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
+    if start is None:
+        return
+    step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
+    later = [path for n, path in others if n > step or (n == step and path.resolve() != start.path.resolve())]
+    # Whatever is newer than what resume=auto found is damaged.
+    moved = set_aside(later, "damaged" if config.resume == "auto" else "later")
+    if moved and config.resume != "auto":
+        log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
 
 
 def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
