@@ -24,6 +24,7 @@ from hvg.data import load_with_signals
 from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
+from hvg.finite import refuse_not_finite
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
@@ -191,17 +192,16 @@ def evaluate(
     """
 
     def generate(batch: ClipBatch) -> Tensor:
-        frames = frames_to_uint8(
-            system.generate(
-                batch,
-                num_steps=config.evaluation.steps,
-                seed=config.evaluation.seed,
-                windows_per_call=config.evaluation.windows_per_call,
-            )
+        return system.generate(
+            batch,
+            num_steps=config.evaluation.steps,
+            seed=config.evaluation.seed,
+            windows_per_call=config.evaluation.windows_per_call,
         )
+
+    def keep(batch: ClipBatch, frames: Tensor) -> None:
         if predictions is not None:
             save_predictions(predictions, batch, frames)
-        return frames
 
     clips = open_clips(config, split, system.signals, system.needs_mesh)
     return score_dataset(
@@ -211,6 +211,7 @@ def evaluate(
         generate,
         load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
         size=config.data.eval_batch_size,
+        keep=keep,
         report=report,
         share=share,
     )
@@ -224,16 +225,22 @@ def score_dataset(
     *,
     load: Callable[[int], ClipBatch],
     size: int = 1,
+    keep: Callable[[ClipBatch, Tensor], None] = lambda batch, frames: None,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
 ) -> Evaluation:
-    """Scores ``generate(batch)``, (B, V, T, 3, H, W) uint8, on the first ``count`` clips of a dataset.
+    """Scores ``generate(batch)``, (B, V, T, 3, H, W) in [-1, 1], in 8 bits, on the first ``count`` clips of a dataset.
 
-    load: index -> clip with all that ``generate`` needs. size: clips in a batch. share: as of ``evaluate``.
+    load: index -> clip with all that ``generate`` needs. size: clips in a batch. keep: takes every batch and its frames, uint8.
+    share: as of ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
     """
     own: dict[int, tuple[ClipRecord, ClipMeasurements]] = {}
     for indices, batch in batches(clips, count, size, load, share):
-        for index, clip in zip(indices, scored_clips(batch, generate(batch)), strict=True):
+        made = generate(batch)
+        refuse_not_finite(made, batch.clip_id, "the predicted frames")
+        frames = frames_to_uint8(made)
+        keep(batch, frames)
+        for index, clip in zip(indices, scored_clips(batch, frames), strict=True):
             surface = _surface(clips, index, clip.truth.device)
             azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
             described = ClipRecord(

@@ -14,7 +14,6 @@ from hvg.alignment import as_seen
 from hvg.baselines import MeanImage, copy_reference, in_place
 from hvg.build import build_alignment, build_protocol
 from hvg.data import load_with_signals
-from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.here import choose_device
@@ -147,7 +146,7 @@ def _baselines(
             protocol,
             test,
             num_clips(config, test),
-            lambda batch, predict=predict: frames_to_uint8(predict(batch)),
+            predict,
             load=lambda index: load_with_signals(test, index, {}).to(device),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )

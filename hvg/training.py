@@ -38,8 +38,8 @@ from hvg.checkpoint import (
 from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule
 from hvg.ema import AveragedAdamW
-from hvg.errors import CheckpointError
-from hvg.exit_codes import TERMINATED
+from hvg.errors import CheckpointError, HvgError
+from hvg.exit_codes import TERMINATED, Stopped
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
 from hvg.here import choose_device, refuse_missing
@@ -292,11 +292,23 @@ def _fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    with interruption.listening(), joined_group():
-        trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    try:
+        with interruption.listening(), joined_group():
+            trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    except Stopped as stop:
+        _stop(stop.number, "resume=auto continues what is saved", log)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # What torch says where a process that loads data has gone: no fault of the code.
+        raise HvgError(
+            f"a process that loads data was ended from outside ({' '.join(str(error).split())}), for want of memory perhaps; "
+            "resume=auto continues the run from its newest checkpoint, a smaller data.workers needs less"
+        ) from error
     skipped.check()
     if trainer.global_step < config.training.steps:
-        _stop(interruption.received, trainer.global_step, log)
+        saved = f"step {trainer.global_step} is saved, resume=auto continues from there"
+        _stop(interruption.received, saved, log)
     if interruption.received:
         # It came in the last step: what follows training has to stop as well.
         signal.raise_signal(interruption.received)
@@ -362,13 +374,13 @@ def read_run_record(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:
-    """Ends an interrupted run with the exit code that its signal stands for."""
+def _stop(received: int, saved: str, log: Callable[[str], None]) -> NoReturn:
+    """Ends an interrupted run with the exit code that its signal stands for. saved: what there is to say of its state."""
     if received == signal.SIGTERM:
         if is_first_process():
-            log(f"stopped by SIGTERM; step {step} is saved, resume=auto continues from there")
+            log(f"stopped by SIGTERM; {saved}")
         raise SystemExit(TERMINATED)
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt from None
 
 
 def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
