@@ -167,8 +167,11 @@ def _write_share(
         if index in mine and error is None:
             try:
                 values = tensor.detach().cpu().contiguous().reshape(-1)
-                if entry.learned:
-                    _refuse_diverged(entry.name, values)
+                if entry.learned and has_diverged(values):
+                    raise CheckpointError(
+                        f"training has diverged, {entry.name} holds {float(values.abs().amax()):.3g}; a smaller "
+                        "training.learning_rate may keep it from that"
+                    )
                 put(values.view(torch.uint8).numpy().data)
             except (OSError, CheckpointError) as problem:
                 error = problem
@@ -181,13 +184,9 @@ def _write_share(
     return {"bytes": size, "sha256": digest.hexdigest()}, error
 
 
-def _refuse_diverged(name: str, values: Tensor) -> None:
-    """Raises: CheckpointError for what no model can compute with any more."""
-    largest = float(values.abs().amax()) if values.is_floating_point() and values.numel() else 0.0
-    if not largest < DIVERGED:
-        raise CheckpointError(
-            f"training has diverged, {name} holds {largest:.3g}; a smaller training.learning_rate may keep it from that"
-        )
+def has_diverged(weight: Tensor) -> bool:
+    """Whether no model can compute with a weight any more: it holds NaN, or numbers whose squares float32 does not hold."""
+    return weight.is_floating_point() and weight.numel() > 0 and not float(weight.abs().amax()) < DIVERGED
 
 
 def _header(entries: Sequence[Entry]) -> bytes:
@@ -491,7 +490,7 @@ def is_exported(path: Path) -> bool:
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Loads all of a module's weights.
 
-    Raises: CheckpointError that lists what is missing, unexpected or of another shape, or says what is not finite; nothing is
+    Raises: CheckpointError that lists what is missing, unexpected or of another shape, or has diverged; nothing is
     loaded then.
     """
     own = module.state_dict()
@@ -505,14 +504,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(f"{source}: does not fit the model: {shown}")
-    _refuse_not_finite(module, weights, source)
+    _refuse_diverged(module, weights, source)
     module.load_state_dict(dict(weights))
 
 
 def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:
     """Loads every weight whose name both have; returns a line each on what was kept, what is new and what is unused.
 
-    Raises: CheckpointError when a shared weight has another shape or is not finite, or nothing is shared; nothing is loaded then.
+    Raises: CheckpointError when a shared weight has another shape or has diverged, or nothing is shared; nothing is loaded then.
     """
     own = module.state_dict()
     shared = {key: value for key, value in weights.items() if key in own}
@@ -523,7 +522,7 @@ def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source
         raise CheckpointError(
             f"{source}: cannot be started from: {'; '.join(wrong[:5]) or 'no weight has the same name'}"
         )
-    _refuse_not_finite(module, shared, source)
+    _refuse_diverged(module, shared, source)
     module.load_state_dict(shared, strict=False)
     new, unused = [key for key in own if key not in weights], [key for key in weights if key not in own]
     lines = [f"{source}: {len(shared)} weights kept"]
@@ -532,14 +531,14 @@ def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source
     return [*lines, f"unused: {', '.join(_places(unused))}"] if unused else lines
 
 
-def _refuse_not_finite(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raises: CheckpointError for parameters that are NaN or infinite; what else a module keeps may be."""
+def _refuse_diverged(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raises: CheckpointError for parameters that have diverged; what else a module keeps may be infinite."""
     names = [name for name, _ in module.named_parameters() if name in weights]
-    bad = [name for name in names if not bool(weights[name].isfinite().all())]
+    bad = [name for name in names if has_diverged(weights[name])]
     if bad:
         raise CheckpointError(
-            f"{source}: {len(bad)} of {len(names)} weights are not finite, first {bad[0]}; take a checkpoint from before "
-            "training diverged"
+            f"{source}: training had diverged: {len(bad)} of {len(names)} weights hold numbers such as "
+            f"{float(weights[bad[0]].abs().amax()):.3g}, first {bad[0]}; take an earlier checkpoint"
         )
 
 

@@ -51,7 +51,7 @@ def locked(path: Path, *, wait: bool = False, log: Callable[[str], None] = say) 
     finally:
         if stream is not None:
             if _is_at(stream, path):
-                path.unlink()
+                path.unlink(missing_ok=True)
             stream.close()
 
 
@@ -65,6 +65,10 @@ def _acquired(path: Path, wait: bool, log: Callable[[str], None]) -> IO[str] | N
         except FileNotFoundError:
             # Whoever had the lock has just removed the folder that it made for it.
             continue
+        except PermissionError:
+            raise HvgError(
+                f"{path} is somebody else's lock and cannot be opened; if nothing of theirs works there, remove it"
+            ) from None
         try:
             # A network file system wants the file open for writing.
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,7 +123,7 @@ def _is_at(stream: IO[str], path: Path) -> bool:
     """Whether a file that is open still lies under its name."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
