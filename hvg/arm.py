@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from hvg.files import write_text
@@ -28,6 +29,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.errors import CheckpointError
     from hvg.evaluation import evaluate, make_record
     from hvg.here import choose_device
+    from hvg.outputs import held_folder
     from hvg.overlap import overlap
     from hvg.ranks import joined_ranks
     from hvg.record import failed_metrics, record_of, write_record
@@ -52,21 +54,22 @@ def run_arm(folder: Path, trained: Path | None) -> None:
             system = build_system(config).to(choose_device(config.device)).eval()
             load_system_weights(system, last, config.evaluation.weights)
         ready = time.perf_counter()
-        evaluation = evaluate(
-            system,
-            config,
-            predictions=folder / "predictions",
-            report=lambda done, total: report("evaluate", done, total, ""),
-            share=(rank, world),
-        )
-    if rank:
-        return
-    record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
-    record["config"] = config.to_yaml()
-    record["precision"] = trained_precision(last)
-    record["overlap"] = overlap(config.dataset, splits=("test",)).lines
-    record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
-    write_record(folder, record, evaluation.measurements)
+        with held_folder(folder, "arm", log=log) if rank == 0 else nullcontext():
+            evaluation = evaluate(
+                system,
+                config,
+                predictions=folder / "predictions",
+                report=lambda done, total: report("evaluate", done, total, ""),
+                share=(rank, world),
+            )
+            if rank:
+                return
+            record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
+            record["config"] = config.to_yaml()
+            record["precision"] = trained_precision(last)
+            record["overlap"] = overlap(config.dataset, splits=("test",)).lines
+            record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
+            write_record(folder, record, evaluation.measurements)
 
 
 def _reporter(path: Path) -> Callable[[str, int, int, str], None]:

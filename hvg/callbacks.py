@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from torch import Tensor
 from hvg.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.config import RunConfig
 from hvg.data import load_with_signals
+from hvg.exit_codes import PATIENCE, Stopped, end_process
 from hvg.files import write_text
 from hvg.protocols import Dataset
 from hvg.required import required
@@ -169,39 +171,76 @@ class Interruption(AfterStep):
     """Ends training after the step in which SIGTERM or SIGINT came to one of the processes.
 
     Handlers only take a note, and all processes compare notes in a step: so all stop after the same one, none waits for
-    another, and ``Checkpoints``, which stands behind, saves that step. A second SIGINT interrupts at once.
+    another, and ``Checkpoints``, which stands behind, saves that step. Before training has started a signal ends the run at
+    once, as a second SIGINT does.
     """
 
     def __init__(self) -> None:
         self.received = 0
+        self._training = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the two signals inside; they do what they did before outside."""
+        """Takes the two signals inside; they do what they did before outside.
+
+        Raises: Stopped for one that ends the run at once.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        # Python calls handlers between two steps of its own; native code that waits for another process takes none. To this
+        # socket the number of a signal is written whatever the main thread does.
+        told, tell = socket.socketpair()
+        tell.setblocking(False)
+        earlier = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        left = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(told, left), daemon=True)
+        watch.start()
         self._listen()
         try:
             yield
         finally:
+            signal.set_wakeup_fd(earlier)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            left.set()
+            tell.send(bytes([0]))
+            watch.join()
+            told.close()
+            tell.close()
 
     def _listen(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.received == signal.SIGINT == number:
-            raise KeyboardInterrupt
+        again = self.received == signal.SIGINT == number
         self.received = number
+        if again or not self._training:
+            raise Stopped(number)
+
+    def _watch(self, told: socket.socket, left: threading.Event) -> None:
+        """Ends this process when a signal should have ended the run at once, and the main thread takes none."""
+        before = 0
+        while number := told.recv(1)[0]:
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                continue
+            at_once = not self._training or before == signal.SIGINT == number
+            before = number
+            if at_once and not left.wait(PATIENCE):
+                end_process(
+                    128 + number, f"stopped by {signal.Signals(number).name}; resume=auto continues what is saved"
+                )
+
+    def setup(self, trainer, pl_module, stage: str) -> None:
+        # Lightning has put its own handler in place: one that talks to the other processes whatever they are doing.
+        self._listen()
 
     def on_train_start(self, trainer, pl_module) -> None:
-        # Lightning has put its own handler in place: one that talks to the other processes whatever they are doing.
-        if threading.current_thread() is threading.main_thread():
-            self._listen()
+        self._listen()
+        self._training = True
 
     def on_before_backward(self, trainer, pl_module, loss: Tensor) -> None:
         told = cast(LogicalCheckpoints, trainer.strategy).told

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,6 +30,8 @@ FORMAT = "hvg-checkpoint-2"
 MANIFEST = "manifest.json"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 FILE = re.compile(r"tensors-\d{5}-of-\d{5}\.safetensors")
+# A weight as large as that is no weight: its square has no float32.
+DIVERGED = 2.0**63
 # What an export holds: the list of its components, and the folder of the trained weights.
 EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
 # safetensors' names of types.
@@ -49,12 +51,16 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of a checkpoint, ``<section>/<name>``. read: gives it whole; all processes call it, in the same order."""
+    """A tensor of a checkpoint, ``<section>/<name>``. read: gives it whole; all processes call it, in the same order.
+
+    learned: whether a model computes with it, so that it must not be written where training has diverged.
+    """
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
+    learned: bool = False
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> Entry:
@@ -69,7 +75,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Ent
     """Writes ``state`` and ``entries`` under ``path``, each process of the group its share of the entries.
 
     Memory: one tensor more than the state itself. Raises: CheckpointError, in every process, when one of them could not
-    write; then nothing is left of it. TypeError for state that is neither a tensor nor plain data.
+    write, or a learned tensor has diverged; then nothing is left of it. TypeError for state that is neither a tensor nor plain
+    data.
     """
     tensors, tree = pack(dict(state))
     entries = [*entries, *(Entry.of(name, tensor) for name, tensor in tensors.items())]
@@ -131,13 +138,16 @@ def unpack(tensors: Callable[[str], Tensor], tree: Any) -> Any:
     return value
 
 
-def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) -> tuple[dict[str, Any], OSError | None]:
+def _write_share(
+    path: Path, entries: Sequence[Entry], rank: int, world: int
+) -> tuple[dict[str, Any], OSError | CheckpointError | None]:
     """Writes every ``world``-th entry as a safetensors file; its size and hash, and what went wrong.
 
     Goes on reading where writing has failed, for the other processes read with it.
     """
     mine = range(rank, len(entries), world)
-    digest, size, error = hashlib.sha256(), 0, None
+    digest, size = hashlib.sha256(), 0
+    error: OSError | CheckpointError | None = None
     stream = None
 
     def put(data: Any) -> None:
@@ -156,8 +166,14 @@ def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) ->
         tensor = entry.read()
         if index in mine and error is None:
             try:
-                put(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-            except OSError as problem:
+                values = tensor.detach().cpu().contiguous().reshape(-1)
+                if entry.learned and has_diverged(values):
+                    raise CheckpointError(
+                        f"training has diverged, {entry.name} holds {float(values.abs().amax()):.3g}; a smaller "
+                        "training.learning_rate may keep it from that"
+                    )
+                put(values.view(torch.uint8).numpy().data)
+            except (OSError, CheckpointError) as problem:
                 error = problem
     try:
         if stream is not None:
@@ -166,6 +182,11 @@ def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) ->
     except OSError as problem:
         error = error or problem
     return {"bytes": size, "sha256": digest.hexdigest()}, error
+
+
+def has_diverged(weight: Tensor) -> bool:
+    """Whether no model can compute with a weight any more: it holds NaN, or numbers whose squares float32 does not hold."""
+    return weight.is_floating_point() and weight.numel() > 0 and not float(weight.abs().amax()) < DIVERGED
 
 
 def _header(entries: Sequence[Entry]) -> bytes:
@@ -207,9 +228,9 @@ def _attempt(action: Callable[[], None]) -> OSError | None:
     return None
 
 
-def _raise_together(path: Path, partial: Path, error: OSError | None) -> None:
+def _raise_together(path: Path, partial: Path, error: OSError | CheckpointError | None) -> None:
     """Raises in every process when one has an error."""
-    reasons = [reason for reason in from_all_ranks(error and (error.strerror or str(error))) if reason]
+    reasons = [reason for reason in from_all_ranks(error and (getattr(error, "strerror", "") or str(error))) if reason]
     if not reasons:
         return
     if rank_and_world()[0] == 0:
@@ -340,10 +361,28 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Step -> checkpoint, oldest first; those that are still being written, or removed, do not count."""
-    if not folder.is_dir():
-        return {}
-    return dict(sorted((int(m[1]), p) for p in folder.iterdir() if (m := PATTERN.fullmatch(p.name))))
+    """Step -> checkpoint, oldest first; those that are still being written, or removed, do not count.
+
+    The step is what the checkpoint says; its name's where that cannot be read. Of two of one step the one with its name counts.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if match := PATTERN.fullmatch(path.name):
+            step = _saved_step(path, int(match[1]))
+            if step not in found or path == checkpoint_path(folder, step):
+                found[step] = path
+    return dict(sorted(found.items()))
+
+
+def _saved_step(path: Path, named: int) -> int:
+    # Asked first, because the error about a missing one would look for others nearby, here.
+    if not (path / MANIFEST).is_file():
+        return named
+    try:
+        step = _manifest(path).get("step")
+    except CheckpointError:
+        return named
+    return step if isinstance(step, int) else named
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -416,12 +455,22 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def set_aside(paths: Iterable[Path]) -> None:
-    """Renames damaged checkpoints, so that none is taken for the newest any more."""
+def set_aside(paths: Iterable[Path], reason: Literal["damaged", "later"]) -> list[Path]:
+    """Renames checkpoints to ``<reason>-<name>``, so that none is taken for the newest any more; where they lie then.
+
+    A damaged one takes the place of an earlier one; others are kept, each under a number of its own.
+    """
+    moved = []
     for path in paths:
-        aside = path.with_name(f"damaged-{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        aside = path.with_name(f"{reason}-{path.name}")
+        if reason == "damaged":
+            shutil.rmtree(aside, ignore_errors=True)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{reason}-{number}-{path.name}")
+        moved.append(path.rename(aside))
+    return moved
 
 
 def _nearby(path: Path) -> str:
@@ -441,7 +490,8 @@ def is_exported(path: Path) -> bool:
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Loads all of a module's weights.
 
-    Raises: CheckpointError that lists what is missing, unexpected or of another shape; nothing is loaded then.
+    Raises: CheckpointError that lists what is missing, unexpected or of another shape, or has diverged; nothing is
+    loaded then.
     """
     own = module.state_dict()
     problems = [f"missing {key}" for key in own if key not in weights]
@@ -454,13 +504,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(f"{source}: does not fit the model: {shown}")
+    _refuse_diverged(module, weights, source)
     module.load_state_dict(dict(weights))
 
 
 def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:
     """Loads every weight whose name both have; returns a line each on what was kept, what is new and what is unused.
 
-    Raises: CheckpointError when a shared weight has another shape, or nothing is shared; nothing is loaded then.
+    Raises: CheckpointError when a shared weight has another shape or has diverged, or nothing is shared; nothing is loaded then.
     """
     own = module.state_dict()
     shared = {key: value for key, value in weights.items() if key in own}
@@ -471,12 +522,24 @@ def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source
         raise CheckpointError(
             f"{source}: cannot be started from: {'; '.join(wrong[:5]) or 'no weight has the same name'}"
         )
+    _refuse_diverged(module, shared, source)
     module.load_state_dict(shared, strict=False)
     new, unused = [key for key in own if key not in weights], [key for key in weights if key not in own]
     lines = [f"{source}: {len(shared)} weights kept"]
     if new:
         lines.append(f"new: {', '.join(_places(new))}")
     return [*lines, f"unused: {', '.join(_places(unused))}"] if unused else lines
+
+
+def _refuse_diverged(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raises: CheckpointError for parameters that have diverged; what else a module keeps may be infinite."""
+    names = [name for name, _ in module.named_parameters() if name in weights]
+    bad = [name for name in names if has_diverged(weights[name])]
+    if bad:
+        raise CheckpointError(
+            f"{source}: training had diverged: {len(bad)} of {len(names)} weights hold numbers such as "
+            f"{float(weights[bad[0]].abs().amax()):.3g}, first {bad[0]}; take an earlier checkpoint"
+        )
 
 
 def _places(names: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.exit_codes import INTERRUPTED
 
 USAGE = """\
 hvg COMMAND [key=value ...]
@@ -59,7 +61,11 @@ Overrides are Hydra's: pose=skeleton scale=cpu seed=3 training.steps=100. Choice
 
 def main() -> None:
     """Entry point of the ``hvg`` command; errors of the user's are one message and exit code 1."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        # A second one while this process cleans up would end it with another exit code and a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,9 +86,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"hvg {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        told = str(stop) or INTERRUPTED.get(command, "the same command starts anew")
+        told = str(stop) or AFTER_INTERRUPTION.get(command, "the same command starts anew")
         print(f"hvg {command}: interrupted; {told}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def is_override(word: str) -> bool:
@@ -335,7 +341,10 @@ def _train_one(config) -> int:
 
     if not is_first_process():
         # One of several that train together; the first one speaks for all.
-        train(config, log=lambda line: None)
+        try:
+            train(config, log=lambda line: None)
+        except KeyboardInterrupt:
+            return INTERRUPTED
         return 0
     with ProgressLines() as progress:
         train(config, lambda done: progress.update(config.name, "train", done.step, done.steps, done.note))
@@ -474,7 +483,7 @@ def _bench(arguments: list[str]) -> int:
 
 
 # What is true where a command was interrupted and did not say it itself; of others nothing stays.
-INTERRUPTED = {
+AFTER_INTERRUPTION = {
     "train": "resume=auto continues what it has saved; a sweep goes on with the same command",
     "launch": "resume=auto continues what it has saved; a sweep goes on with the same command",
     "study": "the same command continues it",

@@ -5,6 +5,7 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -250,6 +251,7 @@ class ClipDataModule(lightning.LightningDataModule):
                 self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
             ),
             num_workers=self.workers,
+            worker_init_fn=_leave_signals,
             collate_fn=ClipBatch.stack,
             persistent_workers=self.workers > 0,
             # From other memory, copying to a GPU would wait for its queue of work.
@@ -259,6 +261,13 @@ class ClipDataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
         """The loader has pinned it, so that nothing waits."""
         return batch.to(device, non_blocking=True)
+
+
+def _leave_signals(worker: int) -> None:
+    """Signals are for the process that trains: it finishes its step, for which it needs those that load, and ends them then."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StepPositions(Sampler[list[int]]):

@@ -33,6 +33,7 @@ from hvg.data import load_with_signals
 from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
+from hvg.finite import refuse_not_finite
 from hvg.overlap import overlap
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
@@ -114,40 +115,39 @@ def evaluate_checkpoint(
     checkpoint = find_checkpoint(options.checkpoint)
     run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
     out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
-    with joined_ranks() as (rank, world):
-        asked = _request_digest(options, overrides)
-        if rank == 0:
-            outputs.check_folder(out, asked, options.overwrite)
-        about: dict[str, Any] = {}
+    asked = _request_digest(options, overrides)
+    about: dict[str, Any] = {}
 
-        def change(trained: RunConfig) -> RunConfig:
-            config = _rescored(trained, overrides, checkpoint, options.shift)
-            about["overlap"] = _overlap(trained, config, options.split)
-            about["shift"] = _shift(trained, config)
-            return config
+    def change(trained: RunConfig) -> RunConfig:
+        config = _rescored(trained, overrides, checkpoint, options.shift)
+        about["overlap"] = _overlap(trained, config, options.split)
+        about["shift"] = _shift(trained, config)
+        return config
 
+    with (
+        joined_ranks() as (rank, world),
+        outputs.unfinished(out, asked, options.overwrite) if rank == 0 else nullcontext(),
+    ):
         system, config = load_system(checkpoint, options.weights, change)
         asked_for = {key: value for key in ("steps", "clips") if (value := getattr(options, key)) is not None}
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=asked_for)})
-        with outputs.unfinished(out, asked) if rank == 0 else nullcontext():
-            evaluation = evaluate(
-                system,
-                config,
-                split=options.split,
-                predictions=out / "predictions",
-                report=report if rank == 0 else lambda done, total: None,
-                share=(rank, world),
-                anchors=chosen(options.anchors),
-            )
-            if rank:
-                return None
-            record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
-            record["precision"] = trained_precision(checkpoint)
-            record["overlap"], record["shift"] = about["overlap"], about["shift"]
-            grids = clip_grids(config, options.split)
-            notes = sampling_notes(config, system.sampler, config.evaluation.steps, grids)
-            lines = [*table_lines(record), *(f"note: {note}" for note in notes)]
-            return lines, failed_metrics(record), write_record(out, record, evaluation.measurements)
+        evaluation = evaluate(
+            system,
+            config,
+            split=options.split,
+            predictions=out / "predictions",
+            report=report if rank == 0 else lambda done, total: None,
+            share=(rank, world),
+            anchors=chosen(options.anchors),
+        )
+        if rank:
+            return None
+        record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
+        record["precision"] = trained_precision(checkpoint)
+        record["overlap"], record["shift"] = about["overlap"], about["shift"]
+        notes = sampling_notes(config, system.sampler, config.evaluation.steps, clip_grids(config, options.split))
+        lines = [*table_lines(record), *(f"note: {note}" for note in notes)]
+        return lines, failed_metrics(record), write_record(out, record, evaluation.measurements)
 
 
 def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:
@@ -260,17 +260,16 @@ def evaluate(
     """
 
     def generate(batch: ClipBatch) -> Tensor:
-        frames = frames_to_uint8(
-            system.generate(
-                batch,
-                num_steps=config.evaluation.steps,
-                seed=config.evaluation.seed,
-                windows_per_call=config.evaluation.windows_per_call,
-            )
+        return system.generate(
+            batch,
+            num_steps=config.evaluation.steps,
+            seed=config.evaluation.seed,
+            windows_per_call=config.evaluation.windows_per_call,
         )
+
+    def keep(batch: ClipBatch, frames: Tensor) -> None:
         if predictions is not None:
             save_predictions(predictions, batch, frames)
-        return frames
 
     clips = open_clips(config, split, system.signals, system.needs_mesh)
     return score_dataset(
@@ -280,6 +279,7 @@ def evaluate(
         generate,
         load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
         size=config.data.eval_batch_size,
+        keep=keep,
         report=report,
         share=share,
         anchors=anchors,
@@ -294,17 +294,23 @@ def score_dataset(
     *,
     load: Callable[[int], ClipBatch],
     size: int = 1,
+    keep: Callable[[ClipBatch, Tensor], None] = lambda batch, frames: None,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
     anchors: Sequence[str] = (),
 ) -> Evaluation:
-    """Scores ``generate(batch)``, (B, V, T, 3, H, W) uint8, on the first ``count`` clips of a dataset.
+    """Scores ``generate(batch)``, (B, V, T, 3, H, W) in [-1, 1], in 8 bits, on the first ``count`` clips of a dataset.
 
-    load: index -> clip with all that ``generate`` needs. size: clips in a batch. share, anchors: as of ``evaluate``.
+    load: index -> clip with all that ``generate`` needs. size: clips in a batch. keep: takes every batch and its frames, uint8.
+    share, anchors: as of ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
     """
     own: dict[int, MeasuredClip] = {}
     for indices, batch in batches(clips, count, size, load, share):
-        for index, clip in zip(indices, scored_clips(batch, generate(batch)), strict=True):
+        made = generate(batch)
+        refuse_not_finite(made, batch.clip_id, "the predicted frames")
+        frames = frames_to_uint8(made)
+        keep(batch, frames)
+        for index, clip in zip(indices, scored_clips(batch, frames), strict=True):
             surface = _surface(clips, index, clip.truth.device)
             azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
             described = ClipRecord(

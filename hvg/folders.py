@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -106,9 +107,8 @@ def evaluate_folders(
     names = [name for name in truth if name in made]
     predictions = options.predictions.resolve()
     out = options.out or predictions.parent / f"{predictions.name}-{config.protocol.name}"
-    with joined_ranks() as (rank, world):
+    with joined_ranks() as (rank, world), outputs.held_folder(out, "out") if rank == 0 else nullcontext():
         if rank == 0:
-            outputs.try_folder(out, "out")
             outputs.refuse_existing(out, options.overwrite)
         device = choose_device(config.device)
         protocol = build_protocol(config, device)
@@ -123,16 +123,16 @@ def evaluate_folders(
             if rank == 0:
                 report(min(len(names), index + world), len(names))
         problems += [problem for _, problem in sorted(gathered(failed).items())]
-        everything = gathered(own)
-    if rank:
-        return None
-    if not everything:
-        raise HvgError("\n  ".join(["nothing can be scored:", *problems]))
-    evaluation = finished(protocol, everything)
-    record = make_record(evaluation, config.protocol, _scored(options), None, None)
-    record["problems"] = problems
-    problems = [*problems, *failed_metrics(record)]
-    return table_lines(record), problems, write_record(out, record, evaluation.measurements)
+        measured = gathered(own)
+        if rank:
+            return None
+        if not measured:
+            raise HvgError("\n  ".join(["nothing can be scored:", *problems]))
+        evaluation = finished(protocol, measured)
+        record = make_record(evaluation, config.protocol, _scored(options), None, None)
+        record["problems"] = problems
+        problems = [*problems, *failed_metrics(record)]
+        return table_lines(record), problems, write_record(out, record, evaluation.measurements)
 
 
 def _config(overrides: Sequence[str]) -> RunConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -115,10 +116,11 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
     """
     if options.out.suffix == ".mp4":
         raise HvgError(f"out={options.out}: is the folder that takes the videos; give it a name without .mp4")
-    with joined_ranks() as (rank, world):
-        asked = request_digest(options, overrides)
-        if rank == 0:
-            outputs.check_folder(options.out, asked, options.overwrite)
+    asked = request_digest(options, overrides)
+    with (
+        joined_ranks() as (rank, world),
+        outputs.unfinished(options.out, asked, options.overwrite) if rank == 0 else nullcontext(),
+    ):
         request = prepare(options, overrides)
         if rank == 0:
             yield from (f"note: {note}" for note in request.notes)
@@ -131,11 +133,10 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
             return
         if is_denoised:
             yield f"continues with the latents that an earlier start of this command left in {options.out}"
-        with outputs.unfinished(options.out, asked):
-            if kept is None:
-                kept = denoise(options, request, report, share=world > 1)
-                keep_latents(options.out, asked, *kept)
-            videos = write(options, overrides, request, kept, report)
+        if kept is None:
+            kept = denoise(options, request, report, share=world > 1)
+            keep_latents(options.out, asked, *kept)
+        videos = write(options, overrides, request, kept, report)
         others = ", ".join(videos[len(request.names) :])
         line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
         yield line + f"and sample.json to {options.out}"

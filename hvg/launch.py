@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import signal
@@ -16,15 +15,12 @@ from pathlib import Path
 from hvg.checkpoint import checkpoints, saved_config
 from hvg.config import compose, expand_sweep
 from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
-from hvg.exit_codes import TERMINATED
+from hvg.exit_codes import TERMINATED, ends_with_parent
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.outputs import try_folder
 from hvg.resume import earlier_config, judged_changes
 from hvg.settings import RunConfig
 from hvg.slurm import submit
-
-# From linux/prctl.h.
-PR_SET_PDEATHSIG = 1
 
 
 def announce(job: Job, code: int | None) -> None:
@@ -106,7 +102,8 @@ class _Started:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_stop_with_parent() if sys.platform == "linux" else None,
+                # What nobody watches must not go on writing.
+                preexec_fn=ends_with_parent(signal.SIGTERM),
             )
 
     def has_ended(self) -> bool:
@@ -131,13 +128,6 @@ class _Started:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for process in map(int, children or [pid]):
             os.kill(process, number)
-
-
-def _stop_with_parent() -> Callable[[], int]:
-    """Asks Linux for SIGTERM when the process that starts this one dies: what nobody watches must not go on writing."""
-    # Loaded here: between fork and exec as little as possible may happen.
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _run_here(waiting: list[_Started], side_by_side: int, watch: Callable[[], bool | None]) -> int:

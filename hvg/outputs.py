@@ -1,21 +1,23 @@
 """What commands write: tried before work begins, and never put over something in silence.
 
-A folder that a command is still writing holds ``unfinished.json``, which says for what request. The same command may go on in
-it; another one, or any in a folder that is finished, needs ``overwrite=true``.
+A folder that a command is still writing is locked, and holds ``unfinished.json``, which says for what request. The same command
+may go on in it when the first has ended; another one, or any in a folder that is finished, needs ``overwrite=true``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hvg.errors import HvgError
 from hvg.files import partial_path, write_text
+from hvg.locks import locked, say
 
 MARK = "unfinished.json"
+LOCK = ".lock"
 
 
 def try_folder(folder: Path, setting: str) -> None:
@@ -52,6 +54,24 @@ def _try(output: Path, file: Path, setting: str) -> None:
                 place.rmdir()
 
 
+@contextmanager
+def held_folder(folder: Path, setting: str, *, wait: bool = False, log: Callable[[str], None] = say) -> Iterator[None]:
+    """Inside, this process alone writes into a folder, as of ``hvg.locks.locked``. The folder is there inside.
+
+    setting: what said its name. Raises: HvgError as ``try_folder``, and while another process works in it.
+    """
+    try_folder(folder, setting)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with locked(folder / LOCK, wait=wait, log=log):
+            yield
+    finally:
+        for place in made:
+            # Where something was written, it stays.
+            with suppress(OSError):
+                place.rmdir()
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises: HvgError where ``out=path`` is a file, or a folder with something in it, and nobody said to write over it."""
     if path.is_dir():
@@ -60,25 +80,27 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise HvgError(f"out: {path} exists already; give another out=, or overwrite=true to replace it")
 
 
-def check_folder(folder: Path, request: str, overwrite: bool) -> None:
-    """Raises: HvgError where ``out=folder`` cannot be written, or holds something else than the same request, unfinished.
-
-    request: its digest.
-    """
-    try_folder(folder, "out")
-    _refuse_full(folder, request, overwrite)
-
-
 @contextmanager
-def unfinished(folder: Path, request: str) -> Iterator[None]:
-    """While work goes on, and after it has failed, the folder says that it holds a part of ``request``."""
-    write_text(folder / MARK, json.dumps({"request": request}))
-    yield
-    (folder / MARK).unlink()
+def unfinished(folder: Path, request: str, overwrite: bool) -> Iterator[None]:
+    """While work goes on, and after it has failed, the folder says that it holds a part of ``request``.
+
+    request: its digest. Raises: HvgError where ``out=folder`` cannot be written, is being written by another process, or holds
+    something else than the same request, unfinished.
+    """
+    with held_folder(folder, "out"):
+        _refuse_full(folder, request, overwrite)
+        write_text(folder / MARK, json.dumps({"request": request}))
+        try:
+            yield
+        except BaseException:
+            if _held(folder) == [MARK]:
+                (folder / MARK).unlink()
+            raise
+        (folder / MARK).unlink()
 
 
 def _refuse_full(folder: Path, request: str | None, overwrite: bool) -> None:
-    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    held = _held(folder)
     # Work that has left nothing but its mark can be forgotten.
     if held in ([], [MARK]) or overwrite:
         return
@@ -87,6 +109,11 @@ def _refuse_full(folder: Path, request: str | None, overwrite: bool) -> None:
         return
     what = "holds the unfinished output of another request" if begun else f"is not empty (it holds {held[0]})"
     raise HvgError(f"out: {folder} {what}; give another out=, or overwrite=true to write over it")
+
+
+def _held(folder: Path) -> list[str]:
+    """What lies in a folder, but for its lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 
 def _begun(folder: Path) -> str | None:

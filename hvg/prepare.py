@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import lru_cache
 from itertools import product
@@ -23,7 +24,7 @@ from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_resolved
 from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
 from hvg.digests import settings_digest
-from hvg.errors import ConfigError, DataError
+from hvg.errors import ConfigError, DataError, HvgError
 from hvg.here import choose_device
 from hvg.latents import (
     EncodedClips,
@@ -249,10 +250,17 @@ def prepare(
 
     For configurations with ``data.latents=cached``, their frozen networks then look at every training clip (on a GPU in one
     process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
-    configuration whose networks no other has. What is there already is kept.
+    configuration whose networks no other has. What is there already is kept; while another process makes it, this one waits.
     """
+    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=True):
+        return _prepare(configs, splits, jobs, report)
+
+
+def _prepare(
+    configs: Sequence[RunConfig], splits: Sequence[str], jobs: int, report: Callable[[int, int], None]
+) -> Path:
+    """As ``prepare``, by a process that has the folder for itself."""
     first = configs[0]
-    outputs.try_folder(cache_folder(first), "data.cache")
     counts = {split: len(build_dataset(first, split)) for split in splits}
     # Only training reads what frozen networks made.
     owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
@@ -307,7 +315,16 @@ class _Processes:
         if not tasks:
             return
         pool, ticks = self._start()
-        futures = [pool.submit(function, *task, ticks) for task in tasks]
+        try:
+            self._follow(pool, [pool.submit(function, *task, ticks) for task in tasks], ticks, on_clip)
+        except BrokenProcessPool as error:
+            raise HvgError(
+                "one of the processes that prepare clips was ended from outside, for want of memory perhaps; what is rendered "
+                "is kept, the same command with a smaller jobs= continues"
+            ) from error
+
+    @staticmethod
+    def _follow(pool: ProcessPoolExecutor, futures: Sequence[Future], ticks: Any, on_clip: Callable[[], None]) -> None:
         while not all(future.done() for future in futures) or not ticks.empty():
             try:
                 ticks.get(timeout=0.2)

@@ -54,7 +54,7 @@ def write_videos(
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
-        for piece in system.decode(latents, offsets):
+        for piece in system.decode(latents, offsets, batch.clip_id):
             frames = piece[0].float().cpu()
             for v, view in enumerate(frames):
                 videos[files[v]].add(view)

@@ -14,6 +14,7 @@ from torch import Tensor
 from hvg.cameras import Cameras
 from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
+from hvg.finite import refuse_not_finite
 from hvg.types import BodyMotion, ClipBatch, Reference
 
 
@@ -123,10 +124,11 @@ def true_clip(batch: ClipBatch) -> ScoredClip:
 def scored_clips(batch: ClipBatch, frames: Tensor) -> list[ScoredClip]:
     """Every clip of a batch with what was made for it, uint8 (B, V, T, 3, H, W), on the batch's device.
 
-    Raises: NotAvailable when the batch holds no true frames.
+    Raises: NotAvailable when the batch holds no true frames; HvgError naming clips where they are not finite.
     """
     if batch.frames is None:
         raise NotAvailable(f"clip '{batch.clip_id[0]}' holds no true frames to compare with")
+    refuse_not_finite(batch.frames, batch.clip_id, "the true frames")
     truth = frames_to_uint8(batch.frames)
     whole = torch.ones(batch.grid, dtype=torch.bool, device=truth.device)
     valid = whole if batch.valid is None else batch.valid

@@ -197,7 +197,8 @@ class LogicalCheckpoints(Strategy):
 
     def _entry(self, section: str, name: str, parameter: nn.Parameter) -> Entry:
         shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
-        return Entry(f"{section}/{name}", parameter.dtype, shape, lambda: self.whole(parameter, section))
+        learned = section in ("weights", "average")
+        return Entry(f"{section}/{name}", parameter.dtype, shape, lambda: self.whole(parameter, section), learned)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """The plain state. Raises: CheckpointError when another number of processes wrote it, unless that was allowed."""

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,7 @@ from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, 
 from hvg.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.launch import launch
 from hvg.merged_seeds import merged, settings_since, shown_in
-from hvg.outputs import try_folder
+from hvg.outputs import held_folder, try_folder
 from hvg.prepare import prepare
 from hvg.provenance import usable_cores
 from hvg.report import write_report
@@ -116,11 +117,25 @@ def run_study(
     if options.merge:
         return _merge(study, folder, overrides, options)
     runs = _judged(study, folder.name, overrides, options)
-    asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
-    if not dry_run:
-        try_folder(runs[0].folder.parent, "output")
+    output = runs[0].folder.parent
     if options.collect:
+        try_folder(output, "output")
         return _collect(study, folder, runs, overrides, options, progress, {})
+    with nullcontext() if dry_run else held_folder(output, "output"):
+        return _run(study, folder, runs, overrides, options, dry_run, progress)
+
+
+def _run(
+    study: StudyFile,
+    folder: Path,
+    runs: Sequence[ArmRun],
+    overrides: Sequence[str],
+    options: StudyOptions,
+    dry_run: bool,
+    progress: ReportProgress,
+) -> Outcome | None:
+    """As ``run_study``, of arms that were judged, by a process that has the study's folder for itself."""
+    asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
         refuse_missing(run.config for run in waiting)
@@ -142,7 +157,7 @@ def run_study(
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
         wave = [run for run in waiting if (run.trained_by is None) == training]
-        _run_here(folder.name, wave, options, dry_run, progress)
+        _run_here(name, wave, options, dry_run, progress)
     if dry_run:
         return None
     trained = time.perf_counter()

@@ -16,7 +16,6 @@ from hvg.baselines import MeanImage, copy_reference, in_place
 from hvg.build import build_alignment, build_protocol
 from hvg.compare import differences
 from hvg.data import load_with_signals
-from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
 from hvg.evaluation import make_record, num_clips, protocol_record, score_anchors, score_dataset
 from hvg.feature_metric import SetDistance
@@ -184,7 +183,7 @@ def _baselines(
             protocol,
             test,
             num_clips(config, test),
-            lambda batch, predict=predict: frames_to_uint8(predict(batch)),
+            predict,
             load=lambda index: load_with_signals(test, index, {}).to(device),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )

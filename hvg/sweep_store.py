@@ -7,7 +7,6 @@ started twice, nor one too many.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import math
 import os
@@ -28,6 +27,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from hvg.errors import HvgError
+from hvg.locks import locked
 from hvg.random import key_to_seed
 from hvg.sweep import Sweep
 from hvg.sweep_space import Choices, Parameter, space_from_plain
@@ -368,9 +368,7 @@ def _locked(url: str) -> Iterator[None]:
     """
     path = _sqlite_path(url)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.name}.lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with locked(path.with_name(f"{path.name}.lock"), wait=True):
             yield
         return
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hvg.alignment import align, move, move_cameras
 from hvg.data import needs_mesh, signal_key, with_signals
+from hvg.finite import refuse_not_finite
 from hvg.latents import latent_coverage
 from hvg.on_device import constants, upload
 from hvg.protocols import Alignment, Backbone, Codec, Conditioner, Guidance, Prediction, Sampler, Solver
@@ -185,7 +186,7 @@ class HumanVideoSystem(lightning.LightningModule):
         latents, offsets = self.sample_latents(
             batch, num_steps=num_steps, seed=seed, progress=progress, windows_per_call=windows_per_call, share=share
         )
-        return torch.cat(list(self.decode(latents, offsets)), dim=2)
+        return torch.cat(list(self.decode(latents, offsets, batch.clip_id)), dim=2)
 
     @torch.no_grad()
     def sample_latents(
@@ -202,7 +203,8 @@ class HumanVideoSystem(lightning.LightningModule):
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
         Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
-        length of the video. windows_per_call and share: see ``hvg.sampling.sample``.
+        length of the video. windows_per_call and share: see ``hvg.sampling.sample``. Raises: HvgError naming the clips for which
+        they are not finite.
         """
         offsets, reference_offsets = self.offsets(batch)
         _, v, t = batch.grid
@@ -228,15 +230,21 @@ class HumanVideoSystem(lightning.LightningModule):
             resize=self._resize,
             share=share,
         )
+        refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, offsets: Tensor | None) -> Iterator[Tensor]:
-        """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong."""
+    def decode(self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str]) -> Iterator[Tensor]:
+        """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong.
+
+        Raises: HvgError naming those of the ``clips`` whose frames are not finite.
+        """
         background, done = constants(self.background, latents) * 2 - 1, 0
         for piece in latents.split(self.codec.decode_chunk, dim=2):
             views = [self.codec.decode(piece[:, v : v + 1]) for v in range(piece.shape[1])]
-            frames = torch.cat(views, dim=1).clamp(-1, 1)
+            frames = torch.cat(views, dim=1)
+            refuse_not_finite(frames, clips, "the frames that the model makes")
+            frames = frames.clamp(-1, 1)
             back = None if offsets is None else -offsets[:, :, done : done + frames.shape[2]]
             done += frames.shape[2]
             yield move(frames, back, background)

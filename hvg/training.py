@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,13 +38,13 @@ from hvg.checkpoint import (
 from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule
 from hvg.ema import AveragedAdamW
-from hvg.errors import CheckpointError
-from hvg.exit_codes import TERMINATED
+from hvg.errors import CheckpointError, HvgError
+from hvg.exit_codes import TERMINATED, Stopped
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.files import write_text
 from hvg.here import choose_device, refuse_missing
 from hvg.jobs import processes_of
-from hvg.outputs import try_folder
+from hvg.outputs import held_folder
 from hvg.overlap import dataset_notes, overlap
 from hvg.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.prepare import missing_from_cache, open_clips, open_training_clips
@@ -180,11 +181,15 @@ def train(
 
     Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder. Where several processes
     train, each calls this. Raises: SystemExit(143) after SIGTERM and KeyboardInterrupt after SIGINT, when the step in
-    which they came is saved.
+    which they came is saved; HvgError where another process works in the folder.
     """
+    with held_folder(run_folder(config), "output, name", log=log) if is_first_process() else nullcontext():
+        return _train(config, report, log)
+
+
+def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
+    """As ``train``, by processes of which the first has the run folder for itself."""
     folder = run_folder(config)
-    if is_first_process():
-        try_folder(folder, "output, name")
     start = resume_from(config, log)
     changed = [] if start is None else changed_settings(start, config)
     if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
@@ -233,7 +238,7 @@ def _fit(
             log(
                 f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
             )
-        _prepare_folder(config, start)
+        _prepare_folder(config, start, log)
     if start is None:
         system = start_system(config, log)
     else:
@@ -291,11 +296,23 @@ def _fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    with interruption.listening(), joined_group():
-        trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    try:
+        with interruption.listening(), joined_group():
+            trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    except Stopped as stop:
+        _stop(stop.number, "resume=auto continues what is saved", log)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # What torch says where a process that loads data has gone: no fault of the code.
+        raise HvgError(
+            f"a process that loads data was ended from outside ({' '.join(str(error).split())}), for want of memory perhaps; "
+            "resume=auto continues the run from its newest checkpoint, a smaller data.workers needs less"
+        ) from error
     skipped.check()
     if trainer.global_step < config.training.steps:
-        _stop(interruption.received, trainer.global_step, log)
+        saved = f"step {trainer.global_step} is saved, resume=auto continues from there"
+        _stop(interruption.received, saved, log)
     if interruption.received:
         # It came in the last step: what follows training has to stop as well.
         signal.raise_signal(interruption.received)
@@ -307,14 +324,19 @@ def _cluster() -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
 
-def _prepare_folder(config: RunConfig, start: Checkpoint | None) -> None:
-    """Makes the run folder, with nothing that a killed write left and no damaged checkpoint under a good name."""
+def _prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
+    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
-    if config.resume == "auto" and start is not None:
-        step = int(start.state["global_step"])
-        set_aside(path for number, path in checkpoints(folder / "checkpoints").items() if number > step)
+    if start is None:
+        return
+    step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
+    later = [path for n, path in others if n > step or (n == step and path.resolve() != start.path.resolve())]
+    # Whatever is newer than what resume=auto found is damaged.
+    moved = set_aside(later, "damaged" if config.resume == "auto" else "later")
+    if moved and config.resume != "auto":
+        log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
 
 
 def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
@@ -356,13 +378,13 @@ def read_run_record(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _stop(received: int, step: int, log: Callable[[str], None]) -> NoReturn:
-    """Ends an interrupted run with the exit code that its signal stands for."""
+def _stop(received: int, saved: str, log: Callable[[str], None]) -> NoReturn:
+    """Ends an interrupted run with the exit code that its signal stands for. saved: what there is to say of its state."""
     if received == signal.SIGTERM:
         if is_first_process():
-            log(f"stopped by SIGTERM; step {step} is saved, resume=auto continues from there")
+            log(f"stopped by SIGTERM; {saved}")
         raise SystemExit(TERMINATED)
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt from None
 
 
 def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:

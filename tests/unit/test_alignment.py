@@ -352,7 +352,7 @@ def test_decoding_brings_the_truth_back(systems, batch):
     system = systems["pelvis"]
     aligned, offsets = system.aligned(batch)
     assert offsets.any()
-    decoded = torch.cat(list(system.decode(system.codec.encode(aligned.frames), offsets)), dim=2)
+    decoded = torch.cat(list(system.decode(system.codec.encode(aligned.frames), offsets, aligned.clip_id)), dim=2)
     direct = system.codec.decode(system.codec.encode(batch.frames)).clamp(-1, 1)
     kept = move(move(torch.ones_like(batch.frames), offsets), -offsets) == 1
     assert torch.equal(decoded, torch.where(kept, direct, torch.ones(())))
@@ -363,7 +363,7 @@ def test_long_videos_are_decoded_and_moved_piece_by_piece(systems):
     system = systems["pelvis"]
     long = synthetic(image_size=32, views=1, frames=2 * system.codec.decode_chunk + 1).load(0)
     aligned, offsets = system.aligned(long)
-    pieces = list(system.decode(system.codec.encode(aligned.frames), offsets))
+    pieces = list(system.decode(system.codec.encode(aligned.frames), offsets, aligned.clip_id))
     assert len(pieces) == 3
     torch.testing.assert_close(torch.cat(pieces, dim=2), long.frames, rtol=0, atol=1e-6)
 

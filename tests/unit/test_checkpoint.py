@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 
 import pytest
@@ -39,6 +40,10 @@ STATE = {
     "global_step": 7,
     "note": "ü",
 }
+
+
+def at(step):
+    return STATE | {"global_step": step}
 
 
 def same(a, b) -> bool:
@@ -103,13 +108,13 @@ def test_a_bad_checkpoint_is_refused_in_one_line_that_names_it(tmp_path, damage)
 def test_the_newest_whole_checkpoint_is_found_behind_damaged_ones(tmp_path):
     assert latest_whole_checkpoint(tmp_path) == (None, [])
     for step in (1, 2, 3):
-        write_checkpoint(checkpoint_path(tmp_path, step), STATE)
+        write_checkpoint(checkpoint_path(tmp_path, step), at(step))
     for step in (2, 3):
         (checkpoint_path(tmp_path, step) / "manifest.json").write_text("{")
     found, damaged = latest_whole_checkpoint(tmp_path)
     assert found is not None and found.path == checkpoint_path(tmp_path, 1)
     assert ["step-0000003" in damaged[0], "step-0000002" in damaged[1]] == [True, True]
-    set_aside(checkpoint_path(tmp_path, step) for step in (2, 3))
+    set_aside((checkpoint_path(tmp_path, step) for step in (2, 3)), "damaged")
     assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 1)
     (checkpoint_path(tmp_path, 1) / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="no checkpoint is whole"):
@@ -118,10 +123,30 @@ def test_the_newest_whole_checkpoint_is_found_behind_damaged_ones(tmp_path):
 
 def test_the_newest_are_kept_and_every_so_many(tmp_path):
     for step in range(1, 11):
-        write_checkpoint(checkpoint_path(tmp_path, step), STATE)
+        write_checkpoint(checkpoint_path(tmp_path, step), at(step))
         keep_checkpoints(tmp_path, last=2, every=4)
     assert list(checkpoints(tmp_path)) == [4, 8, 9, 10]
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_step_inside_decides_and_not_the_name(tmp_path):
+    for step in (2, 4, 6):
+        write_checkpoint(checkpoint_path(tmp_path, step), at(step))
+    shutil.copytree(checkpoint_path(tmp_path, 2), checkpoint_path(tmp_path, 8))
+    checkpoint_path(tmp_path, 4).rename(checkpoint_path(tmp_path, 9))
+    places = {2: checkpoint_path(tmp_path, 2), 4: checkpoint_path(tmp_path, 9), 6: checkpoint_path(tmp_path, 6)}
+    assert checkpoints(tmp_path) == places
+    found, damaged = latest_whole_checkpoint(tmp_path)
+    assert found is not None and found.state["global_step"] == 6 and not damaged
+    keep_checkpoints(tmp_path, last=1, every=0)
+    assert list(checkpoints(tmp_path)) == [2, 6]
+
+
+def test_what_is_set_aside_is_not_lost_to_what_follows(tmp_path):
+    for name in ("later-step-0000003.ckpt", "later-2-step-0000003.ckpt"):
+        write_checkpoint(checkpoint_path(tmp_path, 3), at(3))
+        assert set_aside([checkpoint_path(tmp_path, 3)], "later") == [tmp_path / name]
+    assert checkpoints(tmp_path) == {}
 
 
 def test_a_full_disk_costs_one_line_and_nothing_that_was_saved(tmp_path):
@@ -164,7 +189,7 @@ def test_a_missing_checkpoint_points_to_one_that_is_there(tmp_path):
 def test_the_latest_is_the_highest_step_and_partial_files_do_not_count(tmp_path):
     assert latest_checkpoint(tmp_path) is None
     for step in (9, 100, 20):
-        write_checkpoint(checkpoint_path(tmp_path, step), STATE)
+        write_checkpoint(checkpoint_path(tmp_path, step), at(step))
     (tmp_path / ".step-0000200.ckpt.partial").mkdir()
     assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 100)
 
@@ -240,7 +265,7 @@ def test_a_run_folder_stands_for_its_newest_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_checkpoint(tmp_path)
     for step in (3, 12):
-        write_checkpoint(checkpoint_path(tmp_path / "checkpoints", step), STATE)
+        write_checkpoint(checkpoint_path(tmp_path / "checkpoints", step), at(step))
     assert find_checkpoint(tmp_path) == checkpoint_path(tmp_path / "checkpoints", 12)
     assert find_checkpoint(tmp_path / "checkpoints") == checkpoint_path(tmp_path / "checkpoints", 12)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hvg.errors import HvgError
-from hvg.outputs import MARK, check_folder, refuse_existing, try_file, try_folder, unfinished
+from hvg.outputs import LOCK, MARK, refuse_existing, try_file, try_folder, unfinished
 
 
 def test_trying_leaves_everything_as_it_was(tmp_path):
@@ -33,12 +33,17 @@ def test_what_is_in_the_way_is_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def write(folder, request, overwrite=False):
+    with unfinished(folder, request, overwrite):
+        pass
+
+
 def test_a_full_folder_needs_the_word(tmp_path):
-    check_folder(tmp_path, "a", overwrite=False)
+    write(tmp_path, "a")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(HvgError, match=r"is not empty \(it holds notes.txt\); give another out=, or overwrite=true"):
-        check_folder(tmp_path, "a", overwrite=False)
-    check_folder(tmp_path, "a", overwrite=True)
+        write(tmp_path, "a")
+    write(tmp_path, "a", overwrite=True)
     with pytest.raises(HvgError, match=r"notes.txt exists already; .*overwrite=true"):
         refuse_existing(tmp_path / "notes.txt", overwrite=False)
     refuse_existing(tmp_path / "notes.txt", overwrite=True)
@@ -46,18 +51,20 @@ def test_a_full_folder_needs_the_word(tmp_path):
 
 
 def test_the_same_request_goes_on_where_it_failed_and_another_does_not(tmp_path):
-    with pytest.raises(RuntimeError), unfinished(tmp_path / "out", "a"):
-        check_folder(tmp_path / "out", "b", overwrite=False)  # Nothing but the mark is there.
+    with pytest.raises(RuntimeError), unfinished(tmp_path / "out", "a", False):
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [LOCK, MARK]
+        raise RuntimeError
+    # It has left nothing.
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RuntimeError), unfinished(tmp_path / "out", "b", False):
         (tmp_path / "out/part.txt").touch()
         raise RuntimeError
-    check_folder(tmp_path / "out", "a", overwrite=False)
     with pytest.raises(HvgError, match="holds the unfinished output of another request"):
-        check_folder(tmp_path / "out", "b", overwrite=False)
-    with unfinished(tmp_path / "out", "a"):
-        pass
+        write(tmp_path / "out", "a")
+    write(tmp_path / "out", "b")
     assert not (tmp_path / "out" / MARK).exists()
     with pytest.raises(HvgError, match="is not empty"):
-        check_folder(tmp_path / "out", "a", overwrite=False)
+        write(tmp_path / "out", "b")
 
 
 @pytest.mark.parametrize("mark", ["", "[]", "{}", "\0"])
@@ -65,4 +72,4 @@ def test_a_mark_of_somebody_else_is_no_permission(tmp_path, mark):
     (tmp_path / MARK).write_text(mark)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(HvgError, match="is not empty"):
-        check_folder(tmp_path, "a", overwrite=False)
+        write(tmp_path, "a")

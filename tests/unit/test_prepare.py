@@ -1,6 +1,8 @@
 """What is rendered ahead: for which runs, once a process, and what a training says that does not find it."""
 
+import os
 import queue
+import signal
 
 import pytest
 
@@ -8,7 +10,7 @@ from components.codecs.pixel import PixelCodec
 from components.conditioners.skeleton import Skeleton
 from hvg import prepare
 from hvg.config import compose
-from hvg.errors import ConfigError
+from hvg.errors import ConfigError, HvgError
 from hvg.prepare import cache_folder, conditioner_signals, missing_from_cache, never_stored, prepared_runs, shard_paths
 from hvg.shards import ShardReader
 from hvg.training import build_system, train
@@ -108,3 +110,16 @@ def test_what_no_file_holds_is_said(tiny):
     configs = [compose([*tiny, "camera=camera_rays", f"pose={pose}"]) for pose in ("none", "skeleton")]
     assert [line.partition(" draws")[0] for line in never_stored(configs)] == ["camera=camera_rays"]
     assert never_stored([compose([*tiny, "camera=camera_rays", "camera.relative_to=world"])]) == []
+
+
+def die(ticks):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_a_killed_process_is_told_in_a_line():
+    with (
+        pytest.raises(HvgError, match="one of the processes that prepare clips was ended from outside"),
+        prepare._Processes(1) as processes,
+    ):
+        processes.run(die, [()], lambda: None)

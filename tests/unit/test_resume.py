@@ -1,6 +1,9 @@
 """A run goes on with the settings that it was trained with; what may change, changes, and it is written down."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 import yaml
@@ -8,7 +11,8 @@ import yaml
 from hvg.checkpoint import Checkpoint, checkpoint_path
 from hvg.config import SAMPLING_KEYS, compose
 from hvg.continued import Continued
-from hvg.errors import ConfigError
+from hvg.errors import ConfigError, HvgError
+from hvg.outputs import held_folder
 from hvg.resume import changes, earlier_config, judged_changes
 from hvg.settings import RunConfig
 from hvg.training import train
@@ -131,3 +135,44 @@ def test_what_can_change_after_training_may_change_on_a_resume():
         if isinstance(mark, Continued)
     }
     assert {name for name, mark in marked.items() if mark is Continued.SAMPLING} | {"device"} == set(SAMPLING_KEYS)
+
+
+def test_a_run_goes_on_from_an_earlier_checkpoint_and_keeps_the_later_ones(words, tmp_path):
+    """Each checkpoint that it saved was removed at once, as older than those that lay there."""
+    run = tmp_path / "cc"
+    trained(words, "pose=bone_map", "training.steps=4", "training.keep_last=2", "resume=auto")
+    path, before = checkpoint_path(run / "checkpoints", 3), Checkpoint(checkpoint_path(run / "checkpoints", 4))
+    said = trained(words, "pose=bone_map", "training.steps=5", "training.keep_last=2", f"resume={path}")
+    assert "set aside, since the run goes on from step 3: later-step-0000004.ckpt" in said
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [
+        "later-step-0000004.ckpt",
+        "step-0000004.ckpt",
+        "step-0000005.ckpt",
+    ]
+    kept = Checkpoint(run / "checkpoints" / "later-step-0000004.ckpt")
+    assert kept.state["global_step"] == before.state["global_step"] == 4
+
+
+def test_a_whole_checkpoint_under_a_later_name_is_continued(words, tmp_path):
+    run = tmp_path / "cc"
+    checkpoint_path(run / "checkpoints", 2).rename(checkpoint_path(run / "checkpoints", 7))
+    said = trained(words, "pose=bone_map", "training.steps=3", "resume=auto")
+    assert said[-1] == f"trained 1 steps from step 2 on; the run is in {run}"
+    assert not any(path.name.startswith("damaged") for path in (run / "checkpoints").iterdir())
+    assert Checkpoint(checkpoint_path(run / "checkpoints", 3)).state["global_step"] == 3
+
+
+def test_a_second_process_in_the_run_folder_is_refused(words, tmp_path):
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with held_folder(tmp_path / "cc", "name"):
+            os.write(told, b"1")
+            time.sleep(600)
+    os.read(ready, 1)
+    try:
+        with pytest.raises(HvgError, match=f"cc is in use by process {child} on "):
+            trained(words, "pose=bone_map", "training.steps=3", "resume=auto")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
