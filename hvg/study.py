@@ -157,7 +157,7 @@ def _run(
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
         wave = [run for run in waiting if (run.trained_by is None) == training]
-        _run_here(name, wave, options, dry_run, progress)
+        _run_here(folder.name, wave, options, dry_run, progress)
     if dry_run:
         return None
     trained = time.perf_counter()
