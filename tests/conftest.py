@@ -1,8 +1,6 @@
 """Fixtures that several tests share."""
 
-import os
 import subprocess
-import sys
 import textwrap
 import uuid
 from collections.abc import Mapping
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Started
 
 from hvg import registry
 from hvg.settings import SINGLE_PARTS
@@ -17,7 +16,6 @@ from hvg.settings import SINGLE_PARTS
 # Two threads on two busy cores are several times slower than one.
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
 # Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
 TINY = (
     "scale=cpu",
@@ -52,11 +50,7 @@ def hvg():
     """Runs the command line as a user does: ``hvg("train", ...)``; returns the finished process."""
 
     def run(*arguments: str, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, filter(None, [path, ROOT])))
-        return subprocess.run(
-            [sys.executable, "-m", "hvg.cli", *arguments], capture_output=True, text=True, env=environment, cwd=cwd
-        )
+        return Started("hvg.cli", *arguments, path=path, cwd=cwd).finish()
 
     return run
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forks import Started
 
 from hvg import shares
 from hvg.config import compose
@@ -68,9 +69,7 @@ def test_a_rank_that_cannot_be_built_is_one_line():
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "hvg.cli", "train", *BASE, *words]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    return Started("hvg.cli", "train", *BASE, *words, cwd=folder).finish()
 
 
 @pytest.mark.long

@@ -1,0 +1,124 @@
+"""Runs that are interrupted again and again, at any moment and under every strategy, end in the bits of one that was not."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from forks import Started, start_ranks
+
+from hvg.checkpoint import latest_whole_checkpoint
+from hvg.config import compose
+from hvg.prepare import prepare
+
+STEPS = 12
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3")
+SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
+# Whatever is drawn, is drawn from it: `make test-long` and `make test-kill` print it.
+SEED = int(os.environ.get("HVG_TEST_SEED", "0"))
+# How many interruptions each strategy gets of the 60 that all share, and how many it gets of its own.
+SHARED, OWN = Counter(random.Random(SEED).choices(STRATEGIES, k=60)), 60
+# Seconds in which the others of a run's processes have to end when one has ended by itself; and all of them, in any case.
+PATIENCE, FOREVER = 30.0, 600.0
+
+
+@pytest.fixture(scope="module")
+def words(tiny, cache):
+    every = (f"training.steps={STEPS}", "training.checkpoint_every=1", "training.keep_last=2", "training.precision=32")
+    words = (*tiny, cache, *every, "pose=skeleton", "device=cpu")
+    prepare([compose(words)], ("train", "val"), jobs=1)
+    return words
+
+
+def start(words, folder: Path, strategy: str) -> list[Started]:
+    """The processes of a run, which goes on with what the folder holds."""
+    words = ("train", *words, f"output={folder}", "name=run", f"strategy={strategy}", "resume=auto")
+    if strategy == "single":
+        return start_ranks(1, "hvg.cli", *words, "data.batch_size=2")
+    return start_ranks(2, "hvg.cli", *words, "strategy.devices=2", "data.batch_size=1")
+
+
+def end(started: list[Started]) -> list[int]:
+    """The exit codes, when all have ended; as a launcher does, it kills those that wait for one that was killed."""
+    processes, limit = [one.process for one in started], time.monotonic() + FOREVER
+    while any(process.is_alive() for process in processes):
+        codes = [process.exitcode for process in processes if process.exitcode is not None]
+        if codes:
+            limit = min(limit, time.monotonic() + (0 if min(codes) < 0 else PATIENCE))
+        if time.monotonic() >= limit:
+            assert codes, "neither ends"
+            for process in processes:
+                process.kill()
+        time.sleep(0.01)
+    return [one.finish().returncode for one in started]
+
+
+def final(folder: Path) -> list:
+    """What has to be the same to the last bit: every tensor, where the optimiser and its schedule are, and every loss."""
+    found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
+    assert found is not None and not damaged and found.state["global_step"] == STEPS
+    tensors = [(name, x) for section in SECTIONS for name, x in sorted(found.section(section).items())]
+    return [tensors, found.state["adam"], found.state["lr_schedulers"], losses(folder)]
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def reached(folder: Path) -> int:
+    """The step of the newest checkpoint, which is whole, as all are."""
+    found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
+    assert not damaged
+    return 0 if found is None else int(found.state["global_step"])
+
+
+def interrupt(words, folder: Path, strategy: str, count: int, draw: random.Random) -> None:
+    """Interrupts runs ``count`` times; each that comes to its end in spite of it ends in the bits of the first."""
+    begun = time.monotonic()
+    assert not any(end(start(words, folder / "whole", strategy)))
+    duration, whole = time.monotonic() - begun, final(folder / "whole")
+    done, runs = Counter(), 0
+    while done.total() < count:
+        run, before, finished = folder / f"{runs}", 0, False
+        runs += 1
+        while not finished:
+            processes = start(words, run, strategy)
+            number = draw.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+            struck = draw.choice((processes, [draw.choice(processes)]))
+            moment = time.monotonic() + draw.uniform(0, duration)
+            if done.total() < count:
+                while time.monotonic() < moment and all(one.process.is_alive() for one in processes):
+                    time.sleep(0.005)
+                struck = [one.process for one in struck if one.process.is_alive()]
+                for process in struck:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, number)
+                done[number.name] += bool(struck)
+            codes = end(processes)
+            step = reached(run)
+            assert step >= before, (strategy, number, codes)
+            before, finished = step, step == STEPS
+        same = final(run)
+        assert [name for name, _ in same[0]] == [name for name, _ in whole[0]]
+        assert all(torch.equal(x, y) for (_, x), (_, y) in zip(same[0], whole[0], strict=True)), strategy
+        assert same[1:] == whole[1:], strategy
+    print(f"{strategy}: {done.total()} interruptions of {runs} runs, which all ended in the same bits: {dict(done)}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sixty_interruptions_shared_by_all_strategies(words, tmp_path, strategy):
+    interrupt(words, tmp_path, strategy, SHARED[strategy], random.Random(f"{SEED} {strategy}"))
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sixty_interruptions_of_every_strategy(words, tmp_path, strategy):
+    interrupt(words, tmp_path, strategy, OWN, random.Random(f"{SEED} {strategy}"))
