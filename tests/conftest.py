@@ -63,7 +63,7 @@ def cache(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def hvg():
-    """Runs the command line as a user does: ``hvg("train", ...)``; returns the finished process."""
+    """Runs the command line in a process of its own: ``hvg("train", ...)``; returns the finished process."""
 
     def run(*arguments: str, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
         return Started("hvg.cli", *arguments, path=path, cwd=cwd).finish()

@@ -25,6 +25,9 @@ IMPORTED = (
     "diffusers.schedulers",
 )
 
+# Files of what a process prints, in the order of its streams 1 and 2.
+PRINTED = ("stdout", "stderr")
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(IMPORTED))
 # Where Python looks for modules, before any test adds to it.
@@ -38,15 +41,17 @@ class Started:
         self.words, self._printed = words, tempfile.TemporaryDirectory(prefix="hvg-test-")
         given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
         given["PYTHONPATH"] = os.pathsep.join(map(str, filter(None, [path, ROOT])))
-        self.process = _FORKS.Process(
-            target=_run, args=(words, given, str(cwd or Path.cwd()), _PATHS, self._printed.name)
-        )
+        for name in PRINTED:
+            Path(self._printed.name, name).touch()
+        arguments = (words, given, str(cwd or Path.cwd()), _PATHS, self._printed.name)
+        # It ends at the latest when the tests do.
+        self.process = _FORKS.Process(target=_run, args=arguments, daemon=True)
         self.process.start()
 
     def finish(self) -> subprocess.CompletedProcess:
         """Its exit code and what it printed, when it has ended."""
         self.process.join()
-        stdout, stderr = (Path(self._printed.name, name).read_text() for name in ("stdout", "stderr"))
+        stdout, stderr = (Path(self._printed.name, name).read_text() for name in PRINTED)
         return subprocess.CompletedProcess(self.words, self.process.exitcode or 0, stdout, stderr)
 
 
@@ -63,11 +68,13 @@ def start_ranks(count: int, *words: str, path: Path | None = None) -> list[Start
 
 def _run(words: tuple[str, ...], environment: Mapping[str, str], folder: str, paths: list[str], printed: str) -> None:
     """Becomes the process."""
+    # It may start others.
+    multiprocessing.current_process()._config["daemon"] = False
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(Path(printed, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    for number, name in enumerate(PRINTED, start=1):
+        os.dup2(os.open(Path(printed, name), os.O_WRONLY | os.O_APPEND), number)
     sys.path[:] = [folder, *environment["PYTHONPATH"].split(os.pathsep), *paths]
     sys.argv[:] = words
     try:

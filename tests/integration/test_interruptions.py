@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
@@ -13,7 +14,7 @@ import pytest
 import torch
 from forks import Started, start_ranks
 
-from hvg.checkpoint import latest_whole_checkpoint
+from hvg.checkpoint import checkpoints, latest_whole_checkpoint
 from hvg.config import compose
 from hvg.prepare import prepare
 
@@ -44,8 +45,8 @@ def start(words, folder: Path, strategy: str) -> list[Started]:
     return start_ranks(2, "hvg.cli", *words, "strategy.devices=2", "data.batch_size=1")
 
 
-def end(started: list[Started]) -> list[int]:
-    """The exit codes, when all have ended; as a launcher does, it kills those that wait for one that was killed."""
+def end(started: list[Started]) -> list[subprocess.CompletedProcess]:
+    """What became of them, when all have ended; as a launcher does, it kills those that wait for one that was killed."""
     processes, limit = [one.process for one in started], time.monotonic() + FOREVER
     while any(process.is_alive() for process in processes):
         codes = [process.exitcode for process in processes if process.exitcode is not None]
@@ -56,7 +57,7 @@ def end(started: list[Started]) -> list[int]:
             for process in processes:
                 process.kill()
         time.sleep(0.01)
-    return [one.finish().returncode for one in started]
+    return [one.finish() for one in started]
 
 
 def final(folder: Path) -> list:
@@ -79,33 +80,39 @@ def reached(folder: Path) -> int:
     return 0 if found is None else int(found.state["global_step"])
 
 
+def strike(run: list[Started], folder: Path, before: int, draw: random.Random) -> str | None:
+    """Interrupts one process of a run or all, while they start or in the steps after; the signal, None where it had ended."""
+    step, delay = before + draw.randint(0, 3), draw.uniform(0, 0.5)
+    number = draw.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+    struck = draw.choice((run, [draw.choice(run)]))
+    while max(checkpoints(folder / "run" / "checkpoints"), default=0) < step:
+        if not all(one.process.is_alive() for one in run):
+            return None
+        time.sleep(0.005)
+    time.sleep(delay)
+    struck = [one.process for one in struck if one.process.is_alive()]
+    for process in struck:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+    return number.name if struck else None
+
+
 def interrupt(words, folder: Path, strategy: str, count: int, draw: random.Random) -> None:
-    """Interrupts runs ``count`` times; each that comes to its end in spite of it ends in the bits of the first."""
-    begun = time.monotonic()
-    assert not any(end(start(words, folder / "whole", strategy)))
-    duration, whole = time.monotonic() - begun, final(folder / "whole")
-    done, runs = Counter(), 0
+    """Interrupts runs ``count`` times; each ends in the bits of one that went through."""
+    ended = end(start(words, folder / "whole", strategy))
+    assert not any(one.returncode for one in ended), ended
+    whole, done, runs = final(folder / "whole"), Counter(), 0
     while done.total() < count:
-        run, before, finished = folder / f"{runs}", 0, False
-        runs += 1
-        while not finished:
-            processes = start(words, run, strategy)
-            number = draw.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-            struck = draw.choice((processes, [draw.choice(processes)]))
-            moment = time.monotonic() + draw.uniform(0, duration)
-            if done.total() < count:
-                while time.monotonic() < moment and all(one.process.is_alive() for one in processes):
-                    time.sleep(0.005)
-                struck = [one.process for one in struck if one.process.is_alive()]
-                for process in struck:
-                    with suppress(ProcessLookupError):
-                        os.kill(process.pid, number)
-                done[number.name] += bool(struck)
-            codes = end(processes)
-            step = reached(run)
-            assert step >= before, (strategy, number, codes)
-            before, finished = step, step == STEPS
-        same = final(run)
+        own, before, runs = folder / f"{runs}", 0, runs + 1
+        while before < STEPS:
+            run = start(words, own, strategy)
+            name = strike(run, own, before, draw) if done.total() < count else None
+            ended, step = end(run), reached(own)
+            assert step >= before, (strategy, before, step, ended)
+            assert name or not any(one.returncode for one in ended), ended
+            done.update([name] if name else [])
+            before = step
+        same = final(own)
         assert [name for name, _ in same[0]] == [name for name, _ in whole[0]]
         assert all(torch.equal(x, y) for (_, x), (_, y) in zip(same[0], whole[0], strict=True)), strategy
         assert same[1:] == whole[1:], strategy
