@@ -123,6 +123,7 @@ def test_arms_may_differ_only_in_what_the_study_varies(hvg, tiny, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_arms_that_only_sample_differently_share_one_training(hvg, tiny, tmp_path):
     text = {
         "title": "Plans",
