@@ -4,17 +4,21 @@ VENV   ?= .venv
 JOBS   ?= 2
 # More for pytest: `make test ARGS="-k name"`.
 ARGS   ?=
+# The moments at which tests interrupt runs are drawn from it: `make test-long SEED=1790000000`.
+SEED   := $(or $(SEED),$(shell date +%s))
+export HVG_TEST_SEED = $(SEED)
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := $(shell command -v chromium)
 # A program of the system, which a Python environment cannot bring.
 WITHOUT_BROWSER := @$(if $(CHROMIUM),:,echo "NOT RUN: the tests of the report in a browser. They need Chromium (Debian: apt-get install chromium)." >&2)
-PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS))
+# Neighbours stay together, for they share what was trained for them, until a process has nothing left to do.
+PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test test-long test-browser test-slurm lint format freeze clean
+.PHONY: help env study test test-long test-kill test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,11 +37,15 @@ study: $(STAMP) ## make the environment and run the quickstart study
 
 test: $(STAMP) ## run the quick tests, with those in a browser where Chromium is installed
 	$(WITHOUT_BROWSER)
-	$(PYTEST) -m "not long and not slurm$(if $(CHROMIUM),, and not browser)" $(ARGS)
+	$(PYTEST) -m "not long and not slurm and not kill$(if $(CHROMIUM),, and not browser)" $(ARGS)
 
-test-long: $(STAMP) ## run every test but those of Slurm, the long ones too
-	$(WITHOUT_BROWSER)
-	$(PYTEST) -m "not slurm$(if $(CHROMIUM),, and not browser)" $(ARGS)
+test-long: $(STAMP) ## run the tests that take long, and no others
+	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
+	$(PYTEST) -m "long and not slurm and not kill and not browser" $(ARGS)
+
+test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, at any moment: half an hour
+	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
+	$(PYTEST) -m kill -rP $(ARGS)
 
 test-browser: $(STAMP) ## run the tests of the report in Chromium; they fail without it
 	$(PYTEST) -m browser $(ARGS)

@@ -2,14 +2,15 @@
 
 import os
 import subprocess
-import sys
 import textwrap
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from forks import Started
 
 from hvg import registry
 from hvg.settings import SINGLE_PARTS
@@ -17,7 +18,7 @@ from hvg.settings import SINGLE_PARTS
 # Two threads on two busy cores are several times slower than one.
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
+OVER = "The time that all tests may take is over"
 # Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
 TINY = (
     "scale=cpu",
@@ -35,6 +36,19 @@ TINY = (
 )
 
 
+def pytest_runtest_setup(item):
+    """CI's time may be over: ``.ci/run`` says when, in seconds since 1970."""
+    if time.time() > float(os.environ.get("HVG_TESTS_UNTIL", "inf")):
+        pytest.skip(OVER)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names the tests for which there was no time."""
+    for report in terminalreporter.stats.get("skipped", ()):
+        if OVER in str(report.longrepr):
+            terminalreporter.write_line(f"NOT RUN: {report.nodeid}. {OVER}.")
+
+
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     """Overrides of a run that takes seconds."""
@@ -49,14 +63,10 @@ def cache(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def hvg():
-    """Runs the command line as a user does: ``hvg("train", ...)``; returns the finished process."""
+    """Runs the command line in a process of its own: ``hvg("train", ...)``; returns the finished process."""
 
     def run(*arguments: str, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, filter(None, [path, ROOT])))
-        return subprocess.run(
-            [sys.executable, "-m", "hvg.cli", *arguments], capture_output=True, text=True, env=environment, cwd=cwd
-        )
+        return Started("hvg.cli", *arguments, path=path, cwd=cwd).finish()
 
     return run
 

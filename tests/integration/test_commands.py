@@ -1,14 +1,12 @@
 """Commands as a user types them, right and wrong."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import start_ranks
 
 from hvg import cli
 from hvg.checkpoint import latest_checkpoint, precision_of
@@ -170,15 +168,9 @@ def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, ph
         return [*sample_words(run, photo, motion, views=2, frames=7, out=tmp_path / name), *windows]
 
     assert cli.run(["sample", *words("alone")]) == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "-m", "hvg.cli", "sample", *words("shared")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote 2 view(s)") == 1
+    done = [process.finish() for process in start_ranks(2, "hvg.cli", "sample", *words("shared"))]
+    assert not any(process.returncode for process in done), done
+    assert [process.stdout.count("wrote 2 view(s)") for process in done] == [1, 0]
     for path in (tmp_path / "alone").glob("*.mp4"):
         assert (tmp_path / "shared" / path.name).read_bytes() == path.read_bytes()
 

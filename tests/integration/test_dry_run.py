@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forks import Started
 
 from hvg import shares
 from hvg.config import compose
@@ -20,6 +21,8 @@ from hvg.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ("scale=cpu", "debug=tiny", "dataset.image_size=32", "training.precision=bf16")
+# What is quick is built smaller still.
+SMALL = ("backbone.widths=[32,32]", "backbone.heads=[1,1]", "data.views=2", "data.frames=2")
 ZERO = ("zero1", "zero2", "zero3")
 
 
@@ -41,13 +44,13 @@ def compared(rank: int, ranks: int, *overrides: str):
 
 
 def test_ddp_holds_and_sends_what_is_forecast():
-    held, expected, predicted = compared(3, 4, "strategy=ddp")
+    held, expected, predicted = compared(3, 4, *SMALL, "strategy=ddp")
     assert held.buckets == expected.buckets == held.gradients
     assert held.sent == predicted.traffic.bytes
 
 
 def test_dry_run_trains_nothing_and_writes_nothing(tmp_path):
-    result = command(tmp_path, "dry_run=1", "strategy=single")
+    result = command(tmp_path, *SMALL, "dry_run=1", "strategy=single")
     assert result.returncode == 0, result.stderr
     assert "built and stepped on shapes" in result.stdout and "Nothing was trained or written" in result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -68,9 +71,7 @@ def test_a_rank_that_cannot_be_built_is_one_line():
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "hvg.cli", "train", *BASE, *words]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    return Started("hvg.cli", "train", *BASE, *words, cwd=folder).finish()
 
 
 @pytest.mark.long

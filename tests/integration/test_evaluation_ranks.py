@@ -1,12 +1,11 @@
 """Processes that share an evaluation come to what one process comes to, to the last bit."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import start_ranks
 from golden_networks import write_network_files
 from PIL import Image
 
@@ -14,18 +13,13 @@ from hvg import cli
 from hvg.checkpoint import latest_checkpoint
 from hvg.record import read_measurements, read_record
 
-ROOT = Path(__file__).parents[2]
-
 
 def shared(*words: str) -> subprocess.CompletedProcess:
     """``hvg evaluate`` in two processes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    return subprocess.run(
-        [*launcher, "-m", "hvg.cli", "evaluate", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    done = [process.finish() for process in start_ranks(2, "hvg.cli", "evaluate", *words)]
+    stdout, stderr = "".join(one.stdout for one in done), "".join(one.stderr for one in done)
+    code = next((one.returncode for one in done if one.returncode), 0)
+    return subprocess.CompletedProcess(words, code, stdout, stderr)
 
 
 def assert_same(alone: Path, together: Path) -> None:

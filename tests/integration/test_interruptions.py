@@ -1,166 +1,131 @@
-"""However a run is interrupted, all of its processes end, with the exit code of what happened and a line that says it."""
+"""Runs that are interrupted again and again, at any moment and under every strategy, end in the bits of one that was not."""
 
+import json
 import os
+import random
 import signal
 import subprocess
-import sys
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from forks import Started, start_ranks
 
+from hvg.checkpoint import checkpoints, latest_whole_checkpoint
 from hvg.config import compose
 from hvg.prepare import prepare
 
-ROOT = Path(__file__).parents[2]
-DDP = ("strategy=ddp", "strategy.devices=2", "data.batch_size=1")
-SOME_TIME = 300.0
+STEPS = 12
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3")
+SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
+# Whatever is drawn, is drawn from it: `make test-long` and `make test-kill` print it.
+SEED = int(os.environ.get("HVG_TEST_SEED", "0"))
+# How many interruptions each strategy gets of the 60 that all share, and how many it gets of its own.
+SHARED, OWN = Counter(random.Random(SEED).choices(STRATEGIES, k=60)), 60
+# Seconds in which the others of a run's processes have to end when one has ended by itself; and all of them, in any case.
+PATIENCE, FOREVER = 30.0, 600.0
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny, cache, tmp_path_factory):
-    words = (*tiny, cache, "pose=skeleton", "device=cpu", "training.precision=32", "training.log_every=1")
-    words = (*words, f"output={tmp_path_factory.mktemp('interruptions')}", "training.steps=100000")
+def words(tiny, cache):
+    every = (f"training.steps={STEPS}", "training.checkpoint_every=1", "training.keep_last=2", "training.precision=32")
+    words = (*tiny, cache, *every, "pose=skeleton", "device=cpu")
     prepare([compose(words)], ("train", "val"), jobs=1)
     return words
 
 
-class Started:
-    """A run in a process group of its own, as a terminal makes one."""
-
-    def __init__(self, *words: str) -> None:
-        self.folder = Path(next(w for w in words if w.startswith("output=")).removeprefix("output=")) / words[-1][5:]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hvg.cli", "train", *words],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error) -> None:
-        if self.group():
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
-    def group(self) -> list[int]:
-        """All of its processes that still run."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[2]) == self.process.pid and fields[0] != "Z":
-                found.append(int(path.parent.name))
-        return found
-
-    def wait_for(self, what) -> None:
-        until = time.monotonic() + SOME_TIME
-        while not what():
-            assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-    def has_begun(self) -> bool:
-        metrics = self.folder / "metrics.jsonl"
-        return metrics.exists() and metrics.read_text().count("\n") > 0
-
-    def ended(self) -> tuple[int, list[str]]:
-        """Exit code of the first process when all have ended, and what they printed but for progress."""
-        printed = self.process.communicate(timeout=SOME_TIME)[0]
-        until = time.monotonic() + SOME_TIME
-        while self.group():
-            assert time.monotonic() < until, f"{self.group()} still run"
-            time.sleep(0.05)
-        assert "Traceback" not in printed, printed
-        return self.process.returncode, [line for line in printed.splitlines() if ": train " not in line]
+def start(words, folder: Path, strategy: str) -> list[Started]:
+    """The processes of a run, which goes on with what the folder holds."""
+    words = ("train", *words, f"output={folder}", "name=run", f"strategy={strategy}", "resume=auto")
+    if strategy == "single":
+        return start_ranks(1, "hvg.cli", *words, "data.batch_size=2")
+    return start_ranks(2, "hvg.cli", *words, "strategy.devices=2", "data.batch_size=1")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("late", [0.0, 1.0, 4.0])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_all_while_they_start_ends_all(overrides, number, code, late):
-    """One exited, the other waited for it where they were to meet."""
-    with Started(*overrides, *DDP, f"name=start{number}-{late}") as run:
-        run.wait_for(lambda: len(run.group()) > 1)
-        time.sleep(late)
-        os.killpg(run.process.pid, number)
-        assert run.ended()[0] == code
+def end(started: list[Started]) -> list[subprocess.CompletedProcess]:
+    """What became of them, when all have ended; as a launcher does, it kills those that wait for one that was killed."""
+    processes, limit = [one.process for one in started], time.monotonic() + FOREVER
+    while any(process.is_alive() for process in processes):
+        codes = [process.exitcode for process in processes if process.exitcode is not None]
+        if codes:
+            limit = min(limit, time.monotonic() + (0 if min(codes) < 0 else PATIENCE))
+        if time.monotonic() >= limit:
+            assert codes, "neither ends"
+            for process in processes:
+                process.kill()
+        time.sleep(0.01)
+    return [one.finish() for one in started]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_first_process_alone_while_it_waits_for_others_ends_all(overrides, number, code):
-    with Started(*overrides, *DDP, f"name=first{number}") as run:
-        run.wait_for(lambda: len(run.group()) > 1)
-        os.kill(run.process.pid, number)
-        assert run.ended()[0] == code
+def final(folder: Path) -> list:
+    """What has to be the same to the last bit: every tensor, where the optimiser and its schedule are, and every loss."""
+    found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
+    assert found is not None and not damaged and found.state["global_step"] == STEPS
+    tensors = [(name, x) for section in SECTIONS for name, x in sorted(found.section(section).items())]
+    return [tensors, found.state["adam"], found.state["lr_schedulers"], losses(folder)]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("when", ["while they start", "while they train"])
-def test_no_process_outlives_the_first(overrides, when):
-    with Started(*overrides, *DDP, f"name=orphan-{when[-5:]}") as run:
-        run.wait_for((lambda: len(run.group()) > 1) if when == "while they start" else run.has_begun)
-        os.kill(run.process.pid, signal.SIGKILL)
-        assert run.ended()[0] == -signal.SIGKILL
+def losses(folder: Path) -> list[tuple[int, float]]:
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def reached(folder: Path) -> int:
+    """The step of the newest checkpoint, which is whole, as all are."""
+    found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
+    assert not damaged
+    return 0 if found is None else int(found.state["global_step"])
+
+
+def strike(run: list[Started], folder: Path, before: int, draw: random.Random) -> str | None:
+    """Interrupts one process of a run or all, while they start or in the steps after; the signal, None where it had ended."""
+    step, delay = before + draw.randint(0, 3), draw.uniform(0, 0.5)
+    number = draw.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+    struck = draw.choice((run, [draw.choice(run)]))
+    while max(checkpoints(folder / "run" / "checkpoints"), default=0) < step:
+        if not all(one.process.is_alive() for one in run):
+            return None
+        time.sleep(0.005)
+    time.sleep(delay)
+    struck = [one.process for one in struck if one.process.is_alive()]
+    for process in struck:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+    return number.name if struck else None
+
+
+def interrupt(words, folder: Path, strategy: str, count: int, draw: random.Random) -> None:
+    """Interrupts runs ``count`` times; each ends in the bits of one that went through."""
+    ended = end(start(words, folder / "whole", strategy))
+    assert not any(one.returncode for one in ended), ended
+    whole, done, runs = final(folder / "whole"), Counter(), 0
+    while done.total() < count:
+        own, before, runs = folder / f"{runs}", 0, runs + 1
+        while before < STEPS:
+            run = start(words, own, strategy)
+            name = strike(run, own, before, draw) if done.total() < count else None
+            ended, step = end(run), reached(own)
+            assert step >= before, (strategy, before, step, ended)
+            assert name or not any(one.returncode for one in ended), ended
+            done.update([name] if name else [])
+            before = step
+        same = final(own)
+        assert [name for name, _ in same[0]] == [name for name, _ in whole[0]]
+        assert all(torch.equal(x, y) for (_, x), (_, y) in zip(same[0], whole[0], strict=True)), strategy
+        assert same[1:] == whole[1:], strategy
+    print(f"{strategy}: {done.total()} interruptions of {runs} runs, which all ended in the same bits: {dict(done)}")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("strategy", [(), DDP], ids=["single", "ddp"])
-def test_a_second_interrupt_ends_at_once_in_a_line(overrides, strategy):
-    with Started(*overrides, *strategy, f"name=twice{len(strategy)}") as run:
-        run.wait_for(run.has_begun)
-        for _ in range(2):
-            os.killpg(run.process.pid, signal.SIGINT)
-            time.sleep(0.02)
-        code, lines = run.ended()
-        assert code == 130
-        assert lines[-1].startswith("hvg train: interrupted; resume=auto continues what it has saved")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sixty_interruptions_shared_by_all_strategies(words, tmp_path, strategy):
+    interrupt(words, tmp_path, strategy, SHARED[strategy], random.Random(f"{SEED} {strategy}"))
 
 
-@pytest.mark.long
-def test_a_killed_loading_process_is_told_in_a_line(overrides):
-    with Started(*overrides, "data.workers=1", "name=loader") as run:
-        run.wait_for(run.has_begun)
-        (loader,) = (process for process in run.group() if process != run.process.pid)
-        os.kill(loader, signal.SIGKILL)
-        code, lines = run.ended()
-        assert code == 1
-        assert lines[-1].startswith("hvg train: a process that loads data was ended from outside")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_all_leaves_those_that_load_until_the_step_is_saved(overrides, number, code):
-    with Started(*overrides, "data.workers=1", f"name=loading{number}") as run:
-        run.wait_for(run.has_begun)
-        os.killpg(run.process.pid, number)
-        assert run.ended()[0] == code
-        assert any((run.folder / "checkpoints").iterdir())
-
-
-@pytest.mark.long
-def test_a_second_process_in_a_run_folder_is_refused(hvg, overrides):
-    with Started(*overrides, "name=shared") as run:
-        run.wait_for(run.has_begun)
-        for more in ((), ("resume=auto",)):
-            done = hvg("train", *overrides, "name=shared", *more)
-            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-            assert f"shared is in use by process {run.process.pid} on " in done.stderr
-
-
-@pytest.mark.long
-def test_a_run_that_diverges_says_so_and_keeps_what_it_saved_before(hvg, overrides):
-    more = ("name=diverged", "training.checkpoint_every=1", "training.steps=2")
-    done = hvg("train", *overrides, *more, "training.learning_rate=1e30", "training.warmup_steps=0")
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert "training has diverged, weights/" in last and "training.learning_rate" in last
-    assert "trained 2 steps" not in done.stdout
+@pytest.mark.kill
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sixty_interruptions_of_every_strategy(words, tmp_path, strategy):
+    interrupt(words, tmp_path, strategy, OWN, random.Random(f"{SEED} {strategy}"))

@@ -4,18 +4,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from forks import Started
 
 from hvg.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint, load_shared_weights
 from hvg.config import compose
 from hvg.prepare import prepare
 from hvg.training import build_system, checkpoint_weights
 
-STEPS = 16
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,15 @@ def overrides(tiny, cache):
     return words
 
 
-def start(overrides, folder, *more) -> subprocess.Popen:
-    words = [*overrides, f"output={folder}", "name=run", *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "hvg.cli", "train", *words], env=environment, stderr=subprocess.PIPE)
+def start(overrides, folder, *more) -> Started:
+    return Started("hvg.cli", "train", *overrides, f"output={folder}", "name=run", *more)
+
+
+def trained(overrides, folder, *more) -> subprocess.CompletedProcess:
+    """A run that has ended well."""
+    done = start(overrides, folder, *more).finish()
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def final_state(folder):
@@ -65,7 +70,7 @@ def test_repeated_and_interrupted_runs_end_in_the_same_bits(overrides, tmp_path)
     """Three interruptions within one epoch: a kill, and a SIGTERM and a SIGINT that come between two checkpoints."""
     first, second, stopped = (tmp_path / name for name in ("first", "second", "stopped"))
     for folder in (first, second):
-        assert start(overrides, folder).wait() == 0
+        trained(overrides, folder)
     assert losses(first) == losses(second)
     assert len(losses(first)) == STEPS
     assert_equal(final_state(first), final_state(second))
@@ -73,14 +78,14 @@ def test_repeated_and_interrupted_runs_end_in_the_same_bits(overrides, tmp_path)
     checkpoints, reached = stopped / "run" / "checkpoints", 0
     for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         every = 1 if number == signal.SIGKILL else 1000
-        process = start(overrides, stopped, "resume=auto", f"training.checkpoint_every={every}")
-        while process.poll() is None and not begun(stopped, checkpoints, number, reached):
+        started = start(overrides, stopped, "resume=auto", f"training.checkpoint_every={every}")
+        while started.process.is_alive() and not begun(stopped, checkpoints, number, reached):
             time.sleep(0.005)
-        process.send_signal(number)
-        assert process.wait() == code
+        os.kill(started.process.pid, number)
+        assert started.finish().returncode == code
         assert reached < newest(checkpoints) < STEPS
         reached = newest(checkpoints)
-    assert start(overrides, stopped, "resume=auto").wait() == 0
+    trained(overrides, stopped, "resume=auto")
     assert losses(stopped) == losses(first)
     assert_equal(final_state(stopped), final_state(first))
 
@@ -99,7 +104,7 @@ def begun(folder, checkpoints, number, reached) -> bool:
 
 def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(overrides, tmp_path):
     words = [*overrides, "training.steps=3"]
-    assert start(words, tmp_path).wait() == 0
+    trained(words, tmp_path)
     checkpoints = tmp_path / "run" / "checkpoints"
     damaged = latest_checkpoint(checkpoints)
     assert damaged is not None
@@ -109,9 +114,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(override
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     (checkpoints / ".step-0000009.ckpt.partial").mkdir()
-    command = [sys.executable, "-m", "hvg.cli", "train", *words, f"output={tmp_path}", "name=run", "resume=auto"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = trained(words, tmp_path, "resume=auto")
     assert f"warning: {damaged}: damaged: {file.name}" in done.stdout and "step-0000002.ckpt" in done.stdout
     # Of libraries a resumed run says nothing either.
     assert done.stdout.splitlines()[1:] == [
@@ -129,27 +132,26 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_damaged_one_named(override
 
 def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
     short = [*overrides, "training.steps=1"]
-    assert start(short, tmp_path).wait() == 0
-    again = start(short, tmp_path)
-    message = again.communicate()[1].decode()
+    trained(short, tmp_path)
+    again = start(short, tmp_path).finish()
     assert again.returncode == 1
-    assert "resume=auto" in message
-    assert "Traceback" not in message
+    assert "resume=auto" in again.stderr
+    assert "Traceback" not in again.stderr
 
 
 PHASE = ("reference_keys=reference_tokens", "data.batch_size=1")
 
 
-def test_the_second_phase_keeps_every_weight_of_the_first(overrides, tmp_path):
+def test_the_second_phase_keeps_every_weight_of_the_first(hvg, overrides, tmp_path):
     words = [word for word in overrides if not word.startswith(("data.frames", "data.views", "pose="))]
     both = [*words, *PHASE, "training.steps=2", f"output={tmp_path}"]
     first = [*both, "experiment=hvg_stage1", "data.views=2"]
     second = [*both, "experiment=hvg_stage2", "data.grids=[[2,1],[1,2]]"]
-    missing = subprocess.run([sys.executable, "-m", "hvg.cli", "train", *second], capture_output=True, text=True)
+    missing = hvg("train", *second)
     assert missing.returncode == 1
     assert "hvg_stage1" in missing.stderr and "Traceback" not in missing.stderr
-    subprocess.run([sys.executable, "-m", "hvg.cli", "train", *first], check=True)
-    done = subprocess.run([sys.executable, "-m", "hvg.cli", "train", *second], capture_output=True, text=True)
+    assert hvg("train", *first).returncode == 0
+    done = hvg("train", *second)
     assert done.returncode == 0, done.stderr
     assert "weights kept" in done.stdout and "new:" not in done.stdout and "unused:" not in done.stdout
 

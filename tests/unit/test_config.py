@@ -85,20 +85,9 @@ def lab(tmp_path_factory) -> Path:
     return folder
 
 
-def check(lab: Path, *overrides: str, command: str = "check_command") -> subprocess.CompletedProcess:
-    """``hvg check`` (or ``list_command``) in a process that has the lab's package."""
-    code = f"import sys; from hvg import listing; sys.exit(listing.{command}(sys.argv[1:]))"
-    path = os.pathsep.join([str(ROOT), str(lab), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(
-        [sys.executable, "-c", code, *overrides], env=environment, capture_output=True, text=True, timeout=60
-    )
-
-
 def test_every_seeded_fault_is_reported_in_one_message(lab):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = check(
-        lab,
+    overrides = (
         "training.stesp=3",
         "solver=eulr",
         "evaluation.steps='50 steps'",
@@ -109,6 +98,10 @@ def test_every_seeded_fault_is_reported_in_one_message(lab):
         "camera=[camera_rotation,none]",
         "+foo=1",
     )
+    # In a process that has to import all that it needs.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(lab)])}
+    command = [sys.executable, "-m", "hvg.cli", "check", *overrides]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1, result.stderr
     # Processor time: a busy machine does not change it.
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -127,21 +120,21 @@ def test_every_seeded_fault_is_reported_in_one_message(lab):
         assert expected in result.stdout
 
 
-def test_a_plugin_is_chosen_by_one_word_and_a_broken_one_hurts_only_those_who_choose_it(lab):
-    chosen = check(lab, "pose=broken")
+def test_a_plugin_is_chosen_by_one_word_and_a_broken_one_hurts_only_those_who_choose_it(hvg, lab):
+    chosen = hvg("check", "pose=broken", path=lab)
     assert chosen.returncode == 1
     assert "pose.name: the conditioner 'broken' of package 'somelab' cannot be imported" in chosen.stdout
     assert "a_library_that_nobody_has" in chosen.stdout
-    untouched = check(lab)
+    untouched = hvg("check", path=lab)
     assert untouched.returncode == 0, untouched.stdout + untouched.stderr
-    assert "pose: deep_tokens fills" in check(lab, "pose=deep_tokens").stdout
+    assert "pose: deep_tokens fills" in hvg("check", "pose=deep_tokens", path=lab).stdout
 
 
-def test_listing_names_plugins_and_imports_nothing(lab):
-    listed = check(lab, command="list_command")
+def test_listing_names_plugins_and_imports_nothing(hvg, lab):
+    listed = hvg("list", path=lab)
     assert listed.returncode == 0, listed.stderr
     assert "deep_tokens" in listed.stdout and "somelab" in listed.stdout
-    manual = check(lab, "conditioner", "--verbose", command="list_command")
+    manual = hvg("list", "conditioner", "--verbose", path=lab)
     assert manual.returncode == 0, manual.stderr
     assert "cannot be imported" in manual.stdout and "line_width" in manual.stdout
     code = "import sys; from hvg import listing; listing.list_command([]); sys.exit('torch' in sys.modules)"

@@ -19,6 +19,7 @@ from hvg.cameras import Cameras
 from hvg.config import compose
 from hvg.forecast import model_flops
 from hvg.progress import ProgressLines
+from hvg.quiet import quiet_training
 from hvg.throughput import PREFIX, Meter, StepReport, Throughput
 from hvg.training import train
 from hvg.types import ClipBatch
@@ -263,6 +264,7 @@ class Rows(DummyLogger):
         self.rows.append({"step": step, **metrics})
 
 
+@quiet_training()
 def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepReport], list[dict]]:
     """Reports and rows of a run whose times are known."""
     clock, reports, logger = Clock(), deque(), Rows()
@@ -271,6 +273,7 @@ def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepRepo
         accelerator="cpu",
         max_steps=steps,
         accumulate_grad_batches=accumulate,
+        log_every_n_steps=1,
         logger=logger,
         callbacks=[Progress(reports.append, 2, meter, work, math.inf), SaveAfterStepTwo(clock, meter)],
         profiler=DataWait(meter),

@@ -29,6 +29,7 @@ from hvg.data import ClipDataModule, signal_key
 from hvg.fake_step import fake_request, stay, step_shape
 from hvg.faults import Quarantine, SkippedSteps
 from hvg.on_device import constants, upload
+from hvg.quiet import quiet_training
 from hvg.settings import RunConfig
 from hvg.strategies import make_strategy
 from hvg.system import HumanVideoSystem
@@ -146,6 +147,7 @@ class EveryStep(AfterStep):
         self.waits.found.clear()
 
 
+@quiet_training()
 def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What a run waits for in each of its steps, with the callbacks of every training."""
     # The optimiser asks for a device whose kernels it knows.

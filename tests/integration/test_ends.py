@@ -1,0 +1,166 @@
+"""However a run is interrupted, all of its processes end, with the exit code of what happened and a line that says it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hvg.config import compose
+from hvg.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+DDP = ("strategy=ddp", "strategy.devices=2", "data.batch_size=1")
+SOME_TIME = 300.0
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny, cache, tmp_path_factory):
+    words = (*tiny, cache, "pose=skeleton", "device=cpu", "training.precision=32", "training.log_every=1")
+    words = (*words, f"output={tmp_path_factory.mktemp('interruptions')}", "training.steps=100000")
+    prepare([compose(words)], ("train", "val"), jobs=1)
+    return words
+
+
+class Started:
+    """A run in a process group of its own, as a terminal makes one."""
+
+    def __init__(self, *words: str) -> None:
+        self.folder = Path(next(w for w in words if w.startswith("output=")).removeprefix("output=")) / words[-1][5:]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hvg.cli", "train", *words],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.group():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def group(self) -> list[int]:
+        """All of its processes that still run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[2]) == self.process.pid and fields[0] != "Z":
+                found.append(int(path.parent.name))
+        return found
+
+    def wait_for(self, what) -> None:
+        until = time.monotonic() + SOME_TIME
+        while not what():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def has_begun(self) -> bool:
+        metrics = self.folder / "metrics.jsonl"
+        return metrics.exists() and metrics.read_text().count("\n") > 0
+
+    def ended(self) -> tuple[int, list[str]]:
+        """Exit code of the first process when all have ended, and what they printed but for progress."""
+        printed = self.process.communicate(timeout=SOME_TIME)[0]
+        until = time.monotonic() + SOME_TIME
+        while self.group():
+            assert time.monotonic() < until, f"{self.group()} still run"
+            time.sleep(0.05)
+        assert "Traceback" not in printed, printed
+        return self.process.returncode, [line for line in printed.splitlines() if ": train " not in line]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("late", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_while_they_start_ends_all(overrides, number, code, late):
+    """One exited, the other waited for it where they were to meet."""
+    with Started(*overrides, *DDP, f"name=start{number}-{late}") as run:
+        run.wait_for(lambda: len(run.group()) > 1)
+        time.sleep(late)
+        os.killpg(run.process.pid, number)
+        assert run.ended()[0] == code
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_first_process_alone_while_it_waits_for_others_ends_all(overrides, number, code):
+    with Started(*overrides, *DDP, f"name=first{number}") as run:
+        run.wait_for(lambda: len(run.group()) > 1)
+        os.kill(run.process.pid, number)
+        assert run.ended()[0] == code
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["while they start", "while they train"])
+def test_no_process_outlives_the_first(overrides, when):
+    with Started(*overrides, *DDP, f"name=orphan-{when[-5:]}") as run:
+        run.wait_for((lambda: len(run.group()) > 1) if when == "while they start" else run.has_begun)
+        os.kill(run.process.pid, signal.SIGKILL)
+        assert run.ended()[0] == -signal.SIGKILL
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", [(), DDP], ids=["single", "ddp"])
+def test_a_second_interrupt_ends_at_once_in_a_line(overrides, strategy):
+    with Started(*overrides, *strategy, f"name=twice{len(strategy)}") as run:
+        run.wait_for(run.has_begun)
+        for _ in range(2):
+            os.killpg(run.process.pid, signal.SIGINT)
+            time.sleep(0.02)
+        code, lines = run.ended()
+        assert code == 130
+        assert lines[-1].startswith("hvg train: interrupted; resume=auto continues what it has saved")
+
+
+@pytest.mark.long
+def test_a_killed_loading_process_is_told_in_a_line(overrides):
+    with Started(*overrides, "data.workers=1", "name=loader") as run:
+        run.wait_for(run.has_begun)
+        (loader,) = (process for process in run.group() if process != run.process.pid)
+        os.kill(loader, signal.SIGKILL)
+        code, lines = run.ended()
+        assert code == 1
+        assert lines[-1].startswith("hvg train: a process that loads data was ended from outside")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_leaves_those_that_load_until_the_step_is_saved(overrides, number, code):
+    with Started(*overrides, "data.workers=1", f"name=loading{number}") as run:
+        run.wait_for(run.has_begun)
+        os.killpg(run.process.pid, number)
+        assert run.ended()[0] == code
+        assert any((run.folder / "checkpoints").iterdir())
+
+
+@pytest.mark.long
+def test_a_second_process_in_a_run_folder_is_refused(hvg, overrides):
+    with Started(*overrides, "name=shared") as run:
+        run.wait_for(run.has_begun)
+        for more in ((), ("resume=auto",)):
+            done = hvg("train", *overrides, "name=shared", *more)
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+            assert f"shared is in use by process {run.process.pid} on " in done.stderr
+
+
+@pytest.mark.long
+def test_a_run_that_diverges_says_so_and_keeps_what_it_saved_before(hvg, overrides):
+    more = ("name=diverged", "training.checkpoint_every=1", "training.steps=2")
+    done = hvg("train", *overrides, *more, "training.learning_rate=1e30", "training.warmup_steps=0")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "training has diverged, weights/" in last and "training.learning_rate" in last
+    assert "trained 2 steps" not in done.stdout
