@@ -405,7 +405,7 @@ def _convert(arguments: list[str]) -> int:
 def _study(arguments: list[str]) -> int:
     from hvg.progress import ProgressLines
     from hvg.study import StudyOptions, run_study
-    from hvg.study_file import load_study
+    from hvg.study_file import load_study, study_name
     from hvg.study_plan import plan
 
     dry_run = "--dry-run" in arguments
@@ -416,7 +416,7 @@ def _study(arguments: list[str]) -> int:
     options, overrides = options_and_overrides(
         [word for word in arguments if is_override(word)],
         StudyOptions,
-        judge=lambda words: plan(load_study(folder), folder.name, words),
+        judge=lambda words: plan(load_study(folder), study_name(folder), words),
     )
     with ProgressLines() as progress:
         outcome = run_study(folder, overrides, options, dry_run=dry_run, progress=progress.update)

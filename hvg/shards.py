@@ -33,6 +33,7 @@ from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
 from hvg.files import whole_file, write_text
+from hvg.names import check_clip_names, clip_name_problem
 from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
 
@@ -43,8 +44,6 @@ FORMAT = "hvg-shard-1"
 # every frame; the one body model that there was had one such.
 CLIP_VERSION = 2
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
-# A clip's name becomes that of files: folders inside a folder, never out of it.
-CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
 
 # The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
 NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
@@ -355,6 +354,7 @@ def write_shard(
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
+                check_clip_names(clip.clip_id)
                 keys.append(clip.clip_id[0])
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
                 captions &= clip.caption is not None
@@ -465,9 +465,9 @@ def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple
     """The clips of an index, and clip -> file -> offset and size. Raises: ValueError for what a shard cannot hold."""
     keys: list[str] = [str(key) for key in index["clips"]]
     members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in keys}
-    wrong = [key for key in keys if not CLIP_ID.fullmatch(key)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} cannot be the name of a clip")
+    for key in keys:
+        if problem := clip_name_problem(key):
+            raise ValueError(f"clip {key!r} {problem}")
     for name, (offset, size) in index["members"].items():
         if not (isinstance(offset, int) and isinstance(size, int) and 0 <= offset <= offset + size <= index["bytes"]):
             raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")

@@ -32,7 +32,7 @@ from hvg.report import write_report
 from hvg.results import Results, write_results
 from hvg.resume import changes, earlier_config
 from hvg.slurm import queued, refuse_queued
-from hvg.study_file import StudyFile, load_study
+from hvg.study_file import StudyFile, load_study, study_name
 from hvg.study_plan import ArmRun, plan
 from hvg.study_results import study_results
 from hvg.study_videos import study_clips
@@ -85,12 +85,12 @@ def run_study(
     Raises: ConfigError, HvgError for what cannot be run so; KeyboardInterrupt, SystemExit(143) when a signal came, and the
     arms have saved.
     """
-    study = load_study(folder)
-    runs = _judged(study, folder.name, overrides, options)
+    study, name = load_study(folder), study_name(folder)
+    runs = _judged(study, name, overrides, options)
     if not dry_run:
         try_folder(runs[0].folder.parent, "output")
     if options.collect:
-        return _collect(study, folder.name, runs, progress, {})
+        return _collect(study, name, runs, progress, {})
     waiting = [run for run in runs if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
         refuse_missing(run.config for run in waiting)
@@ -105,17 +105,17 @@ def run_study(
         _render(runs, options, progress)
     rendered = time.perf_counter()
     if options.launcher == "slurm":
-        _submit(folder.name, waiting, options, dry_run)
+        _submit(name, waiting, options, dry_run)
         return None
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
         wave = [run for run in waiting if (run.trained_by is None) == training]
-        _run_here(folder.name, wave, options, dry_run, progress)
+        _run_here(name, wave, options, dry_run, progress)
     if dry_run:
         return None
     trained = time.perf_counter()
     seconds = {"rendering": rendered - started, "training and scoring": trained - rendered}
-    return _collect(study, folder.name, runs, progress, seconds)
+    return _collect(study, name, runs, progress, seconds)
 
 
 def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> list[ArmRun]:

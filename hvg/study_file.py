@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.names import Name, name_problem
 from hvg.parsing import read_yaml, validate
 from hvg.published import published_tables
 
@@ -28,7 +29,7 @@ class StudyFile(BaseModel):
     question: str = Field(description="What the study answers.")
     varies: tuple[str, ...] = Field(description="Root keys in which arms may differ.")
     base: tuple[str, ...] = Field((), description="Overrides of every arm.")
-    arms: dict[str, tuple[str, ...]] = Field(
+    arms: dict[Name, tuple[str, ...]] = Field(
         min_length=1, description="Arm -> its overrides; the first is the yardstick."
     )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
@@ -53,6 +54,14 @@ class StudyFile(BaseModel):
             if name not in known:
                 raise ValueError(f"no published table is named '{name}'. {did_you_mean(name, known)}")
         return names
+
+
+def study_name(folder: Path) -> str:
+    """What a study's folder is called, after which that of its runs is named. Raises: HvgError where it cannot be."""
+    name = folder.resolve().name
+    if problem := name_problem(name):
+        raise HvgError(f"the study's folder {str(folder)!r} {problem}; rename it")
+    return name
 
 
 def load_study(folder: Path) -> StudyFile:

@@ -11,6 +11,7 @@ from typing import Literal
 from hvg.checkpoint import checkpoint_path, checkpoints
 from hvg.config import SAMPLING_KEYS, compose
 from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.names import text_word
 from hvg.record import Record, failed_metrics, record_of
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
@@ -88,7 +89,12 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
     runs, problems = [], _reserved(study, overrides)
     for seed in study.seeds:
         for arm, words in study.arms.items():
-            own = (f"output=runs/{name}", f"name={arm}-seed{seed}", f"seed={seed}", "resume=auto")
+            own = (
+                text_word("output", f"runs/{name}"),
+                text_word("name", f"{arm}-seed{seed}"),
+                f"seed={seed}",
+                "resume=auto",
+            )
             try:
                 runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
             except ConfigError as error:

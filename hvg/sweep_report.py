@@ -14,6 +14,7 @@ from hvg import parallel_chart
 from hvg.chart import legend
 from hvg.files import write_text
 from hvg.line_chart import Line, line_chart
+from hvg.names import text_word
 from hvg.number_format import format_number
 from hvg.outputs import try_folder
 from hvg.parallel_chart import Axis, Trace
@@ -71,7 +72,7 @@ def trials_csv(record: SweepRecord) -> str:
 
 def rerun_command(record: SweepRecord, trial: TrialRecord) -> str:
     """The command line that trains a trial's settings anew, in a folder of its own."""
-    words = [*record.words, *trial.words, f"name={record.name}-{trial.index:04d}"]
+    words = [*record.words, *trial.words, text_word("name", f"{record.name}-{trial.index:04d}")]
     return shlex.join(["hvg", "train", *words])
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from hvg.errors import HvgError
+from hvg.names import as_name
 from hvg.random import key_to_seed
 from hvg.sweep import Sweep
 from hvg.sweep_space import Choices, Parameter, space_from_plain
@@ -304,7 +305,7 @@ def _still_ours(index: int) -> Iterator[None]:
 def folder_name(index: int, words: Sequence[str]) -> str:
     """``<number>-<values>``: the name of a trial's run folder inside the sweep's; short, since the number tells them apart."""
     text = "-".join(_short(word) for word in words)
-    return f"{index:04d}-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in text)[:100]
+    return f"{index:04d}-{as_name(text)}"
 
 
 def _short(word: str) -> str:
