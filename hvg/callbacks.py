@@ -22,7 +22,7 @@ from torch import Tensor
 from hvg.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.config import RunConfig
 from hvg.data import load_with_signals
-from hvg.files import write_text
+from hvg.files import disk_errors, write_text
 from hvg.protocols import Dataset
 from hvg.required import required
 from hvg.strategies import LogicalCheckpoints
@@ -334,7 +334,7 @@ class MetricsFile(Logger):
         """The configuration is in config.yaml."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self._path.open("a") as stream:
+        with disk_errors(self._path), self._path.open("a") as stream:
             stream.write(json.dumps({"step": step, **metrics}) + "\n")
 
 

@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.files import system_reason
 
 USAGE = """\
 hvg COMMAND [key=value ...]
@@ -76,6 +77,13 @@ def run(arguments: Sequence[str]) -> int:
         return COMMANDS[command](rest) or 0
     except HvgError as error:
         print(f"hvg {command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # What was begun is removed where it arose; here it is told, whatever file it was.
+        reason = system_reason(error)
+        if reason is None:
+            raise
+        print(f"hvg {command}: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         told = str(stop) or INTERRUPTED.get(command, "the same command starts anew")

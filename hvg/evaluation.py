@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from hvg import outputs, provenance
+from hvg.arrays import array_bytes
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
@@ -24,6 +25,7 @@ from hvg.data import load_with_signals
 from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
+from hvg.files import whole_file
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
 from hvg.ranks import joined_ranks
@@ -273,9 +275,8 @@ def save_predictions(folder: Path, batch: ClipBatch, frames: Tensor) -> None:
     """Writes every clip's frames, uint8, as ``<clip>.npy``."""
     for name, clip in zip(batch.clip_id, frames.cpu().numpy(), strict=True):
         # A name may hold a slash.
-        path = folder / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, clip, allow_pickle=False)
+        with whole_file(folder / f"{name}.npy") as partial:
+            partial.write_bytes(array_bytes(clip))
 
 
 def load_prediction(folder: Path, clip_id: str) -> Tensor:

@@ -7,13 +7,12 @@ it; another one, or any in a folder that is finished, needs ``overwrite=true``.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hvg.errors import HvgError
-from hvg.files import partial_path, write_text
+from hvg.files import in_the_way, partial_path, write_text
 
 MARK = "unfinished.json"
 
@@ -44,7 +43,9 @@ def _try(output: Path, file: Path, setting: str) -> None:
         probe.write_bytes(b"0")
         probe.unlink()
     except OSError as error:
-        raise HvgError(f"{setting}: {output} cannot be written: {_reason(file, error)}") from None
+        raise HvgError(
+            f"{setting}: {output} cannot be written: {in_the_way(file) or error.strerror or error}"
+        ) from None
     finally:
         for place in reversed(made):
             # Another process may have begun to use it.
@@ -95,8 +96,3 @@ def _begun(folder: Path) -> str | None:
         return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["request"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _reason(file: Path, error: OSError) -> str:
-    in_the_way = next((place for place in file.parents if os.path.isfile(place)), None)
-    return f"{in_the_way} is a file, where a folder belongs" if in_the_way else error.strerror or str(error)

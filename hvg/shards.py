@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hvg.arrays import read_array
+from hvg.arrays import array_bytes, read_array
 from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
@@ -65,9 +65,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _npy(value: Tensor) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, value.numpy(), allow_pickle=False)
-    return stream.getvalue()
+    return array_bytes(value.numpy())
 
 
 def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
