@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hvg.cameras import Cameras, orbit
 from hvg.errors import DataError, did_you_mean
-from hvg.files import write_text
+from hvg.files import read_text, write_text
 from hvg.names import name_problem
 
 # Preset -> how many views it has; None: as many as one likes.
@@ -101,10 +101,10 @@ def read_cameras(path: Path) -> CameraPath:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of cameras") from None
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: holds {_shown(tree)}; expected an object with 'image_size' and 'views'")

@@ -28,7 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvg import registry, wiring
-from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.errors import ConfigError, DataError, Problem, did_you_mean
+from hvg.files import read_text
 from hvg.parsing import parse, read_yaml, without_interpolations
 from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
 
@@ -63,10 +64,11 @@ def load_resolved(path: str | Path) -> RunConfig:
     Raises: ConfigError when it is missing, no YAML mapping, or has problems (a plugin that is no longer installed).
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise ConfigError([Problem(str(path), f"cannot be read: {reason}.")]) from error
+        text = read_text(Path(path))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}.")]) from error
+    except DataError as error:
+        raise ConfigError([Problem("", f"{error}.")]) from error
     return parse_resolved(text, str(path))
 
 

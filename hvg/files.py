@@ -6,9 +6,12 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hvg.errors import DataError
 
 # What a disk says that takes no more. A program's own mistake has other numbers.
 DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
@@ -85,6 +88,27 @@ def in_the_way(path: Path) -> str:
 def partial_path(path: Path) -> Path:
     """What a file is called while this process writes it."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def regular_file(path: Path) -> Path:
+    """The path of a file that can be read to its end. A FIFO or device may give its first byte never.
+
+    Raises: FileNotFoundError where there is nothing; DataError for anything else than a regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{path}: cannot be read: it is no regular file")
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file. Raises: FileNotFoundError where there is none; DataError where it cannot be read."""
+    try:
+        return regular_file(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
 def write_text(path: Path, text: str) -> None:

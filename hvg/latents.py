@@ -26,7 +26,7 @@ from torch.nn import functional
 from hvg.alignment import align
 from hvg.digests import components_digest, settings_digest
 from hvg.errors import DataError
-from hvg.files import whole_file
+from hvg.files import regular_file, whole_file
 from hvg.protocols import Choose, Codec, Conditioner, Dataset, Part, PartConfig
 from hvg.settings import RunConfig
 from hvg.shards import ShardReader
@@ -162,7 +162,7 @@ class EncodedFile:
             raise DataError(f"{path}: no such file (make it with `hvg prepare latents`)")
         try:
             # The library's reader sees to it that places lie in the file, fit their shapes and do not overlap.
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular_file(path), framework="pt") as file:
                 form = (file.metadata() or {}).get("format")
             if form != FORMAT:
                 raise DataError(f"{path}: format {form}, expected {FORMAT}")

@@ -32,7 +32,7 @@ from hvg.arrays import array_bytes, read_array
 from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
-from hvg.files import whole_file, write_text
+from hvg.files import read_text, whole_file, write_text
 from hvg.names import check_clip_names, clip_name_problem
 from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
@@ -392,9 +392,9 @@ class ShardReader:
                 f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
             )
         try:
-            index = json.loads(index_path(path).read_text(encoding="utf-8"))
+            index = json.loads(read_text(index_path(path)))
             found = index.get("format")
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"{index_path(path)}: no index of a shard ({' '.join(str(error).split())})") from error
         if found != FORMAT:
             raise DataError(f"{path}: format {found}, expected {FORMAT}")

@@ -7,7 +7,6 @@ of them trains, the others take its weights.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -21,7 +20,7 @@ from pydantic import Field, PositiveInt
 from hvg.continued import Continued
 from hvg.errors import ConfigError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
-from hvg.files import write_text
+from hvg.files import read_text, write_text
 from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.launch import launch
@@ -143,7 +142,7 @@ def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
         path = run.folder / "config.yaml"
         if not path.exists():
             continue
-        for change in changes(earlier_config(path.read_text(encoding="utf-8"), str(path)), run.config):
+        for change in changes(earlier_config(read_text(path), str(path)), run.config):
             if change.continued is not Continued.FREE:
                 arms.setdefault(str(change), {})[run.arm] = None
     if arms:
@@ -221,10 +220,8 @@ def _run_here(
 
 def _report(runs: Sequence[ArmRun], progress: ReportProgress) -> None:
     for run in runs:
-        path = run.folder / "progress.json"
-        if path.exists():
-            now = json.loads(path.read_text())
-            progress(run.label, now["stage"], now["done"], now["total"], now["note"])
+        if now := run.progress():
+            progress(run.label, now.stage, now.done, now.total, now.note)
 
 
 def _submit(name: str, waiting: Sequence[ArmRun], options: StudyOptions, dry_run: bool) -> None:

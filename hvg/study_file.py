@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.files import read_text
 from hvg.names import Name, name_problem
 from hvg.parsing import read_yaml, validate
 from hvg.published import published_tables
@@ -71,8 +72,8 @@ def load_study(folder: Path) -> StudyFile:
         known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
         raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
     try:
-        raw = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(read_text(path))
+    except yaml.YAMLError as error:
         raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")

@@ -19,8 +19,10 @@ from hvg.evaluation import num_clips, protocol_record, score_dataset
 from hvg.feature_metric import SetDistance
 from hvg.here import choose_device
 from hvg.labels import arm_label, readable
+from hvg.metric_rows import read_rows
 from hvg.precision import across_models
 from hvg.prepare import open_clips
+from hvg.record import with_finite_clips
 from hvg.results import Arm, MetricInfo, Results, SeedResult
 from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
@@ -76,6 +78,7 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
     for run in own:
         result = run.result()
         if result is not None:
+            with_finite_clips(result, run.folder)
             curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
             without = left_out_of_run(run.folder, result, distances)
             precision = result.get("precision")
@@ -114,8 +117,7 @@ def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
 def _curve(path: Path) -> list[dict[str, float]]:
     """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
     rows: dict[int, dict[str, float]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        row = json.loads(line)
+    for row in read_rows(path):
         values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
         rows.setdefault(row["step"], {}).update(values)
     return [rows[step] for step in sorted(rows)]
