@@ -5,8 +5,6 @@ Everything a report shows is in one JSON-serialisable dict, ``Results``; ``compa
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeGuard
 from rich.table import Table
 from rich.text import Text
 
+from hvg.cells import csv_text, markdown_text
 from hvg.files import write_text
 from hvg.number_format import format_difference, format_number, format_p
 from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
@@ -372,16 +371,14 @@ def evidence(cell: Cell) -> list[str]:
 def table_csv(results: Results) -> str:
     """One line per arm and metric, with the difference to the first arm; fields of arms that are not done are empty."""
     cells = compare(results)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     head = ["arm", "kind", "status", "metric", "definition", "value", "difference", "low", "high", "wins"]
-    writer.writerow([*head, "subjects", "seeds", "p", "p_holm"])
+    rows: list[list[Any]] = [[*head, "subjects", "seeds", "p", "p_holm"]]
     for arm in results["arms"]:
         for metric in results["metrics"]:
             row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["definition"]]
             cell = cells[arm["name"]].get(metric["name"])
-            writer.writerow([*row, *_csv_fields(cell)])
-    return out.getvalue()
+            rows.append([*row, *_csv_fields(cell)])
+    return csv_text(rows)
 
 
 def _csv_fields(cell: Cell | None) -> list[Any]:
@@ -400,7 +397,7 @@ def table_markdown(results: Results) -> str:
             rows.append([arm["label"], arm["status"], *[""] * (len(metrics) - 1)])
         else:
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(markdown_text(cell).replace('|', '/') for cell in row)} |\n" for row in rows)
 
 
 def _cell_markdown(cell: Cell | None) -> str:
@@ -422,7 +419,7 @@ def write_results(results: Results, folder: Path) -> None:
     from hvg.latex import results_latex
 
     folder, cells = Path(folder), compare(results)
-    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    found = "".join(f"{markdown_text(sentence)}\n\n" for sentence in finding(results, cells).sentences)
     write_text(folder / "results.json", json.dumps(finite(results), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "results.csv", table_csv(results))
     write_text(folder / "results.md", found + table_markdown(results))
