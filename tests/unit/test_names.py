@@ -13,7 +13,7 @@ from hvg.data import load_with_signals
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.launch import _sweep_name
 from hvg.names import LONGEST, as_name, name_problem, text_word
-from hvg.shards import ShardReader, index_path, write_shard
+from hvg.shards import ShardReader, index_path, write_index, write_shard
 from hvg.study_file import load_study, study_name
 from hvg.study_plan import plan
 from hvg.testing import tiny_batch
@@ -101,7 +101,7 @@ def test_names_of_clips(tmp_path, name):
     path = tmp_path / "train-0.tar"
     write_shard(path, [clip])
     text = index_path(path).read_text()
-    index_path(path).write_text(text.replace("person/one", json.dumps(name)[1:-1]))
+    write_index(path, json.loads(text.replace("person/one", json.dumps(name)[1:-1])))
     with pytest.raises(DataError, match="cannot be a name"):
         ShardReader(path)
     with pytest.raises(DataError, match="cannot be a name"):
