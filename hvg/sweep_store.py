@@ -45,8 +45,8 @@ STATES: dict[TrialState, State] = {
 }
 # A number for PostgreSQL's advisory locks: "hvg" in ASCII.
 ADVISORY_LOCK = 0x687667
-# Seconds that a worker waits for the others, which need milliseconds each.
-LONGEST_WAIT = 60.0
+# Seconds that a worker waits for the others: each needs milliseconds, or a second where a search has hundreds of trials.
+LONGEST_WAIT = 300.0
 # One of Optuna's tables.
 TABLE = "studies"
 # Importance compares the best quarter with all trials; fewer say nothing.
