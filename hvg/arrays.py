@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
@@ -35,6 +36,13 @@ def read_array(stream: IO[bytes], size: int) -> np.ndarray:
         raise ValueError(f"its header claims {claimed} bytes of numbers, there are {there}")
     # A copy, because an array on bytes cannot be written to.
     return np.ndarray(shape, dtype, bytearray(stream.read(claimed)), order="F" if column_major else "C")
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """The ``.npy`` file of an array. ``numpy.save`` to a file on a full disk loses the system's reason."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def member_names(path: Path) -> list[str]:

@@ -24,7 +24,8 @@ from hvg.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.config import RunConfig
 from hvg.data import load_with_signals
 from hvg.exit_codes import PATIENCE, Stopped, end_process
-from hvg.files import write_text
+from hvg.files import disk_errors, write_text
+from hvg.metric_rows import parse_row, whole_lines
 from hvg.protocols import Dataset
 from hvg.required import required
 from hvg.strategies import LogicalCheckpoints
@@ -357,9 +358,8 @@ class MetricsFile(Logger):
     def __init__(self, path: Path, first_step: int) -> None:
         super().__init__()
         self._path = path
-        # A killed run may have left half a line at the end: only what a newline closes was written.
-        lines = path.read_text().split("\n")[:-1] if path.exists() and first_step else []
-        write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] < first_step))
+        lines = whole_lines(path) if first_step else []
+        write_text(path, "".join(f"{line}\n" for line in lines if parse_row(line, path)["step"] < first_step))
 
     @property
     def name(self) -> str:
@@ -373,7 +373,7 @@ class MetricsFile(Logger):
         """The configuration is in config.yaml."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self._path.open("a") as stream:
+        with disk_errors(self._path), self._path.open("a") as stream:
             stream.write(json.dumps({"step": step, **metrics}) + "\n")
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from hvg.cameras import Cameras, orbit
 from hvg.errors import DataError, did_you_mean
-from hvg.files import write_text
+from hvg.files import read_text, write_text
+from hvg.names import name_problem
 
 # Preset -> how many views it has; None: as many as one likes.
 PRESETS: Mapping[str, int | None] = {"orbit": None, "static": 1, "front_back": 2}
@@ -88,7 +89,7 @@ def read_cameras(path: Path) -> CameraPath:
         _known_keys(path, place, view, ("name", "world_to_camera", "intrinsics"))
         poses.append(_pose(path, f"{place}.world_to_camera", view.get("world_to_camera")))
         intrinsics.append(_intrinsics(path, f"{place}.intrinsics", view.get("intrinsics")))
-        names.append(str(view.get("name", f"view {number}")))
+        names.append(_name(path, f"{place}.name", view.get("name", f"view {number}")))
     frames = _num_frames(path, [*poses, *intrinsics])
     cameras = Cameras(
         world_to_camera=torch.stack([x.expand(frames, 4, 4) for x in poses]),
@@ -100,14 +101,21 @@ def read_cameras(path: Path) -> CameraPath:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of cameras") from None
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: holds {_shown(tree)}; expected an object with 'image_size' and 'views'")
     return tree
+
+
+def _name(path: Path, place: str, value: Any) -> str:
+    problem = name_problem(value) if isinstance(value, str) else "is no text"
+    if problem:
+        raise DataError(f"{path}: {place}: {_shown(value)} {problem}")
+    return value
 
 
 def _known_keys(path: Path, place: str, tree: Mapping[str, Any], known: Sequence[str]) -> None:

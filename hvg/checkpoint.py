@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hvg.digests import file_digest, settings_digest
-from hvg.errors import CheckpointError
-from hvg.files import flush_to_disk
+from hvg.errors import CheckpointError, DataError
+from hvg.files import flush_to_disk, read_text
 from hvg.ranks import from_all_ranks, rank_and_world
 
 FORMAT = "hvg-checkpoint-2"
@@ -326,11 +326,11 @@ def _manifest(path: Path) -> dict[str, Any]:
     if path.is_file():
         raise CheckpointError(f"{path}: not a checkpoint of this version: those are folders{_nearby(path)}")
     try:
-        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads(read_text(path / MANIFEST))
         found, signature = content["format"], content.pop("sha256")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: damaged: {MANIFEST} is missing{_nearby(path)}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (DataError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {MANIFEST} cannot be read ({error})") from error
     if found != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (format {found}, not {FORMAT})")

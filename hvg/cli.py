@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.exit_codes import INTERRUPTED
+from hvg.files import system_reason
 
 USAGE = """\
 hvg COMMAND [key=value ...]
@@ -84,6 +85,13 @@ def run(arguments: Sequence[str]) -> int:
         return COMMANDS[command](rest) or 0
     except HvgError as error:
         print(f"hvg {command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # What was begun is removed where it arose; here it is told, whatever file it was.
+        reason = system_reason(error)
+        if reason is None:
+            raise
+        print(f"hvg {command}: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         told = str(stop) or AFTER_INTERRUPTION.get(command, "the same command starts anew")
@@ -416,7 +424,7 @@ def _convert(arguments: list[str]) -> int:
 def _study(arguments: list[str]) -> int:
     from hvg.progress import ProgressLines
     from hvg.study import StudyOptions, run_study
-    from hvg.study_file import load_study
+    from hvg.study_file import load_study, study_name
     from hvg.study_plan import plan
 
     dry_run = "--dry-run" in arguments
@@ -427,7 +435,7 @@ def _study(arguments: list[str]) -> int:
     options, overrides = options_and_overrides(
         [word for word in arguments if is_override(word)],
         StudyOptions,
-        judge=lambda words: plan(load_study(folder), folder.name, words),
+        judge=lambda words: plan(load_study(folder), study_name(folder), words),
     )
     with ProgressLines() as progress:
         outcome = run_study(folder, overrides, options, dry_run=dry_run, progress=progress.update)

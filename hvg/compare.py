@@ -21,7 +21,7 @@ from hvg.labels import readable
 from hvg.number_format import format_number
 from hvg.parsing import validate
 from hvg.precision import across_models
-from hvg.record import Record, ScoreRecord, arms_data_notes, read_record, shift_note
+from hvg.record import Record, ScoreRecord, arms_data_notes, read_record, shift_note, with_finite_clips
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.score_facts import unavailable, warnings
 from hvg.set_statistics import distance_of, left_out_of_run
@@ -148,7 +148,7 @@ def _read_run(path: Path) -> Run:
     folder = path if path.is_dir() else path.parent
     arms = sorted(child.parent.name for child in folder.glob("*/results.json"))
     try:
-        return Run(folder, read_record(path))
+        return Run(folder, with_finite_clips(read_record(path), path))
     except HvgError as error:
         if not arms:
             raise

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -28,7 +30,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvg import registry, wiring
-from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.errors import ConfigError, DataError, Problem, did_you_mean
+from hvg.files import read_text
 from hvg.parsing import parse, read_yaml, without_interpolations
 from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
 
@@ -40,6 +43,8 @@ OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
 CHOICES = (*SINGLE_PARTS, "protocol")
 # Root keys that may change once a model is trained: they have no weights.
 SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "protocol", "device")
+# That one command line may ask for: a range says any number in a few letters.
+MOST_RUNS = 10_000
 # A metric of the protocol, and the choice of one.
 METRIC = re.compile(r"protocol\.metrics\.[^.]+")
 METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
@@ -63,10 +68,11 @@ def load_resolved(path: str | Path) -> RunConfig:
     Raises: ConfigError when it is missing, no YAML mapping, or has problems (a plugin that is no longer installed).
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise ConfigError([Problem(str(path), f"cannot be read: {reason}.")]) from error
+        text = read_text(Path(path))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}.")]) from error
+    except DataError as error:
+        raise ConfigError([Problem("", f"{error}.")]) from error
     return parse_resolved(text, str(path))
 
 
@@ -203,9 +209,28 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             problems.append(Problem(override.get_key_element(), "only lists, range, choice and glob can be swept."))
+    counts = {override.get_key_element(): sweep_count(override) for override in parsed if override.is_discrete_sweep()}
+    problems += [Problem(key, "holds no value.") for key, count in counts.items() if not count]
+    if math.prod(counts.values()) > MOST_RUNS:
+        asked = " x ".join(f"{key} {count}" for key, count in counts.items())
+        problems.append(
+            Problem("", f"{asked} = {math.prod(counts.values())} runs are asked for; at most {MOST_RUNS} are.")
+        )
     if problems:
         raise ConfigError(problems)
     return [list(combination) for combination in itertools.product(*map(_values, parsed))]
+
+
+def sweep_count(override: Override) -> int:
+    """How many values a list or range has; those of a range are not made, which may be more than memory holds."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return sum(1 for _ in override.sweep_string_iterator())
+    bounds = (value.start, value.stop, value.step)
+    if not value.step or not all(bound is not None and math.isfinite(bound) for bound in bounds):
+        return 0
+    start, stop, step = (Fraction(bound) for bound in bounds if bound is not None)
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _values(override: Override) -> list[str]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hvg.digests import settings_digest
 from hvg.eight_bit import signal_as_stored
 from hvg.errors import HvgError
+from hvg.names import check_clip_names
 from hvg.protocols import Conditioner
 from hvg.protocols import Dataset as ClipDataset
 from hvg.random import generator
@@ -68,7 +69,9 @@ def load_with_signals(
     clips: ClipDataset, index: int, conditioners: Mapping[str, Conditioner], mesh: bool = False
 ) -> ClipBatch:
     """Clip ``index`` with every control map that can be drawn ahead; with its mesh where ``mesh`` asks for it."""
-    clip = with_signals(clips.load(index), drawn_ahead(conditioners))
+    clip = clips.load(index)
+    check_clip_names(clip.clip_id)
+    clip = with_signals(clip, drawn_ahead(conditioners))
     return clip if mesh else without_mesh(clip)
 
 

@@ -27,7 +27,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        # A key from a file may hold anything, a message has one line.
+        place = self.path if self.path.isprintable() else repr(self.path)[1:-1]
+        return f"{place}: {self.message}" if place else self.message
 
 
 class ConfigError(HvgError):

@@ -25,6 +25,7 @@ from hvg.anchors import (
     chosen,
     measure_anchors,
 )
+from hvg.arrays import array_bytes, read_array
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
@@ -33,6 +34,7 @@ from hvg.data import load_with_signals
 from hvg.digests import settings_digest
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
+from hvg.files import regular_file, whole_file
 from hvg.finite import refuse_not_finite
 from hvg.overlap import overlap
 from hvg.prepare import open_clips
@@ -384,14 +386,23 @@ def save_predictions(folder: Path, batch: ClipBatch, frames: Tensor) -> None:
     """Writes every clip's frames, uint8, as ``<clip>.npy``."""
     for name, clip in zip(batch.clip_id, frames.cpu().numpy(), strict=True):
         # A name may hold a slash.
-        path = folder / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, clip, allow_pickle=False)
+        with whole_file(folder / f"{name}.npy") as partial:
+            partial.write_bytes(array_bytes(clip))
 
 
 def load_prediction(folder: Path, clip_id: str) -> Tensor:
-    """(V, T, 3, H, W) in [-1, 1]."""
-    return frames_from_uint8(torch.from_numpy(np.load(folder / f"{clip_id}.npy", allow_pickle=False)))
+    """(V, T, 3, H, W) in [-1, 1]. Raises: DataError naming the file where it is missing, damaged or holds no frames."""
+    path = folder / f"{clip_id}.npy"
+    try:
+        with regular_file(path).open("rb") as stream:
+            frames = read_array(stream, path.stat().st_size)
+        if frames.ndim != 5 or frames.shape[2] != 3 or frames.dtype != np.uint8:
+            raise ValueError(f"it holds {frames.dtype} {frames.shape}, expected frames (V, T, 3, H, W) of 8 bits")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; what was scored is kept there") from None
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); score the model again") from error
+    return frames_from_uint8(torch.from_numpy(frames))
 
 
 def table_lines(record: Record) -> list[str]:

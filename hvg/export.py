@@ -21,7 +21,7 @@ from hvg import outputs
 from hvg.checkpoint import EXPORT_INDEX, EXPORT_MODEL, find_checkpoint, is_exported, load_weights
 from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
-from hvg.files import write_text
+from hvg.files import whole_folder, write_text
 from hvg.here import choose_device, refuse_missing
 from hvg.pretrained import Component
 from hvg.protocols import Part
@@ -68,14 +68,12 @@ def export(options: ExportOptions) -> Iterator[str]:
     precision = trained_precision(find_checkpoint(options.checkpoint))
     model = HumanVideoModel(run, frozen, precision, system=system.cpu())
     pipeline = HumanVideoPipeline(model, **frozen_models(system))
-    partial = options.out.with_name(f".{options.out.name}.partial")
-    pipeline.save_pretrained(partial, max_shard_size="5GB")
-    index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
-    write_text(
-        partial / EXPORT_INDEX, json.dumps(index | {"_class_name": ["pipeline", "HumanVideoPipeline"]}, indent=2)
-    )
-    write_text(partial / "pipeline.py", PIPELINE_CODE)
-    partial.rename(options.out)
+    with whole_folder(options.out) as partial:
+        pipeline.save_pretrained(partial, max_shard_size="5GB")
+        index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
+        index |= {"_class_name": ["pipeline", "HumanVideoPipeline"]}
+        write_text(partial / EXPORT_INDEX, json.dumps(index, indent=2))
+        write_text(partial / "pipeline.py", PIPELINE_CODE)
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"

@@ -3,7 +3,8 @@
 Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo. Its
 name changes with everything that its content depends on: the codec, its settings, weights and code, the alignment, the network.
 In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
-clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped.
+clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped. Nor does a name: the
+file's metadata hold a checksum of the names and shapes of all tensors, but in older files.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.nn import functional
 from hvg.alignment import align
 from hvg.digests import components_digest, settings_digest
 from hvg.errors import DataError
-from hvg.files import whole_file
+from hvg.files import regular_file, whole_file
 from hvg.protocols import Choose, Codec, Conditioner, Dataset, Part, PartConfig
 from hvg.settings import RunConfig
 from hvg.shards import ShardReader
@@ -145,7 +146,8 @@ def write_encoded(path: Path, clips: Mapping[str, Mapping[str, Tensor]]) -> None
     with whole_file(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode
-        save_file(tensors, partial, metadata={"format": FORMAT})
+        names = _names_checksum({name: tensor.shape for name, tensor in tensors.items()})
+        save_file(tensors, partial, metadata={"format": FORMAT, "names": names})
         # The library keeps its files for whoever writes them; a cache is shared like any other file.
         partial.chmod(mode)
 
@@ -162,7 +164,7 @@ class EncodedFile:
             raise DataError(f"{path}: no such file (make it with `hvg prepare latents`)")
         try:
             # The library's reader sees to it that places lie in the file, fit their shapes and do not overlap.
-            with safe_open(path, framework="pt") as file:
+            with safe_open(regular_file(path), framework="pt") as file:
                 form = (file.metadata() or {}).get("format")
             if form != FORMAT:
                 raise DataError(f"{path}: format {form}, expected {FORMAT}")
@@ -209,6 +211,11 @@ class _Place:
         return torch.frombuffer(data, dtype=torch.float32).view(count, -1)
 
 
+def _names_checksum(shapes: Mapping[str, Sequence[int]]) -> str:
+    """CRC-32 of the names and shapes of a file's tensors, as text."""
+    return str(zlib.crc32(json.dumps([[name, *shapes[name]] for name in sorted(shapes)]).encode()))
+
+
 def _bytes(stream: IO[bytes], offset: int, size: int) -> bytes:
     stream.seek(offset)
     return stream.read(size)
@@ -222,6 +229,10 @@ def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
+    metadata = header.pop("__metadata__", {})
+    expected = metadata.get("names")
+    if expected is not None and expected != _names_checksum({key: entry["shape"] for key, entry in header.items()}):
+        raise ValueError("the names of its tensors are not what was written")
     places: dict[str, dict[str, _Place]] = {clip: {} for clip in clips}
     for key, tensor in header.items():
         clip, _, name = key.partition(".")

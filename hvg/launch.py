@@ -17,6 +17,7 @@ from hvg.config import compose, expand_sweep
 from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED, ends_with_parent
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
+from hvg.names import as_name
 from hvg.outputs import try_folder
 from hvg.resume import earlier_config, judged_changes
 from hvg.settings import RunConfig
@@ -235,7 +236,7 @@ def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> 
     own = [w for w in words if w not in overrides]
     text = "-".join(w.replace("=", "_").replace("/", "_") for w in own) or "run"
     base = next((w.partition("=")[2] for w in words if w.startswith("name=")), "multirun")
-    return f"{base}/{number}-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
+    return f"{base}/{number}-{as_name(text)}"
 
 
 def refused_changes(run: Run) -> list[Problem]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import math
 import os
 import re
 import socket
@@ -37,12 +36,12 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False, log: Callable[[str], None] = say) -> Iterator[None]:
+def locked(path: Path, *, wait: float = 0.0, log: Callable[[str], None] = say) -> Iterator[None]:
     """Inside, no other process is inside that asks for the same file, which is made and removed.
 
-    wait: for however long the other one takes. Without it one of this machine is refused at once; one of another machine when
-    its server would have noticed that it had died. log: takes a line where locks cannot be had, or not between machines; then
-    work goes on.
+    wait: seconds that the other one may take, ``math.inf`` for however long. Without it one of this machine is refused at
+    once; one of another machine when its server would have noticed that it had died. log: takes a line where locks cannot be
+    had, or not between machines; then work goes on.
     Raises: HvgError naming the process that has the lock.
     """
     stream = _acquired(path, wait, log)
@@ -55,7 +54,7 @@ def locked(path: Path, *, wait: bool = False, log: Callable[[str], None] = say) 
             stream.close()
 
 
-def _acquired(path: Path, wait: bool, log: Callable[[str], None]) -> IO[str] | None:
+def _acquired(path: Path, wait: float, log: Callable[[str], None]) -> IO[str] | None:
     """The open file that holds the lock; None where there are no locks."""
     began, told = time.monotonic(), False
     while True:
@@ -101,10 +100,10 @@ def _acquired(path: Path, wait: bool, log: Callable[[str], None]) -> IO[str] | N
         stream.close()
 
 
-def _patience(holder: tuple[str, str] | None, wait: bool) -> float:
+def _patience(holder: tuple[str, str] | None, wait: float) -> float:
     """Seconds to wait for a holder."""
     if wait:
-        return math.inf
+        return wait
     return 0.0 if holder is None or holder[0] == socket.gethostname() else LEASE
 
 

@@ -31,6 +31,7 @@ from torch.nn.functional import normalize
 
 from hvg.arrays import member_names, read_archive
 from hvg.errors import DataError
+from hvg.files import whole_file
 from hvg.foreign_motion import EASYMOCAP, TORCH_FILE, foreign_file, foreign_width
 from hvg.geometry.skeleton import JOINTS
 
@@ -190,7 +191,7 @@ def save_motion(path: str | Path, motion: Motion) -> None:
         arrays["poses"] = torch.cat([motion.rotations.get(name, still) for name in BODY_JOINTS], dim=1).numpy()
     if motion.translation is not None:
         arrays["trans"] = (motion.translation + _SMPLX_REST.standing - _SMPLX_REST.origin).numpy()
-    with open(path, "wb") as file:
+    with whole_file(Path(path)) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
 

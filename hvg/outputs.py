@@ -7,13 +7,12 @@ may go on in it when the first has ended; another one, or any in a folder that i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hvg.errors import HvgError
-from hvg.files import partial_path, write_text
+from hvg.files import in_the_way, partial_path, write_text
 from hvg.locks import locked, say
 
 MARK = "unfinished.json"
@@ -46,7 +45,9 @@ def _try(output: Path, file: Path, setting: str) -> None:
         probe.write_bytes(b"0")
         probe.unlink()
     except OSError as error:
-        raise HvgError(f"{setting}: {output} cannot be written: {_reason(file, error)}") from None
+        raise HvgError(
+            f"{setting}: {output} cannot be written: {in_the_way(file) or error.strerror or error}"
+        ) from None
     finally:
         for place in reversed(made):
             # Another process may have begun to use it.
@@ -55,7 +56,7 @@ def _try(output: Path, file: Path, setting: str) -> None:
 
 
 @contextmanager
-def held_folder(folder: Path, setting: str, *, wait: bool = False, log: Callable[[str], None] = say) -> Iterator[None]:
+def held_folder(folder: Path, setting: str, *, wait: float = 0.0, log: Callable[[str], None] = say) -> Iterator[None]:
     """Inside, this process alone writes into a folder, as of ``hvg.locks.locked``. The folder is there inside.
 
     setting: what said its name. Raises: HvgError as ``try_folder``, and while another process works in it.
@@ -122,8 +123,3 @@ def _begun(folder: Path) -> str | None:
         return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["request"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _reason(file: Path, error: OSError) -> str:
-    in_the_way = next((place for place in file.parents if os.path.isfile(place)), None)
-    return f"{in_the_way} is a file, where a folder belongs" if in_the_way else error.strerror or str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -252,7 +253,7 @@ def prepare(
     process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
     configuration whose networks no other has. What is there already is kept; while another process makes it, this one waits.
     """
-    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=True):
+    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=math.inf):
         return _prepare(configs, splits, jobs, report)
 
 

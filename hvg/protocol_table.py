@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from hvg.cells import csv_text
 from hvg.number_format import format_number
 from hvg.published import PublishedColumn, PublishedTable, chosen_tables
 from hvg.results import Arm, Cell, MetricInfo, Results, label_of
@@ -146,15 +145,13 @@ def _notes(table: PublishedTable, own: list[TableRow], results: Results) -> list
 
 def protocol_table_csv(table: ProtocolTable) -> str:
     """One line per row; a value that covers several columns stands in each of them."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     heads = [" ".join(filter(None, [column.label, column.set])) for column in table.published.columns]
-    writer.writerow(["method", "kind", "source", *heads])
+    rows: list[list[object]] = [["method", "kind", "source", *heads]]
     for row in table.rows:
         source = table.published.source if row.kind == "published" else "this study"
         words = [word for cell in row.cells for word in [_csv_word(cell)] * cell.span]
-        writer.writerow([row.label, row.kind, source, *words])
-    return out.getvalue()
+        rows.append([row.label, row.kind, source, *words])
+    return csv_text(rows)
 
 
 def _csv_word(cell: TableCell) -> str | float:

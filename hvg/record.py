@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, cast
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+# Python's own is not read by pydantic before Python 3.12.
+from typing_extensions import TypedDict
+
 from hvg.errors import HvgError
-from hvg.files import whole_file, write_text
+from hvg.files import read_text, regular_file, whole_file, write_text
 from hvg.resume import same_results
 from hvg.scoring import Measurements, MetricResult, over_angle, over_time
 from hvg.settings import RunConfig
@@ -140,17 +145,79 @@ def read_record(path: Path) -> Record:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_text(path))
     except FileNotFoundError:
         raise HvgError(f"{path}: no such file; `hvg evaluate` writes one") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise HvgError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise HvgError(f"{path}: not the results of `hvg evaluate` (format {FORMAT})")
     missing = [key for key in REQUIRED if key not in record]
     if missing:
         raise HvgError(f"{path}: damaged, it lacks {', '.join(missing)}")
+    damage = _damage(record)
+    if damage:
+        raise HvgError(f"{path}: damaged: {damage}")
     return cast(Record, record)
+
+
+@cache
+def _shape() -> TypeAdapter:
+    """What a results.json has to hold, field by field; None also where a number was not finite, see ``finite``."""
+    return TypeAdapter(Record)
+
+
+def _finite_again(record: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation with NaN for what ``finite`` made None of in the values and curves of clips."""
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: numbers(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [numbers(item) for item in value]
+        return math.nan if value is None else value
+
+    if not isinstance(record["values"], dict):
+        return record
+    values = {
+        label: score | {key: numbers(score[key]) for key in ("per_clip", "over_angle") if key in score}
+        if isinstance(score, dict)
+        else score
+        for label, score in record["values"].items()
+    }
+    return record | {"values": values}
+
+
+def _damage(record: dict[str, Any]) -> str:
+    """The first thing that an evaluation cannot hold, and where; "" where everything fits together."""
+    try:
+        _shape().validate_python(_finite_again(record))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    clips, values = {clip["clip_id"] for clip in record["clips"]}, record["values"]
+    for label, score in values.items():
+        strangers = [clip for clip in score["per_clip"] if clip not in clips]
+        if strangers:
+            return f"values.{label}.per_clip: no clip is named '{strangers[0]}'"
+    metrics = record["protocol"]["settings"].get("metrics")
+    if not isinstance(metrics, dict) or metrics.keys() != values.keys():
+        return "the metrics of protocol.settings are not those of values"
+    wrong = [
+        label
+        for label, metric in metrics.items()
+        if not (isinstance(metric, dict) and isinstance(metric.get("name"), str))
+    ]
+    return f"protocol.settings.metrics.{wrong[0]}: names no metric" if wrong else ""
+
+
+def with_finite_clips(record: Record, path: Path) -> Record:
+    """The evaluation at ``path``, to be compared clip by clip. Raises: HvgError where a clip's value is not finite."""
+    for label, score in record["values"].items():
+        for clip, value in score["per_clip"].items():
+            if value is None:
+                raise HvgError(f"{path}: values.{label}.per_clip: that of clip '{clip}' is not finite, so no mean is")
+    return record
 
 
 def failed_metrics(record: Record) -> list[str]:
@@ -207,7 +274,7 @@ def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[
     kept: dict[str, dict[str, np.ndarray]] = {}
     clips = {f"{index:06d}": clip["clip_id"] for index, clip in enumerate(record["clips"])}
     try:
-        with safe_open(path, framework="numpy") as arrays:
+        with safe_open(regular_file(path), framework="numpy") as arrays:
             for key in sorted(arrays.keys()):
                 # Labels hold no slash; an array's name may.
                 found, index, name = key.split("/", 2)

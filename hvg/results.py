@@ -5,8 +5,6 @@ Everything a report shows is in one JSON-serialisable dict, ``Results``; ``compa
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hvg.anchors import AnchorValues, anchor_label
+from hvg.cells import csv_text, markdown_text
 from hvg.files import write_text
 from hvg.number_format import format_difference, format_number, format_p
 from hvg.record import ClipRecord, ProtocolRecord, ScoreRecord, finite
@@ -402,21 +401,19 @@ def table_csv(results: Results) -> str:
     Below them one per anchor and metric, with a value alone.
     """
     cells = compare(results)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     head = ["arm", "kind", "status", "metric", "definition", "value", "difference", "low", "high", "wins"]
-    writer.writerow([*head, "subjects", "seeds", "p", "p_holm"])
+    rows: list[list[Any]] = [[*head, "subjects", "seeds", "p", "p_holm"]]
     for arm in results["arms"]:
         for metric in results["metrics"]:
             row = [arm["name"], arm["kind"], arm["status"], metric["name"], metric["definition"]]
             cell = cells[arm["name"]].get(metric["name"])
-            writer.writerow([*row, *_csv_fields(cell)])
+            rows.append([*row, *_csv_fields(cell)])
     for name, values in results.get("anchors", {}).items():
         for metric in results["metrics"]:
             value = values.get(metric["name"])
             row = [name, "anchor", "done", metric["name"], metric["definition"], "" if value is None else value]
-            writer.writerow([*row, *[""] * 8])
-    return out.getvalue()
+            rows.append([*row, *[""] * 8])
+    return csv_text(rows)
 
 
 def _csv_fields(cell: Cell | None) -> list[Any]:
@@ -441,7 +438,7 @@ def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
     for name, values in results.get("anchors", {}).items():
         rows.append([f"*{anchor_label(name)}*", *_anchor_texts(values, results)])
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(markdown_text(cell).replace('|', '/') for cell in row)} |\n" for row in rows)
 
 
 def results_markdown(results: Results) -> str:
@@ -450,7 +447,7 @@ def results_markdown(results: Results) -> str:
     from hvg.measured import measured_lines
 
     cells = compare(results)
-    found = "".join(f"{sentence}\n\n" for sentence in finding(results, cells).sentences)
+    found = "".join(f"{markdown_text(sentence)}\n\n" for sentence in finding(results, cells).sentences)
     return found + _table_markdown(results, cells) + "".join(f"\n{line}\n" for line in measured_lines(results))
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hvg.continued import Continued
+from hvg.names import Name, NameInFolders
 
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
 SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
@@ -214,7 +215,7 @@ class EvaluationConfig(Section):
 class ProtocolConfig(Section):
     """How outputs are scored: named, versioned metrics, each with its settings, and what is done to the pictures before."""
 
-    name: str = Field(default="none", min_length=1, description="Name of the protocol.")
+    name: Name = Field(default="none", description="Name of the protocol.")
     version: PositiveInt = Field(default=1, description="Goes up whenever a number of the protocol would change.")
     source: str = Field(default="", description="What the protocol follows.")
     left_open: tuple[str, ...] = Field(
@@ -281,8 +282,8 @@ class LoggerConfig(Section):
 class Settings(Section):
     """Everything in a run's configuration that is not a part."""
 
-    name: Annotated[str, Continued.FREE] = Field(
-        default="run", min_length=1, description="Name of the run, the folder under `output`."
+    name: Annotated[NameInFolders, Continued.FREE] = Field(
+        default="run", description="Name of the run, the folder under `output`; a slash makes folders in folders."
     )
     seed: NonNegativeInt = Field(default=0, description="Weights, data order and noise are functions of this number.")
     output: Annotated[Path, Continued.FREE] = Field(

@@ -4,8 +4,9 @@ A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG p
 ``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. What 8 bits do not hold exactly (float control maps,
 frames off the 8-bit grid) is ``key.<image>.<view>.<frame>.npy`` instead: what is read is what was written. Nothing is
 pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how
-many this is, how large its clips are, whom they show, and a digest of the frames of each; older indices do not, and are read
-all the same.
+many this is, how large its clips are, whom they show, a digest of the frames of each, and a checksum of every file and of itself:
+each file is checked when it is read. Of older indices, which lack some of that, all are read; where files have no checksum, the
+whole shard is checked once by its SHA-256, when its first clip is read.
 
 Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
 tar says of names, links, devices and sizes has no effect.
@@ -18,6 +19,7 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,11 +31,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hvg.arrays import read_array
+from hvg.arrays import array_bytes, read_array
 from hvg.cameras import Cameras
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.errors import DataError
-from hvg.files import whole_file, write_text
+from hvg.files import read_text, whole_file, write_text
+from hvg.names import check_clip_names, clip_name_problem
 from hvg.protocols import Choose
 from hvg.types import BodyMotion, ClipBatch, Reference
 
@@ -44,8 +47,6 @@ FORMAT = "hvg-shard-1"
 # every frame; the one body model that there was had one such.
 CLIP_VERSION = 2
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
-# A clip's name becomes that of files: folders inside a folder, never out of it.
-CLIP_ID = re.compile(r"[^./\\\x00-\x1f]+(/[^./\\\x00-\x1f]+)*")
 
 # The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
 NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
@@ -67,9 +68,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _npy(value: Tensor) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, value.numpy(), allow_pickle=False)
-    return stream.getvalue()
+    return array_bytes(value.numpy())
 
 
 def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
@@ -321,15 +320,23 @@ def _with_constants(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Members(Mapping[str, bytes]):
-    """File name -> its bytes, read from a shard when asked for. places: name -> offset and size."""
+    """File name -> its bytes, read from a shard when asked for. places: name -> offset and size. checks: name -> CRC-32.
 
-    def __init__(self, stream: IO[bytes], places: Mapping[str, tuple[int, int]]) -> None:
-        self._stream, self._places = stream, places
+    Raises: ValueError for a file that is not what was written.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], places: Mapping[str, tuple[int, int]], checks: Mapping[str, int] | None
+    ) -> None:
+        self._stream, self._places, self._checks = stream, places, checks
 
     def __getitem__(self, name: str) -> bytes:
         offset, size = self._places[name]
         self._stream.seek(offset)
-        return self._stream.read(size)
+        data = self._stream.read(size)
+        if self._checks is not None and zlib.crc32(data) != self._checks[name]:
+            raise ValueError(f"{name} is not what was written (CRC-32 differs)")
+        return data
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -354,10 +361,12 @@ def write_shard(
     sizes: list[Size] = []
     subjects: list[str] = []
     digests: list[str] = []
+    checks: dict[str, int] = {}
     captions = True
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
             for clip in clips:
+                check_clip_names(clip.clip_id)
                 keys.append(clip.clip_id[0])
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
                 subjects.append(clip.subject[0])
@@ -366,7 +375,7 @@ def write_shard(
                 digests.append(_frames_digest(files))
                 for name, data in files.items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
-                    member.size = len(data)
+                    member.size, checks[member.name] = len(data), zlib.crc32(data)
                     tar.addfile(member, io.BytesIO(data))
                 on_clip()
         with tarfile.open(partial) as tar:
@@ -375,9 +384,21 @@ def write_shard(
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = partial.stat().st_size
         index = {"format": FORMAT, "bytes": size, "sha256": digest, "captions": captions, "clips": keys, "sizes": sizes}
-        index |= {"subjects": subjects, "digests": digests, "members": members} | ({"part": part} if part else {})
+        index |= {"subjects": subjects, "digests": digests, "members": members, "crc32": checks}
+        index |= {"part": part} if part else {}
         index_path(path).unlink(missing_ok=True)
-    write_text(index_path(path), json.dumps(index))
+    write_index(path, index)
+
+
+def write_index(path: Path, index: Mapping[str, Any]) -> None:
+    """Writes the index of a shard, with its checksum."""
+    content = {key: value for key, value in index.items() if key != "checksum"}
+    write_text(index_path(path), json.dumps({**content, "checksum": _checksum(content)}))
+
+
+def _checksum(index: Mapping[str, Any]) -> int:
+    """CRC-32 of what an index says besides."""
+    return zlib.crc32(json.dumps(index).encode())
 
 
 def _frames_digest(files: Mapping[str, bytes]) -> str:
@@ -409,9 +430,9 @@ class ShardReader:
                 f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
             )
         try:
-            index = json.loads(index_path(path).read_text(encoding="utf-8"))
+            index = json.loads(read_text(index_path(path)))
             found = index.get("format")
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"{index_path(path)}: no index of a shard ({' '.join(str(error).split())})") from error
         if found != FORMAT:
             raise DataError(f"{path}: format {found}, expected {FORMAT}")
@@ -419,8 +440,13 @@ class ShardReader:
             raise DataError(
                 f"{path}: {path.stat().st_size} bytes, its index says {index.get('bytes')}: truncated or replaced"
             )
+        if "checksum" in index and index.pop("checksum") != _checksum(index):
+            raise DataError(f"{index_path(path)}: damaged: it is not what was written (its checksum differs)")
         try:
             self.keys, self._members = _places(index)
+            self._checks = _checks(index, self._members)
+            # What tells, of a shard whose files have no checksums, that it is what was written; None once it was asked.
+            self._digest: str | None = index.get("sha256") if self._checks is None else None
             self._sizes, self.part = _sizes(index), _part(path, index)
             self._captions: bool | None = index.get("captions")
             self._subjects, self._digests = (_texts(index, name) for name in ("subjects", "digests"))
@@ -477,24 +503,32 @@ class ShardReader:
 
     def _decoded(self, index: int, decode: Callable[[Mapping[str, bytes]], T]) -> T:
         """What ``decode`` makes of the files of clip ``index``. Raises: DataError naming it."""
+        key = self.keys[index]
         try:
             with self.path.open("rb") as stream:
-                return decode(_Members(stream, self._members[self.keys[index]]))
+                self._check_whole(stream)
+                return decode(_Members(stream, self._members[key], None if self._checks is None else self._checks[key]))
         except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
             if isinstance(error, OSError) and error.errno is not None:
                 # The file system's, which may have it the next time; Pillow's have no number.
                 raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise DataError(f"{self.path}: clip '{self.keys[index]}' cannot be decoded: {reason}") from error
+            raise DataError(f"{self.path}: clip '{key}' cannot be decoded: {reason}") from error
+
+    def _check_whole(self, stream: io.BufferedReader) -> None:
+        """Raises: ValueError for a shard, of an index without checksums of its files, that is not what was written."""
+        if self._digest is not None and hashlib.file_digest(stream, "sha256").hexdigest() != self._digest:
+            raise ValueError("the shard is not what was written (SHA-256 differs)")
+        self._digest = None
 
 
 def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple[int, int]]]]:
     """The clips of an index, and clip -> file -> offset and size. Raises: ValueError for what a shard cannot hold."""
     keys: list[str] = [str(key) for key in index["clips"]]
     members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in keys}
-    wrong = [key for key in keys if not CLIP_ID.fullmatch(key)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} cannot be the name of a clip")
+    for key in keys:
+        if problem := clip_name_problem(key):
+            raise ValueError(f"clip {key!r} {problem}")
     for name, (offset, size) in index["members"].items():
         if not (isinstance(offset, int) and isinstance(size, int) and 0 <= offset <= offset + size <= index["bytes"]):
             raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")
@@ -503,6 +537,12 @@ def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple
     if sum(size for files in members.values() for _, size in files.values()) > index["bytes"]:
         raise ValueError("its files overlap")
     return keys, members
+
+
+def _checks(index: dict[str, Any], members: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]] | None:
+    """Clip -> file -> CRC-32, as an index says; None where it does not. Raises: KeyError where it lacks that of a file."""
+    found = index.get("crc32")
+    return found and {key: {name: found[f"{key}.{name}"] for name in files} for key, files in members.items()}
 
 
 def _sizes(index: dict[str, Any]) -> list[Size] | None:

@@ -7,7 +7,6 @@ of them trains, the others take its weights.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -23,7 +22,7 @@ from pydantic import Field, PositiveInt, field_validator
 from hvg.continued import Continued
 from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
-from hvg.files import write_text
+from hvg.files import read_text, write_text
 from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
 from hvg.kept_seeds import keep_seed, kept_folder, read_kept
@@ -37,7 +36,7 @@ from hvg.results import Results, results_markdown, write_results
 from hvg.resume import changes, earlier_config
 from hvg.slurm import queued, refuse_queued
 from hvg.study_cost import seed_cost
-from hvg.study_file import StudyFile, load_study
+from hvg.study_file import StudyFile, load_study, study_name
 from hvg.study_plan import ArmRun, ArmState, plan
 from hvg.study_results import study_results
 from hvg.study_videos import study_clips
@@ -113,10 +112,10 @@ def run_study(
     Raises: ConfigError, HvgError for what cannot be run so; KeyboardInterrupt, SystemExit(143) when a signal came, and the
     arms have saved.
     """
-    study = load_study(folder)
+    study, name = load_study(folder), study_name(folder)
     if options.merge:
         return _merge(study, folder, overrides, options)
-    runs = _judged(study, folder.name, overrides, options)
+    runs = _judged(study, name, overrides, options)
     output = runs[0].folder.parent
     if options.collect:
         try_folder(output, "output")
@@ -135,6 +134,7 @@ def _run(
     progress: ReportProgress,
 ) -> Outcome | None:
     """As ``run_study``, of arms that were judged, by a process that has the study's folder for itself."""
+    name = study_name(folder)
     asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
@@ -152,12 +152,12 @@ def _run(
     if dry_run:
         print(seed_cost(study, folder, runs), file=sys.stderr)
     if options.launcher == "slurm":
-        _submit(folder.name, waiting, options, dry_run)
+        _submit(name, waiting, options, dry_run)
         return None
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
         wave = [run for run in waiting if (run.trained_by is None) == training]
-        _run_here(folder.name, wave, options, dry_run, progress)
+        _run_here(name, wave, options, dry_run, progress)
     if dry_run:
         return None
     trained = time.perf_counter()
@@ -202,7 +202,7 @@ def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
         path = run.folder / "config.yaml"
         if not path.exists():
             continue
-        for change in changes(earlier_config(path.read_text(encoding="utf-8"), str(path)), run.config):
+        for change in changes(earlier_config(read_text(path), str(path)), run.config):
             if change.continued is not Continued.FREE:
                 arms.setdefault(str(change), {})[run.arm] = None
     if arms:
@@ -280,10 +280,8 @@ def _run_here(
 
 def _report(runs: Sequence[ArmRun], progress: ReportProgress) -> None:
     for run in runs:
-        path = run.folder / "progress.json"
-        if path.exists():
-            now = json.loads(path.read_text())
-            progress(run.label, now["stage"], now["done"], now["total"], now["note"])
+        if now := run.progress():
+            progress(run.label, now.stage, now.done, now.total, now.note)
 
 
 def _submit(name: str, waiting: Sequence[ArmRun], options: StudyOptions, dry_run: bool) -> None:

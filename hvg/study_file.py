@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.files import read_text
+from hvg.names import Name, name_problem
 from hvg.parsing import read_yaml, validate
 from hvg.published import published_tables
 
@@ -28,7 +30,7 @@ class StudyFile(BaseModel):
     question: str = Field(description="What the study answers.")
     varies: tuple[str, ...] = Field(description="Root keys in which arms may differ.")
     base: tuple[str, ...] = Field((), description="Overrides of every arm.")
-    arms: dict[str, tuple[str, ...]] = Field(
+    arms: dict[Name, tuple[str, ...]] = Field(
         min_length=1, description="Arm -> its overrides; the first is the yardstick."
     )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
@@ -55,6 +57,14 @@ class StudyFile(BaseModel):
         return names
 
 
+def study_name(folder: Path) -> str:
+    """What a study's folder is called, after which that of its runs is named. Raises: HvgError where it cannot be."""
+    name = folder.resolve().name
+    if problem := name_problem(name):
+        raise HvgError(f"the study's folder {str(folder)!r} {problem}; rename it")
+    return name
+
+
 def load_study(folder: Path) -> StudyFile:
     """Reads ``folder/study.yaml``. Raises: ConfigError listing all problems; HvgError when there is none."""
     path = folder / "study.yaml"
@@ -62,8 +72,8 @@ def load_study(folder: Path) -> StudyFile:
         known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
         raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
     try:
-        raw = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(read_text(path))
+    except yaml.YAMLError as error:
         raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from hvg.checkpoint import checkpoint_path, checkpoints
 from hvg.config import SAMPLING_KEYS, compose
-from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.errors import ConfigError, DataError, Problem, did_you_mean
+from hvg.files import read_text, regular_file
+from hvg.names import text_word
 from hvg.record import Record, failed_metrics, record_of
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile
@@ -22,6 +26,17 @@ class ArmState:
 
     status: Literal["done", "failed", "unfinished"]
     text: str = ""
+
+
+class ArmProgress(BaseModel):
+    """What an arm's process writes into progress.json. note: how fast it goes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    done: int
+    total: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -66,16 +81,27 @@ class ArmRun:
             return ArmState("failed", f"arm {self.trained_by.arm}, which trains for it, failed")
         failure = self.folder / "error.txt"
         if failure.exists():
-            return ArmState("failed", failure.read_text().strip())
+            # Whatever it holds is told in one line.
+            return ArmState("failed", " ".join(regular_file(failure).read_text(errors="replace").split()))
         return ArmState("unfinished", f"not finished: {self._progress()}")
 
-    def _progress(self) -> str:
+    def progress(self) -> ArmProgress | None:
+        """What it said last of how far it is; None where it said nothing. Raises: DataError for a damaged progress.json."""
         path = self.folder / "progress.json"
-        if path.exists():
-            now = json.loads(path.read_text())
-            return "{what} {done} of {total}".format(
-                what="at step" if now["stage"] == "train" else "scored clip", **now
-            )
+        try:
+            return ArmProgress.model_validate_json(read_text(path), strict=True)
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise DataError(f"{path}: damaged: it does not say how far the arm is; delete it") from error
+
+    def _progress(self) -> str:
+        try:
+            now = self.progress()
+        except DataError as error:
+            return str(error)
+        if now is not None:
+            return f"{'at step' if now.stage == 'train' else 'scored clip'} {now.done} of {now.total}"
         saved = list(checkpoints(self.folder / "checkpoints"))
         return f"at step {saved[-1]} of {self.config.training.steps}" if saved else "not started"
 
@@ -88,7 +114,12 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
     runs, problems = [], _reserved(study, overrides)
     for seed in study.seeds:
         for arm, words in study.arms.items():
-            own = (f"output=runs/{name}", f"name={arm}-seed{seed}", f"seed={seed}", "resume=auto")
+            own = (
+                text_word("output", f"runs/{name}"),
+                text_word("name", f"{arm}-seed{seed}"),
+                f"seed={seed}",
+                "resume=auto",
+            )
             try:
                 runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
             except ConfigError as error:

@@ -22,9 +22,10 @@ from hvg.feature_metric import SetDistance
 from hvg.here import choose_device
 from hvg.labels import arm_label, readable
 from hvg.measured import mixed_origins, seed_provenance
+from hvg.metric_rows import read_rows
 from hvg.precision import across_models
 from hvg.prepare import open_clips
-from hvg.record import Record, arms_data_notes, write_record
+from hvg.record import Record, arms_data_notes, with_finite_clips, write_record
 from hvg.results import Arm, Measured, MetricInfo, Results, SeedResult
 from hvg.scoring import Failure, Protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
@@ -90,6 +91,7 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
     for run in own:
         result = run.result()
         if result is not None:
+            with_finite_clips(result, run.folder)
             curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
             without = left_out_of_run(run.folder, result, distances)
             precision = result.get("precision")
@@ -150,8 +152,7 @@ def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
 def _curve(path: Path) -> list[dict[str, float]]:
     """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
     rows: dict[int, dict[str, float]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        row = json.loads(line)
+    for row in read_rows(path):
         values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
         rows.setdefault(row["step"], {}).update(values)
     return [rows[step] for step in sorted(rows)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from hvg.alignment import photo_as_seen
 from hvg.build import build_alignment
 from hvg.data import drawn_ahead, load_with_signals
+from hvg.errors import DataError
 from hvg.evaluation import azimuths_of, load_prediction, num_clips
 from hvg.labels import PHOTO, arm_label, signal_label
 from hvg.prepare import conditioner_signals, open_clips
@@ -88,5 +89,9 @@ def outcomes(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict
     """Label -> (V, T, 3, H, W): the truth, and every arm's result."""
     found = {"truth": required(clip.frames, "ClipBatch.frames")[0]}
     for run in shown:
-        found[arm_label(run.arm, study.labels)] = load_prediction(run.folder / "predictions", clip.clip_id[0])
+        made = load_prediction(run.folder / "predictions", clip.clip_id[0])
+        if made.shape != found["truth"].shape:
+            sizes = f"{tuple(made.shape)}, the clip {tuple(found['truth'].shape)}"
+            raise DataError(f"{run.folder}: its prediction of clip '{clip.clip_id[0]}' is {sizes}; score it again")
+        found[arm_label(run.arm, study.labels)] = made
     return found

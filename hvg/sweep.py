@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from hvg.config import compose
 from hvg.errors import ConfigError, Problem
 from hvg.jobs import Batch, Job, LaunchOptions, process_words, processes_of, unused_options
+from hvg.names import text_word
 from hvg.settings import RunConfig, Section
 from hvg.sweep_space import Parameter, read_space, space_to_plain
 
@@ -123,7 +124,7 @@ class Sweep:
 
     def trial_words(self, words: Sequence[str], folder: str) -> tuple[str, ...]:
         """What a trial with the values ``words`` trains, after ``hvg train``; it continues what its folder holds."""
-        return (*self.words, *words, f"name={self.name}/{folder}", "resume=auto")
+        return (*self.words, *words, text_word("name", f"{self.name}/{folder}"), "resume=auto")
 
 
 def default_storage(folder: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,9 +9,11 @@ from html import escape
 from pathlib import Path
 
 from hvg import parallel_chart
+from hvg.cells import csv_text
 from hvg.chart import legend
 from hvg.files import write_text
 from hvg.line_chart import Line, line_chart
+from hvg.names import text_word
 from hvg.number_format import format_number
 from hvg.outputs import try_folder
 from hvg.parallel_chart import Axis, Trace
@@ -57,21 +57,20 @@ def write_sweep_report(record: SweepRecord, folder: Path) -> Path:
 def trials_csv(record: SweepRecord) -> str:
     """A line per trial, in the order in which they were proposed."""
     keys = [parameter.key for parameter in record.space]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["trial", "state", record.metric, *keys, "steps", "starts", "seconds", "folder", "note", "command"])
+    rows: list[list[object]] = [["trial", "state", record.metric, *keys]]
+    rows[0] += ["steps", "starts", "seconds", "folder", "note", "command"]
     for trial in record.trials:
         steps = trial.course[-1][0] if trial.course else ""
         value = "" if trial.value is None else repr(trial.value)
         values = [trial.values.get(key, "") for key in keys]
         facts = [steps, trial.starts, round(trial.seconds, 1), trial.folder, trial.note, rerun_command(record, trial)]
-        writer.writerow([trial.index, trial.state, value, *values, *facts])
-    return stream.getvalue()
+        rows.append([trial.index, trial.state, value, *values, *facts])
+    return csv_text(rows)
 
 
 def rerun_command(record: SweepRecord, trial: TrialRecord) -> str:
     """The command line that trains a trial's settings anew, in a folder of its own."""
-    words = [*record.words, *trial.words, f"name={record.name}-{trial.index:04d}"]
+    words = [*record.words, *trial.words, text_word("name", f"{record.name}-{trial.index:04d}")]
     return shlex.join(["hvg", "train", *words])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
-from hvg.config import parse_overrides
+from hvg.config import MOST_RUNS, parse_overrides, sweep_count
 from hvg.errors import ConfigError, Problem
 
 # What a sweep says of every trial itself.
@@ -113,7 +113,7 @@ def _parameter(override: Override) -> tuple[Parameter | None, list[Problem]]:
     if isinstance(value, IntervalSweep):
         return _interval(key, value)
     if isinstance(value, RangeSweep):
-        return _range(key, value)
+        return _range(key, value, override)
     if not isinstance(value, ChoiceSweep):
         return None, [Problem(key, f"'{override.input_line}' cannot be searched; list the values, as {key}=a,b.")]
     if problems := _tag_problems(key, value):
@@ -136,13 +136,18 @@ def _interval(key: str, value: IntervalSweep) -> tuple[Parameter | None, list[Pr
     return Numbers(key, low, high, log="log" in value.tags, whole=isinstance(low, int) and isinstance(high, int)), []
 
 
-def _range(key: str, value: RangeSweep) -> tuple[Parameter | None, list[Problem]]:
-    problems = _tag_problems(key, value)
-    numbers = [] if problems or not value.step else list(value.range())
-    if not numbers:
-        return None, problems or [Problem(key, f"range({value.start}, {value.stop}, {value.step}) holds no number.")]
-    whole = all(isinstance(number, int) for number in numbers)
-    return Numbers(key, min(numbers), max(numbers), step=abs(value.step), whole=whole), []
+def _range(key: str, value: RangeSweep, override: Override) -> tuple[Parameter | None, list[Problem]]:
+    problems, count = _tag_problems(key, value), sweep_count(override)
+    shown, numbers = f"range({value.start}, {value.stop}, {value.step})", value.range() if count else ()
+    whole = isinstance(numbers, range)
+    if not problems and not count:
+        problems.append(Problem(key, f"{shown} holds no number."))
+    if count > MOST_RUNS and not whole:
+        problems.append(Problem(key, f"{shown} holds {count} numbers; take interval({value.start}, {value.stop})."))
+    if problems:
+        return None, problems
+    ends = (numbers[0], numbers[-1]) if isinstance(numbers, range) else tuple(numbers)
+    return Numbers(key, min(ends), max(ends), step=abs(value.step), whole=whole), []
 
 
 def _tag_problems(key: str, value: Any, known: Sequence[str] = ()) -> list[Problem]:

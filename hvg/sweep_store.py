@@ -8,11 +8,12 @@ started twice, nor one too many.
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from hvg.errors import HvgError
+from hvg.files import regular_file
 from hvg.locks import locked
+from hvg.names import as_name
 from hvg.random import key_to_seed
 from hvg.sweep import Sweep
 from hvg.sweep_space import Choices, Parameter, space_from_plain
@@ -42,6 +45,10 @@ STATES: dict[TrialState, State] = {
 }
 # A number for PostgreSQL's advisory locks: "hvg" in ASCII.
 ADVISORY_LOCK = 0x687667
+# Seconds that a worker waits for the others: each needs milliseconds, or a second where a search has hundreds of trials.
+LONGEST_WAIT = 300.0
+# One of Optuna's tables.
+TABLE = "studies"
 # Importance compares the best quarter with all trials; fewer say nothing.
 FEWEST_FOR_IMPORTANCE = 12
 
@@ -129,7 +136,7 @@ def stored_sweep(url: str, name: str | None) -> SweepRecord:
             f"{path}: no such file; `hvg sweep report NAME` reads runs/NAME/sweep.db, or give storage=ADDRESS"
         )
     with _locked(url):
-        storage = _open(url)
+        storage = _open(url, make=False)
         names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
         if name is None and len(names) == 1:
             name = names[0]
@@ -137,7 +144,7 @@ def stored_sweep(url: str, name: str | None) -> SweepRecord:
             asked = f"no sweep '{name}' in this storage" if name else "the storage has several sweeps, give a NAME"
             raise HvgError(f"{asked}; it has {', '.join(sorted(names)) or 'none'}")
         study = optuna.load_study(study_name=name, storage=storage)
-    return _record(study)
+        return _record(study)
 
 
 class SweepStore:
@@ -159,7 +166,8 @@ class SweepStore:
             if stored is None:
                 self._study.set_user_attr("sweep", own)
             elif stored != own:
-                other = ", ".join(key for key in own if stored.get(key) != own[key])
+                known = stored if isinstance(stored, Mapping) else {}
+                other = ", ".join(key for key in own if known.get(key) != own[key])
                 raise HvgError(
                     f"the storage has a sweep '{sweep.name}' with other settings ({other}); choose another name=..., or "
                     "repeat the command that started it"
@@ -184,11 +192,13 @@ class SweepStore:
 
     def unfinished(self) -> int:
         """How many trials are being trained, or wait to be continued."""
-        return sum(trial.state in ("waiting", "running") for trial in _trials(self._study, self._sweep.space))
+        with _answering(self._sweep.url):
+            return sum(trial.state in ("waiting", "running") for trial in _trials(self._study, self._sweep.space))
 
     def record(self) -> SweepRecord:
         """The sweep so far."""
-        return _record(self._study)
+        with _answering(self._sweep.url):
+            return _record(self._study)
 
     def _take_from_dead(self) -> None:
         """Ends the rows of workers that were not heard of for the length of a lease."""
@@ -304,7 +314,7 @@ def _still_ours(index: int) -> Iterator[None]:
 def folder_name(index: int, words: Sequence[str]) -> str:
     """``<number>-<values>``: the name of a trial's run folder inside the sweep's; short, since the number tells them apart."""
     text = "-".join(_short(word) for word in words)
-    return f"{index:04d}-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in text)[:100]
+    return f"{index:04d}-{as_name(text)}"
 
 
 def _short(word: str) -> str:
@@ -347,12 +357,21 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     return pruners[options.pruner]()
 
 
-def _open(url: str) -> optuna.storages.RDBStorage:
-    """The storage, whose tables are made where they are missing; call it under the lock."""
+def _open(url: str, *, make: bool = True) -> optuna.storages.RDBStorage:
+    """The storage, whose tables are made where they are missing and ``make`` says so; call it under the lock.
+
+    Raises: HvgError for a database that is of something else.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = _sqlite_path(url)
     # A file is locked while others write; they need milliseconds each.
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if path else None)
+    arguments = {"connect_args": {"timeout": LONGEST_WAIT}} if path else {}
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool, **arguments)
+    tables = sqlalchemy.inspect(engine).get_table_names()
+    # Several programs may share a server's database, a file is one program's.
+    if TABLE not in tables and (not make or (path is not None and tables)):
+        raise HvgError(f"storage {url} holds no sweeps{f', but {tables[0]}' if tables else ''}")
+    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
 
 def _sqlite_path(url: str) -> Path | None:
@@ -368,23 +387,42 @@ def _locked(url: str) -> Iterator[None]:
     """
     path = _sqlite_path(url)
     if path is not None:
-        with locked(path.with_name(f"{path.name}.lock"), wait=True):
+        if path.exists():
+            regular_file(path)
+        with _answering(url), locked(path.with_name(f"{path.name}.lock"), wait=LONGEST_WAIT):
             yield
         return
-    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-    try:
-        connection = engine.connect()
-    except OperationalError as error:
-        raise HvgError(f"storage {url} does not answer: {str(error.orig).strip().splitlines()[0]}") from error
-    with connection:
+    with _answering(url), sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
         yield
 
 
+@contextmanager
+def _answering(url: str) -> Iterator[None]:
+    """Turns what a storage's libraries raise into one line. Raises: HvgError where the storage cannot be used."""
+    try:
+        yield
+    except LostTrialError:
+        raise
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, json.JSONDecodeError, RuntimeError) as error:
+        # RuntimeError: tables of another version of Optuna. Its own errors come of the database's.
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        cause = getattr(cause, "orig", None) or cause or error
+        raise HvgError(f"storage {url} cannot be used: {str(cause).strip().splitlines()[0]}") from error
+
+
 def _record(study: optuna.Study) -> SweepRecord:
+    """Raises: HvgError for a study that hvg did not start, or whose record is damaged."""
     stored = study.user_attrs.get("sweep")
     if stored is None:
         raise HvgError(f"'{study.study_name}' in this storage is a study of Optuna's that hvg did not start")
+    try:
+        return _record_of(study, stored)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HvgError(f"sweep '{study.study_name}': its record in the storage is damaged ({error!r})") from error
+
+
+def _record_of(study: optuna.Study, stored: Mapping[str, Any]) -> SweepRecord:
     space = space_from_plain(stored["space"])
     trials = _trials(study, space)
     ended = sum(trial.state == "complete" for trial in trials)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -14,9 +13,11 @@ from pathlib import Path
 from hvg.config import compose
 from hvg.errors import ConfigError, HvgError, did_you_mean
 from hvg.exit_codes import STOPPED
+from hvg.files import regular_file
 from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, LaunchOptions
 from hvg.launch import Run, launch, refused_changes
+from hvg.metric_rows import parse_row
 from hvg.outputs import try_folder
 from hvg.sweep import VALIDATION, Sweep, SweepOptions, judged_sweep, worker_batch
 from hvg.sweep_report import write_sweep_report
@@ -118,7 +119,7 @@ class MetricCourse:
     def _new_rows(self) -> list[dict[str, float]]:
         if not self._path.exists():
             return []
-        with self._path.open() as stream:
+        with regular_file(self._path).open(errors="replace") as stream:
             # A continued run writes the file anew, without the steps that it does again.
             file = os.fstat(stream.fileno()).st_ino
             if file != self._file:
@@ -127,7 +128,7 @@ class MetricCourse:
             text = stream.read()
         whole = text[: text.rfind("\n") + 1]
         self._read += len(whole.encode())
-        return [json.loads(line) for line in whole.splitlines()]
+        return [parse_row(line, self._path) for line in whole.splitlines()]
 
 
 class _Attempt:

@@ -38,10 +38,10 @@ from hvg.checkpoint import (
 from hvg.config import RunConfig, parse_resolved
 from hvg.data import ClipDataModule
 from hvg.ema import AveragedAdamW
-from hvg.errors import CheckpointError, HvgError
+from hvg.errors import CheckpointError, DataError, HvgError
 from hvg.exit_codes import TERMINATED, Stopped
 from hvg.faults import Quarantine, SkippedSteps
-from hvg.files import write_text
+from hvg.files import read_text, write_text
 from hvg.here import choose_device, refuse_missing
 from hvg.jobs import processes_of
 from hvg.outputs import held_folder
@@ -373,9 +373,15 @@ def _start_record(
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says of a run; nothing where there is none."""
+    """What ``run.json`` says of a run; nothing where there is none. Raises: DataError where it is damaged."""
     path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        found = json.loads(read_text(path)) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
+    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
+        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
+    return found
 
 
 def _stop(received: int, saved: str, log: Callable[[str], None]) -> NoReturn:

@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate, pad
 
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError
-from hvg.files import whole_file
+from hvg.files import regular_file, whole_file
 
 LABEL_HEIGHT = 22
 # Letters of labels, pixels: the largest that fits.
@@ -61,7 +61,7 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
 def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
     """As ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as file:
+        with Image.open(regular_file(path), formats=IMAGE_FORMATS) as file:
             picture = _eight_bit(ImageOps.exif_transpose(file))
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
             pixels = torch.from_numpy(np.array(picture.convert("RGBA" if has_alpha else "RGB"))).movedim(-1, 0)
@@ -172,7 +172,7 @@ def read_video_8bit(path: Path) -> tuple[Tensor, float]:
     """As ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
     try:
         # An absolute path and this list keep a name that looks like an address from being opened as one.
-        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
+        with av.open(str(regular_file(path).resolve()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: the file holds no video")
             stream = container.streams.video[0]

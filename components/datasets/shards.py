@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hvg.digests import settings_digest
 from hvg.errors import DataError
+from hvg.files import read_text
 from hvg.protocols import Choose, Context, Dataset, Holdings, PartConfig
 from hvg.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
 from hvg.types import ClipBatch
@@ -66,7 +67,7 @@ class Shards(Dataset):
     def content(cls, config: Config) -> str:
         """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
         paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))
-        return settings_digest([path.read_text(encoding="utf-8") for path in paths if path.exists()])
+        return settings_digest([read_text(path) for path in paths if path.exists()])
 
     def __len__(self) -> int:
         return self._ends[-1]

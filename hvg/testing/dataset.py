@@ -13,6 +13,7 @@ from hvg.build import split_config
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
 from hvg.errors import ConfigError
 from hvg.geometry.skeleton import BONES
+from hvg.names import clip_name_problem
 from hvg.protocols import Context, Dataset, Holdings
 from hvg.settings import PartChoice
 from hvg.task import NOVEL_VIEW, clip_task
@@ -56,6 +57,8 @@ def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "t
     where its body and the photo's say so.
     """
     require(len(clip.clip_id) == len(clip.subject) == 1, f"{place} has B = {len(clip.clip_id)}, not 1")
+    problem = clip_name_problem(clip.clip_id[0])
+    require(not problem, f"the name of {place}, {clip.clip_id[0]!r}, {problem}")
     provided, held = cls.provides(config) | _ALWAYS, clip.present() - _MADE
     require(not provided - held, f"{place} lacks {', '.join(sorted(provided - held))}, which `provides` names")
     require(not held - provided, f"{place} holds {', '.join(sorted(held - provided))}, which `provides` does not name")

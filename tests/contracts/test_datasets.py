@@ -65,6 +65,13 @@ class OneName(Clips):
         return replace(super().load(index), clip_id=("clip",))
 
 
+class Climbing(Clips):
+    """A clip's name leads out of the folder that takes its prediction."""
+
+    def load(self, index):
+        return replace(super().load(index), clip_id=(f"../clip-{index}",))
+
+
 class SplitIgnored(Clips):
     """Every split holds the same clips."""
 
@@ -221,6 +228,7 @@ def test_a_dataset_of_a_lab_passes(part):
     ("part", "told"),
     [
         (OneName, "both named 'clip'"),
+        (Climbing, "cannot be a name"),
         (SplitIgnored, "both named 'clip-0'"),
         (Between, "frames of clip 0 of split 'train' is not what 8 bits hold"),
         (Other, "clip 1 of split 'train' has another frames when loaded again"),

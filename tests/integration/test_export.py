@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from full_disk import full_disk
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
@@ -16,6 +17,7 @@ from hvg.checkpoint import Checkpoint, Entry, latest_checkpoint, write_checkpoin
 from hvg.config import compose
 from hvg.errors import CheckpointError, HvgError
 from hvg.export import ExportOptions, export, load_exported
+from hvg.files import system_reason
 from hvg.generate import SampleOptions, prepare
 from hvg.motion import Motion, load_motion, save_motion
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
@@ -42,6 +44,13 @@ def trained(tiny, cache, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     train(compose([*tiny, cache, f"output={output}", "name=run"]))
     return latest_checkpoint(output / "run/checkpoints")
+
+
+def test_an_export_that_fails_leaves_nothing(trained, tmp_path):
+    with full_disk(5000), pytest.raises(OSError) as error:
+        list(export(ExportOptions(checkpoint=trained, out=tmp_path / "model")))
+    assert system_reason(error.value) == f"{tmp_path / 'model'}: File too large"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

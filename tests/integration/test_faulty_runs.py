@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zlib
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +21,7 @@ from hvg.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 from hvg.config import compose
 from hvg.data import clip_position
 from hvg.prepare import cache_folder, prepare
-from hvg.shards import index_path
+from hvg.shards import index_path, write_index
 
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
 STEPS = 6
@@ -57,14 +58,17 @@ def damaged(words, cache, tmp_path_factory):
 
 
 def change(shard: Path, member: str, new) -> None:
-    """Replaces the bytes of a file in a shard."""
-    offset, size = json.loads(index_path(shard).read_text())["members"][member]
+    """Replaces the bytes of a file in a shard, as if they had been written so."""
+    index = json.loads(index_path(shard).read_text())
+    offset, size = index["members"][member]
     with shard.open("r+b") as stream:
         stream.seek(offset)
         data = new(stream.read(size))
         assert len(data) == size
         stream.seek(offset)
         stream.write(data)
+    index["crc32"][member] = zlib.crc32(data)
+    write_index(shard, index)
 
 
 def without_numbers(data: bytes) -> bytes:

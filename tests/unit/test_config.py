@@ -316,6 +316,26 @@ def test_sweeps_expand_to_every_combination_in_order():
         expand_sweep(["seed=interval(0,1)"])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=range(0,100000000)"], "seed 100000000 = 100000000 runs are asked for; at most 10000 are"),
+        (
+            ["seed=range(0,200)", "pose=none,skeleton", "training.steps=range(1,100)"],
+            "seed 200 x pose 2 x training.steps 99",
+        ),
+        (["data.recolour=range(0.0,1.0,9.094947017729282e-13)"], "data.recolour 1099511627776 = "),
+        (["seed=range(10,0,-1)", "training.steps=range(0,100000,3)"], "= 333340 runs"),
+        (["seed=range(0,10,0)"], "seed: holds no value"),
+        (["seed=range(5,1)"], "seed: holds no value"),
+    ],
+)
+def test_a_sweep_is_counted_before_it_is_expanded(words, message):
+    with pytest.raises(ConfigError) as error:
+        expand_sweep(words)
+    assert message in str(error.value) and len(error.value.problems) == 1
+
+
 def test_composing_leaves_no_hydra_behind():
     from hydra.core.global_hydra import GlobalHydra
 

@@ -278,3 +278,25 @@ def test_what_cannot_be_cached_is_judged_beforehand(words, told):
         compose([*fine, *words.split()])
     assert len(error.value.problems) == 1
     assert "data.latents: cached" in str(error.value) and told in str(error.value)
+
+
+def test_no_flipped_bit_changes_what_was_encoded(tmp_path):
+    path, clips = tmp_path / "a.safetensors", ["a", "b"]
+    tensors = {
+        name: torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(0)) for name in ("latents", "coverage")
+    }
+    write_encoded(path, {clip: {name: x.clone() for name, x in tensors.items()} for clip in clips})
+    data, draw, noticed = path.read_bytes(), torch.Generator().manual_seed(0), 0
+    for _ in range(200):
+        place, bit = int(torch.randint(len(data), (), generator=draw)), int(torch.randint(8, (), generator=draw))
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :])
+        try:
+            file = EncodedFile(path, clips)
+            for clip in clips:
+                found = file.read(clip)
+                assert found.keys() == tensors.keys()
+                assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+        except DataError as error:
+            noticed += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert noticed > 180

@@ -72,7 +72,7 @@ def test_one_that_waits_goes_in_when_the_first_has_ended(tmp_path, monkeypatch):
     said = []
     with another_process(lambda: locked(tmp_path / "a.lock")) as child:
         stop = lambda line: (said.append(line), os.kill(child, signal.SIGKILL))  # noqa: E731
-        with locked(tmp_path / "a.lock", wait=True, log=stop):
+        with locked(tmp_path / "a.lock", wait=60.0, log=stop):
             assert said == [f"waits for process {child} on {socket.gethostname()}, which works in {tmp_path}"]
 
 

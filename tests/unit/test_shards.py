@@ -19,7 +19,7 @@ from hvg.data import DrawnCells, render_shard, with_signals
 from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.motion import Motion
-from hvg.shards import ShardReader, decode_clip, encode_clip, index_path, write_shard
+from hvg.shards import ShardReader, decode_clip, encode_clip, index_path, write_index, write_shard
 from hvg.testing import tiny_batch
 from hvg.types import ClipBatch
 
@@ -113,7 +113,7 @@ def test_captions_are_provided_where_every_clip_has_one(tmp_path, stored_by):
         if stored_by == "an older one":
             index = json.loads(index_path(path).read_text())
             del index["captions"]
-            index_path(path).write_text(json.dumps(index))
+            write_index(path, index)
         return "caption" in Shards.provides(Shards.Config(path=str(tmp_path)))
 
     assert provided([clip(0), clip(1)])
@@ -231,7 +231,7 @@ def refused(folder: Path, *words: str) -> dict[str, str]:
 def without_sizes(path: Path) -> None:
     """Makes the shard's index what it was before it said sizes and numbers."""
     index = json.loads(index_path(path).read_text())
-    index_path(path).write_text(json.dumps({k: v for k, v in index.items() if k not in ("sizes", "part")}))
+    write_index(path, {k: v for k, v in index.items() if k not in ("sizes", "part")})
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -318,7 +318,56 @@ def test_older_shards_are_read_with_a_note(tmp_path):
 )
 def test_a_damaged_size_or_number_is_refused(tmp_path, changed):
     write_shard(tmp_path / "train-0.tar", [sized("clip-0", 1, 1)])
-    place = index_path(tmp_path / "train-0.tar")
-    place.write_text(json.dumps(json.loads(place.read_text()) | changed))
+    path = tmp_path / "train-0.tar"
+    write_index(path, json.loads(index_path(path).read_text()) | changed)
     with pytest.raises(DataError, match=r"train-0\.tar\.index\.json: damaged"):
         ShardReader(tmp_path / "train-0.tar")
+
+
+# --- silent damage ---
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
+
+
+def same(a: ClipBatch, b: ClipBatch) -> bool:
+    found, expected = dict(tensors(a)), dict(tensors(b))
+    return (
+        found.keys() == expected.keys()
+        and all(torch.equal(found[path], expected[path]) for path in expected)
+        and (a.clip_id, a.subject, a.caption) == (b.clip_id, b.subject, b.caption)
+    )
+
+
+@pytest.mark.parametrize("flips", [40, pytest.param(400, marks=pytest.mark.long)])
+@pytest.mark.parametrize("which", ["shard", "shard of an older index", "index"])
+def test_no_flipped_bit_changes_a_clip(tmp_path, which, flips):
+    path = tmp_path / "test-0.tar"
+    write_shard(path, [clip()])
+    if which == "shard of an older index":
+        index = json.loads(index_path(path).read_text())
+        del index["crc32"], index["checksum"]
+        index_path(path).write_text(json.dumps(index))
+    expected, file = ShardReader(path).load(0), index_path(path) if which == "index" else path
+    data, generator = file.read_bytes(), torch.Generator().manual_seed(0)
+    noticed = 0
+    for _ in range(flips):
+        place = int(torch.randint(len(data), (), generator=generator))
+        file.write_bytes(flipped(data, place, int(torch.randint(8, (), generator=generator))))
+        try:
+            assert same(ShardReader(path).load(0), expected)
+        except DataError as error:
+            noticed += 1
+            assert path.name in str(error) and "\n" not in str(error)
+    # What is not noticed are the tar's own headers and padding, which nothing reads.
+    assert noticed > flips / 4
+
+
+def test_a_bit_that_flips_in_numbers_is_named(tmp_path):
+    path = tmp_path / "test-0.tar"
+    write_shard(path, [clip()])
+    offset, size = json.loads(index_path(path).read_text())["members"]["clip-0.body_joints.npy"]
+    path.write_bytes(flipped(path.read_bytes(), offset + size - 2, 3))
+    with pytest.raises(DataError, match=r"clip 'clip-0' cannot be decoded: .*body_joints.npy is not what was written"):
+        ShardReader(path).load(0)

@@ -44,10 +44,35 @@ def started(folder: Path, *words: str) -> None:
     assert run_study(folder, overrides, options, dry_run=True) is None
 
 
-def finish(arm: ArmRun, **values: object) -> None:
-    """Leaves what a finished arm leaves, as far as the plan looks at it."""
-    record = {"format": "hvg-evaluation-2", "config": arm.config.to_yaml()}
-    record |= dict.fromkeys(("scored", "protocol", "seeds", "clips", "provenance")) | {"values": values}
+SCORE = {
+    "value": None,
+    "definition": "mine/v1",
+    "higher_is_better": True,
+    "unit": "",
+    "networks": {},
+    "unavailable": None,
+    "count": 0,
+    "counted": "frames",
+    "floor": None,
+    "notes": [],
+    "per_clip": {},
+    "over_time": [],
+    "over_angle": [],
+}
+
+
+def finish(arm: ArmRun, **scores: dict) -> None:
+    """Leaves what a finished arm leaves, without clips."""
+    record = {
+        "format": "hvg-evaluation-2",
+        "config": arm.config.to_yaml(),
+        "scored": "it",
+        "clips": [],
+        "provenance": {},
+    }
+    record["protocol"] = {"id": "mine/v1", "settings": {"metrics": {label: {"name": label} for label in scores}}}
+    record["seeds"] = {"training": arm.seed, "sampling": 0}
+    record["values"] = {label: SCORE | score for label, score in scores.items()}
     arm.folder.mkdir(parents=True, exist_ok=True)
     (arm.folder / "results.json").write_text(json.dumps(record))
 
@@ -183,6 +208,10 @@ def test_how_far_an_arm_is(study):
     assert other.state().text == f"not finished: at step 2 of {steps}"
     (other.folder / "progress.json").write_text(json.dumps({"stage": "evaluate", "done": 3, "total": 9, "note": ""}))
     assert other.state().text == "not finished: scored clip 3 of 9"
+    for damaged in ("", "[" * 100_000, "{}", '{"stage": "train", "done": "2", "total": 9, "note": ""}', "\xff"):
+        (other.folder / "progress.json").write_text(damaged, encoding="latin-1")
+        assert other.state().text.startswith(f"not finished: {other.folder / 'progress.json'}: ")
+        assert "\n" not in other.state().text
     (other.folder / "error.txt").write_text("DataError: no\n")
     assert (other.state().status, other.state().text) == ("failed", "DataError: no")
     finish(other)

@@ -68,7 +68,8 @@ def test_trials_stand_by_result_and_the_best_can_be_trained_again(page, record):
     assert shlex.split(command)[:2] == ["hvg", "train"]
     config = compose(shlex.split(command)[2:])
     assert (config.training.learning_rate, config.pose.name, config.name) == (1e-3, "skeleton", "lr-0001")
-    assert unescape(page).count("pose=skeleton 'name=<lr>-0001'") == 1
+    word = shlex.quote("name='<lr>-0001'")
+    assert unescape(page).count(f"pose=skeleton {word}") == 1
 
 
 def test_what_did_not_end_is_counted_and_said_why(page):

@@ -2,11 +2,15 @@
 
 import math
 import os
+import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 
+from hvg import sweep_store
 from hvg.checkpoint import checkpoint_path, write_checkpoint
 from hvg.config import compose
 from hvg.errors import HvgError
@@ -226,3 +230,79 @@ def test_a_trial_does_not_go_on_from_that_of_another_space(sweep, tmp_path, caps
     assert refused.state == "failed" and refused.starts == 1 and refused.words == trial.words
     assert "training.weight_decay: was 0.5, now 0.01" in refused.note
     assert "weight_decay" in capsys.readouterr().out
+
+
+# --- storages that cannot be used ---
+
+
+def changed(path, *statements):
+    with sqlite3.connect(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def damage(path, kind):
+    """Makes a sweep's good storage one that cannot be used; what is returned has to be kept meanwhile."""
+    if kind in ("garbage", "truncated", "empty", "of something else"):
+        path.write_bytes({"garbage": bytes(range(256)) * 20, "truncated": path.read_bytes()[:5000]}.get(kind, b""))
+    if kind in ("a folder", "a pipe"):
+        path.unlink()
+        path.mkdir() if kind == "a folder" else os.mkfifo(path)
+    if kind == "of something else":
+        changed(path, "CREATE TABLE people (name)")
+    if kind == "of another version":
+        changed(path, "UPDATE version_info SET schema_version = 1", "DELETE FROM alembic_version")
+    if kind == "no JSON":
+        changed(path, "UPDATE study_user_attributes SET value_json = '{'")
+    if kind == "no record":
+        changed(path, "UPDATE study_user_attributes SET value_json = '{\"space\": 5}'")
+    if kind == "locked":
+        connection = sqlite3.connect(path)
+        connection.execute("BEGIN EXCLUSIVE")
+        return connection
+    if kind == "held by a stopped worker":
+        hold = f"import fcntl; f = open({str(path) + '.lock'!r}, 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+        holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert holder.stdout is not None and holder.stdout.readline()
+        return holder
+    return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("garbage", "file is not a database"),
+        ("truncated", "malformed"),
+        ("a folder", "no regular file"),
+        ("a pipe", "no regular file"),
+        ("of something else", "holds no sweeps, but people"),
+        ("of another version", "no longer compatible with the table schema"),
+        ("no JSON", "cannot be used"),
+        ("no record", "its record in the storage is damaged|with other settings"),
+        ("locked", "database is locked"),
+        ("held by a stopped worker", "is in use by another process"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_one_line(sweep, monkeypatch, kind, message):
+    SweepStore(sweep())
+    path = sweep().folder / "sweep.db"
+    monkeypatch.setattr(sweep_store, "LONGEST_WAIT", 0.1)
+    kept = damage(path, kind)
+    for use in (lambda: stored_sweep(sweep().url, "lr"), lambda: SweepStore(sweep()).record()):
+        with pytest.raises((HvgError, OSError), match=message) as error:
+            use()
+        assert "\n" not in str(error.value)
+    if isinstance(kept, subprocess.Popen):
+        kept.communicate()
+    elif kept is not None:
+        kept.close()
+
+
+def test_reading_a_storage_makes_no_tables_in_it(sweep):
+    path = sweep().folder / "sweep.db"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(HvgError, match="holds no sweeps"):
+        stored_sweep(sweep().url, "lr")
+    assert path.read_bytes() == b""
