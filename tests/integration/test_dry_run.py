@@ -49,6 +49,7 @@ def test_ddp_holds_and_sends_what_is_forecast():
     assert held.sent == predicted.traffic.bytes
 
 
+@pytest.mark.long
 def test_dry_run_trains_nothing_and_writes_nothing(tmp_path):
     result = command(tmp_path, *SMALL, "dry_run=1", "strategy=single")
     assert result.returncode == 0, result.stderr

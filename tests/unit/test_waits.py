@@ -220,15 +220,18 @@ class Batches:
         return self._count
 
 
-RUNS = {
-    "as it is": [],
-    "spikes": ["training.max_loss_ratio=3", "training.loss_window=2"],
-    "accumulate": ["training.accumulate=2"],
-    "pictures that move": ["alignment=pelvis", "training.foreground_weight=1", "pose=hvg"],
-}
+SPIKES, ACCUMULATE = ["training.max_loss_ratio=3", "training.loss_window=2"], ["training.accumulate=2"]
+MOVE = ["alignment=pelvis", "training.foreground_weight=1", "pose=hvg"]
+RUNS = [
+    pytest.param([], id="as it is", marks=pytest.mark.long),
+    pytest.param(SPIKES, id="spikes", marks=pytest.mark.long),
+    pytest.param(ACCUMULATE, id="accumulate", marks=pytest.mark.long),
+    pytest.param([*SPIKES, *ACCUMULATE], id="spikes of accumulated batches"),
+    pytest.param(MOVE, id="pictures that move"),
+]
 
 
-@pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("words", RUNS)
 def test_a_step_waits_once_for_its_device(words, tiny, tmp_path, monkeypatch):
     config = compose([*tiny, "training.log_every=4", "training.precision=32", *words])
     _, *middle, logged = steps_of(config, tmp_path, monkeypatch)
