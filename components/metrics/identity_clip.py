@@ -35,6 +35,8 @@ class IdentityClip(CellMetric):
             "truth", description="truth: the same picture. reference: the photo that says who the person is."
         )
 
+    frames_before = 0
+
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
         if context is None or context.networks is None:

@@ -55,6 +55,8 @@ class IdentityColour(CellMetric):
         lightness_bin: float = Field(20.0, gt=0, description="Distance of the bins along L*, which is in [0, 100].")
         chroma_bin: float = Field(15.0, gt=0, description="Distance of the bins along a* and b*.")
 
+    frames_before = 0
+
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
         self.bins = (config.lightness_bin, config.chroma_bin, config.chroma_bin)
