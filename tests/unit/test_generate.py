@@ -10,6 +10,7 @@ from hvg.build import build_body
 from hvg.camera_paths import around, read_cameras, write_cameras
 from hvg.cli import take_options
 from hvg.config import compose, recompose
+from hvg.eight_bit import frames_from_uint8
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.generate import (
     SampleOptions,
@@ -25,9 +26,12 @@ from hvg.generate import (
 )
 from hvg.motion import Motion, load_motion
 from hvg.motion_frames import motion_places, places_note
-from hvg.photo import load_photo, person_fraction
+from hvg.photo import load_photo, person_fraction, place
 from hvg.protocols import Conditioner, ConditionerConfig
+from hvg.required import required
+from hvg.sample_memory import Size, check_memory, estimated_bytes
 from hvg.settings import PartChoice
+from hvg.training import build_system
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec
 from hvg.video import frames_to_uint8, write_png
 
@@ -418,3 +422,33 @@ def test_uint8_of_a_photo_is_that_of_the_file(tmp_path):
     write_png(tmp_path / "a.png", image)
     frames, _, _ = fit(tmp_path / "a.png", box=(0, 0, 64, 48), fraction=1.0)
     assert torch.equal(frames_to_uint8(frames)[:, 8:56], frames_to_uint8(image))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_made_smaller_with_the_same_bits_a_channel_at_a_time(tmp_path):
+    photo, alpha = torch.randint(0, 256, (2, 3, 50, 40), dtype=torch.uint8).unbind(0)
+    found = place(photo, alpha[:1], (32, 24), 0.75, (1.0, 0.5, 0.0))
+    cover = alpha[:1].float() / 255
+    together = torch.cat([(frames_from_uint8(photo) + 1) / 2 * cover, cover])
+    small = torch.nn.functional.interpolate(together[None], (24, 19), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    assert torch.equal(required(found.alpha, "alpha")[0, 0, :, 4:28, 2:21], small[3:])
+    behind = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    assert torch.equal(found.frames[0, 0, :, 4:28, 2:21], (small[:3] + (1 - small[3:]) * behind) * 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("views", "frames", "side", "fits"),
+    [(1, 8, 8192, "image_size=[2048,2048]"), (3000, 8, 64, "views="), (4, 10**9, 64, "frames=")],
+)
+def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(config, views, frames, side, fits):
+    system = build_system(config)
+    size = Size(views=views, frames=frames, image_size=(side, side))
+    with pytest.raises(HvgError) as refused:
+        check_memory(system, size, 8)
+    said = str(refused.value)
+    assert "\n" not in said and "GB of memory besides the model, and memory=8 is allowed" in said and fits in said
+    assert f"give memory={int(estimated_bytes(system, size) / 1e9) + 1}" in said
+    check_memory(system, Size(views=8, frames=48, image_size=(512, 512)), 8)
+    check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -195,6 +197,16 @@ def test_unreadable_files_are_named_in_one_line(tmp_path):
         with pytest.raises(DataError) as caught:
             reader(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [8193, 13300, 20000])
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path, recwarn, side):
+    header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "bomb.png").write_bytes(png + struct.pack(">I4s", 1000, b"IDAT"))
+    with pytest.raises(DataError, match=r"bomb.png: .* million.*; at most 67 million are read") as refused:
+        read_image(tmp_path / "bomb.png")
+    assert "\n" not in str(refused.value) and not recwarn.list
 
 
 def test_uint8_rounds_and_clamps():
