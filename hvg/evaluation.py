@@ -293,6 +293,10 @@ def table_lines(record: Record) -> list[str]:
     resized = sum("resized_from" in clip for clip in record["clips"])
     if resized:
         notes.append(f"{resized} of {len(record['clips'])} predictions were resized to the size of the reference")
+    noted = [clip for clip in record["clips"] if "note" in clip]
+    if noted:
+        count = f"{len(noted)} of {len(record['clips'])} clips"
+        notes.append(f"{count}, first '{noted[0]['clip_id']}': {noted[0].get('note')}")
     return [*lines, *notes]
 
 

@@ -125,3 +125,22 @@ def _picture(path: Path, background: str | None) -> np.ndarray:
 
 def _size_text(size: tuple[int, ...]) -> str:
     return f"{size[1]} x {size[0]}"
+
+
+def time_note(prediction: Video, truth: Video) -> str:
+    """What to say where frames of one number are shown at different times: of other frame rates, or of a rate that varies.
+
+    "" where they part by no more than half a frame of the truth, or where the files do not say. Both have T frames.
+    """
+    if prediction.times is None or truth.times is None or truth.length < 2:
+        return ""
+    made, true = (np.asarray(video.times) - video.times[0] for video in (prediction, truth))
+    apart = np.flatnonzero(np.abs(made - true) > true[-1] / (truth.length - 1) / 2)
+    if not len(apart):
+        return ""
+    first = int(apart[0])
+    rates = " and ".join(f"{(truth.length - 1) / times[-1]:.4g}" for times in (made, true) if times[-1] > 0)
+    return (
+        f"frame {first} of the prediction is shown at {made[first]:.3g} s, that of the reference at {true[first]:.3g} s "
+        f"(on average {rates} frames a second); frames are compared by their number"
+    )

@@ -25,7 +25,7 @@ from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.evaluation import finished, make_record, table_lines
-from hvg.folder_video import Place, Room, Video, survey
+from hvg.folder_video import Place, Room, Video, survey, time_note
 from hvg.here import choose_device
 from hvg.long_clip import HELD_BYTES, LongClip, frames_in_piece
 from hvg.ranks import joined_ranks
@@ -146,6 +146,8 @@ def _described(clip: ScoredClip | LongClip) -> ClipRecord:
     first = next(clip.read([0])) if isinstance(clip, LongClip) else clip
     if first.prediction.shape != first.truth.shape:
         described["resized_from"] = [first.prediction.shape[-1], first.prediction.shape[-2]]
+    if clip.note:
+        described["note"] = clip.note
     return described
 
 
@@ -284,7 +286,8 @@ def load_clip(
     for what, videos in (("reference", true), ("prediction", predicted)):
         if len(kinds := {video.size_text(count=True) for video in videos}) > 1:
             raise DataError(f"the views of the {what} differ: {', '.join(sorted(kinds))}")
-    folder_clip = _FolderClip(name, match[1] or name, predicted, true, covers)
+    notes = [note for videos in zip(predicted, true, strict=True) if (note := time_note(*videos))]
+    folder_clip = _FolderClip(name, match[1] or name, predicted, true, covers, (*notes, "")[0])
     return folder_clip.held() if room.is_left else folder_clip.long()
 
 
@@ -297,6 +300,7 @@ class _FolderClip:
     prediction: Sequence[Video]
     truth: Sequence[Video]
     masks: Sequence[Video]
+    note: str
 
     def held(self) -> ScoredClip:
         """The clip, of videos that are held."""
@@ -321,6 +325,7 @@ class _FolderClip:
             subject=self.subject,
             grid=shape[:2],
             size=first.size,
+            note=self.note,
             truth_digest=digest_of_truth(shape, torch.ones(shape[:2], dtype=torch.bool), pixels),
             read=partial(self._read, lengths),
         )
@@ -339,6 +344,7 @@ class _FolderClip:
                 prediction=torch.stack(prediction),
                 truth=torch.stack(truth),
                 valid=torch.ones(len(views), len(truth[0]), dtype=torch.bool),
+                note=self.note,
                 alpha=None if alpha is None else torch.stack([mask[:, 0].float() / 255 for mask in alpha]),
             )
 

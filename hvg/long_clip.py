@@ -29,8 +29,8 @@ def frames_in_piece(bytes_per_frame: int) -> int:
 class LongClip:
     """What is known of the clip, and how it is read; every frame of it is valid.
 
-    grid: (V, T). size: (height, width) of the truth. truth_digest: as of ``ScoredClip``. read: ``read(views)`` opens the files
-    of these views and gives the clip in pieces, in order.
+    grid: (V, T). size: (height, width) of the truth. truth_digest, note: as of ``ScoredClip``. read: ``read(views)`` opens the
+    files of these views and gives the clip in pieces, in order.
     """
 
     clip_id: str
@@ -38,6 +38,7 @@ class LongClip:
     grid: tuple[int, int]
     size: tuple[int, int]
     truth_digest: str
+    note: str
     read: Callable[[Sequence[int]], Iterator[ScoredClip]]
 
     def pieces(self, before: int = 0, views: Sequence[int] | None = None) -> Iterator[ScoredClip]:

@@ -49,7 +49,7 @@ class ScoredClip:
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
     alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the motion (B = 1).
     reference: the photo (B = 1). surface: makes the true geometry, when asked; None where it is not known.
-    Fields that the data do not hold are None.
+    Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
 
     clip_id: str
@@ -62,6 +62,7 @@ class ScoredClip:
     body: BodyMotion | None = None
     reference: Reference | None = None
     surface: Callable[[], Surface] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         for name in ("prediction", "truth"):

@@ -193,6 +193,8 @@ class VideoWriter:
 def read_video(path: Path) -> tuple[Tensor, float]:
     """All frames of a video file, (T, 3, H, W) in [-1, 1], and its mean frame rate in Hz.
 
+    Frames are turned as the file says that they are to be shown.
+
     Raises: DataError naming the file when it is missing, cannot be decoded, or holds no video.
     """
     frames, rate = read_video_8bit(path)
@@ -250,16 +252,27 @@ def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iter
     for frame in container.decode(stream):
         _check_pixels(path, frame.width, frame.height)
         # As players do, and as photos are turned.
-        quarters, rest = divmod(frame.rotation, 90)
-        if rest:
-            raise DataError(f"{path}: is to be shown turned by {frame.rotation} degrees; expected quarter turns")
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarters)
+        pixels = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(path, frame))
         if shape not in (None, pixels.shape):
             raise DataError(f"{path}: its frames have different sizes")
         shape = pixels.shape
         yield VideoFrame(pixels, frame.time)
     if shape is None:
         raise DataError(f"{path}: the file holds no video frames")
+
+
+def _quarter_turns(path: Path, frame: av.VideoFrame) -> int:
+    """How often a frame is to be turned counterclockwise. Raises: DataError where that does not make it what players show."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).astype(float)
+    if a * d < b * c:
+        raise DataError(f"{path}: is to be shown mirrored; encode it anew as it is shown")
+    quarters, rest = divmod(frame.rotation, 90)
+    if rest:
+        raise DataError(f"{path}: is to be shown turned by {frame.rotation} degrees; expected quarter turns")
+    return quarters
 
 
 def video_data_uri(path: Path) -> str:

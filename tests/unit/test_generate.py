@@ -189,6 +189,14 @@ FAULTS = {
     "size": (lambda f: f.update(image_size=64), "image_size is 64"),
     "none": (lambda f: f.update(views=[]), "at least one camera"),
     "frames": (lambda f: _repeat(f["views"]), "2 and 3 frames"),
+    "beyond single precision": (lambda f: f["views"][1]["world_to_camera"][0].__setitem__(3, 1e300), "beyond 3e38"),
+    "large number": (lambda f: f["views"][1]["intrinsics"][0].__setitem__(0, 10**400), "too large"),
+    "large size": (lambda f: f.update(image_size=[10**9, 10**9]), r"image_size is \[1000000000.*at most 67 million"),
+    "larger size": (lambda f: f.update(image_size=[10**400, 1]), "at most 67 million"),
+    "two lines": (
+        lambda f: f["views"][1].update(name="a\nb"),
+        r'views\[1\].name is "a\\nb"; expected text in one line',
+    ),
 }
 
 
@@ -218,6 +226,15 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
     (tmp_path / "cameras.json").write_text("{")
     with pytest.raises(DataError, match=r"cameras\.json: cannot be read as JSON"):
         read_cameras(tmp_path / "cameras.json")
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deep_nesting_is_one_line(tmp_path, depth):
+    for text in ("[" * depth + "]" * depth, '{"image_size": ' + "[" * depth + "]" * depth + "}"):
+        (tmp_path / "cameras.json").write_text(text)
+        with pytest.raises(DataError, match=r"cameras\.json: (is nested too deeply|holds|image_size is)") as caught:
+            read_cameras(tmp_path / "cameras.json")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_presets_have_their_views(config, body):

@@ -209,6 +209,35 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path, recwarn
     assert "\n" not in str(refused.value) and not recwarn.list
 
 
+def with_matrix(path, *matrix: float):
+    """Writes into an MP4 file how its video is to be shown: a, b, c, d of x' = a x + c y, y' = b x + d y, y down."""
+    data = path.read_bytes()
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = (round(x * 2**16) for x in matrix)
+    path.write_bytes(data[:start] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 2**30) + data[start + 36 :])
+
+
+def test_a_video_taken_upright_is_read_upright(tmp_path):
+    path = tmp_path / "phone.mp4"
+    video = -torch.ones(2, 3, 16, 32)
+    video[:, :, :8] = 1
+    write_video(path, video, fps=8)
+    whole = read_video(path)[0]
+    for matrix, turned in (
+        ((0, 1, -1, 0), whole.rot90(-1, (2, 3))),
+        ((-1, 0, 0, -1), whole.rot90(2, (2, 3))),
+        ((0, -1, 1, 0), whole.rot90(1, (2, 3))),
+    ):
+        with_matrix(path, *matrix)
+        assert torch.equal(read_video(path)[0], turned)
+    with_matrix(path, -1, 0, 0, 1)
+    with pytest.raises(DataError, match="shown mirrored"):
+        read_video(path)
+    with_matrix(path, 0.7, 0.7, -0.7, 0.7)
+    with pytest.raises(DataError, match="expected quarter turns"):
+        read_video(path)
+
+
 def test_uint8_rounds_and_clamps():
     values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 1 / 127.5])
     assert frames_to_uint8(values).tolist() == [0, 0, 128, 255, 255, 128]
