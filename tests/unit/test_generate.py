@@ -467,5 +467,5 @@ def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(con
     said = str(refused.value)
     assert "\n" not in said and "GB of memory besides the model, and memory=8 is allowed" in said and fits in said
     assert f"give memory={int(estimated_bytes(system, size) / 1e9) + 1}" in said
-    check_memory(system, Size(views=8, frames=48, image_size=(512, 512)), 8)
+    check_memory(system, Size(views=8, frames=24, image_size=(512, 512)), 8)
     check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)
