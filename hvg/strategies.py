@@ -30,8 +30,6 @@ from hvg.settings import RunConfig
 from hvg.shares import BUCKET
 from hvg.training_state import MOMENTS, check_loops
 
-# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
-
 
 def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> LogicalCheckpoints:
     """Lightning's strategy for a run. Raises: HvgError where the device cannot do it."""

@@ -11,7 +11,7 @@ from hvg.checkpoint import MANIFEST, Checkpoint
 from hvg.errors import CheckpointError
 
 Count = Annotated[StrictInt, Field(ge=0)]
-# Of every weight that is trained, beside the weight itself.
+# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
 MOMENTS = ("exp_avg", "exp_avg_sq", "average")
 
 

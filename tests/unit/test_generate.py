@@ -19,6 +19,7 @@ from hvg.generate import (
     check_fields,
     first_view_note,
     grid_note,
+    make_clip,
     out_of_sight_note,
     preset,
     training_framing,
@@ -469,3 +470,14 @@ def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(con
     assert f"give memory={int(estimated_bytes(system, size) / 1e9) + 1}" in said
     check_memory(system, Size(views=8, frames=24, image_size=(512, 512)), 8)
     check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)
+
+
+def test_memory_is_judged_before_anything_is_made(config):
+    system, motion = build_system(config), Motion(rotations={"pelvis": torch.zeros(2, 3)})
+    requests = ({"views": 3000, "image_size": 64, "frames": 8}, {"image_size": 8192}, {"frames": 10**10})
+    for request in requests:
+        with pytest.raises(HvgError, match="GB of memory besides the model"):
+            make_clip(system, config, options(**request), motion, None)
+    cameras = still(views=2, size=(8192, 8192))
+    with pytest.raises(HvgError, match="8192 x 8192 pixels need about"):
+        make_clip(system, config, options(camera="a.json"), motion, cameras)
