@@ -341,12 +341,17 @@ class _FolderClip:
             yield ScoredClip(
                 clip_id=self.name,
                 subject=self.subject,
-                prediction=torch.stack(prediction),
-                truth=torch.stack(truth),
+                prediction=_views_together(prediction),
+                truth=_views_together(truth),
                 valid=torch.ones(len(views), len(truth[0]), dtype=torch.bool),
                 note=self.note,
                 alpha=None if alpha is None else torch.stack([mask[:, 0].float() / 255 for mask in alpha]),
             )
+
+
+def _views_together(videos: Sequence[Tensor]) -> Tensor:
+    """(V, T, 3, H, W); of one view without a copy."""
+    return videos[0][None] if len(videos) == 1 else torch.stack(list(videos))
 
 
 def _known_views(clip: Clip) -> Mapping[str, Place]:
