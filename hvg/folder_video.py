@@ -94,10 +94,10 @@ def _frames(place: Place, background: str | None) -> Iterator[tuple[np.ndarray, 
         for found in video_frames(place):
             yield np.ascontiguousarray(found.pixels), found.time
         return
-    size = None
+    size: tuple[int, ...] = ()
     for path in place.values():
         frame = _picture(path, background)
-        if size not in (None, frame.shape[:2]):
+        if size and size != frame.shape[:2]:
             raise DataError(f"{path} is {_size_text(frame.shape[:2])}, the frames before it are {_size_text(size)}")
         size = frame.shape[:2]
         yield frame, None
@@ -134,7 +134,7 @@ def time_note(prediction: Video, truth: Video) -> str:
     """
     if prediction.times is None or truth.times is None or truth.length < 2:
         return ""
-    made, true = (np.asarray(video.times) - video.times[0] for video in (prediction, truth))
+    made, true = (np.asarray(times) - times[0] for times in (prediction.times, truth.times))
     apart = np.flatnonzero(np.abs(made - true) > true[-1] / (truth.length - 1) / 2)
     if not len(apart):
         return ""

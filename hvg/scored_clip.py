@@ -104,7 +104,7 @@ def digest_of_truth(shape: tuple[int, ...], valid: Tensor, pixels: Iterable[Tens
     """As of ``ScoredClip.truth_digest``, of true frames of ``shape`` (V, T, 3, H, W) that come one after another."""
     digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
     for x in chain([valid], pixels):
-        digest.update(x.cpu().contiguous().numpy())
+        digest.update(x.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

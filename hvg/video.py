@@ -248,11 +248,13 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    shape = None
+    shape, turns = None, 0
     for frame in container.decode(stream):
         _check_pixels(path, frame.width, frame.height)
-        # As players do, and as photos are turned.
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(path, frame))
+        # As players do, and as photos are turned. Asked of the first alone: the library ties a frame that was asked to itself,
+        # and hundreds of them would wait in memory for Python's collector.
+        turns = _quarter_turns(path, frame) if shape is None else turns
+        pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
         if shape not in (None, pixels.shape):
             raise DataError(f"{path}: its frames have different sizes")
         shape = pixels.shape
