@@ -18,6 +18,7 @@ from torch.nn.functional import conv2d, pad
 from hvg.baselines import photo_of
 from hvg.eight_bit import frames_to_uint8
 from hvg.labels import readable
+from hvg.long_clip import LongClip
 from hvg.required import required
 from hvg.scored_clip import ScoredClip
 from hvg.scoring import ClipMeasurements, Protocol
@@ -83,14 +84,23 @@ def anchor_label(name: str) -> str:
     return ANCHORS[name].label if name in ANCHORS else readable(name)
 
 
-def measure_anchors(protocol: Protocol, clip: ScoredClip, names: Sequence[str]) -> dict[str, ClipMeasurements]:
+def measure_anchors(
+    protocol: Protocol, clip: ScoredClip | LongClip, names: Sequence[str]
+) -> dict[str, ClipMeasurements]:
     """Anchor -> what every metric keeps of it. Those that the clip does not allow, as the photo where it has none, are left out.
 
-    Raises: as of ``Protocol.prepare``.
+    A clip that is read in pieces has every piece's own. Raises: as of ``Protocol.prepare``.
     """
-    if clip.reference is None:
+    if isinstance(clip, LongClip) or clip.reference is None:
         names = [name for name in names if name != "photo"]
-    return {name: protocol.measure(replace(clip, prediction=ANCHORS[name].make(clip))) for name in names}
+    return {name: protocol.measure(_predicting(ANCHORS[name], clip)) for name in names}
+
+
+def _predicting(anchor: Anchor, clip: ScoredClip | LongClip) -> ScoredClip | LongClip:
+    """The clip with the anchor for its prediction."""
+    if isinstance(clip, LongClip):
+        return clip.map(lambda piece: replace(piece, prediction=anchor.make(piece)))
+    return replace(clip, prediction=anchor.make(clip))
 
 
 def anchor_values(protocol: Protocol, kept: Mapping[str, Mapping[str, ClipMeasurements]]) -> AnchorValues:

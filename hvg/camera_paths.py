@@ -24,6 +24,7 @@ from hvg.cameras import Cameras, orbit
 from hvg.errors import DataError, did_you_mean
 from hvg.files import read_text, write_text
 from hvg.names import name_problem
+from hvg.video import MOST_PIXELS
 
 # Preset -> how many views it has; None: as many as one likes.
 PRESETS: Mapping[str, int | None] = {"orbit": None, "static": 1, "front_back": 2}
@@ -75,11 +76,22 @@ def read_cameras(path: Path) -> CameraPath:
 
     Raises: DataError, one line that names the file, the place in it, what was found and what was expected.
     """
+    try:
+        return _cameras(path)
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply; expected an object with 'image_size' and 'views'") from None
+
+
+def _cameras(path: Path) -> CameraPath:
     tree = _read(path)
     _known_keys(path, "", tree, ("image_size", "views"))
     size = tree.get("image_size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
         raise DataError(f"{path}: image_size is {_shown(size)}; expected [height, width] in pixels")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"{path}: image_size is {_shown(size)}; expected at most {MOST_PIXELS / 1e6:.0f} million pixels a picture"
+        )
     views = tree.get("views")
     if not (isinstance(views, list) and views and all(isinstance(view, dict) for view in views)):
         raise DataError(f"{path}: views is {_shown(views)}; expected a list of at least one camera")
@@ -133,12 +145,15 @@ def _matrices(path: Path, place: str, value: Any, side: int) -> Tensor:
         raise DataError(f"{path}: {place} is missing; {expected}")
     try:
         matrices = torch.tensor(value, dtype=torch.float64)
+    except OverflowError:
+        raise DataError(f"{path}: {place} holds a number that is too large; {expected}") from None
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"{path}: {place} is no matrix, or its rows differ in length; {expected}") from None
     if matrices.shape[-2:] != (side, side) or matrices.ndim not in (2, 3) or not matrices.numel():
         raise DataError(f"{path}: {place} has shape {tuple(matrices.shape)}; {expected}")
-    if not bool(matrices.isfinite().all()):
-        raise DataError(f"{path}: {place} holds NaN or infinity; {expected}")
+    # As they are used: what is finite here may not be in single precision.
+    if not bool(matrices.float().isfinite().all()):
+        raise DataError(f"{path}: {place} holds NaN, infinity or a number beyond 3e38; {expected}")
     return matrices.reshape(-1, side, side)
 
 
@@ -182,5 +197,9 @@ def _num_frames(path: Path, matrices: Sequence[Tensor]) -> int:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except ValueError:
+        # Python refuses to write out whole numbers of thousands of digits.
+        return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:40]}..."

@@ -302,6 +302,11 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: holds no {key}")
         return self._places[key].get_tensor(key)
 
+    def facts(self, key: str) -> tuple[str, tuple[int, ...]]:
+        """Type, in safetensors' words, and shape of a tensor, which is not read."""
+        found = self._places[key].get_slice(key)
+        return found.get_dtype(), tuple(found.get_shape())
+
     def section(self, section: str) -> dict[str, Tensor]:
         """Name -> tensor of a section; empty where there is none."""
         return {name: self.tensor(f"{section}/{name}") for name in self.sections().get(section, [])}
@@ -500,6 +505,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         f"{key} has shape {tuple(weights[key].shape)}, the model {tuple(own[key].shape)}"
         for key in own
         if key in weights and own[key].shape != weights[key].shape
+    ]
+    problems += [
+        f"{key} is {str(weights[key].dtype).removeprefix('torch.')}, the model's {str(own[key].dtype).removeprefix('torch.')}"
+        for key in own
+        if key in weights and own[key].is_floating_point() != weights[key].is_floating_point()
     ]
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")

@@ -19,12 +19,14 @@ from typing import Any
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -267,13 +269,39 @@ def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
     for path in extra_search_paths:
         search_path.append("extra", path)
     search_path.append("schema", "structured://")
-    return ConfigLoaderImpl(config_search_path=search_path)
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    loader.repository = _PlainRepository(search_path)
+    return loader
+
+
+class _PlainRepository(ConfigRepository):
+    """Reads YAML as ``read_yaml`` does before Hydra does, for which a few aliases of aliases are billions of values."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Raises: ConfigError that names the file."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":
+            file = Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml")
+            try:
+                text = file.read_text(encoding="utf-8")
+                # No aliases without an anchor.
+                if "&" in text:
+                    read_yaml(text)
+                return super().load_config(config_path)
+            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigError([Problem(str(file), f"cannot be read as YAML: {reason}")]) from error
+        return super().load_config(config_path)
 
 
 def _package_folders(module: str) -> list[Path]:
     """Where a package's files lie. It is not imported: a broken plugin must not hurt runs that do not choose it."""
     top, *inner = module.split(".")
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        # What is no name of a module has no files.
+        return []
     roots = (spec and spec.submodule_search_locations) or []
     return [folder for root in roots if (folder := Path(root).joinpath(*inner).resolve()).is_dir()]
 

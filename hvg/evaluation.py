@@ -36,6 +36,7 @@ from hvg.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.errors import DataError, HvgError
 from hvg.files import regular_file, whole_file
 from hvg.finite import refuse_not_finite
+from hvg.long_clip import LongClip
 from hvg.overlap import overlap
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
@@ -332,7 +333,9 @@ class MeasuredClip:
     anchors: Mapping[str, ClipMeasurements] = field(default_factory=dict)
 
 
-def measure_clip(protocol: Protocol, clip: ScoredClip, described: ClipRecord, anchors: Sequence[str]) -> MeasuredClip:
+def measure_clip(
+    protocol: Protocol, clip: ScoredClip | LongClip, described: ClipRecord, anchors: Sequence[str]
+) -> MeasuredClip:
     """The clip measured, with the anchors of these names. Raises: as of ``Protocol.prepare``."""
     return MeasuredClip(described, protocol.measure(clip), measure_anchors(protocol, clip, anchors))
 
@@ -415,6 +418,10 @@ def table_lines(record: Record) -> list[str]:
     resized = sum("resized_from" in clip for clip in record["clips"])
     if resized:
         notes.append(f"{resized} of {len(record['clips'])} predictions were resized to the size of the reference")
+    noted = [clip for clip in record["clips"] if "note" in clip]
+    if noted:
+        count = f"{len(noted)} of {len(record['clips'])} clips"
+        notes.append(f"{count}, first '{noted[0]['clip_id']}': {noted[0].get('note')}")
     return [*lines, *data_notes(record), *notes]
 
 

@@ -6,7 +6,7 @@ What is kept of a clip are its features, never frames: some kilobytes a picture.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, Metric, PartConfig, Score
 from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.set_distance import frechet_distance, kernel_distance
@@ -181,17 +182,65 @@ class FrameFeatureMetric(FeatureMetric):
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
         """The features of every ``every``-th valid frame, counted over all views, one view after another."""
-        index = clip.valid.flatten().nonzero()[:: self.config.every, 0]
+        return self._of([clip], clip.valid)
+
+    @torch.no_grad()
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """As ``measure``."""
+        return self._of(clip.pieces(), torch.ones(clip.grid, dtype=torch.bool))
+
+    def _of(self, pieces: Iterable[ScoredClip], valid: Tensor) -> Measurement:
+        """valid: (V, T), of all pieces together."""
+        index = valid.flatten().nonzero()[:: self.config.every, 0]
         if not len(index):
             return {}
-        truth = self._features(clip.truth, index)
-        prediction = truth if clip.prediction is clip.truth else self._features(clip.prediction, index)
-        return {"prediction": prediction, "truth": truth, "short": np.asarray(0)}
+        chosen = torch.zeros(valid.numel(), dtype=torch.bool)
+        chosen[index] = True
+        found, places, start = {"prediction": [], "truth": []}, [], 0
+        for piece in pieces:
+            views, frames = chosen.view(valid.shape)[:, start : start + piece.grid[1]].nonzero().unbind(1)
+            if len(views):
+                places.append(views * valid.shape[1] + start + frames)
+                seen = views * piece.grid[1] + frames
+                truth = self._features(piece.truth, seen)
+                found["truth"].append(truth)
+                same = piece.prediction is piece.truth
+                found["prediction"].append(truth if same else self._features(piece.prediction, seen))
+            start += piece.grid[1]
+        # One view after another, as if the clip were one piece.
+        order = torch.cat(places).argsort().numpy()
+        kept = {name: np.concatenate(features)[order] for name, features in found.items()}
+        return {**kept, "short": np.asarray(0)}
 
     def _features(self, frames: Tensor, index: Tensor) -> np.ndarray:
         frames = frames.flatten(0, 1)
         chunks = index.to(frames.device).split(FRAMES_PER_CALL)
         return np.concatenate([_kept(self.features(frames[chunk].to(self.device))) for chunk in chunks])
+
+
+class Frames(Protocol):
+    """A video whose frames are asked for in increasing order; a tensor (L, 3, H, W) is one."""
+
+    def __getitem__(self, places: Any, /) -> Tensor:
+        """(n, 3, H, W) at these places, a list of n."""
+        ...
+
+
+class _Reel:
+    """A view of a long clip that goes forward as its frames are asked for. name: ``prediction`` or ``truth``."""
+
+    def __init__(self, clip: LongClip, view: int, name: str) -> None:
+        self._pieces = (getattr(piece, name)[0] for piece in clip.pieces(views=[view]))
+        self._piece, self._start = next(self._pieces), 0
+
+    def __getitem__(self, places: Sequence[int], /) -> Tensor:
+        frames = []
+        for place in places:
+            while place >= self._start + len(self._piece):
+                self._start += len(self._piece)
+                self._piece = next(self._pieces)
+            frames.append(self._piece[place - self._start])
+        return torch.stack(frames)
 
 
 class VideoFeatureConfig(PartConfig):
@@ -265,9 +314,23 @@ class VideoFeatureMetric(FeatureMetric):
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
         """The features of every piece: videos in order, pieces by their start."""
+        return self._of(self._videos(clip))
+
+    @torch.no_grad()
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """As ``measure``; of a video along time no more than what a network sees together is held, resized."""
+        if self.config.along == "views":
+            return self._of(video for piece in clip.pieces() for video in self._videos(piece))
+        valid = torch.ones(clip.grid[1], dtype=torch.bool)
+        return self._of(
+            (_Reel(clip, view, "prediction"), _Reel(clip, view, "truth"), valid) for view in range(clip.grid[0])
+        )
+
+    def _of(self, clip_videos: Iterable[tuple[Frames, Frames, Tensor]]) -> Measurement:
+        """What is kept of videos, each a prediction, a truth and which frames are valid (L,)."""
         found: list[tuple[np.ndarray, np.ndarray]] = []
         short = 0
-        for prediction, truth, valid in self._videos(clip):
+        for prediction, truth, valid in clip_videos:
             videos = runs(valid.tolist())
             items = [item for video in videos for item in video_items(video, self.config, self.segments)]
             short += sum(not video_items(video, self.config, self.segments) for video in videos)
@@ -286,7 +349,7 @@ class VideoFeatureMetric(FeatureMetric):
         for i in range(clip.grid[axis]):
             yield clip.prediction.select(axis, i), clip.truth.select(axis, i), clip.valid.select(axis, i)
 
-    def _features(self, frames: Tensor, items: Sequence[Item]) -> np.ndarray:
+    def _features(self, frames: Frames, items: Sequence[Item]) -> np.ndarray:
         """(len(items), D). Windows overlap, so a resized frame is kept until no later item needs it."""
         found, resized = [], dict[int, Tensor]()
         for batch in _batches(items):

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +27,13 @@ from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.evaluation import ANCHORS_DESCRIPTION, MeasuredClip, finished, make_record, measure_clip, table_lines
+from hvg.folder_video import Place, Room, Video, survey, time_note
 from hvg.here import choose_device
+from hvg.long_clip import HELD_BYTES, LongClip, frames_in_piece
 from hvg.ranks import joined_ranks
 from hvg.record import ClipRecord, failed_metrics, write_record
-from hvg.scored_clip import ScoredClip
+from hvg.scored_clip import ScoredClip, digest_of_truth
 from hvg.scoring import gathered
-from hvg.video import read_image_8bit, read_video_8bit
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})
@@ -74,10 +77,6 @@ class FolderOptions(BaseModel):
         if groups < 1:
             raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
         return pattern
-
-
-# Where the pictures of a view lie: a video file, or frames by name.
-Place = Path | Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -144,10 +143,13 @@ def _config(overrides: Sequence[str]) -> RunConfig:
     return compose(overrides)
 
 
-def _described(clip: ScoredClip) -> ClipRecord:
+def _described(clip: ScoredClip | LongClip) -> ClipRecord:
     described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None, truth=clip.truth_digest)
-    if clip.prediction.shape != clip.truth.shape:
-        described["resized_from"] = [clip.prediction.shape[-1], clip.prediction.shape[-2]]
+    first = next(clip.read([0])) if isinstance(clip, LongClip) else clip
+    if first.prediction.shape != first.truth.shape:
+        described["resized_from"] = [first.prediction.shape[-1], first.prediction.shape[-2]]
+    if clip.note:
+        described["note"] = clip.note
     return described
 
 
@@ -260,8 +262,11 @@ def load_clip(
     truth: Mapping[str, Clip],
     masks: Mapping[str, Clip] | None,
     options: FolderOptions,
-) -> ScoredClip:
-    """A clip with all its views. Raises: DataError when something is missing, unreadable, or does not fit the truth."""
+) -> ScoredClip | LongClip:
+    """A clip with all its views, held where it is no larger than ``HELD_BYTES``.
+
+    Raises: DataError when something is missing, unreadable, or does not fit the truth.
+    """
     match = re.fullmatch(options.subject, name)
     if match is None:
         raise DataError(f"its name does not match subject='{options.subject}'")
@@ -272,25 +277,83 @@ def load_clip(
         ]
         raise DataError(f"the reference is {kinds[0]}, the prediction {kinds[1]}")
     _same_names("views", made_views, views)
-    true, predicted, alphas = [], [], []
+    room = Room(HELD_BYTES)
+    true, predicted, covers = [], [], []
     for view, place in views.items():
-        true.append(_pixels(place, options.background))
-        predicted.append(_pixels(made_views[view], options.background))
-        _same_frames(predicted[-1], true[-1], made_views[view], place)
+        true.append(survey(place, options.background, room))
+        predicted.append(survey(made_views[view], options.background, room))
+        _same_frames(predicted[-1], true[-1])
         if masks is not None:
-            alphas.append(_mask(masks.get(name), view, place, true[-1]))
+            covers.append(_mask(masks.get(name), view, true[-1], room))
     for what, videos in (("reference", true), ("prediction", predicted)):
-        if len(kinds := {_size(frames, count=True) for frames in videos}) > 1:
+        if len(kinds := {video.size_text(count=True) for video in videos}) > 1:
             raise DataError(f"the views of the {what} differ: {', '.join(sorted(kinds))}")
-    frames = torch.stack(true)
-    return ScoredClip(
-        clip_id=name,
-        subject=match[1] or name,
-        prediction=torch.stack(predicted),
-        truth=frames,
-        valid=torch.ones(frames.shape[:2], dtype=torch.bool),
-        alpha=torch.stack(alphas) if masks is not None else None,
-    )
+    notes = [note for videos in zip(predicted, true, strict=True) if (note := time_note(*videos))]
+    folder_clip = _FolderClip(name, match[1] or name, predicted, true, covers, (*notes, "")[0])
+    return folder_clip.held() if room.is_left else folder_clip.long()
+
+
+@dataclass(frozen=True)
+class _FolderClip:
+    """The videos of a clip, one a view; masks: empty where there are none."""
+
+    name: str
+    subject: str
+    prediction: Sequence[Video]
+    truth: Sequence[Video]
+    masks: Sequence[Video]
+    note: str
+
+    def held(self) -> ScoredClip:
+        """The clip, of videos that are held."""
+        (clip,) = self._read([self.truth[0].length], range(len(self.truth)))
+        return clip
+
+    def long(self) -> LongClip:
+        """The clip that reads its files when it is looked at."""
+        videos, first = [*self.prediction, *self.truth, *self.masks], self.truth[0]
+        each = frames_in_piece(sum(3 * video.size[0] * video.size[1] for video in videos))
+        lengths = [each] * (first.length // each)
+        rest = first.length - sum(lengths)
+        if rest == 1 and each > 1:
+            # Not by itself: see ``hvg.frame_metric.parts``.
+            lengths[-1] += 1
+        elif rest:
+            lengths.append(rest)
+        shape = (len(self.truth), first.length, 3, *first.size)
+        pixels = (frames for video in self.truth for frames in video.pieces(lengths))
+        return LongClip(
+            clip_id=self.name,
+            subject=self.subject,
+            grid=shape[:2],
+            size=first.size,
+            note=self.note,
+            truth_digest=digest_of_truth(shape, torch.ones(shape[:2], dtype=torch.bool), pixels),
+            read=partial(self._read, lengths),
+        )
+
+    def _read(self, lengths: Sequence[int], views: Sequence[int]) -> Iterator[ScoredClip]:
+        """The clip of some views in pieces of so many frames."""
+
+        def pieces(videos: Sequence[Video]) -> Iterator[tuple[Tensor, ...]]:
+            return zip(*(videos[view].pieces(lengths) for view in views), strict=True)
+
+        alphas = pieces(self.masks) if self.masks else repeat(None)
+        for prediction, truth, alpha in zip(pieces(self.prediction), pieces(self.truth), alphas, strict=False):
+            yield ScoredClip(
+                clip_id=self.name,
+                subject=self.subject,
+                prediction=_views_together(prediction),
+                truth=_views_together(truth),
+                valid=torch.ones(len(views), len(truth[0]), dtype=torch.bool),
+                note=self.note,
+                alpha=None if alpha is None else torch.stack([mask[:, 0].float() / 255 for mask in alpha]),
+            )
+
+
+def _views_together(videos: Sequence[Tensor]) -> Tensor:
+    """(V, T, 3, H, W); of one view without a copy."""
+    return videos[0][None] if len(videos) == 1 else torch.stack(list(videos))
 
 
 def _known_views(clip: Clip) -> Mapping[str, Place]:
@@ -307,48 +370,33 @@ def _same_names(what: str, made: Mapping[str, object], truth: Mapping[str, objec
         raise DataError(f"{len(extra)} {what} have no counterpart in the reference, first '{extra[0]}'")
 
 
-def _same_frames(found: Tensor, true: Tensor, made: Place, place: Place) -> None:
+def _same_frames(found: Video, true: Video) -> None:
     """Raises: DataError when the prediction does not have the frames of the truth."""
-    if not isinstance(made, Path) and not isinstance(place, Path):
-        _same_names("frames", made, place)
-    if len(found) != len(true):
-        raise DataError(f"the prediction has {len(found)} frames, the reference {len(true)}")
+    if not isinstance(found.place, Path) and not isinstance(true.place, Path):
+        _same_names("frames", found.place, true.place)
+    if found.length != true.length:
+        raise DataError(f"the prediction has {found.length} frames, the reference {true.length}")
 
 
-def _pixels(place: Place, background: str | None) -> Tensor:
-    """(T, 3, H, W) uint8. Raises: DataError naming the file."""
-    if isinstance(place, Path):
-        return read_video_8bit(place)[0]
-    frames: list[Tensor] = []
-    for path in place.values():
-        frame, alpha = read_image_8bit(path)
-        if alpha is not None and bool((alpha < 255).any()):
-            if background is None:
-                raise DataError(f"{path} has transparent pixels; say what is behind them: background=white or black")
-            share, behind = alpha.float() / 255, 255.0 if background == "white" else 0.0
-            frame = (frame * share + behind * (1 - share)).round().to(torch.uint8)
-        if frames and frame.shape != frames[0].shape:
-            raise DataError(f"{path} is {_size(frame)}, the frames before it are {_size(frames[0])}")
-        frames.append(frame)
-    return torch.stack(frames)
-
-
-def _mask(clip: Clip | None, view: str, place: Place, true: Tensor) -> Tensor:
-    """(T, H, W) in [0, 1]."""
+def _mask(clip: Clip | None, view: str, true: Video, room: Room) -> Video:
+    """The mask of a view, in its channels. Raises: DataError where it is no mask of these frames."""
     found = None if clip is None else _known_views(clip).get(view)
     if found is None:
         raise DataError(f"there is no mask{' of view ' + repr(view) if view else ''}")
-    if not isinstance(place, Path) and not isinstance(found, Path):
-        _same_names("masks", found, place)
-    mask = _pixels(found, "black")
-    if mask.shape != true.shape:
-        raise DataError(f"the mask is {_size(mask, count=True)}, the reference {_size(true, count=True)}")
-    if bool(((mask.amax(dim=1) - mask.amin(dim=1)) > GREY_TOLERANCE).any()):
+    if not isinstance(true.place, Path) and not isinstance(found, Path):
+        _same_names("masks", found, true.place)
+    colourful, brightest = False, 0
+
+    def look(frame: Tensor) -> None:
+        nonlocal colourful, brightest
+        colourful = colourful or bool(((frame.amax(dim=0) - frame.amin(dim=0)) > GREY_TOLERANCE).any())
+        brightest = max(brightest, int(frame.max()))
+
+    mask = survey(found, "black", room, look)
+    if (mask.length, mask.size) != (true.length, true.size):
+        raise DataError(f"the mask is {mask.size_text(count=True)}, the reference {true.size_text(count=True)}")
+    if colourful:
         raise DataError("the mask is coloured; white (255) is the person, black the rest")
-    if 0 < (brightest := int(mask.max())) < DARK:
+    if 0 < brightest < DARK:
         raise DataError(f"the mask's brightest value is {brightest}; white (255) is the person")
-    return mask[:, 0].float() / 255
-
-
-def _size(frames: Tensor, count: bool = False) -> str:
-    return (f"{len(frames)} frames of " if count else "") + f"{frames.shape[-1]} x {frames.shape[-2]}"
+    return mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,11 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, Metric, PartConfig, Score
 from hvg.scored_clip import NotAvailable, ScoredClip
 
-# Bounds the memory of one scoring call: SSIM holds five filtered copies of its images.
+# Bound the memory of one scoring call: float64 and a few copies take some 200 bytes a pixel.
 FRAMES_PER_CALL = 16
+PIXELS_PER_CALL = 2**22
 
 
 class CellMetricConfig(PartConfig):
@@ -28,13 +30,26 @@ class CellMetricConfig(PartConfig):
 
 
 class CellMetric(Metric):
-    """Keeps one number for every cell of a clip's V x T grid: ``cells``, (V, T) float64, NaN where there is none."""
+    """Keeps one number for every cell of a clip's V x T grid: ``cells``, (V, T) float64, NaN where there is none.
+
+    frames_before: how many frames before its own a number depends on: 0 where each is of one moment. Then a long clip is
+    measured piece by piece along time. None: it depends on more.
+    """
 
     Config: ClassVar[type[PartConfig]] = CellMetricConfig
     counted: ClassVar[str] = "frames"
+    frames_before: ClassVar[int | None] = None
 
     def __init__(self, config: Any, context: Context | None = None) -> None:
         self.config = config
+
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """As ``measure``."""
+        if self.frames_before is None:
+            return super().measure_pieces(clip)
+        kept = [self.measure(piece) for piece in clip.pieces(self.frames_before)]
+        cells = [arrays["cells"] for arrays in kept if arrays]
+        return {"cells": np.concatenate(cells, axis=1)} if cells else {}
 
     def reduce(self, kept: Mapping[str, Measurement]) -> Score:
         """The mean. Raises: NotAvailable when no cell has a value."""
@@ -44,6 +59,8 @@ class CellMetric(Metric):
 
 class FrameMetric(CellMetric):
     """Scores every valid frame of every view by itself."""
+
+    frames_before = 0
 
     @abstractmethod
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
@@ -61,14 +78,33 @@ class FrameMetric(CellMetric):
         """
         clip.require(self.requires)
         same_size(clip)
-        alpha = torch.ones_like(clip.truth[:, :, 0], dtype=torch.float32) if clip.alpha is None else clip.alpha.float()
         cells = torch.full(clip.grid, torch.nan, dtype=torch.float64).flatten()
-        frames = (clip.prediction.flatten(0, 1), clip.truth.flatten(0, 1), alpha.flatten(0, 1)[:, None])
+        prediction, truth = clip.prediction.flatten(0, 1), clip.truth.flatten(0, 1)
+        alpha = None if clip.alpha is None else clip.alpha.flatten(0, 1)
         valid = clip.valid.flatten().nonzero()[:, 0].cpu()
-        # An empty tensor is split into one empty part.
-        for index in valid.split(FRAMES_PER_CALL) if len(valid) else ():
-            cells[index] = self.score(*(x[index] for x in frames)).double().cpu()
+        for index in calls(valid, clip.truth.shape[-2] * clip.truth.shape[-1]):
+            true = truth[index]
+            cover = torch.ones_like(true[:, 0], dtype=torch.float32) if alpha is None else alpha[index].float()
+            cells[index] = self.score(prediction[index], true, cover[:, None]).double().cpu()
         return {"cells": cells.view(clip.grid).numpy()}
+
+
+def calls(frames: Tensor, pixels: int) -> list[Tensor]:
+    """Places of frames (N), in groups that are scored together, by their number of pixels.
+
+    Groups of ``FRAMES_PER_CALL`` are divided where pictures are large.
+    """
+    groups = [group for group in frames.split(FRAMES_PER_CALL) if len(group)]
+    return [part for group in groups for part in parts(group, max(1, PIXELS_PER_CALL // pixels))]
+
+
+def parts(frames: Tensor, most: int) -> Sequence[Tensor]:
+    """Places of frames (N), N > 0, in parts of about ``most``, none of which is a single frame unless there is one only.
+
+    Torch may add up the values of a single frame in another order than those of several: the last bits of a score would
+    depend on the parts.
+    """
+    return frames.tensor_split(min(-(-len(frames) // most), max(1, len(frames) // 2)))
 
 
 def same_size(clip: ScoredClip) -> None:
@@ -131,15 +167,24 @@ class ChangeMetric(CellMetric):
         changes = []
         # A circle of two views has one change, which would otherwise count twice.
         for first in range(count if self.axis == 0 and count > 2 else count - 1):
-            pair = [first, (first + 1) % count]
+            pair = (first, (first + 1) % count)
+            both = clip.valid.select(self.axis, pair[0]) & clip.valid.select(self.axis, pair[1])
+            changes.append(self._errors(clip, pair).where(both.cpu(), torch.nan))
+        return {"cells": torch.stack(changes, dim=self.axis).numpy()}
+
+    def _errors(self, clip: ScoredClip, pair: tuple[int, int]) -> Tensor:
+        """(N,) float64 of the change between two places on the axis, for every place on the other one."""
+        places = torch.arange(clip.grid[1 - self.axis])
+        most = max(FRAMES_PER_CALL, PIXELS_PER_CALL // (clip.truth.shape[-2] * clip.truth.shape[-1]))
+        errors = []
+        for part in parts(places, most):
+            some = slice(int(part[0]), int(part[-1]) + 1)
             before, after = (
-                [unit_range(frames.select(self.axis, place)) for frames in (clip.prediction, clip.truth)]
+                [unit_range(frames.select(self.axis, place)[some]) for frames in (clip.prediction, clip.truth)]
                 for place in pair
             )
-            error = self.score_change(after[0] - before[0], after[1] - before[1]).double().cpu()
-            both = clip.valid.select(self.axis, pair[0]) & clip.valid.select(self.axis, pair[1])
-            changes.append(error.where(both.cpu(), torch.nan))
-        return {"cells": torch.stack(changes, dim=self.axis).numpy()}
+            errors.append(self.score_change(after[0] - before[0], after[1] - before[1]).double().cpu())
+        return torch.cat(errors)
 
     def score_change(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """(N,) root mean square over pixels and channels of changes (N, 3, H, W) of images in [0, 1]."""

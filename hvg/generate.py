@@ -30,6 +30,7 @@ from hvg.motion import Motion, load_motion, resample
 from hvg.motion_frames import motion_places, places_note
 from hvg.photo import Box, load_photo, person_fraction
 from hvg.ranks import from_all_ranks, joined_ranks
+from hvg.sample_memory import Size, check_memory
 from hvg.sample_videos import Request, write_videos
 from hvg.system import HumanVideoSystem
 from hvg.task import NOVEL_POSE
@@ -107,6 +108,12 @@ class SampleOptions(BaseModel):
     seed: NonNegativeInt | None = Field(None, description="Seed of the noise; null: as configured.")
     frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    memory: float = Field(
+        8.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="GB of the host's memory that the request may need besides the model; one that needs more is refused.",
+    )
 
 
 def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -> Iterator[str]:
@@ -194,7 +201,7 @@ def write(
 
 def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     """Of all that the latents depend on: the words, and what the files hold that they name."""
-    words = options.model_dump(mode="json", exclude={"out", "overwrite"})
+    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory"})
     files = [file_digest(path) for path in (options.reference, options.motion, Path(options.camera))]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
@@ -248,9 +255,14 @@ def make_clip(
     given: cameras, in place of a preset. Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
+    asked = options.frames or (given and given.num_frames)
+    views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
+    # At first of what is asked for, since already the places take memory; then of what they come to.
+    size = Size(views=views, frames=asked or 1, image_size=framing.image_size)
+    check_memory(system, size, options.memory)
     places = motion_places(
         motion,
-        options.frames or (given and given.num_frames),
+        asked,
         evenly=framing.frames,
         start=options.start,
         end=options.end,
@@ -259,6 +271,7 @@ def make_clip(
         frames_per_second=options.frames_per_second,
     )
     framing = replace(framing, frames=len(places))
+    check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
     body = build_body(config).animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hvg import registry
@@ -92,10 +93,14 @@ def _manual(names: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
             yield group
             yield from _settings(type(getattr(run, group)), "  ", run.resolved()[group])
         elif kind is not None and kind != group:
-            yield from _parts(kind, sorted({_part_of(group, option) for option in groups[group]}), values)
+            yield from _parts(kind, sorted(_parts_of(group, groups[group])), values)
         for option in groups.get(group, ()):
+            try:
+                text = option_text(group, option)
+            except ConfigError as error:
+                text = "\n".join(map(str, error.problems))
             yield f"\n{group}={option} sets"
-            yield from (f"  {line}" for line in option_text(group, option).splitlines())
+            yield from (f"  {line}" for line in text.splitlines())
 
 
 def _parts(kind: str, names: Iterable[str], values: Values) -> Iterator[str]:
@@ -104,18 +109,28 @@ def _parts(kind: str, names: Iterable[str], values: Values) -> Iterator[str]:
         yield f"\n{kind} {name} ({registry.origin(kind, name)})"
         try:
             cls = registry.load(kind, name)
+            settings = _settings(cls.Config, "  ", values.get((kind, name), {}))
         except registry.PartImportError as error:
             yield f"  {error}"
             continue
+        except Exception as error:
+            if registry.origin(kind, name) == "built-in":
+                raise
+            yield f"  its settings cannot be listed: {type(error).__name__}: {' '.join(str(error).split())}"
+            continue
         yield from (f"  {line}" for line in (inspect.getdoc(cls) or "").splitlines()[:1])
-        yield from _settings(cls.Config, "  ", values.get((kind, name), {}))
+        yield from settings
 
 
-def _part_of(group: str, option: str) -> str:
-    """The part that a word's YAML chooses."""
+def _parts_of(group: str, options: Iterable[str]) -> set[str]:
+    """The parts that words' YAML choose; of a file that cannot be read, none."""
     from hvg.config import option_values
 
-    return str(option_values(group, option).get("name"))
+    found = set()
+    for option in options:
+        with suppress(ConfigError):
+            found.add(str(option_values(group, option).get("name")))
+    return found
 
 
 def _part_values(run: RunConfig, groups: Mapping[str, Sequence[str]]) -> Values:
@@ -127,7 +142,11 @@ def _part_values(run: RunConfig, groups: Mapping[str, Sequence[str]]) -> Values:
     for group, options in groups.items():
         kind = _kind(group)
         for option in options if kind else ():
-            values = option_values(group, option)
+            try:
+                values = option_values(group, option)
+            except ConfigError:
+                # Of a file that cannot be read its word is listed all the same; choosing it says why.
+                continue
             name = str(values.get("name"))
             # Of several words for a part, the one with its name says what it has by itself.
             if option == name or (kind, name) not in found:

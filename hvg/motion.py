@@ -253,13 +253,16 @@ def _numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape
     array = arrays[key]
     fits = array.ndim == len(shape) and all(want in (None, size) for want, size in zip(shape, array.shape, strict=True))
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)})"
-    if not fits or not np.issubdtype(array.dtype, np.number):
+    # Complex numbers are numbers too.
+    if not fits or array.dtype.kind not in "iuf":
         raise DataError(f"{path}: '{key}' has shape {array.shape} and type {array.dtype}; expected numbers {wanted}")
     if array.shape[0] == 0:
         raise DataError(f"{path}: '{key}' holds no frames; expected at least one")
-    if not np.isfinite(array).all():
-        raise DataError(f"{path}: '{key}' holds NaN or infinity; expected finite numbers")
-    return torch.from_numpy(array.astype(np.float32))
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise DataError(f"{path}: '{key}' holds NaN, infinity or a number beyond 3e38; expected finite numbers")
+    return torch.from_numpy(single)
 
 
 def _translation(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, frames: int) -> Tensor:

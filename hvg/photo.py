@@ -12,11 +12,14 @@ from torch.nn.functional import interpolate
 
 from hvg.errors import DataError
 from hvg.types import Reference
-from hvg.video import read_image
+from hvg.video import read_image_8bit
 
 # Mean height of the people's outlines in the synthetic reference photos, over 40 people at 64 px. At the default camera
 # (3.2 m, 36 degrees) that is 0.835 of the picture, with a spread of 0.046.
 OUTLINE_METRES = 1.74
+
+# From this value on, of 255, alpha covers a pixel.
+HALF = 128
 
 # Where the person is: left, top, right, bottom edge; pixels of the upright photo.
 Box = tuple[int, int, int, int]
@@ -41,8 +44,8 @@ def load_photo(
 
     Raises: DataError naming the file, for a box outside of the photo or around nothing, and for an empty alpha.
     """
-    photo, alpha = read_image(path)
-    if alpha is not None and bool((alpha > 0.5).all()):
+    photo, alpha = read_image_8bit(path)
+    if alpha is not None and bool((alpha >= HALF).all()):
         alpha = None
     if box is not None:
         left, top, right, bottom = _checked(path, box, photo)
@@ -69,7 +72,7 @@ def _checked(path: Path, box: Box, photo: Tensor) -> Box:
 
 def _trimmed(path: Path, photo: Tensor, alpha: Tensor, where: str) -> tuple[Tensor, Tensor]:
     """Photo and alpha cut to the person's outline."""
-    covered = alpha[0] > 0.5
+    covered = alpha[0] >= HALF
     rows, columns = covered.any(dim=1).nonzero()[:, 0], covered.any(dim=0).nonzero()[:, 0]
     if not len(rows):
         raise DataError(f"{path}: the alpha channel covers nothing{where}; expected it to cover the person")
@@ -80,13 +83,23 @@ def _trimmed(path: Path, photo: Tensor, alpha: Tensor, where: str) -> tuple[Tens
 def place(
     photo: Tensor, alpha: Tensor | None, size: tuple[int, int], fraction: float, background: Sequence[float]
 ) -> Reference:
-    """The photo (3, h, w) in the middle of a picture of ``size``, its height ``fraction`` of it, or less where it is wide."""
-    cover = torch.ones_like(photo[:1]) if alpha is None else alpha
+    """The photo (3, h, w) in the middle of a picture of ``size``, its height ``fraction`` of it, or less where it is wide.
+
+    photo, alpha: uint8.
+    """
     scale = min(fraction * size[0] / photo.shape[1], size[1] / photo.shape[2])
     inner = [max(1, min(side, round(length * scale))) for side, length in zip(size, photo.shape[1:], strict=True)]
-    # Colours are averaged with their coverage, so that what lies under alpha 0 does not bleed in.
-    premultiplied = torch.cat([(photo + 1) / 2 * cover, cover])
-    small = interpolate(premultiplied[None], inner, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+    cover = torch.ones(photo.shape[1:]) if alpha is None else alpha[0] / 255
+
+    def shrunk(channel: Tensor) -> Tensor:
+        return interpolate(channel[None, None], inner, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+
+    # Colours are averaged with their coverage, so that what lies under alpha 0 does not bleed in. A channel at a time and in
+    # place, for a photo is many times as large as the picture.
+    colours = [
+        shrunk(channel.float().div_(127.5).sub_(1).add_(1).div_(2).mul_(cover).contiguous()) for channel in photo
+    ]
+    small = torch.stack([*colours, shrunk(cover.contiguous())]).clamp(0, 1)
     canvas = torch.zeros(4, *size)
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     canvas[:, top : top + inner[0], left : left + inner[1]] = small

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hvg import registry
 from hvg.digests import settings_digest
 from hvg.errors import HvgError
+from hvg.long_clip import LongClip
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface
 from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, ViewGrid, Window
@@ -700,6 +701,11 @@ class Metric(Part):
     @abstractmethod
     def measure(self, clip: ScoredClip) -> Measurement:
         """What is kept of a clip; empty where there is nothing in it to score (one frame has no change over time)."""
+
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """The same of a clip of files that is too large to be held. It is held all the same, unless a metric knows better:
+        one that can look at ``clip.pieces()`` should, and keep what ``measure`` keeps, to the last bit."""
+        return self.measure(clip.whole())
 
     @abstractmethod
     def reduce(self, kept: Mapping[str, Measurement]) -> Score:

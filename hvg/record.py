@@ -33,13 +33,15 @@ class ClipRecord(TypedDict):
     """azimuths: of every view around the person, degrees from the photo; None where cameras or photo are unknown.
 
     resized_from: width and height of a prediction that the protocol brought to the size of the truth. truth: digest of the
-    true frames, as of ``ScoredClip.truth_digest``; records of earlier versions lack it.
+    true frames, as of ``ScoredClip.truth_digest``; records of earlier versions lack it. note: what a reader has to know of the
+    clip's files, if anything.
     """
 
     clip_id: str
     subject: str
     azimuths: list[float] | None
     resized_from: NotRequired[list[int]]
+    note: NotRequired[str]
     truth: NotRequired[str]
 
 

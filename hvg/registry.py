@@ -46,11 +46,14 @@ def _plugins() -> dict[tuple[str, str], EntryPoint]:
     found: dict[tuple[str, str], EntryPoint] = {}
     for entry in entry_points(group="hvg.components"):
         kind, _, name = entry.name.partition(".")
-        if (kind, name) in found and found[kind, name].value != entry.value:
-            both = f"{found[kind, name].value} and {entry.value}"
-            raise HvgError(f"two installed packages register the {kind} '{name}': {both}")
-        found[kind, name] = entry
+        found.setdefault((kind, name), entry)
     return found
+
+
+@cache
+def _rivals(kind: str, name: str) -> list[str]:
+    """The different things that installed packages register under one name; one, unless two packages do."""
+    return sorted({entry.value for entry in entry_points(group="hvg.components", name=f"{kind}.{name}")})
 
 
 @cache
@@ -93,8 +96,11 @@ def load(kind: str, name: str) -> type:
     entry = _plugins().get((kind, name))
     if entry is None and name not in _builtin(kind):
         raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip())
-    # Anything may go wrong in somebody else's module; in one of ours only a missing library is the user's to mend.
-    expected = Exception if entry else ImportError
+    if entry and len(rivals := _rivals(kind, name)) > 1:
+        raise PartImportError(f"two installed packages register the {kind} '{name}': {' and '.join(rivals)}")
+    # Anything may go wrong in somebody else's module, which may even leave Python; in one of ours only a missing library is
+    # the user's to mend.
+    expected = (Exception, SystemExit) if entry else ImportError
     owner = f" of package '{origin(kind, name)}'" if entry else ""
     try:
         if not entry:
@@ -102,7 +108,7 @@ def load(kind: str, name: str) -> type:
         cls = entry.load()
     except expected as error:
         raise PartImportError(
-            f"the {kind} '{name}'{owner} cannot be imported: {type(error).__name__}: {error}"
+            f"the {kind} '{name}'{owner} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
     problem = interface_problem(cls, _interface(kind))
     if problem:
@@ -114,7 +120,7 @@ def interface_problem(cls: Any, interface: Any) -> str | None:
     """Why a class is no part of the kind with this interface (a class of ``hvg.protocols``); None where it is one."""
     if not _is_subclass(cls, interface):
         return f"is no subclass of hvg.protocols.{interface.__name__}"
-    if not _is_subclass(cls.Config, interface.Config):
+    if not _is_subclass(getattr(cls, "Config", None), interface.Config):
         return f"has a Config that is no subclass of hvg.protocols.{interface.Config.__name__}"
     missing = [name for name in dir(cls) if getattr(getattr(cls, name), "__isabstractmethod__", False)]
     return f"does not define {', '.join(missing)} of hvg.protocols.{interface.__name__}" if missing else None

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class ScoredClip:
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
     alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the motion (B = 1).
     reference: the photo (B = 1). surface: makes the true geometry, when asked; None where it is not known.
-    Fields that the data do not hold are None.
+    Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
 
     clip_id: str
@@ -62,6 +63,7 @@ class ScoredClip:
     body: BodyMotion | None = None
     reference: Reference | None = None
     surface: Callable[[], Surface] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         for name in ("prediction", "truth"):
@@ -81,10 +83,7 @@ class ScoredClip:
     @property
     def truth_digest(self) -> str:
         """Hexadecimal digest of the true frames that are scored: their size, which are valid, and every value."""
-        digest = hashlib.blake2b(str(tuple(self.truth.shape)).encode(), digest_size=8)
-        for x in (self.valid, self.truth):
-            digest.update(x.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return digest_of_truth(tuple(self.truth.shape), self.valid, [self.truth])
 
     def require(self, names: Iterable[str]) -> None:
         """Raises: NotAvailable naming the fields that are None."""
@@ -100,6 +99,14 @@ class ScoredClip:
         """The same clip on another device, with its geometry."""
         moved, surface = _moved(replace(self, surface=None), device), self.surface
         return moved if surface is None else moved.with_surface(lambda: surface().to(device))
+
+
+def digest_of_truth(shape: tuple[int, ...], valid: Tensor, pixels: Iterable[Tensor]) -> str:
+    """As of ``ScoredClip.truth_digest``, of true frames of ``shape`` (V, T, 3, H, W) that come one after another."""
+    digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
+    for x in chain([valid], pixels):
+        digest.update(x.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

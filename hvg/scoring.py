@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hvg.eight_bit import resize_8bit
 from hvg.errors import DataError
+from hvg.long_clip import LongClip
 from hvg.protocols import Measurement, Metric, Score
 from hvg.ranks import from_all_ranks
 from hvg.required import required
@@ -115,9 +116,14 @@ class Protocol:
     ) -> None:
         self.settings, self.metrics, self.unavailable = settings, metrics, unavailable
 
-    def measure(self, clip: ScoredClip) -> ClipMeasurements:
+    def measure(self, clip: ScoredClip | LongClip) -> ClipMeasurements:
         """What every metric keeps of a clip, or why it cannot. Raises: as of ``prepare``."""
-        clip = self.prepare(clip)
+        if isinstance(clip, LongClip):
+            # What is wrong with one piece is wrong with all; here it is said of the clip, later of each metric.
+            self.prepare(next(clip.read([0])))
+            clip = clip.map(self.prepare)
+        else:
+            clip = self.prepare(clip)
         kept: dict[str, Measurement | str | Failure] = {}
         shared: dict[str, Measurement | str | Failure] = {}
         for label, metric in self.metrics.items():
@@ -126,7 +132,8 @@ class Protocol:
                 continue
             try:
                 clip.require(metric.requires)
-                kept[label] = {name: _numbers(name, array) for name, array in metric.measure(clip).items()}
+                found = metric.measure_pieces(clip) if isinstance(clip, LongClip) else metric.measure(clip)
+                kept[label] = {name: _numbers(name, array) for name, array in found.items()}
             except NotAvailable as error:
                 kept[label] = str(error)
             except Exception as error:
@@ -148,8 +155,9 @@ class Protocol:
                     f"the prediction is {size[1]} x {size[0]} pixels, the reference {width} x {height}; bring both to one "
                     "size, in the way you mean it"
                 )
-            views = [resize_8bit(frames, (height, width)) for frames in clip.prediction]
-            clip = replace(clip, prediction=torch.stack(views))
+            # A frame at a time: resizing takes many times the memory of what it resizes.
+            frames = [resize_8bit(frame[None], (height, width)) for frame in clip.prediction.flatten(0, 1)]
+            clip = replace(clip, prediction=torch.cat(frames).unflatten(0, clip.grid))
         if self.settings.mask == "none":
             return clip
         clip.require({"alpha"})
@@ -233,7 +241,10 @@ def _plain(score: Score) -> Score:
 
 
 def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:
-    return (frames * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+    """frames: (V, T, 3, H, W) uint8. alpha: (V, T, 1, H, W). A frame at a time, for that is done with floats."""
+    pairs = zip(frames.flatten(0, 1), alpha.flatten(0, 1), strict=True)
+    white = [(frame * cover + 255 * (1 - cover)).round().to(torch.uint8) for frame, cover in pairs]
+    return torch.stack(white).unflatten(0, frames.shape[:2])
 
 
 def gathered(own: Mapping[int, Any]) -> dict[int, Any]:

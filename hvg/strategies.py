@@ -28,9 +28,7 @@ from hvg.quiet import quiet_first_forward
 from hvg.ranks import rank_and_world
 from hvg.settings import RunConfig
 from hvg.shares import BUCKET
-
-# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
-OPTIMIZER_SECTIONS = ("exp_avg", "exp_avg_sq", "average")
+from hvg.training_state import MOMENTS, check_loops
 
 
 def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> LogicalCheckpoints:
@@ -191,7 +189,7 @@ class LogicalCheckpoints(Strategy):
                 yield Entry.of(f"weights/{name}", tensor)
         for prefix, module in self.hidden.items():
             yield from (Entry.of(f"weights/{prefix}.{name}", x) for name, x in module.state_dict().items())
-        for section in OPTIMIZER_SECTIONS:
+        for section in MOMENTS:
             for name, parameter in self.sections.items():
                 yield self._entry(section, name, parameter)
 
@@ -208,6 +206,9 @@ class LogicalCheckpoints(Strategy):
                 f"{opened.path}: written by {opened.world_size} process(es), this run has {world}; the result will "
                 "not be the same bits, resume_world=any continues all the same"
             )
+        assert self.lightning_module is not None
+        trainer, loops = self.lightning_module.trainer, ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+        check_loops(opened, {name: getattr(trainer, name).state_dict() for name in loops})
         self._resumed = opened
         places = [{key: x for key, x in saved.items() if key != "base_lrs"} for saved in opened.state["lr_schedulers"]]
         return {**opened.state, "state_dict": {}, "optimizer_states": [{}], "lr_schedulers": places}
@@ -223,7 +224,7 @@ class LogicalCheckpoints(Strategy):
         assert self._resumed is not None
         self.start_optimizer()
         with torch.no_grad():
-            for section in OPTIMIZER_SECTIONS:
+            for section in MOMENTS:
                 for name, parameter in self.sections.items():
                     self.put(parameter, section, self._resumed.tensor(f"{section}/{name}"))
             self.adam().restore_step(int(checkpoint["adam"]["step"]))

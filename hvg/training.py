@@ -54,6 +54,7 @@ from hvg.resume import Change, earlier_config, judged_changes, keep_config
 from hvg.strategies import joined_group, make_strategy
 from hvg.system import HumanVideoSystem
 from hvg.throughput import Meter, StepReport
+from hvg.training_state import check_training_state, saved_config_of
 from hvg.utilisation import COUNT_AFTER, StepFlops
 
 
@@ -144,10 +145,13 @@ def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | N
     if config.resume is None:
         return None
     if config.resume != "auto":
-        return Checkpoint(Path(config.resume))
-    found, damaged = latest_whole_checkpoint(run_folder(config) / "checkpoints")
-    for line in damaged:
-        log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
+        found = Checkpoint(Path(config.resume))
+    else:
+        found, damaged = latest_whole_checkpoint(run_folder(config) / "checkpoints")
+        for line in damaged:
+            log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
+    if found is not None:
+        check_training_state(found)
     return found
 
 
@@ -437,7 +441,7 @@ def load_system(
 
         return load_exported(path, change)
     path = find_checkpoint(path)
-    config = change(parse_resolved(Checkpoint(path).state["config"], str(path)))
+    config = change(parse_resolved(saved_config_of(Checkpoint(path)), str(path)))
     refuse_missing([config], trains=False)
     system = build_system(config)
     load_system_weights(system, path, weights or config.evaluation.weights)

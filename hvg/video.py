@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +19,9 @@ from types import TracebackType
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -32,11 +36,15 @@ LABEL_SIZES = (14, 12, 10)
 GAP = 6
 # Pillow would hand others, such as EPS, to programs that interpret them.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+# Most pixels of a picture or of a frame that is read, 8192 x 8192: more than cameras have. A file of some kilobytes can hold
+# many times that; reading takes about ten bytes a pixel, and a photo as much again while it is made smaller.
+MOST_PIXELS = 2**26
 # Most pixels along a side of a tiled picture: H.264 decoders in hardware stop at 4096.
 LARGEST_SIDE = 3840
 # ITU-T H.273 code of BT.709 for primaries, transfer and matrix. A player guesses them from the image height otherwise,
 # and shifts the colours of small videos.
 BT709 = 1
+_AT_MOST = f"at most {MOST_PIXELS / 1e6:.0f} million are read, to bound the memory; make the picture smaller"
 
 
 def write_png(path: Path, image: Tensor) -> None:
@@ -52,7 +60,7 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
     Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied. Grey, palette and CMYK
     become RGB, 16 bits become 8; of an animation, the first picture is taken.
 
-    Raises: DataError naming the file when it is missing or cannot be decoded.
+    Raises: DataError naming the file when it is missing, cannot be decoded, or has more than ``MOST_PIXELS``.
     """
     pixels, alpha = read_image_8bit(path)
     return frames_from_uint8(pixels), None if alpha is None else alpha.float() / 255
@@ -61,17 +69,40 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
 def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
     """As ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
     try:
-        with Image.open(regular_file(path), formats=IMAGE_FORMATS) as file:
-            picture = _eight_bit(ImageOps.exif_transpose(file))
+        with _opened(path) as file:
+            _check_pixels(path, *file.size)
+            # In place, and converted only where it has to be: every copy of a large photo counts.
+            ImageOps.exif_transpose(file, in_place=True)
+            picture = _eight_bit(file)
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-            pixels = torch.from_numpy(np.array(picture.convert("RGBA" if has_alpha else "RGB"))).movedim(-1, 0)
+            mode = "RGBA" if has_alpha else "RGB"
+            pixels = np.array(picture if picture.mode == mode else picture.convert(mode))
     except FileNotFoundError:
         raise DataError(f"{path}: no such image file") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read (PNG, JPEG and WebP can)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: the image cannot be read: {' '.join(str(error).split())}") from error
-    return pixels[:3], pixels[3:] if has_alpha else None
+    channels = torch.from_numpy(pixels).movedim(-1, 0)
+    return channels[:3], channels[3:] if has_alpha else None
+
+
+def _opened(path: Path) -> Image.Image:
+    """The picture, of which only the header is read. Raises: DataError for one that Pillow takes for a bomb."""
+    with warnings.catch_warnings():
+        # The limit is ours, and an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(regular_file(path), formats=IMAGE_FORMATS)
+        except Image.DecompressionBombError:
+            pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+            raise DataError(f"{path}: has more than {pillows:.0f} million pixels; {_AT_MOST}") from None
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    """Raises: DataError for a picture that would take too much memory."""
+    if width * height > MOST_PIXELS:
+        raise DataError(f"{path}: is {width} x {height} pixels, {width * height / 1e6:.0f} million; {_AT_MOST}")
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -81,7 +112,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     grey = np.asarray(picture)
     if picture.mode == "F" or grey.min() < 0 or grey.max() > 65535:
         raise ValueError(f"its pixels are of Pillow's mode {picture.mode}; save it with 8 or 16 bits a channel")
-    return Image.fromarray((grey / 257).round().astype(np.uint8))
+    return Image.fromarray((np.arange(65536) / 257).round().astype(np.uint8)[grey])
 
 
 def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> None:
@@ -162,6 +193,8 @@ class VideoWriter:
 def read_video(path: Path) -> tuple[Tensor, float]:
     """All frames of a video file, (T, 3, H, W) in [-1, 1], and its mean frame rate in Hz.
 
+    Frames are turned as the file says that they are to be shown.
+
     Raises: DataError naming the file when it is missing, cannot be decoded, or holds no video.
     """
     frames, rate = read_video_8bit(path)
@@ -170,25 +203,78 @@ def read_video(path: Path) -> tuple[Tensor, float]:
 
 def read_video_8bit(path: Path) -> tuple[Tensor, float]:
     """As ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
+    with _open_video(path) as (container, stream):
+        rate = stream.average_rate
+        pixels = [frame.pixels for frame in _decoded(path, container, stream)]
+    if rate is None:
+        raise DataError(f"{path}: the file holds no video frames")
+    return torch.from_numpy(np.stack(pixels)).movedim(-1, 1), float(rate)
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """pixels: (H, W, 3) uint8. time: when it is shown, seconds; None where the file does not say."""
+
+    pixels: np.ndarray
+    time: float | None
+
+
+def video_frames(path: Path) -> Iterator[VideoFrame]:
+    """The frames of a video file in the order in which they are shown, one at a time. Raises: as of ``read_video``."""
+    with _open_video(path) as (container, stream):
+        yield from _decoded(path, container, stream)
+
+
+@contextmanager
+def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open file and its video. Raises: DataError for whatever is wrong with it, now or while it is decoded."""
     try:
         # An absolute path and this list keep a name that looks like an address from being opened as one.
         with av.open(str(regular_file(path).resolve()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: the file holds no video")
             stream = container.streams.video[0]
+            # There is none where the library lacks the decoder, whatever its annotation says.
+            if getattr(stream, "codec_context", None) is None:
+                raise DataError(f"{path}: no decoder is here for its video; encode it anew, as H.264 in MP4")
+            _check_pixels(path, stream.codec_context.width, stream.codec_context.height)
             # The decoder would otherwise paint over damaged blocks in silence.
             stream.codec_context.options = {"err_detect": "explode"}
-            rate = stream.average_rate
-            pixels = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            yield container, stream
     except FileNotFoundError:
         raise DataError(f"{path}: no such video file") from None
     except av.FFmpegError as error:
         raise DataError(f"{path}: the video cannot be read: {error.strerror}") from error
-    if not pixels or rate is None:
+
+
+def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    shape, turns = None, 0
+    for frame in container.decode(stream):
+        _check_pixels(path, frame.width, frame.height)
+        # As players do, and as photos are turned. Asked of the first alone: the library ties a frame that was asked to itself,
+        # and hundreds of them would wait in memory for Python's collector.
+        turns = _quarter_turns(path, frame) if shape is None else turns
+        pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+        if shape not in (None, pixels.shape):
+            raise DataError(f"{path}: its frames have different sizes")
+        shape = pixels.shape
+        yield VideoFrame(pixels, frame.time)
+    if shape is None:
         raise DataError(f"{path}: the file holds no video frames")
-    if len(shapes := {frame.shape for frame in pixels}) > 1:
-        raise DataError(f"{path}: its frames have {len(shapes)} different sizes")
-    return torch.from_numpy(np.stack(pixels)).movedim(-1, 1), float(rate)
+
+
+def _quarter_turns(path: Path, frame: av.VideoFrame) -> int:
+    """How often a frame is to be turned counterclockwise. Raises: DataError where that does not make it what players show."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).astype(float)
+    if a * d < b * c:
+        raise DataError(f"{path}: is to be shown mirrored; encode it anew as it is shown")
+    quarters, rest = divmod(frame.rotation, 90)
+    if rest:
+        raise DataError(f"{path}: is to be shown turned by {frame.rotation} degrees; expected quarter turns")
+    return quarters
 
 
 def video_data_uri(path: Path) -> str:

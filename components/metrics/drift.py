@@ -11,6 +11,7 @@ from torch import Tensor
 
 from components.nn.lab_colour import lab
 from hvg.frame_metric import FrameMetric
+from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, PartConfig, Score
 from hvg.scored_clip import ScoredClip
 
@@ -54,8 +55,15 @@ class Drift(FrameMetric):
 
     def measure(self, clip: ScoredClip) -> Measurement:
         """``cells``: (V, T) float64, the error of every frame; nothing where every view is too short."""
-        kept = super().measure(clip)
-        return kept if np.isfinite(self._changes(kept["cells"])).any() else {}
+        return self._long_enough(super().measure(clip)["cells"])
+
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """As ``measure``."""
+        cells = [super(Drift, self).measure(piece)["cells"] for piece in clip.pieces()]
+        return self._long_enough(np.concatenate(cells, axis=1))
+
+    def _long_enough(self, cells: np.ndarray) -> Measurement:
+        return {"cells": cells} if np.isfinite(self._changes(cells)).any() else {}
 
     def reduce(self, kept: Mapping[str, Measurement]) -> Score:
         """The mean over clips of the mean change of a view."""

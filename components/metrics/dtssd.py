@@ -16,6 +16,7 @@ class TemporalChangeError(ChangeMetric):
     """
 
     axis = 1
+    frames_before = 1
     verdict = False
 
     def __init__(self, config: PartConfig, context: Context | None = None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from components.nn.resizing import pil_bicubic
 from hvg.frame_metric import CellMetric
+from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, PartConfig
 from hvg.scored_clip import ScoredClip
 
@@ -28,6 +30,12 @@ class DiscoTemporalChangeError(CellMetric):
     def __init__(self, config: PartConfig, context: Context | None = None) -> None:
         super().__init__(config, context)
         self.definition = f"dtssd_disco/pil-bicubic-256/mean-over-{self.config.average}/v1"
+
+    def measure_pieces(self, clip: LongClip) -> Measurement:
+        """As ``measure``."""
+        kept = [self.measure(piece)["cells"] for piece in clip.pieces(before=1) if piece.grid[1] > 1]
+        # The last frame of a piece is the first of the next, which knows how it changes.
+        return {"cells": np.concatenate([*(cells[:, :-1] for cells in kept), kept[-1][:, -1:]], axis=1)}
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:

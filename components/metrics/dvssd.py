@@ -16,6 +16,7 @@ class ViewChangeError(ChangeMetric):
     """
 
     axis = 0
+    frames_before = 0
 
     def __init__(self, config: Any, context: Context | None = None) -> None:
         super().__init__(config, context)

@@ -35,6 +35,8 @@ class IdentityClip(CellMetric):
             "truth", description="truth: the same picture. reference: the photo that says who the person is."
         )
 
+    frames_before = 0
+
     @classmethod
     def judges(cls, config: Config) -> bool:
         """Not against the photo: a copy of it would be the best."""

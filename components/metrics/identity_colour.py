@@ -55,6 +55,8 @@ class IdentityColour(CellMetric):
         lightness_bin: float = Field(20.0, gt=0, description="Distance of the bins along L*, which is in [0, 100].")
         chroma_bin: float = Field(15.0, gt=0, description="Distance of the bins along a* and b*.")
 
+    frames_before = 0
+
     @classmethod
     def judges(cls, config: Config) -> bool:
         """Not against the photo: a copy of it would be the best."""

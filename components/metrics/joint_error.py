@@ -33,6 +33,7 @@ class JointError(KeypointMetric):
             "truth_picture", description="True points: those found in the true picture, or the body's own joints."
         )
 
+    frames_before = 0
     unit = "%"
 
     def __init__(self, config: Config, context: Context | None = None) -> None:

@@ -17,6 +17,7 @@ from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, resize_8bit
 from hvg.errors import HvgError
 from hvg.evaluation import MeasuredClip, finished
+from hvg.folder_video import Video, time_note
 from hvg.folders import FolderOptions, evaluate_folders, find_clips, load_clip
 from hvg.record import ClipRecord, read_measurements, read_record
 from hvg.scored_clip import ScoredClip
@@ -473,6 +474,42 @@ def test_a_wrong_word_is_named(tmp_path, capsys, words, message):
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
     assert not (tmp_path / "made-basic").exists()
+
+
+# --- videos ---
+
+
+def test_a_video_without_a_decoder_is_listed_and_the_rest_scored(tmp_path):
+    for folder in both(tmp_path):
+        for name in ("good", "odd"):
+            write_video(folder / f"{name}.mp4", frames_from_uint8(pictures(0)), fps=8)
+    odd = both(tmp_path)[1] / "odd.mp4"
+    odd.write_bytes(odd.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
+    _, problems, path = evaluate(tmp_path)
+    assert problems == [f"odd: {odd}: no decoder is here for its video; encode it anew, as H.264 in MP4"]
+    assert [clip["clip_id"] for clip in read_record(path)["clips"]] == ["good"]
+
+
+def test_frames_that_are_shown_at_other_times_are_told(tmp_path):
+    truth, made = both(tmp_path)
+    for name, rates in {"fast": (10, 25), "same": (10, 10), "nearly": (10, 10.01)}.items():
+        for folder, rate in zip((truth, made), rates, strict=True):
+            write_video(folder / f"{name}.mp4", frames_from_uint8(pictures(0)), fps=rate)
+    save_frames(truth / "pictures", pictures(0))
+    save_frames(made / "pictures", pictures(0))
+    lines, problems, path = evaluate(tmp_path)
+    told = "frame 1 of the prediction is shown at 0.04 s, that of the reference at 0.1 s (on average 25 and 10 frames a second)"
+    assert not problems and f"1 of 4 clips, first 'fast': {told}; frames are compared by their number" in lines
+    assert {clip["clip_id"] for clip in read_record(path)["clips"] if "note" in clip} == {"fast"}
+
+
+def test_a_varying_rate_is_told_by_when_frames_are_shown():
+    def video(*times):
+        return Video(Path("a.mp4"), None, len(times), (2, 2), times, None)
+
+    assert time_note(video(0, 0.1, 0.2, 0.3), video(5, 5.1, 5.2, 5.3)) == ""
+    note = time_note(video(0, 0.1, 0.2, 0.3), video(0, 0.02, 0.2, 0.3))
+    assert note.startswith("frame 1 of the prediction is shown at 0.1 s, that of the reference at 0.02 s")
 
 
 # --- memory ---

@@ -10,6 +10,7 @@ from hvg.build import build_body
 from hvg.camera_paths import around, read_cameras, write_cameras
 from hvg.cli import take_options
 from hvg.config import compose, recompose
+from hvg.eight_bit import frames_from_uint8
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.generate import (
     SampleOptions,
@@ -17,6 +18,7 @@ from hvg.generate import (
     caption_note,
     check_fields,
     first_view_note,
+    make_clip,
     out_of_sight_note,
     preset,
     training_framing,
@@ -24,9 +26,12 @@ from hvg.generate import (
 )
 from hvg.motion import Motion, load_motion
 from hvg.motion_frames import motion_places, places_note
-from hvg.photo import load_photo, person_fraction
+from hvg.photo import load_photo, person_fraction, place
 from hvg.protocols import Conditioner, ConditionerConfig
+from hvg.required import required
+from hvg.sample_memory import Size, check_memory, estimated_bytes
 from hvg.settings import PartChoice
+from hvg.training import build_system
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec
 from hvg.video import frames_to_uint8, write_png
 
@@ -184,6 +189,14 @@ FAULTS = {
     "size": (lambda f: f.update(image_size=64), "image_size is 64"),
     "none": (lambda f: f.update(views=[]), "at least one camera"),
     "frames": (lambda f: _repeat(f["views"]), "2 and 3 frames"),
+    "beyond single precision": (lambda f: f["views"][1]["world_to_camera"][0].__setitem__(3, 1e300), "beyond 3e38"),
+    "large number": (lambda f: f["views"][1]["intrinsics"][0].__setitem__(0, 10**400), "too large"),
+    "large size": (lambda f: f.update(image_size=[10**9, 10**9]), r"image_size is \[1000000000.*at most 67 million"),
+    "larger size": (lambda f: f.update(image_size=[10**400, 1]), "at most 67 million"),
+    "two lines": (
+        lambda f: f["views"][1].update(name="a\nb"),
+        r'views\[1\].name is "a\\nb"; expected text in one line',
+    ),
 }
 
 
@@ -213,6 +226,15 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
     (tmp_path / "cameras.json").write_text("{")
     with pytest.raises(DataError, match=r"cameras\.json: cannot be read as JSON"):
         read_cameras(tmp_path / "cameras.json")
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deep_nesting_is_one_line(tmp_path, depth):
+    for text in ("[" * depth + "]" * depth, '{"image_size": ' + "[" * depth + "]" * depth + "}"):
+        (tmp_path / "cameras.json").write_text(text)
+        with pytest.raises(DataError, match=r"cameras\.json: (is nested too deeply|holds|image_size is)") as caught:
+            read_cameras(tmp_path / "cameras.json")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_presets_have_their_views(config, body):
@@ -410,3 +432,44 @@ def test_uint8_of_a_photo_is_that_of_the_file(tmp_path):
     write_png(tmp_path / "a.png", image)
     frames, _, _ = fit(tmp_path / "a.png", box=(0, 0, 64, 48), fraction=1.0)
     assert torch.equal(frames_to_uint8(frames)[:, 8:56], frames_to_uint8(image))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_made_smaller_with_the_same_bits_a_channel_at_a_time(tmp_path):
+    photo, alpha = torch.randint(0, 256, (2, 3, 50, 40), dtype=torch.uint8).unbind(0)
+    found = place(photo, alpha[:1], (32, 24), 0.75, (1.0, 0.5, 0.0))
+    cover = alpha[:1].float() / 255
+    together = torch.cat([(frames_from_uint8(photo) + 1) / 2 * cover, cover])
+    small = torch.nn.functional.interpolate(together[None], (24, 19), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    assert torch.equal(required(found.alpha, "alpha")[0, 0, :, 4:28, 2:21], small[3:])
+    behind = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    assert torch.equal(found.frames[0, 0, :, 4:28, 2:21], (small[:3] + (1 - small[3:]) * behind) * 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("views", "frames", "side", "fits"),
+    [(1, 8, 8192, "image_size=[2048,2048]"), (3000, 8, 64, "views="), (4, 10**9, 64, "frames=")],
+)
+def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(config, views, frames, side, fits):
+    system = build_system(config)
+    size = Size(views=views, frames=frames, image_size=(side, side))
+    with pytest.raises(HvgError) as refused:
+        check_memory(system, size, 8)
+    said = str(refused.value)
+    assert "\n" not in said and "GB of memory besides the model, and memory=8 is allowed" in said and fits in said
+    assert f"give memory={int(estimated_bytes(system, size) / 1e9) + 1}" in said
+    check_memory(system, Size(views=8, frames=24, image_size=(512, 512)), 8)
+    check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)
+
+
+def test_memory_is_judged_before_anything_is_made(config):
+    system, motion = build_system(config), Motion(rotations={"pelvis": torch.zeros(2, 3)})
+    requests = ({"views": 3000, "image_size": 64, "frames": 8}, {"image_size": 8192}, {"frames": 10**10})
+    for request in requests:
+        with pytest.raises(HvgError, match="GB of memory besides the model"):
+            make_clip(system, config, options(**request), motion, None)
+    cameras = still(views=2, size=(8192, 8192))
+    with pytest.raises(HvgError, match="8192 x 8192 pixels need about"):
+        make_clip(system, config, options(camera="a.json"), motion, cameras)

@@ -241,6 +241,8 @@ BAD_FILES = {
     "width": ({"poses": np.zeros((4, 60))}, "'poses' has 60 numbers"),
     "rank": ({"poses": np.zeros(66)}, r"'poses' has shape \(66,\)"),
     "text": ({"poses": np.full((2, 66), "x")}, "expected numbers"),
+    "complex": ({"poses": np.full((2, 66), 1j)}, "type complex128; expected numbers"),
+    "beyond single precision": ({"poses": np.full((2, 66), 1e300)}, "beyond 3e38"),
     "nan": ({"poses": np.full((2, 66), np.nan)}, "NaN"),
     "empty": ({"poses": np.zeros((0, 66))}, "no frames"),
     "translation": ({"poses": np.zeros((4, 66)), "trans": np.zeros((3, 3))}, "'trans' has shape"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -195,6 +197,45 @@ def test_unreadable_files_are_named_in_one_line(tmp_path):
         with pytest.raises(DataError) as caught:
             reader(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [8193, 13300, 20000])
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path, recwarn, side):
+    header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "bomb.png").write_bytes(png + struct.pack(">I4s", 1000, b"IDAT"))
+    with pytest.raises(DataError, match=r"bomb.png: .* million.*; at most 67 million are read") as refused:
+        read_image(tmp_path / "bomb.png")
+    assert "\n" not in str(refused.value) and not recwarn.list
+
+
+def with_matrix(path, *matrix: float):
+    """Writes into an MP4 file how its video is to be shown: a, b, c, d of x' = a x + c y, y' = b x + d y, y down."""
+    data = path.read_bytes()
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = (round(x * 2**16) for x in matrix)
+    path.write_bytes(data[:start] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 2**30) + data[start + 36 :])
+
+
+def test_a_video_taken_upright_is_read_upright(tmp_path):
+    path = tmp_path / "phone.mp4"
+    video = -torch.ones(2, 3, 16, 32)
+    video[:, :, :8] = 1
+    write_video(path, video, fps=8)
+    whole = read_video(path)[0]
+    for matrix, turned in (
+        ((0, 1, -1, 0), whole.rot90(-1, (2, 3))),
+        ((-1, 0, 0, -1), whole.rot90(2, (2, 3))),
+        ((0, -1, 1, 0), whole.rot90(1, (2, 3))),
+    ):
+        with_matrix(path, *matrix)
+        assert torch.equal(read_video(path)[0], turned)
+    with_matrix(path, -1, 0, 0, 1)
+    with pytest.raises(DataError, match="shown mirrored"):
+        read_video(path)
+    with_matrix(path, 0.7, 0.7, -0.7, 0.7)
+    with pytest.raises(DataError, match="expected quarter turns"):
+        read_video(path)
 
 
 def test_uint8_rounds_and_clamps():

@@ -1,0 +1,85 @@
+"""Parts of other packages that are broken: they are named where they are chosen, and hurt nobody else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hvg import registry
+from hvg.cli import run
+from hvg.config import compose
+from hvg.errors import ConfigError, HvgError
+from hvg.registry import PartImportError
+
+BROKEN = {
+    "leaves": ("import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0"),
+    "number": ("Part = 5", "is no subclass of hvg.protocols.Sampler"),
+    "module": ("import sys\nPart = sys", "is no subclass of hvg.protocols.Sampler"),
+    "bare": ("class Part: pass", "is no subclass of hvg.protocols.Sampler"),
+    "settingless": (
+        "from hvg.protocols import Sampler\nclass Part(Sampler):\n    Config = None\n    windows = None",
+        "has a Config that is no subclass of hvg.protocols.PartConfig",
+    ),
+    "raises": ("raise ValueError('one\\ntwo')", "cannot be imported: ValueError: one two"),
+}
+
+
+@pytest.fixture
+def broken(package):
+    package({f"sampler.{name}": source for name, (source, _) in BROKEN.items()})
+
+
+def bomb(folder: Path) -> Path:
+    """A file of a few lines that stands for 10^9 values; in the place of a part's that is installed."""
+    place = next(folder.glob("site-packages/lab_*/conf/sampler")) / "bomb.yaml"
+    rows = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    rows += [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    place.write_text("\n".join(["name: bomb", *rows]))
+    return place
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_part_is_named_where_it_is_chosen(broken, name):
+    with pytest.raises(PartImportError, match=rf"the sampler '{name}' of package 'lab_.*{BROKEN[name][1]}") as error:
+        registry.load("sampler", name)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=f"the sampler '{name}' of package"):
+        compose([f"sampler={name}"])
+
+
+def test_broken_parts_hurt_nobody_else(broken, tmp_path, capsys):
+    place = bomb(tmp_path)
+    assert compose([]).sampler.name != "bomb"
+    assert run(["list", "sampler", "--verbose"]) == 0
+    manual = capsys.readouterr().out
+    assert not {name for name, (_, message) in BROKEN.items() if message not in manual}
+    assert f"{place}: cannot be read as YAML: aliases" in manual and "sampler progressive (built-in)" in manual
+    with pytest.raises(ConfigError, match=r"bomb\.yaml: cannot be read as YAML: aliases \(\*a0\) are not read"):
+        compose(["sampler=bomb"])
+
+
+def test_two_packages_with_one_name_hurt_who_chooses_it(package, tmp_path):
+    source = "from hvg.protocols import Sampler\nclass Part(Sampler): pass"
+    package({"sampler.twice": source})
+    other = tmp_path / "site-packages" / "other-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (other / "entry_points.txt").write_text("[hvg.components]\nsampler.twice = other.module:Part\n")
+    registry._plugins.cache_clear()
+    assert "twice" in registry.names("sampler")
+    with pytest.raises(
+        HvgError, match=r"two installed packages register the sampler 'twice': lab_.* and other\.module:Part"
+    ):
+        registry.load("sampler", "twice")
+
+
+@pytest.mark.long
+def test_a_module_that_leaves_python_ends_training_with_its_name(broken, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hvg.cli", "train", "sampler=leaves", "debug=tiny", f"output={tmp_path}"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path / 'site-packages'}", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 1 and "the sampler 'leaves' of package" in done.stderr
