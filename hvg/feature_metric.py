@@ -336,7 +336,7 @@ class VideoFeatureMetric(FeatureMetric):
             short += sum(not video_items(video, self.config, self.segments) for video in videos)
             if items:
                 seen = self._features(truth, items)
-                found.append((seen if clip.prediction is clip.truth else self._features(prediction, items), seen))
+                found.append((seen if prediction is truth else self._features(prediction, items), seen))
         if not found:
             return {}
         prediction, truth = (np.concatenate(features) for features in zip(*found, strict=True))
@@ -347,7 +347,9 @@ class VideoFeatureMetric(FeatureMetric):
         views = self.config.along == "views" or (self.config.along == "auto" and clip.grid[1] == 1)
         axis = 1 if views else 0
         for i in range(clip.grid[axis]):
-            yield clip.prediction.select(axis, i), clip.truth.select(axis, i), clip.valid.select(axis, i)
+            truth = clip.truth.select(axis, i)
+            prediction = truth if clip.prediction is clip.truth else clip.prediction.select(axis, i)
+            yield prediction, truth, clip.valid.select(axis, i)
 
     def _features(self, frames: Frames, items: Sequence[Item]) -> np.ndarray:
         """(len(items), D). Windows overlap, so a resized frame is kept until no later item needs it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ def duration(seconds: float) -> str:
 
 def _in_words(precision: str | None) -> str:
     """``float32``, or one after another, of ``hvg.precision.trained_in``."""
-    names: Mapping[str, str] = NAMES
+    names: dict[str, str] = {str(name): words for name, words in NAMES.items()}
     parts = (precision or "precision not known").split(", then ")
     return ", then ".join(names.get(part, part) for part in parts)
 
