@@ -51,7 +51,9 @@ class LongClip:
 
     def require(self, names: Iterable[str]) -> None:
         """Raises: NotAvailable naming the fields that the clip does not hold."""
-        next(self.read([0])).require(names)
+        asked = list(names)
+        if asked:
+            next(self.read([0])).require(asked)
 
     def map(self, change: Callable[[ScoredClip], ScoredClip]) -> LongClip:
         """The same clip with every piece changed."""
