@@ -137,6 +137,7 @@ def test_what_can_change_after_training_may_change_on_a_resume():
     assert {name for name, mark in marked.items() if mark is Continued.SAMPLING} | {"device"} == set(SAMPLING_KEYS)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_an_earlier_checkpoint_and_keeps_the_later_ones(words, tmp_path):
     """Each checkpoint that it saved was removed at once, as older than those that lay there."""
     run = tmp_path / "cc"
@@ -153,6 +154,7 @@ def test_a_run_goes_on_from_an_earlier_checkpoint_and_keeps_the_later_ones(words
     assert kept.state["global_step"] == before.state["global_step"] == 4
 
 
+@pytest.mark.long
 def test_a_whole_checkpoint_under_a_later_name_is_continued(words, tmp_path):
     run = tmp_path / "cc"
     checkpoint_path(run / "checkpoints", 2).rename(checkpoint_path(run / "checkpoints", 7))
@@ -162,6 +164,7 @@ def test_a_whole_checkpoint_under_a_later_name_is_continued(words, tmp_path):
     assert Checkpoint(checkpoint_path(run / "checkpoints", 3)).state["global_step"] == 3
 
 
+@pytest.mark.long
 def test_a_second_process_in_the_run_folder_is_refused(words, tmp_path):
     ready, told = os.pipe()
     child = os.fork()
