@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
         tree = json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of cameras") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: holds {_shown(tree)}; expected an object with 'image_size' and 'views'")

@@ -5,7 +5,6 @@ from functools import cache
 import pytest
 import yaml
 
-from hvg import registry
 from hvg.build import build_sampler
 from hvg.config import CONF, compose, named_protocol, parse_resolved
 from hvg.settings import RunConfig
@@ -79,12 +78,10 @@ def test_the_paper_s_windows_are_sampled_and_trained():
 
 def test_the_study_of_sampling_plans_samples_windows_that_it_trains():
     study = load_study(CONF.parent / "experiments" / "hvg_sampling")
-    config = compose(study.base)
-    assert clip_grids(config, "test") == {(8, 12)}
     for arm, words in study.arms.items():
-        given = {key.removeprefix("sampler."): yaml.safe_load(value) for key, value in (w.split("=") for w in words)}
-        cls = registry.load("sampler", given.pop("sampler"))
-        untrained = untrained_shapes(config, cls(cls.Config(**given)), config.evaluation.steps, {(8, 12)})
+        config = compose([*study.base, *words])
+        assert clip_grids(config, "test") == {(8, 12)}
+        untrained = untrained_shapes(config, build_sampler(config), config.evaluation.steps, {(8, 12)})
         assert untrained == ({(8, 12, 1)} if arm == "single" else set()), arm
 
 

@@ -447,7 +447,7 @@ OTHER = "{name: joint_error, regressor: torchscript, regressor_settings: {path: 
 def test_words_that_mean_something_else_do_not_permit_a_program(place, tiny, words):
     pose = f"+protocol.metrics.pose={OTHER}"
     with pytest.raises(HvgError, match=r"would run the program view; .*pose\.regressor_settings\.path="):
-        _rescored(compose([*tiny, pose]), words, Path("run"))
+        _rescored(compose([*tiny, pose]), words, Path("run"), shift=False)
 
 
 @pytest.mark.parametrize("case", ["object", "laughs", "_target_", "environment"])
@@ -530,7 +530,9 @@ def test_a_trained_model_is_not_sampled_with_the_environment(place):
 
 def test_a_photo_that_claims_too_many_pixels(place):
     Path("photo.png").write_bytes(png(50000, 50000))
-    with pytest.raises(DataError, match=r"photo\.png: the image cannot be read: .*decompression bomb") as error:
+    with pytest.raises(
+        DataError, match=r"photo\.png: has more than 179 million pixels; at most 67 million are read"
+    ) as error:
         load_photo(Path("photo.png"), (64, 64), fraction=0.9, box=None, background=(1, 1, 1))
     assert "\n" not in str(error.value)
 

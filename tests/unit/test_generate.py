@@ -195,7 +195,7 @@ FAULTS = {
     "larger size": (lambda f: f.update(image_size=[10**400, 1]), "at most 67 million"),
     "two lines": (
         lambda f: f["views"][1].update(name="a\nb"),
-        r'views\[1\].name is "a\\nb"; expected text in one line',
+        r'views\[1\].name: "a\\nb" cannot be a name',
     ),
 }
 

@@ -75,7 +75,7 @@ def study_of_two_seeds(folder: Path, change: Callable[[Results, int], Any] = lam
                 "format": FORMAT,
                 "scored": "",
                 "protocol": results["protocol"],
-                "seeds": {},
+                "seeds": {"training": seed["seed"], "sampling": 0},
                 "provenance": {},
             }
             record |= {"clips": results["clips"], "values": seed["values"]}

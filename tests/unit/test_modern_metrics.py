@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_transformers import CLIP_IMAGES, VJEPA_IMAGES, tiny_vjepa, write_transformers
+from tiny_transformers import CLIP_IMAGES, VJEPA_IMAGES, tiny_clip, tiny_vjepa, write_transformers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModelWithProjection,

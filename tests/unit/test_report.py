@@ -14,6 +14,7 @@ import torch
 from example_study import arm, score, study_results
 from rich.console import Console
 
+from hvg.cells import markdown_text
 from hvg.chart import ticks
 from hvg.finding import finding
 from hvg.latex import escape, results_latex
@@ -150,7 +151,8 @@ def test_what_is_not_finished_is_named_in_every_table(results, tmp_path):
     out = io.StringIO()
     Console(file=out, width=160).print(table_text(results))
     tables = out.getvalue(), table_markdown(results), read(write_report(results, tmp_path)).text
-    assert all(label in table for table in tables) and "seed 0: not finished" in tables[0]
+    assert label in tables[0] and markdown_text(label) in tables[1] and label in tables[2]
+    assert "seed 0: not finished" in tables[0]
     assert "unfinished" in tables[1] and "unfinished" in results_latex(results, compare(results))
     assert "2 of 3 seeds" in results_latex(results, compare(results))
     assert "seed 2: not finished: at step 12 of 60" in tables[-1] and "seed 0: not finished" in tables[-1]
@@ -178,7 +180,7 @@ def test_results_and_csv_are_written_whole(results, tmp_path):
     assert table_csv(results) == (tmp_path / "results.csv").read_text()
     assert {p.suffix for p in tmp_path.iterdir()} == {".csv", ".json", ".md", ".tex"}
     assert (tmp_path / "results.tex").read_text() == results_latex(results, compare(results))
-    sentences = finding(results, compare(results)).sentences
+    sentences = map(markdown_text, finding(results, compare(results)).sentences)
     assert (tmp_path / "results.md").read_text() == "\n\n".join([*sentences, table_markdown(results)])
 
 
@@ -188,11 +190,11 @@ def test_the_table_for_a_readme_has_every_arm_and_metric(results):
     assert len(lines) == 2 + len(results["arms"])
     assert {line.count("|") for line in lines} == {2 + len(results["metrics"])}
     by_label = {line.split("|")[1].strip(): line for line in lines[2:]}
-    assert list(by_label) == [arm["label"] for arm in results["arms"]]
+    assert list(by_label) == [markdown_text(arm["label"]) for arm in results["arms"]]
     for entry in results["arms"]:
         cell = compare(results)[entry["name"]].get("psnr")
         wanted = "failed" if entry["status"] == "failed" else format_number(cell.value)
-        assert wanted in by_label[entry["label"]]
+        assert wanted in by_label[markdown_text(entry["label"])]
 
 
 def test_seeds_that_only_one_arm_finished_do_not_pair(results):
