@@ -78,7 +78,7 @@ def study_of_two_seeds(folder: Path, change: Callable[[Results, int], Any] = lam
                 "seeds": {"training": seed["seed"], "sampling": 0},
                 "provenance": {},
             }
-            record |= {"clips": results["clips"], "values": seed["values"]}
+            record |= {"clips": results["clips"], "values": {name: seed["values"][name] for name in METRICS}}
             names = [clip["clip_id"] for clip in results["clips"]]
             write_record(path, record, dict(zip(names, features, strict=True)))
             seed["left_out"] = left_out_of_run(path, record, {"fid": distance})
