@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -53,21 +54,41 @@ class KeypointMetric(CellMetric):
         return pixels, confidence
 
 
-def at_the_root(points: Tensor, truth: Tensor, common: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+def at_the_root(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
     """Both poses (..., K, D) less the place of their roots.
 
-    common: (..., K) bool, points that are known in both. root: (K,) bool. The origin is the mean of the root's points that are
-    common; of all common points where none of the root's is; and where nothing is, nothing is moved.
+    scored, found: (..., K) bool. root: (K,) bool. The origin is the mean of the root's points that are both; of all points that
+    are both where none of the root's is; and where nothing is, nothing is moved. Points of the root are left out of it where
+    the poses then differ less (by ``mean_cost``): one that is found badly would move all others, as none does that is not found.
     """
-    of_root = common & root.to(common.device)
-    origin = torch.where(of_root.any(dim=-1, keepdim=True), of_root, common)[..., None].to(points.dtype)
+    root, common = root.to(scored.device), scored & found
+    reach = _reach(truth, scored, root)
+    best, least = _origin(common, root), torch.full_like(reach[..., :1], torch.inf)
+    of_root = root.nonzero()[:, 0].tolist()
+    for left_out in (some for count in range(len(of_root) + 1) for some in combinations(of_root, count)):
+        known = common.clone()
+        known[..., list(left_out)] = False
+        origin = _origin(known, root)
+        distance = (_centred(points, origin) - _centred(truth, origin)).norm(dim=-1)
+        cost = torch.minimum(distance, reach).where(common, 0).sum(dim=-1, keepdim=True)
+        best, least = torch.where(cost < least, origin, best), torch.minimum(cost, least)
+    return _centred(points, best), _centred(truth, best)
 
-    def centred(pose: Tensor) -> Tensor:
-        return pose - (pose.nan_to_num() * origin).sum(dim=-2, keepdim=True) / origin.sum(
-            dim=-2, keepdim=True
-        ).clamp_min(1)
 
-    return centred(points), centred(truth)
+def _reach(truth: Tensor, scored: Tensor, root: Tensor) -> Tensor:
+    """How far the true points are from the root, (..., K)."""
+    return _centred(truth, _origin(scored, root)).norm(dim=-1)
+
+
+def _origin(known: Tensor, root: Tensor) -> Tensor:
+    """(..., K) bool: the points whose mean is the origin, of those that are known."""
+    of_root = known & root
+    return torch.where(of_root.any(dim=-1, keepdim=True), of_root, known)
+
+
+def _centred(pose: Tensor, origin: Tensor) -> Tensor:
+    weight = origin[..., None].to(pose.dtype)
+    return pose - (pose.nan_to_num() * weight).sum(dim=-2, keepdim=True) / weight.sum(dim=-2, keepdim=True).clamp_min(1)
 
 
 def distances(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +97,9 @@ def distances(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, root
     scored, found: (..., K) bool. Both are NaN where a point is not scored; the first is infinite where it is not found. The
     second belongs to the truth alone, whatever is found.
     """
-    relative, true = at_the_root(points, truth, scored & found, root)
+    relative, true = at_the_root(points, truth, scored, found, root)
     distance = (relative - true).norm(dim=-1).where(found, torch.inf)
-    whole, _ = at_the_root(truth, truth, scored, root)
-    return distance.where(scored, torch.nan), whole.norm(dim=-1).where(scored, torch.nan)
+    return distance.where(scored, torch.nan), _reach(truth, scored, root.to(scored.device)).where(scored, torch.nan)
 
 
 def mean_cost(distance: Tensor, reach: Tensor) -> Tensor:

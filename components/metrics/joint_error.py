@@ -40,7 +40,7 @@ class JointError(KeypointMetric):
         """Raises: as of ``KeypointMetric``."""
         super().__init__(config, context)
         found_by = f"{self.regressor.definition}-confidence-{config.min_confidence:g}"
-        self.definition = f"joint_error/{found_by}-{config.against}/mean-over-{config.average}/v2"
+        self.definition = f"joint_error/{found_by}-{config.against}/mean-over-{config.average}/v3"
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:

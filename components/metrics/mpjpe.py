@@ -23,7 +23,7 @@ class MPJPE(TriangulatedPose):
     def __init__(self, config: KeypointMetricConfig, context: Context | None = None) -> None:
         """Raises: as of ``KeypointMetric``."""
         super().__init__(config, context)
-        self.definition = f"mpjpe/{self.found_by}/at-most-the-root/mean-over-{config.average}/v2"
+        self.definition = f"mpjpe/{self.found_by}/at-most-the-root/mean-over-{config.average}/v3"
 
     def moments(self, distance: Tensor, reach: Tensor) -> Tensor:
         """Mean distance (T), mm."""

@@ -27,7 +27,7 @@ class PCK(TriangulatedPose):
     def __init__(self, config: Config, context: Context | None = None) -> None:
         """Raises: as of ``KeypointMetric``."""
         super().__init__(config, context)
-        self.definition = f"pck/{self.found_by}/within-{config.within:g}-mm/mean-over-{config.average}/v1"
+        self.definition = f"pck/{self.found_by}/within-{config.within:g}-mm/mean-over-{config.average}/v2"
 
     def moments(self, distance: Tensor, reach: Tensor) -> Tensor:
         """Share (T) of the scored points, in [0, 1]."""

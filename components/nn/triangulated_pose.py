@@ -33,7 +33,7 @@ class TriangulatedPose(KeypointMetric):
         """Raises: as of ``KeypointMetric``."""
         super().__init__(config, context)
         self.found_by = f"{self.regressor.definition}-confidence-{config.min_confidence:g}-view-roots"
-        self.measurement = f"triangulated_pose/{self.found_by}/v1"
+        self.measurement = f"triangulated_pose/{self.found_by}/v2"
 
     @abstractmethod
     def moments(self, distance: Tensor, reach: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class TriangulatedPose(KeypointMetric):
         trusted = confidence * (sure & clip.valid[..., None])
         points, found = self.locate(clip.prediction)
         weights = trusted * found
-        points, centred = at_the_root(points.double(), truth, weights > 0, self.root)
+        points, centred = at_the_root(points.double(), truth, trusted > 0, found > 0, self.root)
         points = points + (truth - centred)
         scored, fixed = determined(truth, trusted, cameras), determined(points, weights, cameras)
         fixed = fixed & determined(truth, weights, cameras)
