@@ -32,10 +32,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Rival:
-    """An arm beside the one that all are compared with. gain: its difference to it, above 0 where it is better."""
+    """An arm beside the one that all are compared with. trained: no trivial predictor. gain: its difference, above 0 where it is better."""
 
     label: str
     apart: bool
+    trained: bool
     gain: Interval | None
     cell: Cell
 
@@ -85,7 +86,7 @@ def _rivals(first: Arm, metric: MetricInfo, results: Results, cells: Cells) -> l
         cell = cells[arm["name"]].get(metric["name"])
         if arm is not first and cell is not None:
             gain = _gain(cell.difference, metric["higher_is_better"])
-            found.append(_Rival(arm["label"], stands_apart(arm), gain, cell))
+            found.append(_Rival(arm["label"], stands_apart(arm), arm["kind"] == "arm", gain, cell))
     return sorted(found, key=lambda rival: float("inf") if rival.gain is None else -rival.gain.mean)
 
 
@@ -112,6 +113,9 @@ def _compared(first: Arm, rivals: Sequence[_Rival], metric: MetricInfo) -> Findi
     one_seed = bool(gains) and all(gain.num_seeds == 1 for gain in gains)
     level = sum(_side(rival, one_seed) == "" for rival in rivals)
     question = _Question(first["label"], metric, one_seed, level)
+    if not arms:
+        # Nothing but what is trained without a pose: then that is what there is to be ahead of.
+        arms, others = ([rival for rival in others if rival.trained == trained] for trained in (True, False))
     if arms:
         answer = "; ".join(_clauses(question, arms, _place(arms, metric))) + "."
         answer = f"One seed decides nothing about training; in these runs {answer}" if one_seed else _capital(answer)

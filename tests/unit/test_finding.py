@@ -54,6 +54,12 @@ def test_who_is_ahead_by_how_much_on_what_and_how_many():
     assert found.apart == ""
 
 
+def test_an_arm_beside_which_only_what_stands_apart_is_left_is_compared_with_that():
+    found = said(study(bone(), named("none", 10.0, "no pose") | {"control": True}))
+    assert re.match(r"(?i)bone map is ahead of (every other arm, of )?no pose by 3\.\d+ dB \[", found.answer), found.answer
+    assert found.apart == ""
+
+
 def test_the_first_arm_may_be_the_one_ahead():
     found = said(study(bone(), named("none", 10.0, "no pose"), named("skeleton", 12.0, "skeleton")))
     assert re.match(r"bone map is ahead of skeleton by 1\.\d+ dB \[.*\] and of no pose by 3\.\d+ dB \[", found.answer)
