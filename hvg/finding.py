@@ -32,7 +32,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Rival:
-    """An arm beside the one that all are compared with. trained: no trivial predictor. gain: its difference, above 0 where it is better."""
+    """An arm beside the one that all are compared with. gain: its difference to it, above 0 where it is better.
+
+    trained: it is no trivial predictor.
+    """
 
     label: str
     apart: bool

@@ -22,7 +22,7 @@ from hvg.cameras import Cameras, orbit
 from hvg.errors import ConfigError, Problem, did_you_mean
 from hvg.geometry.meshes import vertex_normals
 from hvg.motion import Motion
-from hvg.protocols import Context, Dataset, MeshImage, PartConfig
+from hvg.protocols import Context, Dataset, Holdings, MeshImage, PartConfig
 from hvg.random import numpy_generator
 from hvg.required import required
 from hvg.scored_clip import Surface
@@ -44,6 +44,21 @@ class _Scene:
     person: Person
     body: BodyMotion
     cameras: Cameras
+
+
+def _counts(config: Any) -> tuple[int, int]:
+    """People of a split, and clips of each."""
+    if config.split == "train":
+        return config.num_subjects, config.clips_per_subject
+    return config.num_held_out_subjects, config.clips_per_held_out_subject
+
+
+def _subject(config: Any, number: int) -> str:
+    return f"{config.split}-{number:04d}"
+
+
+def _clip_id(config: Any, number: int, clip: int) -> str:
+    return f"{_subject(config, number)}-{clip}"
 
 
 class Synthetic(Dataset):
@@ -119,9 +134,7 @@ class Synthetic(Dataset):
         if problems:
             raise ConfigError(problems)
         self.config = config
-        training = config.split == "train"
-        self._num_subjects = config.num_subjects if training else config.num_held_out_subjects
-        self._clips_per_subject = config.clips_per_subject if training else config.clips_per_held_out_subject
+        self._num_subjects, self._clips_per_subject = _counts(config)
         self._body = required(context.body, "Context.body")
         self._renderer = required(context.renderer, "Context.renderer")
 
@@ -142,6 +155,13 @@ class Synthetic(Dataset):
         }
         return frozenset(always | ({"body.vertices"} if config.mesh else set()))
 
+    @classmethod
+    def holdings(cls, config: Any) -> Holdings:
+        """Whom every clip shows: a model may be scored on files that were written of this dataset."""
+        num_subjects, num_clips = _counts(config)
+        named = [(subject, clip) for subject in range(num_subjects) for clip in range(num_clips)]
+        return Holdings(subjects={_clip_id(config, *clip): _subject(config, clip[0]) for clip in named})
+
     def __len__(self) -> int:
         return self._num_subjects * self._clips_per_subject
 
@@ -151,7 +171,7 @@ class Synthetic(Dataset):
             raise IndexError(f"clip {index} of a dataset with {len(self)} clips")
         config = self.config
         number, clip = divmod(index, self._clips_per_subject)
-        subject = f"{config.split}-{number:04d}"
+        subject = _subject(config, number)
         scene = self._scene(number, clip)
         frames, alpha = self._render(scene.person, scene.body, scene.cameras)
         v, t = config.views, config.frames
@@ -163,7 +183,7 @@ class Synthetic(Dataset):
             reference=self._reference(number, scene.shape, scene.person),
             valid=torch.ones(1, v, t, dtype=torch.bool),
             frame_index=torch.arange(t)[None],
-            clip_id=(f"{subject}-{clip}",),
+            clip_id=(_clip_id(config, number, clip),),
             subject=(subject,),
         )
         return replace(loaded, task=clip_task(loaded))

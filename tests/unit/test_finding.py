@@ -56,7 +56,9 @@ def test_who_is_ahead_by_how_much_on_what_and_how_many():
 
 def test_an_arm_beside_which_only_what_stands_apart_is_left_is_compared_with_that():
     found = said(study(bone(), named("none", 10.0, "no pose") | {"control": True}))
-    assert re.match(r"(?i)bone map is ahead of (every other arm, of )?no pose by 3\.\d+ dB \[", found.answer), found.answer
+    assert re.match(r"(?i)bone map is ahead of (every other arm, of )?no pose by 3\.\d+ dB \[", found.answer), (
+        found.answer
+    )
     assert found.apart == ""
 
 

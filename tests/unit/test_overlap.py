@@ -122,11 +122,28 @@ class Told(Dataset):
         return tiny_batch(1)
 
 
-def test_any_dataset_that_tells_its_subjects_is_compared_and_synthetic_people_need_not_be():
+class Untold(Told):
+    """One that does not."""
+
+    @classmethod
+    def holdings(cls, config):
+        return Holdings()
+
+
+def test_any_dataset_that_tells_its_subjects_is_compared():
     choice = PartChoice("dataset", "told", Told, Told.Config())
     assert overlap(choice).shared == ("1 of 1 subjects of test are in train too (ann)",)
-    synthetic = compose(["scale=cpu"])
-    assert overlap(synthetic.dataset) == Overlap()
+    untold = PartChoice("dataset", "untold", Untold, Untold.Config())
+    assert overlap(untold) == Overlap()
     # Trained on one dataset, scored on another: nobody can tell who is in both.
-    (line,) = overlap(synthetic.dataset, choice, ("test",)).unknown
-    assert line.endswith("in train is not known: the dataset 'synthetic' does not tell its subjects")
+    (line,) = overlap(untold, choice, ("test",)).unknown
+    assert line.endswith("in train is not known: the dataset 'untold' does not tell its subjects")
+
+
+def test_files_that_were_written_of_the_synthetic_people_are_known(tmp_path, tiny):
+    trained = compose([*tiny])
+    written(tmp_path, {"train": [("a", "ann", 0)], "test": [("b", "train-0001", 1), ("c", "test-0001", 2)]})
+    scored = compose(["dataset=shards", f"dataset.path={tmp_path}", "data.views=1", "data.frames=1"])
+    found = overlap(trained.dataset, scored.dataset, ("test",))
+    assert found.shared == ("1 of 2 subjects of test are in train too (train-0001)",)
+    assert overlap(trained.dataset) == Overlap()
