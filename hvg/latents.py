@@ -147,7 +147,8 @@ def write_encoded(path: Path, clips: Mapping[str, Mapping[str, Tensor]]) -> None
         partial.touch()
         mode = partial.stat().st_mode
         names = _names_checksum({name: tensor.shape for name, tensor in tensors.items()})
-        save_file(tensors, partial, metadata={"format": FORMAT, "names": names})
+        # One entry: the library writes several in any order, and the same encodings are the same bytes.
+        save_file(tensors, partial, metadata={"format": f"{FORMAT} {names}"})
         # The library keeps its files for whoever writes them; a cache is shared like any other file.
         partial.chmod(mode)
 
@@ -165,8 +166,8 @@ class EncodedFile:
         try:
             # The library's reader sees to it that places lie in the file, fit their shapes and do not overlap.
             with safe_open(regular_file(path), framework="pt") as file:
-                form = (file.metadata() or {}).get("format")
-            if form != FORMAT:
+                form = (file.metadata() or {}).get("format", "")
+            if form.partition(" ")[0] != FORMAT:
                 raise DataError(f"{path}: format {form}, expected {FORMAT}")
             self._places = _places(path, clips)
         except (SafetensorError, ValueError) as error:
@@ -229,9 +230,8 @@ def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
-    metadata = header.pop("__metadata__", {})
-    expected = metadata.get("names")
-    if expected is not None and expected != _names_checksum({key: entry["shape"] for key, entry in header.items()}):
+    expected = header.pop("__metadata__", {}).get("format", "").partition(" ")[2]
+    if expected and expected != _names_checksum({key: entry["shape"] for key, entry in header.items()}):
         raise ValueError("the names of its tensors are not what was written")
     places: dict[str, dict[str, _Place]] = {clip: {} for clip in clips}
     for key, tensor in header.items():

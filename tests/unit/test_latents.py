@@ -114,6 +114,12 @@ def test_what_is_not_asked_for_is_not_read(config, system, rendered):
     assert_same(part.signals, whole.select(*cells(VIEWS, FRAMES)).signals)
 
 
+def test_the_same_encodings_are_the_same_bytes(tmp_path):
+    for number in range(8):
+        write_encoded(tmp_path / f"{number}.safetensors", {"a": {"x": torch.ones(2, 2, 3), "y": torch.ones(1, 1, 4)}})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_step_has_the_same_loss_bit_by_bit(config, system, rendered):
     """People stand off the centre, so that the alignment moves frames, alpha and photo."""
     signals = system.signals
