@@ -317,7 +317,7 @@ def _collect(
     started, output = time.perf_counter(), runs[0].folder.parent
     _refuse_other_settings(runs)
     states = [(run, run.state()) for run in runs if run.seed in (options.seeds or study.seeds)]
-    results = study_results(study, folder.name, runs, progress)
+    results = study_results(study, study_name(folder), runs, progress)
     results["overrides"] = list(overrides)
     results["clips"] = study_clips(study, runs, output)
     seconds = seconds | {"report": time.perf_counter() - started}
@@ -348,8 +348,9 @@ def _keep(study: StudyFile, folder: Path, results: Results, states: Sequence[tup
 
 
 def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: StudyOptions) -> Outcome:
-    """Reports on the seeds that are kept beside study.yaml; into the README, too, where that is all of them."""
-    output = _merge_output(study, folder.name, overrides, options)
+    """Reports on the seeds that are kept beside study.yaml; in the README, too, unless only some seeds are asked for."""
+    name = study_name(folder)
+    output = _merge_output(study, name, overrides, options)
     asked = options.seeds or study.seeds
     kept = read_kept(folder, asked)
     if not kept:
@@ -357,9 +358,9 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
             f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that"
         )
     try_folder(output, "output")
-    results = merged(study, folder.name, kept)
+    results = merged(study, name, kept)
     first = next(iter(kept))
-    planned = plan(study.model_copy(update={"seeds": (first,)}), folder.name, kept[first].get("overrides", []))
+    planned = plan(study.model_copy(update={"seeds": (first,)}), name, kept[first].get("overrides", []))
     results["caveats"] += settings_since({run.arm: run.config.to_yaml() for run in planned}, kept)
     write_results(results, output)
     missing = [f"seed {seed}: not kept in {kept_folder(folder, seed)}" for seed in asked if seed not in kept]

@@ -108,3 +108,13 @@ def test_seeds_started_one_by_one_are_those_of_one_start(hvg, tiny, tmp_path):
     assert hvg("study", str(study), f"output={tmp_path / 'third'}", "merge=true").returncode == 0
     reports = [read(folder / "results.json") for folder in (one, other, tmp_path / "third" / "merged")]
     assert numbers(reports[0]) == numbers(reports[1]) == numbers(reports[2])
+
+
+@pytest.mark.long
+def test_a_study_of_the_folder_one_stands_in_has_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "quickstart"
+    shutil.copytree(Path(__file__).parents[2] / "experiments" / "quickstart", folder)
+    monkeypatch.chdir(folder)
+    assert run(["study", ".", "merge=true"]) == 0
+    results = read(folder / "runs" / "quickstart" / "merged" / "results.json")
+    assert results["study"] == "quickstart" and results["command"] == "hvg study quickstart merge=true"
