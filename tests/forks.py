@@ -72,6 +72,10 @@ def _run(words: tuple[str, ...], environment: Mapping[str, str], folder: str, pa
     multiprocessing.current_process()._config["daemon"] = False
     os.environ.clear()
     os.environ.update(environment)
+    # Which of its run's processes this is, Lightning reads when it is imported; here that was long ago.
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only.rank = int(environment.get("RANK", 0))
     os.chdir(folder)
     for number, name in enumerate(PRINTED, start=1):
         os.dup2(os.open(Path(printed, name), os.O_WRONLY | os.O_APPEND), number)
