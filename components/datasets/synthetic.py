@@ -14,9 +14,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from components.people.motions import MOTIONS, grounded, reference_pose
-from components.people.person import Person, sample_look
-from components.people.suit import SuitedPerson
 from hvg.alignment import move_cameras
 from hvg.cameras import Cameras, orbit
 from hvg.errors import ConfigError, Problem, did_you_mean
@@ -28,6 +25,10 @@ from hvg.required import required
 from hvg.scored_clip import Surface
 from hvg.task import clip_task
 from hvg.types import BodyMotion, ClipBatch, Reference
+
+from ..people.motions import MOTIONS, grounded, reference_pose
+from ..people.person import Person, sample_look
+from ..people.suit import SuitedPerson
 
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import (
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+from ..nn.windows import (
     WEIGHTING,
     Weighting,
     overlap_in_time,
@@ -15,8 +18,6 @@ from components.nn.windows import (
     whole,
     windows_of,
 )
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
 
 
 class AnchoredConfig(PartConfig):

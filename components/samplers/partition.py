@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.nn.windows import blocks, weighted, windows_of
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
+
+from ..nn.windows import blocks, weighted, windows_of
 
 
 class PartitionConfig(PartConfig):
