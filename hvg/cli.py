@@ -49,6 +49,7 @@ hvg COMMAND [key=value ...]
   study FOLDER [overrides] [seeds= jobs= fresh= keep=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
                                   train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm; seeds=[1] a seed
                                   at a time; keep=true also writes what seeds measured to FOLDER/results, to be committed
+  study NAME ...                  the same for a study that hvg brings, from any folder: study quickstart
   study FOLDER [overrides] collect=true
                                   report on what is finished; exit code 75 while some arms are not, 1 when one failed
   study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
@@ -424,14 +425,14 @@ def _convert(arguments: list[str]) -> int:
 def _study(arguments: list[str]) -> int:
     from hvg.progress import ProgressLines
     from hvg.study import StudyOptions, run_study
-    from hvg.study_file import load_study, study_name
+    from hvg.study_file import find_study, load_study, study_name
     from hvg.study_plan import plan
 
     dry_run = "--dry-run" in arguments
-    folders = [Path(word) for word in arguments if not is_override(word) and word != "--dry-run"]
-    if len(folders) != 1:
-        raise HvgError("give one study folder, such as experiments/quickstart")
-    folder = folders[0]
+    named = [word for word in arguments if not is_override(word) and word != "--dry-run"]
+    if len(named) != 1:
+        raise HvgError("give one study: its folder, or the name of one that hvg brings, such as quickstart")
+    folder = find_study(named[0])
     options, overrides = options_and_overrides(
         [word for word in arguments if is_override(word)],
         StudyOptions,

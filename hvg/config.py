@@ -36,9 +36,9 @@ from hvg.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.files import read_text
 from hvg.parsing import parse, read_yaml, without_interpolations
 from hvg.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
+from hvg.shipped import CONF
 
 ROOT = "hvg"
-CONF = Path(__file__).resolve().parents[1] / "conf"
 # Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
 # Groups of which a run has exactly one choice, and which say what is done, not how large or where.

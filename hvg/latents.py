@@ -31,6 +31,7 @@ from hvg.files import regular_file, whole_file
 from hvg.protocols import Choose, Codec, Conditioner, Dataset, Part, PartConfig
 from hvg.settings import RunConfig
 from hvg.shards import ShardReader
+from hvg.shipped import name_in_tree
 from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
@@ -93,10 +94,8 @@ class PhotoFeatures(Encoding):
     def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
         self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
         settings, kind = _settings(part, part.config, part.encoder_settings), type(part)
-        code = source_digest(kind.__module__)
-        self.name = (
-            f"{kind.__name__}-{settings_digest([_origin(config, codec), kind.__module__, settings, frozen, code])}"
-        )
+        made_by = [name_in_tree(kind.__module__), settings, frozen, source_digest(kind.__module__)]
+        self.name = f"{kind.__name__}-{settings_digest([_origin(config, codec), *made_by])}"
         self.what = f"features of the photo for {kind.__name__}"
 
     def encode(self, clip: ClipBatch) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from hvg.errors import HvgError
 from hvg.long_clip import LongClip
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip, Surface
+from hvg.shipped import name_in_tree
 from hvg.types import BodyMotion, ClipBatch, Conditioning, ConditioningSpec, Ports, ViewGrid, Window
 from hvg.weights import NetworkFiles
 
@@ -220,7 +221,7 @@ class Conditioner(Part, nn.Module):
     def features_key(self) -> str:
         """Name of the frozen features in a batch; it changes with every setting of theirs, not of the encoder."""
         settings = self.config.model_dump(mode="json", exclude=set(self.encoder_settings))
-        return f"{type(self).__name__}-{settings_digest([type(self).__module__, settings])}"
+        return f"{type(self).__name__}-{settings_digest([name_in_tree(type(self).__module__), settings])}"
 
     def features(self, batch: ClipBatch) -> Tensor:
         """The frozen features: those that the batch carries, else made now, without a gradient."""

@@ -13,10 +13,12 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from pathlib import Path
 from typing import Any
 
+from hvg.shipped import COMPONENTS, CONF, FOLDERS, HVG
+
 PACKAGES = ("torch", "lightning", "diffusers", "hydra-core", "torchmetrics", "anny", "warp-lang", "numpy")
-ROOT = Path(__file__).resolve().parents[1]
-# What of the source tree is the program.
-PROGRAM = ("hvg", "components", "conf")
+ROOT = HVG.parent
+# What of the source tree is the program, and where it lies.
+PROGRAM = {"hvg": HVG, "components": COMPONENTS, "conf": CONF}
 READ_WHOLE = 2**20
 
 
@@ -91,7 +93,10 @@ def _git(*arguments: str) -> str:
 
 def source_digest() -> str:
     """Digest of the program's own files: the same for the same program, wherever it is installed."""
-    return files_digest({name: path for room in PROGRAM for name, path in _files_below(ROOT / room).items()})
+    files = {f"{room}/{name}": path for room, folder in PROGRAM.items() for name, path in _files_below(folder).items()}
+    # An installed hvg holds the other folders.
+    twice = tuple(f"hvg/{name}/" for name in FOLDERS)
+    return files_digest({name: path for name, path in files.items() if not name.startswith(twice)})
 
 
 def plugins() -> dict[str, dict[str, Any]]:

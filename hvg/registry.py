@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from hvg.errors import HvgError, did_you_mean
+from hvg.shipped import COMPONENTS, PARTS
 
-BUILTIN = "components"
 # kind -> (room in components/, name of its interface in hvg.protocols)
 KINDS: dict[str, tuple[str, str]] = {
     "alignment": ("alignments", "Alignment"),
@@ -58,9 +56,7 @@ def _rivals(kind: str, name: str) -> list[str]:
 
 @cache
 def _builtin(kind: str) -> frozenset[str]:
-    spec = importlib.util.find_spec(BUILTIN)
-    roots = [] if spec is None else list(spec.submodule_search_locations or [])
-    files = [path for root in roots for path in (Path(root) / KINDS[kind][0]).glob("*.py")]
+    files = (COMPONENTS / KINDS[kind][0]).glob("*.py")
     return frozenset(path.stem for path in files if not path.stem.startswith("_"))
 
 
@@ -104,7 +100,7 @@ def load(kind: str, name: str) -> type:
     owner = f" of package '{origin(kind, name)}'" if entry else ""
     try:
         if not entry:
-            return _only_class(kind, importlib.import_module(f"{BUILTIN}.{KINDS[kind][0]}.{name}"))
+            return _only_class(kind, importlib.import_module(f"{PARTS}.{KINDS[kind][0]}.{name}"))
         cls = entry.load()
     except expected as error:
         raise PartImportError(

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+from hvg.shipped import name_in_tree
+
 # Packages whose modules are followed, besides the part's own.
 PROJECT = frozenset({"hvg", "components"})
 # Interfaces and values say what goes in and out, and draw nothing. Every part imports them, and through them half of hvg:
@@ -29,8 +31,8 @@ def source_digest(module: str) -> str:
     somebody else's also counts by its name and version, for what it holds besides Python. Nothing is imported.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for name in sorted(source_modules(module)):
-        digest.update(f"{name} {_source(name).code}".encode())
+    for name in sorted(source_modules(module), key=name_in_tree):
+        digest.update(f"{name_in_tree(name)} {_source(name).code}".encode())
     top = module.partition(".")[0]
     if top not in PROJECT:
         for name in sorted(set(packages_distributions().get(top, ()))):

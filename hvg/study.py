@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
+from hvg import shipped
 from hvg.continued import Continued
 from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
@@ -113,6 +114,9 @@ def run_study(
     arms have saved.
     """
     study, name = load_study(folder), study_name(folder)
+    if (options.keep or options.merge) and shipped.INSTALLED and folder.resolve() in shipped.studies().values():
+        message = f"works beside study.yaml, here in the installed package; copy {folder}, and give the copy's path."
+        raise ConfigError([Problem("keep" if options.keep else "merge", message)])
     if options.merge:
         return _merge(study, folder, overrides, options)
     runs = _judged(study, name, overrides, options)

@@ -18,6 +18,7 @@ from hvg.files import read_text
 from hvg.names import Name, name_problem
 from hvg.parsing import read_yaml, validate
 from hvg.published import published_tables
+from hvg.shipped import studies
 
 Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
 
@@ -58,6 +59,12 @@ class StudyFile(BaseModel):
         return names
 
 
+def find_study(word: str) -> Path:
+    """The folder of a study that is named by its path; or by its name alone, where no study lies there and one is shipped."""
+    given = Path(word)
+    return given if (given / "study.yaml").is_file() else studies().get(word, given)
+
+
 def study_name(folder: Path) -> str:
     """What a study's folder is called, after which that of its runs is named. Raises: HvgError where it cannot be."""
     name = folder.resolve().name
@@ -70,8 +77,8 @@ def load_study(folder: Path) -> StudyFile:
     """Reads ``folder/study.yaml``. Raises: ConfigError listing all problems; HvgError when there is none."""
     path = folder / "study.yaml"
     if not path.is_file():
-        known = sorted(p.parent.name for p in folder.parent.glob("*/study.yaml"))
-        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, known)}")
+        beside = {p.parent.name for p in folder.parent.glob("*/study.yaml")}
+        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, beside | set(studies()))}")
     try:
         raw = read_yaml(read_text(path))
     except yaml.YAMLError as error:

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from components.nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 from hvg.on_device import constants
 from hvg.protocols import Alignment, PartConfig
 from hvg.required import required
 from hvg.types import ClipBatch
+
+from ..nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 
 
 class FirstFrameAlignment(Alignment):

@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 from hvg.on_device import constants
 from hvg.protocols import Alignment, PartConfig
 from hvg.required import required
 from hvg.types import ClipBatch
+
+from ..nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -18,10 +18,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.nn.published_unet import load_unet
-from components.nn.reference_encoder import ReferenceEncoder
-from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
-from components.nn.zero import zero_module
 from hvg.bounds import Depth, Heads, Width
 from hvg.continued import Continued
 from hvg.errors import HvgError
@@ -31,6 +27,11 @@ from hvg.pretrained import Component
 from hvg.protocols import Backbone, Context, PartConfig
 from hvg.required import required
 from hvg.types import Conditioning, Ports, Site, ViewGrid
+
+from ..nn.published_unet import load_unet
+from ..nn.reference_encoder import ReferenceEncoder
+from ..nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
+from ..nn.zero import zero_module
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)

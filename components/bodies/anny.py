@@ -99,7 +99,7 @@ class _Rest:
 def _model() -> Any:
     """The Anny network and template; one per process, made at first use."""
     # Late: both take a second to import, and a body model is also chosen where none is built.
-    from components.people.ray_casting import start_warp
+    from ..people.ray_casting import start_warp
 
     # Importing Anny would start it otherwise, with its banner.
     start_warp()

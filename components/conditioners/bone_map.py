@@ -7,7 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.bone_map_drawing import (
+from hvg.types import ClipBatch
+
+from ..nn.bone_map_drawing import (
     BONE_MAPS,
     DepthField,
     DepthScale,
@@ -18,8 +20,7 @@ from components.nn.bone_map_drawing import (
     bone_map_image,
     draw_bone_maps,
 )
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.types import ClipBatch
+from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 
 
 class BoneMapConfig(PoseGuidedConfig):

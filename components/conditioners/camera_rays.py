@@ -8,10 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.pose_guided import GuidedConfig, PoseGuided
 from hvg.bounds import Metres
 from hvg.cameras import pixel_rays
 from hvg.types import ClipBatch
+
+from ..nn.pose_guided import GuidedConfig, PoseGuided
 
 
 class CameraRaysConfig(GuidedConfig):

@@ -8,13 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.nn.sinusoidal import sinusoidal_embedding
-from components.nn.zero import zero_module
 from hvg.cameras import relative_rotation
 from hvg.errors import HvgError
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+from ..nn.sinusoidal import sinusoidal_embedding
+from ..nn.zero import zero_module
 
 
 class CameraRotationConfig(ConditionerConfig):

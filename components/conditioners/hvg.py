@@ -8,8 +8,15 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from components.nn.body_normal_drawing import draw_body_normals
-from components.nn.bone_map_drawing import (
+from hvg.bounds import Heads
+from hvg.errors import HvgError
+from hvg.labels import readable
+from hvg.protocols import Context
+from hvg.required import required
+from hvg.types import ClipBatch, ConditioningSpec, Ports
+
+from ..nn.body_normal_drawing import draw_body_normals
+from ..nn.bone_map_drawing import (
     BONE_MAPS,
     DepthField,
     DepthScale,
@@ -20,17 +27,11 @@ from components.nn.bone_map_drawing import (
     bone_map_image,
     draw_bone_maps,
 )
-from components.nn.cross_attention import MapCrossAttention
-from components.nn.guider import guider_stages
-from components.nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
-from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
-from components.nn.zero import zero_module
-from hvg.bounds import Heads
-from hvg.errors import HvgError
-from hvg.labels import readable
-from hvg.protocols import Context
-from hvg.required import required
-from hvg.types import ClipBatch, ConditioningSpec, Ports
+from ..nn.cross_attention import MapCrossAttention
+from ..nn.guider import guider_stages
+from ..nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
+from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
+from ..nn.zero import zero_module
 
 # Name of a map -> its channels.
 CHANNELS = {**{f"bone_{name}": channels for name, channels in BONE_MAPS.items()}, "skeleton": 4, "smpl_normal": 4}

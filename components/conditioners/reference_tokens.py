@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.nn.pose_guided import STEM
-from components.nn.sinusoidal import sinusoidal_embedding
-from components.nn.zero import zero_module
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+
+from ..nn.pose_guided import STEM
+from ..nn.sinusoidal import sinusoidal_embedding
+from ..nn.zero import zero_module
 
 
 class ReferenceTokensConfig(ConditionerConfig):

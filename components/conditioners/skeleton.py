@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 from hvg.types import ClipBatch
+
+from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
+from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 
 
 class SkeletonConfig(PoseGuidedConfig):

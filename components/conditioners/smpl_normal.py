@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from components.nn.body_normal_drawing import draw_body_normals
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.protocols import Context
 from hvg.required import required
 from hvg.types import ClipBatch
+
+from ..nn.body_normal_drawing import draw_body_normals
+from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 
 
 class SmplNormalConfig(PoseGuidedConfig):

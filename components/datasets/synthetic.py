@@ -14,9 +14,6 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from components.people.motions import MOTIONS, grounded, reference_pose
-from components.people.person import Person, sample_look
-from components.people.suit import SuitedPerson
 from hvg.alignment import move_cameras
 from hvg.bounds import Colour, Count, FrameCount, FramesPerSecond, Seed, Side, ViewCount
 from hvg.cameras import Cameras, orbit
@@ -29,6 +26,10 @@ from hvg.required import required
 from hvg.scored_clip import Surface
 from hvg.task import clip_task
 from hvg.types import BodyMotion, ClipBatch, Reference
+
+from ..people.motions import MOTIONS, grounded, reference_pose
+from ..people.person import Person, sample_look
+from ..people.suit import SuitedPerson
 
 # Degrees above the horizon; straight above there is no up in the picture.
 Elevation = Annotated[float, Field(ge=-89, le=89)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.people.suit import HUES, PARTS
 from hvg.protocols import Context, KeypointRegressor, PartConfig
 from hvg.scored_clip import NotAvailable, ScoredClip
+
+from ..people.suit import HUES, PARTS
 
 # Half the way to the next hue, less a share that is nobody's: what lies there is a mixture of two parts.
 _HUE_REACH = 0.35 / len(HUES)

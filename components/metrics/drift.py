@@ -9,11 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.lab_colour import lab
 from hvg.frame_metric import FrameMetric
 from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, PartConfig, Score
 from hvg.scored_clip import ScoredClip
+
+from ..nn.lab_colour import lab
 
 
 class Drift(FrameMetric):

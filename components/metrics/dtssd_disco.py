@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from components.nn.resizing import pil_bicubic
 from hvg.frame_metric import CellMetric
 from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, PartConfig
 from hvg.scored_clip import ScoredClip
+
+from ..nn.resizing import pil_bicubic
 
 # The side of the square that frames are resized to, whatever their shape.
 SIZE = 256

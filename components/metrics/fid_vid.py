@@ -6,10 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.feature_networks.load import load_network
-from components.nn.resizing import pil_bicubic
 from hvg.feature_metric import Frechet, FrechetConfig, VideoFeatureConfig, VideoFeatureMetric
 from hvg.protocols import Context
+
+from ..nn.feature_networks.load import load_network
+from ..nn.resizing import pil_bicubic
 
 SIZE = 112
 # Mean of R, G, B over the videos of Kinetics, in 0..255.

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.lab_colour import HIGHEST, LOWEST, lab
 from hvg.eight_bit import frames_to_uint8
 from hvg.frame_metric import CellMetric, CellMetricConfig, same_size
 from hvg.protocols import Context, Measurement
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip
+
+from ..nn.lab_colour import HIGHEST, LOWEST, lab
 
 
 class IdentityColour(CellMetric):

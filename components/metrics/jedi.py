@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.feature_networks.vision_transformers import VideoTokens
 from hvg.bounds import FrameCount, Scale, Weight
 from hvg.feature_metric import Kernel, KernelConfig, VideoFeatureConfig, VideoFeatureMetric
 from hvg.protocols import Context
 from hvg.required import required
+
+from ..nn.feature_networks.vision_transformers import VideoTokens
 
 
 class Jedi(VideoFeatureMetric):

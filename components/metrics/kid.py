@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from components.nn.inception_features import InceptionConfig, InceptionMetric
 from hvg.feature_metric import Kernel, KernelConfig
 from hvg.protocols import Context
+
+from ..nn.inception_features import InceptionConfig, InceptionMetric
 
 
 class KID(InceptionMetric):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from components.nn.i3d_features import I3dConfig, I3dMetric
 from hvg.feature_metric import Kernel, KernelConfig
 from hvg.protocols import Context
+
+from ..nn.i3d_features import I3dConfig, I3dMetric
 
 
 class KVD(I3dMetric):

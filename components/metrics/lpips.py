@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.feature_networks.load import load_lpips
 from hvg.feature_metric import network_files
 from hvg.frame_metric import CellMetricConfig, FrameMetric
 from hvg.protocols import Context
+
+from ..nn.feature_networks.load import load_lpips
 
 
 class LPIPS(FrameMetric):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from components.nn.triangulated_pose import TriangulatedPose
 from hvg.keypoints import KeypointMetricConfig, mean_cost
 from hvg.protocols import Context
+
+from ..nn.triangulated_pose import TriangulatedPose
 
 
 class MPJPE(TriangulatedPose):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.triangulated_pose import TriangulatedPose
 from hvg.keypoints import KeypointMetricConfig
 from hvg.protocols import Context
+
+from ..nn.triangulated_pose import TriangulatedPose
 
 
 class PCK(TriangulatedPose):

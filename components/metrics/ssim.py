@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from components.nn.resizing import grey_8bit
 from hvg.frame_metric import CellMetricConfig, FrameMetric
 from hvg.protocols import Context
 from hvg.scored_clip import NotAvailable
+
+from ..nn.resizing import grey_8bit
 
 # Constants of the paper for values in 0..255.
 LUMINANCE = (0.01 * 255) ** 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from components.nn.control_maps import box_filter, channels_first
 from hvg.layout import unfold_frames
 from hvg.protocols import Renderer
 from hvg.required import required
 from hvg.types import ClipBatch
+
+from .control_maps import box_filter, channels_first
 
 # Frames that are rendered at once: bounds memory, since every view takes its own copy of the mesh.
 FRAMES_AT_ONCE = 64

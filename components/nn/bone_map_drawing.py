@@ -10,12 +10,13 @@ import torch
 from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor
 
-from components.nn.control_maps import box_filter, channels_first
 from hvg.bounds import Metres
 from hvg.geometry.ellipsoids import EllipsoidImage, ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
 from hvg.required import required
 from hvg.types import BodyMotion, ClipBatch
+
+from .control_maps import box_filter, channels_first
 
 # Name of a map -> its channels.
 BONE_MAPS = {"normal": 3, "depth": 1}

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from components.nn.zero import zero_module
 from hvg.errors import HvgError
+
+from .zero import zero_module
 
 
 class Guider(nn.Module):

@@ -7,10 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from components.nn.feature_networks.load import load_network
-from components.nn.resizing import pil_bicubic, torch_bilinear
 from hvg.feature_metric import SetDistance, VideoFeatureConfig, VideoFeatureMetric
 from hvg.protocols import Context
+
+from .feature_networks.load import load_network
+from .resizing import pil_bicubic, torch_bilinear
 
 SIZE = 224
 

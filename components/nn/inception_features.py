@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.feature_networks.load import load_network
-from components.nn.resizing import fid_resize
 from hvg.bounds import FrameCount
 from hvg.feature_metric import FrameFeatureMetric, SetDistance
 from hvg.protocols import Context, PartConfig
+
+from .feature_networks.load import load_network
+from .resizing import fid_resize
 
 
 class InceptionConfig(PartConfig):

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.guider import Guider, num_halvings
 from hvg.bounds import Width
 from hvg.layout import per_frame
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports, Site
+
+from .guider import Guider, num_halvings
 
 STEM = "stem"
 

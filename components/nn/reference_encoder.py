@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.nn.spatio_temporal import spatial_transformer_block
 from hvg.errors import HvgError
+
+from .spatio_temporal import spatial_transformer_block
 
 
 class ReferenceEncoder(nn.Module):

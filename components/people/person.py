@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from components.people.garments import Skirt, drape, make_skirt
-from components.people.textures import HAIR_COLOURS, SKIN_TONES, Cloth, cloth, muted
 from hvg.required import required
 from hvg.types import BodyMotion
+
+from .garments import Skirt, drape, make_skirt
+from .textures import HAIR_COLOURS, SKIN_TONES, Cloth, cloth, muted
 
 BODY, HAIR, GARMENT = 0, 1, 2
 GARMENTS = ("none", "skirt", "coat")

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from components.people.person import Look, Person
-from components.people.textures import Cloth
 from hvg.types import BodyMotion
+
+from .person import Look, Person
+from .textures import Cloth
 
 _SIDES = ("left", "right")
 _LIMBS = {

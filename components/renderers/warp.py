@@ -9,10 +9,11 @@ import warp as wp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from components.people.ray_casting import start_warp
 from hvg.cameras import Cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.protocols import Context, MeshImage, PartConfig, Renderer
+
+from ..people.ray_casting import start_warp
 
 FAR_METRES = 1.0e4
 

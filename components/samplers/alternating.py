@@ -5,9 +5,10 @@ Source: the alternation of Diffuman4D (arXiv 2507.13344), with HVG's windows, wh
 
 from __future__ import annotations
 
-from components.nn.windows import SpaceTimeConfig
 from hvg.protocols import Sampler
 from hvg.types import Window
+
+from ..nn.windows import SpaceTimeConfig
 
 
 class AlternatingWindows(Sampler):

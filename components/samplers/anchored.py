@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import (
+from hvg.bounds import FrameCount, FrameCountFromZero
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+from ..nn.windows import (
     WEIGHTING,
     Weighting,
     overlap_in_time,
@@ -15,9 +19,6 @@ from components.nn.windows import (
     whole,
     windows_of,
 )
-from hvg.bounds import FrameCount, FrameCountFromZero
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
 
 
 class AnchoredConfig(PartConfig):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
 from hvg.bounds import FrameCount, FrameCountFromZero
 from hvg.protocols import PartConfig, Sampler, Stage
 from hvg.types import Window
+
+from ..nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
 
 
 class CoarseToFineConfig(PartConfig):

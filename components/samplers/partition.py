@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.nn.windows import blocks, weighted, windows_of
 from hvg.bounds import FrameCount, ViewCount
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
+
+from ..nn.windows import blocks, weighted, windows_of
 
 
 class PartitionConfig(PartConfig):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.nn.windows import SpaceTimeConfig, merged
 from hvg.protocols import Sampler
 from hvg.types import Window
+
+from ..nn.windows import SpaceTimeConfig, merged
 
 
 class ProgressiveConfig(SpaceTimeConfig):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.nn.windows import blocks, weighted, whole_blocks, windows_of
 from hvg.bounds import FrameCount, ViewCount
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
+
+from ..nn.windows import blocks, weighted, whole_blocks, windows_of
 
 
 class ShiftingConfig(PartConfig):

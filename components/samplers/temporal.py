@@ -3,9 +3,10 @@ AnimateAnyone, Champ and MimicMotion (arXiv 2406.19680); they fuse predicted noi
 
 from __future__ import annotations
 
-from components.nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted, whole, windows_of
 from hvg.protocols import Sampler
 from hvg.types import Window
+
+from ..nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted, whole, windows_of
 
 
 class TemporalWindows(Sampler):

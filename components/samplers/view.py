@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.nn.windows import (
+from hvg.bounds import FrameCount, FrameCountFromZero, ViewCount
+from hvg.protocols import PartConfig, Sampler
+from hvg.types import Window
+
+from ..nn.windows import (
     WEIGHTING,
     Weighting,
     overlap_of_views,
@@ -14,9 +18,6 @@ from components.nn.windows import (
     weighted,
     windows_of,
 )
-from hvg.bounds import FrameCount, FrameCountFromZero, ViewCount
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
 
 
 class ViewWindowsConfig(PartConfig):

@@ -13,9 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.attention import GroupAttention, group_attention_flops
 from hvg.protocols import PartConfig, ViewAttention
 from hvg.types import ViewGrid
+
+from ..nn.attention import GroupAttention, group_attention_flops
 
 
 class Aligned2dConfig(PartConfig):

@@ -12,10 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.attention import ViewMaskAttention, group_attention_flops
 from hvg.cameras import Cameras
 from hvg.protocols import PartConfig, ViewAttention
 from hvg.types import ViewGrid
+
+from ..nn.attention import ViewMaskAttention, group_attention_flops
 
 
 class EpipolarConfig(PartConfig):

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.nn.attention import GroupAttention, group_attention_flops
 from hvg.protocols import PartConfig, ViewAttention
 from hvg.types import ViewGrid
+
+from ..nn.attention import GroupAttention, group_attention_flops
 
 
 class Full3dViewAttention(ViewAttention):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from components.nn.attention import ViewMaskAttention, group_attention_flops
 from hvg.protocols import PartConfig, ViewAttention
 from hvg.types import ViewGrid
+
+from ..nn.attention import ViewMaskAttention, group_attention_flops
 
 
 class NeighboursConfig(PartConfig):

@@ -33,11 +33,12 @@ def tree(tmp_path, monkeypatch) -> Path:
     tree = tmp_path / "tree"
     for room in provenance.PROGRAM:
         (tree / room).mkdir(parents=True)
-        (tree / room / "file.py").write_text("1\n")
+        (tree / room / "file.py").write_text(f"of {room}\n")
     git(tree, "init", "-q")
     git(tree, "add", ".")
     git(tree, "commit", "-qm", "first")
     monkeypatch.setattr(provenance, "ROOT", tree)
+    monkeypatch.setattr(provenance, "PROGRAM", {room: tree / room for room in provenance.PROGRAM})
     return tree
 
 
@@ -54,7 +55,7 @@ def test_a_changed_tree_says_what_was_changed(tree):
     again = provenance.tree_changes()
     assert again is not None and again["files"] == changed["files"] and again["digest"] != changed["digest"]
     # The same program has the same digest, whatever git says of it.
-    (tree / "hvg" / "file.py").write_text("1\n")
+    (tree / "hvg" / "file.py").write_text("of hvg\n")
     (tree / "components" / "mine.py").unlink()
     assert provenance.tree_changes() is None and provenance.source_digest() == source
     (tree / "conf" / "file.py").unlink()
@@ -63,11 +64,16 @@ def test_a_changed_tree_says_what_was_changed(tree):
 
 
 def test_the_commit_of_a_repository_around_it_is_not_ours(tree, monkeypatch):
-    installed = tree / "site-packages"
+    source, installed = provenance.source_digest(), tree / "site-packages"
     shutil.copytree(tree / "hvg", installed / "hvg")
+    inside = {room: shutil.copytree(tree / room, installed / "hvg" / room) for room in ("components", "conf")}
     monkeypatch.setattr(provenance, "ROOT", installed)
+    monkeypatch.setattr(provenance, "PROGRAM", {"hvg": installed / "hvg", **inside})
     assert (provenance.git_commit(), provenance.tree_changes()) == ("unknown", None)
-    assert len(provenance.source_digest()) == 16
+    # The program is the same where a wheel has its folders inside one another.
+    assert provenance.source_digest() == source
+    (installed / "hvg" / "conf" / "file.py").write_text("another\n")
+    assert provenance.source_digest() != source
 
 
 @pytest.fixture

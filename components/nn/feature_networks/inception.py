@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from components.nn.feature_networks.branches import Branches
-from components.nn.feature_networks.precision import single_precision
+from .branches import Branches
+from .precision import single_precision
 
 
 class FidInception(nn.Module):

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.nn.feature_networks.i3d import I3d, content_debiased_i3d
-from components.nn.feature_networks.inception import FidInception
-from components.nn.feature_networks.lpips import Lpips, lpips_alex, lpips_squeeze, lpips_vgg
-from components.nn.feature_networks.resnet3d import Resnet3d50
 from hvg.errors import HvgError
 from hvg.weights import NetworkFiles
+
+from .i3d import I3d, content_debiased_i3d
+from .inception import FidInception
+from .lpips import Lpips, lpips_alex, lpips_squeeze, lpips_vgg
+from .resnet3d import Resnet3d50
 
 # Name -> what builds it, and its entry among the network files.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from components.nn.feature_networks.branches import Branches
-from components.nn.feature_networks.precision import single_precision
+from .branches import Branches
+from .precision import single_precision
 
 # What pictures in [-1, 1] are shifted and divided by, which is ImageNet's mean and spread.
 MEAN = (-0.030, -0.088, -0.188)

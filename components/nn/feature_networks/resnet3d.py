@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from components.nn.feature_networks.precision import single_precision
+from .precision import single_precision
 
 
 class Resnet3d50(nn.Module):

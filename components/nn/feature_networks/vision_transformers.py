@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from components.nn.feature_networks.precision import single_precision
 from hvg.errors import HvgError
 from hvg.pretrained import first_line
+
+from .precision import single_precision
 
 # What an image processor does where its file does not say otherwise; none of these can be left out here.
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
