@@ -21,7 +21,7 @@ from hvg.training import load_system
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-BUILT_FROM = ("hvg", *shipped.FOLDERS, "pyproject.toml", "setup.py", "LICENSE")
+BUILT_FROM = ("hvg", *shipped.FOLDERS, "pyproject.toml", "LICENSE")
 # Loads every part, and says what of this project was loaded, and from where.
 LOAD_ALL = """
 import json, sys

@@ -1,7 +1,10 @@
 """A wheel brings one top-level name: the folders beside ``hvg`` go inside it. In the tree, and where it is installed as
-editable, they stay beside it; ``hvg/shipped.py`` finds them in both places."""
+editable, they stay beside it; ``hvg/shipped.py`` finds them in both places.
 
-from setuptools import find_namespace_packages, setup
+setuptools runs this file by itself when it builds: it imports nothing of hvg.
+"""
+
+from setuptools import find_namespace_packages
 from setuptools.command.build_py import build_py
 
 FOLDERS = ("components", "conf", "experiments")
@@ -17,6 +20,3 @@ class BuildInside(build_py):
         inside = find_namespace_packages(include=[*FOLDERS, *(f"{name}.*" for name in FOLDERS)], exclude=WRITTEN)
         self.packages = [*self.packages, *(f"hvg.{name}" for name in inside)]
         self.package_dir = {**self.package_dir, **{f"hvg.{name}": name for name in FOLDERS}}
-
-
-setup(cmdclass={"build_py": BuildInside})
