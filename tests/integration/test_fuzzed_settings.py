@@ -122,7 +122,7 @@ def _is_small(config: RunConfig) -> bool:
 def trained_and_evaluated(words: list[str], config: RunConfig, folder) -> str:
     """How it went. A command that hangs, prints a traceback or more than a line of failure fails the test."""
     folder.mkdir()
-    for command in (["train", *TINY, *words], ["evaluate", f"{config.output}/{config.name}"]):
+    for command in (["train", *TINY, *words], ["evaluate", f"checkpoint={config.output}/{config.name}"]):
         began, started = time.monotonic(), Started("hvg.cli", *command, cwd=folder)
         started.process.join(RUN_WITHIN)
         hung = started.process.is_alive()
