@@ -82,10 +82,29 @@ def test_it_opens_from_disk_without_errors_or_requests(page, folder):
     assert [found for found in page.addresses if not found.startswith("data:")] == [address]
 
 
-def test_a_request_and_an_error_would_be_seen(page):
+def test_a_request_and_an_error_would_be_seen(page, tmp_path):
     page.run("console.error('wrong'); fetch('http://example.invalid/').catch(() => 0)")
-    assert "http://example.invalid/" in page.addresses
     assert any("wrong" in problem for problem in page.problems)
+    # The page's policy forbids it.
+    assert any("example.invalid" in problem and "default-src" in problem for problem in page.problems)
+    # Where none does, it is seen.
+    (tmp_path / "free.html").write_text("<script>fetch('http://example.invalid/').catch(() => 0)</script>")
+    page.open(tmp_path / "free.html")
+    page.wait_for("document.readyState === 'complete'")
+    assert "http://example.invalid/" in page.addresses
+
+
+def test_nothing_runs_that_got_into_the_page(page):
+    page.run(
+        "for (const [name, value] of [['script', 'window.ran = 1'], ['img', '']]) {"
+        " const element = document.createElement(name); element.textContent = value;"
+        " if (name === 'img') { element.setAttribute('onerror', 'window.ran = 1'); element.src = 'data:,'; }"
+        " document.body.append(element); }"
+    )
+    page.wait_for("document.querySelector('img').complete")
+    time.sleep(0.2)
+    assert page.run("window.ran === undefined")
+    assert sum("script-src" in problem for problem in page.problems) == 2
 
 
 def test_a_click_on_a_head_sorts_each_part_of_a_table(page):
