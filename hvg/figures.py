@@ -29,7 +29,7 @@ TEMPLATE = go.layout.Template(
         "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
         "showlegend": False,
         "hovermode": "closest",
-        "hoverlabel": {"namelength": -1, "align": "left"},
+        "hoverlabel": {"namelength": -1, "align": "left", "font_family": "system-ui, sans-serif"},
         "xaxis": AXIS | {"showline": True, "ticks": "outside"},
         "yaxis": AXIS,
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,6 @@ def write_report(results: Results, folder: Path) -> Path:
         score_facts=score_facts,
         format_difference=format_difference,
         found=finding(results, cells),
-        counts=_counts(results),
         answers=headline(results, cells),
         forests={name: charts for name, charts in forests.items() if charts},
         anchors=_anchors(results),
@@ -72,19 +70,6 @@ def write_report(results: Results, folder: Path) -> Path:
         settings=json.dumps(results["protocol"]["settings"], indent=2, ensure_ascii=False),
     )
     return path
-
-
-def _counts(results: Results) -> list[tuple[int, str]]:
-    """How much there is of what, in words."""
-    arms = [arm for arm in results["arms"] if arm["kind"] == "arm"]
-    states = Counter(arm["status"] for arm in arms if arm["status"] != "done")
-    seeds = {seed["seed"] for arm in arms for seed in arm["seeds"]}
-    return [
-        (len(arms), ", ".join(["arms", *(f"{count} {state}" for state, count in states.items())])),
-        (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
-        (len({clip["subject"] for clip in results["clips"]}), "test subjects"),
-        (len(results["clips"]), "test clips"),
-    ]
 
 
 def _anchors(results: Results) -> list[tuple[str, str, list[tuple[float | None, str]]]]:

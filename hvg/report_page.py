@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,13 +17,12 @@ from hvg.figures import look
 from hvg.files import write_text
 from hvg.number_format import format_number
 
-SOURCES = files("hvg") / "report_pages"
-
 
 def write_page(path: Path, template: str, scripts: Sequence[str], **shown: Any) -> None:
     """Writes a page. scripts: files that it runs, after plotly. shown: what its template names."""
+    sources = PackageLoader("hvg", "report_pages")
     environment = Environment(
-        loader=PackageLoader("hvg", "report_pages"),
+        loader=sources,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -34,7 +32,7 @@ def write_page(path: Path, template: str, scripts: Sequence[str], **shown: Any) 
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     environment.filters |= {"quote": quote, "number": format_number}
     environment.globals["look"] = look
-    script = "\n".join([get_plotlyjs(), *((SOURCES / name).read_text(encoding="utf-8") for name in scripts)])
+    script = "\n".join([get_plotlyjs(), *(sources.get_source(environment, name)[0] for name in scripts)])
     # The browser runs what has this digest, and nothing else that may have got into the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template(template).render(shown, script=Markup(script), script_digest=digest)

@@ -42,7 +42,8 @@ def pointer(page, kind, x, y):
 
 def out(page, what):
     """The trials whose lines, or rows, are faint."""
-    return sorted(page.run(f"[...document.querySelectorAll('{what}.out')].map({NAME})"))
+    faint = f"[...document.querySelectorAll('{what}')].filter((element) => getComputedStyle(element).opacity < 0.5)"
+    return sorted(page.run(f"{faint}.map({NAME})"))
 
 
 def test_it_opens_without_errors_or_requests(page, folder):
@@ -104,3 +105,11 @@ def test_a_line_and_its_row_light_each_other(page):
     assert "trial 2" in said and "rate 0.01" in said and "psnr 12.00" in said
     pointer(page, "mouseMoved", 1, 1)
     assert page.run(lit) == [] and page.run("document.querySelector('.parallel .hoverlayer').textContent") == ""
+
+
+def test_paper_is_narrower_than_the_window(page):
+    width = "document.querySelector('.parallel .main-svg').getBoundingClientRect().width"
+    before = page.run(width)
+    assert before > 1000
+    assert page.run(f"dispatchEvent(new Event('beforeprint')), {width}") == 680
+    assert page.run(f"dispatchEvent(new Event('afterprint')), {width}") == before
