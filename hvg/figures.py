@@ -64,6 +64,11 @@ def shortened(label: str) -> str:
     return escape(label if len(label) <= LABEL_LETTERS else label[: LABEL_LETTERS - 1].rstrip() + "…")
 
 
+def rounded(value: float) -> float:
+    """Six digits: more than a picture shows, and half of what a page would hold."""
+    return float(f"{value:.6g}")
+
+
 def bounds(values: Iterable[float], margin: float = 0.0) -> tuple[float, float]:
     """Lowest and highest value, with ``margin`` of their distance on either side; never an empty range."""
     values = list(values)
@@ -97,8 +102,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, *, shown: floa
     for line, points in finite:
         figure.add_scatter(
             x=[x for x, _ in points],
-            # Six digits are more than a picture shows, and half of what a page would hold.
-            y=[float(f"{y:.6g}") for _, y in points],
+            y=[rounded(y) for _, y in points],
             name=escape(line.label),
             mode="lines" if len(points) > MOST_DOTS else "lines+markers",
             line={"width": 1.8, **look(line.look)},

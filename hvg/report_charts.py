@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from hvg.figures import FAINT_GREY, INK, PAPER, Chart, Line, bounds, line_chart, look, new_figure, shortened
+from hvg.figures import FAINT_GREY, INK, PAPER, Chart, Line, bounds, line_chart, look, new_figure, rounded, shortened
 from hvg.labels import readable
 from hvg.number_format import format_difference
 from hvg.results import Arm, Cell, MetricInfo, Results, carries_verdict, metric_heading, stands_apart
@@ -160,15 +160,15 @@ def _strip_chart(metric: MetricInfo, results: Results) -> Chart:
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5], tickvals=[*range(len(rows))], ticktext=names)
     for clip in results["clips"]:
         name, found = clip["clip_id"], [number for number in rows if clip["clip_id"] in values[number]]
-        read = escape(f"{name} (subject {clip['subject']})")
         figure.add_scatter(
-            x=[values[number][name] for number in found],
+            x=[rounded(values[number][name]) for number in found],
             y=[rows.index(number) for number in found],
+            name=escape(f"{name} (subject {clip['subject']})"),
             mode="lines+markers",
             line={"color": FAINT_GREY, "width": 1},
             marker={"color": [look(number)["color"] for number in found], "size": 8},
-            hovertext=[f"{read}<br>{labels[number]}: {values[number][name]:.4g}" for number in found],
-            hoverinfo="text",
+            text=[labels[number] for number in found],
+            hovertemplate="%{fullData.name}<br>%{text}: %{x:.4g}<extra></extra>",
         )
     medians = {number: median(values[number].values()) for number in rows}
     figure.add_scatter(

@@ -135,10 +135,17 @@ def test_names_from_anyone_stay_text(results, tmp_path):
     page = read(path)
     assert page.text.count(name) > 6 and len(page.addresses) == len(plain.addresses)
     assert path.read_text().count("<script") == path.read_text().count("</script") == 1 + len(figures(path))
-    texts = [trace.get("hovertext", "") for figure in figures(path) for trace in figure["data"]]
-    names = [trace.get("name", "") for figure in figures(path) for trace in figure["data"]]
-    assert any(escaped in text for text in texts for escaped in [html.escape(name)]) and html.escape(name) in names
-    assert not any("<a" in str(text) or "<script" in str(text) for text in [*texts, *names])
+    traces = [trace for figure in figures(path) for trace in figure["data"]]
+    texts = [str(trace.get(key, "")) for trace in traces for key in ("name", "text", "hovertext")]
+    texts += [str(text["text"]) for figure in figures(path) for text in figure["layout"].get("annotations", [])]
+    assert sum(html.escape(name) in text for text in texts) > 10
+    assert not any("<a" in text or "<script" in text for text in texts)
+    # Placeholders are looked for in these alone.
+    assert {trace.get("hovertemplate", "") for trace in traces} <= {
+        "",
+        "%{y:.4g} at %{x}",
+        "%{fullData.name}<br>%{text}: %{x:.4g}<extra></extra>",
+    }
 
 
 def test_videos_are_inside_and_play(results, tmp_path):
@@ -295,7 +302,7 @@ def test_every_clip_is_a_dot_that_names_it(results):
     # The arm that failed has no row, and one clip is missing of another.
     assert [list(clip.y) for clip in clips] == [[0, 1, 2, 3]] * 7 + [[0, 2, 3]]
     assert clips[0].x[0] == pytest.approx(10.0, abs=0.01) and medians.x[0] == pytest.approx(13.5, abs=0.01)
-    assert clips[0].hovertext[1] == "clip0 (subject person-clip0)<br>the skeleton &lt;arm&gt;: 12.01"
+    assert (clips[0].name, clips[0].text[1]) == ("clip0 (subject person-clip0)", "the skeleton &lt;arm&gt;")
     assert list(clips[0].marker.color) == [COLOURS[i] for i in (0, 1, 2, 4)]
     assert "the bone &lt;arm&gt;: median 16.5" in medians.hovertext[2]
 
