@@ -5,9 +5,8 @@ for (const box of document.querySelectorAll(".chart")) {
   layout.dragmode = matchMedia("(pointer: fine)").matches && !box.matches(".parallel") ? "zoom" : false;
   const draw = (width) => {
     if (!width) return;
-    const first = !box.on;
-    Plotly.react(box, data, { ...layout, width }, { displayModeBar: false });
-    if (!first) return;
+    if (box.on) return Plotly.relayout(box, { width });
+    Plotly.newPlot(box, data, { ...layout, width }, { displayModeBar: false });
     for (const [kind, lit] of [["plotly_hover", true], ["plotly_unhover", false]]) {
       box.on(kind, ({ points }) => box.querySelectorAll(".trace")[points[0].curveNumber].classList.toggle("lit", lit));
     }

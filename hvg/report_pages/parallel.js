@@ -8,8 +8,8 @@ for (const box of document.querySelectorAll(".parallel")) {
   // The nearest axis, and the share of it that is below the pointer.
   const placeOf = (event) => {
     const area = box.querySelector(".nsewdrag").getBoundingClientRect();
-    const axis = Math.round((event.clientX - area.left) / area.width * box.layout.xaxis.range[1]);
-    return [axis, 1 - (event.clientY - area.top) / area.height];
+    const share = Math.min(1, Math.max(0, (event.clientX - area.left) / area.width));
+    return [Math.round(share * box.layout.xaxis.range[1]), 1 - (event.clientY - area.top) / area.height];
   };
   const mark = () => lines().forEach((line, i) => {
     const { name, y } = box.data[i];
@@ -35,12 +35,11 @@ for (const box of document.querySelectorAll(".parallel")) {
     choose();
   });
   box.addEventListener("pointerup", (event) => {
-    if (Math.abs(placeOf(event)[1] - from[1]) < 0.01) {
-      chosen.delete(from[0]);
-      choose();
-    }
-    from = null;
+    if (!from || Math.abs(placeOf(event)[1] - from[1]) >= 0.01) return;
+    chosen.delete(from[0]);
+    choose();
   });
+  box.addEventListener("lostpointercapture", () => { from = null; });
   for (const [kind, lit] of [["pointerover", true], ["pointerout", false]]) {
     box.addEventListener(kind, (event) => {
       const line = event.target.closest(".trace");

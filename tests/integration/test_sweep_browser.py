@@ -63,7 +63,8 @@ def test_dragging_along_axes_keeps_the_lines_that_cross_them_there(page):
         pointer(page, "mouseMoved", x, top + height * end)
         pointer(page, "mouseReleased", x, top + height * end)
 
-    drag(x, -0.01, 0.6)
+    # Left of the first axis, which is the nearest, and from beyond its upper end.
+    drag(x - 20, -0.01, 0.6)
     assert out(page, ".trace") == out(page, "tr") == ["trial 0"]
     ends = page.run(
         "document.querySelector('.parallel').layout.shapes.map((shape) => [shape.xanchor, shape.y0, shape.y1])"
@@ -76,6 +77,7 @@ def test_dragging_along_axes_keeps_the_lines_that_cross_them_there(page):
     page.send("Emulation.setDeviceMetricsOverride", width=1000, height=2000, deviceScaleFactor=1, mobile=False)
     page.wait_for("document.querySelector('.parallel .main-svg').getBoundingClientRect().width < 1000")
     assert out(page, ".trace") == ["trial 0", "trial 2"]
+    assert page.run("document.querySelectorAll('.parallel .shapelayer path').length") == 2
     page.send("Emulation.setDeviceMetricsOverride", width=1300, height=2000, deviceScaleFactor=1, mobile=False)
     page.wait_for("document.querySelector('.parallel .main-svg').getBoundingClientRect().width > 1000")
     for axis in (x, x + width):
