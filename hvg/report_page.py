@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hvg.figures import look
@@ -35,5 +34,4 @@ def write_page(path: Path, template: str, scripts: Sequence[str], **shown: Any) 
     script = "\n".join([get_plotlyjs(), *(sources.get_source(environment, name)[0] for name in scripts)])
     # The browser runs what has this digest, and nothing else that may have got into the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template(template).render(shown, script=Markup(script), script_digest=digest)
-    write_text(path, page)
+    write_text(path, environment.get_template(template).render(shown, script=script, script_digest=digest))
