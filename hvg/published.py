@@ -24,6 +24,11 @@ class PublishedColumn(BaseModel):
     set: str = ""
     protocols: tuple[str, ...] = ()
 
+    @property
+    def heading(self) -> str:
+        """``PSNR ↑``: its label, and which of its values are better."""
+        return f"{self.label} {'↑' if self.better == 'higher' else '↓'}"
+
 
 class PublishedRow(BaseModel):
     """A row of a paper's table. values: as printed, "-" for none; their number is that of the columns."""

@@ -1,29 +1,34 @@
 """report.html: a study's question, tables, charts, videos and provenance in one file that opens from disk.
 
-``hvg.results`` holds the schema of what is reported, the comparison, and the table for the terminal, CSV and JSON. The
-sections are written in ``hvg.report_table``, ``hvg.report_charts`` and ``hvg.report_clips``.
+``hvg.results`` holds the schema of what is reported, the comparison, and the table for the terminal, CSV and JSON. Here is
+what else study.html, the page's template, shows; its charts are in ``hvg.report_charts``.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
-from html import escape
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hvg.anchors import TWO_SAMPLES
-from hvg.files import write_text
-from hvg.finding import Finding, finding
-from hvg.number_format import format_number
-from hvg.report_charts import distributions_section, error_curves_section, forest_section, learning_curves_section
-from hvg.report_clips import clips_section, ranking_section, videos_section
-from hvg.report_script import SCRIPT
-from hvg.report_table import published_section, results_section
-from hvg.report_template import PAGE, STYLE
-from hvg.results import MetricInfo, Results, compare
-from hvg.score_facts import networks, scores
+from hvg import results as tables
+from hvg import score_facts
+from hvg.anchors import ANCHORS, TWO_SAMPLES, anchor_label
+from hvg.finding import finding, headline
+from hvg.latex import protocol_table_latex, results_latex
+from hvg.number_format import format_difference, format_number
+from hvg.protocol_table import protocol_table_csv, protocol_tables
+from hvg.report_charts import distributions, forest_charts, learning_curves, metric_curves
+from hvg.report_page import write_page
+from hvg.results import MetricInfo, Results, carries_verdict, compare
+from hvg.score_facts import clip_values, networks, per_clip_metrics, scores
+from hvg.video import video_data_uri
+
+# Videos beyond this many characters are linked instead of embedded: mail and code review refuse large files.
+MAX_VIDEO_CHARACTERS = 14_000_000
+# How many of an arm's clips are listed as its worst, and as its best.
+NUM_RANKED = 3
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -32,100 +37,93 @@ def write_report(results: Results, folder: Path) -> Path:
     Raises: ValueError when the arms were not measured on the same clips.
     """
     path, cells = Path(folder) / "report.html", compare(results)
-    sections = [
-        _header(results, finding(results, cells)),
-        forest_section(results, cells),
-        results_section(results, cells),
-        published_section(results, cells),
-        videos_section(results, path.parent),
-        distributions_section(results),
-        ranking_section(results),
-        error_curves_section(results),
-        learning_curves_section(results),
-        clips_section(results),
-        _arms_section(results),
-        _provenance_section(results),
-    ]
-    body = "\n".join(section for section in sections if section)
-    write_text(path, PAGE.format(title=escape(results["title"]), style=STYLE, script=SCRIPT, body=body))
+    forests = {metric["name"]: forest_charts(metric, results, cells) for metric in results["metrics"]}
+    of_clips, done = per_clip_metrics(results), [arm for arm in results["arms"] if arm["status"] == "done"]
+    write_page(
+        path,
+        "study.html",
+        ["tables.js", "videos.js", "charts.js"],
+        results=results,
+        cells=cells,
+        # What the template asks of single arms, metrics and cells.
+        tables=tables,
+        score_facts=score_facts,
+        format_difference=format_difference,
+        found=finding(results, cells),
+        answers=headline(results, cells),
+        forests={name: charts for name, charts in forests.items() if charts},
+        anchors=_anchors(results),
+        two_samples=TWO_SAMPLES,
+        latex=results_latex(results, cells),
+        published=[(t, protocol_table_latex(t), protocol_table_csv(t)) for t in protocol_tables(results, cells)],
+        videos=list(_videos(results, path.parent)),
+        # A clip's own id may hold signs that an address may not.
+        places={clip["clip_id"]: f"video-{i}" for i, clip in enumerate(results["clips"]) if clip["video"]},
+        distributions=distributions(results),
+        rankings=[(metric, _ranking(metric, results)) for metric in of_clips if carries_verdict(metric)],
+        over_time=metric_curves(results, "over_time", "frame"),
+        over_angle=metric_curves(results, "over_angle", "angle of the view to the photo (degrees)"),
+        learning_curves=learning_curves(results),
+        done=done,
+        clip_values=[(metric, [clip_values(arm, metric["name"], results) for arm in done]) for metric in of_clips],
+        scoring=[(metric["label"], _scoring(metric, results)) for metric in results["metrics"]],
+        settings=json.dumps(results["protocol"]["settings"], indent=2, ensure_ascii=False),
+    )
     return path
 
 
-def _header(results: Results, found: Finding) -> str:
-    arms = [arm for arm in results["arms"] if arm["kind"] == "arm"]
-    states = Counter(arm["status"] for arm in arms if arm["status"] != "done")
-    seeds = {seed["seed"] for arm in arms for seed in arm["seeds"]}
-    subjects = {clip["subject"] for clip in results["clips"]}
-    facts = [
-        (len(arms), ", ".join(["arms", *(f"{count} {state}" for state, count in states.items())])),
-        (len(seeds), "seed" if len(seeds) == 1 else "seeds"),
-        (len(subjects), "test subjects"),
-        (len(results["clips"]), "test clips"),
-    ]
-    listed = "".join(f"<li><b>{count}</b> {what}</li>" for count, what in facts)
-    listed += f"<li>protocol <b>{escape(results['protocol']['id'])}</b></li>"
-    varies = ", ".join(f"<code>{escape(str(item))}</code>" for item in results["varies"])
-    caveats = "".join(f"<li>{escape(text)}</li>" for text in results["caveats"])
-    apart = f'<p class="note">{escape(found.apart)}</p>' if found.apart else ""
-    return (
-        f'<header><h1>{escape(results["title"])}</h1><p class="question">{escape(results["question"])}</p>'
-        f'<p class="finding">{escape(found.answer)}</p>{apart}'
-        f'<ul class="facts">{listed}</ul><p>What varies: {varies}. Everything else is equal.</p>'
-        + (f'<h2>Read this first</h2><ul class="caveats">{caveats}</ul>' if caveats else "")
-        + "</header>"
-    )
+def _anchors(results: Results) -> list[tuple[str, str, list[tuple[float | None, str]]]]:
+    """What pictures score that nobody trained for: label, explanation, and value and hint under every metric."""
+    rows = []
+    for name, values in results.get("anchors", {}).items():
+        explained = ANCHORS[name].explanation if name in ANCHORS else ""
+        cells = [(values.get(metric["name"]), explained) for metric in results["metrics"]]
+        rows.append((anchor_label(name), explained, cells))
+    floors = [_floor(metric, results) for metric in results["metrics"]]
+    if any(value is not None for value, _ in floors):
+        rows.insert(1, (TWO_SAMPLES, "each of as many people as there are", floors))
+    return rows
 
 
-def _arms_section(results: Results) -> str:
-    """What each arm sets, so that a reader sees that nothing else differs."""
-    items = []
+def _floor(metric: MetricInfo, results: Results) -> tuple[float | None, str]:
+    """What two samples of the truth would score, and at which N."""
+    found = [s for arm in results["arms"] for s in scores(arm, metric["name"]) if s["floor"] is not None]
+    if not found:
+        return None, "not a distance between sets"
+    return found[0]["floor"], f"what two samples of the truth score at N = {found[0]['count']} {found[0]['counted']}"
+
+
+def _videos(results: Results, folder: Path) -> Iterator[tuple[Any, str | None]]:
+    """Clips that have a video, and the video's address; None beyond what a page should hold."""
+    used = 0
+    for clip in results["clips"]:
+        if clip["video"] and (folder / clip["video"]).is_file():
+            source = video_data_uri(folder / clip["video"])
+            fits = used + len(source) <= MAX_VIDEO_CHARACTERS
+            used += len(source) if fits else 0
+            yield clip, source if fits else None
+
+
+def _ranking(metric: MetricInfo, results: Results) -> list[tuple[str, list[dict[str, float]]]]:
+    """Every arm's label, and its worst and its best clips with their values."""
+    rows = []
     for arm in results["arms"]:
-        lines = arm.get("config_diff") or arm["overrides"]
-        if lines:
-            items.append(f"<h3>{escape(arm['label'])}</h3><pre><code>{escape(chr(10).join(lines))}</code></pre>")
-    return f"<section><h2>What each arm sets</h2>{''.join(items)}</section>" if items else ""
+        values = clip_values(arm, metric["name"], results)
+        ordered = sorted(values, key=values.__getitem__, reverse=not metric["higher_is_better"])
+        count = min(NUM_RANKED, math.ceil(len(ordered) / 2))
+        ends = (ordered[:count], ordered[::-1][:count])
+        rows += [(arm["label"], [{clip: values[clip] for clip in clips} for clips in ends])] if values else []
+    return rows
 
 
-def _provenance_section(results: Results) -> str:
-    facts: dict[str, Any] = {"study": results["study"], **results["provenance"]}
-    rows = "".join(_scoring_row(metric, results) for metric in results["metrics"])
-    names = ("metric", "definition", "N", TWO_SAMPLES, "networks")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
-    settings = escape(json.dumps(results["protocol"]["settings"], indent=2, ensure_ascii=False))
-    protocol = escape(results["protocol"]["id"])
-    return (
-        f"<section><h2>Provenance</h2><pre><code>{escape(results['command'])}</code></pre>{_definitions(facts)}"
-        f'<h3>Scoring: protocol {protocol}</h3><div class="scroll"><table class="scoring"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-        f"<details><summary>Settings of the protocol</summary><pre><code>{settings}</code></pre></details></section>"
-    )
-
-
-def _scoring_row(metric: MetricInfo, results: Results) -> str:
-    """How one metric was computed, over all arms."""
+def _scoring(metric: MetricInfo, results: Results) -> list[list[str]]:
+    """How a metric was computed over all arms: definitions, N, what two samples of the truth would score, networks."""
     found = [score for arm in results["arms"] for score in scores(arm, metric["name"])]
     scored = [score for score in found if score["value"] is not None]
-    floors = [format_number(score["floor"]) for score in scored if score["floor"] is not None]
     columns = [
-        [metric["label"]],
         [score["definition"] for score in scored] or [metric["definition"]],
         [f"{score['count']} {score['counted']}" for score in scored],
-        floors,
+        [format_number(score["floor"]) for score in scored if score["floor"] is not None],
         networks(found),
     ]
-    cells = ("<br>".join(escape(line) for line in dict.fromkeys(lines)) or "–" for lines in columns)
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _definitions(facts: Mapping[str, Any]) -> str:
-    items = "".join(f"<dt>{escape(str(key))}</dt><dd>{_value(value)}</dd>" for key, value in facts.items())
-    return f"<dl>{items}</dl>"
-
-
-def _value(value: Any) -> str:
-    """A JSON value as HTML: mappings as lists of definitions, lists joined by commas."""
-    if isinstance(value, Mapping):
-        return _definitions(value)
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item) for item in value)
-    return escape(str(value))
+    return [list(dict.fromkeys(lines)) for lines in columns]

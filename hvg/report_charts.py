@@ -1,178 +1,182 @@
-"""Charts of the report: differences with intervals, learning curves, values over time and view angle, and every clip's value."""
+"""Charts of a study's report: differences with intervals, learning curves, values over time and angle, every clip's value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import median
+from typing import Any, NamedTuple
 
-from hvg.chart import legend
-from hvg.finding import headline
-from hvg.forest_chart import Effect, forest_chart
+import numpy as np
+import plotly.graph_objects as go
+
+from hvg.figures import FAINT_GREY, INK, PAPER, Chart, Line, bounds, line_chart, look, new_figure, rounded, shortened
 from hvg.labels import readable
-from hvg.line_chart import Line, line_chart, smooth
-from hvg.record import ScoreRecord
-from hvg.report_table import choice
-from hvg.results import (
-    Arm,
-    Cell,
-    MetricInfo,
-    Results,
-    carries_verdict,
-    comparison_arm,
-    is_decided,
-    metric_heading,
-    stands_apart,
-)
+from hvg.number_format import format_difference
+from hvg.results import Arm, Cell, MetricInfo, Results, carries_verdict, metric_heading, stands_apart
 from hvg.score_facts import clip_values, per_clip_metrics, scores
-from hvg.strip_chart import Strip, strip_chart
+from hvg.statistics import Interval
 
 # What Lightning logs beside the quantities of interest.
 NOT_CHARTED = frozenset({"step", "epoch"})
+# Where an arrow to a better, and to a worse value stands, by whether higher is better.
+SIDES = {None: (), True: ("← worse", "better →"), False: ("← better", "worse →")}
 
-# Pairs (x, y); no y where nothing was measured.
-Curve = Sequence[Sequence[float | None]]
-
-
-def forest_section(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
-    """The differences to the first arm under a metric that the reader chooses, first the one that answers the question."""
-    answers = headline(results, cells)
-    first = comparison_arm(results)
-    metrics = [
-        metric
-        for metric in results["metrics"]
-        if any(_effects(metric, results, cells, apart) for apart in (False, True))
-    ]
-    if answers is None or first is None or not metrics:
-        return ""
-    shown = answers if answers in metrics else metrics[0]
-    charts = "".join(
-        f'<div class="forest charts" data-metric="{escape(metric["name"])}"{"" if metric is shown else " hidden"}>'
-        f"{_forest(metric, results, cells)}</div>"
-        for metric in metrics
-    )
-    meaning = f"A line is the 95 % interval of the difference to {escape(first['label'])}, which is at 0. " + (
-        "A filled dot: corrected p below 0.05; a ring: not told from 0."
-        if is_decided(cells)
-        else "One seed: nothing is decided, so all are rings."
-    )
-    return (
-        f"<section><h2>Differences to {escape(first['label'])}</h2>{choice('forest', metrics, shown)}{charts}"
-        f'<p class="note">{meaning}</p></section>'
-    )
+Cells = Mapping[str, Mapping[str, Cell]]
 
 
-def _forest(metric: MetricInfo, results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
-    """Two charts of a metric: what stands apart lies too far off for one scale."""
-    parts = []
-    for apart, title in ((False, "the arms"), (True, "apart from the arms")):
-        effects = _effects(metric, results, cells, apart)
-        side = metric["higher_is_better"] if carries_verdict(metric) else None
-        chart = forest_chart(effects, f"difference in {metric_heading(metric)}", higher_is_better=side)
-        parts += [f"<figure><figcaption>{title}</figcaption>{chart}</figure>"] if chart else []
-    return "".join(parts)
+class Row(NamedTuple):
+    """A difference to the first arm. number: the arm's place among all."""
+
+    number: int
+    arm: Arm
+    cell: Cell
+    difference: Interval
 
 
-def _effects(
-    metric: MetricInfo, results: Results, cells: Mapping[str, Mapping[str, Cell]], apart: bool
-) -> list[Effect]:
-    found = []
-    for index, arm in enumerate(results["arms"]):
-        cell = cells[arm["name"]].get(metric["name"])
-        if cell is not None and cell.difference is not None and stands_apart(arm) == apart:
-            found.append(Effect(arm["label"], index, cell.difference, cell.value, cell.verdict != ""))
-    return found
+def forest_charts(metric: MetricInfo, results: Results, cells: Cells) -> dict[str, Chart]:
+    """The differences to the first arm: title -> chart. What stands apart lies too far off for one scale."""
+    found = [(number, arm, cells[arm["name"]].get(metric["name"])) for number, arm in enumerate(results["arms"])]
+    rows = [Row(number, arm, cell, cell.difference) for number, arm, cell in found if cell and cell.difference]
+    groups = {
+        "the arms": [row for row in rows if not stands_apart(row.arm)],
+        "apart from the arms": [row for row in rows if stands_apart(row.arm)],
+    }
+    return {title: _forest_chart(metric, group) for title, group in groups.items() if group}
 
 
-def learning_curves_section(results: Results) -> str:
+def _forest_chart(metric: MetricInfo, rows: Sequence[Row]) -> Chart:
+    """Differences beside 0, a row each; a filled dot is told from 0, a ring is not."""
+    label = f"difference in {metric_heading(metric)}"
+    spans = [(row.difference.low, row.difference.mean, row.difference.high) for row in rows]
+    low, high = bounds([0.0, *(x for span in spans for x in span if math.isfinite(x))], margin=0.04)
+    figure = new_figure(94 + 44 * len(rows), xaxis_title_text=escape(label), margin_t=24)
+    figure.update_xaxes(range=[low, high], nticks=5, zeroline=True, zerolinewidth=2)
+    figure.update_yaxes(range=[len(rows) - 0.6, -0.8], visible=False)
+    for y, (row, span) in enumerate(zip(rows, spans, strict=True)):
+        numbers, colour = format_difference(row.difference, row.cell.value), look(row.number)["color"]
+        # A bound that is infinite ends at the border.
+        first, mean, last = (min(high, max(low, x)) for x in span)
+        figure.add_scatter(
+            x=[mean],
+            y=[y],
+            error_x={"array": [last - mean], "arrayminus": [mean - first], "color": colour, "thickness": 2, "width": 5},
+            marker={"color": colour if row.cell.verdict else PAPER, "size": 11, "line": {"color": colour, "width": 2}},
+            hovertext=f"{escape(row.arm['label'])}: {numbers}",
+            hoverinfo="text",
+        )
+        _write_at_ends(figure, (shortened(row.arm["label"]), numbers), y=y, yshift=16)
+    sides = SIDES[metric["higher_is_better"] if carries_verdict(metric) else None]
+    _write_at_ends(figure, sides, y=1, yshift=20, yref="paper")
+    return Chart(f"{label}: {len(rows)} differences with their intervals", figure)
+
+
+def _write_at_ends(figure: go.Figure, texts: Sequence[str], **place: Any) -> None:
+    """Writes the first text at the left, and the second at the right border."""
+    for x, anchor, text in zip((0, 1), ("left", "right"), texts, strict=False):
+        figure.add_annotation(text=text, x=x, xref="paper", xanchor=anchor, showarrow=False, font_size=13, **place)
+
+
+def learning_curves(results: Results) -> list[Chart]:
     """A chart per logged quantity, with a line per seed."""
-    arms = [(index, arm) for index, arm in enumerate(results["arms"]) if arm["kind"] == "arm"]
-    points = [point for _, arm in arms for curve in _curves(arm) for point in curve]
+    curves = [
+        (number, arm, curve)
+        for number, arm in enumerate(results["arms"])
+        if arm["kind"] == "arm"
+        for curve in [*filter(None, (seed.get("curve") for seed in arm["seeds"]))] or [arm.get("curve") or []]
+    ]
     # A dict keeps the order in which quantities first appear: the loss before validation metrics.
-    names = {name: None for point in points for name in point if name not in NOT_CHARTED}
+    names = {name: None for *_, curve in curves for point in curve for name in point if name not in NOT_CHARTED}
     charts = []
     for name in names:
-        lines = [line for index, arm in arms for line in _curve_lines(arm, index, name)]
+        lines = [Line(arm["label"], number, _points(curve, name)) for number, arm, curve in curves]
         # The first steps of a loss tower over the rest.
         shown, title = (0.98, "loss (smoothed)") if name == "loss" else (1.0, readable(name))
-        charts.append((line_chart(lines, "training step", title, shown=shown), lines))
-    return _charts("<h2>Learning curves</h2>", charts)
+        charts.append(line_chart(lines, "training step", title, shown=shown))
+    return [chart for chart in charts if chart]
 
 
-def _charts(heading: str, charts: Sequence[tuple[str, list[Line]]]) -> str:
-    """Charts with what they show, under one legend of all their lines; "" where no chart shows anything."""
-    if not any(chart for chart, _ in charts):
-        return ""
-    entries = {line.label: line.colour for _, lines in charts for line in lines if line.points}
-    items = "".join(f'<div class="scroll">{chart}</div>' for chart, _ in charts if chart)
-    return f'<section>{heading}{legend(entries)}<div class="charts">{items}</div></section>'
+def _points(curve: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    """A quantity over the steps at which it was logged; the loss is smoothed over a twentieth of its length."""
+    # A loss that diverged would spread over all smoothed points.
+    points = [(point["step"], point[name]) for point in curve if _is_number(point.get(name))]
+    return smooth(points, len(points) // 40) if name == "loss" else points
 
 
-def _curves(arm: Arm) -> list[list[dict[str, float]]]:
-    """One curve per seed, or the arm's own."""
-    per_seed = [curve for seed in arm["seeds"] if (curve := seed.get("curve"))]
-    return per_seed or [arm.get("curve") or []]
-
-
-def _curve_lines(arm: Arm, colour: int, name: str) -> list[Line]:
-    """The curves of one quantity, one per seed in one colour; the loss is smoothed over a twentieth of its length."""
-    lines = []
-    for curve in _curves(arm):
-        # A loss that diverged would spread over all smoothed points.
-        points = [(point["step"], point[name]) for point in curve if _is_number(point.get(name))]
-        lines.append(Line(arm["label"], colour, smooth(points, len(points) // 40) if name == "loss" else points))
-    return lines
+def smooth(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:
+    """Mean over ``reach`` neighbours on either side, as many as there are at the ends; x stays."""
+    if not points:
+        return []
+    near, (places, values) = np.ones(2 * reach + 1), zip(*points, strict=True)
+    means = np.convolve(values, near, "same") / np.convolve(np.ones(len(values)), near, "same")
+    return [*zip(places, means.tolist(), strict=True)]
 
 
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def error_curves_section(results: Results) -> str:
-    """A chart per metric that has more than one point over time, and over view angle."""
-    note = '<p class="note">Mean over clips and seeds, and over views or frames. A pointer reads a dot\'s value.</p>'
-    time = _metric_charts(results, "frame", lambda score: list(enumerate(score["over_time"])))
-    angle = _metric_charts(results, "angle of the view to the photo (degrees)", lambda score: score["over_angle"])
-    return _charts(f"<h2>Over time</h2>{note}", time) + _charts(f"<h2>Over the view angle</h2>{note}", angle)
+def metric_curves(results: Results, key: str, x_label: str) -> list[Chart]:
+    """A chart, with a line per arm, of every metric of which some arm has more than one point.
 
-
-def _metric_charts(
-    results: Results, x_label: str, points_of: Callable[[ScoreRecord], Curve]
-) -> list[tuple[str, list[Line]]]:
-    """A chart, with a line per arm, of every metric of which some arm has more than one point."""
+    key: over_time, whose values are of every frame, or over_angle, whose values are pairs.
+    """
     charts = []
     for metric in results["metrics"]:
-        lines = [
-            Line(arm["label"], index, _mean_curve([points_of(score) for score in scores(arm, metric["name"])]))
-            for index, arm in enumerate(results["arms"])
-        ]
+        lines = []
+        for number, arm in enumerate(results["arms"]):
+            curves = [score[key] for score in scores(arm, metric["name"])]
+            pairs = [enumerate(curve) if key == "over_time" else curve for curve in curves]
+            lines.append(Line(arm["label"], number, _mean_curve(pairs)))
         if any(len(line.points) > 1 for line in lines):
-            charts.append((line_chart(lines, x_label, metric_heading(metric)), lines))
+            charts.append(line_chart(lines, x_label, metric_heading(metric)))
     return charts
 
 
-def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
-    """Mean over seeds at every x that one of them has a value at."""
+def _mean_curve(curves: Sequence[Any]) -> list[tuple[float, float]]:
+    """Mean over seeds at every x that one of them has a value at. curves: of pairs (x, y); no y where nothing was measured."""
     found: dict[float, list[float]] = {}
     for curve in curves:
         for x, y in curve:
-            if x is not None and y is not None and math.isfinite(y):
+            if x is not None and _is_number(y):
                 found.setdefault(x, []).append(y)
     return [(x, sum(values) / len(values)) for x, values in sorted(found.items())]
 
 
-def distributions_section(results: Results) -> str:
+def distributions(results: Results) -> list[Chart]:
     """A chart per metric with values of clips: every clip's value under every arm."""
-    names = {clip["clip_id"]: f"{clip['clip_id']} (subject {clip['subject']})" for clip in results["clips"]}
-    charts = []
-    for metric in per_clip_metrics(results):
-        strips = [
-            Strip(arm["label"], index, clip_values(arm, metric["name"], results))
-            for index, arm in enumerate(results["arms"])
-        ]
-        charts.append(strip_chart(strips, metric_heading(metric), names))
-    charts = "".join(f'<div class="scroll">{chart}</div>' for chart in charts if chart)
-    if not charts:
-        return ""
-    note = "A dot is a clip, mean over seeds; a thin line joins the same clip from arm to arm; a bar is the median."
-    return f'<section><h2>Every clip at a glance</h2><p class="note">{note}</p><div class="charts">{charts}</div></section>'
+    return [_strip_chart(metric, results) for metric in per_clip_metrics(results)]
+
+
+def _strip_chart(metric: MetricInfo, results: Results) -> Chart:
+    """A row per arm: a dot per clip, joined from row to row, and a bar at the median."""
+    values = {number: clip_values(arm, metric["name"], results) for number, arm in enumerate(results["arms"])}
+    rows = [number for number, found in values.items() if found]
+    labels = {number: escape(results["arms"][number]["label"]) for number in rows}
+    title = metric_heading(metric)
+    figure = new_figure(56 + 34 * len(rows), xaxis_title_text=escape(title))
+    names = [shortened(results["arms"][number]["label"]) for number in rows]
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], tickvals=[*range(len(rows))], ticktext=names)
+    for clip in results["clips"]:
+        name, found = clip["clip_id"], [number for number in rows if clip["clip_id"] in values[number]]
+        figure.add_scatter(
+            x=[rounded(values[number][name]) for number in found],
+            y=[rows.index(number) for number in found],
+            name=escape(f"{name} (subject {clip['subject']})"),
+            mode="lines+markers",
+            line={"color": FAINT_GREY, "width": 1},
+            marker={"color": [look(number)["color"] for number in found], "size": 8},
+            text=[labels[number] for number in found],
+            hovertemplate="%{fullData.name}<br>%{text}: %{x:.4g}<extra></extra>",
+        )
+    medians = {number: median(values[number].values()) for number in rows}
+    figure.add_scatter(
+        x=[*medians.values()],
+        y=[*range(len(rows))],
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 22, "color": INK, "line_width": 2.5},
+        hovertext=[f"{labels[number]}: median {middle:.4g}" for number, middle in medians.items()],
+        hoverinfo="text",
+    )
+    return Chart(f"{title} of every clip", figure)

@@ -82,10 +82,29 @@ def test_it_opens_from_disk_without_errors_or_requests(page, folder):
     assert [found for found in page.addresses if not found.startswith("data:")] == [address]
 
 
-def test_a_request_and_an_error_would_be_seen(page):
+def test_a_request_and_an_error_would_be_seen(page, tmp_path):
     page.run("console.error('wrong'); fetch('http://example.invalid/').catch(() => 0)")
-    assert "http://example.invalid/" in page.addresses
     assert any("wrong" in problem for problem in page.problems)
+    # The page's policy forbids it.
+    assert any("example.invalid" in problem and "default-src" in problem for problem in page.problems)
+    # Where none does, it is seen.
+    (tmp_path / "free.html").write_text("<script>fetch('http://example.invalid/').catch(() => 0)</script>")
+    page.open(tmp_path / "free.html")
+    page.wait_for("document.readyState === 'complete'")
+    assert "http://example.invalid/" in page.addresses
+
+
+def test_nothing_runs_that_got_into_the_page(page):
+    page.run(
+        "for (const [name, value] of [['script', 'window.ran = 1'], ['img', '']]) {"
+        " const element = document.createElement(name); element.textContent = value;"
+        " if (name === 'img') { element.setAttribute('onerror', 'window.ran = 1'); element.src = 'data:,'; }"
+        " document.body.append(element); }"
+    )
+    page.wait_for("document.querySelector('img').complete")
+    time.sleep(0.2)
+    assert page.run("window.ran === undefined")
+    assert sum("script-src" in problem for problem in page.problems) == 2
 
 
 def test_a_click_on_a_head_sorts_each_part_of_a_table(page):
@@ -190,6 +209,37 @@ def test_a_narrow_window_reads_the_differences_and_is_told_what_scrolls(page):
     page.send("Emulation.clearDeviceMetricsOverride")
 
 
+def test_charts_are_drawn_in_the_width_that_they_have(page):
+    """And their texts are those of the arms, whatever signs these hold."""
+    widths = (
+        "[...document.querySelectorAll('.chart')].map((c) => [c.clientWidth, c.querySelector('svg')?.clientWidth ?? 0])"
+    )
+    page.wait_for(f"{widths}.every(([box, drawn]) => box === drawn)")
+    seen = page.run(widths)
+    # All but those of the metric that is not chosen.
+    assert sum(width > 400 for width, _ in seen) == len(seen) - 2
+    assert "the bone <arm>" in page.run("document.querySelector('.forest svg:not(:empty)').parentElement.textContent")
+    page.send("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
+    page.wait_for(f"{widths}.every(([box, drawn]) => box === drawn && box < 400)")
+    page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_pointer_on_a_dot_reads_it_and_finds_its_clip_under_every_arm(page):
+    page.wait_for("document.querySelector('.charts > div > .chart .points path') !== null")
+    x, y = page.run(
+        "(() => { const dot = document.querySelector('.charts > div > .chart .points path');"
+        " dot.scrollIntoView({ block: 'center' }); const box = dot.getBoundingClientRect();"
+        " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+    )
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    page.wait_for("document.querySelector('.hoverlayer .hovertext') !== null")
+    said = page.run("document.querySelector('.hovertext').textContent")
+    assert "clip0 (subject person-clip0)" in said and "the none <arm>: 10" in said
+    assert page.run("[...document.querySelectorAll('.lit .points')].map((dots) => dots.children.length)") == [4]
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    page.wait_for("document.querySelector('.lit') === null")
+
+
 def test_a_metric_is_chosen_for_the_differences(page):
     visible = (
         "[...document.querySelectorAll('.forest')].filter((t) => t.checkVisibility()).map((t) => t.dataset.metric)"
@@ -197,6 +247,7 @@ def test_a_metric_is_chosen_for_the_differences(page):
     assert page.run(visible) == ["psnr"]
     page.run("const by = document.querySelector('#forest'); by.value = 'l1'; by.dispatchEvent(new Event('change'))")
     assert page.run(visible) == ["l1"]
+    page.wait_for("[...document.querySelectorAll('.forest:not([hidden]) .chart')].every((c) => c.querySelector('svg'))")
 
 
 def test_tables_can_be_saved_and_copied(page, folder, tmp_path):

@@ -10,6 +10,9 @@ from hvg.sweep_store import SweepRecord, TrialRecord
 pytestmark = pytest.mark.browser
 
 RATES = (1e-4, 1e-3, 1e-2)
+# Of a line or a row: its trial.
+NAME = """(element) => element.dataset.trial ?? element.closest('.chart').data[
+  [...document.querySelectorAll('.parallel .overplot > .xy .trace')].indexOf(element)].name"""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,9 @@ def pointer(page, kind, x, y):
 
 
 def out(page, what):
-    """Numbers of the trials whose lines, or rows, are faint."""
-    names = page.run(f"[...document.querySelectorAll('{what}.out')].map((element) => element.dataset.trial)")
-    return sorted(names)
+    """The trials whose lines, or rows, are faint."""
+    faint = f"[...document.querySelectorAll('{what}')].filter((element) => getComputedStyle(element).opacity < 0.5)"
+    return sorted(page.run(f"{faint}.map({NAME})"))
 
 
 def test_it_opens_without_errors_or_requests(page, folder):
@@ -48,21 +51,38 @@ def test_it_opens_without_errors_or_requests(page, folder):
     assert page.addresses == [(folder / "report.html").resolve().as_uri()]
 
 
-def test_dragging_along_an_axis_keeps_the_lines_that_cross_it_there(page):
-    box = page.run(
-        "(() => { const box = document.querySelector('.grip').getBoundingClientRect();"
-        " return [box.x + box.width / 2, box.y, box.height]; })()"
+def test_dragging_along_axes_keeps_the_lines_that_cross_them_there(page):
+    x, top, width, height = page.run(
+        "(() => { const box = document.querySelector('.parallel .nsewdrag').getBoundingClientRect();"
+        " return [box.x, box.y, box.width, box.height]; })()"
     )
-    x, top, height = box
-    pointer(page, "mousePressed", x, top + 1)
-    pointer(page, "mouseMoved", x, top + height * 0.3)
-    pointer(page, "mouseMoved", x, top + height * 0.6)
-    pointer(page, "mouseReleased", x, top + height * 0.6)
-    assert out(page, "polyline") == out(page, "tr") == ["trial 0"]
-    assert page.run("Number(document.querySelector('.chosen').getAttribute('height'))") > 50
-    pointer(page, "mousePressed", x, top + height / 2)
-    pointer(page, "mouseReleased", x, top + height / 2)
-    assert out(page, "polyline") == out(page, "tr") == []
+
+    def drag(x, start, end):
+        pointer(page, "mousePressed", x, top + height * start)
+        pointer(page, "mouseMoved", x, top + height * (start + end) / 2)
+        pointer(page, "mouseMoved", x, top + height * end)
+        pointer(page, "mouseReleased", x, top + height * end)
+
+    # Left of the first axis, which is the nearest, and from beyond its upper end.
+    drag(x - 20, -0.01, 0.6)
+    assert out(page, ".trace") == out(page, "tr") == ["trial 0"]
+    ends = page.run(
+        "document.querySelector('.parallel').layout.shapes.map((shape) => [shape.xanchor, shape.y0, shape.y1])"
+    )
+    assert ends == [[0, pytest.approx(0.4, abs=0.02), pytest.approx(1.01, abs=0.02)]]
+    # The third axis is that of the result, of which the lower half is kept.
+    drag(x + width, 0.4, 1.01)
+    assert out(page, ".trace") == out(page, "tr") == ["trial 0", "trial 2"]
+    # A window of another size draws the chart anew.
+    page.send("Emulation.setDeviceMetricsOverride", width=1000, height=2000, deviceScaleFactor=1, mobile=False)
+    page.wait_for("document.querySelector('.parallel .main-svg').getBoundingClientRect().width < 1000")
+    assert out(page, ".trace") == ["trial 0", "trial 2"]
+    assert page.run("document.querySelectorAll('.parallel .shapelayer path').length") == 2
+    page.send("Emulation.setDeviceMetricsOverride", width=1300, height=2000, deviceScaleFactor=1, mobile=False)
+    page.wait_for("document.querySelector('.parallel .main-svg').getBoundingClientRect().width > 1000")
+    for axis in (x, x + width):
+        drag(axis, 0.5, 0.5)
+    assert out(page, ".trace") == out(page, "tr") == []
 
 
 def test_a_line_and_its_row_light_each_other(page):
@@ -70,8 +90,28 @@ def test_a_line_and_its_row_light_each_other(page):
         "(() => { const box = document.querySelector('tr[data-trial=\"trial 1\"]').getBoundingClientRect();"
         " return [box.x + 5, box.y + 5]; })()"
     )
+    lit = f"[...document.querySelectorAll('.lit')].map({NAME})"
     pointer(page, "mouseMoved", *row)
-    lit = "[...document.querySelectorAll('polyline.lit')].map((line) => line.dataset.trial)"
     assert page.run(lit) == ["trial 1"]
     pointer(page, "mouseMoved", 1, 1)
     assert page.run(lit) == []
+    # Between two axes, where the line has no point of its own.
+    line = page.run(
+        "(() => { const path = document.querySelectorAll('.parallel .overplot > .xy .js-line')[2];"
+        " const at = path.getPointAtLength(path.getTotalLength() * 0.3).matrixTransform(path.getScreenCTM());"
+        " return [at.x, at.y]; })()"
+    )
+    pointer(page, "mouseMoved", *line)
+    assert page.run(lit) == ["trial 2", "trial 2"]
+    said = page.run("document.querySelector('.parallel .hoverlayer').textContent")
+    assert "trial 2" in said and "rate 0.01" in said and "psnr 12.00" in said
+    pointer(page, "mouseMoved", 1, 1)
+    assert page.run(lit) == [] and page.run("document.querySelector('.parallel .hoverlayer').textContent") == ""
+
+
+def test_paper_is_narrower_than_the_window(page):
+    width = "document.querySelector('.parallel .main-svg').getBoundingClientRect().width"
+    before = page.run(width)
+    assert before > 1000
+    assert page.run(f"dispatchEvent(new Event('beforeprint')), {width}") == 680
+    assert page.run(f"dispatchEvent(new Event('afterprint')), {width}") == before

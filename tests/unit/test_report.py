@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
+import html
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 from example_study import arm, score, study_results
+from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from hvg.cells import markdown_text
-from hvg.chart import ticks
+from hvg.figures import COLOURS, PAPER, Line, line_chart
 from hvg.finding import finding
 from hvg.latex import escape, results_latex
-from hvg.line_chart import Line, line_chart, smooth
 from hvg.number_format import format_amount, format_number
 from hvg.protocol_table import protocol_table_csv, protocol_tables
 from hvg.published import chosen_tables, published_tables
 from hvg.report import write_report
+from hvg.report_charts import distributions, forest_charts, smooth
 from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
 from hvg.statistics import Interval
-from hvg.strip_chart import Strip, strip_chart
 from hvg.study_file import StudyFile
 from hvg.video import write_video
 
@@ -73,6 +76,19 @@ def read(path) -> Page:
     return page
 
 
+def own_text(path) -> str:
+    """A page without plotly's script."""
+    text, plotly = path.read_text(encoding="utf-8"), get_plotlyjs()
+    assert text.count(plotly) == 1
+    return text.replace(plotly, "")
+
+
+def figures(path) -> list[dict]:
+    """What plotly is given for each chart of a page."""
+    texts = re.findall(r'<script type="application/json">(.*?)</script>', path.read_text(encoding="utf-8"))
+    return [json.loads(text) for text in texts]
+
+
 def test_the_report_shows_everything_and_needs_nothing(results, tmp_path):
     path = write_report(results, tmp_path)
     assert path == tmp_path / "report.html"
@@ -92,12 +108,44 @@ def test_the_report_shows_everything_and_needs_nothing(results, tmp_path):
     for clip in results["clips"]:
         assert clip["clip_id"] in page.text and clip["subject"] in page.text
     assert "failed: DataError: no <nerf> was trained" in page.text
-    assert not re.search(r"https?://|@import|url\(|<link", path.read_text())
+    assert not re.search(r"https?://|@import|url\(|<link", own_text(path))
     assert all(address.startswith("data:") for address in page.addresses)
     # Of PSNR and L1, differences of arms and of the baseline, and every clip; PSNR over time and angle; the loss and the
     # validation metric, not the epoch.
     assert page.classes.count("chart") == 2 * 2 + 2 + 2 + 2
+    assert len(figures(path)) == page.classes.count("chart")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    assert path.stat().st_size < 8_000_000
+
+
+def test_the_browser_is_told_to_ask_for_nothing_and_to_run_nothing_else(results, tmp_path):
+    text = write_report(results, tmp_path).read_text(encoding="utf-8")
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', text)[1]
+    *_, script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("; ")[:2] == ["default-src 'none'", f"script-src 'sha256-{digest}'"]
+
+
+def test_names_from_anyone_stay_text(results, tmp_path):
+    """In the page, where HTML is read, and in charts, where plotly reads HTML and placeholders."""
+    plain = read(write_report(results, tmp_path))
+    name = '</script><script>alert("1")</script><a href="javascript:alert(1)">{{ 7 * 7 }} %{y} \' &amp;'
+    results["arms"][1]["label"] = results["title"] = results["clips"][0]["subject"] = name
+    path = write_report(results, tmp_path)
+    page = read(path)
+    assert page.text.count(name) > 6 and len(page.addresses) == len(plain.addresses)
+    assert path.read_text().count("<script") == path.read_text().count("</script") == 1 + len(figures(path))
+    traces = [trace for figure in figures(path) for trace in figure["data"]]
+    texts = [str(trace.get(key, "")) for trace in traces for key in ("name", "text", "hovertext")]
+    texts += [str(text["text"]) for figure in figures(path) for text in figure["layout"].get("annotations", [])]
+    assert sum(html.escape(name) in text for text in texts) > 10
+    assert not any("<a" in text or "<script" in text for text in texts)
+    # Placeholders are looked for in these alone.
+    assert {trace.get("hovertemplate", "") for trace in traces} <= {
+        "",
+        "%{y:.4g} at %{x}",
+        "%{fullData.name}<br>%{text}: %{x:.4g}<extra></extra>",
+    }
 
 
 def test_videos_are_inside_and_play(results, tmp_path):
@@ -111,7 +159,7 @@ def test_videos_are_inside_and_play(results, tmp_path):
 
 
 def test_videos_beyond_the_limit_are_linked(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("hvg.report_clips.MAX_VIDEO_CHARACTERS", 10)
+    monkeypatch.setattr("hvg.report.MAX_VIDEO_CHARACTERS", 10)
     write_video(tmp_path / "clip0.mp4", torch.zeros(2, 3, 16, 16), fps=4)
     results["clips"][0]["video"] = "clip0.mp4"
     addresses = read(write_report(results, tmp_path)).addresses
@@ -206,30 +254,57 @@ def test_seeds_that_only_one_arm_finished_do_not_pair(results):
 
 
 def test_one_step_that_diverged_does_not_take_the_curve_with_it(results, tmp_path):
-    before = write_report(results, tmp_path).read_text().count('class="line ')
+    before = [len(figure["data"]) for figure in figures(write_report(results, tmp_path))]
     for seed in results["arms"][0]["seeds"]:
         seed["curve"] = [*seed["curve"], {"step": 40, "loss": float("nan")}]
-    page = write_report(results, tmp_path).read_text()
-    assert page.count('class="line ') == before
-    assert not re.search(r"\bnan\b", page)
+    path = write_report(results, tmp_path)
+    assert [len(figure["data"]) for figure in figures(path)] == before
+    assert not re.search(r"\bnan\b", own_text(path), re.IGNORECASE)
 
 
 def test_charts():
     line = Line("a", 0, [(float(x), 5.0) for x in range(10)])
-    assert "polyline" in line_chart([line], "x", "y")
-    assert line_chart([Line("a", 0, [(0.0, float("nan"))])], "x", "y") == ""
-    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert ticks(-3, 47) == [0, 10, 20, 30, 40]
-    assert ticks(1e-5, 3e-5) == [1e-5, 1.5e-5, 2e-5, 2.5e-5, 3e-5]
+    chart = line_chart([line, Line("b", 9, [(0.0, 4.0), (1.0, float("nan"))])], "x", "y")
+    assert [len(trace.x) for trace in chart.figure.data] == [10, 1] and chart.legend == {"a": 0, "b": 9}
+    assert [trace.line.dash for trace in chart.figure.data] == ["solid", "dash"]
+    assert line_chart([Line("a", 0, [(0.0, float("nan"))])], "x", "y") is None
     assert smooth([(0, 0.0), (1, 3.0), (2, 0.0)], reach=1) == [(0, 1.5), (1, 1.0), (2, 1.5)]
 
 
-def test_every_clip_is_a_dot_that_names_it():
-    strips = [Strip("first", 0, {"a": 1.0, "b": 2.0}), Strip("second", 1, {"a": 3.0}), Strip("empty", 2, {})]
-    chart = strip_chart(strips, "PSNR ↑", {"a": "clip a", "b": "clip b"})
-    assert chart.count("<circle") == 3 and "clip a\nfirst: 1" in chart and "median 1.5" in chart
-    assert "empty" not in chart
-    assert strip_chart(strips[2:], "PSNR ↑", {"a": "clip a"}) == ""
+def test_a_loss_that_towers_is_cut_off():
+    points = [(float(x), 1000.0 if x == 0 else 1.0 + x / 100) for x in range(100)]
+    assert line_chart([Line("a", 0, points)], "x", "y", shown=0.98).figure.layout.yaxis.range[1] < 3
+    assert line_chart([Line("a", 0, points)], "x", "y").figure.layout.yaxis.range[1] > 1000
+
+
+def test_an_interval_without_an_end_stops_at_the_border(results):
+    cells, psnr = compare(results), results["metrics"][1]
+    endless = Interval(1.0, float("-inf"), float("inf"), 8, 2, 0.5)
+    cells["skeleton"]["psnr"] = replace(cells["skeleton"]["psnr"], difference=endless, verdict="")
+    charts = forest_charts(psnr, results, cells)
+    assert list(charts) == ["the arms", "apart from the arms"]
+    figure = charts["the arms"].figure
+    low, high = figure.layout.xaxis.range
+    first, second = figure.data
+    assert (1 - first.error_x.arrayminus[0], 1 + first.error_x.array[0]) == pytest.approx((low, high))
+    assert (first.marker.color, second.marker.color) == (PAPER, COLOURS[2])
+    texts = {text.text for text in figure.layout.annotations}
+    assert {"the bone &lt;arm&gt;", "+3.000 [+3.000, +3.000]", "← worse", "better →"} <= texts
+    assert forest_charts(results["metrics"][0], results, cells) == {}
+
+
+def test_every_clip_is_a_dot_that_names_it(results):
+    del results["arms"][1]["seeds"][0]["values"]["psnr"]["per_clip"]["clip7"]
+    del results["arms"][1]["seeds"][1]["values"]["psnr"]["per_clip"]["clip7"]
+    chart = distributions(results)[0]
+    *clips, medians = chart.figure.data
+    assert chart.label == "PSNR (dB) ↑ of every clip" and len(clips) == 8
+    # The arm that failed has no row, and one clip is missing of another.
+    assert [list(clip.y) for clip in clips] == [[0, 1, 2, 3]] * 7 + [[0, 2, 3]]
+    assert clips[0].x[0] == pytest.approx(10.0, abs=0.01) and medians.x[0] == pytest.approx(13.5, abs=0.01)
+    assert (clips[0].name, clips[0].text[1]) == ("clip0 (subject person-clip0)", "the skeleton &lt;arm&gt;")
+    assert list(clips[0].marker.color) == [COLOURS[i] for i in (0, 1, 2, 4)]
+    assert "the bone &lt;arm&gt;: median 16.5" in medians.hovertext[2]
 
 
 def test_what_is_not_available_is_said_and_never_a_number(results, tmp_path):
@@ -268,7 +343,7 @@ def test_anchors_stand_below_the_arms_and_take_no_part(results, tmp_path):
     with_anchors: Results = {**results, "anchors": anchors}
     assert compare(with_anchors) == compare(results) and finding(with_anchors, compare(with_anchors)) == plain
     page = read(write_report(with_anchors, tmp_path))
-    body = re.search(r'<tbody class="anchors">.*?</tbody>', (tmp_path / "report.html").read_text())
+    body = re.search(r'<tbody class="anchors">.*?</tbody>', (tmp_path / "report.html").read_text(), re.DOTALL)
     assert body is not None
     rows = body[0].split("<tr>")[1:]
     assert [re.search(r'data-sort="(.*?)"', row)[1] for row in rows] == [  # type: ignore[index]

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from plotly.offline import get_plotlyjs
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from hvg import cli
 from hvg.config import compose
 from hvg.errors import HvgError
 from hvg.jobs import LaunchOptions
-from hvg.parallel_chart import Axis, Trace, parallel_chart
 from hvg.sweep import SweepOptions, judged_sweep
+from hvg.sweep_charts import parallel_chart
 from hvg.sweep_report import rerun_command, trials_csv, write_sweep_report
 from hvg.sweep_space import Choices, Numbers
 from hvg.sweep_store import SweepRecord, TrialRecord
@@ -91,13 +92,15 @@ def test_importance_is_named_and_left_out_where_it_says_nothing(page, record, tm
 
 def test_a_sweep_without_a_result_has_a_report(record, tmp_path):
     page = write_sweep_report(replace(record, trials=record.trials[3:], importance={}), tmp_path).read_text()
-    assert "No result yet" in page and "<svg" not in page and "out of memory" in page
+    assert "No result yet" in page and 'class="chart' not in page and "out of memory" in page
     assert "0 trials" in write_sweep_report(replace(record, trials=(), importance={}), tmp_path).read_text()
 
 
 def test_the_page_needs_nothing_from_elsewhere(page):
-    assert not re.findall(r'(?:src|href)="(?!\d{4}-x/)', page)
-    assert "http" not in page
+    own = page.replace(get_plotlyjs(), "").replace("http-equiv", "")
+    assert not re.findall(r'(?:src|href)="(?!\d{4}-x/)', own)
+    assert "http" not in own
+    assert "default-src 'none'" in page and len(page.encode()) < 8_000_000
 
 
 def test_the_table_of_all_trials_reads_back(record):
@@ -109,38 +112,47 @@ def test_the_table_of_all_trials_reads_back(record):
     assert all(row["command"] == rerun_command(record, trial) for row, trial in zip(rows, record.trials, strict=True))
 
 
-def heights(svg):
-    """Name -> y of each point of its line."""
-    found = re.findall(r'data-trial="([^"]+)"[^>]*points="([^"]+)"', svg)
-    return {name: [float(point.split(",")[1]) for point in points.split()] for name, points in found}
+def heights(record):
+    """Trial -> share of each axis that is below its line."""
+    return {trace.name: list(trace.y) for trace in parallel_chart(record).figure.data if trace.name}
 
 
-def test_axes_run_upwards_by_logarithm_and_by_name():
-    axes = [Axis("rate", log=True), Axis("pose", names=("a", "b"))]
-    traces = [
-        Trace("low", {"rate": 1e-4, "pose": "a"}, 1.0, 0.0),
-        Trace("middle", {"rate": 1e-3, "pose": "b"}, 2.0, 0.5),
-        Trace("high", {"rate": 1e-2, "pose": "b"}, 3.0, 1.0),
-        Trace("stopped", {"rate": 1e-3, "pose": "a"}, None, 0.0),
-    ]
-    found = heights(parallel_chart(axes, traces, "psnr", lower_is_better=False))
-    (low, low_pose, low_psnr), (middle, pose, psnr), (high, high_pose, high_psnr) = (
-        found[name] for name in ("low", "middle", "high")
+def test_axes_run_upwards_by_logarithm_and_by_name(record):
+    trials = (
+        trial(0, 1e-4, "bone_map", value=1.0),
+        trial(1, 1e-3, "skeleton", value=2.0),
+        trial(2, 1e-2, "skeleton", value=3.0),
+        trial(3, 1e-3, "bone_map", "pruned", 9.0),
+        trial(4, 1e-1, "bone_map", "failed"),
     )
-    assert middle == pytest.approx((low + high) / 2, abs=0.1) and high < low
-    assert pose == high_pose < low_pose and high_psnr < psnr < low_psnr
-    assert found["stopped"] == [middle, low_pose]
-    turned = heights(parallel_chart(axes, traces, "loss", lower_is_better=True))
-    assert turned["low"][2] < turned["middle"][2] < turned["high"][2]
-    assert parallel_chart(axes, traces[3:], "psnr", lower_is_better=False) == ""
+    record = replace(record, trials=trials, metric="<psnr>")
+    assert heights(record) == {
+        "trial 0": pytest.approx([0.0, 0.25, 0.0]),
+        "trial 1": pytest.approx([0.5, 0.75, 0.5]),
+        "trial 2": pytest.approx([1.0, 0.75, 1.0]),
+        "trial 3": pytest.approx([0.5, 0.25]),
+    }
+    figure = parallel_chart(record).figure
+    stopped, worst, _, best = figure.data[:4]
+    assert (stopped.line.dash, best.line.dash) == ("dash", "solid")
+    assert (worst.name, best.name) == ("trial 0", "trial 2") and worst.line.color != best.line.color
+    assert best.hovertext == f"trial 2<br>{RATE} 0.01<br>{POSE} skeleton<br>&lt;psnr&gt; 3.000"
+    # The scales beside the axes are those that the lines are drawn by.
+    scales = [figure.layout[f"yaxis{number}"] for number in (2, 3, 4)]
+    assert [scale.range for scale in scales] == [(-4, -2), (-0.5, 1.5), (1, 3)]
+    assert scales[0].type == "log" and scales[1].ticktext == ("bone_map", "skeleton")
+    assert [scale.position for scale in scales] == [0, 0.5, 1]
+    turned = heights(replace(record, direction="minimize"))
+    assert turned["trial 0"][2] > turned["trial 1"][2] > turned["trial 2"][2]
+    assert parallel_chart(replace(record, trials=trials[3:])) is None
 
 
-def test_a_diverged_trial_does_not_press_the_others_together():
-    traces = [Trace(str(i), {"rate": float(i + 1)}, 1.0 + 0.1 * i, 1.0) for i in range(5)]
-    traces.append(Trace("diverged", {"rate": 9.0}, 1e9, 0.0))
-    found = heights(parallel_chart([Axis("rate")], traces, "loss", lower_is_better=True))
-    assert found["0"][1] < found["4"][1] - 50
-    assert found["diverged"][1] == max(line[1] for line in found.values())
+def test_a_diverged_trial_does_not_press_the_others_together(record):
+    trials = [trial(i, float(i + 1), "skeleton", value=1.0 + 0.1 * i) for i in range(5)]
+    trials.append(trial(5, 9.0, "skeleton", value=1e9))
+    found = heights(replace(record, trials=tuple(trials), direction="minimize"))
+    assert found["trial 0"][2] > found["trial 4"][2] + 0.15
+    assert found["trial 5"][2] == min(line[2] for line in found.values()) == 0
 
 
 # --- W&B --------------------------------------------------------------------------------------------------------------
