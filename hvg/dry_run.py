@@ -21,7 +21,6 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import ClusterEnvironment
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -49,16 +48,6 @@ from hvg.strategies import LogicalCheckpoints, make_strategy
 from hvg.system import HumanVideoSystem
 from hvg.training import make_system
 from hvg.types import ClipBatch
-
-
-class DryRunOptions(BaseModel):
-    """Options of ``hvg train`` that no run has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    dry_run: PositiveInt | None = Field(
-        default=None,
-        description="Build the job as it would be on this many devices, step once on shapes, train nothing.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from hvg import __version__, outputs
@@ -37,7 +36,6 @@ from hvg.latents import (
     write_encoded,
 )
 from hvg.protocols import Alignment, Choose, Codec, Conditioner, Dataset
-from hvg.provenance import usable_cores
 from hvg.scored_clip import Surface
 from hvg.settings import SLOTS
 from hvg.shards import CLIP_IMAGES, FORMAT, ShardReader, whole_shard
@@ -45,14 +43,6 @@ from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
-
-
-class PrepareOptions(BaseModel):
-    """What ``hvg prepare`` takes besides overrides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    jobs: PositiveInt = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
 def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:

@@ -15,21 +15,12 @@ from torch import nn
 
 from hvg import build, registry, wiring
 from hvg.config import compose
-from hvg.cost_table import (
-    CheckOptions,
-    advice,
-    fits,
-    flops,
-    gigabytes,
-    memory_table,
-    parts_table,
-    traffic_line,
-    verdict,
-)
+from hvg.cost_table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
 from hvg.errors import HvgError
 from hvg.fake_step import Flops, count_flops, count_memory, fake_networks, fake_request
 from hvg.forecast import Forecast, alternatives, forecast, model_flops, rank_count
 from hvg.listing import check_command
+from hvg.options import CheckOptions
 from hvg.protocols import Conditioner, ConditionerConfig, Context, Dataset, PartConfig
 from hvg.settings import PartChoice, StrategyConfig
 from hvg.shares import WeightSizes, share, traffic
