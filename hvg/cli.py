@@ -41,7 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         code = _dispatch(arguments)
-        sys.stdout.flush()
+        # So that it fails here, not when Python ends.
+        print(end="", flush=True)
         return code
     except BrokenPipeError:
         watched = select.poll()

@@ -359,9 +359,9 @@ def count_step(
             if parameter.requires_grad
         ]
         for module in attentions:
-            module.forward = partial(_declare, module, module.forward, flops)
+            vars(module)["forward"] = partial(_declare, module, module.forward, flops)
         for part in conditioners.values():
-            part.features = partial(_leave_out, part.features, flops)
+            vars(part)["features"] = partial(_leave_out, part.features, flops)
         with saved_tensors_hooks(keep, lambda x: x):
             parts = []
             for slot, part in conditioners.items():
@@ -373,9 +373,9 @@ def count_step(
             ends = [output, *(loss for part in parts for loss in part.losses.values() if loss.requires_grad)]
         torch.autograd.backward([end.sum() for end in ends])
     for module in attentions:
-        del module.forward
+        del vars(module)["forward"]
     for part in conditioners.values():
-        del part.features
+        del vars(part)["features"]
     for hook in hooks:
         hook.remove()
     for network in networks:
