@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from hvg.baselines import photo_of
 from hvg.eight_bit import frames_to_uint8
 from hvg.labels import readable
 from hvg.long_clip import LongClip
+from hvg.options import AnchorChoice
 from hvg.required import required
 from hvg.scored_clip import ScoredClip
 from hvg.scoring import ClipMeasurements, Protocol
@@ -69,9 +69,6 @@ ANCHORS: Mapping[str, Anchor] = {
 
 # What the floor of a distance between sets is called (``Score.floor``).
 TWO_SAMPLES = "two samples of the truth"
-
-# What a command may be told to score besides a prediction.
-AnchorChoice = Literal["none", "truth", "all"]
 
 
 def chosen(choice: AnchorChoice) -> tuple[str, ...]:

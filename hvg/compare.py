@@ -11,32 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from hvg import outputs, provenance, registry
 from hvg.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
 from hvg.errors import HvgError, did_you_mean
 from hvg.feature_metric import SetDistance
 from hvg.labels import readable
 from hvg.number_format import format_number
+from hvg.options import CompareOptions
 from hvg.parsing import validate
 from hvg.precision import across_models
 from hvg.record import Record, ScoreRecord, arms_data_notes, read_record, shift_note, with_finite_clips
 from hvg.results import Arm, Clip, MetricInfo, Results, SeedResult, write_results
 from hvg.score_facts import unavailable, warnings
 from hvg.set_statistics import distance_of, left_out_of_run
-
-
-class CompareOptions(BaseModel):
-    """What ``hvg compare`` takes besides runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
-    headline: str | None = Field(
-        None, description="Metric that says in one sentence what was found; null: as of a study that names none."
-    )
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
 @dataclass(frozen=True)

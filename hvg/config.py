@@ -21,6 +21,7 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.default_element import GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -174,6 +175,13 @@ def named_protocol(name: str) -> ProtocolConfig | None:
     if not loader.repository.config_exists(f"protocol/{name}"):
         return None
     return compose([f"protocol={name}"]).protocol
+
+
+def root_choices() -> dict[str, str | None]:
+    """Group -> the word that is chosen of it where nobody chooses."""
+    found = config_loader().repository.load_config(ROOT)
+    choices = [default for default in (found and found.defaults_list) or [] if isinstance(default, GroupDefault)]
+    return {str(choice.group): choice.get_name() for choice in choices if not choice.optional}
 
 
 def root_key(word: str) -> str:

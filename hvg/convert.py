@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from hvg import outputs
 from hvg.errors import DataError, HvgError
 from hvg.files import whole_file
+from hvg.options import ConvertOptions
 
 # Bytes of a file, and of an array in it. The largest, SMPL-X with 400 shape and expression directions, takes 0.5 GB.
 LARGEST = 2**31
@@ -39,15 +39,6 @@ _DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, Overflow
 _KEY = re.compile(r"[A-Za-z_]\w*")
 # Numbers, and text of fixed length; without byte order.
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
-
-
-class ConvertOptions(BaseModel):
-    """What ``hvg convert`` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    body: Path = Field(description="Body model of the SMPL family, a .pkl.")
-    out: Path = Field(description="The .npz to write; it must not exist yet.")
 
 
 def convert(options: ConvertOptions) -> Iterator[str]:

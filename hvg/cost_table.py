@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from hvg.bounds import MachineCount, ProcessCount
 from hvg.listing import table
+from hvg.options import CheckOptions
 
 if TYPE_CHECKING:
     from hvg.fake_step import Flops
@@ -16,32 +14,6 @@ if TYPE_CHECKING:
     from hvg.settings import RunConfig
 
 GB = 10**9
-
-
-class CheckOptions(BaseModel):
-    """Options of ``hvg check`` that no run has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
-    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
-    memory: float = Field(default=80.0, gt=0, le=1e6, description="Memory of a GPU in GB, 10^9 bytes.")
-    bandwidth: float = Field(
-        default=50.0,
-        gt=0,
-        le=1e6,
-        description="GB/s at which a GPU sends to the others: of the slowest link between them.",
-    )
-
-    @property
-    def ranks(self) -> int | None:
-        """How many GPUs they ask for; None: as many as the configuration says."""
-        return None if self.devices is None else self.devices * (self.nodes or 1)
-
-    @property
-    def overrides(self) -> list[str]:
-        """What they are short for."""
-        given = {"devices": self.devices, "nodes": self.nodes}
-        return [f"strategy.{name}={value}" for name, value in given.items() if value is not None]
 
 
 def print_forecast(config: RunConfig, options: CheckOptions) -> bool:

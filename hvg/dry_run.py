@@ -20,8 +20,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import ClusterEnvironment
-from pydantic import BaseModel, ConfigDict, Field
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -49,18 +48,6 @@ from hvg.strategies import LogicalCheckpoints, make_strategy
 from hvg.system import HumanVideoSystem
 from hvg.training import make_system
 from hvg.types import ClipBatch
-
-
-class DryRunOptions(BaseModel):
-    """Options of ``hvg train`` that no run has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    dry_run: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024 * 1024,
-        description="Build the job as it would be on this many devices, step once on shapes, train nothing.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +106,8 @@ def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
 def holdings(config: RunConfig, rank: int, ranks: int) -> Holdings:
     """What one rank holds; in a process of its own. Raises: HvgError where it cannot be built."""
     command = [sys.executable, "-m", "hvg.dry_run", str(rank), str(ranks)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    # One of several machines with one device each; the others do not exist.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
     result = subprocess.run(command, input=config.to_yaml(), capture_output=True, text=True, env=environment)
     if result.returncode:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
@@ -147,7 +135,7 @@ def hold(config: RunConfig, rank: int, ranks: int) -> Holdings:
         system, batch = _system(config, networks), _batch(config, networks)
         _prepare(strategy, config)
         inspection = _Inspection(answers)
-        _trainer(config, strategy, inspection, rank, ranks).fit(
+        _trainer(config, strategy, inspection, ranks).fit(
             system, train_dataloaders=_Batches(batch, config.training.accumulate)
         )
     return Holdings(rank=rank, **inspection.held, peak=alive.peak, sent=answers.sent)
@@ -195,48 +183,6 @@ class _Answers(TorchDispatchMode):
             sizes = [x.numel() * x.element_size() for x in tree_leaves(args[place]) if isinstance(x, Tensor)]
             self.sent += round(times * sum(sizes))
         return func(*args, **(kwargs or {}))
-
-
-class _Rank(ClusterEnvironment):
-    """One of several machines with one device each; the others do not exist."""
-
-    def __init__(self, rank: int, ranks: int) -> None:
-        super().__init__()
-        self._rank, self._ranks = rank, ranks
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        return 0
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self._ranks
-
-    def set_world_size(self, size: int) -> None:
-        pass
-
-    def global_rank(self) -> int:
-        return self._rank
-
-    def set_global_rank(self, rank: int) -> None:
-        pass
-
-    def local_rank(self) -> int:
-        return 0
-
-    def node_rank(self) -> int:
-        return self._rank
 
 
 @dataclass(frozen=True)
@@ -298,15 +244,13 @@ def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:
         settings.config["zero_optimization"]["overlap_comm"] = True
 
 
-def _trainer(
-    config: RunConfig, strategy: LogicalCheckpoints, inspection: Callback, rank: int, ranks: int
-) -> lightning.Trainer:
+def _trainer(config: RunConfig, strategy: LogicalCheckpoints, inspection: Callback, ranks: int) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator="cpu",
         devices=1,
         num_nodes=ranks,
         strategy=strategy,
-        plugins=[] if config.strategy.name == "single" else [_Rank(rank, ranks)],
+        plugins=[] if config.strategy.name == "single" else [LightningEnvironment()],
         # ZeRO does it itself.
         precision=None if config.strategy.name.startswith("zero") else LIGHTNING[precision_here(config)],
         max_steps=1,

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import outputs, provenance
 from hvg.anchors import (
-    ANCHORS,
     TWO_SAMPLES,
-    AnchorChoice,
     AnchorValues,
     anchor_label,
     anchor_values,
@@ -26,7 +23,6 @@ from hvg.anchors import (
     measure_anchors,
 )
 from hvg.arrays import array_bytes, read_array
-from hvg.bounds import Count, SolverSteps
 from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
@@ -38,6 +34,7 @@ from hvg.errors import DataError, HvgError
 from hvg.files import regular_file, whole_file
 from hvg.finite import refuse_not_finite
 from hvg.long_clip import LongClip
+from hvg.options import EvaluateOptions
 from hvg.overlap import overlap
 from hvg.prepare import open_clips
 from hvg.protocols import Dataset
@@ -62,32 +59,6 @@ from hvg.system import HumanVideoSystem
 from hvg.trained_windows import clip_grids, sampling_notes
 from hvg.training import load_system, trained_precision
 from hvg.types import ClipBatch
-
-# Of the setting ``anchors`` of commands that score.
-ANCHORS_DESCRIPTION = (
-    "What is scored besides, to say what the numbers are worth: the truth against itself, or also simple pictures (all): "
-    f"{', '.join(anchor.label for anchor in ANCHORS.values())}. Each is another round of the metrics."
-)
-
-
-class EvaluateOptions(BaseModel):
-    """What ``hvg evaluate checkpoint=...`` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
-    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
-    steps: SolverSteps | None = Field(None, description="Solver steps; null as configured.")
-    clips: Count | None = Field(None, description="Clips to score; null as configured.")
-    shift: bool = Field(
-        False,
-        description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
-        "dataset.KEY=, and results.json says what was changed.",
-    )
-    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
-    out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
 @dataclass(frozen=True, kw_only=True)

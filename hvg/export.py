@@ -11,10 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import outputs
@@ -23,6 +22,7 @@ from hvg.config import RunConfig, parse_resolved
 from hvg.errors import CheckpointError, HvgError
 from hvg.files import whole_folder, write_text
 from hvg.here import choose_device, refuse_missing
+from hvg.options import ExportOptions
 from hvg.pretrained import Component
 from hvg.protocols import Part
 from hvg.system import HumanVideoSystem
@@ -37,16 +37,6 @@ from hvg.pipeline import HumanVideoPipeline
 
 __all__ = ["HumanVideoPipeline"]
 '''
-
-
-class ExportOptions(BaseModel):
-    """What ``hvg export`` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
-    out: Path = Field(description="Folder to write; it must not exist yet.")
-    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
 
 
 def export(options: ExportOptions) -> Iterator[str]:

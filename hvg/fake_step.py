@@ -6,14 +6,17 @@ What is counted is what would run, activation checkpointing and a ReferenceNet i
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import flop_counter
@@ -34,6 +37,10 @@ from hvg.types import BodyMotion, ClipBatch, Conditioning, Reference, ViewGrid
 Shape = tuple[int, int, int, int, int]
 # Of SMPL-X's mesh, which has about twice as many faces.
 MESH_VERTICES = 10475
+# Whose arithmetic is counted besides that of the slots.
+BACKBONE, VIEW_ATTENTION = "backbone", "view_attention"
+# What is no part: networks that are never trained, and arithmetic that is declared, so that it is not counted besides.
+LEFT_OUT = "left out"
 
 # The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
 _CPU_ATTENTION = {
@@ -219,86 +226,87 @@ def total_flops(counts: Iterable[Flops | None]) -> Flops | None:
     return Flops(sum(x.model for x in known if x), sum(x.repeated for x in known if x))
 
 
-def count_flops(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> dict[str, Flops]:
-    """FLOPs of forward and backward pass: of ``backbone``, of ``view_attention`` as it declares them, and of every slot.
+class PartFlops(TorchDispatchMode):
+    """Adds up the FLOPs of every part: of its forward pass, and of the backward pass through what it made.
 
-    Those of view attention are what the part declares, times three for both passes, times four where the forward pass is
-    repeated: its short sums are products that no counter sees. Without networks that are never trained (codec, CLIP).
-    Replaces the view attention of ``backbone`` by identities.
+    What runs within a backward pass with gradients enabled is a forward pass that activation checkpointing repeats.
     """
-    batch = with_features(request.batch, conditioners)
-    calls: list[int] = []
-    for module in backbone.modules():
-        if isinstance(module, ViewAttention):
-            module.forward = partial(_declare, module, calls)
-    forward, given = {}, {}
-    for slot, part in conditioners.items():
-        given[slot], forward[slot] = counted_flops(partial(part, request.signals.get(slot), batch))
-    # Cut here, so that what is counted can be told apart by part.
-    merged = Conditioning.merge(list(given.values())).map(lambda x: x.detach().requires_grad_(x.requires_grad))
-    run = partial(backbone, request.noisy, request.level, merged, grid=request.batch.view_grid())
-    output, forward["backbone"] = counted_flops(run)
-    once = sum(calls)
-    backward = {"backbone": _counted_backward(lambda: output.sum().backward())}
-    # A backward pass costs two forward passes: one for the inputs, one for the weights. Repeated forward passes are calls.
-    view_attention = Flops(3 * once, sum(calls) - once)
-    backward |= {slot: _counted_backward(partial(_backward, conditioning)) for slot, conditioning in given.items()}
-    networks = {part: Flops(forward[part] + flops.model, flops.repeated) for part, flops in backward.items()}
-    return {"backbone": networks.pop("backbone"), "view_attention": view_attention, **networks}
-
-
-class _Counter(flop_counter.FlopCounterMode):
-    """Counts apart what runs with gradients enabled: within a backward pass, a forward pass that is repeated."""
 
     def __init__(self) -> None:
-        super().__init__(display=False, custom_mapping=_CPU_ATTENTION)
-        self.recorded = 0
+        super().__init__()
+        self._formulas = flop_counter.FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION).flop_registry
+        self.counts: dict[str, Flops] = {}
+        self._part: str | None = None
+        # Autograd numbers its nodes one after another: those from this number on, up to the next, are of this part.
+        self._owners: list[tuple[int, str | None]] = []
 
-    def _count_flops(self, func_packet, out, args, kwargs):
-        before = self.get_total_flops()
-        result = super()._count_flops(func_packet, out, args, kwargs)
-        if torch.is_grad_enabled():
-            self.recorded += self.get_total_flops() - before
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """What runs inside is of this part, or of none where it is ``LEFT_OUT``."""
+        outer = self._part
+        self._begin(part)
+        try:
+            yield
+        finally:
+            self._begin(outer)
+
+    def _begin(self, part: str | None) -> None:
+        self._part = part
+        self._owners.append((_get_sequence_nr(), part))
+
+    def add(self, part: str, model: int, repeated: int) -> None:
+        """Adds to what is known of a part."""
+        known = self.counts.get(part, Flops(0, 0))
+        self.counts[part] = Flops(known.model + model, known.repeated + repeated)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        formula = self._formulas.get(func.overloadpacket)
+        if formula is not None:
+            repeats = repeating()
+            part = self._part or self._owner(repeats)
+            if part and part != LEFT_OUT:
+                count = formula(*args, **(kwargs or {}), out_val=result)
+                self.add(part, 0 if repeats else count, count if repeats else 0)
         return result
+
+    def _owner(self, repeats: bool) -> str | None:
+        """Whose node a backward pass is at, or whose forward pass it repeats there; None outside of any."""
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return None
+        place = bisect_right(self._owners, node._sequence_nr(), key=itemgetter(0))
+        before = (part for _, part in reversed(self._owners[:place]))
+        return next((part for part in before if not (repeats and part == LEFT_OUT)), None)
+
+
+def repeating() -> bool:
+    """Whether activation checkpointing repeats a forward pass just now."""
+    return torch._C._current_autograd_node() is not None and torch.is_grad_enabled()
 
 
 def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
     """What ``function`` returns, and its FLOPs."""
-    with _Counter() as counter:
+    with PartFlops() as flops, flops.of("it"):
         result = function()
-    return result, counter.get_total_flops()
+    return result, sum(count.total for count in flops.counts.values())
 
 
-def _counted_backward(function: Callable[[], Any]) -> Flops:
-    """Of a function that runs a backward pass."""
-    with _Counter() as counter:
-        function()
-    return Flops(counter.get_total_flops() - counter.recorded, counter.recorded)
-
-
-def _declare(module: ViewAttention, calls: list[int], x: Tensor, grid: ViewGrid) -> Tensor:
-    """A view attention that only says what it would cost."""
+def _declare(
+    module: ViewAttention, forward: Callable[..., Tensor], flops: PartFlops, x: Tensor, grid: ViewGrid
+) -> Tensor:
+    """A view attention that also says what it costs."""
     b, v, t, height, width, channels = x.shape
-    calls.append(b * t * module.flops(module.config, v, height, width, channels))
-    return x
+    once = b * t * module.flops(module.config, v, height, width, channels)
+    # A backward pass costs two forward passes: one for the inputs, one for the weights.
+    flops.add(VIEW_ATTENTION, *((0, once) if repeating() else (3 * once, 0)))
+    return _leave_out(forward, flops, x, grid)
 
 
-def _backward(conditioning: Conditioning) -> None:
-    """The backward pass of what gave these ports."""
-    ends = [x for x in _tensors(conditioning) if x.requires_grad]
-    if ends:
-        torch.autograd.backward(ends, [torch.zeros_like(x) for x in ends])
-
-
-def _tensors(conditioning: Conditioning) -> list[Tensor]:
-    found = list(conditioning.losses.values())
-
-    def collect(x: Tensor) -> Tensor:
-        found.append(x)
-        return x
-
-    conditioning.map(collect)
-    return found
+def _leave_out(function: Callable[..., Tensor], flops: PartFlops, *inputs: Any) -> Tensor:
+    """What the function returns; its arithmetic is nobody's."""
+    with flops.of(LEFT_OUT):
+        return function(*inputs)
 
 
 def with_features(batch: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
@@ -323,36 +331,57 @@ class StepBytes:
     peak: int
 
 
-def count_memory(backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request) -> StepBytes:
-    """What the trained networks and their conditioners make in a training step; leaves no gradient behind.
+def count_step(
+    backbone: Backbone, conditioners: Mapping[str, Conditioner], request: Request
+) -> tuple[dict[str, Flops], StepBytes]:
+    """What forward and backward pass of a training step compute and make; leaves no gradient behind.
+
+    FLOPs are those of ``backbone``, of ``view_attention`` and of every slot, without networks that are never trained (codec,
+    CLIP). Those of view attention are what the part declares, times three for both passes, and once more where the forward pass
+    is repeated: its short sums are products that no counter sees.
 
     bf16 is that of the CPU's autocast, which leaves group norms in bf16 where a GPU's does not: on a GPU more is saved.
     """
     saved, networks = {}, (backbone, *conditioners.values())
     fixed = {handle(x) for network in networks for x in (*network.parameters(), *network.buffers())}
+    attentions = [module for module in backbone.modules() if isinstance(module, ViewAttention)]
 
     def keep(x: Tensor) -> Tensor:
         if handle(x) not in fixed:
             saved[handle(x)] = x.untyped_storage().nbytes()
         return x
 
-    with LiveBytes(fixed) as alive:
+    with LiveBytes(fixed) as alive, PartFlops() as flops:
         hooks = [
             parameter.register_post_accumulate_grad_hook(lambda p: alive.set_aside(cast(Tensor, p.grad)))
             for network in networks
             for parameter in network.parameters()
             if parameter.requires_grad
         ]
+        for module in attentions:
+            vars(module)["forward"] = partial(_declare, module, module.forward, flops)
+        for part in conditioners.values():
+            vars(part)["features"] = partial(_leave_out, part.features, flops)
         with saved_tensors_hooks(keep, lambda x: x):
-            parts = [part(request.signals.get(slot), request.batch) for slot, part in conditioners.items()]
-            grid = request.batch.view_grid()
-            output = backbone(request.noisy, request.level, Conditioning.merge(parts), grid=grid)
-        output.sum().backward()
+            parts = []
+            for slot, part in conditioners.items():
+                with flops.of(slot):
+                    parts.append(part(request.signals.get(slot), request.batch))
+            with flops.of(BACKBONE):
+                grid = request.batch.view_grid()
+                output = backbone(request.noisy, request.level, Conditioning.merge(parts), grid=grid)
+            ends = [output, *(loss for part in parts for loss in part.losses.values() if loss.requires_grad)]
+        torch.autograd.backward([end.sum() for end in ends])
+    for module in attentions:
+        del vars(module)["forward"]
+    for part in conditioners.values():
+        del vars(part)["features"]
     for hook in hooks:
         hook.remove()
     for network in networks:
         network.zero_grad(set_to_none=True)
-    return StepBytes(saved=sum(saved.values()), activations=alive.peak_apart, peak=alive.peak)
+    counts = {part: flops.counts.get(part, Flops(0, 0)) for part in (BACKBONE, VIEW_ATTENTION, *conditioners)}
+    return counts, StepBytes(saved=sum(saved.values()), activations=alive.peak_apart, peak=alive.peak)
 
 
 def count_encoding(codec: Codec, request: Request) -> int:

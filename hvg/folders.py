@@ -15,21 +15,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from hvg import outputs
-from hvg.anchors import AnchorChoice, chosen
+from hvg.anchors import chosen
 from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
-from hvg.evaluation import ANCHORS_DESCRIPTION, MeasuredClip, finished, make_record, measure_clip, table_lines
+from hvg.evaluation import MeasuredClip, finished, make_record, measure_clip, table_lines
 from hvg.folder_video import Place, Room, Video, survey, time_note
 from hvg.here import choose_device
 from hvg.long_clip import HELD_BYTES, LongClip, frames_in_piece
+from hvg.options import FolderOptions
 from hvg.ranks import joined_ranks
 from hvg.record import ClipRecord, failed_metrics, write_record
 from hvg.scored_clip import ScoredClip, digest_of_truth
@@ -43,40 +42,6 @@ GREY_TOLERANCE = 8
 DARK = 32
 # Root keys that a command without a model may set.
 SCORING_KEYS = ("protocol", "evaluation", "device")
-
-
-class FolderOptions(BaseModel):
-    """What ``hvg evaluate predictions=... reference=...`` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    predictions: Path = Field(description="Folder of what a system made.")
-    reference: Path = Field(description="Folder of the truth, with the same names.")
-    masks: Path | None = Field(
-        None, description="Folder of the person's masks, with the same names; white is the person."
-    )
-    subject: str = Field(
-        r"(.+)",
-        description="Regular expression whose first group is the subject in a clip's name, as '(person\\d+)_.*': clips of "
-        "one subject stay together in intervals. By default every clip is a subject of its own.",
-    )
-    background: Literal["white", "black"] | None = Field(
-        None, description="What transparent pictures are laid on; null: they are refused."
-    )
-    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
-    out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-
-    @field_validator("subject")
-    @classmethod
-    def _one_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if groups < 1:
-            raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
-        return pattern
 
 
 @dataclass(frozen=True)

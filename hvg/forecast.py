@@ -12,13 +12,11 @@ from hvg.errors import HvgError
 from hvg.fake_step import (
     FakeNetworks,
     Flops,
-    Request,
     Shape,
     StepBytes,
     autocast,
     count_encoding,
-    count_flops,
-    count_memory,
+    count_step,
     fake_networks,
     fake_request,
     picture_size,
@@ -180,9 +178,10 @@ def count(config: RunConfig) -> Counts:
             request = fake_request(config, shape)
             with autocast(config):
                 encoding = count_encoding(networks.codec, request) if encodes else 0
-                request = request if encodes else _prepared(networks, request)
-                step = count_memory(networks.backbone, networks.conditioners, request)
-                flops = count_flops(networks.backbone, networks.conditioners, request)
+                if not encodes:
+                    # As `hvg prepare latents` keeps it.
+                    request = replace(request, batch=with_features(request.batch, networks.conditioners))
+                flops, step = count_step(networks.backbone, networks.conditioners, request)
     published = [x for network in networks.published() for x in (*network.parameters(), *network.buffers())]
     return Counts(
         parts=_part_costs(networks, flops),
@@ -193,11 +192,6 @@ def count(config: RunConfig) -> Counts:
         step=step,
         encoding=encoding,
     )
-
-
-def _prepared(networks: FakeNetworks, request: Request) -> Request:
-    """The request with what ``hvg prepare latents`` keeps."""
-    return replace(request, batch=with_features(request.batch, networks.conditioners))
 
 
 def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] | None = None) -> int:
@@ -214,7 +208,7 @@ def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] 
         )
     with fake_networks(config) as networks, autocast(config):
         request = fake_request(config, (config.data.batch_size, *grid, *size))
-        counted = count_flops(networks.backbone, networks.conditioners, request)
+        counted, _ = count_step(networks.backbone, networks.conditioners, request)
     return sum(flops.model for flops in counted.values())
 
 

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg import __version__, outputs, provenance, wiring
 from hvg.alignment import photo_as_seen
-from hvg.bounds import Count, CountFromZero, FrameCount, Seed, Side, SolverSteps, ViewCount
 from hvg.build import build_body
 from hvg.camera_paths import PRESETS, CameraPath, around, read_cameras, write_cameras
 from hvg.cameras import Cameras, project
@@ -29,7 +27,8 @@ from hvg.files import write_text
 from hvg.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.motion import Motion, load_motion, resample
 from hvg.motion_frames import motion_places, places_note
-from hvg.photo import Box, load_photo, person_fraction
+from hvg.options import SampleOptions
+from hvg.photo import load_photo, person_fraction
 from hvg.ranks import from_all_ranks, joined_ranks
 from hvg.sample_memory import Size, check_memory
 from hvg.sample_videos import Request, write_videos
@@ -52,67 +51,6 @@ LYING_DEGREES = 60.0
 GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
-
-
-class SampleOptions(BaseModel):
-    """What ``hvg sample`` takes besides overrides of how it is sampled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
-    reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
-    box: Box | None = Field(
-        None,
-        description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
-    )
-    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
-    up: Literal["auto", "y", "z"] = Field(
-        "auto",
-        description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
-    )
-    start: CountFromZero = Field(0, description="First frame of the motion that is used, counted from 0.")
-    end: Count | None = Field(None, description="Frame of the motion before which it ends; null: its whole length.")
-    stride: Count | None = Field(
-        None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
-    )
-    real_time: bool = Field(
-        False,
-        description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
-    )
-    caption: str | None = Field(None, description="What the video shows, for models that read it.")
-    camera: str = Field(
-        "orbit",
-        description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
-        "hvg/camera_paths.py describes it.",
-    )
-    out: Path = Field(
-        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
-    )
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-    views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
-    frames: FrameCount | None = Field(
-        None,
-        description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
-        "clips.",
-    )
-    elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
-    distance: float | None = Field(
-        None, gt=0, le=1000, description="From the cameras to the pelvis, metres; null: as in training."
-    )
-    fov_degrees: float | None = Field(None, gt=0, lt=180, description="Field of view; null: as in training.")
-    image_size: Side | tuple[Side, Side] | None = Field(
-        None, description="Side of the video, or [height,width], pixels; null: as in training."
-    )
-    steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
-    seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
-    frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
-    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
-    memory: float = Field(
-        8.0,
-        gt=0,
-        le=1e6,
-        description="GB of the host's memory that the request may need besides the model; one that needs more is refused.",
-    )
 
 
 def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -> Iterator[str]:

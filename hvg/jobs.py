@@ -6,69 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
-
-from hvg.bounds import Count, CountFromZero, MachineCount, ProcessCount, ProcessCountFromZero
 from hvg.errors import Problem
-from hvg.settings import RunConfig, Section
+from hvg.launch_options import LaunchOptions
+from hvg.settings import RunConfig
 
-WORD = r"^\S+$"
-# Names of Hydra's launchers -> ours that does the same.
-HYDRAS = {"joblib": "local", "submitit": "slurm", "submitit_slurm": "slurm", "submitit_local": "local"}
 Processes = tuple[int, int | Literal["auto"]]
-
-
-class LaunchOptions(Section):
-    """Where runs are started. None of it is a property of a run: its config.yaml says the same wherever it trained."""
-
-    launcher: Literal["basic", "local", "torchrun", "slurm"] = Field(
-        default="basic",
-        description="basic: here, one run after another; local: here, `jobs` runs side by side; torchrun: its processes, on "
-        "this machine or, with --dry-run, the line for each of several; slurm: one batch job, an array for several runs.",
-    )
-    jobs: ProcessCount | None = Field(
-        default=None, description="Runs of a sweep at once; null: 1 under local, all that the cluster has room for."
-    )
-    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
-    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
-    rendezvous: str | None = Field(
-        default=None,
-        pattern=r"^[^\s:]+:\d+$",
-        description="HOST:PORT where torchrun's processes of several nodes meet; a name of the first node.",
-    )
-    partition: str | None = Field(default=None, pattern=WORD, description="Slurm's --partition.")
-    account: str | None = Field(default=None, pattern=WORD, description="Slurm's --account.")
-    qos: str | None = Field(default=None, pattern=WORD, description="Slurm's --qos.")
-    time: str | None = Field(
-        default=None,
-        pattern=r"^(\d+-)?\d+(:\d+){0,2}$",
-        description="Slurm's --time of one start, as 24:00:00; a longer run goes on in the next start.",
-    )
-    stop_before: Count = Field(
-        default=120, description="Seconds before the end of `time` in which a step is finished and saved."
-    )
-    requeues: CountFromZero = Field(
-        default=100, description="Starts after the first, at most, that a run may ask for; 0: Slurm may not requeue it."
-    )
-    gpus_per_node: ProcessCountFromZero | None = Field(
-        default=None,
-        description="Slurm's --gpus-per-node; null: one for each process, none with device=cpu; 0 asks for none.",
-    )
-    cpus_per_task: ProcessCount | None = Field(default=None, description="Slurm's --cpus-per-task, cores of a process.")
-    mem: str | None = Field(default=None, pattern=WORD, description="Slurm's --mem, memory of a node, as 200G.")
-    extra: tuple[str, ...] = Field(
-        default=(), description="Further options of sbatch, as extra=[--constraint=h100,--exclusive]."
-    )
-    setup: tuple[str, ...] = Field(
-        default=(), description="Lines of shell before the run, as setup=['module load cuda']."
-    )
-
-    @field_validator("launcher", mode="before")
-    @classmethod
-    def _not_hydras(cls, name: object) -> object:
-        if name in HYDRAS:
-            raise ValueError(f"launcher={HYDRAS[str(name)]} does what Hydra's {name} does, without pickles")
-        return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +26,7 @@ class Job:
     name: str
     commands: tuple[tuple[str, ...], ...]
     log: Path
-    processes: ProcessCount = (1, 1)
+    processes: Processes = (1, 1)
     cpu: bool = False
 
 

@@ -16,7 +16,8 @@ from hvg.checkpoint import checkpoints, saved_config
 from hvg.config import compose, expand_sweep
 from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED, ends_with_parent
-from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
+from hvg.jobs import Batch, Job, launch_problems, process_words, processes_of
+from hvg.launch_options import LaunchOptions
 from hvg.names import as_name
 from hvg.outputs import try_folder
 from hvg.resume import earlier_config, judged_changes

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from hvg import registry
 from hvg.errors import ConfigError, HvgError, did_you_mean
@@ -25,30 +24,26 @@ WIDEST_VALUE = 40
 Values = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
-def list_command(argv: Sequence[str]) -> int:
+def list_command(words: Sequence[str], *, verbose: bool = False) -> int:
     """``hvg list [kind or word] [overrides] [--verbose]``: prints names and where they come from, or the manual; 0.
 
     Without --verbose nothing is imported but Hydra, which knows the YAML files.
     Raises: HvgError for an unknown kind, with the nearest one.
     """
     from hvg import config
-    from hvg.cli import is_override
+    from hvg.words import is_override
 
-    parser = argparse.ArgumentParser(prog="hvg list", description="Parts to choose from, and where they come from.")
-    parser.add_argument("words", nargs="*", help="a kind or a word of the command line; overrides, for --verbose")
-    parser.add_argument("--verbose", action="store_true", help="every setting with its type, value and meaning")
-    arguments = parser.parse_intermixed_args(argv)
-    overrides = [word for word in arguments.words if is_override(word)]
-    names = list(dict.fromkeys(word for word in arguments.words if word not in overrides))
+    overrides = [word for word in words if is_override(word)]
+    names = list(dict.fromkeys(word for word in words if word not in overrides))
     groups = config.all_options()
     unknown = [name for name in names if name not in {*registry.KINDS, *groups}]
     if unknown:
         raise HvgError(
             f"there is no kind or word '{unknown[0]}'. {did_you_mean(unknown[0], {*registry.KINDS, *groups})}"
         )
-    if overrides and not arguments.verbose:
+    if overrides and not verbose:
         raise HvgError(f"overrides change the values that --verbose shows: hvg list --verbose {' '.join(overrides)}")
-    if arguments.verbose:
+    if verbose:
         print("\n".join(_manual(names, overrides)))
         return 0
     kinds = [name for name in names if name in registry.KINDS] if names else sorted(registry.KINDS)
@@ -167,20 +162,28 @@ def _settings(model: type[BaseModel], indent: str, values: Mapping[str, Any]) ->
             lines += [f"{indent}{name}: {field.description}", *inner]
         else:
             given = name in values and values[name] != "???"
-            value = _shown(values[name]) if given else _default(field)
-            rows.append((name, _type(field.annotation), value, field.description or ""))
+            value = _shown(values[name]) if given else default_text(field)
+            rows.append((name, type_text(field.annotation), value, field.description or ""))
     return [*(indent + line for line in table(rows)), *lines] if rows else lines
 
 
-def _type(annotation: Any) -> str:
+def type_text(annotation: Any) -> str:
     """A type as a user would write it; bounds are left to the error message that states them."""
-    plain = inspect.isclass(annotation) and not getattr(annotation, "__args__", None)
-    text = annotation.__name__ if plain else str(annotation)
-    text = re.sub(r"Annotated\[(\w+), (?:[^\[\]]|\[[^\[\]]*\])*\]", r"\1", re.sub(r"\b(typing|pathlib)\.", "", text))
-    return text.replace("NoneType", "None")
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation in (None, NoneType):
+        return "null"
+    if origin is Annotated:
+        return type_text(inner[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(type_text, inner))
+    if origin is Literal:
+        return " | ".join(map(_shown, inner))
+    name = getattr(origin or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join('...' if one is ... else type_text(one) for one in inner)}]" if inner else name
 
 
-def _default(field: Any) -> str:
+def default_text(field: Any) -> str:
+    """A setting's default as one would type it; "required" where there is none."""
     if field.is_required():
         return "required"
     return _shown(field.get_default(call_default_factory=True))
@@ -204,20 +207,18 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def check_command(argv: Sequence[str]) -> int:
+def check_command(words: Sequence[str]) -> int:
     """``hvg check [overrides] [devices= nodes= memory= bandwidth=]``: what fits where, what it will cost, whether it fits a GPU.
 
     0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
     Raises: HvgError for several devices of a strategy that has one.
     """
-    from hvg.cli import options_and_overrides
     from hvg.config import compose
-    from hvg.cost_table import CheckOptions, print_forecast
+    from hvg.cost_table import print_forecast
+    from hvg.options import CheckOptions
+    from hvg.words import options_and_overrides
 
-    parser = argparse.ArgumentParser(prog="hvg check", description="Judge a configuration before anything is built.")
-    parser.add_argument("overrides", nargs="*", help="as for hvg train: pose=skeleton training.steps=10")
     try:
-        words = parser.parse_intermixed_args(argv).overrides
         options, words = options_and_overrides(words, CheckOptions, judge=compose)
         config = compose([*words, *options.overrides])
     except ConfigError as error:

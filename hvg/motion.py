@@ -27,7 +27,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hvg.arrays import member_names, read_archive
 from hvg.errors import DataError
@@ -93,47 +92,18 @@ class Motion:
 
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) in radians (Rodrigues' formula)."""
-    angle = axis_angle.norm(dim=-1)[..., None, None]
-    cross = _cross_matrix(axis_angle)
-    # sinc(x) = sin(pi x) / (pi x) is smooth at no rotation; (1 - cos a) / a^2 = (sin(a / 2) / (a / 2))^2 / 2.
-    first, second = torch.sinc(angle / torch.pi), torch.sinc(angle / (2 * torch.pi)).square() / 2
-    return torch.eye(3, dtype=cross.dtype, device=cross.device) + first * cross + second * (cross @ cross)
+    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) in radians."""
+    # Here: it brings PyTorch's compiler with it, a second that a configuration which is only judged need not wait.
+    import roma
+
+    return roma.rotvec_to_rotmat(axis_angle)
 
 
 def axis_angle(matrix: Tensor) -> Tensor:
     """Axis-angle vectors (..., 3), of at most pi radians, of rotation matrices (..., 3, 3)."""
-    quaternion = _quaternion(matrix)
-    sine = quaternion[..., 1:].norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, quaternion[..., :1])
-    # angle / sine tends to 2 at no rotation.
-    return quaternion[..., 1:] * torch.where(sine > 1e-7, angle / sine.clamp_min(1e-7), 2.0)
+    import roma
 
-
-def _cross_matrix(vector: Tensor) -> Tensor:
-    """(..., 3, 3) matrices that take the cross product with ``vector`` (..., 3)."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-
-
-def _quaternion(matrix: Tensor) -> Tensor:
-    """Unit quaternions (..., 4), real part first, not negative; the largest of four candidates, for precision."""
-    m = matrix
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    rows = (
-        torch.stack([1 + xx + yy + zz, wx, wy, wz], -1),
-        torch.stack([wx, 1 + xx - yy - zz, xy, xz], -1),
-        torch.stack([wy, xy, 1 - xx + yy - zz, yz], -1),
-        torch.stack([wz, xz, yz, 1 - xx - yy + zz], -1),
-    )
-    candidates = torch.stack(rows, dim=-2)
-    best = candidates.norm(dim=-1).argmax(dim=-1)
-    chosen = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4))[..., 0, :]
-    chosen = normalize(chosen, dim=-1)
-    return torch.where(chosen[..., :1] < 0, -chosen, chosen)
+    return roma.rotmat_to_rotvec(matrix)
 
 
 def resample(motion: Motion, places: Tensor) -> Motion:

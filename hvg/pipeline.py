@@ -24,8 +24,9 @@ from hvg.cameras import Cameras
 from hvg.config import RunConfig
 from hvg.eight_bit import frames_to_uint8
 from hvg.errors import HvgError
-from hvg.generate import SampleOptions, camera_file, check_fields, make_clip
+from hvg.generate import camera_file, check_fields, make_clip
 from hvg.motion import Motion, load_motion
+from hvg.options import SampleOptions
 from hvg.system import HumanVideoSystem
 
 

@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import __version__, outputs
 from hvg.alignment import align
-from hvg.bounds import ProcessCount
 from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_resolved
 from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
@@ -38,7 +36,6 @@ from hvg.latents import (
     write_encoded,
 )
 from hvg.protocols import Alignment, Choose, Codec, Conditioner, Dataset
-from hvg.provenance import usable_cores
 from hvg.scored_clip import Surface
 from hvg.settings import SLOTS
 from hvg.shards import CLIP_IMAGES, FORMAT, ShardReader, whole_shard
@@ -46,14 +43,6 @@ from hvg.sources import source_digest
 from hvg.types import ClipBatch
 
 CLIPS_PER_SHARD = 32
-
-
-class PrepareOptions(BaseModel):
-    """What ``hvg prepare`` takes besides overrides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
 def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import outputs, registry
 from hvg.alignment import as_seen
-from hvg.bounds import CountFromZero, FrameCountFromZero
 from hvg.build import build_alignment, build_dataset
 from hvg.cameras import project
 from hvg.config import RunConfig
 from hvg.data import with_signals
 from hvg.errors import HvgError
 from hvg.labels import PHOTO, signal_label
+from hvg.options import ShowOptions
 from hvg.parsing import validate
 from hvg.prepare import conditioner_signals
 from hvg.protocols import Conditioner
@@ -26,18 +24,6 @@ from hvg.types import ClipBatch
 from hvg.video import tile_columns, write_png
 
 JOINT_COLOUR = (1.0, -0.6, -0.6)
-
-
-class ShowOptions(BaseModel):
-    """What ``hvg show`` takes besides overrides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    index: CountFromZero = Field(0, description="Which clip of the split.")
-    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    frame: FrameCountFromZero = Field(0, description="Which frame of the clip.")
-    out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
-    overwrite: bool = Field(False, description="Replace the image if it is there.")
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
@@ -53,8 +39,8 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     clip = clips.load(options.index)
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
-    signals = pose_signals(config, clip)
-    seen = as_seen(with_signals(clip, signals), build_alignment(config), config.data.background)
+    clip, signals = with_all_signals(config, clip)
+    seen = as_seen(clip, build_alignment(config), config.data.background)
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:
@@ -73,22 +59,30 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     return options.out
 
 
-def pose_signals(config: RunConfig, clip: ClipBatch) -> dict[str, Conditioner]:
-    """Every registered conditioner that renders a map from what this clip holds, by signal key.
+def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, dict[str, Conditioner]]:
+    """The clip with the map of every registered conditioner that draws one of what it holds; signal key -> who drew it.
 
     First those that the run chose, with its settings; the others with their defaults.
     """
     present, signals = clip.present(), conditioner_signals([config])
+    drawn = with_signals(clip, signals)
     chosen = {choice.name for choice in config.conditioners.values()}
     for name in registry.names("conditioner"):
         if name in chosen:
             continue
+        # A part that cannot be used hurts only who selects it; here nobody did.
         try:
-            signals |= default_signals(config, name, present)
+            more = signals | default_signals(config, name, present)
+            drawn, signals = with_signals(drawn, more), more
         except HvgError as error:
-            # A part that cannot be used hurts only who selects it; here nobody did.
             print(f"left out: {error}")
-    return signals
+        except Exception as error:
+            origin = registry.origin("conditioner", name)
+            if origin == "built-in":
+                raise
+            reason = " ".join(str(error).split())
+            print(f"left out: the conditioner '{name}' of package '{origin}': {type(error).__name__}: {reason}")
+    return drawn, signals
 
 
 def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> dict[str, Conditioner]:

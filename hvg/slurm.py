@@ -15,7 +15,8 @@ from pathlib import Path
 from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED
 from hvg.files import write_text
-from hvg.jobs import Batch, Job, LaunchOptions
+from hvg.jobs import Batch, Job
+from hvg.launch_options import LaunchOptions
 
 
 def submit(batch: Batch, options: LaunchOptions, *, dry_run: bool = False) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 # Clip id -> value of one trained model.
 ClipValues = Mapping[str, float]
@@ -116,8 +117,8 @@ def jackknife_difference(
     over_seeds = _variance_of_mean(differences)
     freedom = _degrees_of_freedom(over_subjects, num_groups, over_seeds, num_seeds)
     error = (over_subjects + over_seeds) ** 0.5
-    reach = _student_quantile((1 + level) / 2, freedom) * error
-    p = 2 * _student_tail(abs(mean) / error, freedom) if error > 0 else float(mean == 0)
+    reach = float(stdtrit(freedom, (1 + level) / 2)) * error
+    p = 2 * float(stdtr(freedom, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Interval(mean, mean - reach, mean + reach, num_subjects, num_seeds, p)
 
 
@@ -141,8 +142,8 @@ def visible_difference(difference: Interval, comparisons: int, *, level: float =
     if difference.num_subjects < 2:
         return np.inf
     freedom = difference.num_subjects - 1
-    asked, own = (_student_quantile(1 - (1 - level) / (2 * count), freedom) for count in (max(comparisons, 1), 1))
-    return (difference.high - difference.low) / 2 * asked / own
+    asked, own = stdtrit(freedom, [1 - (1 - level) / (2 * count) for count in (max(comparisons, 1), 1)])
+    return float((difference.high - difference.low) / 2 * asked / own)
 
 
 def wins(
@@ -226,23 +227,3 @@ def _share_up_to_zero(ordered: np.ndarray) -> float:
         return float(count > 0)
     below, above = ordered[count - 1 : count + 1]
     return float((count - 1 - below / (above - below)) / last)
-
-
-def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values of t and their cumulative probability. With t = sqrt(f) tan(x) the density over x is cos(x)^(f - 1)."""
-    x = np.linspace(-np.pi / 2, np.pi / 2, 20001)
-    freedom = min(freedom, 1e4)  # normal for all purposes; the grid resolves it
-    density = np.cos(x).clip(0) ** (freedom - 1)
-    cumulative = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return freedom**0.5 * np.tan(x[1:-1]), (cumulative / cumulative[-1])[1:-1]
-
-
-def _student_quantile(share: float, freedom: float) -> float:
-    t, cumulative = _student(freedom)
-    return float(np.interp(share, cumulative, t))
-
-
-def _student_tail(t: float, freedom: float) -> float:
-    """Probability of a value beyond t > 0."""
-    values, cumulative = _student(freedom)
-    return float(np.interp(-t, values, cumulative))

@@ -15,9 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, PositiveInt, field_validator
 
 from hvg import shipped
 from hvg.continued import Continued
@@ -25,9 +22,10 @@ from hvg.errors import ConfigError, HvgError, Problem
 from hvg.exit_codes import INTERRUPTED, TERMINATED
 from hvg.files import read_text, write_text
 from hvg.here import refuse_missing
-from hvg.jobs import Batch, Job, LaunchOptions, launch_problems, process_words, processes_of
+from hvg.jobs import Batch, Job, launch_problems, process_words, processes_of
 from hvg.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.launch import launch
+from hvg.launch_options import StudyOptions
 from hvg.merged_seeds import merged, settings_since, shown_in
 from hvg.outputs import held_folder, try_folder
 from hvg.prepare import prepare
@@ -44,46 +42,6 @@ from hvg.study_videos import study_clips
 
 # Takes a task, its stage, what is done of how many, and a note that says how fast.
 ReportProgress = Callable[[str, str, int, int, str], None]
-
-
-class StudyOptions(LaunchOptions):
-    """What the command line sets besides overrides of all arms."""
-
-    launcher: Literal["basic", "local", "torchrun", "slurm"] = Field(
-        default="local",
-        description="local: here, `jobs` arms side by side; basic, torchrun: here, one after another; slurm: an array with "
-        "an element for each training and what samples with it, to be followed by collect=true.",
-    )
-    jobs: PositiveInt | None = Field(
-        default=None,
-        description="Arms at once; null: as many as there are cores here (or 1, if each takes all GPUs), or as the cluster "
-        "has room for.",
-    )
-    seeds: tuple[int, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Those of the study's seeds that are worked on, as seeds=[1]; null: all. The report covers every seed that "
-        "is finished.",
-    )
-    fresh: bool = Field(
-        default=False, description="Throw away what an earlier run of the study, or of these seeds, left."
-    )
-    collect: bool = Field(default=False, description="Start nothing; report on what is finished.")
-    keep: bool = Field(
-        default=False,
-        description="Also write what every finished seed measured to results/seed<N> beside study.yaml, to be committed.",
-    )
-    merge: bool = Field(
-        default=False,
-        description="Start nothing, and look at no run; report on the seeds that are kept beside study.yaml, into a folder "
-        "merged of the output, and into the README between its marks.",
-    )
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _one_seed(cls, seeds: object) -> object:
-        # A sequence that went through here is judged as Python's, where a list is no tuple.
-        return tuple(seeds) if isinstance(seeds, list) else (seeds,) if isinstance(seeds, int) else seeds
 
 
 @dataclass(frozen=True, kw_only=True)

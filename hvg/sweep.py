@@ -11,84 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
-from hvg.bounds import Count, CountFromZero, Seed
 from hvg.config import compose
 from hvg.errors import ConfigError, Problem
-from hvg.jobs import Batch, Job, LaunchOptions, process_words, processes_of, unused_options
+from hvg.jobs import Batch, Job, process_words, processes_of, unused_options
+from hvg.launch_options import LaunchOptions, SweepOptions
 from hvg.names import text_word
-from hvg.settings import RunConfig, Section
+from hvg.settings import RunConfig
 from hvg.sweep_space import Parameter, read_space, space_to_plain
 
 VALIDATION = "validation_"
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"validation_psnr": "maximize", "loss": "minimize"}
-
-
-class SweepOptions(Section):
-    """How a sweep searches. None of it is a property of a run: a trial's config.yaml is that of any other training."""
-
-    sweep: Literal["optuna"] = Field(default="optuna", description="Who proposes the trials of a sweep.")
-    trials: Count = Field(
-        default=20, description="Trials of the sweep, over all workers; a larger number later adds to it."
-    )
-    storage: str | None = Field(
-        default=None,
-        description="Where workers meet: sqlite:///FILE for those of one machine, postgresql://USER@HOST/DATABASE for any; "
-        "null: sweep.db in the sweep's folder. A password is better left to PGPASSWORD or ~/.pgpass.",
-    )
-    metric: str = Field(
-        default="validation_psnr",
-        min_length=1,
-        description="What is optimised: a number of metrics.jsonl. One of a validation counts as it is, another, such as "
-        "loss, as its mean over the last tenth of the steps so far.",
-    )
-    direction: Literal["minimize", "maximize"] | None = Field(
-        default=None, description="Which end of the metric is better; null: known for validation_psnr and loss."
-    )
-    search: Literal["tpe", "random"] = Field(
-        default="tpe", description="How values are proposed: near the best trials (tree Parzen estimator), or anywhere."
-    )
-    search_seed: Seed = Field(
-        default=0, description="Proposals are a function of this number and of the trials that have ended."
-    )
-    search_startup: CountFromZero = Field(default=10, description="Ended trials before tpe leaves random proposals.")
-    pruner: Literal["none", "median", "percentile", "halving", "hyperband"] = Field(
-        default="none",
-        description="Which trials are stopped early by their metric so far: those below the median of earlier trials at "
-        "the same step; not in their best `prune_keep` percent; not among the best third at rungs three times as far "
-        "apart as the one before (successive halving); the same at several first rungs (Hyperband).",
-    )
-    prune_startup: CountFromZero = Field(
-        default=5, description="Trials that end before median and percentile stop any."
-    )
-    prune_after: CountFromZero = Field(default=0, description="Steps before which median and percentile stop no trial.")
-    prune_keep: float = Field(default=25.0, gt=0, lt=100, description="Percent of trials that percentile lets go on.")
-    retries: CountFromZero = Field(
-        default=1, description="How often a trial whose training failed is started again, from its newest checkpoint."
-    )
-    deaths: CountFromZero = Field(
-        default=5, description="How often a trial whose worker died is continued by another before it counts as failed."
-    )
-    lease: float = Field(
-        default=300.0,
-        gt=0,
-        le=1e9,
-        description="Seconds without a sign of its worker after which a trial is continued by another. Longer than a step "
-        "with its validation and checkpoint, and the same for all workers, whose clocks have to agree.",
-    )
-    wait: bool = Field(
-        default=True,
-        description="Whether a worker with nothing left to start stays until the trials of others have ended, to continue "
-        "those of one that dies.",
-    )
-
-
-class SweepReportOptions(Section):
-    """Which sweep ``hvg sweep report NAME`` reads."""
-
-    storage: str | None = Field(default=None, description="Its storage; null: sweep.db in its folder.")
-    output: Path = Field(default=Path("runs"), description="The folder that its folder is in.")
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from hvg.errors import ConfigError, HvgError, did_you_mean
 from hvg.exit_codes import STOPPED
 from hvg.files import regular_file
 from hvg.here import refuse_missing
-from hvg.jobs import Batch, Job, LaunchOptions
+from hvg.jobs import Batch, Job
 from hvg.launch import Run, launch, refused_changes
+from hvg.launch_options import LaunchOptions, SweepOptions
 from hvg.metric_rows import parse_row
 from hvg.outputs import try_folder
-from hvg.sweep import VALIDATION, Sweep, SweepOptions, judged_sweep, worker_batch
+from hvg.sweep import VALIDATION, Sweep, judged_sweep, worker_batch
 from hvg.sweep_report import write_sweep_report
 from hvg.sweep_store import LostTrialError, OpenTrial, SweepStore, use_password
 

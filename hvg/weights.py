@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from hvg.errors import HvgError
@@ -271,14 +270,6 @@ def _read(path: Path) -> Any:
                 f"save its tensors as {path.stem}.safetensors"
             ) from error
         raise HvgError(f"{path}: cannot be read ({type(error).__name__}): cut short or damaged") from error
-
-
-class WeightsOptions(BaseModel):
-    """Options of ``hvg weights``. folder: null is the default one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    folder: Path | None = None
 
 
 @dataclass(frozen=True)

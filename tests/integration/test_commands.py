@@ -10,12 +10,13 @@ from forks import start_ranks
 
 from hvg import cli
 from hvg.checkpoint import latest_checkpoint, precision_of
-from hvg.cli import take_options
 from hvg.config import load_resolved
-from hvg.generate import SampleOptions, prepare
+from hvg.generate import prepare
 from hvg.motion import Motion, save_motion
+from hvg.options import SampleOptions
 from hvg.precision import explain_here, precision_here
 from hvg.video import read_image, read_video, write_png
+from hvg.words import take_options
 
 ROOT = Path(__file__).parents[2]
 

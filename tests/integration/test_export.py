@@ -16,10 +16,11 @@ from hvg.camera_paths import around
 from hvg.checkpoint import Checkpoint, Entry, latest_checkpoint, write_checkpoint
 from hvg.config import compose
 from hvg.errors import CheckpointError, HvgError
-from hvg.export import ExportOptions, export, load_exported
+from hvg.export import export, load_exported
 from hvg.files import system_reason
-from hvg.generate import SampleOptions, prepare
+from hvg.generate import prepare
 from hvg.motion import Motion, load_motion, save_motion
+from hvg.options import ExportOptions, SampleOptions
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 from hvg.training import load_system, start_system, train
 

@@ -6,13 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from setting_words import HOSTILE, configurations, word
 
-from hvg.cli import take_options
 from hvg.config import compose
-from hvg.cost_table import CheckOptions
 from hvg.errors import ConfigError
-from hvg.generate import SampleOptions
+from hvg.options import CheckOptions, SampleOptions
 from hvg.registry import KINDS, load, names
 from hvg.settings import Settings
+from hvg.words import take_options
 
 FLOATS = (
     *("training.learning_rate", "training.weight_decay", "training.foreground_weight", "training.gradient_clip"),

@@ -16,11 +16,12 @@ from components.metrics.kid import KID
 from components.metrics.lpips import LPIPS
 from components.metrics.psnr import PSNR
 from hvg.cli import run
-from hvg.compare import CompareOptions, compare_runs
+from hvg.compare import compare_runs
 from hvg.errors import HvgError
 from hvg.evaluation import protocol_record
 from hvg.feature_metric import Frechet, Kernel
 from hvg.frame_metric import mean_score
+from hvg.options import CompareOptions
 from hvg.protocols import Score
 from hvg.record import FORMAT, MEASUREMENTS, ClipRecord, Record, score_records, write_record
 from hvg.results import compare, table_markdown

@@ -14,15 +14,15 @@ import torch
 from pydantic import BaseModel
 
 from hvg import build, cli, listing, registry, wiring
-from hvg.cli import take_options
 from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
 from hvg.cost_table import gigabytes
 from hvg.errors import ConfigError, HvgError
-from hvg.evaluation import EvaluateOptions
 from hvg.forecast import forecast
+from hvg.options import EvaluateOptions
 from hvg.parsing import validate
 from hvg.required import required
 from hvg.settings import PartChoice, RunConfig
+from hvg.words import take_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -353,7 +353,7 @@ def test_list_refuses_an_unknown_kind():
 
 def shown(capsys, *words: str) -> list[list[str]]:
     """The cells of the rows that ``hvg list`` prints."""
-    assert listing.list_command(words) == 0
+    assert cli.run(["list", *words]) == 0
     return [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -408,7 +408,7 @@ def test_list_says_what_it_cannot_do(capsys):
         with pytest.raises(HvgError, match=said):
             listing.list_command(words)
     with pytest.raises(ConfigError, match="Did you mean 'scale'"):
-        listing.list_command(["--verbose", "scaale=gpu"])
+        listing.list_command(["scaale=gpu"], verbose=True)
 
 
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
@@ -547,7 +547,7 @@ def test_the_list_names_an_entry_of_no_kind_and_takes_a_part_without_a_docstring
     assert listing.list_command(["sampler"]) == 0
     *_, line = capsys.readouterr().out.splitlines()
     assert line.startswith("left out: 'camera.wrong_kind' of package 'lab_") and "there is no kind 'camera'" in line
-    assert listing.list_command(["solver", "--verbose"]) == 0
+    assert listing.list_command(["solver"], verbose=True) == 0
     assert "solver bare (lab_" in capsys.readouterr().out
 
 

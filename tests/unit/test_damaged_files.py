@@ -9,13 +9,14 @@ import pytest
 
 from hvg.callbacks import MetricsFile
 from hvg.checkpoint import MANIFEST, Checkpoint, write_checkpoint
-from hvg.compare import CompareOptions, compare_runs
+from hvg.compare import compare_runs
 from hvg.config import load_resolved
 from hvg.errors import HvgError
 from hvg.evaluation import load_prediction
 from hvg.files import read_text
 from hvg.metric_rows import read_rows
 from hvg.motion import load_motion
+from hvg.options import CompareOptions
 from hvg.record import FORMAT, read_record
 from hvg.shards import ShardReader, index_path, write_shard
 from hvg.study_file import load_study

@@ -18,7 +18,8 @@ from hvg.eight_bit import frames_from_uint8, resize_8bit
 from hvg.errors import HvgError
 from hvg.evaluation import MeasuredClip, finished
 from hvg.folder_video import Video, time_note
-from hvg.folders import FolderOptions, evaluate_folders, find_clips, load_clip
+from hvg.folders import evaluate_folders, find_clips, load_clip
+from hvg.options import FolderOptions
 from hvg.record import ClipRecord, read_measurements, read_record
 from hvg.scored_clip import ScoredClip
 from hvg.video import read_video_8bit, write_video

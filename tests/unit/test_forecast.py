@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,21 +16,12 @@ from torch import nn
 
 from hvg import build, registry, wiring
 from hvg.config import compose
-from hvg.cost_table import (
-    CheckOptions,
-    advice,
-    fits,
-    flops,
-    gigabytes,
-    memory_table,
-    parts_table,
-    traffic_line,
-    verdict,
-)
+from hvg.cost_table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
 from hvg.errors import HvgError
-from hvg.fake_step import Flops, count_flops, count_memory, fake_networks, fake_request
+from hvg.fake_step import Flops, count_step, fake_networks, fake_request
 from hvg.forecast import Forecast, alternatives, forecast, model_flops, rank_count
 from hvg.listing import check_command
+from hvg.options import CheckOptions
 from hvg.protocols import Conditioner, ConditionerConfig, Context, Dataset, PartConfig
 from hvg.settings import PartChoice, StrategyConfig
 from hvg.shares import WeightSizes, share, traffic
@@ -156,6 +148,14 @@ class OneConvolution(Conditioner):
         return Conditioning(residuals={"stem": cells.unflatten(0, signal.shape[:3])})
 
 
+class HasALoss(OneConvolution):
+    """The linear layer is trained by a loss of the part's own, too."""
+
+    def forward(self, signal, batch):
+        filled = super().forward(signal, batch)
+        return replace(filled, losses={"own": self.linear(torch.ones(len(signal), 7)).mean(dim=1)})
+
+
 class ReadsEverything(OneConvolution):
     """Its forward pass reads every field that a dataset may provide, the mesh too."""
 
@@ -214,9 +214,16 @@ def test_a_convolution_and_a_linear_layer_are_counted_by_formula(default):
     assert (part.trainable, part.frozen) == (5 * 7 * 9 + 7 + 7 * 64 + 64, 0)
 
 
+def test_the_loss_of_a_part_is_counted(default):
+    pose = PartChoice("conditioner", "has_a_loss", HasALoss, ConditionerConfig())
+    without = PartChoice("conditioner", "one_convolution", OneConvolution, ConditionerConfig())
+    own, plain = (forecast(default.model_copy(update={"pose": x})).counts.parts["pose"].flops for x in (pose, without))
+    # Of one row of ones, which need no gradient: forward pass, and the weights' part of the backward pass.
+    assert own.model - plain.model == 2 * (2 * 7 * 64)
+
+
 def test_a_real_step_costs_what_was_forecast(default, predicted):
-    backbone, conditioners, request = real(default)
-    counted = count_flops(backbone, conditioners, request)
+    counted, _ = count_step(*real(default))
     assert counted == {name: part.flops for name, part in predicted.counts.parts.items()}
     assert predicted.counts.flops.total == sum(flops.total for flops in counted.values())
 
@@ -246,7 +253,7 @@ def test_a_reference_net_that_is_computed_again_saves_less():
 @pytest.mark.parametrize("override", ["backbone.checkpointing=none", "backbone.checkpointing=blocks"])
 def test_a_real_step_saves_what_was_forecast(override):
     config = compose([*TINY, override])
-    expected, real_step = forecast(config).counts.step, count_memory(*real(config))
+    expected, (_, real_step) = forecast(config).counts.step, count_step(*real(config))
     assert real_step.saved == expected.saved
     assert real_step.peak == pytest.approx(expected.peak, rel=0.02)
     assert real_step.saved < real_step.activations <= real_step.peak

@@ -8,12 +8,10 @@ import torch
 
 from hvg.build import build_body
 from hvg.camera_paths import around, read_cameras, write_cameras
-from hvg.cli import take_options
 from hvg.config import compose, recompose
 from hvg.eight_bit import frames_from_uint8
 from hvg.errors import ConfigError, DataError, HvgError
 from hvg.generate import (
-    SampleOptions,
     camera_file,
     caption_note,
     check_fields,
@@ -26,6 +24,7 @@ from hvg.generate import (
 )
 from hvg.motion import Motion, load_motion
 from hvg.motion_frames import motion_places, places_note
+from hvg.options import SampleOptions
 from hvg.photo import load_photo, person_fraction, place
 from hvg.protocols import Conditioner, ConditionerConfig
 from hvg.required import required
@@ -34,6 +33,7 @@ from hvg.settings import PartChoice
 from hvg.training import build_system
 from hvg.types import ClipBatch, Conditioning, ConditioningSpec
 from hvg.video import frames_to_uint8, write_png
+from hvg.words import take_options
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from hvg.checkpoint import checkpoint_path, latest_checkpoint, write_checkpoint
-from hvg.cli import take_options
 from hvg.config import compose
 from hvg.errors import ConfigError
-from hvg.jobs import LaunchOptions
 from hvg.launch import judged_runs, launch, training_batch
+from hvg.launch_options import LaunchOptions
 from hvg.slurm import sbatch_script
+from hvg.words import take_options
 
 ROOT = Path(__file__).parents[2]
 TWO_NODES = ("strategy=zero2", "nodes=2", "devices=8")

@@ -10,9 +10,10 @@ from PIL import Image
 from hvg import folders, long_clip, registry
 from hvg.eight_bit import frames_from_uint8
 from hvg.feature_metric import FrameFeatureMetric, Frechet, FrechetConfig, VideoFeatureConfig, VideoFeatureMetric
-from hvg.folders import FolderOptions, find_clips, load_clip
+from hvg.folders import find_clips, load_clip
 from hvg.frame_metric import parts
 from hvg.long_clip import LongClip
+from hvg.options import FolderOptions
 from hvg.protocols import Context, Metric
 from hvg.scored_clip import NotAvailable, ScoredClip
 from hvg.video import write_video

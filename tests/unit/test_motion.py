@@ -46,6 +46,8 @@ def test_rotations_survive_the_way_to_matrices_and_back():
     vectors = vectors * (3.1 / vectors.norm(dim=1, keepdim=True).clamp_min(3.1))
     vectors = torch.cat([vectors, torch.zeros(1, 3, dtype=torch.float64), 1e-9 * vectors[:1]])
     torch.testing.assert_close(axis_angle(rotation_matrix(vectors)), vectors, atol=1e-8, rtol=0)
+    single = vectors.float()
+    torch.testing.assert_close(axis_angle(rotation_matrix(single)), single, atol=2e-6, rtol=0)
     half_turn = rotation_matrix(torch.tensor([[0.0, math.pi, 0.0]]))
     torch.testing.assert_close(half_turn, torch.diag(torch.tensor([-1.0, 1.0, -1.0]))[None], atol=1e-6, rtol=0)
 

@@ -13,9 +13,10 @@ from hvg.build import build_alignment, build_dataset
 from hvg.config import compose
 from hvg.data import load_with_signals
 from hvg.labels import PHOTO, readable
+from hvg.options import ShowOptions
 from hvg.prepare import conditioner_signals
 from hvg.sample_videos import Request, control_maps
-from hvg.show import ShowOptions, contact_sheet, pose_signals
+from hvg.show import contact_sheet, with_all_signals
 from hvg.study_file import StudyFile
 from hvg.study_plan import ArmRun
 from hvg.study_videos import map_titles, maps, photos
@@ -93,7 +94,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(tiny, tmp_path):
 def test_the_contact_sheet_draws_what_the_run_chose_with_its_settings(tiny, tmp_path):
     words = [*tiny, "camera=camera_rays", "camera.relative_to=world"]
     config, both = compose(words), compose([*words, "+slots.near.name=camera_rays", "+slots.near.scale=1"])
-    drawn = pose_signals(config, build_dataset(config, "test").load(0))
+    _, drawn = with_all_signals(config, build_dataset(config, "test").load(0))
     rays = [part.config.relative_to for key, part in drawn.items() if key.startswith("camera_rays-")]
     assert rays == ["world"] and len(drawn) > 1
     sheets = [contact_sheet(c, ShowOptions(out=tmp_path / f"{i}.png")) for i, c in enumerate((config, both))]
@@ -121,9 +122,30 @@ HUNGRY = """
 def test_a_part_that_has_no_defaults_is_left_out_of_a_contact_sheet_that_did_not_choose_it(tiny, package, capsys):
     package({"conditioner.hungry": HUNGRY})
     config = compose(tiny)
-    drawn = pose_signals(config, build_dataset(config, "test").load(0))
+    _, drawn = with_all_signals(config, build_dataset(config, "test").load(0))
     assert drawn and not any(key.startswith("hungry") for key in drawn)
     assert capsys.readouterr().out == "left out: hungry.path: is missing; it has to be given.\n"
+
+
+FAILING = """
+    from components.nn.pose_guided import GuidedConfig, PoseGuided
+
+    class Part(PoseGuided):
+        Config = GuidedConfig
+
+        def draw_map(self, batch):
+            raise IndexError("no such\\njoint")
+"""
+
+
+def test_a_part_that_cannot_draw_is_left_out_of_a_contact_sheet_that_did_not_choose_it(tiny, package, tmp_path, capsys):
+    package({"conditioner.failing": FAILING})
+    contact_sheet(compose(tiny), ShowOptions(out=tmp_path / "sheet.png"))
+    left_out = capsys.readouterr().out
+    assert left_out.startswith("left out: the conditioner 'failing' of package 'lab_")
+    assert left_out.endswith("': IndexError: no such joint\n")
+    with pytest.raises(IndexError):
+        contact_sheet(compose([*tiny, "pose.name=failing"]), ShowOptions(out=tmp_path / "other.png"))
 
 
 def test_a_studys_videos_show_the_photo_as_each_alignment_moves_it(tiny):

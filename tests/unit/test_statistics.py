@@ -129,16 +129,16 @@ def test_the_jackknife_of_a_mean_is_students_interval():
     without = [[np.delete(values, i).mean() for i in range(9)] for values in (x, y)]
     found = jackknife_difference([x.mean()], without[:1], [y.mean()], without[1:], num_subjects=9)
     reach = 2.306004 * (x - y).std(ddof=1) / 3  # t of 8 degrees of freedom at 97.5 %
-    assert (found.low, found.high) == pytest.approx(((x - y).mean() - reach, (x - y).mean() + reach), abs=1e-5)
+    assert (found.low, found.high) == pytest.approx(((x - y).mean() - reach, (x - y).mean() + reach), abs=1e-6)
     border = jackknife_difference([x.mean()], without[:1], [y.mean()], without[1:], num_subjects=9, level=1 - found.p)
-    assert min(abs(border.low), abs(border.high)) == pytest.approx(0, abs=1e-4)
+    assert min(abs(border.low), abs(border.high)) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_jackknife_adds_the_luck_of_seeds():
     still = [[1.0] * 6] * 3
     found = jackknife_difference([1.0, 2.0, 3.0], still, [0.0], still[:1], num_subjects=6)
     reach = 4.302653 / 3**0.5  # t of 2 degrees of freedom, standard deviation 1
-    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2 - reach, 2 + reach), abs=1e-4)
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2 - reach, 2 + reach), abs=1e-6)
     assert (found.num_subjects, found.num_seeds) == (6, 3)
     with pytest.raises(ValueError, match="groups do not pair"):
         jackknife_difference([1.0], [[1.0, 2.0]], [1.0], [[1.0, 2.0, 3.0]], num_subjects=3)

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from hvg.checkpoint import checkpoint_path
-from hvg.cli import run, take_options
+from hvg.cli import run
 from hvg.errors import ConfigError, HvgError
-from hvg.jobs import Batch, Job, LaunchOptions
+from hvg.jobs import Batch, Job
 from hvg.launch import launch
+from hvg.launch_options import LaunchOptions, StudyOptions
 from hvg.slurm import queued, refuse_queued, sbatch_script
-from hvg.study import StudyOptions, run_study
+from hvg.study import run_study
 from hvg.study_file import load_study
 from hvg.study_plan import ArmRun, plan
+from hvg.words import take_options
 
 
 @pytest.fixture

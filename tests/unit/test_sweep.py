@@ -7,13 +7,13 @@ import shlex
 import pytest
 
 from hvg import cli
-from hvg.cli import take_options
 from hvg.config import compose, root_keys
 from hvg.errors import ConfigError, HvgError
-from hvg.jobs import LaunchOptions
-from hvg.sweep import SweepOptions, judged_sweep, worker_batch
+from hvg.launch_options import LaunchOptions, SweepOptions
+from hvg.sweep import judged_sweep, worker_batch
 from hvg.sweep_store import folder_name, use_password
 from hvg.sweep_worker import MetricCourse
+from hvg.words import take_options
 
 RATE = "training.learning_rate=tag(log, interval(1e-4, 1e-2))"
 VALIDATED = "training.validate_every=5"

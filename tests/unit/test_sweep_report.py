@@ -18,8 +18,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from hvg import cli
 from hvg.config import compose
 from hvg.errors import HvgError
-from hvg.jobs import LaunchOptions
-from hvg.sweep import SweepOptions, judged_sweep
+from hvg.launch_options import LaunchOptions, SweepOptions
+from hvg.sweep import judged_sweep
 from hvg.sweep_charts import parallel_chart
 from hvg.sweep_report import rerun_command, trials_csv, write_sweep_report
 from hvg.sweep_space import Choices, Numbers

@@ -14,8 +14,8 @@ from hvg import sweep_store
 from hvg.checkpoint import checkpoint_path, write_checkpoint
 from hvg.config import compose
 from hvg.errors import HvgError
-from hvg.jobs import LaunchOptions
-from hvg.sweep import SweepOptions, judged_sweep
+from hvg.launch_options import LaunchOptions, SweepOptions
+from hvg.sweep import judged_sweep
 from hvg.sweep_store import LostTrialError, SweepStore, stored_sweep
 from hvg.sweep_worker import work
 

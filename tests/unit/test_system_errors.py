@@ -11,6 +11,7 @@ from full_disk import full_disk
 from safetensors.numpy import save_file
 
 from hvg import cli
+from hvg.command_help import Command
 from hvg.evaluation import save_predictions
 from hvg.files import system_reason, whole_file, whole_folder, write_text
 from hvg.motion import Motion, save_motion
@@ -71,15 +72,15 @@ def test_a_mistake_of_the_program_stays_one():
     ],
 )
 def test_every_command_tells_it_in_one_line(monkeypatch, capsys, error, line):
-    def refused(arguments: list[str]) -> int:
+    def refused(words: list[str], flags: frozenset[str]) -> int:
         raise error
 
     for command in cli.COMMANDS:
-        monkeypatch.setitem(cli.COMMANDS, command, refused)
+        monkeypatch.setitem(cli.COMMANDS, command, Command(refused))
         assert cli.run([command]) == 1
         assert capsys.readouterr().err == f"hvg {command}: {line}\n"
 
-    monkeypatch.setitem(cli.COMMANDS, "list", lambda arguments: os.close(12345))
+    monkeypatch.setitem(cli.COMMANDS, "list", Command(lambda words, flags: os.close(12345)))
     with pytest.raises(OSError):
         cli.run(["list"])
 

@@ -1,0 +1,38 @@
+"""What code imports is declared, and what is declared is imported."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Imported where it is there: it has no wheel.
+OPTIONAL = {"pytorch3d"}
+# Declared without an import: LPIPS reads its heads from torchmetrics' files; the body models of smplx come next.
+NOT_IMPORTED = {"torchmetrics", "smplx"}
+
+
+def _name(requirement: str) -> str:
+    """A distribution's name as package indexes compare it."""
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+
+
+def _imported() -> set[str]:
+    """The distributions whose modules hvg and components import, wherever in a file they do."""
+    files = [path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py")]
+    modules: set[str] = set()
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules.add(node.module)
+    tops = {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"hvg", "components"}
+    known = packages_distributions()
+    return {_name(distribution) for top in tops for distribution in known.get(top, [top])}
+
+
+def test_imports_and_declarations_are_the_same():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert _imported() - OPTIONAL == {_name(text) for text in project["dependencies"]} - NOT_IMPORTED
