@@ -46,6 +46,7 @@ FORMS = """\
   study FOLDER [overrides] [seeds= jobs= fresh= keep=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
                                   train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm; seeds=[1] a seed
                                   at a time; keep=true also writes what seeds measured to FOLDER/results, to be committed
+  study NAME ...                  the same for a study that hvg brings, from any folder: study quickstart
   study FOLDER [overrides] collect=true
                                   report on what is finished; exit code 75 while some arms are not, 1 when one failed
   study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
