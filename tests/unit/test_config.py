@@ -158,7 +158,7 @@ def test_listing_names_plugins_and_imports_nothing(hvg, lab):
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
         ("training.steps=3.5", "training.steps", "expected"),
         ("training.betas=[0.9]", "training.betas.1", "missing"),
-        ("data.batch_size=0", "data.batch_size", "greater than 0"),
+        ("data.batch_size=0", "data.batch_size", "greater than or equal to 1"),
         ("device=cud", "device", "'auto', 'cpu' or 'cuda', got 'cud'"),
         ("seed.x=3", "seed", "expected a valid integer"),
         ("backbone=null", "backbone", "cannot be left out"),
