@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
+from hvg.bounds import Count, CountFromZero, MachineCount, ProcessCount, ProcessCountFromZero, Seed
 from hvg.settings import Section
 
 WORD = r"^\S+$"
@@ -22,11 +23,11 @@ class LaunchOptions(Section):
         description="basic: here, one run after another; local: here, `jobs` runs side by side; torchrun: its processes, on "
         "this machine or, with --dry-run, the line for each of several; slurm: one batch job, an array for several runs.",
     )
-    jobs: PositiveInt | None = Field(
+    jobs: ProcessCount | None = Field(
         default=None, description="Runs of a sweep at once; null: 1 under local, all that the cluster has room for."
     )
-    nodes: PositiveInt | None = Field(default=None, description="Short for strategy.nodes.")
-    devices: PositiveInt | None = Field(default=None, description="Short for strategy.devices, those of a node.")
+    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
+    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
     rendezvous: str | None = Field(
         default=None,
         pattern=r"^[^\s:]+:\d+$",
@@ -40,17 +41,17 @@ class LaunchOptions(Section):
         pattern=r"^(\d+-)?\d+(:\d+){0,2}$",
         description="Slurm's --time of one start, as 24:00:00; a longer run goes on in the next start.",
     )
-    stop_before: PositiveInt = Field(
+    stop_before: Count = Field(
         default=120, description="Seconds before the end of `time` in which a step is finished and saved."
     )
-    requeues: NonNegativeInt = Field(
+    requeues: CountFromZero = Field(
         default=100, description="Starts after the first, at most, that a run may ask for; 0: Slurm may not requeue it."
     )
-    gpus_per_node: NonNegativeInt | None = Field(
+    gpus_per_node: ProcessCountFromZero | None = Field(
         default=None,
         description="Slurm's --gpus-per-node; null: one for each process, none with device=cpu; 0 asks for none.",
     )
-    cpus_per_task: PositiveInt | None = Field(default=None, description="Slurm's --cpus-per-task, cores of a process.")
+    cpus_per_task: ProcessCount | None = Field(default=None, description="Slurm's --cpus-per-task, cores of a process.")
     mem: str | None = Field(default=None, pattern=WORD, description="Slurm's --mem, memory of a node, as 200G.")
     extra: tuple[str, ...] = Field(
         default=(), description="Further options of sbatch, as extra=[--constraint=h100,--exclusive]."
@@ -111,7 +112,7 @@ class SweepOptions(Section):
     """How a sweep searches. None of it is a property of a run: a trial's config.yaml is that of any other training."""
 
     sweep: Literal["optuna"] = Field(default="optuna", description="Who proposes the trials of a sweep.")
-    trials: PositiveInt = Field(
+    trials: Count = Field(
         default=20, description="Trials of the sweep, over all workers; a larger number later adds to it."
     )
     storage: str | None = Field(
@@ -131,31 +132,31 @@ class SweepOptions(Section):
     search: Literal["tpe", "random"] = Field(
         default="tpe", description="How values are proposed: near the best trials (tree Parzen estimator), or anywhere."
     )
-    search_seed: NonNegativeInt = Field(
+    search_seed: Seed = Field(
         default=0, description="Proposals are a function of this number and of the trials that have ended."
     )
-    search_startup: NonNegativeInt = Field(default=10, description="Ended trials before tpe leaves random proposals.")
+    search_startup: CountFromZero = Field(default=10, description="Ended trials before tpe leaves random proposals.")
     pruner: Literal["none", "median", "percentile", "halving", "hyperband"] = Field(
         default="none",
         description="Which trials are stopped early by their metric so far: those below the median of earlier trials at "
         "the same step; not in their best `prune_keep` percent; not among the best third at rungs three times as far "
         "apart as the one before (successive halving); the same at several first rungs (Hyperband).",
     )
-    prune_startup: NonNegativeInt = Field(
+    prune_startup: CountFromZero = Field(
         default=5, description="Trials that end before median and percentile stop any."
     )
-    prune_after: NonNegativeInt = Field(
-        default=0, description="Steps before which median and percentile stop no trial."
-    )
+    prune_after: CountFromZero = Field(default=0, description="Steps before which median and percentile stop no trial.")
     prune_keep: float = Field(default=25.0, gt=0, lt=100, description="Percent of trials that percentile lets go on.")
-    retries: NonNegativeInt = Field(
+    retries: CountFromZero = Field(
         default=1, description="How often a trial whose training failed is started again, from its newest checkpoint."
     )
-    deaths: NonNegativeInt = Field(
+    deaths: CountFromZero = Field(
         default=5, description="How often a trial whose worker died is continued by another before it counts as failed."
     )
-    lease: PositiveFloat = Field(
+    lease: float = Field(
         default=300.0,
+        gt=0,
+        le=1e9,
         description="Seconds without a sign of its worker after which a trial is continued by another. Longer than a step "
         "with its validation and checkpoint, and the same for all workers, whose clocks have to agree.",
     )

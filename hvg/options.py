@@ -6,8 +6,20 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hvg.bounds import (
+    Count,
+    CountFromZero,
+    FrameCount,
+    FrameCountFromZero,
+    MachineCount,
+    ProcessCount,
+    Seed,
+    Side,
+    SolverSteps,
+    ViewCount,
+)
 from hvg.provenance import usable_cores
 
 # What a command may be told to score besides a prediction.
@@ -24,9 +36,9 @@ class ShowOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    index: NonNegativeInt = Field(0, description="Which clip of the split.")
+    index: CountFromZero = Field(0, description="Which clip of the split.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    frame: NonNegativeInt = Field(0, description="Which frame of the clip.")
+    frame: FrameCountFromZero = Field(0, description="Which frame of the clip.")
     out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
     overwrite: bool = Field(False, description="Replace the image if it is there.")
 
@@ -36,18 +48,21 @@ class PrepareOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    jobs: PositiveInt = Field(default_factory=usable_cores, description="Processes that render side by side.")
+    jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
 class CheckOptions(BaseModel):
     """What ``hvg check`` takes besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    devices: PositiveInt | None = Field(default=None, description="Short for strategy.devices, those of a node.")
-    nodes: PositiveInt | None = Field(default=None, description="Short for strategy.nodes.")
-    memory: PositiveFloat = Field(default=80.0, description="Memory of a GPU in GB, 10^9 bytes.")
-    bandwidth: PositiveFloat = Field(
-        default=50.0, description="GB/s at which a GPU sends to the others: of the slowest link between them."
+    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
+    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
+    memory: float = Field(default=80.0, gt=0, le=1e6, description="Memory of a GPU in GB, 10^9 bytes.")
+    bandwidth: float = Field(
+        default=50.0,
+        gt=0,
+        le=1e6,
+        description="GB/s at which a GPU sends to the others: of the slowest link between them.",
     )
 
     @property
@@ -66,8 +81,10 @@ class DryRunOptions(BaseModel):
     """What ``hvg train`` takes besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    dry_run: PositiveInt | None = Field(
+    dry_run: int | None = Field(
         default=None,
+        ge=1,
+        le=1024 * 1024,
         description="Build the job as it would be on this many devices, step once on shapes, train nothing.",
     )
 
@@ -80,8 +97,8 @@ class EvaluateOptions(BaseModel):
     checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
-    steps: PositiveInt | None = Field(None, description="Solver steps; null as configured.")
-    clips: PositiveInt | None = Field(None, description="Clips to score; null as configured.")
+    steps: SolverSteps | None = Field(None, description="Solver steps; null as configured.")
+    clips: Count | None = Field(None, description="Clips to score; null as configured.")
     shift: bool = Field(
         False,
         description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
@@ -142,11 +159,9 @@ class SampleOptions(BaseModel):
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )
-    start: NonNegativeInt = Field(0, description="First frame of the motion that is used, counted from 0.")
-    end: PositiveInt | None = Field(
-        None, description="Frame of the motion before which it ends; null: its whole length."
-    )
-    stride: PositiveInt | None = Field(
+    start: CountFromZero = Field(0, description="First frame of the motion that is used, counted from 0.")
+    end: Count | None = Field(None, description="Frame of the motion before which it ends; null: its whole length.")
+    stride: Count | None = Field(
         None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
     )
     real_time: bool = Field(
@@ -163,28 +178,28 @@ class SampleOptions(BaseModel):
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
     )
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-    views: PositiveInt | None = Field(None, description="Number of views of an orbit; null: as in training.")
-    frames: PositiveInt | None = Field(
+    views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
+    frames: FrameCount | None = Field(
         None,
         description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
         "clips.",
     )
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
-    distance: PositiveFloat | None = Field(
-        None, description="From the cameras to the pelvis, metres; null: as in training."
+    distance: float | None = Field(
+        None, gt=0, le=1000, description="From the cameras to the pelvis, metres; null: as in training."
     )
-    fov_degrees: PositiveFloat | None = Field(None, lt=180, description="Field of view; null: as in training.")
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
+    fov_degrees: float | None = Field(None, gt=0, lt=180, description="Field of view; null: as in training.")
+    image_size: Side | tuple[Side, Side] | None = Field(
         None, description="Side of the video, or [height,width], pixels; null: as in training."
     )
-    steps: PositiveInt | None = Field(None, description="Solver steps; null: as configured.")
-    seed: NonNegativeInt | None = Field(None, description="Seed of the noise; null: as configured.")
+    steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
+    seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
     frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
     memory: float = Field(
         8.0,
         gt=0,
-        allow_inf_nan=False,
+        le=1e6,
         description="GB of the host's memory that the request may need besides the model; one that needs more is refused.",
     )
 
