@@ -161,8 +161,7 @@ def _dry_run(words: list[str]) -> int:
 
 def _launch(words: list[str], flags: Flags) -> int:
     from hvg.config import compose, expand_sweep
-    from hvg.here import refuse_missing
-    from hvg.launch import judged_runs, launch, training_batch
+    from hvg.launch import launch_training
     from hvg.launch_options import LaunchOptions
 
     if words[:1] != ["train"]:
@@ -173,18 +172,7 @@ def _launch(words: list[str], flags: Flags) -> int:
     options, overrides = options_and_overrides(
         words, LaunchOptions, judge=lambda words: compose(expand_sweep(words)[0] if sweep else words)
     )
-    runs = judged_runs(overrides, options, sweep, dry_run=dry_run)
-    # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
-    # keeps the group of a process's first run, which is gone when a second one begins.
-    apart = sweep and any(run.config.strategy.name != "single" for run in runs)
-    if options.launcher != "slurm" and not dry_run:
-        refuse_missing([run.config for run in runs])
-    if options.launcher != "basic" or dry_run or apart:
-        return launch(training_batch(runs), options, dry_run=dry_run)
-    for number, run in enumerate(runs):
-        print(f"[{number + 1}/{len(runs)}] {run.config.name}: {' '.join(run.words)}", flush=True)
-        _train_one(run.config)
-    return 0
+    return launch_training(overrides, options, sweep=sweep, dry_run=dry_run, train=_train_one)
 
 
 def _train_sweep(words: list[str], dry_run: bool) -> int:

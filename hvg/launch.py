@@ -16,6 +16,7 @@ from hvg.checkpoint import checkpoints, saved_config
 from hvg.config import compose, expand_sweep
 from hvg.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.exit_codes import TERMINATED, ends_with_parent
+from hvg.here import refuse_missing
 from hvg.jobs import Batch, Job, launch_problems, process_words, processes_of
 from hvg.launch_options import LaunchOptions
 from hvg.names import as_name
@@ -222,6 +223,32 @@ def judged_runs(overrides: Sequence[str], options: LaunchOptions, sweep: bool, *
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs
+
+
+def launch_training(
+    overrides: Sequence[str],
+    options: LaunchOptions,
+    *,
+    sweep: bool,
+    dry_run: bool,
+    train: Callable[[RunConfig], object],
+) -> int:
+    """Trains the runs that a command line asks for: by ``train`` in this process, or as jobs. Returns the exit code.
+
+    Raises: as ``judged_runs`` and ``launch``; HvgError where this machine has not what a run here needs.
+    """
+    runs = judged_runs(overrides, options, sweep, dry_run=dry_run)
+    # Where several processes train, each was started by this command line: they would all go through the sweep. And DeepSpeed
+    # keeps the group of a process's first run, which is gone when a second one begins.
+    apart = sweep and any(run.config.strategy.name != "single" for run in runs)
+    if options.launcher != "slurm" and not dry_run:
+        refuse_missing([run.config for run in runs])
+    if options.launcher != "basic" or dry_run or apart:
+        return launch(training_batch(runs), options, dry_run=dry_run)
+    for number, run in enumerate(runs):
+        print(f"[{number + 1}/{len(runs)}] {run.config.name}: {' '.join(run.words)}", flush=True)
+        train(run.config)
+    return 0
 
 
 def training_batch(runs: Sequence[Run]) -> Batch:
