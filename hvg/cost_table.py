@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from hvg.listing import table
+from hvg.cells import table
 
 if TYPE_CHECKING:
     from hvg.fake_step import Flops

@@ -19,6 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from hvg.cells import table
 from hvg.errors import HvgError
 from hvg.scored_clip import NotAvailable
 
@@ -321,9 +322,6 @@ def presence(files: NetworkFiles, name: str) -> Presence:
 
 def weights_report(folder: Path) -> tuple[list[str], bool]:
     """What there is in a folder and where to get the rest, as lines; and whether something is damaged."""
-    # Imported here because hvg.listing imports the parts' interfaces, which import this file.
-    from hvg.listing import table
-
     files = NetworkFiles(folder)
     found = {name: presence(files, name) for name in CATALOGUE}
     rows = [("name", "file", "needed by", "present")]
