@@ -22,6 +22,7 @@ from hvg.evaluation import EvaluateOptions
 from hvg.forecast import forecast
 from hvg.parsing import validate
 from hvg.required import required
+from hvg.scoring import build_protocol
 from hvg.settings import PartChoice, RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -604,7 +605,7 @@ def test_metrics_come_in_the_order_of_the_protocol():
         ["~protocol.metrics.l1", "protocol.metrics.again.name=psnr", "protocol.metrics.again.average=frames"]
     )
     basic = ["psnr", "psnr_foreground", "ssim", "mask_iou", "dtssd", "dvssd"]
-    protocol = build.build_protocol(config, torch.device("cpu"))
+    protocol = build_protocol(config, torch.device("cpu"))
     assert list(protocol.metrics) == [*basic, "again"]
     assert protocol.metrics["again"].definition != protocol.metrics["psnr"].definition
     assert parse_resolved(config.to_yaml(), "config.yaml") == config
