@@ -18,7 +18,7 @@ PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test test-long test-kill test-browser test-slurm lint format freeze clean
+.PHONY: help env study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,15 +37,19 @@ study: $(STAMP) ## make the environment and run the quickstart study
 
 test: $(STAMP) ## run the quick tests, with those in a browser where Chromium is installed
 	$(WITHOUT_BROWSER)
-	$(PYTEST) -m "not long and not slurm and not kill$(if $(CHROMIUM),, and not browser)" $(ARGS)
+	$(PYTEST) -m "not long and not slurm and not kill and not fuzz$(if $(CHROMIUM),, and not browser)" $(ARGS)
 
 test-long: $(STAMP) ## run the tests that take long, and no others
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
-	$(PYTEST) -m "long and not slurm and not kill and not browser" $(ARGS)
+	$(PYTEST) -m "long and not slurm and not kill and not fuzz and not browser" $(ARGS)
 
 test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, at any moment: half an hour
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
 	$(PYTEST) -m kill -rP $(ARGS)
+
+test-fuzz: $(STAMP) ## judge 2,000 configurations and run 40 of them: an hour
+	@echo "Configurations are drawn from SEED=$(SEED)."
+	$(BIN)/python -m pytest -m fuzz -rP $(ARGS)
 
 test-browser: $(STAMP) ## run the tests of the report in Chromium; they fail without it
 	$(PYTEST) -m browser $(ARGS)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
+from hvg.bounds import MachineCount, ProcessCount
 from hvg.cells import table
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ class CheckOptions(BaseModel):
     """Options of ``hvg check`` that no run has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    devices: PositiveInt | None = Field(default=None, description="Short for strategy.devices, those of a node.")
-    nodes: PositiveInt | None = Field(default=None, description="Short for strategy.nodes.")
-    memory: PositiveFloat = Field(default=80.0, description="Memory of a GPU in GB, 10^9 bytes.")
-    bandwidth: PositiveFloat = Field(
-        default=50.0, description="GB/s at which a GPU sends to the others: of the slowest link between them."
+    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
+    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
+    memory: float = Field(default=80.0, gt=0, le=1e6, description="Memory of a GPU in GB, 10^9 bytes.")
+    bandwidth: float = Field(
+        default=50.0,
+        gt=0,
+        le=1e6,
+        description="GB/s at which a GPU sends to the others: of the slowest link between them.",
     )
 
     @property

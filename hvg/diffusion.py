@@ -13,6 +13,12 @@ def lognormal_sigmas(shape: Sequence[int], p_mean: float, p_std: float, generato
     return (p_mean + p_std * torch.randn(*shape, generator=generator)).exp()
 
 
+def require_falling(sigma_max: float, sigma_min: float) -> None:
+    """Raises: ValueError, which the configuration reports, when sampling would not go from more noise to less."""
+    if sigma_min >= sigma_max:
+        raise ValueError(f"sigma_min={sigma_min:g} has to be smaller than sigma_max={sigma_max:g}")
+
+
 def karras_sigmas(num_steps: int, sigma_max: float, sigma_min: float, rho: float) -> Tensor:
     """Sampling levels from sigma_max to sigma_min and then 0, (num_steps + 1), float32. Source: EDM, equation 5.
 

@@ -21,7 +21,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import ClusterEnvironment
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -55,8 +55,10 @@ class DryRunOptions(BaseModel):
     """Options of ``hvg train`` that no run has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    dry_run: PositiveInt | None = Field(
+    dry_run: int | None = Field(
         default=None,
+        ge=1,
+        le=1024 * 1024,
         description="Build the job as it would be on this many devices, step once on shapes, train nothing.",
     )
 

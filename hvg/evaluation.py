@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import outputs, provenance
@@ -26,6 +26,7 @@ from hvg.anchors import (
     measure_anchors,
 )
 from hvg.arrays import array_bytes, read_array
+from hvg.bounds import Count, SolverSteps
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
 from hvg.config import RunConfig, given_settings, named_protocol, recompose, single_settings
@@ -76,8 +77,8 @@ class EvaluateOptions(BaseModel):
     checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
-    steps: PositiveInt | None = Field(None, description="Solver steps; null as configured.")
-    clips: PositiveInt | None = Field(None, description="Clips to score; null as configured.")
+    steps: SolverSteps | None = Field(None, description="Solver steps; null as configured.")
+    clips: Count | None = Field(None, description="Clips to score; null as configured.")
     shift: bool = Field(
         False,
         description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import FrameCount, Scale, Weight
 from hvg.long_clip import LongClip
 from hvg.protocols import Context, Measurement, Metric, PartConfig, Score
 from hvg.scored_clip import NotAvailable, ScoredClip
@@ -89,15 +90,13 @@ class KernelConfig(PartConfig):
     The defaults are KID's. JEDi (Luo et al., "Beyond FVD", 2024) is degree 2, coef0 0, biased, scale 100.
     """
 
-    degree: PositiveInt = Field(3, description="Degree of the polynomial.")
-    gamma: float | None = Field(
-        None, gt=0, description="Factor of the inner product; null: 1 / (numbers of a feature)."
-    )
-    coef0: float = Field(1.0, ge=0, description="What is added to the inner product.")
+    degree: int = Field(3, ge=1, le=16, description="Degree of the polynomial.")
+    gamma: Scale | None = Field(None, description="Factor of the inner product; null: 1 / (numbers of a feature).")
+    coef0: Weight = Field(1.0, description="What is added to the inner product.")
     estimator: Literal["unbiased", "biased"] = Field(
         "unbiased", description="Whether the pairs of a feature with itself are left out (0 on average) or counted."
     )
-    scale: float = Field(1.0, gt=0, description="What the value is multiplied by.")
+    scale: Scale = Field(1.0, description="What the value is multiplied by.")
 
 
 @dataclass(frozen=True)
@@ -246,13 +245,13 @@ class _Reel:
 class VideoFeatureConfig(PartConfig):
     """Which pieces of a video a network of videos is shown."""
 
-    clip_frames: PositiveInt = Field(16, description="Frames that are looked at together.")
+    clip_frames: FrameCount = Field(16, description="Frames that are looked at together.")
     items: Literal["windows", "whole"] = Field(
         "windows",
         description="windows: every stretch of clip_frames frames has a feature. whole: every video has one; what that is "
         "made of, the metric says.",
     )
-    stride: PositiveInt = Field(
+    stride: FrameCount = Field(
         1, description="Frames from the start of a window to the start of the next; 1 as DisCo: they overlap."
     )
     along: Literal["auto", "time", "views"] = Field(
@@ -326,7 +325,7 @@ class VideoFeatureMetric(FeatureMetric):
             (_Reel(clip, view, "prediction"), _Reel(clip, view, "truth"), valid) for view in range(clip.grid[0])
         )
 
-    def _of(self, clip_videos: Iterable[tuple[Frames, Frames, Tensor]]) -> Measurement:
+    def _of(self, clip_videos: Iterable[tuple[FrameCount, FrameCount, Tensor]]) -> Measurement:
         """What is kept of videos, each a prediction, a truth and which frames are valid (L,)."""
         found: list[tuple[np.ndarray, np.ndarray]] = []
         short = 0
@@ -351,7 +350,7 @@ class VideoFeatureMetric(FeatureMetric):
             prediction = truth if clip.prediction is clip.truth else clip.prediction.select(axis, i)
             yield prediction, truth, clip.valid.select(axis, i)
 
-    def _features(self, frames: Frames, items: Sequence[Item]) -> np.ndarray:
+    def _features(self, frames: FrameCount, items: Sequence[Item]) -> np.ndarray:
         """(len(items), D). Windows overlap, so a resized frame is kept until no later item needs it."""
         found, resized = [], dict[int, Tensor]()
         for batch in _batches(items):

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg import __version__, outputs, provenance, wiring
 from hvg.alignment import photo_as_seen
+from hvg.bounds import Count, CountFromZero, FrameCount, Seed, Side, SolverSteps, ViewCount
 from hvg.build import build_body
 from hvg.camera_paths import PRESETS, CameraPath, around, read_cameras, write_cameras
 from hvg.cameras import Cameras, project
@@ -69,11 +70,9 @@ class SampleOptions(BaseModel):
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )
-    start: NonNegativeInt = Field(0, description="First frame of the motion that is used, counted from 0.")
-    end: PositiveInt | None = Field(
-        None, description="Frame of the motion before which it ends; null: its whole length."
-    )
-    stride: PositiveInt | None = Field(
+    start: CountFromZero = Field(0, description="First frame of the motion that is used, counted from 0.")
+    end: Count | None = Field(None, description="Frame of the motion before which it ends; null: its whole length.")
+    stride: Count | None = Field(
         None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
     )
     real_time: bool = Field(
@@ -90,28 +89,28 @@ class SampleOptions(BaseModel):
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
     )
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-    views: PositiveInt | None = Field(None, description="Number of views of an orbit; null: as in training.")
-    frames: PositiveInt | None = Field(
+    views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
+    frames: FrameCount | None = Field(
         None,
         description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
         "clips.",
     )
     elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
-    distance: PositiveFloat | None = Field(
-        None, description="From the cameras to the pelvis, metres; null: as in training."
+    distance: float | None = Field(
+        None, gt=0, le=1000, description="From the cameras to the pelvis, metres; null: as in training."
     )
-    fov_degrees: PositiveFloat | None = Field(None, lt=180, description="Field of view; null: as in training.")
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
+    fov_degrees: float | None = Field(None, gt=0, lt=180, description="Field of view; null: as in training.")
+    image_size: Side | tuple[Side, Side] | None = Field(
         None, description="Side of the video, or [height,width], pixels; null: as in training."
     )
-    steps: PositiveInt | None = Field(None, description="Solver steps; null: as configured.")
-    seed: NonNegativeInt | None = Field(None, description="Seed of the noise; null: as configured.")
+    steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
+    seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
     frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
     memory: float = Field(
         8.0,
         gt=0,
-        allow_inf_nan=False,
+        le=1e6,
         description="GB of the host's memory that the request may need besides the model; one that needs more is refused.",
     )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
+from hvg.bounds import Count, CountFromZero, MachineCount, ProcessCount, ProcessCountFromZero
 from hvg.errors import Problem
 from hvg.settings import RunConfig, Section
 
@@ -25,11 +26,11 @@ class LaunchOptions(Section):
         description="basic: here, one run after another; local: here, `jobs` runs side by side; torchrun: its processes, on "
         "this machine or, with --dry-run, the line for each of several; slurm: one batch job, an array for several runs.",
     )
-    jobs: PositiveInt | None = Field(
+    jobs: ProcessCount | None = Field(
         default=None, description="Runs of a sweep at once; null: 1 under local, all that the cluster has room for."
     )
-    nodes: PositiveInt | None = Field(default=None, description="Short for strategy.nodes.")
-    devices: PositiveInt | None = Field(default=None, description="Short for strategy.devices, those of a node.")
+    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
+    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
     rendezvous: str | None = Field(
         default=None,
         pattern=r"^[^\s:]+:\d+$",
@@ -43,17 +44,17 @@ class LaunchOptions(Section):
         pattern=r"^(\d+-)?\d+(:\d+){0,2}$",
         description="Slurm's --time of one start, as 24:00:00; a longer run goes on in the next start.",
     )
-    stop_before: PositiveInt = Field(
+    stop_before: Count = Field(
         default=120, description="Seconds before the end of `time` in which a step is finished and saved."
     )
-    requeues: NonNegativeInt = Field(
+    requeues: CountFromZero = Field(
         default=100, description="Starts after the first, at most, that a run may ask for; 0: Slurm may not requeue it."
     )
-    gpus_per_node: NonNegativeInt | None = Field(
+    gpus_per_node: ProcessCountFromZero | None = Field(
         default=None,
         description="Slurm's --gpus-per-node; null: one for each process, none with device=cpu; 0 asks for none.",
     )
-    cpus_per_task: PositiveInt | None = Field(default=None, description="Slurm's --cpus-per-task, cores of a process.")
+    cpus_per_task: ProcessCount | None = Field(default=None, description="Slurm's --cpus-per-task, cores of a process.")
     mem: str | None = Field(default=None, pattern=WORD, description="Slurm's --mem, memory of a node, as 200G.")
     extra: tuple[str, ...] = Field(
         default=(), description="Further options of sbatch, as extra=[--constraint=h100,--exclusive]."
@@ -83,7 +84,7 @@ class Job:
     name: str
     commands: tuple[tuple[str, ...], ...]
     log: Path
-    processes: Processes = (1, 1)
+    processes: ProcessCount = (1, 1)
     cpu: bool = False
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,6 +21,8 @@ from hvg import registry
 from hvg.errors import HvgError, Problem, did_you_mean
 from hvg.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
 
+# Arrays hold no larger ones.
+LARGEST_FLOAT, LARGEST_INT = 3e38, 2**63 - 1
 # An interpolation of a key of the configuration, as ${output}: no resolver, as ${oc.env:HOME}, and none inside another.
 _OF_A_KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
 
@@ -236,11 +239,27 @@ def validate(
     if words:
         raw = _changed(raw, words)
         errors = _errors(model, raw)
-    problems = _problems(errors, raw, path, owner, names or model)
+    wild = {problem.path: problem for problem in _wild_numbers(raw, path)}
+    problems = [*wild.values(), *(p for p in _problems(errors, raw, path, owner, names or model) if p.path not in wild)]
     unknown = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
-    if len(unknown) < len(errors):
+    if wild or len(unknown) < len(errors):
         return None, problems
     return model.model_validate_json(_json(_without(raw, unknown)), strict=True), problems
+
+
+def _wild_numbers(tree: Any, path: str) -> Iterator[Problem]:
+    """A problem for each number that no setting means: one that is not finite, or beyond what arithmetic holds."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    for key, value in items:
+        yield from _wild_numbers(value, f"{path}.{key}" if path else str(key))
+    if isinstance(tree, float) and not math.isfinite(tree):
+        yield Problem(path, f"expected a finite number, got {_shown(tree)}.")
+    elif isinstance(tree, float) and abs(tree) > LARGEST_FLOAT:
+        yield Problem(
+            path, f"expected a number within {LARGEST_FLOAT:.0e}, as single precision has it, got {_shown(tree)}."
+        )
+    elif isinstance(tree, int) and abs(tree) > LARGEST_INT:
+        yield Problem(path, f"expected an integer of 64 bits, got one of {tree.bit_length()} bits.")
 
 
 def _errors(model: type[BaseModel], raw: Any) -> list[Any]:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import __version__, outputs
 from hvg.alignment import align
+from hvg.bounds import ProcessCount
 from hvg.build import build_alignment, build_conditioners, build_dataset
 from hvg.config import RunConfig, all_options, compose, expand_sweep, parse_resolved
 from hvg.data import drawn_ahead, needs_mesh, render_shard, shard_path, signal_key
@@ -52,7 +53,7 @@ class PrepareOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    jobs: PositiveInt = Field(default_factory=usable_cores, description="Processes that render side by side.")
+    jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
 def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:

@@ -40,9 +40,9 @@ class PartName:
 
 
 class PartConfig(BaseModel):
-    """Settings of one part: frozen, strict, every field documented by ``Field(description=...)``."""
+    """Settings of one part: frozen, strict, numbers finite, every field documented by ``Field(description=...)``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def inner_parts(cls) -> dict[str, PartName]:

@@ -7,11 +7,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hvg.bounds import (
+    BatchSize,
+    Colour,
+    Count,
+    CountFromZero,
+    FrameCount,
+    MachineCount,
+    ProcessCount,
+    ProcessCountFromZero,
+    Seed,
+    SolverSteps,
+    ViewCount,
+)
 from hvg.continued import Continued
 from hvg.names import Name, NameInFolders
 
+# How much an average keeps of what it was.
+Average = Annotated[float, Field(ge=0, lt=1)]
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
 SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
 # Root key -> kind, for every part that a run has exactly one of.
@@ -36,22 +51,23 @@ SINGLE_PARTS = {
 class Section(BaseModel):
     """A documented group of settings; frozen, unknown keys are forbidden."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
     """What a training step sees, and how clips reach it."""
 
-    batch_size: Annotated[PositiveInt, Continued.SHARED] = Field(
+    batch_size: Annotated[BatchSize, Continued.SHARED] = Field(
         default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."
     )
-    views: PositiveInt = Field(
+    views: ViewCount = Field(
         default=2, description="Views of a clip that a training step sees, drawn from those it has."
     )
-    frames: PositiveInt = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
-    grids: tuple[tuple[PositiveInt, PositiveInt], ...] | None = Field(
+    frames: FrameCount = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
+    grids: tuple[tuple[ViewCount, FrameCount], ...] | None = Field(
         default=None,
         min_length=1,
+        max_length=64,
         description="Pairs (views, frames), one drawn for each training step, the same on all ranks; null: always "
         "`views` x `frames`.",
     )
@@ -74,17 +90,17 @@ class DataConfig(Section):
         description="Probability that a training clip's colours change, in photo and frames alike: RGB permuted, a gamma for "
         "each channel. Teaches a small dataset's model to copy colours.",
     )
-    background: tuple[float, float, float] = Field(
+    background: tuple[Colour, Colour, Colour] = Field(
         default=(1.0, 1.0, 1.0),
         description="sRGB colour in [0, 1] of what an alignment moves into the picture; that of the dataset's background.",
     )
-    eval_batch_size: Annotated[PositiveInt, Continued.FREE] = Field(
+    eval_batch_size: Annotated[BatchSize, Continued.FREE] = Field(
         default=4, description="Clips per batch in validation and evaluation, with all views."
     )
-    workers: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    workers: Annotated[ProcessCountFromZero, Continued.FREE] = Field(
         default=0, description="Data loading processes; 0 loads in the training process."
     )
-    max_bad: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    max_bad: Annotated[CountFromZero, Continued.FREE] = Field(
         default=0,
         description="How many training clips may be unreadable. Each is listed in quarantine.jsonl and left out of the loss; "
         "no other clip is trained in its stead. One more ends the run.",
@@ -107,33 +123,32 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     """The optimisation of a run."""
 
-    steps: Annotated[PositiveInt, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
-    learning_rate: PositiveFloat = Field(default=3e-3, description="Peak learning rate of AdamW.")
-    betas: tuple[float, float] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decoupled weight decay.")
-    warmup_steps: NonNegativeInt = Field(default=30, description="Steps over which the learning rate rises from 0.")
+    steps: Annotated[Count, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate of AdamW.")
+    betas: tuple[Average, Average] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's decoupled weight decay.")
+    warmup_steps: CountFromZero = Field(default=30, description="Steps over which the learning rate rises from 0.")
     final_learning_rate: float = Field(
         default=0.02,
         ge=0,
         le=1,
         description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant.",
     )
-    gradient_clip: PositiveFloat | None = Field(
-        default=1.0, description="Largest norm of the gradient; null does not clip."
+    gradient_clip: float | None = Field(
+        default=1.0, gt=0, le=1e6, description="Largest norm of the gradient; null does not clip."
     )
-    ema_decay: float = Field(
-        default=0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 makes them the raw ones."
-    )
+    ema_decay: Average = Field(default=0.99, description="Decay of the averaged weights; 0 makes them the raw ones.")
     foreground_weight: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha).",
     )
-    accumulate: Annotated[PositiveInt, Continued.SHARED] = Field(
+    accumulate: Annotated[BatchSize, Continued.SHARED] = Field(
         default=1,
         description="Batches whose gradients are averaged for one optimiser step: a larger batch, less memory.",
     )
-    max_skipped: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    max_skipped: Annotated[CountFromZero, Continued.FREE] = Field(
         default=10,
         description="How many optimiser steps of the run may be left out, because a loss or the gradient was not finite, or "
         "the loss was a spike. Each is listed in skipped.jsonl; one more saves the state and ends the run.",
@@ -141,41 +156,47 @@ class TrainingConfig(Section):
     max_loss_ratio: float | None = Field(
         default=None,
         gt=1,
+        le=1e6,
         description="A step whose loss is above this many times the median of the last `loss_window` ones is left out; null: "
         "none is.",
     )
-    loss_window: PositiveInt = Field(
-        default=50, description="Losses of steps taken that `max_loss_ratio` compares with; none is judged before."
+    loss_window: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="Losses of steps taken that `max_loss_ratio` compares with; none is judged before.",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto",
         description="Arithmetic of the network: bf16 autocast over float32 weights, or float32 (32); auto: float32 on every "
         "CPU, bf16 on GPUs that multiply it in hardware (compute capability 8.0 or more), float32 on others.",
     )
-    threads: Annotated[PositiveInt | None, Continued.FREE] = Field(
+    threads: Annotated[ProcessCount | None, Continued.FREE] = Field(
         default=None, description="CPU threads of the training process; null: torch decides."
     )
-    peak_tflops: Annotated[PositiveFloat | None, Continued.FREE] = Field(
+    peak_tflops: Annotated[float | None, Continued.FREE] = Field(
         default=None,
+        ge=1e-6,
+        le=1e6,
         description="What one device can do at this precision, in TFLOP/s without sparsity, which model FLOPs utilisation is a "
         "share of; null: as published for known GPUs, else as measured by a matrix product.",
     )
-    log_every: Annotated[PositiveInt, Continued.FREE] = Field(
+    log_every: Annotated[Count, Continued.FREE] = Field(
         default=10, description="Steps between two rows of metrics.jsonl."
     )
-    checkpoint_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    checkpoint_every: Annotated[CountFromZero, Continued.FREE] = Field(
         default=200, description="Steps between two checkpoints; 0: only at the end."
     )
-    keep_last: Annotated[PositiveInt, Continued.FREE] = Field(
+    keep_last: Annotated[Count, Continued.FREE] = Field(
         default=2, description="How many of the newest checkpoints are kept."
     )
-    keep_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    keep_every: Annotated[CountFromZero, Continued.FREE] = Field(
         default=0, description="Checkpoints of steps that are a multiple of this are kept as well; 0: none."
     )
-    validate_every: Annotated[NonNegativeInt, Continued.FREE] = Field(
+    validate_every: Annotated[CountFromZero, Continued.FREE] = Field(
         default=0, description="Steps between two validations; 0: none while training."
     )
-    validation_clips: Annotated[PositiveInt, Continued.FREE] = Field(
+    validation_clips: Annotated[Count, Continued.FREE] = Field(
         default=4, description="Clips that a validation samples."
     )
 
@@ -183,18 +204,17 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """How a trained model is sampled, and where metrics find what they need."""
 
-    steps: PositiveInt = Field(default=5, description="Solver steps per video.")
-    clips: PositiveInt | None = Field(default=None, description="Test clips to score; null scores all.")
-    seed: NonNegativeInt = Field(
-        default=0, description="Seed of the sampling noise, the same for every model of a study."
-    )
+    steps: SolverSteps = Field(default=5, description="Solver steps per video.")
+    clips: Count | None = Field(default=None, description="Test clips to score; null scores all.")
+    seed: Seed = Field(default=0, description="Seed of the sampling noise, the same for every model of a study.")
     weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
-    windows_per_call: PositiveInt | None = Field(
+    windows_per_call: Count | None = Field(
         default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
     )
     kept_conditioning: float = Field(
         default=4.0,
         ge=0,
+        le=1e6,
         description="GiB of encoded conditioning that sampling keeps between steps; what does not fit is encoded anew.",
     )
     networks: Path | None = Field(
@@ -216,7 +236,7 @@ class ProtocolConfig(Section):
     """How outputs are scored: named, versioned metrics, each with its settings, and what is done to the pictures before."""
 
     name: Name = Field(default="none", description="Name of the protocol.")
-    version: PositiveInt = Field(default=1, description="Goes up whenever a number of the protocol would change.")
+    version: Count = Field(default=1, description="Goes up whenever a number of the protocol would change.")
     source: str = Field(default="", description="What the protocol follows.")
     left_open: tuple[str, ...] = Field(
         default=(), description="What the source leaves open, and what was chosen here; or where the source differs."
@@ -229,7 +249,7 @@ class ProtocolConfig(Section):
         description="What happens to a prediction of another size than the truth: an error, or it is resized to the truth as "
         "OpenCV does it (8 bits, bilinear), and a note says so.",
     )
-    videos: PositiveInt | None = Field(default=None, description="How many videos the source scored.")
+    videos: Count | None = Field(default=None, description="How many videos the source scored.")
     metrics: dict[str, Any] = Field(
         default={}, description="Label -> metric, as protocol.metrics.fvd.name=fvd; further keys are its settings."
     )
@@ -253,10 +273,10 @@ class StrategyConfig(Section):
         description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
         "(zero1), the gradients too (zero2), the weights too (zero3).",
     )
-    devices: PositiveInt | Literal["auto"] = Field(
+    devices: ProcessCount | Literal["auto"] = Field(
         default=1, description="Devices per node, of all but single; auto takes all GPUs."
     )
-    nodes: PositiveInt = Field(default=1, description="Machines, of all but single.")
+    nodes: MachineCount = Field(default=1, description="Machines, of all but single.")
     offload: Literal["none", "optimizer", "parameters"] = Field(
         default="none",
         description="What ZeRO keeps in the memory of the host: nothing, the optimiser's state, or (zero3) the weights too.",
@@ -285,7 +305,7 @@ class Settings(Section):
     name: Annotated[NameInFolders, Continued.FREE] = Field(
         default="run", description="Name of the run, the folder under `output`; a slash makes folders in folders."
     )
-    seed: NonNegativeInt = Field(default=0, description="Weights, data order and noise are functions of this number.")
+    seed: Seed = Field(default=0, description="Weights, data order and noise are functions of this number.")
     output: Annotated[Path, Continued.FREE] = Field(
         default=Path("runs"), description="Folder that holds the run folders."
     )

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from hvg import outputs, registry
 from hvg.alignment import as_seen
+from hvg.bounds import CountFromZero, FrameCountFromZero
 from hvg.build import build_alignment, build_dataset
 from hvg.cameras import project
 from hvg.config import RunConfig
@@ -32,9 +33,9 @@ class ShowOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    index: NonNegativeInt = Field(0, description="Which clip of the split.")
+    index: CountFromZero = Field(0, description="Which clip of the split.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    frame: NonNegativeInt = Field(0, description="Which frame of the clip.")
+    frame: FrameCountFromZero = Field(0, description="Which frame of the clip.")
     out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
     overwrite: bool = Field(False, description="Replace the image if it is there.")
 

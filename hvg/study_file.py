@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hvg.bounds import Count, Seed
 from hvg.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.files import read_text
 from hvg.names import Name, name_problem
@@ -34,10 +35,10 @@ class StudyFile(BaseModel):
         min_length=1, description="Arm -> its overrides; the first is the yardstick."
     )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
     baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
     caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
-    videos: PositiveInt = Field(8, description="Test clips shown in the report.")
+    videos: Count = Field(8, description="Test clips shown in the report.")
     headline: str | None = Field(
         None,
         description="Metric of the protocol that answers the question in one sentence; null: the protocol's first that looks at "

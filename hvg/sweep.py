@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from hvg.bounds import Count, CountFromZero, Seed
 from hvg.config import compose
 from hvg.errors import ConfigError, Problem
 from hvg.jobs import Batch, Job, LaunchOptions, process_words, processes_of, unused_options
@@ -28,7 +29,7 @@ class SweepOptions(Section):
     """How a sweep searches. None of it is a property of a run: a trial's config.yaml is that of any other training."""
 
     sweep: Literal["optuna"] = Field(default="optuna", description="Who proposes the trials of a sweep.")
-    trials: PositiveInt = Field(
+    trials: Count = Field(
         default=20, description="Trials of the sweep, over all workers; a larger number later adds to it."
     )
     storage: str | None = Field(
@@ -48,31 +49,31 @@ class SweepOptions(Section):
     search: Literal["tpe", "random"] = Field(
         default="tpe", description="How values are proposed: near the best trials (tree Parzen estimator), or anywhere."
     )
-    search_seed: NonNegativeInt = Field(
+    search_seed: Seed = Field(
         default=0, description="Proposals are a function of this number and of the trials that have ended."
     )
-    search_startup: NonNegativeInt = Field(default=10, description="Ended trials before tpe leaves random proposals.")
+    search_startup: CountFromZero = Field(default=10, description="Ended trials before tpe leaves random proposals.")
     pruner: Literal["none", "median", "percentile", "halving", "hyperband"] = Field(
         default="none",
         description="Which trials are stopped early by their metric so far: those below the median of earlier trials at "
         "the same step; not in their best `prune_keep` percent; not among the best third at rungs three times as far "
         "apart as the one before (successive halving); the same at several first rungs (Hyperband).",
     )
-    prune_startup: NonNegativeInt = Field(
+    prune_startup: CountFromZero = Field(
         default=5, description="Trials that end before median and percentile stop any."
     )
-    prune_after: NonNegativeInt = Field(
-        default=0, description="Steps before which median and percentile stop no trial."
-    )
+    prune_after: CountFromZero = Field(default=0, description="Steps before which median and percentile stop no trial.")
     prune_keep: float = Field(default=25.0, gt=0, lt=100, description="Percent of trials that percentile lets go on.")
-    retries: NonNegativeInt = Field(
+    retries: CountFromZero = Field(
         default=1, description="How often a trial whose training failed is started again, from its newest checkpoint."
     )
-    deaths: NonNegativeInt = Field(
+    deaths: CountFromZero = Field(
         default=5, description="How often a trial whose worker died is continued by another before it counts as failed."
     )
-    lease: PositiveFloat = Field(
+    lease: float = Field(
         default=300.0,
+        gt=0,
+        le=1e9,
         description="Seconds without a sign of its worker after which a trial is continued by another. Longer than a step "
         "with its validation and checkpoint, and the same for all workers, whose clocks have to agree.",
     )

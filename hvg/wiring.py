@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -44,7 +45,11 @@ def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list
         return [Problem("dataset", str(error))]
     if "data" not in failed:
         problems += [*_check_grid(config), *_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
-    return [*problems, *(() if {"codec", "backbone"} & failed else _uneven_pictures(config, sizes))]
+    if not {"codec", "backbone"} & failed:
+        problems += _uneven_pictures(config, sizes)
+        pictures = [size[2:] for size in sizes.values()]
+        problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
+    return problems
 
 
 def _shared_people(config: RunConfig) -> Iterator[Problem]:
@@ -223,6 +228,29 @@ def _check_image(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def _check_sampler(config: RunConfig) -> Iterator[Problem]:
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is not None:
+        yield from _shrunk_pictures(config, [size if isinstance(size, (tuple, list)) else (size, size)])
+
+
+def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
+    """Pictures, (height, width), that a sampler shrinks still have to be whole cells of the backbone's coarsest level."""
+    from hvg.build import build_sampler
+
+    sampler, steps, cell = build_sampler(config), config.evaluation.steps, math.prod(image_cell(config))
+    shrinks = sorted({sampler.stage(step, steps, 1).shrink for step in range(steps)}, reverse=True)
+    for height, width in dict.fromkeys(map(tuple, pictures)):
+        wrong = next((s for s in shrinks if s > 1 and (height % (cell * s) or width % (cell * s))), None)
+        if wrong is not None:
+            yield Problem(
+                "sampler",
+                f"{config.sampler.name} shrinks pictures {wrong} times, which {height}x{width} does not survive: sides must be "
+                f"divisible by {cell * wrong}, the codec's stride times the backbone's coarsest times {wrong}.",
+            )
+            return
+
+
 def _check_grid(config: RunConfig) -> Iterator[Problem]:
     for place, axis, count in _asked(config):
         word = ("views", "frames")[axis]
@@ -298,6 +326,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
+    (("dataset", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("strategy", "training"), _check_strategy),
     (("data", "alignment", *SLOTS, "slots"), _check_latents),

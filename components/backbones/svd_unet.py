@@ -22,6 +22,7 @@ from components.nn.published_unet import load_unet
 from components.nn.reference_encoder import ReferenceEncoder
 from components.nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
 from components.nn.zero import zero_module
+from hvg.bounds import Depth, Heads, Width
 from hvg.continued import Continued
 from hvg.errors import HvgError
 from hvg.layout import fold_frames, unfold_frames
@@ -33,6 +34,8 @@ from hvg.types import Conditioning, Ports, Site, ViewGrid
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)
+# SDXL has 70.
+MOST_BLOCKS = 512
 # Weights that no published UNet has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention.", "memory_gate.")
 
@@ -44,21 +47,31 @@ class SvdUNetConfig(PartConfig):
         None,
         description="Folder of a diffusers pipeline (or of its unet/), or hub id, to start from; null: random weights.",
     )
-    widths: tuple[int, ...] = Field((320, 640, 1280, 1280), description="Channels per level, each divisible by 32.")
+    widths: tuple[Width, ...] = Field(
+        (320, 640, 1280, 1280),
+        min_length=1,
+        max_length=8,
+        description="Channels per level, each divisible by 32.",
+    )
     attention: tuple[bool, ...] = Field(
         (True, True, True, False), description="Which levels have transformers; the middle always has one."
     )
-    heads: tuple[int, ...] = Field((5, 10, 20, 20), description="Attention heads per level (SVD: 64 channels each).")
-    layers_per_block: int = Field(2, ge=1, description="Residual blocks per level going down; going up has one more.")
-    transformer_layers: int = Field(1, ge=1, description="Transformer blocks per transformer.")
-    cross_attention_width: int = Field(1024, ge=0, description="Width of context tokens; 0 leaves cross-attention out.")
-    addition_time_embed_dim: int = Field(256, ge=2, description="Sinusoid width of each of the three added ids.")
-    fps: float = Field(6, description="First added id: frames per second minus 1, as SVD was trained.")
-    motion_bucket: float = Field(127, description="Second added id: amount of motion.")
-    noise_augmentation: float = Field(0.02, description="Third added id: noise added to the reference image.")
-    norm_groups: int = Field(
+    heads: tuple[Heads, ...] = Field((5, 10, 20, 20), description="Attention heads per level (SVD: 64 channels each).")
+    layers_per_block: Depth = Field(2, description="Residual blocks per level going down; going up has one more.")
+    transformer_layers: Depth = Field(1, description="Transformer blocks per transformer.")
+    cross_attention_width: int = Field(
+        1024, ge=0, le=65_536, description="Width of context tokens; 0 leaves cross-attention out."
+    )
+    addition_time_embed_dim: int = Field(
+        256, ge=2, le=65_536, multiple_of=2, description="Sinusoid width of each of the three added ids."
+    )
+    fps: float = Field(6, ge=-1, le=1000, description="First added id: frames per second minus 1, as SVD was trained.")
+    motion_bucket: float = Field(127, ge=0, le=1000, description="Second added id: amount of motion.")
+    noise_augmentation: float = Field(
+        0.02, ge=0, le=1000, description="Third added id: noise added to the reference image."
+    )
+    norm_groups: Width = Field(
         32,
-        ge=1,
         description="Groups of every group norm. Groups of one or two channels forget how strong a colour is, so narrow "
         "networks want fewer groups.",
     )
@@ -89,6 +102,12 @@ class SvdUNetConfig(PartConfig):
         levels = len(self.widths), len(self.attention), len(self.heads)
         if len(set(levels)) != 1:
             raise ValueError(f"widths, attention and heads need one entry per level, they have {levels}")
+        blocks = len(self.widths) * (2 * self.layers_per_block + 1) * self.transformer_layers
+        if blocks > MOST_BLOCKS:
+            raise ValueError(
+                f"{len(self.widths)} levels with {self.layers_per_block} layers_per_block and {self.transformer_layers} "
+                f"transformer_layers would be about {blocks} transformer blocks; at most {MOST_BLOCKS} are built"
+            )
         for width, heads in zip(self.widths, self.heads, strict=True):
             if width % 32 or width % heads or width % self.norm_groups:
                 raise ValueError(

@@ -315,7 +315,9 @@ class Anny(BodyModel):
     class Config(PartConfig):
         """Settings of the body."""
 
-        scale: float = Field(default=1.0, gt=0, description="Factor on all lengths, for people of unusual stature.")
+        scale: float = Field(
+            default=1.0, ge=0.01, le=100, description="Factor on all lengths, for people of unusual stature."
+        )
 
     def __init__(self, config: Config | None = None, context: Context | None = None) -> None:
         self.config = config or self.Config()

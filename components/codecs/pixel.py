@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from hvg.bounds import Scale
 from hvg.layout import per_frame
 from hvg.protocols import Codec, PartConfig
 
@@ -15,9 +16,9 @@ from hvg.protocols import Codec, PartConfig
 class PixelConfig(PartConfig):
     """How pixels become latents: (frames - zero) * scale."""
 
-    factor: int = Field(4, ge=1, description="Side of the square of pixels that becomes one latent cell.")
-    scale: float = Field(
-        1.0, gt=0, description="Multiplies the latents, so that their spread fits the prediction's sigma_data."
+    factor: int = Field(4, ge=1, le=64, description="Side of the square of pixels that becomes one latent cell.")
+    scale: Scale = Field(
+        1.0, description="Multiplies the latents, so that their spread fits the prediction's sigma_data."
     )
     zero: Literal["white", "grey"] = Field(
         "white", description="Which colour is 0. With white, a zero-initialised network starts from a clean background."

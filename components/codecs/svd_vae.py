@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import FrameCount
 from hvg.continued import Continued
 from hvg.layout import fold_frames, fold_views, unfold_frames
 from hvg.pretrained import Component, first_line
@@ -31,9 +32,9 @@ class SvdVaeConfig(PartConfig):
         "stabilityai/stable-video-diffusion-img2vid-xt",
         description="Folder of the VAE (or of a pipeline, with the VAE in vae/), or a hub id of a pipeline.",
     )
-    encode_chunk: Annotated[int, Continued.FREE] = Field(8, ge=1, description="Frames encoded at once.")
-    decode_chunk: Annotated[int, Continued.FREE] = Field(
-        8, ge=1, description="Neighbouring frames of one view decoded at once; more flicker less."
+    encode_chunk: Annotated[FrameCount, Continued.FREE] = Field(8, description="Frames encoded at once.")
+    decode_chunk: Annotated[FrameCount, Continued.FREE] = Field(
+        8, description="Neighbouring frames of one view decoded at once; more flicker less."
     )
 
 

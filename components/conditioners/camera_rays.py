@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.pose_guided import GuidedConfig, PoseGuided
+from hvg.bounds import Metres
 from hvg.cameras import pixel_rays
 from hvg.types import ClipBatch
 
@@ -21,8 +22,8 @@ class CameraRaysConfig(GuidedConfig):
         description="Whose axes and origin the rays have: those of the first view's camera in the same frame (of which views, "
         "`data.first_view` says), or the world's.",
     )
-    scale: float = Field(
-        4.0, gt=0, description="Metres; moments are divided by it, so that they are of the size of directions."
+    scale: Metres = Field(
+        4.0, description="Metres; moments are divided by it, so that they are of the size of directions."
     )
 
 

@@ -20,7 +20,7 @@ from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 class CameraRotationConfig(ConditionerConfig):
     """Settings of the camera embedding."""
 
-    width: int = Field(16, ge=2, multiple_of=2, description="Sinusoidal features of each of the 9 numbers.")
+    width: int = Field(16, ge=2, le=65_536, multiple_of=2, description="Sinusoidal features of each of the 9 numbers.")
 
 
 class CameraRotation(Conditioner):

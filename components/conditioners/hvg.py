@@ -25,6 +25,7 @@ from components.nn.guider import guider_stages
 from components.nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
 from components.nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 from components.nn.zero import zero_module
+from hvg.bounds import Heads
 from hvg.errors import HvgError
 from hvg.labels import readable
 from hvg.protocols import Context
@@ -46,9 +47,8 @@ class HvgPoseConfig(PoseGuidedConfig):
         max_length=2,
         description="One or two maps, a guider each. Of two, the first asks (query) and the second answers (key, value).",
     )
-    heads: int | None = Field(
+    heads: Heads | None = Field(
         None,
-        ge=1,
         description="Heads of the cross-attention; divides the last width. null: heads about 64 channels wide.",
     )
     half_range: HalfRange = 1.0

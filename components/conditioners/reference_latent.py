@@ -23,6 +23,7 @@ class ReferenceLatentConfig(ConditionerConfig):
     noise_augmentation: float = Field(
         0.0,
         ge=0,
+        le=1000,
         description="Standard deviation of the noise added to the photo, whose range is [-1, 1]; the same for a clip always.",
     )
 

@@ -20,7 +20,9 @@ from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
 class ReferenceTokensConfig(ConditionerConfig):
     """Settings of the reference's tokens."""
 
-    width: int = Field(64, ge=4, multiple_of=4, description="Channels of the small encoder of the reference's latents.")
+    width: int = Field(
+        64, ge=4, le=65_536, multiple_of=4, description="Channels of the small encoder of the reference's latents."
+    )
 
 
 class ReferenceTokens(Conditioner):

@@ -7,17 +7,18 @@ different by construction, and a clip has the same pixels in any process and any
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from components.people.motions import MOTIONS, grounded, reference_pose
 from components.people.person import Person, sample_look
 from components.people.suit import SuitedPerson
 from hvg.alignment import move_cameras
+from hvg.bounds import Colour, Count, FrameCount, FramesPerSecond, Seed, Side, ViewCount
 from hvg.cameras import Cameras, orbit
 from hvg.errors import ConfigError, Problem, did_you_mean
 from hvg.geometry.meshes import vertex_normals
@@ -29,9 +30,13 @@ from hvg.scored_clip import Surface
 from hvg.task import clip_task
 from hvg.types import BodyMotion, ClipBatch, Reference
 
+# Degrees above the horizon; straight above there is no up in the picture.
+Elevation = Annotated[float, Field(ge=-89, le=89)]
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
+# Of a split; and rays of a clip, which are cast at once: some 50 GB.
+MOST_CLIPS, MOST_RAYS = 100_000, 2**30
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
 
@@ -53,6 +58,12 @@ def _counts(config: Any) -> tuple[int, int]:
     return config.num_held_out_subjects, config.clips_per_held_out_subject
 
 
+def _height_width(config: Any) -> tuple[int, int]:
+    """Of a picture, pixels."""
+    size = config.image_size
+    return size if isinstance(size, tuple) else (size, size)
+
+
 def _subject(config: Any, number: int) -> str:
     return f"{config.split}-{number:04d}"
 
@@ -67,25 +78,25 @@ class Synthetic(Dataset):
     class Config(PartConfig):
         """Settings of the rendered people."""
 
-        seed: int = Field(0, description="Everything that is random follows from it and the indices.")
+        seed: Seed = Field(0, description="Everything that is random follows from it and the indices.")
         split: Literal["train", "val", "test"] = Field("train", description="People of two splits are different.")
-        num_subjects: int = Field(192, ge=1, description="Number of people to train on.")
-        num_held_out_subjects: int = Field(16, ge=1, description="Number of people in val, and in test.")
-        clips_per_subject: int = Field(1, ge=1, description="Clips of each training person, each its own motion.")
-        clips_per_held_out_subject: int = Field(1, ge=1, description="Clips of each person in val and in test.")
-        views: int = Field(4, ge=1, description="V: cameras, spread evenly around the person.")
-        frames: int = Field(4, ge=1, description="T: frames in a clip.")
-        image_size: int | tuple[int, int] = Field(
+        num_subjects: Count = Field(192, description="Number of people to train on.")
+        num_held_out_subjects: Count = Field(16, description="Number of people in val, and in test.")
+        clips_per_subject: Count = Field(1, description="Clips of each training person, each its own motion.")
+        clips_per_held_out_subject: Count = Field(1, description="Clips of each person in val and in test.")
+        views: ViewCount = Field(4, description="V: cameras, spread evenly around the person.")
+        frames: FrameCount = Field(4, description="T: frames in a clip.")
+        image_size: Side | tuple[Side, Side] = Field(
             64, description="Side of the square image, or (height, width); pixels."
         )
-        distance: float = Field(3.2, gt=1, description="From the cameras to the person, metres.")
+        distance: float = Field(3.2, gt=1, le=1000, description="From the cameras to the person, metres.")
         fov_degrees: float = Field(
             36.0,
             gt=5,
             lt=120,
             description="Angle of view over the shorter image side. At 38 no hand touches the border; at 36 one in 64 does.",
         )
-        elevation_degrees: tuple[float, float] = Field(
+        elevation_degrees: tuple[Elevation, Elevation] = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
         )
         azimuth_jitter_degrees: float = Field(
@@ -105,16 +116,45 @@ class Synthetic(Dataset):
             "keypoints=suit finds their poses without a network.",
         )
         motions: tuple[str, ...] = Field(
-            ("walk", "wave", "squat", "turn", "dance", "pose"), min_length=1, description="Motions to draw from."
+            ("walk", "wave", "squat", "turn", "dance", "pose"),
+            min_length=1,
+            max_length=1000,
+            description="Motions to draw from.",
         )
-        frames_per_second: float = Field(
-            8.0, gt=0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
+        frames_per_second: FramesPerSecond = Field(
+            8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
         supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
         mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
-        background: tuple[float, float, float] = Field(
+        background: tuple[Colour, Colour, Colour] = Field(
             (1.0, 1.0, 1.0), description="sRGB colour behind the person, each in [0, 1]."
         )
+
+        @model_validator(mode="after")
+        def _can_be_made(self) -> Synthetic.Config:
+            for split, people, clips in (
+                ("train", self.num_subjects, self.clips_per_subject),
+                ("val and test", self.num_held_out_subjects, self.clips_per_held_out_subject),
+            ):
+                if people * clips > MOST_CLIPS:
+                    raise ValueError(
+                        f"{people} people with {clips} clips each are asked for in {split}; at most {MOST_CLIPS} clips are"
+                    )
+            height, width = _height_width(self)
+            rays = self.views * self.frames * height * width * self.supersampling**2
+            if rays > MOST_RAYS:
+                raise ValueError(
+                    f"{self.views} views x {self.frames} frames of {height}x{width} pixels, {self.supersampling}x supersampled, "
+                    f"are {rays:.1e} rays, more than the {MOST_RAYS:.1e} that are cast for a clip"
+                )
+            return self
+
+        @field_validator("elevation_degrees")
+        @classmethod
+        def _rises(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+            if bounds[0] > bounds[1]:
+                raise ValueError(f"expected the lower bound first, got {list(bounds)}")
+            return bounds
 
         @field_validator("motions")
         @classmethod
@@ -243,7 +283,6 @@ class Synthetic(Dataset):
         views = views or config.views
         jitter = config.azimuth_jitter_degrees
         azimuths = torch.arange(views) * (360.0 / views) + float(generator.uniform(-jitter, jitter))
-        size = config.image_size if isinstance(config.image_size, tuple) else (config.image_size, config.image_size)
         pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,
@@ -252,7 +291,7 @@ class Synthetic(Dataset):
             # Slightly below the pelvis lies the middle of a standing person.
             target=pelvis - torch.tensor([0.0, 0.03, 0.0]),
             fov_degrees=config.fov_degrees,
-            image_size=size,
+            image_size=_height_width(config),
         )
 
     def _framed(self, cameras: Cameras, number: int, clip: int | str) -> Cameras:

@@ -6,13 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import GuidanceScale
 from hvg.protocols import Guidance, PartConfig
 
 
 class ConstantConfig(PartConfig):
     """The scale."""
 
-    value: float = Field(1.0, ge=0, description="Guidance scale; 1 guides not at all and needs no unconditional pass.")
+    value: GuidanceScale = Field(
+        1.0, description="Guidance scale; 1 guides not at all and needs no unconditional pass."
+    )
 
 
 class ConstantGuidance(Guidance):

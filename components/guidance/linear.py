@@ -9,14 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import GuidanceScale
 from hvg.protocols import Guidance, PartConfig
 
 
 class LinearConfig(PartConfig):
     """From where to where, and along which axis."""
 
-    minimum: float = Field(1.0, ge=0, description="Scale of the first frame or view.")
-    maximum: float = Field(3.0, ge=0, description="Scale of the last frame or view.")
+    minimum: GuidanceScale = Field(1.0, description="Scale of the first frame or view.")
+    maximum: GuidanceScale = Field(3.0, description="Scale of the last frame or view.")
     axis: Literal["frames", "views"] = Field(
         "frames", description="Along what it grows; it is constant along the other."
     )

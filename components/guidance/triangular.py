@@ -12,14 +12,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import GuidanceScale
 from hvg.protocols import Guidance, PartConfig
 
 
 class TriangularConfig(PartConfig):
     """The two ends, and along which axis."""
 
-    minimum: float = Field(1.0, ge=0, description="Scale of the first view, taken to be nearest to the photo's.")
-    maximum: float = Field(2.0, ge=0, description="Scale on the opposite side of the circle.")
+    minimum: GuidanceScale = Field(1.0, description="Scale of the first view, taken to be nearest to the photo's.")
+    maximum: GuidanceScale = Field(2.0, description="Scale on the opposite side of the circle.")
     axis: Literal["views", "frames"] = Field(
         "views", description="Along what it rises and falls; frames is for one camera that goes around, as in GAS."
     )

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from hvg.bounds import Side
 from hvg.errors import HvgError
 from hvg.protocols import Context, KeypointRegressor, PartConfig
 from hvg.scored_clip import NotAvailable
@@ -29,7 +30,7 @@ class TorchScriptKeypoints(KeypointRegressor):
         path: Path = Field(description="The TorchScript file.")
         names: tuple[str, ...] = Field(min_length=1, description="Names of its key points, in order.")
         root: tuple[str, ...] = Field(min_length=1, description="Names whose mean place is the origin of a pose.")
-        image_size: tuple[int, int] | None = Field(
+        image_size: tuple[Side, Side] | None = Field(
             None, description="(height, width) that pictures are resized to for it; null leaves them as they are."
         )
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.bounds import Metres
 from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
 from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
 from hvg.protocols import Context, Measurement
@@ -41,8 +42,8 @@ class CrossView(CellMetric):
         reach: float = Field(
             1 / 16, ge=0, lt=0.5, description="Largest move of a picture to its truth, as a fraction of its height."
         )
-        tolerance_metres: float = Field(
-            0.01, gt=0, description="A point is hidden where the surface is elsewhere by more than this."
+        tolerance_metres: Metres = Field(
+            0.01, description="A point is hidden where the surface is elsewhere by more than this."
         )
 
     higher_is_better = False

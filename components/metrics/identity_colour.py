@@ -52,8 +52,10 @@ class IdentityColour(CellMetric):
             description="With silhouette: the person is where any channel, in [0, 1], is below this value.",
         )
         # Light and shade change L* far more than a* and b*.
-        lightness_bin: float = Field(20.0, gt=0, description="Distance of the bins along L*, which is in [0, 100].")
-        chroma_bin: float = Field(15.0, gt=0, description="Distance of the bins along a* and b*.")
+        lightness_bin: float = Field(
+            20.0, ge=1, le=100, description="Distance of the bins along L*, which is in [0, 100]."
+        )
+        chroma_bin: float = Field(15.0, ge=1, le=256, description="Distance of the bins along a* and b*.")
 
     frames_before = 0
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from components.nn.feature_networks.vision_transformers import VideoTokens
+from hvg.bounds import FrameCount, Scale, Weight
 from hvg.feature_metric import Kernel, KernelConfig, VideoFeatureConfig, VideoFeatureMetric
 from hvg.protocols import Context
 from hvg.required import required
@@ -31,18 +32,18 @@ class Jedi(VideoFeatureMetric):
     class Config(VideoFeatureConfig, KernelConfig):
         """Settings of the videos, the features and the kernel."""
 
-        stride: PositiveInt = Field(
+        stride: FrameCount = Field(
             16, description="Frames from the start of a window to the start of the next; 16: they do not overlap."
         )
         pooling: Literal["mean", "probe"] = Field(
             "mean", description="mean: of the encoder's tokens. probe: the attentive pooler of a fine-tuned V-JEPA 2."
         )
-        degree: PositiveInt = Field(2, description="Degree of the polynomial.")
-        coef0: float = Field(0.0, ge=0, description="What is added to the inner product.")
+        degree: int = Field(2, ge=1, le=16, description="Degree of the polynomial.")
+        coef0: Weight = Field(0.0, description="What is added to the inner product.")
         estimator: Literal["unbiased", "biased"] = Field(
             "biased", description="Whether the pairs of a feature with itself are left out (0 on average) or counted."
         )
-        scale: float = Field(100.0, gt=0, description="What the value is multiplied by.")
+        scale: Scale = Field(100.0, description="What the value is multiplied by.")
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context, Kernel(config))

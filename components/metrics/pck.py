@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
 from components.nn.triangulated_pose import TriangulatedPose
@@ -20,7 +20,7 @@ class PCK(TriangulatedPose):
     class Config(KeypointMetricConfig):
         """Settings of the regressor, and of what is right."""
 
-        within: PositiveFloat = Field(150.0, description="Millimetres from the true point that are no error.")
+        within: float = Field(150.0, gt=0, le=1e6, description="Millimetres from the true point that are no error.")
 
     higher_is_better = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
+from hvg.bounds import Metres
 from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
 from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
 from hvg.protocols import Context, Measurement
@@ -33,8 +34,8 @@ class TemporalWarp(CellMetric):
     class Config(CellMetricConfig):
         """Settings of the matching."""
 
-        tolerance_metres: float = Field(
-            0.01, gt=0, description="A point is hidden where the surface is elsewhere by more than this."
+        tolerance_metres: Metres = Field(
+            0.01, description="A point is hidden where the surface is elsewhere by more than this."
         )
 
     counted = "changes"

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor
 
 from components.nn.control_maps import box_filter, channels_first
+from hvg.bounds import Metres
 from hvg.geometry.ellipsoids import EllipsoidImage, ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
 from hvg.required import required
@@ -39,19 +40,18 @@ DepthField = Annotated[
     ),
 ]
 HalfRange = Annotated[
-    float,
+    Metres,
     Field(
-        gt=0,
         description="depth=pelvis: metres before and behind the pelvis over which depth falls from 1 (near) to 0.1 (far).",
     ),
 ]
-Near = Annotated[float, Field(ge=0, description="depth=metric: metres to the camera at which depth is 1.")]
+Near = Annotated[float, Field(ge=0, le=1e6, description="depth=metric: metres to the camera at which depth is 1.")]
 Far = Annotated[
-    float,
-    Field(gt=0, validate_default=True, description="depth=metric: metres to the camera at which depth is 0.1."),
+    Metres,
+    Field(validate_default=True, description="depth=metric: metres to the camera at which depth is 0.1."),
     AfterValidator(_beyond_near),
 ]
-RadiiScale = Annotated[float, Field(gt=0, description="Factor on every bone's radius across its axis.")]
+RadiiScale = Annotated[float, Field(ge=0.01, le=100, description="Factor on every bone's radius across its axis.")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from components.nn.feature_networks.load import load_network
 from components.nn.resizing import fid_resize
+from hvg.bounds import FrameCount
 from hvg.feature_metric import FrameFeatureMetric, SetDistance
 from hvg.protocols import Context, PartConfig
 
@@ -16,7 +17,7 @@ from hvg.protocols import Context, PartConfig
 class InceptionConfig(PartConfig):
     """Which pictures are looked at."""
 
-    every: PositiveInt = Field(
+    every: FrameCount = Field(
         1, description="Every how many-th valid frame of a clip is looked at, counted over its views one after another."
     )
 

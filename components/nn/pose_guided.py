@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.nn.guider import Guider, num_halvings
+from hvg.bounds import Width
 from hvg.layout import per_frame
 from hvg.protocols import Conditioner, ConditionerConfig, Context
 from hvg.required import required
@@ -21,9 +22,10 @@ STEM = "stem"
 class GuidedConfig(ConditionerConfig):
     """Settings of every control map that goes through a guider."""
 
-    widths: tuple[int, ...] | None = Field(
+    widths: tuple[Width, ...] | None = Field(
         None,
         min_length=1,
+        max_length=16,
         description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, none wider than the stem.",
     )
 

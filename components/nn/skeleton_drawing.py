@@ -27,9 +27,9 @@ IMAGE_GAMMA = 0.6
 
 # Settings of the drawing, for the Configs of the parts that use it.
 LineWidth = Annotated[
-    float, Field(gt=0, description="Width of limbs as a fraction of the image height, at least one pixel.")
+    float, Field(gt=0, le=1, description="Width of limbs as a fraction of the image height, at least one pixel.")
 ]
-JointSize = Annotated[float, Field(ge=1, description="Diameter of joints as a multiple of the width of limbs.")]
+JointSize = Annotated[float, Field(ge=1, le=100, description="Diameter of joints as a multiple of the width of limbs.")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from hvg.bounds import FrameCount, FrameCountFromZero, ViewCount
 from hvg.protocols import PartConfig
 from hvg.types import Window
 
@@ -126,9 +127,9 @@ def require_overlap_below(size: int, overlap: int | None, size_name: str, overla
 class TimeWindowsConfig(PartConfig):
     """Windows over time, of all views."""
 
-    frames: int = Field(24, ge=1, description="Latent frames in a window.")
-    overlap: int | None = Field(
-        None, ge=0, description="Latent frames that neighbouring windows share, at least; null: a quarter of a window."
+    frames: FrameCount = Field(24, description="Latent frames in a window.")
+    overlap: FrameCountFromZero | None = Field(
+        None, description="Latent frames that neighbouring windows share, at least; null: a quarter of a window."
     )
     weights: Weighting = Field("tent", description=WEIGHTING)
 
@@ -144,23 +145,21 @@ class SpaceTimeConfig(PartConfig):
     The defaults hold the 72 images that HVG's model was trained on: 3 views x 24 frames and 6 views x 12 frames.
     """
 
-    frames: int = Field(24, ge=1, description="Latent frames in a temporal window.")
-    frame_overlap: int | None = Field(
+    frames: FrameCount = Field(24, description="Latent frames in a temporal window.")
+    frame_overlap: FrameCountFromZero | None = Field(
         None,
-        ge=0,
         description="Latent frames that neighbouring temporal windows share, at least; null: a quarter of one.",
     )
-    temporal_views: int | None = Field(
+    temporal_views: ViewCount | None = Field(
         3,
-        ge=1,
         description="Views in a temporal window, in groups that do not overlap if the numbers allow; null: all.",
     )
-    views: int = Field(6, ge=1, description="Views in a view window.")
-    view_overlap: int | None = Field(
-        None, ge=0, description="Views that neighbouring view windows share, at least; null: a third of a window."
+    views: ViewCount = Field(6, description="Views in a view window.")
+    view_overlap: FrameCountFromZero | None = Field(
+        None, description="Views that neighbouring view windows share, at least; null: a third of a window."
     )
-    view_frames: int | None = Field(
-        12, ge=1, description="Latent frames in a view window, without overlap if the numbers allow; null: all."
+    view_frames: FrameCount | None = Field(
+        12, description="Latent frames in a view window, without overlap if the numbers allow; null: all."
     )
     circular: bool = Field(
         True, description="Whether the cameras close a circle, so that the last is next to the first."

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from hvg.diffusion import karras_sigmas, lognormal_sigmas
+from hvg.bounds import Sigma
+from hvg.diffusion import karras_sigmas, lognormal_sigmas, require_falling
 from hvg.protocols import PartConfig, Prediction
 
 
@@ -20,16 +21,25 @@ class VConfig(PartConfig):
     """Noise levels; the schedule is that of the SVD pipeline."""
 
     p_mean: float = Field(
-        0.7, description="Mean of ln sigma in training. 0.7 from SVD_Xtend; MimicMotion's trainer has 1.6, EDM -1.2."
+        0.7,
+        ge=-10,
+        le=10,
+        description="Mean of ln sigma in training. 0.7 from SVD_Xtend; MimicMotion's trainer has 1.6, EDM -1.2.",
     )
     p_std: float = Field(
         1.6,
         gt=0,
+        le=5,
         description="Spread of ln sigma in training. 1.6 from SVD_Xtend; MimicMotion's trainer has 0.7, EDM 1.2.",
     )
-    sigma_max: float = Field(700.0, gt=0, description="First sampling level.")
-    sigma_min: float = Field(0.002, gt=0, description="Last sampling level before 0.")
-    rho: float = Field(7.0, gt=0, description="Curvature of the schedule (EDM, equation 5).")
+    sigma_max: Sigma = Field(700.0, description="First sampling level.")
+    sigma_min: Sigma = Field(0.002, description="Last sampling level before 0.")
+    rho: float = Field(7.0, ge=1, le=100, description="Curvature of the schedule (EDM, equation 5).")
+
+    @model_validator(mode="after")
+    def _falls(self) -> VConfig:
+        require_falling(self.sigma_max, self.sigma_min)
+        return self
 
 
 class VPrediction(Prediction):

@@ -9,25 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from hvg.diffusion import karras_sigmas, lognormal_sigmas
+from hvg.bounds import Scale, Sigma
+from hvg.diffusion import karras_sigmas, lognormal_sigmas, require_falling
 from hvg.protocols import PartConfig, Prediction
 
 
 class X0Config(PartConfig):
     """Noise levels and loss weight; the defaults were measured for space-to-depth latents of 64 px images."""
 
-    sigma_data: float = Field(0.5, gt=0, description="Standard deviation of the latents.")
-    p_mean: float = Field(1.2, description="Mean of ln sigma in training.")
-    p_std: float = Field(1.6, gt=0, description="Spread of ln sigma in training.")
-    max_weight: float = Field(
-        5.0, gt=0, description="Cap of the loss weight, which grows as 1/sigma^2 towards no noise."
-    )
-    sigma_max: float = Field(20.0, gt=0, description="First sampling level.")
-    sigma_min: float = Field(0.03, gt=0, description="Last sampling level before 0.")
-    rho: float = Field(7.0, gt=0, description="Curvature of the schedule (EDM, equation 5).")
+    sigma_data: Sigma = Field(0.5, description="Standard deviation of the latents.")
+    p_mean: float = Field(1.2, ge=-10, le=10, description="Mean of ln sigma in training.")
+    p_std: float = Field(1.6, gt=0, le=5, description="Spread of ln sigma in training.")
+    max_weight: Scale = Field(5.0, description="Cap of the loss weight, which grows as 1/sigma^2 towards no noise.")
+    sigma_max: Sigma = Field(20.0, description="First sampling level.")
+    sigma_min: Sigma = Field(0.03, description="Last sampling level before 0.")
+    rho: float = Field(7.0, ge=1, le=100, description="Curvature of the schedule (EDM, equation 5).")
+
+    @model_validator(mode="after")
+    def _falls(self) -> X0Config:
+        require_falling(self.sigma_max, self.sigma_min)
+        return self
 
 
 class X0Prediction(Prediction):

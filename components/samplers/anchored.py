@@ -15,6 +15,7 @@ from components.nn.windows import (
     whole,
     windows_of,
 )
+from hvg.bounds import FrameCount, FrameCountFromZero
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -22,10 +23,11 @@ from hvg.types import Window
 class AnchoredConfig(PartConfig):
     """Windows over time, of all views."""
 
-    frames: int = Field(24, ge=2, description="Latent frames in a window, the first frame of the video among them.")
-    overlap: int | None = Field(
+    frames: FrameCount = Field(
+        24, ge=2, description="Latent frames in a window, the first frame of the video among them."
+    )
+    overlap: FrameCountFromZero | None = Field(
         None,
-        ge=0,
         description="Latent frames that neighbouring windows share, at least, besides the first; null: a quarter of a window.",
     )
     weights: Weighting = Field("tent", description=WEIGHTING)

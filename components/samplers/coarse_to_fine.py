@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from components.nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
+from hvg.bounds import FrameCount, FrameCountFromZero
 from hvg.protocols import PartConfig, Sampler, Stage
 from hvg.types import Window
 
@@ -22,19 +23,24 @@ class CoarseToFineConfig(PartConfig):
     levels: int = Field(
         1,
         ge=1,
+        le=8,
         description="Coarse grids, with equal shares of the steps: level k is frame_stride^k and shrink^k coarse.",
     )
     frame_stride: int = Field(
         2,
         ge=1,
+        le=64,
         description="Every so many-th frame is in a coarse grid, and always the last one, so that filling in never "
         "goes beyond what was made.",
     )
     shrink: int = Field(
-        2, ge=1, description="The picture's sides are divided by it; with several levels by its powers. 1: full size."
+        2,
+        ge=1,
+        le=64,
+        description="The picture's sides are divided by it; with several levels by its powers. 1: full size.",
     )
-    frames: int | None = Field(None, ge=1, description="Frames of its grid in a window; null: one window for all.")
-    overlap: int = Field(0, ge=0, description="Frames of its grid that neighbouring windows share, at least.")
+    frames: FrameCount | None = Field(None, description="Frames of its grid in a window; null: one window for all.")
+    overlap: FrameCountFromZero = Field(0, description="Frames of its grid that neighbouring windows share, at least.")
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from components.nn.windows import blocks, weighted, windows_of
+from hvg.bounds import FrameCount, ViewCount
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -12,8 +13,8 @@ from hvg.types import Window
 class PartitionConfig(PartConfig):
     """Size of a block; the last ones may be smaller. The defaults hold the 72 images of HVG's training."""
 
-    views: int = Field(6, ge=1, description="Views in a block.")
-    frames: int = Field(12, ge=1, description="Latent frames in a block.")
+    views: ViewCount = Field(6, description="Views in a block.")
+    frames: FrameCount = Field(12, description="Latent frames in a block.")
 
 
 class PartitionWindows(Sampler):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from components.nn.windows import blocks, weighted, whole_blocks, windows_of
+from hvg.bounds import FrameCount, ViewCount
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -16,8 +17,8 @@ from hvg.types import Window
 class ShiftingConfig(PartConfig):
     """Size of a group; where the views are no multiple of it, one group of each step is smaller."""
 
-    views: int = Field(6, ge=2, description="Views in a group, neighbours on the circle of cameras.")
-    frames: int | None = Field(
+    views: ViewCount = Field(6, ge=2, description="Views in a group, neighbours on the circle of cameras.")
+    frames: FrameCount | None = Field(
         None,
         ge=2,
         description="Latent frames in a block of time, whose cuts move by one a step as well; the blocks at the ends are as "

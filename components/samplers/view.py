@@ -14,6 +14,7 @@ from components.nn.windows import (
     weighted,
     windows_of,
 )
+from hvg.bounds import FrameCount, FrameCountFromZero, ViewCount
 from hvg.protocols import PartConfig, Sampler
 from hvg.types import Window
 
@@ -21,12 +22,12 @@ from hvg.types import Window
 class ViewWindowsConfig(PartConfig):
     """Windows over views."""
 
-    views: int = Field(6, ge=1, description="Views in a window.")
-    overlap: int | None = Field(
-        None, ge=0, description="Views that neighbouring windows share, at least; null: a third of a window."
+    views: ViewCount = Field(6, description="Views in a window.")
+    overlap: FrameCountFromZero | None = Field(
+        None, description="Views that neighbouring windows share, at least; null: a third of a window."
     )
-    frames: int | None = Field(
-        None, ge=1, description="Latent frames in a window, without overlap if the numbers allow; null: all."
+    frames: FrameCount | None = Field(
+        None, description="Latent frames in a window, without overlap if the numbers allow; null: all."
     )
     circular: bool = Field(
         True, description="Whether the cameras close a circle, so that the last is next to the first."

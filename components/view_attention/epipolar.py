@@ -24,6 +24,7 @@ class EpipolarConfig(PartConfig):
     band: float = Field(
         1.0,
         ge=0,
+        le=8192,
         description="Largest distance from the line to the centre of a cell that is seen, in cells of the backbone's site. From "
         "0.5 on, the band is a whole cell wide, and a line that crosses the picture always meets one.",
     )

@@ -20,6 +20,7 @@ class NeighboursConfig(PartConfig):
     reach: int = Field(
         1,
         ge=0,
+        le=1024,
         description="Views on either side that a view sees, counted among all views of the clip: on a circle it has twice as "
         "many neighbours, at the end of a line fewer. Those that are not denoised together with it are not seen.",
     )
