@@ -18,11 +18,11 @@ import torch
 from hvg import provenance, registry
 from hvg.build import build_dataset
 from hvg.cameras import orbit
+from hvg.cells import table
 from hvg.config import RunConfig, compose
 from hvg.data import KEPT_BYTES, ClipDataModule, TrainingOrder, load_with_signals
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_radii
-from hvg.listing import table
 from hvg.prepare import open_clips, open_training_clips, prepare
 from hvg.protocols import Context
 from hvg.random import generator

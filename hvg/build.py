@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hvg import wiring
-from hvg.errors import ConfigError, HvgError, Problem
+from hvg.errors import ConfigError, Problem
 from hvg.parsing import validate
 from hvg.protocols import (
     Alignment,
@@ -26,7 +26,6 @@ from hvg.protocols import (
     Context,
     Dataset,
     Guidance,
-    Metric,
     Prediction,
     Renderer,
     Sampler,
@@ -34,10 +33,7 @@ from hvg.protocols import (
     ViewAttention,
 )
 from hvg.random import key_to_seed
-from hvg.scored_clip import NotAvailable
-from hvg.scoring import Failure, Protocol, failure_of
 from hvg.settings import PartChoice, RunConfig
-from hvg.weights import NetworkFiles, default_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,27 +160,6 @@ def split_config(choice: PartChoice, split: str) -> Any:
     if problems:
         raise ConfigError(problems)
     return found
-
-
-def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
-    """The run's protocol with every metric that can be computed here; the others with the reason why not, or how they failed.
-
-    Raises: HvgError when a file of weights is damaged or another one than published.
-    """
-    folder = config.evaluation.networks or default_folder()
-    context = Context(networks=NetworkFiles(folder, config.evaluation.any_network), device=device)
-    metrics: dict[str, Metric] = {}
-    unavailable: dict[str, str | Failure] = {}
-    for label, choice in config.protocol.metrics.items():
-        try:
-            metrics[label] = _build(choice, context)
-        except NotAvailable as error:
-            unavailable[label] = str(error)
-        except HvgError:
-            raise
-        except Exception as error:
-            unavailable[label] = failure_of(error)
-    return Protocol(config.protocol, metrics, unavailable)
 
 
 def build_body(config: RunConfig) -> BodyModel:

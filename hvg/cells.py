@@ -1,4 +1,4 @@
-"""Words of names and notes as they may stand in a CSV or Markdown file, where some would be code: a name is anyone's."""
+"""Tables as text: aligned columns, CSV, and words as they may stand in Markdown. A name is anyone's, and some would be code."""
 
 from __future__ import annotations
 
@@ -38,3 +38,9 @@ def markdown_text(text: str) -> str:
     """Text on one line that Markdown shows as it is, without tags, links or pictures in it; other text stays unchanged."""
     tame = re.sub(r"<(?=[\w/!?])|&(?=#?\w+;)", lambda found: escape(found[0]), " ".join(text.split()))
     return tame.replace("](", r"]\(").replace("][", r"]\[")
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

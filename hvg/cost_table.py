@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hvg.listing import table
+from hvg.cells import table
 from hvg.options import CheckOptions
 
 if TYPE_CHECKING:

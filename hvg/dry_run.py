@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hvg import build
+from hvg.cells import table
 from hvg.config import parse_resolved
 from hvg.cost_table import gigabytes
 from hvg.data import signal_key
@@ -41,7 +42,6 @@ from hvg.fake_step import (
     with_features,
 )
 from hvg.forecast import forecast, rank_count
-from hvg.listing import table
 from hvg.precision import LIGHTNING, on_described_gpus, precision_here
 from hvg.settings import RunConfig, StrategyConfig
 from hvg.strategies import LogicalCheckpoints, make_strategy

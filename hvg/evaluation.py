@@ -23,7 +23,6 @@ from hvg.anchors import (
     measure_anchors,
 )
 from hvg.arrays import array_bytes, read_array
-from hvg.build import build_protocol
 from hvg.cameras import azimuths_degrees
 from hvg.checkpoint import checkpoint_digest, find_checkpoint, is_exported
 from hvg.config import RunConfig, given_settings, named_protocol, recompose, single_settings
@@ -52,7 +51,7 @@ from hvg.record import (
 )
 from hvg.resume import changes
 from hvg.scored_clip import ScoredClip, Surface, scored_clips, true_clip
-from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, gathered
+from hvg.scoring import ClipMeasurements, Measurements, MetricResult, Protocol, build_protocol, gathered
 from hvg.set_statistics import with_floors
 from hvg.settings import ProtocolConfig
 from hvg.system import HumanVideoSystem

@@ -325,7 +325,7 @@ class VideoFeatureMetric(FeatureMetric):
             (_Reel(clip, view, "prediction"), _Reel(clip, view, "truth"), valid) for view in range(clip.grid[0])
         )
 
-    def _of(self, clip_videos: Iterable[tuple[FrameCount, FrameCount, Tensor]]) -> Measurement:
+    def _of(self, clip_videos: Iterable[tuple[Frames, Frames, Tensor]]) -> Measurement:
         """What is kept of videos, each a prediction, a truth and which frames are valid (L,)."""
         found: list[tuple[np.ndarray, np.ndarray]] = []
         short = 0
@@ -350,7 +350,7 @@ class VideoFeatureMetric(FeatureMetric):
             prediction = truth if clip.prediction is clip.truth else clip.prediction.select(axis, i)
             yield prediction, truth, clip.valid.select(axis, i)
 
-    def _features(self, frames: FrameCount, items: Sequence[Item]) -> np.ndarray:
+    def _features(self, frames: Frames, items: Sequence[Item]) -> np.ndarray:
         """(len(items), D). Windows overlap, so a resized frame is kept until no later item needs it."""
         found, resized = [], dict[int, Tensor]()
         for batch in _batches(items):

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from hvg import outputs
 from hvg.anchors import chosen
-from hvg.build import build_protocol
 from hvg.config import RunConfig, compose, root_key
 from hvg.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.evaluation import MeasuredClip, finished, make_record, measure_clip, table_lines
@@ -32,7 +31,7 @@ from hvg.options import FolderOptions
 from hvg.ranks import joined_ranks
 from hvg.record import ClipRecord, failed_metrics, write_record
 from hvg.scored_clip import ScoredClip, digest_of_truth
-from hvg.scoring import gathered
+from hvg.scoring import build_protocol, gathered
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from hvg import registry
+from hvg.cells import table
 from hvg.errors import ConfigError, HvgError, did_you_mean
 
 if TYPE_CHECKING:
@@ -199,12 +200,6 @@ def _shown(value: Any) -> str:
         value = f"[{', '.join(map(_shown, value))}]"
     text = str(value)
     return text if len(text) <= WIDEST_VALUE else f"{text[: WIDEST_VALUE - 3]}..."
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def check_command(words: Sequence[str]) -> int:

@@ -11,22 +11,22 @@ from typing import Any
 from hvg.errors import HvgError, did_you_mean
 from hvg.shipped import COMPONENTS, PARTS
 
-# kind -> (room in components/, name of its interface in hvg.protocols)
+# kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
-    "alignment": ("alignments", "Alignment"),
-    "backbone": ("backbones", "Backbone"),
-    "body": ("bodies", "BodyModel"),
-    "codec": ("codecs", "Codec"),
-    "conditioner": ("conditioners", "Conditioner"),
-    "dataset": ("datasets", "Dataset"),
-    "guidance": ("guidance", "Guidance"),
-    "keypoints": ("keypoints", "KeypointRegressor"),
-    "metric": ("metrics", "Metric"),
-    "prediction": ("predictions", "Prediction"),
-    "renderer": ("renderers", "Renderer"),
-    "sampler": ("samplers", "Sampler"),
-    "solver": ("solvers", "Solver"),
-    "view_attention": ("view_attention", "ViewAttention"),
+    "alignment": ("alignments", "hvg.protocols.Alignment"),
+    "backbone": ("backbones", "hvg.protocols.Backbone"),
+    "body": ("bodies", "hvg.protocols.BodyModel"),
+    "codec": ("codecs", "hvg.protocols.Codec"),
+    "conditioner": ("conditioners", "hvg.protocols.Conditioner"),
+    "dataset": ("datasets", "hvg.protocols.Dataset"),
+    "guidance": ("guidance", "hvg.protocols.Guidance"),
+    "keypoints": ("keypoints", "hvg.protocols.KeypointRegressor"),
+    "metric": ("metrics", "hvg.protocols.Metric"),
+    "prediction": ("predictions", "hvg.protocols.Prediction"),
+    "renderer": ("renderers", "hvg.protocols.Renderer"),
+    "sampler": ("samplers", "hvg.protocols.Sampler"),
+    "solver": ("solvers", "hvg.protocols.Solver"),
+    "view_attention": ("view_attention", "hvg.protocols.ViewAttention"),
 }
 
 
@@ -113,13 +113,14 @@ def load(kind: str, name: str) -> type:
 
 
 def interface_problem(cls: Any, interface: Any) -> str | None:
-    """Why a class is no part of the kind with this interface (a class of ``hvg.protocols``); None where it is one."""
+    """Why a class is no part of the kind with this interface; None where it is one."""
+    name = f"{interface.__module__}.{interface.__name__}"
     if not _is_subclass(cls, interface):
-        return f"is no subclass of hvg.protocols.{interface.__name__}"
+        return f"is no subclass of {name}"
     if not _is_subclass(getattr(cls, "Config", None), interface.Config):
-        return f"has a Config that is no subclass of hvg.protocols.{interface.Config.__name__}"
-    missing = [name for name in dir(cls) if getattr(getattr(cls, name), "__isabstractmethod__", False)]
-    return f"does not define {', '.join(missing)} of hvg.protocols.{interface.__name__}" if missing else None
+        return f"has a Config that is no subclass of {interface.Config.__module__}.{interface.Config.__name__}"
+    missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]
+    return f"does not define {', '.join(missing)} of {name}" if missing else None
 
 
 def _is_subclass(cls: Any, of: Any) -> bool:
@@ -127,7 +128,8 @@ def _is_subclass(cls: Any, of: Any) -> bool:
 
 
 def _interface(kind: str) -> type:
-    return getattr(importlib.import_module("hvg.protocols"), KINDS[kind][1])
+    module, _, name = KINDS[kind][1].rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _only_class(kind: str, module) -> type:

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from hvg.eight_bit import resize_8bit
-from hvg.errors import DataError
+from hvg.errors import DataError, HvgError
 from hvg.long_clip import LongClip
-from hvg.protocols import Measurement, Metric, Score
+from hvg.protocols import Context, Measurement, Metric, Score
 from hvg.ranks import from_all_ranks
 from hvg.required import required
 from hvg.scored_clip import NotAvailable, ScoredClip
-from hvg.settings import ProtocolConfig
+from hvg.settings import ProtocolConfig, RunConfig
+from hvg.weights import NetworkFiles, default_folder
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,27 @@ def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:
     pairs = zip(frames.flatten(0, 1), alpha.flatten(0, 1), strict=True)
     white = [(frame * cover + 255 * (1 - cover)).round().to(torch.uint8) for frame, cover in pairs]
     return torch.stack(white).unflatten(0, frames.shape[:2])
+
+
+def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
+    """The run's protocol with every metric that can be computed here; the others with the reason why not, or how they failed.
+
+    Raises: HvgError when a file of weights is damaged or another one than published.
+    """
+    folder = config.evaluation.networks or default_folder()
+    context = Context(networks=NetworkFiles(folder, config.evaluation.any_network), device=device)
+    metrics: dict[str, Metric] = {}
+    unavailable: dict[str, str | Failure] = {}
+    for label, choice in config.protocol.metrics.items():
+        try:
+            metrics[label] = choice.cls(choice.config, context)
+        except NotAvailable as error:
+            unavailable[label] = str(error)
+        except HvgError:
+            raise
+        except Exception as error:
+            unavailable[label] = failure_of(error)
+    return Protocol(config.protocol, metrics, unavailable)
 
 
 def gathered(own: Mapping[int, Any]) -> dict[int, Any]:

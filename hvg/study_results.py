@@ -13,7 +13,7 @@ from hvg import provenance, throughput
 from hvg.alignment import as_seen
 from hvg.anchors import ANCHORS, AnchorValues
 from hvg.baselines import MeanImage, copy_reference, in_place
-from hvg.build import build_alignment, build_protocol
+from hvg.build import build_alignment
 from hvg.compare import differences
 from hvg.data import load_with_signals
 from hvg.errors import HvgError
@@ -27,7 +27,7 @@ from hvg.precision import across_models
 from hvg.prepare import open_clips
 from hvg.record import Record, arms_data_notes, with_finite_clips, write_record
 from hvg.results import Arm, Measured, MetricInfo, Results, SeedResult
-from hvg.scoring import Failure, Protocol
+from hvg.scoring import Failure, Protocol, build_protocol
 from hvg.set_statistics import left_out_of_results, left_out_of_run, set_distances
 from hvg.settings import RunConfig
 from hvg.study_file import StudyFile

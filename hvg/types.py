@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return function(value)
     if isinstance(value, Cameras):
         return replace(value, world_to_camera=function(value.world_to_camera), intrinsics=function(value.intrinsics))
-    if isinstance(value, (BodyMotion, Reference, ViewGrid, ClipBatch, Conditioning)):
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _map_tensors(getattr(value, f.name), function) for f in fields(value)})
     if isinstance(value, Mapping):
         return {key: _map_tensors(item, function) for key, item in value.items()}
@@ -344,7 +344,7 @@ def _stack(values: list[Any]) -> Any:
     if isinstance(first, BodyMotion):
         parts = {f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first) if f.name != "faces"}
         return replace(first, **parts)
-    if isinstance(first, (Reference, ViewGrid, ClipBatch)):
+    if is_dataclass(first) and not isinstance(first, type):
         return replace(first, **{f.name: _stack([getattr(v, f.name) for v in values]) for f in fields(first)})
     if isinstance(first, Mapping):
         return {key: _stack([v[key] for v in values]) for key in first}

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvg.cells import table
 from hvg.errors import HvgError
 from hvg.scored_clip import NotAvailable
 
@@ -312,9 +313,6 @@ def presence(files: NetworkFiles, name: str) -> Presence:
 
 def weights_report(folder: Path) -> tuple[list[str], bool]:
     """What there is in a folder and where to get the rest, as lines; and whether something is damaged."""
-    # Imported here because hvg.listing imports the parts' interfaces, which import this file.
-    from hvg.listing import table
-
     files = NetworkFiles(folder)
     found = {name: presence(files, name) for name in CATALOGUE}
     rows = [("name", "file", "needed by", "present")]

@@ -9,7 +9,7 @@ from torch import nn
 
 from hvg.protocols import Context, Part
 from hvg.random import generator
-from hvg.registry import interface_problem
+from hvg.registry import KINDS, interface_problem
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -40,7 +40,8 @@ def nudged(part: Network) -> Network:
 
 def require_interface(cls: Any) -> None:
     """A part is a subclass of its kind's interface, its Config of that one's, and it defines what is abstract there."""
-    kind = next((base for base in cls.__mro__ if base.__module__ == Part.__module__), Part)
+    interfaces = {interface for _, interface in KINDS.values()}
+    kind = next((base for base in cls.__mro__ if f"{base.__module__}.{base.__name__}" in interfaces), Part)
     problem = interface_problem(cls, kind)
     require(problem is None, f"{cls.__name__} {problem}")
 

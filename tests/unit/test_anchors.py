@@ -11,13 +11,12 @@ from test_set_statistics import ColourDistance
 from hvg import registry
 from hvg.anchors import ANCHORS, anchor_values, blurred, chosen, measure_anchors
 from hvg.baselines import copy_reference
-from hvg.build import build_protocol
 from hvg.config import compose
 from hvg.eight_bit import frames_to_uint8
 from hvg.evaluation import ClipRecord, finished, make_record, measure_clip, table_lines
 from hvg.protocols import Context
 from hvg.scored_clip import ScoredClip
-from hvg.scoring import Protocol
+from hvg.scoring import Protocol, build_protocol
 from hvg.settings import PartChoice, ProtocolConfig
 from hvg.testing import tiny_batch, tiny_scored_clips
 from hvg.weights import NetworkFiles

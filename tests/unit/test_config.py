@@ -21,6 +21,7 @@ from hvg.forecast import forecast
 from hvg.options import EvaluateOptions
 from hvg.parsing import validate
 from hvg.required import required
+from hvg.scoring import build_protocol
 from hvg.settings import PartChoice, RunConfig
 from hvg.words import take_options
 
@@ -607,7 +608,7 @@ def test_metrics_come_in_the_order_of_the_protocol():
         ["~protocol.metrics.l1", "protocol.metrics.again.name=psnr", "protocol.metrics.again.average=frames"]
     )
     basic = ["psnr", "psnr_foreground", "ssim", "mask_iou", "dtssd", "dvssd"]
-    protocol = build.build_protocol(config, torch.device("cpu"))
+    protocol = build_protocol(config, torch.device("cpu"))
     assert list(protocol.metrics) == [*basic, "again"]
     assert protocol.metrics["again"].definition != protocol.metrics["psnr"].definition
     assert parse_resolved(config.to_yaml(), "config.yaml") == config

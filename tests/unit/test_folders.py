@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from hvg import cli
-from hvg.build import build_protocol
 from hvg.config import compose
 from hvg.eight_bit import frames_from_uint8, resize_8bit
 from hvg.errors import HvgError
@@ -22,6 +21,7 @@ from hvg.folders import evaluate_folders, find_clips, load_clip
 from hvg.options import FolderOptions
 from hvg.record import ClipRecord, read_measurements, read_record
 from hvg.scored_clip import ScoredClip
+from hvg.scoring import build_protocol
 from hvg.video import read_video_8bit, write_video
 
 ROOT = Path(__file__).parents[2]
