@@ -176,7 +176,7 @@ class TrainingConfig(Section):
     )
     peak_tflops: Annotated[float | None, Continued.FREE] = Field(
         default=None,
-        ge=1e-6,
+        gt=0,
         le=1e6,
         description="What one device can do at this precision, in TFLOP/s without sparsity, which model FLOPs utilisation is a "
         "share of; null: as published for known GPUs, else as measured by a matrix product.",
