@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvg import __version__
-from hvg.command_help import Command, command_help, overview
-from hvg.errors import HvgError, did_you_mean
-from hvg.exit_codes import INTERRUPTED
-from hvg.files import system_reason
-from hvg.words import is_override, key_of, only_options, options_and_overrides, take_flags, take_options
+from hvg.commands.help import Command, command_help, overview
+from hvg.commands.words import is_override, key_of, only_options, options_and_overrides, take_flags, take_options
+from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.exit_codes import INTERRUPTED
+from hvg.core.files import system_reason
 
 if TYPE_CHECKING:
-    from hvg.results import Results
-    from hvg.settings import RunConfig
+    from hvg.config.settings import RunConfig
+    from hvg.report.results import Results
 
 # Of a command whose output nobody reads any more, as in `hvg list | head`: what a shell says where SIGPIPE ended a program.
 UNREAD = 128 + signal.SIGPIPE
@@ -90,21 +90,21 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _list(words: list[str], flags: Flags) -> int:
-    from hvg.listing import list_command
+    from hvg.commands.listing import list_command
 
     return list_command(words, verbose="verbose" in flags)
 
 
 def _check(words: list[str], flags: Flags) -> int:
-    from hvg.listing import check_command
+    from hvg.commands.check import check_command
 
     return check_command(words)
 
 
 def _show(words: list[str], flags: Flags) -> int:
-    from hvg.config import compose
-    from hvg.options import ShowOptions
-    from hvg.show import contact_sheet
+    from hvg.commands.show import contact_sheet
+    from hvg.config.command_options import ShowOptions
+    from hvg.config.composition import compose
 
     options, overrides = options_and_overrides(words, ShowOptions, judge=compose)
     print(f"wrote {contact_sheet(compose(overrides), options)}")
@@ -112,9 +112,9 @@ def _show(words: list[str], flags: Flags) -> int:
 
 
 def _prepare(words: list[str], flags: Flags) -> int:
-    from hvg.options import PrepareOptions
-    from hvg.prepare import never_stored, prepare, prepared_runs
-    from hvg.progress import ProgressLines
+    from hvg.commands.progress import ProgressLines
+    from hvg.config.command_options import PrepareOptions
+    from hvg.data.prepare import never_stored, prepare, prepared_runs
 
     # `hvg prepare latents synthetic` reads as `hvg prepare data.latents=cached dataset=synthetic`.
     words = ["data.latents=cached" if word == "latents" else word for word in words]
@@ -139,7 +139,7 @@ def _prepare(words: list[str], flags: Flags) -> int:
 
 
 def _train(words: list[str], flags: Flags) -> int:
-    from hvg.config import compose
+    from hvg.config.composition import compose
 
     if flags or any(word.startswith(("launcher=", "sweep=")) for word in words):
         return _launch(["train", *words], flags)
@@ -149,9 +149,9 @@ def _train(words: list[str], flags: Flags) -> int:
 
 
 def _dry_run(words: list[str]) -> int:
-    from hvg.config import compose
-    from hvg.dry_run import dry_run
-    from hvg.options import DryRunOptions
+    from hvg.config.command_options import DryRunOptions
+    from hvg.config.composition import compose
+    from hvg.cost.dry_run import dry_run
 
     options, overrides = options_and_overrides(words, DryRunOptions, judge=compose)
     for line in dry_run(compose(overrides), options.dry_run):
@@ -160,9 +160,10 @@ def _dry_run(words: list[str]) -> int:
 
 
 def _launch(words: list[str], flags: Flags) -> int:
-    from hvg.config import compose, expand_sweep
-    from hvg.launch import launch_training
-    from hvg.launch_options import LaunchOptions
+    from hvg.cluster.launch import launch_training
+    from hvg.cluster.launch_options import LaunchOptions
+    from hvg.config.composition import compose
+    from hvg.config.overrides import expand_sweep
 
     if words[:1] != ["train"]:
         raise HvgError("give the command to launch: hvg launch train [overrides] launcher=slurm")
@@ -176,16 +177,16 @@ def _launch(words: list[str], flags: Flags) -> int:
 
 
 def _train_sweep(words: list[str], dry_run: bool) -> int:
-    from hvg.launch_options import LaunchOptions, SweepOptions
-    from hvg.sweep_worker import train_sweep
+    from hvg.cluster.launch_options import LaunchOptions, SweepOptions
+    from hvg.sweep.worker import train_sweep
 
     options, launch_options, overrides = options_and_overrides(words, SweepOptions, LaunchOptions)
     return train_sweep(overrides, options, launch_options, dry_run=dry_run)
 
 
 def _train_one(config: RunConfig) -> int:
-    from hvg.progress import ProgressLines
-    from hvg.training import is_first_process, train
+    from hvg.commands.progress import ProgressLines
+    from hvg.train.run import is_first_process, train
 
     if not is_first_process():
         # One of several that train together; the first one speaks for all.
@@ -208,10 +209,11 @@ def _sweep(words: list[str], flags: Flags) -> int:
 
 
 def _sweep_report(words: list[str]) -> int:
-    from hvg.launch_options import SweepReportOptions
-    from hvg.sweep import default_storage
-    from hvg.sweep_report import write_sweep_report
-    from hvg.sweep_store import stored_sweep, use_password
+    from hvg.cluster.launch_options import SweepReportOptions
+    from hvg.sweep.database import use_password
+    from hvg.sweep.report_page import write_sweep_report
+    from hvg.sweep.search import default_storage
+    from hvg.sweep.store import stored_sweep
 
     names = [word for word in words if not is_override(word)]
     options = only_options([word for word in words if is_override(word)], SweepReportOptions)
@@ -225,9 +227,9 @@ def _sweep_report(words: list[str]) -> int:
 
 
 def _sweep_wandb(words: list[str], flags: Flags) -> int:
-    from hvg.launch_options import LaunchOptions, SweepOptions
-    from hvg.sweep import judged_sweep
-    from hvg.sweep_wandb import wandb_sweep
+    from hvg.cluster.launch_options import LaunchOptions, SweepOptions
+    from hvg.sweep.search import judged_sweep
+    from hvg.sweep.wandb_file import wandb_sweep
 
     if "print" not in flags:
         raise HvgError("nothing is sent from here: hvg sweep wandb --print ... > sweep.yaml; wandb sweep sweep.yaml")
@@ -237,9 +239,9 @@ def _sweep_wandb(words: list[str], flags: Flags) -> int:
 
 
 def _evaluate(words: list[str], flags: Flags) -> int:
-    from hvg.evaluation import evaluate_checkpoint
-    from hvg.options import EvaluateOptions
-    from hvg.progress import ProgressLines
+    from hvg.commands.progress import ProgressLines
+    from hvg.config.command_options import EvaluateOptions
+    from hvg.score.evaluation import evaluate_checkpoint
 
     keys = list(map(key_of, words))
     if "checkpoint" not in keys and get_close_matches("predictions", keys) + get_close_matches("reference", keys):
@@ -251,9 +253,9 @@ def _evaluate(words: list[str], flags: Flags) -> int:
 
 
 def _evaluate_folders(words: list[str]) -> int:
-    from hvg.folders import evaluate_folders
-    from hvg.options import FolderOptions
-    from hvg.progress import ProgressLines
+    from hvg.commands.progress import ProgressLines
+    from hvg.config.command_options import FolderOptions
+    from hvg.score.folders import evaluate_folders
 
     options, overrides = options_and_overrides(words, FolderOptions)
     with ProgressLines() as progress:
@@ -274,9 +276,9 @@ def _scored(found: tuple[list[str], list[str], Path] | None) -> int:
 
 
 def _sample(words: list[str], flags: Flags) -> int:
-    from hvg.generate import generate
-    from hvg.options import SampleOptions
-    from hvg.progress import ProgressLines
+    from hvg.commands.progress import ProgressLines
+    from hvg.config.command_options import SampleOptions
+    from hvg.sample.generate import generate
 
     options, overrides = options_and_overrides(words, SampleOptions)
     with ProgressLines() as progress:
@@ -286,27 +288,27 @@ def _sample(words: list[str], flags: Flags) -> int:
 
 
 def _export(words: list[str], flags: Flags) -> int:
-    from hvg.export import export
-    from hvg.options import ExportOptions
+    from hvg.config.command_options import ExportOptions
+    from hvg.sample.export import export
 
     print(*export(only_options(words, ExportOptions)), sep="\n")
     return 0
 
 
 def _convert(words: list[str], flags: Flags) -> int:
-    from hvg.convert import convert
-    from hvg.options import ConvertOptions
+    from hvg.commands.convert import convert
+    from hvg.config.command_options import ConvertOptions
 
     print(*convert(only_options(words, ConvertOptions)), sep="\n")
     return 0
 
 
 def _study(words: list[str], flags: Flags) -> int:
-    from hvg.launch_options import StudyOptions
-    from hvg.progress import ProgressLines
-    from hvg.study import run_study
-    from hvg.study_file import find_study, load_study, study_name
-    from hvg.study_plan import plan
+    from hvg.cluster.launch_options import StudyOptions
+    from hvg.commands.progress import ProgressLines
+    from hvg.study.plan import plan
+    from hvg.study.run import run_study
+    from hvg.study.study_file import find_study, load_study, study_name
 
     named = [word for word in words if not is_override(word)]
     if len(named) != 1:
@@ -332,16 +334,17 @@ def _print_found(results: Results) -> None:
     """What was found, in words, and the table."""
     from rich.console import Console
 
-    from hvg.finding import finding
-    from hvg.results import compare, table_text
+    from hvg.report.comparison import compare
+    from hvg.report.finding import finding
+    from hvg.report.tables import table_text
 
     print(*finding(results, compare(results)).sentences, sep="\n", end="\n\n")
     Console(width=None if sys.stdout.isatty() else 160).print(table_text(results))
 
 
 def _compare(words: list[str], flags: Flags) -> int:
-    from hvg.compare import compare_runs
-    from hvg.options import CompareOptions
+    from hvg.config.command_options import CompareOptions
+    from hvg.report.compare_runs import compare_runs
 
     options, runs = take_options(words, CompareOptions)
     results, notes = compare_runs(runs, options)
@@ -351,8 +354,9 @@ def _compare(words: list[str], flags: Flags) -> int:
 
 
 def _weights(words: list[str], flags: Flags) -> int:
-    from hvg.options import WeightsOptions
-    from hvg.weights import default_folder, weights_report
+    from hvg.commands.weights import weights_report
+    from hvg.config.command_options import WeightsOptions
+    from hvg.parts.network_files import default_folder
 
     options = only_options(words, WeightsOptions)
     lines, damaged = weights_report(options.folder or default_folder())
@@ -361,7 +365,7 @@ def _weights(words: list[str], flags: Flags) -> int:
 
 
 def _bench(words: list[str], flags: Flags) -> int:
-    from hvg.bench import BENCHMARKS
+    from hvg.commands.bench import BENCHMARKS
 
     unknown = [name for name in words if name not in BENCHMARKS]
     if unknown:

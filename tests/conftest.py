@@ -12,8 +12,8 @@ import pytest
 import torch
 from forks import Started
 
-from hvg import registry
-from hvg.settings import SINGLE_PARTS
+from hvg.config.settings import SINGLE_PARTS
+from hvg.parts import registry
 
 # Two threads on two busy cores are several times slower than one.
 torch.set_num_threads(1)

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from hvg.results import Results
-from hvg.video import tile_columns, write_video
+from hvg.media.tiles import tile_columns
+from hvg.media.video import write_video
+from hvg.report.results import Results
 
 CLIPS = [f"clip{i}" for i in range(8)]
 VIEWS, FRAMES = 4, 6

@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What commands import, but for the modules that are started themselves. DeepSpeed asks for its accelerator where it is used.
 IMPORTED = (
-    "hvg.training",
-    "hvg.evaluation",
+    "hvg.train.run",
+    "hvg.score.evaluation",
     "hydra",
     "warp",
     "diffusers.models.unets.unet_spatio_temporal_condition",

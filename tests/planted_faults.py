@@ -11,11 +11,11 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from components.datasets.synthetic import Synthetic
 from components.people.suit import PARTS, SuitedPerson
-from hvg.anchors import blurred
-from hvg.eight_bit import frames_to_uint8
-from hvg.protocols import Context
-from hvg.required import required
-from hvg.scored_clip import ScoredClip, true_clip
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.score.anchors import blurred
+from hvg.values.scored_clip import ScoredClip, true_clip
 
 WHITE = 255
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hvg import registry
-from hvg.config import all_options, option_values
-from hvg.settings import SINGLE_PARTS, SLOTS, Settings
+from hvg.config.groups import all_options, option_values
+from hvg.config.settings import SINGLE_PARTS, SLOTS, Settings
+from hvg.parts import registry
 
 # Choices of groups that no machine without downloads can run, and those that are whole experiments or other sizes.
 ELSEWHERE = {

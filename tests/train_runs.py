@@ -12,8 +12,8 @@ import torch
 from forks import start_ranks
 from torch import distributed
 
-from hvg.config import compose
-from hvg.training import train
+from hvg.config.composition import compose
+from hvg.train.run import train
 
 
 def train_together(processes: int, runs: list[list[str]]) -> list[str]:

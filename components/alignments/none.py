@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvg.protocols import Alignment, PartConfig
-from hvg.types import ClipBatch
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Alignment
+from hvg.values.clip import ClipBatch
 
 
 class NoAlignment(Alignment):

@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.on_device import constants
-from hvg.protocols import Alignment, PartConfig
-from hvg.required import required
-from hvg.types import ClipBatch
+from hvg.core.on_device import constants
+from hvg.core.required import required
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Alignment
+from hvg.values.clip import ClipBatch
 
 from ..nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 

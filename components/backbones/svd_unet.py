@@ -18,15 +18,18 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hvg.bounds import Depth, Heads, Width
-from hvg.continued import Continued
-from hvg.errors import HvgError
-from hvg.layout import fold_frames, unfold_frames
-from hvg.on_device import constants
-from hvg.pretrained import Component
-from hvg.protocols import Backbone, Context, PartConfig
-from hvg.required import required
-from hvg.types import Conditioning, Ports, Site, ViewGrid
+from hvg.core.bounds import Depth, Heads, Width
+from hvg.core.errors import HvgError
+from hvg.core.on_device import constants
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.continued import Continued
+from hvg.parts.model import Backbone
+from hvg.parts.part import PartConfig
+from hvg.parts.pretrained import Component
+from hvg.values.conditioning import Conditioning, Ports, Site
+from hvg.values.grid import ViewGrid
+from hvg.values.layout import fold_frames, unfold_frames
 
 from ..nn.published_unet import load_unet
 from ..nn.reference_encoder import ReferenceEncoder

@@ -22,12 +22,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvg.errors import HvgError, did_you_mean
+from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.required import required
+from hvg.geometry.motion import Motion, axis_angle, rotation_matrix
 from hvg.geometry.skeleton import JOINTS
-from hvg.motion import Motion, axis_angle, rotation_matrix
-from hvg.protocols import BodyModel, Context, PartConfig
-from hvg.required import required
-from hvg.types import BodyMotion
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import BodyModel
+from hvg.values.body import BodyMotion
 
 # SMPL-X joint -> the Anny bone that starts there; "{s}" stands for the side's suffix.
 _CENTRAL = {

@@ -8,9 +8,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from hvg.bounds import Scale
-from hvg.layout import per_frame
-from hvg.protocols import Codec, PartConfig
+from hvg.core.bounds import Scale
+from hvg.parts.model import Codec
+from hvg.parts.part import PartConfig
+from hvg.values.layout import per_frame
 
 
 class PixelConfig(PartConfig):

@@ -9,11 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import FrameCount
-from hvg.continued import Continued
-from hvg.layout import fold_frames, fold_views, unfold_frames
-from hvg.pretrained import Component, first_line
-from hvg.protocols import Codec, Context, PartConfig
+from hvg.core.bounds import FrameCount
+from hvg.parts.context import Context
+from hvg.parts.continued import Continued
+from hvg.parts.model import Codec
+from hvg.parts.part import PartConfig
+from hvg.parts.pretrained import Component, first_line
+from hvg.values.layout import fold_frames, fold_views, unfold_frames
 
 # What the published VAE's config.json says.
 SVD_VAE = {

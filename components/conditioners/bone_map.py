@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 from ..nn.bone_map_drawing import (
     BONE_MAPS,

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import Metres
-from hvg.cameras import pixel_rays
-from hvg.types import ClipBatch
+from hvg.core.bounds import Metres
+from hvg.values.cameras import pixel_rays
+from hvg.values.clip import ClipBatch
 
 from ..nn.pose_guided import GuidedConfig, PoseGuided
 

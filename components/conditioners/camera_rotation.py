@@ -8,11 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hvg.cameras import relative_rotation
-from hvg.errors import HvgError
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.core.errors import HvgError
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.cameras import relative_rotation
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from ..nn.sinusoidal import sinusoidal_embedding
 from ..nn.zero import zero_module

@@ -11,12 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvg.errors import HvgError
-from hvg.on_device import constants
-from hvg.pretrained import Component, first_line
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.core.errors import HvgError
+from hvg.core.on_device import constants
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.pretrained import Component, first_line
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 # Width of the embedding of SVD's encoder, CLIP ViT-H/14; a hub id is taken to have it until it is read.
 SVD_WIDTH = 1024

@@ -8,12 +8,13 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from hvg.bounds import Heads
-from hvg.errors import HvgError
-from hvg.labels import readable
-from hvg.protocols import Context
-from hvg.required import required
-from hvg.types import ClipBatch, ConditioningSpec, Ports
+from hvg.core.bounds import Heads
+from hvg.core.errors import HvgError
+from hvg.core.labels import readable
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import ConditioningSpec, Ports
 
 from ..nn.body_normal_drawing import draw_body_normals
 from ..nn.bone_map_drawing import (

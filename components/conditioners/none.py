@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvg.protocols import Conditioner, ConditionerConfig
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
 class NoneConfig(ConditionerConfig):

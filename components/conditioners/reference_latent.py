@@ -8,10 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.random import generator
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.core.random_keys import generator
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
 class ReferenceLatentConfig(ConditionerConfig):

@@ -8,11 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.continued import Continued
-from hvg.errors import HvgError
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.core.errors import HvgError
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.continued import Continued
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
 class ReferenceNetConfig(ConditionerConfig):

@@ -9,9 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from ..nn.pose_guided import STEM
 from ..nn.sinusoidal import sinusoidal_embedding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from hvg.protocols import Context
-from hvg.required import required
-from hvg.types import ClipBatch
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.values.clip import ClipBatch
 
 from ..nn.body_normal_drawing import draw_body_normals
 from ..nn.pose_guided import PoseGuided, PoseGuidedConfig

@@ -1,4 +1,4 @@
-"""Clips that ``hvg prepare`` (or anyone who writes the format of ``hvg.shards``) stored as tar shards."""
+"""Clips that ``hvg prepare`` (or anyone who writes the format of ``hvg.data.shards``) stored as tar shards."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from hvg.digests import settings_digest
-from hvg.errors import DataError
-from hvg.files import read_text
-from hvg.protocols import Choose, Context, Dataset, Holdings, PartConfig
-from hvg.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
-from hvg.types import ClipBatch
+from hvg.core.digests import settings_digest
+from hvg.core.errors import DataError
+from hvg.core.files import read_text
+from hvg.data.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Choose, Dataset, Holdings
+from hvg.values.clip import ClipBatch
 
 
 class Shards(Dataset):

@@ -14,18 +14,21 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from hvg.alignment import move_cameras
-from hvg.bounds import Colour, Count, FrameCount, FramesPerSecond, Seed, Side, ViewCount
-from hvg.cameras import Cameras, orbit
-from hvg.errors import ConfigError, Problem, did_you_mean
+from hvg.core.bounds import Colour, Count, FrameCount, FramesPerSecond, Seed, Side, ViewCount
+from hvg.core.errors import ConfigError, Problem, did_you_mean
+from hvg.core.random_keys import numpy_generator
+from hvg.core.required import required
 from hvg.geometry.meshes import vertex_normals
-from hvg.motion import Motion
-from hvg.protocols import Context, Dataset, Holdings, MeshImage, PartConfig
-from hvg.random import numpy_generator
-from hvg.required import required
-from hvg.scored_clip import Surface
-from hvg.task import clip_task
-from hvg.types import BodyMotion, ClipBatch, Reference
+from hvg.geometry.motion import Motion
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Dataset, Holdings, MeshImage
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras, orbit
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.moved import move_cameras
+from hvg.values.scored_clip import Surface
+from hvg.values.task import clip_task
 
 from ..people.motions import MOTIONS, grounded, reference_pose
 from ..people.person import Person, sample_look

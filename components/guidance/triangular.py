@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import GuidanceScale
-from hvg.protocols import Guidance, PartConfig
+from hvg.core.bounds import GuidanceScale
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Guidance
 
 
 class TriangularConfig(PartConfig):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvg.protocols import Context, KeypointRegressor, PartConfig
-from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.metric import KeypointRegressor
+from hvg.parts.part import PartConfig
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 from ..people.suit import HUES, PARTS
 

@@ -10,10 +10,12 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hvg.bounds import Side
-from hvg.errors import HvgError
-from hvg.protocols import Context, KeypointRegressor, PartConfig
-from hvg.scored_clip import NotAvailable
+from hvg.core.bounds import Side
+from hvg.core.errors import HvgError
+from hvg.parts.context import Context
+from hvg.parts.metric import KeypointRegressor
+from hvg.parts.part import PartConfig
+from hvg.values.scored_clip import NotAvailable
 
 
 class TorchScriptKeypoints(KeypointRegressor):

@@ -9,10 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.frame_metric import FrameMetric
-from hvg.long_clip import LongClip
-from hvg.protocols import Context, Measurement, PartConfig, Score
-from hvg.scored_clip import ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import FrameMetric
+from hvg.parts.metric import Measurement, Score
+from hvg.parts.part import PartConfig
+from hvg.values.long_clip import LongClip
+from hvg.values.scored_clip import ScoredClip
 
 from ..nn.lab_colour import lab
 

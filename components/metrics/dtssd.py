@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hvg.frame_metric import ChangeMetric
-from hvg.protocols import Context, PartConfig
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import ChangeMetric
+from hvg.parts.part import PartConfig
 
 
 class TemporalChangeError(ChangeMetric):

@@ -7,10 +7,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from hvg.frame_metric import CellMetric
-from hvg.long_clip import LongClip
-from hvg.protocols import Context, Measurement, PartConfig
-from hvg.scored_clip import ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetric
+from hvg.parts.metric import Measurement
+from hvg.parts.part import PartConfig
+from hvg.values.long_clip import LongClip
+from hvg.values.scored_clip import ScoredClip
 
 from ..nn.resizing import pil_bicubic
 

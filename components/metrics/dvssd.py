@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hvg.frame_metric import ChangeMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import ChangeMetric
 
 
 class ViewChangeError(ChangeMetric):

@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.feature_metric import Frechet, FrechetConfig, VideoFeatureConfig, VideoFeatureMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import VideoFeatureConfig, VideoFeatureMetric
+from hvg.parts.set_distance import Frechet, FrechetConfig
 
 from ..nn.feature_networks.load import load_network
 from ..nn.resizing import pil_bicubic

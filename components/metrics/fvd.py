@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvg.feature_metric import Frechet, FrechetConfig
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.set_distance import Frechet, FrechetConfig
 
 from ..nn.i3d_features import I3dConfig, I3dMetric
 

@@ -9,11 +9,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from hvg.eight_bit import frames_to_uint8
-from hvg.frame_metric import FRAMES_PER_CALL, CellMetric, CellMetricConfig
-from hvg.protocols import Context, Measurement
-from hvg.required import required
-from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import FRAMES_PER_CALL, CellMetric, CellMetricConfig
+from hvg.parts.metric import Measurement
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 from ..nn.feature_networks.vision_transformers import ClipImages
 

@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import FrameCount, Scale, Weight
-from hvg.feature_metric import Kernel, KernelConfig, VideoFeatureConfig, VideoFeatureMetric
-from hvg.protocols import Context
-from hvg.required import required
+from hvg.core.bounds import FrameCount, Scale, Weight
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import VideoFeatureConfig, VideoFeatureMetric
+from hvg.parts.set_distance import Kernel, KernelConfig
 
 from ..nn.feature_networks.vision_transformers import VideoTokens
 

@@ -8,12 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.cameras import project
+from hvg.core.required import required
 from hvg.geometry.skeleton import joint_index
-from hvg.keypoints import KeypointMetric, KeypointMetricConfig, distances, mean_cost
-from hvg.protocols import Context, Measurement
-from hvg.required import required
-from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig, distances, mean_cost
+from hvg.parts.metric import Measurement
+from hvg.values.cameras import project
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 
 class JointError(KeypointMetric):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvg.feature_metric import Kernel, KernelConfig
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.set_distance import Kernel, KernelConfig
 
 from ..nn.inception_features import InceptionConfig, InceptionMetric
 

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.frame_metric import CellMetricConfig, FrameMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 
 class L1(FrameMetric):

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.feature_metric import network_files
-from hvg.frame_metric import CellMetricConfig, FrameMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import network_files
+from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 from ..nn.feature_networks.load import load_lpips
 

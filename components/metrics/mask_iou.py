@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hvg.frame_metric import CellMetricConfig, FrameMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 
 class MaskIoU(FrameMetric):

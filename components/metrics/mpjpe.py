@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvg.keypoints import KeypointMetricConfig, mean_cost
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.keypoint_metric import KeypointMetricConfig, mean_cost
 
 from ..nn.triangulated_pose import TriangulatedPose
 

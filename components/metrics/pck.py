@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hvg.keypoints import KeypointMetricConfig
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.keypoint_metric import KeypointMetricConfig
 
 from ..nn.triangulated_pose import TriangulatedPose
 

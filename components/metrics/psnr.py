@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.frame_metric import CellMetricConfig, FrameMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 # Two identical frames have an infinite ratio, which would swallow the mean.
 MOST_DECIBELS = 100.0

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hvg.frame_metric import FrameMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import FrameMetric
 
 # As in the metric ``psnr``: identical frames would make the mean infinite.
 CAP_DECIBELS = 100.0

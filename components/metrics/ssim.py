@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hvg.frame_metric import CellMetricConfig, FrameMetric
-from hvg.protocols import Context
-from hvg.scored_clip import NotAvailable
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
+from hvg.values.scored_clip import NotAvailable
 
 from ..nn.resizing import grey_8bit
 

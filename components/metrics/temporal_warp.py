@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from hvg.bounds import Metres
-from hvg.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
+from hvg.core.bounds import Metres
+from hvg.core.required import required
 from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
-from hvg.protocols import Context, Measurement
-from hvg.required import required
-from hvg.scored_clip import ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
+from hvg.parts.metric import Measurement
+from hvg.values.scored_clip import ScoredClip
 
 # Fewer points than this in common say nothing about a pair of pictures.
 MIN_POINTS = 8

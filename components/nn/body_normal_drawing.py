@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvg.layout import unfold_frames
-from hvg.protocols import Renderer
-from hvg.required import required
-from hvg.types import ClipBatch
+from hvg.core.required import required
+from hvg.parts.scene import Renderer
+from hvg.values.clip import ClipBatch
+from hvg.values.layout import unfold_frames
 
 from .control_maps import box_filter, channels_first
 

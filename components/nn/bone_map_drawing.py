@@ -10,11 +10,12 @@ import torch
 from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor
 
-from hvg.bounds import Metres
+from hvg.core.bounds import Metres
+from hvg.core.required import required
 from hvg.geometry.ellipsoids import EllipsoidImage, ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
-from hvg.required import required
-from hvg.types import BodyMotion, ClipBatch
+from hvg.values.body import BodyMotion
+from hvg.values.clip import ClipBatch
 
 from .control_maps import box_filter, channels_first
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hvg.errors import HvgError
+from hvg.core.errors import HvgError
 
 from .zero import zero_module
 

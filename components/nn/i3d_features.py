@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hvg.feature_metric import SetDistance, VideoFeatureConfig, VideoFeatureMetric
-from hvg.protocols import Context
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import VideoFeatureConfig, VideoFeatureMetric
+from hvg.parts.set_distance import SetDistance
 
 from .feature_networks.load import load_network
 from .resizing import pil_bicubic, torch_bilinear

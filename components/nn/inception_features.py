@@ -7,9 +7,11 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import FrameCount
-from hvg.feature_metric import FrameFeatureMetric, SetDistance
-from hvg.protocols import Context, PartConfig
+from hvg.core.bounds import FrameCount
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import FrameFeatureMetric
+from hvg.parts.part import PartConfig
+from hvg.parts.set_distance import SetDistance
 
 from .feature_networks.load import load_network
 from .resizing import fid_resize

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvg.cameras import Cameras, project
-from hvg.types import BodyMotion, Reference
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras, project
+from hvg.values.clip import Reference
 
 # From the top of the head (0) to the soles (1) of a standing person: hips are at 0.53 of the stature (Drillis and Contini
 # 1966, as tabulated in Winter, figure 4.1).

@@ -9,11 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.bounds import Width
-from hvg.layout import per_frame
-from hvg.protocols import Conditioner, ConditionerConfig, Context
-from hvg.required import required
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec, Ports, Site
+from hvg.core.bounds import Width
+from hvg.core.required import required
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
+from hvg.values.layout import per_frame
 
 from .guider import Guider, num_halvings
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hvg.checkpoint import load_weights
-from hvg.errors import HvgError
-from hvg.pretrained import Component
+from hvg.core.errors import HvgError
+from hvg.parts.pretrained import Component
+from hvg.parts.weights import load_weights
 
 INPUT = "conv_in.weight"
 

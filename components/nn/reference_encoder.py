@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hvg.errors import HvgError
+from hvg.core.errors import HvgError
 
 from .spatio_temporal import spatial_transformer_block
 

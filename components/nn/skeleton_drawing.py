@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.cameras import Cameras, project
+from hvg.core.required import required
 from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
-from hvg.layout import fold_frames, unfold_frames
-from hvg.required import required
-from hvg.types import ClipBatch
+from hvg.values.cameras import Cameras, project
+from hvg.values.clip import ClipBatch
+from hvg.values.layout import fold_frames, unfold_frames
 
 # ControlNet's annotator darkens limbs, so that joints stand out.
 LIMB_BRIGHTNESS = 0.6

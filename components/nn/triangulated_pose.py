@@ -10,12 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hvg.frame_metric import mean_score
+from hvg.core.required import required
 from hvg.geometry.triangulation import determined, triangulate
-from hvg.keypoints import KeypointMetric, KeypointMetricConfig, at_the_root, distances
-from hvg.protocols import Context, Measurement, Score
-from hvg.required import required
-from hvg.scored_clip import ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import mean_score
+from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig, at_the_root, distances
+from hvg.parts.metric import Measurement, Score
+from hvg.values.scored_clip import ScoredClip
 
 
 class TriangulatedPose(KeypointMetric):
@@ -41,7 +42,8 @@ class TriangulatedPose(KeypointMetric):
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
-        """``distance``, ``reach``: (T, K) float64, mm, as of ``hvg.keypoints.distances``; nothing where there is one view."""
+        """``distance``, ``reach``: (T, K) float64, mm, as of ``hvg.parts.keypoint_metric.distances``; nothing where
+        there is one view."""
         clip.require(self.requires)
         if clip.grid[0] == 1:
             return {}

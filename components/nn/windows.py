@@ -10,9 +10,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hvg.bounds import FrameCount, FrameCountFromZero, ViewCount
-from hvg.protocols import PartConfig
-from hvg.types import Window
+from hvg.core.bounds import FrameCount, FrameCountFromZero, ViewCount
+from hvg.parts.part import PartConfig
+from hvg.values.grid import Window
 
 Weighting = Literal["tent", "edge_distance", "uniform"]
 WEIGHTING = (

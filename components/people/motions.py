@@ -1,4 +1,4 @@
-"""Procedural motions of a standing person, as ``hvg.motion.Motion`` values in SMPL-X's T-pose frame.
+"""Procedural motions of a standing person, as ``hvg.geometry.motion.Motion`` values in SMPL-X's T-pose frame.
 
 Signs in that frame (x to the person's left, y up, z forward): a left arm comes down by -z, a right one by +z; a hanging
 arm swings forward by -x; a left elbow bends forward by -y, a right one by +y; a thigh comes forward by -x, a knee bends
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvg.motion import Motion, axis_angle, rotation_matrix
-from hvg.protocols import BodyModel
+from hvg.geometry.motion import Motion, axis_angle, rotation_matrix
+from hvg.parts.scene import BodyModel
 
 SIDES = (("left", 1.0), ("right", -1.0))
 _X, _Y, _Z = torch.eye(3)

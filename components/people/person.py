@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hvg.required import required
-from hvg.types import BodyMotion
+from hvg.core.required import required
+from hvg.values.body import BodyMotion
 
 from .garments import Skirt, drape, make_skirt
 from .textures import HAIR_COLOURS, SKIN_TONES, Cloth, cloth, muted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warp
 
-from hvg.quiet import without_line
+from hvg.core.quiet import without_line
 
 # No banner on a user's terminal.
 warp.config.log_level = warp.LOG_ERROR

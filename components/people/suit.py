@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hvg.types import BodyMotion
+from hvg.values.body import BodyMotion
 
 from .person import Look, Person
 from .textures import Cloth

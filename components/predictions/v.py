@@ -12,9 +12,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hvg.bounds import Sigma
-from hvg.diffusion import karras_sigmas, lognormal_sigmas, require_falling
-from hvg.protocols import PartConfig, Prediction
+from hvg.core.bounds import Sigma
+from hvg.parts.model import Prediction
+from hvg.parts.noise_levels import karras_sigmas, lognormal_sigmas, require_falling
+from hvg.parts.part import PartConfig
 
 
 class VConfig(PartConfig):

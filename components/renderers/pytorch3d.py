@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvg.cameras import Cameras
-from hvg.errors import HvgError
-from hvg.protocols import Context, MeshImage, PartConfig, Renderer
+from hvg.core.errors import HvgError
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import MeshImage, Renderer
+from hvg.values.cameras import Cameras
 
 
 class PyTorch3D(Renderer):

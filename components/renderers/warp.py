@@ -9,9 +9,11 @@ import warp as wp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvg.cameras import Cameras
 from hvg.geometry.meshes import vertex_normals
-from hvg.protocols import Context, MeshImage, PartConfig, Renderer
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import MeshImage, Renderer
+from hvg.values.cameras import Cameras
 
 from ..people.ray_casting import start_warp
 

@@ -5,8 +5,8 @@ Source: the alternation of Diffuman4D (arXiv 2507.13344), with HVG's windows, wh
 
 from __future__ import annotations
 
-from hvg.protocols import Sampler
-from hvg.types import Window
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 from ..nn.windows import SpaceTimeConfig
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from hvg.bounds import FrameCount, FrameCountFromZero
-from hvg.protocols import PartConfig, Sampler, Stage
-from hvg.types import Window
+from hvg.core.bounds import FrameCount, FrameCountFromZero
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler, Stage
+from hvg.values.grid import Window
 
 from ..nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, weighted, whole, windows_of
 

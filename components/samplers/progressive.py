@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hvg.protocols import Sampler
-from hvg.types import Window
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 from ..nn.windows import SpaceTimeConfig, merged
 

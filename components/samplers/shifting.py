@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hvg.bounds import FrameCount, ViewCount
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
+from hvg.core.bounds import FrameCount, ViewCount
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 from ..nn.windows import blocks, weighted, whole_blocks, windows_of
 

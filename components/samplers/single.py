@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 
 class SingleWindow(Sampler):

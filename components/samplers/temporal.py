@@ -3,8 +3,8 @@ AnimateAnyone, Champ and MimicMotion (arXiv 2406.19680); they fuse predicted noi
 
 from __future__ import annotations
 
-from hvg.protocols import Sampler
-from hvg.types import Window
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 from ..nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted, whole, windows_of
 

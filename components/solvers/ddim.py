@@ -15,7 +15,8 @@ from math import sqrt
 from pydantic import Field
 from torch import Tensor
 
-from hvg.protocols import PartConfig, Solver, SolverStep
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Solver, SolverStep
 
 
 class DDIMConfig(PartConfig):

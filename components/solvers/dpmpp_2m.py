@@ -6,7 +6,8 @@ from math import log
 
 from torch import Tensor
 
-from hvg.protocols import PartConfig, Solver, SolverStep
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Solver, SolverStep
 
 
 class DPMSolverPP2M(Solver):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvg.protocols import PartConfig, Solver, SolverStep
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Solver, SolverStep
 
 
 class EulerSolver(Solver):

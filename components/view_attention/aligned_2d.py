@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.protocols import PartConfig, ViewAttention
-from hvg.types import ViewGrid
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
+from hvg.values.grid import ViewGrid
 
 from ..nn.attention import GroupAttention, group_attention_flops
 

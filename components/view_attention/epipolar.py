@@ -12,9 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.cameras import Cameras
-from hvg.protocols import PartConfig, ViewAttention
-from hvg.types import ViewGrid
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
+from hvg.values.cameras import Cameras
+from hvg.values.grid import ViewGrid
 
 from ..nn.attention import ViewMaskAttention, group_attention_flops
 

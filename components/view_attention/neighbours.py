@@ -9,8 +9,9 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hvg.protocols import PartConfig, ViewAttention
-from hvg.types import ViewGrid
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
+from hvg.values.grid import ViewGrid
 
 from ..nn.attention import ViewMaskAttention, group_attention_flops
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.protocols import PartConfig, ViewAttention
-from hvg.types import ViewGrid
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
+from hvg.values.grid import ViewGrid
 
 
 class NoViewAttention(ViewAttention):

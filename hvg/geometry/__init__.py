@@ -1,1 +1,1 @@
-"""Geometry: ray casting, skeletons, bone tables."""
+"""People in space: skeleton, ellipsoids, meshes, triangulation, motion and its conventions."""

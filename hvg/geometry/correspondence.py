@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from hvg.cameras import Cameras, pixel_rays, project
-from hvg.required import required
-from hvg.scored_clip import NotAvailable, Surface
+from hvg.core.required import required
+from hvg.values.cameras import Cameras, pixel_rays, project
+from hvg.values.scored_clip import NotAvailable, Surface
 
 # Nothing is nearer to a camera; keeps 1 / depth finite where there is no surface.
 _NEAREST_METRES = 1e-3
@@ -62,7 +62,7 @@ def correspondences(
     around, inside = _around(target_depth[:, None], pixels, number)
     landed = _near(around[..., 0], z, seen_by, matching).all(dim=0) & inside
     # Over a plane 1 / z is linear in the picture; z is not.
-    there = 1 / sample((1 / target_depth.clamp_min(_NEAREST_METRES))[:, None], pixels)[:, 0]
+    there = 1 / sample_pixels((1 / target_depth.clamp_min(_NEAREST_METRES))[:, None], pixels)[:, 0]
     landed = landed & ((there - z).abs() <= matching.tolerance_metres)
     return Correspondences(pixels=pixels, seen=_clear(depth, seen_from, matching) & landed & (z > 0))
 
@@ -124,7 +124,7 @@ def unproject(depth: Tensor, cameras: Cameras) -> Tensor:
     return ((in_camera.flatten(1, 2) - translation[:, None]) @ rotation).unflatten(1, depth.shape[1:])
 
 
-def sample(pictures: Tensor, pixels: Tensor) -> Tensor:
+def sample_pixels(pictures: Tensor, pixels: Tensor) -> Tensor:
     """Bilinear values (N, C, ...) of pictures (N, C, H, W) at pixels (N, ..., 2); centres lie at +0.5."""
     size = pixels.new_tensor(pictures.shape[:1:-1])
     grid = (2 * pixels / size - 1).flatten(1, -2)[:, None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvg.cameras import Cameras
+from hvg.values.cameras import Cameras
 
 # Shortest long semi-axis, metres: two joints at one place would make a disc without thickness.
 MIN_HALF_LENGTH = 1e-3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvg.errors import DataError
+from hvg.core.errors import DataError
 
 # SMPL-X body joints (arXiv 1904.05866), then the first middle-finger knuckles, then the top of the skull, which SMPL-X
 # does not have: where a source lacks it, it is put on the line from neck to head.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvg.cameras import Cameras
+from hvg.values.cameras import Cameras
 
 
 def triangulate(pixels: Tensor, weights: Tensor, cameras: Cameras) -> Tensor:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.protocols import Alignment
+from hvg.parts.scene import Alignment
 from hvg.testing.building import make, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 
 def check_alignment(cls: type[Alignment], config: Any) -> None:

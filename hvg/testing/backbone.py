@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hvg import registry
-from hvg.protocols import Backbone, Context
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.model import Backbone
 from hvg.testing.building import build, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
-from hvg.types import Conditioning, Ports, ViewGrid
+from hvg.values.conditioning import Conditioning, Ports
+from hvg.values.grid import ViewGrid
 
 CODEC_CHANNELS, CODEC_STRIDE, EXTRA, SIZE = 4, 8, 2, 8
 

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from hvg.protocols import Context, Part
-from hvg.random import generator
-from hvg.registry import KINDS, interface_problem
+from hvg.core.random_keys import generator
+from hvg.parts.context import Context
+from hvg.parts.part import Part
+from hvg.parts.registry import KINDS, interface_problem
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hvg.protocols import Codec
+from hvg.parts.model import Codec
 from hvg.testing.building import make, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch

@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.cameras import Cameras
-from hvg.protocols import Conditioner, Context, MeshImage, Renderer
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner
+from hvg.parts.scene import MeshImage, Renderer
 from hvg.testing.building import build, nudged, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
 from hvg.testing.signal import check_signal
-from hvg.types import ClipBatch, Conditioning
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning
 
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.build import split_config
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
-from hvg.errors import ConfigError
+from hvg.config.build import split_config
+from hvg.config.settings import PartChoice
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
+from hvg.core.errors import ConfigError
+from hvg.core.names import clip_name_problem
 from hvg.geometry.skeleton import BONES
-from hvg.names import clip_name_problem
-from hvg.protocols import Context, Dataset, Holdings
-from hvg.settings import PartChoice
-from hvg.task import NOVEL_VIEW, clip_task
+from hvg.parts.context import Context
+from hvg.parts.scene import Dataset, Holdings
 from hvg.testing.building import make, require
-from hvg.types import BodyMotion, ClipBatch
+from hvg.values.body import BodyMotion
+from hvg.values.clip import ClipBatch
+from hvg.values.task import NOVEL_VIEW, clip_task
 
 # What every ClipBatch holds, and what is made of a clip afterwards: neither is the dataset's to name in ``provides``.
 _ALWAYS = frozenset({"cameras", "clip_id", "subject"})
@@ -53,7 +55,8 @@ def check_dataset(cls: type[Dataset], config: Any, context: Context, clips: int 
 def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "the clip") -> None:
     """A clip holds what ``provides`` names and nothing else, in the shapes of ``ClipBatch`` and in range.
 
-    Its pictures are what 8 bits hold, unless ``eight_bit`` says that they are not. Its task is what it is, by ``hvg.task``,
+    Its pictures are what 8 bits hold, unless ``eight_bit`` says that they are not. Its task is what it is, by
+    ``hvg.values.task``,
     where its body and the photo's say so.
     """
     require(len(clip.clip_id) == len(clip.subject) == 1, f"{place} has B = {len(clip.clip_id)}, not 1")
@@ -69,7 +72,7 @@ def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "t
         require(inside, f"{name} of {place} leaves [{low}, 1]: {float(x.min())} to {float(x.max())}")
         require(
             on_grid or not cls.eight_bit(config),
-            f"{name} of {place} is not what 8 bits hold; make it by hvg.eight_bit, or let `eight_bit` say False",
+            f"{name} of {place} is not what 8 bits hold; make it by hvg.core.eight_bit, or let `eight_bit` say False",
         )
     _check_task(clip, place)
 

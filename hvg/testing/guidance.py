@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hvg.protocols import Guidance
+from hvg.parts.plan import Guidance
 from hvg.testing.building import make, require
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from hvg.protocols import Context, Measurement, Metric
-from hvg.scored_clip import ScoredClip
+from hvg.parts.context import Context
+from hvg.parts.metric import Measurement, Metric
 from hvg.testing.building import make, require
 from hvg.testing.scene import tiny_scored_clips
+from hvg.values.scored_clip import ScoredClip
 
 
 def check_metric(

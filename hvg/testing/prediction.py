@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.protocols import Prediction
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.parts.model import Prediction
 from hvg.testing.building import make, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 

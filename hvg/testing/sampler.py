@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hvg.protocols import Guidance, Sampler, Solver, SolverStep, Stage
-from hvg.random import generator
-from hvg.sampling import sample
+from hvg.core.random_keys import generator
+from hvg.model.sampling import sample
+from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.testing.building import make, require
-from hvg.types import Window
+from hvg.values.grid import Window
 
 # (V, t): less than a window, more, and numbers that no window divides.
 GRIDS = ((1, 1), (1, 30), (2, 2), (6, 24), (7, 5), (8, 100), (13, 1), (5, 49))

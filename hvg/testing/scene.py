@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg import registry
-from hvg.cameras import orbit
+from hvg.core.random_keys import generator
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
-from hvg.protocols import Context
-from hvg.random import generator
-from hvg.scored_clip import ScoredClip, scored_clips
+from hvg.parts import registry
+from hvg.parts.context import Context
 from hvg.testing.building import build
-from hvg.types import BodyMotion, ClipBatch, Reference
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import orbit
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.scored_clip import ScoredClip, scored_clips
 
 # A person of REFERENCE_STATURE who stands and faces +z, arms a little away from the body; metres, y up, left is +x.
 _STANDING_MIDDLE = {

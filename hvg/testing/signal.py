@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.eight_bit import signal_as_stored
-from hvg.protocols import Conditioner, Context
+from hvg.core.eight_bit import signal_as_stored
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner
 from hvg.testing.building import build, require
 from hvg.testing.scene import tiny_batch
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 # A map may be drawn by sums in another order where it is drawn with other pictures; on an outline that decides.
 _ROUNDING, _OUTLINE = 1e-3, 1e-3

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.protocols import Solver, SolverStep
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.parts.plan import Solver, SolverStep
 from hvg.testing.building import make, require
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 

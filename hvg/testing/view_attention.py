@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.fake_step import counted_flops
-from hvg.protocols import ViewAttention
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.model.counted_step import counted_flops
+from hvg.parts.model import ViewAttention
 from hvg.testing.building import require, require_interface
 from hvg.testing.elsewhere import elsewhere, is_elsewhere
 from hvg.testing.scene import tiny_batch
-from hvg.types import ViewGrid
+from hvg.values.grid import ViewGrid
 
 WIDTH, HEADS, SIZE = 16, 2, (2, 4)
 # Output that a token of 3 more in one channel has not reached moves by less.

@@ -5,11 +5,12 @@ from functools import cache
 import pytest
 import yaml
 
-from hvg.build import build_sampler
-from hvg.config import CONF, compose, named_protocol, parse_resolved
-from hvg.settings import RunConfig
-from hvg.study_file import load_study
-from hvg.trained_windows import clip_grids, untrained_shapes, window_shapes
+from hvg.config.build import build_sampler
+from hvg.config.composition import compose, named_protocol, parse_resolved
+from hvg.config.settings import RunConfig
+from hvg.core.shipped import CONF
+from hvg.model.trained_windows import clip_grids, untrained_shapes, window_shapes
+from hvg.study.study_file import load_study
 
 # What an experiment needs at a scale is composed with both of them below.
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")

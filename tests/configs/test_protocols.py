@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from hvg.config import CONF, compose, named_protocol
-from hvg.evaluation import protocol_record
+from hvg.config.composition import compose, named_protocol
+from hvg.core.shipped import CONF
+from hvg.score.evaluation import protocol_record
 
 NAMES = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 # Name/version -> digest of all settings. A protocol whose numbers change gets a new version and a new line here.

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvg import registry
-from hvg.errors import HvgError
-from hvg.protocols import Context
+from hvg.core.errors import HvgError
+from hvg.parts import registry
+from hvg.parts.context import Context
 from hvg.testing import build, check_backbone
 from hvg.testing.backbone import build_backbone, inputs
 

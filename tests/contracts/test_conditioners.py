@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hvg import registry
-from hvg.errors import HvgError
+from hvg.core.errors import HvgError
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, complete_joints
+from hvg.parts import registry
 from hvg.testing import build, check_conditioner, nudged, tiny_batch, tiny_context
 
 # Settings beyond the defaults that change what a conditioner is.

@@ -10,18 +10,23 @@ from pydantic import Field
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.renderers.warp import Warp
-from hvg import registry, wiring
-from hvg.build import build_dataset, split_config
-from hvg.config import compose
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
-from hvg.errors import ConfigError
+from hvg.config import checks
+from hvg.config.build import build_dataset, split_config
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
+from hvg.core.errors import ConfigError
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader
 from hvg.geometry.skeleton import JOINTS
-from hvg.protocols import Context, Dataset, Holdings, PartConfig
-from hvg.settings import PartChoice
-from hvg.shards import ShardReader, write_shard
-from hvg.task import NOVEL_POSE, NOVEL_VIEW
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Dataset, Holdings
 from hvg.testing import check_dataset, standing_joints, tiny_batch
-from hvg.types import BodyMotion, Reference
+from hvg.values.body import BodyMotion
+from hvg.values.clip import Reference
+from hvg.values.task import NOVEL_POSE, NOVEL_VIEW
 
 TINY = {"num_subjects": 2, "num_held_out_subjects": 1, "views": 2, "frames": 2, "image_size": 32}
 
@@ -262,7 +267,7 @@ def test_a_broken_promise_is_told(part, told):
 def test_a_dataset_that_lacks_a_split_is_refused_and_never_scored_on_its_training_clips(part, told):
     choice = PartChoice("dataset", "mine", part, part.Config())
     config = compose(["scale=cpu"]).model_copy(update={"dataset": choice})
-    assert [str(problem).startswith(told) for problem in wiring._check_splits(config)] == [True]
+    assert [str(problem).startswith(told) for problem in checks._check_splits(config)] == [True]
     with pytest.raises(ConfigError, match="split"):
         build_dataset(config, "val")
     assert split_config(PartChoice("dataset", "mine", Clips, Clips.Config()), "val").split == "val"

@@ -11,10 +11,10 @@ from planted_faults import SuitClips
 
 from components.bodies.anny import Anny
 from components.renderers.warp import Warp
-from hvg import registry
-from hvg.protocols import Context
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.network_files import NetworkFiles
 from hvg.testing import check_metric, tiny_scored_clips
-from hvg.weights import NetworkFiles
 
 PLAIN = (
     "drift",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hvg import registry
+from hvg.parts import registry
 from hvg.testing import (
     check_alignment,
     check_codec,

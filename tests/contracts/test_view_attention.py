@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from components.nn.attention import matrix_products, multiply_and_sum
-from hvg import registry
-from hvg.protocols import ViewAttention
+from hvg.parts import registry
+from hvg.parts.model import ViewAttention
 from hvg.testing import check_view_attention, tiny_batch
 
 B, V, T, H, W, D = 1, 3, 2, 2, 4, 16

@@ -9,14 +9,15 @@ import torch
 from forks import start_ranks
 
 from hvg import cli
-from hvg.checkpoint import latest_checkpoint, precision_of
-from hvg.config import load_resolved
-from hvg.generate import prepare
-from hvg.motion import Motion, save_motion
-from hvg.options import SampleOptions
-from hvg.precision import explain_here, precision_here
-from hvg.video import read_image, read_video, write_png
-from hvg.words import take_options
+from hvg.commands.words import take_options
+from hvg.config.command_options import SampleOptions
+from hvg.config.composition import load_resolved
+from hvg.config.precision import explain_here, precision_here
+from hvg.geometry.motion import Motion, save_motion
+from hvg.media.images import read_image, write_png
+from hvg.media.video import read_video
+from hvg.model.checkpoint import latest_checkpoint, precision_of
+from hvg.sample.generate import open_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +79,7 @@ def test_a_gpu_that_is_not_there_is_missed_before_anything_is_built(
     run, motion, photo, tmp_path, monkeypatch, capsys, command
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("hvg.training.build_system", None)
+    monkeypatch.setattr("hvg.model.load.build_system", None)
     more = [] if command == "evaluate" else [f"reference={photo}", f"motion={motion}"]
     assert cli.run([command, f"checkpoint={run}", *more, "device=cuda", f"out={tmp_path / 'out'}"]) == 1
     assert "device: cuda is not available here" in capsys.readouterr().err and not (tmp_path / "out").exists()
@@ -130,9 +131,9 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
 
 def test_a_caption_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
     words = sample_words(run, photo, motion, views=1, caption='"a man, in red"', start=1, end=4, stride=2)
-    request = prepare(take_options(words, SampleOptions)[0], [])
+    request = open_request(take_options(words, SampleOptions)[0], [])
     assert request.batch.caption == ("a man, in red",) and request.batch.grid == (1, 1, 2)
-    whole = prepare(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])
+    whole = open_request(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])
     assert torch.equal(request.batch.body.joints, whole.batch.body.joints[:, [1, 3]])
     assert whole.batch.caption is None
 
@@ -211,7 +212,8 @@ STOPS = {
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_writing_is_repeated_without_denoising(run, motion, photo, tmp_path, monkeypatch, capsys, stop):
-    from hvg import sampling, video
+    from hvg.media import video
+    from hvg.model import sampling
 
     def words(name, **more):
         return ["sample", *sample_words(run, photo, motion, views=2, frames=3, out=tmp_path / name, **more)]
@@ -240,7 +242,7 @@ def test_writing_is_repeated_without_denoising(run, motion, photo, tmp_path, mon
 
 
 def test_latents_of_another_checkpoint_or_photo_are_not_taken(run, motion, photo, tmp_path, monkeypatch, capsys):
-    from hvg import video
+    from hvg.media import video
 
     def stopped(*_):
         raise KeyboardInterrupt
@@ -259,7 +261,7 @@ def test_latents_of_another_checkpoint_or_photo_are_not_taken(run, motion, photo
 
 
 def test_ctrl_c_while_denoising_says_that_the_command_starts_anew(run, motion, photo, tmp_path, monkeypatch, capsys):
-    from hvg import sampling
+    from hvg.model import sampling
 
     def stopped(*_):
         raise KeyboardInterrupt
@@ -389,9 +391,9 @@ def test_multirun_trains_every_combination(hvg, tiny, cache, tmp_path):
 
 
 def test_prepared_clips_equal_those_made_on_the_fly(hvg, tiny, tmp_path):
-    from hvg.config import compose
-    from hvg.data import load_with_signals
-    from hvg.prepare import conditioner_signals, open_clips
+    from hvg.config.composition import compose
+    from hvg.data.cache import conditioner_signals, open_clips
+    from hvg.data.signals import load_with_signals
 
     done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=2", "pose=bone_map,smpl_normal")
     assert done.returncode == 0, done.stderr

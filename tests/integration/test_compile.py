@@ -6,9 +6,9 @@ import pytest
 import torch
 from train_runs import train_together
 
-from hvg.checkpoint import Checkpoint, checkpoint_path
-from hvg.config import compose
-from hvg.prepare import prepare
+from hvg.config.composition import compose
+from hvg.data.prepare import prepare
+from hvg.model.checkpoint import Checkpoint, checkpoint_path
 
 STEPS = 4
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from forks import Started
 
-from hvg import shares
-from hvg.config import compose
-from hvg.dry_run import holdings
-from hvg.errors import HvgError
-from hvg.forecast import Forecast, forecast
-from hvg.shares import share
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.cost.dry_run import holdings
+from hvg.cost.forecast import Forecast, forecast
+from hvg.train import shares
+from hvg.train.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ("scale=cpu", "debug=tiny", "dataset.image_size=32", "training.precision=bf16")
@@ -110,10 +110,10 @@ RANK = """
 import json, os, sys
 import torch
 from torch import distributed
-from hvg import build, dry_run
-from hvg.config import compose
-from hvg.fake_step import FakeNetworks
-from hvg.strategies import make_strategy
+from hvg.config import build; from hvg.cost import dry_run
+from hvg.config.composition import compose
+from hvg.model.fake_step import FakeNetworks
+from hvg.train.strategies import make_strategy
 
 rank = int(sys.argv[1])
 distributed.init_process_group("gloo", rank=rank, world_size=2)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.prepare import prepare
-from hvg.training import train
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.data.prepare import prepare
+from hvg.train.run import train
 
 ROOT = Path(__file__).parents[2]
 DDP = ("strategy=ddp", "strategy.devices=2", "data.batch_size=1")

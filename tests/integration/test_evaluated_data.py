@@ -11,8 +11,8 @@ from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.renderers.warp import Warp
 from hvg import cli
-from hvg.protocols import Context
-from hvg.shards import write_shard
+from hvg.data.shard_writing import write_shard
+from hvg.parts.context import Context
 
 pytestmark = pytest.mark.long
 

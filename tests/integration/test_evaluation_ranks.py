@@ -10,8 +10,8 @@ from golden_networks import write_network_files
 from PIL import Image
 
 from hvg import cli
-from hvg.checkpoint import latest_checkpoint
-from hvg.record import read_measurements, read_record
+from hvg.model.checkpoint import latest_checkpoint
+from hvg.score.evaluation_record import read_measurements, read_record
 
 
 def shared(*words: str) -> subprocess.CompletedProcess:

@@ -12,17 +12,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
 
-from hvg.camera_paths import around
-from hvg.checkpoint import Checkpoint, Entry, latest_checkpoint, write_checkpoint
-from hvg.config import compose
-from hvg.errors import CheckpointError, HvgError
-from hvg.export import export, load_exported
-from hvg.files import system_reason
-from hvg.generate import prepare
-from hvg.motion import Motion, load_motion, save_motion
-from hvg.options import ExportOptions, SampleOptions
+from hvg.config.command_options import ExportOptions, SampleOptions
+from hvg.config.composition import compose
+from hvg.core.errors import CheckpointError, HvgError
+from hvg.core.files import system_reason
+from hvg.geometry.motion import Motion, load_motion, save_motion
+from hvg.model.checkpoint import Checkpoint, latest_checkpoint
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.model.load import load_exported, load_system
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
-from hvg.training import load_system, start_system, train
+from hvg.sample.camera_paths import around
+from hvg.sample.export import export
+from hvg.sample.generate import open_request
+from hvg.train.run import start_system, train
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def sampled(checkpoint, inputs, **given) -> torch.Tensor:
     """What `hvg sample` generates."""
     image, motion = inputs
     options = SampleOptions(checkpoint=checkpoint, reference=image, motion=motion, **given)
-    request = prepare(options, [])
+    request = open_request(options, [])
     evaluation = request.config.evaluation
     steps = options.steps or evaluation.steps
     return request.system.generate(request.batch, num_steps=steps, seed=evaluation.seed)[0]

@@ -17,13 +17,15 @@ import pytest
 import torch
 from train_runs import train_together
 
-from hvg.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
-from hvg.config import compose
-from hvg.data import clip_position
-from hvg.errors import HvgError
-from hvg.prepare import cache_folder, prepare
-from hvg.shards import index_path, write_index
-from hvg.training import train
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.data.cache import cache_folder
+from hvg.data.prepare import prepare
+from hvg.data.shard_writing import write_index
+from hvg.data.shards import index_path
+from hvg.data.training_data import clip_position
+from hvg.model.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
+from hvg.train.run import train
 
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
 STEPS = 6

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from setting_words import configurations
 
 from hvg import cli
-from hvg.config import compose
-from hvg.forecast import forecast
-from hvg.settings import RunConfig
+from hvg.config.composition import compose
+from hvg.config.settings import RunConfig
+from hvg.cost.forecast import forecast
 
 SEED = int(os.environ.get("HVG_TEST_SEED", "0"))
 # Seconds after which a command is taken to hang, on a machine that does something else as well.

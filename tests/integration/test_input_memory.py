@@ -62,7 +62,7 @@ def test_the_largest_photo_is_read_in_little_memory(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from hvg.photo import load_photo
+from hvg.media.photo import load_photo
 load_photo(Path(sys.argv[1]), (512, 512), fraction=0.8, box=None, background=(1.0, 1.0, 1.0))
 """
     assert peak(script, str(tmp_path / "large.png")) < 2e9

@@ -14,9 +14,9 @@ import pytest
 import torch
 from forks import Started, start_ranks
 
-from hvg.checkpoint import checkpoints, latest_whole_checkpoint
-from hvg.config import compose
-from hvg.prepare import prepare
+from hvg.config.composition import compose
+from hvg.data.prepare import prepare
+from hvg.model.checkpoint import checkpoints, latest_whole_checkpoint
 
 STEPS = 12
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3")

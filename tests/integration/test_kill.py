@@ -8,14 +8,14 @@ import time
 import pytest
 import torch
 
-from hvg.checkpoint import (
+from hvg.model.checkpoint import (
     checkpoint_path,
     checkpoints,
     keep_checkpoints,
     latest_whole_checkpoint,
     remove_leftovers,
-    write_checkpoint,
 )
+from hvg.model.checkpoint_writing import write_checkpoint
 
 
 def write_for_ever(folder, step):

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg import registry
-from hvg.cameras import project
 from hvg.cli import run
-from hvg.motion import Motion, save_motion
-from hvg.protocols import Context
+from hvg.geometry.motion import Motion, save_motion
+from hvg.media.images import write_png
+from hvg.media.video import read_video
+from hvg.parts import registry
+from hvg.parts.context import Context
 from hvg.testing import (
     build,
     check_conditioner,
@@ -26,7 +27,7 @@ from hvg.testing import (
     tiny_batch,
     tiny_context,
 )
-from hvg.video import read_video, write_png
+from hvg.values.cameras import project
 
 DATA = Path(__file__).parent.parent / "data"
 SOURCES = (DATA / "plugin_views", DATA / "plugin_words")

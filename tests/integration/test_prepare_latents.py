@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd
 
-from hvg.checkpoint import Checkpoint, checkpoint_path
 from hvg.cli import run
-from hvg.config import compose
-from hvg.errors import DataError
-from hvg.prepare import cache_folder, open_training_clips, prepare, shard_paths
-from hvg.shards import ShardReader
-from hvg.training import build_system, train
+from hvg.config.composition import compose
+from hvg.core.errors import DataError
+from hvg.data.cache import cache_folder, open_training_clips, shard_paths
+from hvg.data.prepare import prepare
+from hvg.data.shards import ShardReader
+from hvg.model.checkpoint import Checkpoint, checkpoint_path
+from hvg.model.load import build_system
+from hvg.train.run import train
 
 STEPS = 4
 

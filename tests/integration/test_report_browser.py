@@ -8,8 +8,8 @@ import pytest
 from browser import Browser
 from example_study import add_videos, study_results
 
-from hvg.report import write_report
-from hvg.results import write_results
+from hvg.report.study_report import write_report
+from hvg.report.tables import write_results
 
 pytestmark = pytest.mark.browser
 

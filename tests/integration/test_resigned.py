@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hvg.checkpoint import MANIFEST, Checkpoint, checkpoint_path
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.training import load_system, train
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.model.checkpoint import MANIFEST, Checkpoint, checkpoint_path
+from hvg.model.load import load_system
+from hvg.train.run import train
 
 STEP = 1
 

@@ -14,13 +14,13 @@ SCRIPT = """
 import resource, sys, tempfile
 from pathlib import Path
 import torch
-from hvg.build import build_body
-from hvg.camera_paths import around
-from hvg.config import compose
-from hvg.motion import Motion
-from hvg.sample_videos import Request, write_videos
-from hvg.training import build_system
-from hvg.types import ClipBatch, Reference
+from hvg.config.build import build_body
+from hvg.sample.camera_paths import around
+from hvg.config.composition import compose
+from hvg.geometry.motion import Motion
+from hvg.sample.videos import Request, write_videos
+from hvg.model.load import build_system
+from hvg.values.clip import ClipBatch, Reference
 
 phase, frames, views, size, *words = sys.argv[1:]
 frames, views, size = int(frames), int(views), int(size)

@@ -16,20 +16,23 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from hvg import arrays, cli
-from hvg.checkpoint import write_checkpoint
-from hvg.config import compose, load_resolved, parse_resolved, recompose
-from hvg.errors import ConfigError, DataError, HvgError
-from hvg.evaluation import _rescored
-from hvg.folders import find_clips
-from hvg.motion import Motion, load_motion, save_motion
-from hvg.photo import load_photo
-from hvg.pretrained import Component
-from hvg.shards import ShardReader, encode_clip, index_path, write_shard
-from hvg.study_file import load_study
+from hvg import cli
+from hvg.config.composition import compose, load_resolved, parse_resolved, recompose
+from hvg.core import arrays
+from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.data.clip_files import encode_clip
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader, index_path
+from hvg.geometry.motion import Motion, load_motion, save_motion
+from hvg.media.photo import load_photo
+from hvg.media.video import read_video, write_video
+from hvg.model.checkpoint_writing import write_checkpoint
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.pretrained import Component
+from hvg.score.evaluation import _rescored
+from hvg.score.folder_clips import find_clips
+from hvg.study.study_file import load_study
 from hvg.testing import tiny_batch
-from hvg.video import read_video, write_video
-from hvg.weights import NetworkFiles
 
 CANARY = "canary"
 

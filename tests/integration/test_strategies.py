@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from train_runs import train_together
 
-from hvg.checkpoint import Checkpoint, checkpoint_path
-from hvg.config import compose
-from hvg.prepare import prepare
-from hvg.strategies import hide_frozen
+from hvg.config.composition import compose
+from hvg.data.prepare import prepare
+from hvg.model.checkpoint import Checkpoint, checkpoint_path
+from hvg.train.zero import hide_frozen
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4

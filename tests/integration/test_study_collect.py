@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hvg.arm import run_arm
-from hvg.checkpoint import checkpoint_path, latest_checkpoint
 from hvg.cli import run
-from hvg.config import compose
-from hvg.study_file import load_study
-from hvg.study_plan import ArmRun, plan
-from hvg.training import train
+from hvg.config.composition import compose
+from hvg.model.checkpoint import checkpoint_path, latest_checkpoint
+from hvg.study.arm import run_arm
+from hvg.study.plan import ArmRun, plan
+from hvg.study.study_file import load_study
+from hvg.train.run import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def wait_until(happened: Callable[[], object], process: subprocess.Popen) -> Non
 
 def start_arm(arm: ArmRun) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "hvg.arm", str(arm.folder)], env=environment)
+    return subprocess.Popen([sys.executable, "-m", "hvg.study.arm", str(arm.folder)], env=environment)
 
 
 def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_path, capsys):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from test_study_collect import make_ready, write_study
 
-from hvg.arm import run_arm
 from hvg.cli import run
-from hvg.kept_seeds import kept_folder
-from hvg.study_file import load_study
-from hvg.study_plan import plan
+from hvg.study.arm import run_arm
+from hvg.study.kept_seeds import kept_folder
+from hvg.study.plan import plan
+from hvg.study.study_file import load_study
 
 
 def read(path: Path) -> dict:

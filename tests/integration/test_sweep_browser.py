@@ -3,9 +3,9 @@
 import pytest
 from browser import Browser
 
-from hvg.sweep_report import write_sweep_report
-from hvg.sweep_space import Choices, Numbers
-from hvg.sweep_store import SweepRecord, TrialRecord
+from hvg.sweep.records import SweepRecord, TrialRecord
+from hvg.sweep.report_page import write_sweep_report
+from hvg.sweep.space import Choices, Numbers
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg.checkpoint import Checkpoint, checkpoints, latest_checkpoint
-from hvg.sweep_store import stored_sweep
+from hvg.model.checkpoint import Checkpoint, checkpoints, latest_checkpoint
+from hvg.sweep.store import stored_sweep
 
 ROOT = Path(__file__).parents[2]
 RATE = "training.learning_rate=tag(log, interval(1e-4, 1e-2))"

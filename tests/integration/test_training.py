@@ -10,10 +10,11 @@ import pytest
 import torch
 from forks import Started
 
-from hvg.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint, load_shared_weights
-from hvg.config import compose
-from hvg.prepare import prepare
-from hvg.training import build_system, checkpoint_weights
+from hvg.config.composition import compose
+from hvg.data.prepare import prepare
+from hvg.model.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint
+from hvg.model.load import build_system, checkpoint_weights
+from hvg.parts.weights import load_shared_weights
 
 STEPS = 12
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hvg import shipped
-from hvg.config import load_resolved
-from hvg.export import load_exported
-from hvg.prepare import cache_folder
-from hvg.sources import source_digest
-from hvg.training import load_system
+from hvg.config.composition import load_resolved
+from hvg.core import shipped
+from hvg.core.sources import source_digest
+from hvg.data.cache import cache_folder
+from hvg.model.load import load_exported, load_system
 
 pytestmark = pytest.mark.long
 
@@ -25,7 +24,7 @@ BUILT_FROM = ("hvg", *shipped.FOLDERS, "pyproject.toml", "LICENSE")
 # Loads every part, and says what of this project was loaded, and from where.
 LOAD_ALL = """
 import json, sys
-from hvg import provenance, registry, sources
+from hvg.core import provenance, sources; from hvg.parts import registry
 parts = {kind: [registry.load(kind, name).__module__ for name in registry.names(kind)] for kind in registry.KINDS}
 tops = ("hvg", "components", "conf", "experiments")
 modules = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in tops}
@@ -124,7 +123,7 @@ def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):
         m.removeprefix("hvg."): digest for m, digest in found["digests"].items()
     }
     shutil.rmtree(tree / "hvg" / "runs")
-    program = "from hvg import provenance; print(provenance.source_digest())"
+    program = "from hvg.core import provenance; print(provenance.source_digest())"
     assert run(sys.executable, "-c", program, cwd=tree).stdout.strip() == found["source"]
 
 

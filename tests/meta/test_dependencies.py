@@ -35,7 +35,7 @@ def _imported() -> set[str]:
 
 def test_imports_and_declarations_are_the_same():
     file = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    # What builds the wheel is in hvg/packaging.py.
+    # What builds the wheel is in hvg/core/packaging.py.
     run, built = (
         {_name(text) for text in given} for given in (file["project"]["dependencies"], file["build-system"]["requires"])
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hvg.kept_seeds import read_kept
-from hvg.merged_seeds import merged, shown_in
-from hvg.results import results_markdown
-from hvg.study_file import load_study
+from hvg.report.tables import results_markdown
+from hvg.study.kept_seeds import read_kept
+from hvg.study.merged_seeds import merged, shown_in
+from hvg.study.study_file import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"\bcommit\s+`([0-9a-f]{7,40})(?:\+changes)?`")

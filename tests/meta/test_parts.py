@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from hvg import registry
-from hvg.config import CONF
-from hvg.settings import SINGLE_PARTS, SLOTS, LoggerConfig, RunConfig, Section, StrategyConfig
+from hvg.config.settings import SINGLE_PARTS, SLOTS, LoggerConfig, RunConfig, Section, StrategyConfig
+from hvg.core.shipped import CONF
+from hvg.parts import registry
 
 PARTS = [(kind, name) for kind in registry.KINDS for name in sorted(registry._builtin(kind))]
 KIND_OF_GROUP = {**SINGLE_PARTS, **dict.fromkeys(SLOTS, "conditioner")}

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hvg.cameras import Cameras, intrinsics_from_fov, look_at, orbit, pixel_rays
-from hvg.errors import DataError
+from hvg.core.errors import DataError
 from hvg.geometry.ellipsoids import Ellipsoids, ellipsoids_from_bones, render
-from hvg.geometry.skeleton import (
-    BONES,
-    JOINTS,
-    bone_index,
-    bone_radii,
-    complete_joints,
-    estimate_stature,
-)
+from hvg.geometry.skeleton import BONES, JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
 from hvg.testing import standing_joints
+from hvg.values.cameras import Cameras, intrinsics_from_fov, look_at, orbit, pixel_rays
 
 GOLDEN = Path(__file__).parents[1] / "data" / "pytorch3d_ellipsoids.npz"
 

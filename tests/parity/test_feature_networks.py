@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.nn.feature_networks.load import LPIPS, NETWORKS, LoadedNetwork, load_lpips, load_network
-from hvg.weights import NetworkFiles
+from hvg.parts.network_files import NetworkFiles
 
 CPU = torch.device("cpu")
 # Relative, in the 2-norm of the matrix; float32 with other kernels or batches differs by up to 5e-7.

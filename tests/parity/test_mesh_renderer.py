@@ -11,8 +11,8 @@ import torch
 
 from components.renderers.pytorch3d import PyTorch3D
 from components.renderers.warp import Warp
-from hvg.cameras import Cameras
-from hvg.errors import HvgError
+from hvg.core.errors import HvgError
+from hvg.values.cameras import Cameras
 
 HAS_PYTORCH3D = importlib.util.find_spec("pytorch3d") is not None
 GOLDEN = Path(__file__).parents[1] / "data" / "pytorch3d_body.npz"

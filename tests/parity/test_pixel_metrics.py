@@ -12,11 +12,11 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from components.nn.resizing import grey_8bit
-from hvg import registry
-from hvg.eight_bit import resize_8bit
-from hvg.protocols import Context
-from hvg.scored_clip import ScoredClip
-from hvg.weights import NetworkFiles
+from hvg.core.eight_bit import resize_8bit
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.network_files import NetworkFiles
+from hvg.values.scored_clip import ScoredClip
 
 DATA = Path(__file__).parents[1] / "data" / "metrics"
 # Metric, settings, name in pixel.json, relative limit.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from svd_pipeline import svd_scheduler
 
-from hvg import registry
-from hvg.protocols import Prediction
+from hvg.parts import registry
+from hvg.parts.model import Prediction
 
 NAMES = ["v", "x0"]
 

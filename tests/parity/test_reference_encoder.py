@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
 from components.nn.spatio_temporal import spatial_transformer_block
-from hvg import registry
-from hvg.errors import HvgError
-from hvg.protocols import Context
+from hvg.core.errors import HvgError
+from hvg.parts import registry
+from hvg.parts.context import Context
 from hvg.testing import tiny_batch
-from hvg.types import Conditioning
+from hvg.values.conditioning import Conditioning
 
 SETTINGS = {
     "widths": (32, 64),

@@ -9,12 +9,12 @@ import torch
 from golden_networks import write_network_files
 from torch import Tensor
 
-from hvg import registry
-from hvg.feature_metric import VideoFeatureConfig, runs, video_items
-from hvg.protocols import Context
-from hvg.scored_clip import ScoredClip
-from hvg.set_distance import frechet_distance
-from hvg.weights import NetworkFiles
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import VideoFeatureConfig, runs, video_items
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.set_distance import frechet_distance
+from hvg.values.scored_clip import ScoredClip
 
 DATA = Path(__file__).parents[1] / "data" / "metrics"
 CASES = json.loads((DATA / "frechet.json").read_text(encoding="utf-8"))

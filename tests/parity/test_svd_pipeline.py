@@ -17,13 +17,15 @@ from svd_pipeline import overrides
 from torch import Tensor
 
 from components.conditioners.clip_image import resize_with_antialiasing
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.random import generator
-from hvg.system import HumanVideoSystem
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.core.random_keys import generator
+from hvg.model.load import build_system
+from hvg.model.system import HumanVideoSystem
 from hvg.testing import tiny_batch
-from hvg.training import build_system, start_system
-from hvg.types import ClipBatch, Conditioning
+from hvg.train.run import start_system
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning
 
 SIZE, FRAMES, STEPS = 64, 4, 25
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -7,10 +7,10 @@ import torch
 
 from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
 from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewAttention
-from hvg.errors import HvgError
-from hvg.protocols import Context
+from hvg.core.errors import HvgError
+from hvg.parts.context import Context
 from hvg.testing import tiny_batch
-from hvg.types import Conditioning
+from hvg.values.conditioning import Conditioning
 
 SHAPES = [(1, 1, 1, 8, 8), (2, 3, 5, 8, 8), (1, 2, 3, 7, 10)]  # B V T h w
 ATTENTION = [(True, True), (False, True)]

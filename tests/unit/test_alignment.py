@@ -15,18 +15,21 @@ from components.alignments.pelvis import PelvisAlignment, PelvisConfig
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.renderers.warp import Warp
-from hvg import registry, wiring
-from hvg.alignment import align, move, move_cameras
-from hvg.cameras import project
-from hvg.config import compose
-from hvg.data import with_signals
-from hvg.protocols import Context, Dataset, PartConfig
-from hvg.random import generator
-from hvg.settings import PartChoice
-from hvg.system import HumanVideoSystem
+from hvg.config import checks
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice
+from hvg.core.random_keys import generator
+from hvg.data.signals import with_signals
+from hvg.model.load import build_system
+from hvg.model.system import HumanVideoSystem
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Dataset
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.training import build_system
-from hvg.types import ClipBatch
+from hvg.values.cameras import project
+from hvg.values.clip import ClipBatch
+from hvg.values.moved import align, move, move_cameras
 
 SIZE = 64
 WHITE = torch.ones(3)
@@ -406,8 +409,8 @@ class Bodiless(Dataset):
 def test_a_dataset_without_bodies_is_refused_once(name):
     config = compose([f"alignment={name}", "pose=none"])
     dataset = PartChoice("dataset", "bodiless", Bodiless, Bodiless.Config())
-    problems = wiring.check(config.model_copy(update={"dataset": dataset}))
+    problems = checks.check(config.model_copy(update={"dataset": dataset}))
     assert [problem.path for problem in problems] == ["alignment"]
     assert f"{name} requires the field 'body', which the dataset 'bodiless' does not provide" in problems[0].message
     plain = compose(["alignment=none", "pose=none"])
-    assert not wiring.check(plain.model_copy(update={"dataset": dataset}))
+    assert not checks.check(plain.model_copy(update={"dataset": dataset}))

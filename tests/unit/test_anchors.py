@@ -8,18 +8,20 @@ import pytest
 import torch
 from test_set_statistics import ColourDistance
 
-from hvg import registry
-from hvg.anchors import ANCHORS, anchor_values, blurred, chosen, measure_anchors
-from hvg.baselines import copy_reference
-from hvg.config import compose
-from hvg.eight_bit import frames_to_uint8
-from hvg.evaluation import ClipRecord, finished, make_record, measure_clip, table_lines
-from hvg.protocols import Context
-from hvg.scored_clip import ScoredClip
-from hvg.scoring import Protocol, build_protocol
-from hvg.settings import PartChoice, ProtocolConfig
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.network_files import NetworkFiles
+from hvg.score.anchors import ANCHORS, anchor_values, blurred, chosen, measure_anchors
+from hvg.score.baselines import copy_reference
+from hvg.score.evaluation import make_record, table_lines
+from hvg.score.evaluation_record import ClipRecord
+from hvg.score.measured_clips import finished, measure_clip
+from hvg.score.protocol import Protocol, build_protocol
 from hvg.testing import tiny_batch, tiny_scored_clips
-from hvg.weights import NetworkFiles
+from hvg.values.scored_clip import ScoredClip
 
 CONFIG = compose(["protocol=basic"])
 

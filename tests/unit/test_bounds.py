@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from setting_words import HOSTILE, configurations, word
 
-from hvg.config import compose
-from hvg.errors import ConfigError
-from hvg.options import CheckOptions, SampleOptions
-from hvg.registry import KINDS, load, names
-from hvg.settings import Settings
-from hvg.words import take_options
+from hvg.commands.words import take_options
+from hvg.config.command_options import CheckOptions, SampleOptions
+from hvg.config.composition import compose
+from hvg.config.settings import Settings
+from hvg.core.errors import ConfigError
+from hvg.parts.registry import KINDS, load, names
 
 FLOATS = (
     *("training.learning_rate", "training.weight_decay", "training.foreground_weight", "training.gradient_clip"),

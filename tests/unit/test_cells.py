@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from example_study import study_results
 
-from hvg.cells import csv_text, markdown_text
-from hvg.protocol_table import ProtocolTable, TableCell, TableRow, protocol_table_csv
-from hvg.published import published_tables
-from hvg.results import table_csv, write_results
-from hvg.sweep_report import trials_csv
-from hvg.sweep_space import Choices
-from hvg.sweep_store import SweepRecord, TrialRecord
+from hvg.core.text_tables import csv_text, markdown_text
+from hvg.report.beside_published import ProtocolTable, TableCell, TableRow, protocol_table_csv
+from hvg.report.published import published_tables
+from hvg.report.tables import table_csv, write_results
+from hvg.sweep.records import SweepRecord, TrialRecord
+from hvg.sweep.report_page import trials_csv
+from hvg.sweep.space import Choices
 
 FORMULAS = ('=HYPERLINK("http://x","a")', "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", " \r=1")
 

@@ -14,23 +14,21 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvg.callbacks import MetricsFile
-from hvg.checkpoint import (
+from hvg.core.errors import CheckpointError
+from hvg.model.checkpoint import (
     Checkpoint,
-    Entry,
     checkpoint_path,
     checkpoints,
     find_checkpoint,
     keep_checkpoints,
     latest_checkpoint,
     latest_whole_checkpoint,
-    load_shared_weights,
-    load_weights,
     set_aside,
-    write_checkpoint,
 )
-from hvg.ema import AveragedAdamW
-from hvg.errors import CheckpointError
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.model.ema import AveragedAdamW
+from hvg.parts.weights import load_shared_weights, load_weights
+from hvg.train.loggers import MetricsFile
 
 TYPES = {"float": torch.float32, "half": torch.bfloat16, "whole": torch.int64, "truth": torch.bool}
 
@@ -174,7 +172,7 @@ def test_no_space_left_at_any_moment_leaves_nothing_behind(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "_finish"}[moment]
-    monkeypatch.setattr(f"hvg.checkpoint.{place}", full)
+    monkeypatch.setattr(f"hvg.model.checkpoint_writing.{place}", full)
     with pytest.raises(CheckpointError, match="No space left on device; there is none before it"):
         write_checkpoint(checkpoint_path(tmp_path, 1), STATE)
     assert list(tmp_path.iterdir()) == []

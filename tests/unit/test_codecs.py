@@ -7,7 +7,7 @@ import torch
 
 from components.codecs.pixel import PixelCodec, PixelConfig
 from components.codecs.svd_vae import SvdVaeCodec, SvdVaeConfig
-from hvg.errors import HvgError
+from hvg.core.errors import HvgError
 
 GRID = (2, 3, 2)  # B V T
 

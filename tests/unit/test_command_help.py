@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from hvg import __version__, cli, launch_options, options
-from hvg.command_help import Command
-from hvg.config import compose
+from hvg import __version__, cli
+from hvg.cluster import launch_options
+from hvg.commands.help import Command
+from hvg.config import command_options
+from hvg.config.composition import compose
 
 
 def said(capsys, *words: str) -> str:
@@ -32,7 +34,7 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
     for names in cli.COMMANDS[command].flags:
         assert f"\n  {', '.join(names.split())}\n" in text
     for name in cli.COMMANDS[command].options:
-        model = getattr(options, name, None) or getattr(launch_options, name)
+        model = getattr(command_options, name, None) or getattr(launch_options, name)
         for key, setting in model.model_fields.items():
             assert f"\n  {key}=" in text and setting.description and setting.description.split()[0] in text
     run = compose()
@@ -41,7 +43,9 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
 
 
 def test_every_class_of_options_is_in_the_help_of_a_command():
-    classes = {name for module in (options, launch_options) for name in vars(module) if name.endswith("Options")}
+    classes = {
+        name for module in (command_options, launch_options) for name in vars(module) if name.endswith("Options")
+    }
     assert classes == {name for command in cli.COMMANDS.values() for name in command.options}
 
 

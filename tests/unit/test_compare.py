@@ -16,17 +16,18 @@ from components.metrics.kid import KID
 from components.metrics.lpips import LPIPS
 from components.metrics.psnr import PSNR
 from hvg.cli import run
-from hvg.compare import compare_runs
-from hvg.errors import HvgError
-from hvg.evaluation import protocol_record
-from hvg.feature_metric import Frechet, Kernel
-from hvg.frame_metric import mean_score
-from hvg.options import CompareOptions
-from hvg.protocols import Score
-from hvg.record import FORMAT, MEASUREMENTS, ClipRecord, Record, score_records, write_record
-from hvg.results import compare, table_markdown
-from hvg.scoring import MetricResult
-from hvg.settings import PartChoice, ProtocolConfig
+from hvg.config.command_options import CompareOptions
+from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.core.errors import HvgError
+from hvg.parts.frame_metric import mean_score
+from hvg.parts.metric import Score
+from hvg.parts.set_distance import Frechet, Kernel
+from hvg.report.compare_runs import compare_runs
+from hvg.report.comparison import compare
+from hvg.report.tables import table_markdown
+from hvg.score.evaluation import protocol_record
+from hvg.score.evaluation_record import MEASUREMENTS, RECORD_FORMAT, ClipRecord, Record, score_records, write_record
+from hvg.score.protocol import MetricResult
 
 CLIPS = [
     ClipRecord(clip_id=f"person{i}_clip{k}", subject=f"person{i}", azimuths=None, truth="0011")
@@ -84,7 +85,7 @@ def write(
         "kid": of_sets("kid", Kernel(settings["kid"].config).between(prediction, truth)),
     }
     record = Record(
-        format=FORMAT,
+        format=RECORD_FORMAT,
         scored=str(folder),
         protocol=protocol_record(PROTOCOL),
         seeds={"training": seed, "sampling": 0},

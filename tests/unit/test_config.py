@@ -13,17 +13,22 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from hvg import build, cli, listing, registry, wiring
-from hvg.config import all_options, compose, expand_sweep, load_resolved, parse_resolved, recompose
-from hvg.cost_table import gigabytes
-from hvg.errors import ConfigError, HvgError
-from hvg.forecast import forecast
-from hvg.options import EvaluateOptions
-from hvg.parsing import validate
-from hvg.required import required
-from hvg.scoring import build_protocol
-from hvg.settings import PartChoice, RunConfig
-from hvg.words import take_options
+from hvg import cli
+from hvg.commands import check, listing
+from hvg.commands.words import take_options
+from hvg.config import build, wiring
+from hvg.config.command_options import EvaluateOptions
+from hvg.config.composition import compose, load_resolved, parse_resolved, recompose
+from hvg.config.groups import all_options
+from hvg.config.overrides import expand_sweep
+from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.validation import validate
+from hvg.core.errors import ConfigError, HvgError
+from hvg.core.required import required
+from hvg.cost.forecast import forecast
+from hvg.cost.table import gigabytes
+from hvg.parts import registry
+from hvg.score.protocol import build_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,8 +48,8 @@ def default():
 # --- a lab's package: one conditioner that wants a port, one that cannot be imported ---
 
 CONDITIONER = """
-    from hvg.protocols import Conditioner, ConditionerConfig
-    from hvg.types import Conditioning, ConditioningSpec
+    from hvg.parts.model import Conditioner, ConditionerConfig
+    from hvg.values.conditioning import Conditioning, ConditioningSpec
 
     class DeepTokens(Conditioner):
         Config = ConditionerConfig
@@ -139,9 +144,7 @@ def test_listing_names_plugins_and_imports_nothing(hvg, lab):
     assert manual.returncode == 0, manual.stderr
     assert "cannot be imported" in manual.stdout and "line_width" in manual.stdout
     heavy = "{'torch', 'jinja2', 'plotly'}"
-    code = (
-        f"import sys; from hvg import listing; listing.list_command([]); sys.exit(bool({heavy} & sys.modules.keys()))"
-    )
+    code = f"import sys; from hvg.commands import listing; listing.list_command([]); sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
@@ -413,7 +416,7 @@ def test_list_says_what_it_cannot_do(capsys):
 
 
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
-    assert listing.check_command(["pose=skeleton"]) == 0
+    assert check.check_command(["pose=skeleton"]) == 0
     shown = capsys.readouterr().out
     for expected in ("residuals[stem]", "trainable", "view_attention", "GFLOP", "activations", "fits 80 GB"):
         assert expected in shown
@@ -433,7 +436,7 @@ def test_check_shows_ports_weights_arithmetic_and_memory(capsys):
 )
 def test_check_says_the_precision_that_is_used_and_sizes_memory_for_it(words, said, tiny, capsys):
     small = [*tiny, "data.batch_size=16"]
-    assert listing.check_command([*small, *words]) == 0
+    assert check.check_command([*small, *words]) == 0
     shown = capsys.readouterr().out
     precision = "bf16" if said.startswith("bf16") else "32"
     step = forecast(compose([*small, f"training.precision={precision}"])).counts.step
@@ -442,7 +445,7 @@ def test_check_says_the_precision_that_is_used_and_sizes_memory_for_it(words, sa
 
 
 def test_check_of_files_of_unknown_size_shows_weights_alone(capsys, tmp_path):
-    assert listing.check_command(["dataset=shards", f"dataset.path={tmp_path}", "pose=none"]) == 0
+    assert check.check_command(["dataset=shards", f"dataset.path={tmp_path}", "pose=none"]) == 0
     shown = capsys.readouterr().out
     assert "unknown" in shown and "trainable" in shown
     assert (
@@ -506,7 +509,7 @@ STRANGERS = {
                 self.config = config
     """,
     "sampler.unfinished": """
-        from hvg.protocols import Sampler
+        from hvg.parts.plan import Sampler
 
         class Part(Sampler):
             def stage(self, step, num_steps, frames):
@@ -518,7 +521,7 @@ STRANGERS = {
     """,
     "sampler.loose": """
         from pydantic import BaseModel
-        from hvg.protocols import Sampler
+        from hvg.parts.plan import Sampler
 
         class Part(Sampler):
             Config = BaseModel
@@ -532,9 +535,9 @@ STRANGERS = {
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("stranger", "is no subclass of hvg.protocols.Sampler"),
-        ("unfinished", "does not define windows of hvg.protocols.Sampler"),
-        ("loose", "has a Config that is no subclass of hvg.protocols.PartConfig"),
+        ("stranger", "is no subclass of hvg.parts.plan.Sampler"),
+        ("unfinished", "does not define windows of hvg.parts.plan.Sampler"),
+        ("loose", "has a Config that is no subclass of hvg.parts.part.PartConfig"),
     ],
 )
 def test_what_is_no_part_of_its_kind_is_refused_in_one_line(package, name, told):
@@ -553,15 +556,15 @@ def test_the_list_names_an_entry_of_no_kind_and_takes_a_part_without_a_docstring
 
 
 BARE_SOLVER = """
-    from hvg.protocols import Solver
+    from hvg.parts.plan import Solver
 
     class Part(Solver):
         def step(self, x, x0, at):
             return x0
 """
 BARE_CONDITIONER = """
-    from hvg.protocols import Conditioner
-    from hvg.types import Conditioning, ConditioningSpec
+    from hvg.parts.model import Conditioner
+    from hvg.values.conditioning import Conditioning, ConditioningSpec
 
     class Part(Conditioner):
         @classmethod

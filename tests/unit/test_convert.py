@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hvg import convert
 from hvg.cli import run
-from hvg.errors import DataError
+from hvg.commands import convert
+from hvg.core.errors import DataError
+from hvg.geometry import body_pickle
 
 JOINTS, VERTICES, SHAPES = 4, 6, 3
 # What is written under its own name here, and under its true one in the file.
@@ -147,7 +148,7 @@ def test_a_body_model_is_converted(tmp_path, capsys, sparse, python):
 def test_other_protocols(tmp_path, protocol):
     plain = model() | {"bs_type": "lrotmin", "num_betas": np.float64(10), "names": ("pelvis", "left_hip"), "age": 2**40}
     (tmp_path / "SMPL.pkl").write_bytes(pickled(plain, protocol, python=3))
-    arrays, left_out = convert.read_body_model(tmp_path / "SMPL.pkl")
+    arrays, left_out = body_pickle.read_body_model(tmp_path / "SMPL.pkl")
     equal(arrays, model())
     assert int(arrays["age"]) == 2**40 and not left_out
 
@@ -253,23 +254,23 @@ def test_damage_is_named_in_one_line(tmp_path, case):
     data, message = damaged()[case]
     (tmp_path / "SMPL.pkl").write_bytes(data)
     with pytest.raises(DataError) as error:
-        convert.read_body_model(tmp_path / "SMPL.pkl")
+        body_pickle.read_body_model(tmp_path / "SMPL.pkl")
     assert message in str(error.value) and "\n" not in str(error.value) and "SMPL.pkl" in str(error.value)
 
 
 def test_arrays_named_many_times_do_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(convert, "LARGEST", 2**20)
+    monkeypatch.setattr(body_pickle, "LARGEST", 2**20)
     large = np.zeros(2**16)
     (tmp_path / "SMPL.pkl").write_bytes(pickled(whole(**{f"again{k}": large for k in range(50)})))
     assert (tmp_path / "SMPL.pkl").stat().st_size < 2**20
     with pytest.raises(DataError, match="take more than"):
-        convert.read_body_model(tmp_path / "SMPL.pkl")
+        body_pickle.read_body_model(tmp_path / "SMPL.pkl")
 
 
 def test_names_of_entries_cannot_leave_the_archive(tmp_path):
     arrays = {"../../evil": np.zeros(2), "/evil": np.zeros(2), "file": np.zeros(2), "allow_pickle": np.zeros(2)}
     (tmp_path / "SMPL.pkl").write_bytes(pickled(whole(**arrays)))
-    options = convert.ConvertOptions(body=tmp_path / "SMPL.pkl", out=tmp_path / "SMPL.npz")
+    options = body_pickle.ConvertOptions(body=tmp_path / "SMPL.pkl", out=tmp_path / "SMPL.npz")
     assert "../../evil" in list(convert.convert(options))[-1]
     names = zipfile.ZipFile(tmp_path / "SMPL.npz").namelist()
     assert {"file.npy", "allow_pickle.npy"} < set(names) and not any("/" in name for name in names)

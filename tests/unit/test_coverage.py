@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hvg.feature_metric import Frechet, FrechetConfig
-from hvg.set_statistics import SubjectFeatures, left_out
-from hvg.statistics import jackknife_difference, paired_difference
+from hvg.parts.set_distance import Frechet, FrechetConfig
+from hvg.score.set_statistics import SubjectFeatures, left_out
+from hvg.score.statistics import jackknife_difference, paired_difference
 
 FRECHET = Frechet(FrechetConfig())
 WIDTH = 16

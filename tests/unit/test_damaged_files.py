@@ -7,24 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvg.callbacks import MetricsFile
-from hvg.checkpoint import MANIFEST, Checkpoint, write_checkpoint
-from hvg.compare import compare_runs
-from hvg.config import load_resolved
-from hvg.errors import HvgError
-from hvg.evaluation import load_prediction
-from hvg.files import read_text
-from hvg.metric_rows import read_rows
-from hvg.motion import load_motion
-from hvg.options import CompareOptions
-from hvg.record import FORMAT, read_record
-from hvg.shards import ShardReader, index_path, write_shard
-from hvg.study_file import load_study
-from hvg.study_results import _curve
-from hvg.sweep_worker import MetricCourse
+from hvg.config.command_options import CompareOptions
+from hvg.config.composition import load_resolved
+from hvg.core.errors import HvgError
+from hvg.core.files import read_text
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader, index_path
+from hvg.geometry.motion import load_motion
+from hvg.media.images import read_image_8bit
+from hvg.media.video import read_video_8bit
+from hvg.model.checkpoint import MANIFEST, Checkpoint
+from hvg.model.checkpoint_writing import write_checkpoint
+from hvg.report.compare_runs import compare_runs
+from hvg.score.evaluation_record import RECORD_FORMAT, read_record
+from hvg.score.measured_clips import load_prediction
+from hvg.study.arm_results import _curve
+from hvg.study.study_file import load_study
+from hvg.sweep.worker import MetricCourse
 from hvg.testing import tiny_batch
-from hvg.training import read_run_record
-from hvg.video import read_image_8bit, read_video_8bit
+from hvg.train.loggers import MetricsFile
+from hvg.train.metric_rows import read_rows
+from hvg.train.run import read_run_record
 
 
 def refused(action, path: Path) -> str:
@@ -148,7 +151,7 @@ def record(quality: float) -> dict:
         "over_angle": [[0.0, 20.0]],
     }
     return {
-        "format": FORMAT,
+        "format": RECORD_FORMAT,
         "scored": "it",
         "protocol": {"id": "mine/v1", "settings": {"metrics": {"psnr": {"name": "psnr"}}}},
         "seeds": {"training": 0, "sampling": 0},

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from hvg.data import ClipDataModule, StepPositions, TrainingOrder, clip_position, recolour
-from hvg.prepare import RenderedClips
-from hvg.protocols import Dataset
-from hvg.shards import write_shard
+from hvg.data.cache import RenderedClips
+from hvg.data.shard_writing import write_shard
+from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder, clip_position, recolour
+from hvg.parts.scene import Dataset
 from hvg.testing import tiny_batch
 
 

@@ -9,15 +9,18 @@ import torch
 
 from components.conditioners.camera_rotation import CameraRotation, CameraRotationConfig
 from components.samplers.single import SingleWindow
-from hvg.cameras import look_at, orbit, relative_rotation
-from hvg.config import compose
-from hvg.data import TrainingOrder
-from hvg.protocols import Dataset, PartConfig, Sampler
-from hvg.random import generator
-from hvg.system import HumanVideoSystem
+from hvg.config.composition import compose
+from hvg.core.random_keys import generator
+from hvg.data.training_data import TrainingOrder
+from hvg.model.load import build_system
+from hvg.model.system import HumanVideoSystem
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
+from hvg.parts.scene import Dataset
 from hvg.testing import build, nudged, tiny_batch, tiny_context
-from hvg.training import build_system
-from hvg.types import ClipBatch, Window
+from hvg.values.cameras import look_at, orbit, relative_rotation
+from hvg.values.clip import ClipBatch
+from hvg.values.grid import Window
 
 VIEWS, FRAMES = 4, 6
 FIRST_FRAME = 10

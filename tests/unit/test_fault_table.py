@@ -18,12 +18,13 @@ from torch import Tensor
 
 from components.bodies.anny import Anny
 from components.renderers.warp import Warp
-from hvg import registry
-from hvg.anchors import blurred
-from hvg.feature_metric import FeatureMetric
-from hvg.protocols import Context, Measurement
-from hvg.scored_clip import ScoredClip
-from hvg.weights import NetworkFiles
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import FeatureMetric
+from hvg.parts.metric import Measurement
+from hvg.parts.network_files import NetworkFiles
+from hvg.score.anchors import blurred
+from hvg.values.scored_clip import ScoredClip
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 # Every registered metric that looks through no pretrained network.

@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvg import registry
-from hvg.data import ClipDataModule, TrainingOrder, clip_position
-from hvg.ema import AveragedAdamW
-from hvg.errors import DataError
-from hvg.protocols import Context, Dataset
-from hvg.system import HumanVideoSystem
+from hvg.core.errors import DataError
+from hvg.data.training_data import ClipDataModule, TrainingOrder, clip_position
+from hvg.data.unreadable import MOST_IN_A_ROW, read_or_replace
+from hvg.model.ema import AveragedAdamW
+from hvg.model.system import HumanVideoSystem
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.scene import Dataset
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.types import ClipBatch, Conditioning
-from hvg.unreadable import MOST_IN_A_ROW, read_or_replace
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning
 
 COUNT = 4
 SLOTS = {"pose": "skeleton", "reference_keys": "reference_tokens", "camera": "camera_rotation"}

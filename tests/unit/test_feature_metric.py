@@ -7,21 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvg import registry
-from hvg.feature_metric import (
-    VIDEOS_PER_CALL,
-    Frechet,
-    FrechetConfig,
-    Kernel,
-    KernelConfig,
-    VideoFeatureConfig,
-    VideoFeatureMetric,
-    runs,
-    video_items,
-)
-from hvg.protocols import Context, Score
-from hvg.scored_clip import NotAvailable, ScoredClip
-from hvg.weights import NetworkFiles
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import VIDEOS_PER_CALL, VideoFeatureConfig, VideoFeatureMetric, runs, video_items
+from hvg.parts.metric import Score
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 THROUGH_NETWORKS = ["fid", "fid_vid", "fvd", "kid", "kvd", "lpips"]
 CONTEXT = Context(networks=NetworkFiles(Path("nowhere")))

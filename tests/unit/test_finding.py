@@ -11,14 +11,16 @@ import pytest
 from example_study import arm, study_results
 from rich.console import Console
 
-from hvg.errors import ConfigError
-from hvg.finding import Finding, finding, headline
-from hvg.latex import results_latex
-from hvg.report import write_report
-from hvg.results import Results, compare, table_csv, table_markdown, table_text
-from hvg.score_facts import warnings
-from hvg.study_file import StudyFile
-from hvg.study_plan import plan
+from hvg.core.errors import ConfigError
+from hvg.report.comparison import compare
+from hvg.report.finding import Finding, finding, headline
+from hvg.report.footnotes import warnings
+from hvg.report.latex import results_latex
+from hvg.report.results import Results
+from hvg.report.study_report import write_report
+from hvg.report.tables import table_csv, table_markdown, table_text
+from hvg.study.plan import plan
+from hvg.study.study_file import StudyFile
 
 
 def named(name: str, level: float, label: str, **changes: Any) -> Any:

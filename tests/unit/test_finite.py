@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from hvg.checkpoint import Checkpoint, Entry, checkpoint_path, load_shared_weights, load_weights, write_checkpoint
-from hvg.config import compose
-from hvg.errors import CheckpointError, HvgError
-from hvg.evaluation import score_dataset
-from hvg.finite import refuse_not_finite
-from hvg.scored_clip import scored_clips
+from hvg.config.composition import compose
+from hvg.core.errors import CheckpointError, HvgError
+from hvg.core.finite import refuse_not_finite
+from hvg.model.checkpoint import Checkpoint, checkpoint_path
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.model.load import build_system
+from hvg.parts.weights import load_shared_weights, load_weights
+from hvg.score.measured_clips import score_dataset
 from hvg.testing import tiny_batch
-from hvg.training import build_system
+from hvg.values.scored_clip import scored_clips
 
 BAD = [float("nan"), float("inf"), -float("inf")]
 

@@ -12,17 +12,18 @@ import torch
 from PIL import Image
 
 from hvg import cli
-from hvg.config import compose
-from hvg.eight_bit import frames_from_uint8, resize_8bit
-from hvg.errors import HvgError
-from hvg.evaluation import MeasuredClip, finished
-from hvg.folder_video import Video, time_note
-from hvg.folders import evaluate_folders, find_clips, load_clip
-from hvg.options import FolderOptions
-from hvg.record import ClipRecord, read_measurements, read_record
-from hvg.scored_clip import ScoredClip
-from hvg.scoring import build_protocol
-from hvg.video import read_video_8bit, write_video
+from hvg.config.command_options import FolderOptions
+from hvg.config.composition import compose
+from hvg.core.eight_bit import frames_from_uint8, resize_8bit
+from hvg.core.errors import HvgError
+from hvg.media.folder_video import Video, time_note
+from hvg.media.video import read_video_8bit, write_video
+from hvg.score.evaluation_record import ClipRecord, read_measurements, read_record
+from hvg.score.folder_clips import find_clips
+from hvg.score.folders import evaluate_folders, load_clip
+from hvg.score.measured_clips import MeasuredClip, finished
+from hvg.score.protocol import build_protocol
+from hvg.values.scored_clip import ScoredClip
 
 ROOT = Path(__file__).parents[2]
 SIZE = 16
@@ -194,7 +195,7 @@ def test_scores_of_files_are_those_of_the_same_arrays(tmp_path):
 
 
 BROKEN = """
-    from hvg.protocols import Metric, PartConfig, Score
+    from hvg.parts.metric import Metric, Score; from hvg.parts.part import PartConfig
 
     class Part(Metric):
         '''Fails where it is told to.'''
@@ -519,7 +520,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 import torch
-from hvg.folders import FolderOptions, evaluate_folders
+from hvg.config.command_options import FolderOptions; from hvg.score.folders import evaluate_folders
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 options = FolderOptions(predictions=folder, reference=folder, out=folder.parent / "out")

@@ -14,19 +14,24 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from hvg import build, registry, wiring
-from hvg.config import compose
-from hvg.cost_table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
-from hvg.errors import HvgError
-from hvg.fake_step import Flops, count_step, fake_networks, fake_request
-from hvg.forecast import Forecast, alternatives, forecast, model_flops, rank_count
-from hvg.listing import check_command
-from hvg.options import CheckOptions
-from hvg.protocols import Conditioner, ConditionerConfig, Context, Dataset, PartConfig
-from hvg.settings import PartChoice, StrategyConfig
-from hvg.shares import WeightSizes, share, traffic
-from hvg.training import make_optimizer
-from hvg.types import Conditioning, ConditioningSpec
+from hvg.commands.check import check_command
+from hvg.config import build, checks
+from hvg.config.command_options import CheckOptions
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice, StrategyConfig
+from hvg.core.errors import HvgError
+from hvg.cost.forecast import Forecast, alternatives, forecast, rank_count
+from hvg.cost.table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
+from hvg.model.counted_step import Flops, count_step, model_flops
+from hvg.model.fake_step import fake_networks, fake_request
+from hvg.model.load import make_optimizer
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Dataset
+from hvg.train.shares import WeightSizes, share, traffic
+from hvg.values.conditioning import Conditioning, ConditioningSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("scale=cpu", "dataset.image_size=32", "data.batch_size=1", "data.frames=2", "training.precision='32'")
@@ -194,7 +199,7 @@ def test_what_a_dataset_provides_is_there_for_the_parts_that_read_it(default):
         "pose": PartChoice("conditioner", "reads", ReadsEverything, ConditionerConfig()),
     }
     config = default.model_copy(update=choices)
-    assert not wiring.check(config)
+    assert not checks.check(config)
     with fake_networks(config) as networks:
         batch = fake_request(config, (1, 2, 2, 32, 32)).batch
         assert networks.conditioners["pose"](None, batch).residuals["stem"].shape == (1, 2, 2, 64, 8, 8)
@@ -362,7 +367,7 @@ def test_ranks_are_nodes_times_devices():
 def test_the_paper_s_scale_is_forecast_without_allocating_it():
     """Stable Video Diffusion's UNet has 1.52 billion weights; of AdamW's 8 bytes each, a 32nd is on one of 32 devices."""
     code = (
-        "import resource; from hvg.config import compose; from hvg.forecast import forecast\n"
+        "import resource; from hvg.config.composition import compose; from hvg.cost.forecast import forecast\n"
         "cost = forecast(compose(['scale=paper', 'data.views=4']), 32)\n"
         "print(cost.total, cost.counts.parts['backbone'].trainable, cost.counts.sizes.elements, cost.share.optimizer)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from hvg.build import build_body
-from hvg.camera_paths import around, read_cameras, write_cameras
-from hvg.config import compose, recompose
-from hvg.eight_bit import frames_from_uint8
-from hvg.errors import ConfigError, DataError, HvgError
-from hvg.generate import (
+from hvg.commands.words import take_options
+from hvg.config.build import build_body
+from hvg.config.command_options import SampleOptions
+from hvg.config.composition import compose, recompose
+from hvg.config.settings import PartChoice
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.core.required import required
+from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion_frames import motion_places, places_note
+from hvg.media.images import write_png
+from hvg.media.photo import load_photo, person_fraction, place
+from hvg.model.load import build_system
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.sample.camera_paths import around, read_cameras, write_cameras
+from hvg.sample.memory import Size, check_memory, estimated_bytes
+from hvg.sample.request import (
     camera_file,
     caption_note,
     check_fields,
@@ -22,18 +33,8 @@ from hvg.generate import (
     training_framing,
     upright_note,
 )
-from hvg.motion import Motion, load_motion
-from hvg.motion_frames import motion_places, places_note
-from hvg.options import SampleOptions
-from hvg.photo import load_photo, person_fraction, place
-from hvg.protocols import Conditioner, ConditionerConfig
-from hvg.required import required
-from hvg.sample_memory import Size, check_memory, estimated_bytes
-from hvg.settings import PartChoice
-from hvg.training import build_system
-from hvg.types import ClipBatch, Conditioning, ConditioningSpec
-from hvg.video import frames_to_uint8, write_png
-from hvg.words import take_options
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_an_empty_alpha_is_refused(tmp_path):
 
 
 def test_people_are_as_tall_as_in_the_training_photos(config):
-    from hvg.build import build_dataset
+    from hvg.config.build import build_dataset
 
     clips = build_dataset(config, "train")
     heights = []

@@ -18,15 +18,15 @@ from components.keypoints.suit import SuitKeypoints
 from components.metrics.cross_view import moved, nearest_moves
 from components.people.suit import PARTS
 from components.renderers.warp import Warp
-from hvg import registry
-from hvg.cameras import Cameras, orbit, pixel_rays, project
-from hvg.errors import HvgError
-from hvg.geometry.correspondence import correspondences, sample, unproject
+from hvg.core.errors import HvgError
+from hvg.data.cache import RenderedClips
+from hvg.geometry.correspondence import correspondences, sample_pixels, unproject
 from hvg.geometry.triangulation import triangulate
-from hvg.keypoints import distances, mean_cost
-from hvg.prepare import RenderedClips
-from hvg.protocols import Context
-from hvg.scored_clip import NotAvailable, ScoredClip, Surface, true_clip
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.keypoint_metric import distances, mean_cost
+from hvg.values.cameras import Cameras, orbit, pixel_rays, project
+from hvg.values.scored_clip import NotAvailable, ScoredClip, Surface, true_clip
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 SIZE, VIEWS, FRAMES = 64, 4, 4
@@ -179,7 +179,7 @@ def test_corresponding_pixels_show_the_same_place_of_the_body(across):
         source, target = (torch.tensor(side) for side in zip(*pairs, strict=True))
         found = correspondences(clip.surface(), clip.cameras, source, target)
         assert (found.seen.sum(dim=(1, 2)) > 40).all()
-        there = sample(rest[tuple(target.T)], found.pixels)
+        there = sample_pixels(rest[tuple(target.T)], found.pixels)
         distance = (there - rest[tuple(source.T)]).norm(dim=1)[found.seen]
         assert distance.max() < 1, "landed beside the person"
         assert distance.median() < 0.004

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hvg import registry
-from hvg.protocols import Guidance
+from hvg.parts import registry
+from hvg.parts.plan import Guidance
 
 
 def build(name: str, **settings) -> Guidance:

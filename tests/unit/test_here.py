@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hvg import cli
-from hvg.quiet import without_line
+from hvg.core.quiet import without_line
 
 STUDY = {"title": "S", "question": "?", "varies": ["pose"], "arms": {"a": ["pose=none"], "b": ["pose=skeleton"]}}
 SEARCH = ["--multirun", "sweep=optuna", "training.learning_rate=1e-3,2e-3", "metric=loss"]

@@ -15,18 +15,20 @@ from example_study import score, study_results
 from components.metrics.fid import FID
 from components.metrics.psnr import PSNR
 from hvg.cli import run
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.evaluation import protocol_record
-from hvg.feature_metric import Frechet
-from hvg.kept_seeds import FEATURES, keep_seed, kept_folder, read_kept
-from hvg.measured import measured_lines
-from hvg.merged_seeds import MARKS, merged, settings_since, shown_in
-from hvg.record import FORMAT, write_record
-from hvg.results import Results, compare, table_markdown
-from hvg.set_statistics import left_out_of_run
-from hvg.settings import PartChoice, ProtocolConfig
-from hvg.study_file import StudyFile
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.core.errors import HvgError
+from hvg.parts.set_distance import Frechet
+from hvg.report.comparison import compare
+from hvg.report.origin import measured_lines
+from hvg.report.results import Results
+from hvg.report.tables import table_markdown
+from hvg.score.evaluation import protocol_record
+from hvg.score.evaluation_record import RECORD_FORMAT, write_record
+from hvg.score.set_statistics import left_out_of_run
+from hvg.study.kept_seeds import FEATURES, keep_seed, kept_folder, read_kept
+from hvg.study.merged_seeds import MARKS, merged, settings_since, shown_in
+from hvg.study.study_file import StudyFile
 
 METRICS = {"fid": FID, "psnr": PSNR}
 PROTOCOL = ProtocolConfig(
@@ -72,7 +74,7 @@ def study_of_two_seeds(folder: Path, change: Callable[[Results, int], Any] = lam
             flat = [np.concatenate([one["fid"][name] for one in features]) for name in ("prediction", "truth")]
             seed["values"]["fid"] = score("fid", {}, value=distance.between(*flat), count=48)
             record: Any = {
-                "format": FORMAT,
+                "format": RECORD_FORMAT,
                 "scored": "",
                 "protocol": results["protocol"],
                 "seeds": {"training": seed["seed"], "sampling": 0},

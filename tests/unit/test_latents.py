@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hvg import data as data_module
-from hvg import registry
-from hvg.build import build_dataset
-from hvg.config import compose
-from hvg.data import TrainingOrder
-from hvg.digests import components_digest
-from hvg.errors import ConfigError, DataError
-from hvg.latents import (
+from hvg.config.build import build_dataset
+from hvg.config.composition import compose
+from hvg.core.digests import components_digest
+from hvg.core.errors import ConfigError, DataError
+from hvg.data import signals as signals_module
+from hvg.data import training_data
+from hvg.data.cache import RenderedClips, cache_folder
+from hvg.data.latents import (
     EncodedClips,
     EncodedFile,
     encoded_path,
@@ -24,11 +24,13 @@ from hvg.latents import (
     wanted_images,
     write_encoded,
 )
-from hvg.prepare import RenderedClips, cache_folder
-from hvg.shards import ShardReader, write_shard
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader
+from hvg.data.training_data import TrainingOrder
+from hvg.model.load import build_system
+from hvg.parts import registry
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.training import build_system
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 VIEWS, FRAMES = 3, 4
 
@@ -55,7 +57,7 @@ def rendered(config, system, tmp_path):
     path, drawn = tmp_path / "train-00000-of-00001.tar", []
     for seed in range(3):
         clip = tiny_batch(1, VIEWS, FRAMES, seed=seed)
-        drawn.append(data_module.with_signals(replace(clip, clip_id=(f"person/{seed}",)), system.signals))
+        drawn.append(signals_module.with_signals(replace(clip, clip_id=(f"person/{seed}",)), system.signals))
     write_shard(path, drawn)
     found, shard = encodings(config, system.codec, system.conditioners.values()), ShardReader(path)
     for encoding in found:
@@ -144,8 +146,8 @@ def test_a_step_has_the_same_loss_bit_by_bit(config, system, rendered):
 def test_small_and_large_datasets_train_on_the_same_cells(config, system, rendered, monkeypatch):
     """What fits into memory is decoded once; of the rest, parts are read."""
     found = []
-    for room in (data_module.KEPT_BYTES, 0):
-        monkeypatch.setattr(data_module, "KEPT_BYTES", room)
+    for room in (training_data.KEPT_BYTES, 0):
+        monkeypatch.setattr(training_data, "KEPT_BYTES", room)
         clips = RenderedClips([rendered[0]], tiny_batch, frozenset(system.signals))
         order = TrainingOrder(clips, system.signals, seed=1, grids=[(2, 1), (1, 3)], clips_per_step=2, recolour=0.5)
         found.append([order[position] for position in range(8)])

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hvg.checkpoint import checkpoint_path, latest_checkpoint, write_checkpoint
-from hvg.config import compose
-from hvg.errors import ConfigError
-from hvg.launch import judged_runs, launch, training_batch
-from hvg.launch_options import LaunchOptions
-from hvg.slurm import sbatch_script
-from hvg.words import take_options
+from hvg.cluster.launch import judged_runs, launch, training_batch
+from hvg.cluster.launch_options import LaunchOptions
+from hvg.cluster.slurm import sbatch_script
+from hvg.commands.words import take_options
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError
+from hvg.model.checkpoint import checkpoint_path, latest_checkpoint
+from hvg.model.checkpoint_writing import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TWO_NODES = ("strategy=zero2", "nodes=2", "devices=8")

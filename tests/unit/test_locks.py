@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hvg import locks
-from hvg.errors import HvgError
-from hvg.locks import locked, within_the_machine
-from hvg.outputs import MARK, held_folder, unfinished
+from hvg.core import locks
+from hvg.core.errors import HvgError
+from hvg.core.locks import locked, within_the_machine
+from hvg.core.outputs import MARK, held_folder, unfinished
 
 
 @contextmanager

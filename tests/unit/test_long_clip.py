@@ -7,17 +7,22 @@ import pytest
 import torch
 from PIL import Image
 
-from hvg import folders, long_clip, registry
-from hvg.eight_bit import frames_from_uint8
-from hvg.feature_metric import FrameFeatureMetric, Frechet, FrechetConfig, VideoFeatureConfig, VideoFeatureMetric
-from hvg.folders import find_clips, load_clip
-from hvg.frame_metric import parts
-from hvg.long_clip import LongClip
-from hvg.options import FolderOptions
-from hvg.protocols import Context, Metric
-from hvg.scored_clip import NotAvailable, ScoredClip
-from hvg.video import write_video
-from hvg.weights import NetworkFiles
+from hvg.config.command_options import FolderOptions
+from hvg.core.eight_bit import frames_from_uint8
+from hvg.media.video import write_video
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import FrameFeatureMetric, VideoFeatureConfig, VideoFeatureMetric
+from hvg.parts.frame_metric import parts
+from hvg.parts.metric import Metric
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.set_distance import Frechet, FrechetConfig
+from hvg.score import folders
+from hvg.score.folder_clips import find_clips
+from hvg.score.folders import load_clip
+from hvg.values import long_clip
+from hvg.values.long_clip import LongClip
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 VIEWS, FRAMES, SIZE = 2, 33, 16
 OF_FRAMES = ("psnr", "psnr_foreground", "ssim", "l1", "mask_iou", "dtssd", "dtssd_disco", "dvssd", "drift")
@@ -148,5 +153,5 @@ def test_large_pictures_are_scored_in_smaller_groups_with_the_same_bits(clips, m
     held = replace(clips[0], alpha=None)
     metric = make("psnr")
     whole = metric.measure(held)["cells"]
-    monkeypatch.setattr("hvg.frame_metric.PIXELS_PER_CALL", 2 * SIZE**2)
+    monkeypatch.setattr("hvg.parts.frame_metric.PIXELS_PER_CALL", 2 * SIZE**2)
     assert np.array_equal(metric.measure(held)["cells"], whole)

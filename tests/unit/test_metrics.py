@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from hvg import registry
-from hvg.alignment import as_seen
-from hvg.baselines import MeanImage, copy_reference, in_place
-from hvg.cameras import Cameras
-from hvg.protocols import Alignment, Score
-from hvg.scored_clip import NotAvailable, ScoredClip
-from hvg.types import ClipBatch, Reference
+from hvg.parts import registry
+from hvg.parts.as_seen import as_seen
+from hvg.parts.metric import Score
+from hvg.parts.scene import Alignment
+from hvg.score.baselines import MeanImage, copy_reference, in_place
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 METRICS = ["psnr", "psnr_foreground", "ssim", "l1", "mask_iou"]
 CHANGES = {"dtssd": 1, "dvssd": 0}

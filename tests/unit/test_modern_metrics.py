@@ -22,15 +22,15 @@ from transformers import (
 
 from components.nn.feature_networks.vision_transformers import Preprocessing
 from components.nn.lab_colour import HIGHEST, LOWEST, lab
-from hvg import registry
-from hvg.eight_bit import frames_from_uint8
-from hvg.errors import HvgError
-from hvg.frame_metric import FRAMES_PER_CALL
-from hvg.protocols import Context
-from hvg.scored_clip import NotAvailable, ScoredClip
+from hvg.core.eight_bit import frames_from_uint8
+from hvg.core.errors import HvgError
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.frame_metric import FRAMES_PER_CALL
+from hvg.parts.network_files import NetworkFiles
 from hvg.testing import check_metric
-from hvg.types import Reference
-from hvg.weights import NetworkFiles
+from hvg.values.clip import Reference
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 SHIRT, TROUSERS = (30, 60, 150), (120, 40, 40)
 VIEWS, FRAMES, SIZE = 2, 8, 48

@@ -10,9 +10,8 @@ import smplx
 import torch
 
 from components.bodies.anny import Anny
-from hvg.errors import DataError, HvgError
-from hvg.geometry.skeleton import JOINTS
-from hvg.motion import (
+from hvg.core.errors import DataError, HvgError
+from hvg.geometry.motion import (
     BODY_JOINTS,
     SMPLX_JOINTS,
     Motion,
@@ -22,6 +21,7 @@ from hvg.motion import (
     rotation_matrix,
     save_motion,
 )
+from hvg.geometry.skeleton import JOINTS
 
 QUARTER = math.pi / 2
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from hvg.camera_paths import read_cameras
 from hvg.cli import run
-from hvg.config import compose
-from hvg.data import load_with_signals
-from hvg.errors import ConfigError, DataError, HvgError
-from hvg.launch import _sweep_name
-from hvg.names import LONGEST, as_name, name_problem, text_word
-from hvg.shards import ShardReader, index_path, write_index, write_shard
-from hvg.study_file import load_study, study_name
-from hvg.study_plan import plan
+from hvg.cluster.launch import _sweep_name
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.core.names import LONGEST, as_name, name_problem, text_word
+from hvg.data.shard_writing import write_index, write_shard
+from hvg.data.shards import ShardReader, index_path
+from hvg.data.signals import load_with_signals
+from hvg.sample.camera_paths import read_cameras
+from hvg.study.plan import plan
+from hvg.study.study_file import load_study, study_name
 from hvg.testing import tiny_batch
 
 CLIMBING = ("../../x", ".", "..", "a/..", "a\\..", "/tmp/x", "a//b", "a/", "", ".hidden")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hvg.errors import HvgError
-from hvg.outputs import LOCK, MARK, refuse_existing, try_file, try_folder, unfinished
+from hvg.core.errors import HvgError
+from hvg.core.outputs import LOCK, MARK, refuse_existing, try_file, try_folder, unfinished
 
 
 def test_trying_leaves_everything_as_it_was(tmp_path):

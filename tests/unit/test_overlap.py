@@ -10,14 +10,16 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from hvg import listing
-from hvg.config import compose
-from hvg.errors import ConfigError
-from hvg.evaluation import _overlap
-from hvg.overlap import Overlap, overlap
-from hvg.protocols import Dataset, Holdings, PartConfig
-from hvg.settings import PartChoice, RunConfig
-from hvg.shards import ShardReader, index_path, write_shard
+from hvg.commands import check
+from hvg.config.composition import compose
+from hvg.config.overlap import Overlap, overlap
+from hvg.config.settings import PartChoice, RunConfig
+from hvg.core.errors import ConfigError
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader, index_path
+from hvg.parts.part import PartConfig
+from hvg.parts.scene import Dataset, Holdings
+from hvg.score.evaluation import _overlap
 from hvg.testing import tiny_batch
 
 # Split -> (clip, whom it shows, seed of its pictures).
@@ -55,7 +57,7 @@ def refusal(folder: Path, *words: str) -> str:
 
 def test_splits_of_different_people_go_unsaid(tmp_path):
     config = run_on(written(tmp_path, APART))
-    assert overlap(config.dataset) == Overlap() and listing.notes(config) == []
+    assert overlap(config.dataset) == Overlap() and check.notes(config) == []
     assert ShardReader(tmp_path / "train-0.tar").subjects == {"t0": "ann", "t1": "ann", "t2": "bob"}
 
 
@@ -69,7 +71,7 @@ def test_shared_people_are_refused_by_name_unless_a_word_allows_it(tmp_path, old
     lines = ["1 of 3 subjects of test are in train too (bob)", "1 of 3 subjects of test are in val too (carol)"]
     assert refusal(tmp_path).startswith("; ".join(lines)) and ALLOWED in refusal(tmp_path)
     config = run_on(tmp_path, ALLOWED)
-    assert listing.notes(config) == lines
+    assert check.notes(config) == lines
     assert _overlap(config, config, "test") == lines and _overlap(config, config, "val") == []
 
 

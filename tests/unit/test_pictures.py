@@ -7,22 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg import registry
-from hvg.alignment import photo_as_seen
-from hvg.build import build_alignment, build_dataset
-from hvg.config import compose
-from hvg.data import load_with_signals
-from hvg.labels import PHOTO, readable
-from hvg.options import ShowOptions
-from hvg.prepare import conditioner_signals
-from hvg.sample_videos import Request, control_maps
-from hvg.show import contact_sheet, with_all_signals
-from hvg.study_file import StudyFile
-from hvg.study_plan import ArmRun
-from hvg.study_videos import map_titles, maps, photos
+from hvg.commands.show import contact_sheet, with_all_signals
+from hvg.config.build import build_alignment, build_dataset
+from hvg.config.command_options import ShowOptions
+from hvg.config.composition import compose
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.labels import PHOTO, readable
+from hvg.data.cache import conditioner_signals
+from hvg.data.signals import load_with_signals
+from hvg.media.images import read_image_8bit
+from hvg.media.tiles import GAP, LABEL_HEIGHT
+from hvg.model.load import build_system
+from hvg.parts import registry
+from hvg.parts.as_seen import photo_as_seen
+from hvg.sample.videos import Request, control_maps
+from hvg.study.plan import ArmRun
+from hvg.study.study_file import StudyFile
+from hvg.study.videos import map_titles, maps, photos
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.training import build_system
-from hvg.video import GAP, LABEL_HEIGHT, frames_to_uint8, read_image_8bit
 
 # People stand off the middle, so that an alignment moves them.
 WORDS = ("dataset.framing_jitter=0.12", "dataset.fov_degrees=42")

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hvg.checkpoint import Checkpoint, precision_of, write_checkpoint
-from hvg.config import compose
-from hvg.precision import across_models, explain_here, on_described_gpus, precision_for, precision_here, trained_in
+from hvg.config.composition import compose
+from hvg.config.precision import (
+    across_models,
+    explain_here,
+    on_described_gpus,
+    precision_for,
+    precision_here,
+    trained_in,
+)
+from hvg.model.checkpoint import Checkpoint, precision_of
+from hvg.model.checkpoint_writing import write_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import pytest
 
 from components.codecs.pixel import PixelCodec
 from components.conditioners.skeleton import Skeleton
-from hvg import prepare
-from hvg.config import compose
-from hvg.errors import ConfigError, HvgError
-from hvg.prepare import cache_folder, conditioner_signals, missing_from_cache, never_stored, prepared_runs, shard_paths
-from hvg.shards import ShardReader
-from hvg.training import build_system, train
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError, HvgError
+from hvg.data import prepare
+from hvg.data.cache import cache_folder, conditioner_signals, missing_from_cache, shard_paths
+from hvg.data.prepare import never_stored, prepared_runs
+from hvg.data.shards import ShardReader
+from hvg.model.load import build_system
+from hvg.train.run import train
 
 
 def poses(overrides, log=print):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hvg import provenance
+from hvg.core import provenance
 
 PLUGIN = Path(__file__).parents[1] / "data" / "plugin" / "hvg_example_plugin"
 ENTRY_POINTS = """\

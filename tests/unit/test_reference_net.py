@@ -7,16 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvg import registry, training
-from hvg.build import build_networks
-from hvg.checkpoint import Entry, write_checkpoint
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.forecast import forecast
-from hvg.protocols import Context, Sampler
-from hvg.system import HumanVideoSystem
+from hvg.config.build import build_networks
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.cost.forecast import forecast
+from hvg.model import load
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.model.system import HumanVideoSystem
+from hvg.parts import registry
+from hvg.parts.context import Context
+from hvg.parts.plan import Sampler
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.types import Site, Window
+from hvg.train import run
+from hvg.values.conditioning import Site
+from hvg.values.grid import Window
 
 REFERENCE_NET = registry.load("conditioner", "reference_net")
 
@@ -115,17 +119,17 @@ def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():
 
 def test_a_run_that_adds_it_copies_the_backbone_it_starts_from(tiny, tmp_path):
     words = [*tiny, "evaluation.weights=raw"]
-    first = training.build_system(compose([*words, "reference_keys=none", "seed=5"]))
+    first = load.build_system(compose([*words, "reference_keys=none", "seed=5"]))
     weights = [Entry.of(f"weights/{name}", tensor) for name, tensor in first.state_dict().items()]
     write_checkpoint(tmp_path / "step-0000001.ckpt", {}, weights)
     lines = []
     config = compose([*words, "reference_keys=reference_net", f"checkpoint={tmp_path / 'step-0000001.ckpt'}"])
-    system = training.start_system(config, lines.append)
+    system = run.start_system(config, lines.append)
     assert any(line.startswith("new: conditioners.reference_keys") for line in lines)
     kept = first.backbone.state_dict()
     assert all(torch.equal(weight, kept[name]) for name, weight in system.backbone.state_dict().items())
     copied = dict(system.conditioners["reference_keys"].named_parameters())
-    own = dict(training.build_system(config).conditioners["reference_keys"].named_parameters())
+    own = dict(load.build_system(config).conditioners["reference_keys"].named_parameters())
     same = [
         name
         for name, weight in copied.items()

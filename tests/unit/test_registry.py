@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from hvg import registry
 from hvg.cli import run
-from hvg.config import compose
-from hvg.errors import ConfigError, HvgError
-from hvg.registry import PartImportError
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError, HvgError
+from hvg.parts import registry
+from hvg.parts.registry import PartImportError
 
 BROKEN = {
     "leaves": ("import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0"),
-    "number": ("Part = 5", "is no subclass of hvg.protocols.Sampler"),
-    "module": ("import sys\nPart = sys", "is no subclass of hvg.protocols.Sampler"),
-    "bare": ("class Part: pass", "is no subclass of hvg.protocols.Sampler"),
+    "number": ("Part = 5", "is no subclass of hvg.parts.plan.Sampler"),
+    "module": ("import sys\nPart = sys", "is no subclass of hvg.parts.plan.Sampler"),
+    "bare": ("class Part: pass", "is no subclass of hvg.parts.plan.Sampler"),
     "settingless": (
-        "from hvg.protocols import Sampler\nclass Part(Sampler):\n    Config = None\n    windows = None",
-        "has a Config that is no subclass of hvg.protocols.PartConfig",
+        "from hvg.parts.plan import Sampler\nclass Part(Sampler):\n    Config = None\n    windows = None",
+        "has a Config that is no subclass of hvg.parts.part.PartConfig",
     ),
     "raises": ("raise ValueError('one\\ntwo')", "cannot be imported: ValueError: one two"),
 }
@@ -60,7 +60,7 @@ def test_broken_parts_hurt_nobody_else(broken, tmp_path, capsys):
 
 
 def test_two_packages_with_one_name_hurt_who_chooses_it(package, tmp_path):
-    source = "from hvg.protocols import Sampler\nclass Part(Sampler): pass"
+    source = "from hvg.parts.plan import Sampler\nclass Part(Sampler): pass"
     package({"sampler.twice": source})
     other = tmp_path / "site-packages" / "other-1.0.dist-info"
     other.mkdir()

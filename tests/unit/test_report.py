@@ -18,19 +18,21 @@ from example_study import arm, score, study_results
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from hvg.cells import markdown_text
-from hvg.figures import COLOURS, PAPER, Line, line_chart
-from hvg.finding import finding
-from hvg.latex import escape, results_latex
-from hvg.number_format import format_amount, format_number
-from hvg.protocol_table import protocol_table_csv, protocol_tables
-from hvg.published import chosen_tables, published_tables
-from hvg.report import write_report
-from hvg.report_charts import distributions, forest_charts, smooth
-from hvg.results import Results, compare, table_csv, table_markdown, table_text, write_results
-from hvg.statistics import Interval
-from hvg.study_file import StudyFile
-from hvg.video import write_video
+from hvg.core.text_tables import markdown_text
+from hvg.media.video import write_video
+from hvg.report.beside_published import protocol_table_csv, protocol_tables
+from hvg.report.charts import distributions, forest_charts, smooth
+from hvg.report.comparison import compare
+from hvg.report.figures import COLOURS, PAPER, Line, line_chart
+from hvg.report.finding import finding
+from hvg.report.latex import escape, results_latex
+from hvg.report.number_format import format_amount, format_number
+from hvg.report.published import chosen_tables, published_tables
+from hvg.report.results import Results
+from hvg.report.study_report import write_report
+from hvg.report.tables import table_csv, table_markdown, table_text, write_results
+from hvg.score.statistics import Interval
+from hvg.study.study_file import StudyFile
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -159,7 +161,7 @@ def test_videos_are_inside_and_play(results, tmp_path):
 
 
 def test_videos_beyond_the_limit_are_linked(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("hvg.report.MAX_VIDEO_CHARACTERS", 10)
+    monkeypatch.setattr("hvg.report.study_report.MAX_VIDEO_CHARACTERS", 10)
     write_video(tmp_path / "clip0.mp4", torch.zeros(2, 3, 16, 16), fps=4)
     results["clips"][0]["video"] = "clip0.mp4"
     addresses = read(write_report(results, tmp_path)).addresses

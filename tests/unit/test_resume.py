@@ -8,14 +8,14 @@ import time
 import pytest
 import yaml
 
-from hvg.checkpoint import Checkpoint, checkpoint_path
-from hvg.config import SAMPLING_KEYS, compose
-from hvg.continued import Continued
-from hvg.errors import ConfigError, HvgError
-from hvg.outputs import held_folder
-from hvg.resume import changes, earlier_config, judged_changes
-from hvg.settings import RunConfig
-from hvg.training import train
+from hvg.config.changes import changes, earlier_config, judged_changes
+from hvg.config.composition import SAMPLING_KEYS, compose
+from hvg.config.settings import RunConfig
+from hvg.core.errors import ConfigError, HvgError
+from hvg.core.outputs import held_folder
+from hvg.model.checkpoint import Checkpoint, checkpoint_path
+from hvg.parts.continued import Continued
+from hvg.train.run import train
 
 
 def trained(words, *more) -> list[str]:

@@ -14,11 +14,12 @@ from components.guidance.constant import ConstantConfig, ConstantGuidance
 from components.nn.windows import blocks, segment_weights, segments, weighted, whole_blocks
 from components.samplers.single import SingleWindow
 from components.solvers.euler import EulerSolver
-from hvg import registry
-from hvg.diffusion import karras_sigmas
-from hvg.protocols import PartConfig, Sampler, Stage
-from hvg.sampling import denoise_windows, sample
-from hvg.types import Window
+from hvg.model.sampling import denoise_windows, sample
+from hvg.parts import registry
+from hvg.parts.noise_levels import karras_sigmas
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler, Stage
+from hvg.values.grid import Window
 
 NAMES = registry.names("sampler")
 GRIDS = [(1, 1), (1, 30), (2, 2), (6, 24), (7, 5), (8, 100), (13, 1), (5, 49)]

@@ -10,11 +10,12 @@ import torch
 from components.guidance.constant import ConstantConfig, ConstantGuidance
 from components.samplers.single import SingleWindow
 from components.solvers.euler import EulerSolver
-from hvg.diffusion import karras_sigmas
-from hvg.errors import HvgError
-from hvg.protocols import PartConfig, Sampler, SolverStep
-from hvg.sampling import classifier_free_guidance, denoise_windows, normalised_weights, sample
-from hvg.types import Window
+from hvg.core.errors import HvgError
+from hvg.model.sampling import classifier_free_guidance, denoise_windows, normalised_weights, sample
+from hvg.parts.noise_levels import karras_sigmas
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler, SolverStep
+from hvg.values.grid import Window
 
 V, T = 3, 5
 SIGMAS = karras_sigmas(6, 20.0, 0.03, 7.0)

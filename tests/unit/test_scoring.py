@@ -11,24 +11,19 @@ import pytest
 import torch
 from torch import distributed
 
-from hvg.cameras import Cameras
-from hvg.config import compose
-from hvg.errors import DataError, HvgError
-from hvg.evaluation import (
-    Evaluation,
-    MeasuredClip,
-    finished,
-    make_record,
-    protocol_record,
-    save_predictions,
-    table_lines,
-)
-from hvg.protocols import Measurement, Metric, PartConfig, Score
-from hvg.record import ClipRecord, failed_metrics, read_measurements, read_record, write_record
-from hvg.scored_clip import NotAvailable, ScoredClip, Surface, scored_clips
-from hvg.scoring import Protocol, gathered, over_angle, over_time
-from hvg.settings import PartChoice, ProtocolConfig
-from hvg.types import BodyMotion, ClipBatch, Reference
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.core.errors import DataError, HvgError
+from hvg.parts.metric import Measurement, Metric, Score
+from hvg.parts.part import PartConfig
+from hvg.score.evaluation import make_record, protocol_record, table_lines
+from hvg.score.evaluation_record import ClipRecord, failed_metrics, read_measurements, read_record, write_record
+from hvg.score.measured_clips import Evaluation, MeasuredClip, finished, save_predictions
+from hvg.score.protocol import Protocol, gathered, over_angle, over_time
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.scored_clip import NotAvailable, ScoredClip, Surface, scored_clips
 
 SIZE = 12
 
@@ -159,7 +154,7 @@ def test_an_error_in_a_metrics_code_takes_no_other_number_away(reason, tmp_path)
     stored = read_record(write_record(tmp_path, record, evaluation.measurements))["values"]
     assert stored["broken"]["value"] is None and stored["broken"]["unavailable"] == reason
     assert stored["fine"]["value"] is not None and "traceback" not in stored["fine"]
-    assert any("hvg/scoring.py" in line for line in stored["broken"]["traceback"])
+    assert any("hvg/score/protocol.py" in line for line in stored["broken"]["traceback"])
     assert failed_metrics(record) == [f"metric broken: {reason} (traceback: values.broken in results.json)"]
     line = next(line for line in table_lines(record) if line.startswith("broken"))
     assert f"not available: {reason}" in line

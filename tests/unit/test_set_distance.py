@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvg.set_distance import KERNEL_ROWS, frechet_distance, kernel_distance
+from hvg.parts.set_distance import KERNEL_ROWS, frechet_distance, kernel_distance
 
 
 def sets(seed: int, counts=(30, 20), width: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvg.evaluation import MeasuredClip, finished
-from hvg.feature_metric import FrameFeatureMetric, Frechet, FrechetConfig, Kernel, KernelConfig
-from hvg.protocols import Context
-from hvg.record import ClipRecord
-from hvg.scored_clip import ScoredClip
-from hvg.scoring import Protocol
-from hvg.set_statistics import (
+from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.parts.context import Context
+from hvg.parts.feature_metric import FrameFeatureMetric
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
+from hvg.score.evaluation_record import ClipRecord
+from hvg.score.measured_clips import MeasuredClip, finished
+from hvg.score.protocol import Protocol
+from hvg.score.set_statistics import (
     SubjectFeatures,
     distance_of,
     left_out,
@@ -23,9 +25,8 @@ from hvg.set_statistics import (
     same_distribution_floor,
     subject_features,
 )
-from hvg.settings import PartChoice, ProtocolConfig
-from hvg.statistics import jackknife_difference
-from hvg.weights import NetworkFiles
+from hvg.score.statistics import jackknife_difference
+from hvg.values.scored_clip import ScoredClip
 
 FRECHET = Frechet(FrechetConfig())
 

@@ -12,16 +12,20 @@ import webdataset
 
 from components.bodies.anny import Anny
 from components.datasets.shards import Shards
-from hvg import listing
-from hvg.build import build_dataset
-from hvg.config import compose, parse_resolved
-from hvg.data import DrawnCells, render_shard, with_signals
-from hvg.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
-from hvg.errors import ConfigError, DataError, HvgError
-from hvg.motion import Motion
-from hvg.shards import ShardReader, decode_clip, encode_clip, index_path, write_index, write_shard
+from hvg.commands import check
+from hvg.config.build import build_dataset
+from hvg.config.composition import compose, parse_resolved
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, signal_from_uint8, signal_to_uint8
+from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.data.clip_files import decode_clip, encode_clip
+from hvg.data.prepare import render_shard
+from hvg.data.shard_writing import write_index, write_shard
+from hvg.data.shards import ShardReader, index_path
+from hvg.data.signals import with_signals
+from hvg.data.training_data import DrawnCells
+from hvg.geometry.motion import Motion
 from hvg.testing import tiny_batch
-from hvg.types import ClipBatch
+from hvg.values.clip import ClipBatch
 
 
 def clip(seed: int = 0) -> ClipBatch:
@@ -302,7 +306,7 @@ def test_older_shards_are_read_with_a_note(tmp_path):
     assert len(build_dataset(config, "train")) == 1
     (note,) = Shards.holdings(config.dataset.config).notes
     assert "nothing says how many shards" in note and "train*.tar" in note
-    assert listing.notes(config) == [note]
+    assert check.notes(config) == [note]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hvg.config import compose
-from hvg.errors import ConfigError
-from hvg.evaluation import _rescored, _shift
-from hvg.record import FORMAT, Record, data_notes
-from hvg.shards import write_shard
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError
+from hvg.data.shard_writing import write_shard
+from hvg.score.evaluation import _rescored, _shift
+from hvg.score.evaluation_record import RECORD_FORMAT, Record, data_notes
 from hvg.testing import tiny_batch
 
 TRAINED = compose(["scale=cpu"])
@@ -47,7 +47,7 @@ def test_another_dataset_is_recorded_whole(tmp_path):
     shift = _shift(TRAINED, shifted)
     assert shift == {"dataset": [TRAINED.dataset.resolved(), shifted.dataset.resolved()]}
     record = Record(
-        format=FORMAT,
+        format=RECORD_FORMAT,
         scored="",
         protocol={"id": "", "settings": {}},
         seeds={"training": 0, "sampling": 0},

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from hvg import cli, shipped, study
-from hvg.errors import ConfigError, HvgError
-from hvg.shipped import name_in_tree
-from hvg.study_file import find_study, load_study
+from hvg import cli
+from hvg.core import shipped
+from hvg.core.errors import ConfigError, HvgError
+from hvg.core.shipped import name_in_tree
+from hvg.study import run
+from hvg.study.study_file import find_study, load_study
 
 PROGRAM = """
 import json
-import hvg.shipped as s
+import hvg.core.shipped as s
 found = {"components": s.COMPONENTS, "conf": s.CONF, "experiments": s.EXPERIMENTS} | s.studies()
 print(json.dumps([s.INSTALLED, s.PARTS, {name: str(path) for name, path in found.items()}]))
 """
@@ -36,7 +38,7 @@ def test_folders_are_found_in_either_layout(tmp_path, installed):
     for name, file in {"mine": "study.yaml", "notes": "README.md"}.items():
         (home / "experiments" / name).mkdir()
         (home / "experiments" / name / file).touch()
-    program = PROGRAM.replace("hvg.shipped", shipped.__name__)
+    program = PROGRAM.replace("hvg.core.shipped", shipped.__name__)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
     places = {name: str(home / name) for name in shipped.FOLDERS} | {"mine": str(home / "experiments" / "mine")}
@@ -46,7 +48,7 @@ def test_folders_are_found_in_either_layout(tmp_path, installed):
 def test_a_module_has_one_name_in_both_layouts():
     for module in ("components", "components.nn.zero"):
         assert name_in_tree(module) == name_in_tree(f"hvg.{module}") == module
-    for module in ("hvg", "hvg.types", "hvg.components_of_somebody", "lab.components.nn"):
+    for module in ("hvg", "hvg.values.clip", "hvg.components_of_somebody", "lab.components.nn"):
         assert name_in_tree(module) == module
 
 
@@ -90,6 +92,6 @@ def test_nothing_is_kept_inside_an_installed_package(tmp_path, monkeypatch, word
     with pytest.raises(
         ConfigError, match=f"{word}: works beside study.yaml, here in the installed package; copy {folder}"
     ):
-        study.run_study(find_study("it"), [], study.StudyOptions(**{word: True}))
+        run.run_study(find_study("it"), [], run.StudyOptions(**{word: True}))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["experiments"]

@@ -8,18 +8,20 @@ import torch
 from components.conditioners.camera_rays import CameraRays
 from components.conditioners.skeleton import Skeleton
 from components.nn.pose_guided import GuidedConfig, PoseGuided
-from hvg import wiring
-from hvg.cameras import project
-from hvg.config import compose
-from hvg.data import ClipDataModule, TrainingOrder, load_with_signals, needs_mesh, render_shard, with_signals
-from hvg.prepare import RenderedClips
-from hvg.protocols import Dataset
-from hvg.settings import PartChoice
-from hvg.shards import ShardReader
-from hvg.system import HumanVideoSystem
+from hvg.config import checks
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice
+from hvg.data.cache import RenderedClips
+from hvg.data.prepare import render_shard
+from hvg.data.shards import ShardReader
+from hvg.data.signals import load_with_signals, needs_mesh, with_signals
+from hvg.data.training_data import ClipDataModule, TrainingOrder
+from hvg.model.load import build_system
+from hvg.model.system import HumanVideoSystem
+from hvg.parts.scene import Dataset
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
-from hvg.training import build_system
-from hvg.types import ClipBatch
+from hvg.values.cameras import project
+from hvg.values.clip import ClipBatch
 
 VIEWS, FRAMES = 4, 3
 
@@ -183,7 +185,7 @@ def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny, first_view):
 def test_a_mesh_that_a_step_reads_is_refused_where_latents_are_cached():
     words = ["scale=cpu", "data.recolour=0", "data.cache=somewhere", "data.latents=cached"]
     choice = PartChoice("conditioner", "corners", Corners, Corners.Config())
-    (problem,) = wiring.check(compose(words).model_copy(update={"pose": choice}))
+    (problem,) = checks.check(compose(words).model_copy(update={"pose": choice}))
     assert str(problem).startswith("data.latents: cached leaves the mesh behind, but pose=corners reads it")
 
 

@@ -17,10 +17,11 @@ from components.solvers.ddim import DDIMConfig, DDIMSolver
 from components.solvers.dpmpp_2m import DPMSolverPP2M
 from components.solvers.euler import EulerSolver
 from components.solvers.heun import HeunSolver
-from hvg.diffusion import karras_sigmas
-from hvg.errors import HvgError
-from hvg.protocols import PartConfig, Solver, SolverStep
-from hvg.sampling import sample
+from hvg.core.errors import HvgError
+from hvg.model.sampling import sample
+from hvg.parts.noise_levels import karras_sigmas
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Solver, SolverStep
 
 MEAN, SPREAD = 0.7, 0.5
 SINGLE, UNGUIDED = SingleWindow(PartConfig()), ConstantGuidance(ConstantConfig())

@@ -6,17 +6,18 @@ import textwrap
 
 import pytest
 
-from hvg import sources
-from hvg.config import compose
-from hvg.data import load_with_signals, render_shard, signal_key
-from hvg.latents import encodings
-from hvg.prepare import RenderedClips, cache_folder
-from hvg.protocols import Dataset
-from hvg.settings import PartChoice
-from hvg.shards import ShardReader
-from hvg.sources import source_digest, source_modules
+from hvg.config.composition import compose
+from hvg.config.settings import PartChoice
+from hvg.core import sources
+from hvg.core.sources import source_digest, source_modules
+from hvg.data.cache import RenderedClips, cache_folder
+from hvg.data.latents import encodings
+from hvg.data.prepare import render_shard
+from hvg.data.shards import ShardReader
+from hvg.data.signals import load_with_signals, signal_key
+from hvg.model.load import build_system
+from hvg.parts.scene import Dataset
 from hvg.testing import build, tiny_batch, tiny_context
-from hvg.training import build_system
 
 FILES = {
     "lab/__init__.py": "",
@@ -141,9 +142,20 @@ def test_what_counts_is_the_code_that_a_part_can_reach(lab, name, old, new, same
 
 def test_parts_of_this_tree_follow_what_draws_and_not_the_interfaces():
     found = source_modules("components.conditioners.bone_map")
-    drawing = {"components.nn.bone_map_drawing", "components.nn.pose_guided", "hvg.geometry.ellipsoids", "hvg.cameras"}
+    drawing = {
+        "components.nn.bone_map_drawing",
+        "components.nn.pose_guided",
+        "hvg.geometry.ellipsoids",
+        "hvg.values.cameras",
+    }
     assert drawing <= found
-    assert not found & {"hvg.types", "hvg.protocols", "hvg.weights", "hvg.training", "components.nn.skeleton_drawing"}
+    assert not found & {
+        "hvg.values.clip",
+        "hvg.parts.part",
+        "hvg.parts.network_files",
+        "hvg.train.run",
+        "components.nn.skeleton_drawing",
+    }
     assert source_digest("components.conditioners.bone_map") != source_digest("components.conditioners.skeleton")
 
 

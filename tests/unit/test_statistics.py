@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hvg.statistics import holm, jackknife_difference, paired_difference, subject_means, visible_difference, wins
+from hvg.score.statistics import holm, jackknife_difference, paired_difference, subject_means, visible_difference, wins
 
 
 def one_clip_per_subject(values) -> dict[str, float]:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from hvg.checkpoint import checkpoint_path
 from hvg.cli import run
-from hvg.errors import ConfigError, HvgError
-from hvg.jobs import Batch, Job
-from hvg.launch import launch
-from hvg.launch_options import LaunchOptions, StudyOptions
-from hvg.slurm import queued, refuse_queued, sbatch_script
-from hvg.study import run_study
-from hvg.study_file import load_study
-from hvg.study_plan import ArmRun, plan
-from hvg.words import take_options
+from hvg.cluster.jobs import Batch, Job
+from hvg.cluster.launch import launch
+from hvg.cluster.launch_options import LaunchOptions, StudyOptions
+from hvg.cluster.slurm import queued, refuse_queued, sbatch_script
+from hvg.commands.words import take_options
+from hvg.core.errors import ConfigError, HvgError
+from hvg.model.checkpoint import checkpoint_path
+from hvg.study.plan import ArmRun, plan
+from hvg.study.run import run_study
+from hvg.study.study_file import load_study
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_under_slurm_an_element_trains_and_samples(study, tmp_path, capsys):
     started(study, "launcher=slurm", "time=1:00:00", "jobs=3")
     text = capsys.readouterr().out
     assert "#SBATCH --array=0-3%3" in text and "#SBATCH --job-name=hvg-plans" in text
-    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("start -m hvg.arm")]
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("start -m hvg.study.arm")]
     assert [words_of(line) for line in lines] == [
         ["single-seed0"],
         ["parts-seed0", "single-seed0"],
@@ -109,7 +109,7 @@ def test_a_seed_at_a_time_is_started_alone(study, capsys):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [0, 1]}))
     started(study, "launcher=slurm", "seeds=[1]")
     printed = capsys.readouterr()
-    lines = [line.strip() for line in printed.out.splitlines() if line.strip().startswith("start -m hvg.arm")]
+    lines = [line.strip() for line in printed.out.splitlines() if line.strip().startswith("start -m hvg.study.arm")]
     assert [words_of(line) for line in lines] == [["single-seed1"], ["parts-seed1", "single-seed1"], ["other-seed1"]]
     assert printed.err == "a seed: 2 trainings (2 of 2 steps), 3 arms to score\n"
 
@@ -136,9 +136,9 @@ def test_here_those_that_train_come_first(study, tmp_path, capsys):
     started(study)
     printed = capsys.readouterr().out.splitlines()
     assert printed[::2] == ["# single-seed0", "# other-seed0", "# parts-seed0"]
-    assert shlex.split(printed[1]) == [sys.executable, "-m", "hvg.arm", str(tmp_path / "out" / "single-seed0")]
+    assert shlex.split(printed[1]) == [sys.executable, "-m", "hvg.study.arm", str(tmp_path / "out" / "single-seed0")]
     started(study, "strategy=ddp", "devices=2", "data.batch_size=1")
-    assert "torch.distributed.run --nproc-per-node=2 --standalone -m hvg.arm" in capsys.readouterr().out
+    assert "torch.distributed.run --nproc-per-node=2 --standalone -m hvg.study.arm" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_word_that_leaves_something_out_is_no_folder(study, capsys):
         json.dumps(text | {"base": [*text["base"], "camera=none", "+slots.more.name=none"]})
     )
     assert run(["study", str(study), "~camera", "~slots.more", "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("hvg.arm") == 3
+    assert capsys.readouterr().out.count("hvg.study.arm") == 3
     (arm, *_) = plan(load_study(study), "plans", ["~camera", "~slots.more"])
     assert not {"camera", "more"} & set(arm.config.conditioners)
     assert run(["study", str(study), "~seed", "--dry-run"]) == 1

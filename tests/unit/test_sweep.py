@@ -7,13 +7,15 @@ import shlex
 import pytest
 
 from hvg import cli
-from hvg.config import compose, root_keys
-from hvg.errors import ConfigError, HvgError
-from hvg.launch_options import LaunchOptions, SweepOptions
-from hvg.sweep import judged_sweep, worker_batch
-from hvg.sweep_store import folder_name, use_password
-from hvg.sweep_worker import MetricCourse
-from hvg.words import take_options
+from hvg.cluster.launch_options import LaunchOptions, SweepOptions
+from hvg.commands.words import take_options
+from hvg.config.composition import compose
+from hvg.config.groups import root_keys
+from hvg.core.errors import ConfigError, HvgError
+from hvg.sweep.database import use_password
+from hvg.sweep.records import folder_name
+from hvg.sweep.search import judged_sweep, worker_batch
+from hvg.sweep.worker import MetricCourse
 
 RATE = "training.learning_rate=tag(log, interval(1e-4, 1e-2))"
 VALIDATED = "training.validate_every=5"

@@ -16,15 +16,15 @@ from plotly.offline import get_plotlyjs
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from hvg import cli
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.launch_options import LaunchOptions, SweepOptions
-from hvg.sweep import judged_sweep
-from hvg.sweep_charts import parallel_chart
-from hvg.sweep_report import rerun_command, trials_csv, write_sweep_report
-from hvg.sweep_space import Choices, Numbers
-from hvg.sweep_store import SweepRecord, TrialRecord
-from hvg.sweep_wandb import wandb_sweep
+from hvg.cluster.launch_options import LaunchOptions, SweepOptions
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.sweep.charts import parallel_chart
+from hvg.sweep.records import SweepRecord, TrialRecord
+from hvg.sweep.report_page import rerun_command, trials_csv, write_sweep_report
+from hvg.sweep.search import judged_sweep
+from hvg.sweep.space import Choices, Numbers
+from hvg.sweep.wandb_file import wandb_sweep
 
 RATE, POSE = "training.learning_rate", "pose"
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from hvg.config import compose
-from hvg.errors import ConfigError
-from hvg.sweep_space import Choices, Numbers, read_space, space_from_plain, space_to_plain
+from hvg.config.composition import compose
+from hvg.core.errors import ConfigError
+from hvg.sweep.space import Choices, Numbers, read_space, space_from_plain, space_to_plain
 
 RATE = "training.learning_rate"
 

@@ -10,14 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from hvg import sweep_store
-from hvg.checkpoint import checkpoint_path, write_checkpoint
-from hvg.config import compose
-from hvg.errors import HvgError
-from hvg.launch_options import LaunchOptions, SweepOptions
-from hvg.sweep import judged_sweep
-from hvg.sweep_store import LostTrialError, SweepStore, stored_sweep
-from hvg.sweep_worker import work
+from hvg.cluster.launch_options import LaunchOptions, SweepOptions
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.model.checkpoint import checkpoint_path
+from hvg.model.checkpoint_writing import write_checkpoint
+from hvg.sweep import database
+from hvg.sweep.database import LostTrialError
+from hvg.sweep.search import judged_sweep
+from hvg.sweep.store import SweepStore, stored_sweep
+from hvg.sweep.worker import work
 
 WORDS = [
     "training.learning_rate=tag(log, interval(1e-4, 1e-2))",
@@ -287,7 +289,7 @@ def damage(path, kind):
 def test_a_storage_that_cannot_be_used_is_one_line(sweep, monkeypatch, kind, message):
     SweepStore(sweep())
     path = sweep().folder / "sweep.db"
-    monkeypatch.setattr(sweep_store, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(database, "LONGEST_WAIT", 0.1)
     kept = damage(path, kind)
     for use in (lambda: stored_sweep(sweep().url, "lr"), lambda: SweepStore(sweep()).record()):
         with pytest.raises((HvgError, OSError), match=message) as error:

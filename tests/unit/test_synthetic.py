@@ -18,12 +18,12 @@ from components.people.garments import drape
 from components.people.motions import MOTIONS, grounded
 from components.people.person import Person, sample_look
 from components.renderers.warp import Warp
-from hvg.cameras import project
-from hvg.errors import ConfigError
-from hvg.motion import Motion
-from hvg.protocols import Context
-from hvg.random import numpy_generator
-from hvg.task import NOVEL_POSE, NOVEL_VIEW, clip_task
+from hvg.core.errors import ConfigError
+from hvg.core.random_keys import numpy_generator
+from hvg.geometry.motion import Motion
+from hvg.parts.context import Context
+from hvg.values.cameras import project
+from hvg.values.task import NOVEL_POSE, NOVEL_VIEW, clip_task
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 SMALL = {
@@ -103,7 +103,7 @@ def test_order_and_instance_do_not_matter(clips):
 def test_another_process_renders_the_same_pixels(clips):
     program = (
         "import sys, hashlib; from components.bodies.anny import Anny; from components.renderers.warp import Warp;"
-        "from components.datasets.synthetic import Synthetic; from hvg.protocols import Context;"
+        "from components.datasets.synthetic import Synthetic; from hvg.parts.context import Context;"
         f"d = Synthetic(Synthetic.Config(**{SMALL!r}), Context(body=Anny(), renderer=Warp()));"
         "print(hashlib.sha256(d.load(5).frames.numpy().tobytes()).hexdigest())"
     )

@@ -11,13 +11,13 @@ from full_disk import full_disk
 from safetensors.numpy import save_file
 
 from hvg import cli
-from hvg.command_help import Command
-from hvg.evaluation import save_predictions
-from hvg.files import system_reason, whole_file, whole_folder, write_text
-from hvg.motion import Motion, save_motion
-from hvg.shards import write_shard
+from hvg.commands.help import Command
+from hvg.core.files import system_reason, whole_file, whole_folder, write_text
+from hvg.data.shard_writing import write_shard
+from hvg.geometry.motion import Motion, save_motion
+from hvg.media.video import write_video
+from hvg.score.measured_clips import save_predictions
 from hvg.testing import tiny_batch
-from hvg.video import write_video
 
 
 def with_safetensors(path: Path) -> None:

@@ -24,7 +24,9 @@ from components.solvers.ddim import DDIMSolver
 from components.solvers.heun import HeunSolver
 from components.view_attention.aligned_2d import Aligned2dViewAttention
 from components.view_attention.neighbours import NeighboursViewAttention
-from hvg.protocols import Conditioner, PartConfig, Sampler
+from hvg.parts.model import Conditioner
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
 from hvg.testing import (
     check_alignment,
     check_backbone,
@@ -41,7 +43,7 @@ from hvg.testing import (
     tiny_context,
 )
 from hvg.testing.elsewhere import is_elsewhere
-from hvg.types import Conditioning, ConditioningSpec
+from hvg.values.conditioning import Conditioning, ConditioningSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "data" / "plugin" / "hvg_example_plugin" / "head_disc.py"
@@ -420,7 +422,7 @@ class NoDropout(CameraRotation):
     [
         (Letters, "port tokens of a clip changes with the clips beside it"),
         (FirstCaption, "port tokens of a clip changes with the clips beside it"),
-        (NoDropout, "Config that is no subclass of hvg.protocols.ConditionerConfig"),
+        (NoDropout, "Config that is no subclass of hvg.parts.model.ConditionerConfig"),
     ],
 )
 def test_a_conditioner_that_mixes_captions_or_lacks_settings_is_named(part, message):

@@ -14,16 +14,16 @@ import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch.utils.data import DataLoader, Dataset
 
-from hvg.callbacks import AfterStep, DataWait, Progress
-from hvg.cameras import Cameras
-from hvg.config import compose
-from hvg.forecast import model_flops
-from hvg.progress import ProgressLines
-from hvg.quiet import quiet_training
-from hvg.throughput import PREFIX, Meter, StepReport, Throughput
-from hvg.training import train
-from hvg.types import ClipBatch
-from hvg.utilisation import PEAKS, StepFlops, measured_peak, peak_of, published_peak
+from hvg.commands.progress import ProgressLines
+from hvg.config.composition import compose
+from hvg.core.quiet import quiet_training
+from hvg.model.counted_step import model_flops
+from hvg.train.callbacks import AfterStep, DataWait, Progress
+from hvg.train.run import train
+from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
+from hvg.train.utilisation import PEAKS, StepFlops, measured_peak, peak_of, published_peak
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch
 
 CPU = torch.device("cpu")
 
@@ -346,7 +346,7 @@ def test_rows_of_a_resumed_run_go_on_and_name_the_same_quantities(tiny, cache, t
 def test_counting_flops_changes_nothing_of_training(tiny, cache, tmp_path, monkeypatch):
     words = [*tiny, cache, f"output={tmp_path}", "training.steps=3", "training.log_every=1", "training.peak_tflops=1"]
     train(compose([*words, "name=plain"]), log=lambda line: None)
-    monkeypatch.setattr("hvg.training.COUNT_AFTER", 0.0)
+    monkeypatch.setattr("hvg.train.run.COUNT_AFTER", 0.0)
     train(compose([*words, "name=counted"]), log=lambda line: None)
     plain, counted = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvg import listing, registry
-from hvg.build import build_sampler
-from hvg.config import compose, recompose
-from hvg.random import generator
+from hvg.commands import check
+from hvg.config.build import build_sampler
+from hvg.config.composition import compose, recompose
+from hvg.core.random_keys import generator
+from hvg.model.load import build_system
+from hvg.model.trained_windows import WindowShape, clip_grids, sampling_notes, untrained_shapes, window_shapes
+from hvg.parts import registry
 from hvg.testing import tiny_batch
-from hvg.trained_windows import WindowShape, clip_grids, sampling_notes, untrained_shapes, window_shapes
-from hvg.training import build_system
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +106,15 @@ def test_every_grid_that_steps_draw_from_is_trained(config):
 
 
 def test_check_compares_the_test_clips_windows_with_the_steps(config):
-    assert listing.notes(config) == []
-    (note,) = listing.notes(with_data(config, frames=1))
+    assert check.notes(config) == []
+    (note,) = check.notes(with_data(config, frames=1))
     assert "windows of 2 x 2 (views x frames), and no training step has that: they have 2 x 1, fewer frames" in note
 
 
 def test_clips_of_files_that_are_not_here_are_not_judged(tmp_path):
     config = compose(["dataset=shards", f"dataset.path={tmp_path}", "data.views=1", "data.frames=1"])
     assert clip_grids(config, "test") == set()
-    assert not [note for note in listing.notes(config) if "denoises" in note]
+    assert not [note for note in check.notes(config) if "denoises" in note]
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from components.bodies.anny import Anny
-from hvg.cameras import project
-from hvg.motion import Motion
-from hvg.random import generator
+from hvg.core.random_keys import generator
+from hvg.geometry.motion import Motion
 from hvg.testing import ports_of, tiny_batch
-from hvg.types import ClipBatch, Conditioning
+from hvg.values.cameras import project
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning
 
 B, V, T = 2, 3, 4
 

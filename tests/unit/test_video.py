@@ -12,19 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from hvg.errors import DataError
-from hvg.video import (
-    LARGEST_SIDE,
-    VideoWriter,
-    frames_to_uint8,
-    read_image,
-    read_video,
-    tile_columns,
-    tile_groups,
-    video_data_uri,
-    write_png,
-    write_video,
-)
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.errors import DataError
+from hvg.media.images import read_image, write_png
+from hvg.media.tiles import LARGEST_SIDE, tile_columns, tile_groups
+from hvg.media.video import VideoWriter, read_video, video_data_uri, write_video
 
 
 def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Tensor:

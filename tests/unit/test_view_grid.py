@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from components.samplers.single import SingleWindow
-from hvg import registry
-from hvg.alignment import move_cameras
-from hvg.cameras import Cameras, close_a_circle, orbit, project
-from hvg.config import compose
-from hvg.data import TrainingOrder
-from hvg.errors import HvgError
-from hvg.fake_step import counted_flops
-from hvg.protocols import Dataset, PartConfig, Sampler, ViewAttention
-from hvg.random import generator
+from hvg.config.composition import compose
+from hvg.core.errors import HvgError
+from hvg.core.random_keys import generator
+from hvg.data.training_data import TrainingOrder
+from hvg.model.counted_step import counted_flops
+from hvg.model.load import build_system
+from hvg.parts import registry
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
+from hvg.parts.scene import Dataset
 from hvg.testing import tiny_batch
-from hvg.training import build_system
-from hvg.types import ClipBatch, ViewGrid, Window
+from hvg.values.cameras import Cameras, close_a_circle, orbit, project
+from hvg.values.clip import ClipBatch
+from hvg.values.grid import ViewGrid, Window
+from hvg.values.moved import move_cameras
 
 WIDTH = 8
 

@@ -22,22 +22,23 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hvg import build
-from hvg.callbacks import AfterStep, Interruption, Progress
-from hvg.config import compose
-from hvg.data import ClipDataModule, signal_key
-from hvg.fake_step import fake_request, stay, step_shape
-from hvg.faults import Quarantine, SkippedSteps
-from hvg.on_device import constants, upload
-from hvg.quiet import quiet_training
-from hvg.settings import RunConfig
-from hvg.strategies import make_strategy
-from hvg.system import HumanVideoSystem
+from hvg.config import build
+from hvg.config.composition import compose
+from hvg.config.settings import RunConfig
+from hvg.core.on_device import constants, upload
+from hvg.core.quiet import quiet_training
+from hvg.data.signals import signal_key
+from hvg.data.training_data import ClipDataModule
+from hvg.model.fake_step import fake_request, stay, step_shape
+from hvg.model.load import make_system
+from hvg.model.system import HumanVideoSystem
 from hvg.testing import tiny_batch
-from hvg.throughput import Meter
-from hvg.training import make_system
-from hvg.types import ClipBatch
-from hvg.utilisation import StepFlops
+from hvg.train.callbacks import AfterStep, Interruption, Progress
+from hvg.train.faults import Quarantine, SkippedSteps
+from hvg.train.strategies import make_strategy
+from hvg.train.throughput import Meter
+from hvg.train.utilisation import StepFlops
+from hvg.values.clip import ClipBatch
 
 aten = torch.ops.aten
 DEVICE, CPU = torch.device("meta"), torch.device("cpu")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-from hvg.config import compose
-from hvg.training import train
+from hvg.config.composition import compose
+from hvg.train.run import train
 
 # Of W&B's transaction log, which is LevelDB's with a header of its own.
 HEADER, BLOCK = 7, 32768

@@ -12,11 +12,11 @@ from golden_networks import FILES, as_published, filled, write_network_files
 from safetensors.torch import save_file
 
 from components.nn.feature_networks.load import load_lpips, load_network
-from hvg import registry
 from hvg.cli import run
-from hvg.errors import HvgError
-from hvg.scored_clip import NotAvailable
-from hvg.weights import CATALOGUE, NetworkFiles, default_folder
+from hvg.core.errors import HvgError
+from hvg.parts import registry
+from hvg.parts.network_files import CATALOGUE, NetworkFiles, default_folder
+from hvg.values.scored_clip import NotAvailable
 
 CPU = torch.device("cpu")
 SMALL = FILES["squeezenet"][1]

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hvg.errors import HvgError
-from hvg.weights import NetworkFiles
+from hvg.core.errors import HvgError
+from hvg.parts.network_files import NetworkFiles
 
 from .i3d import I3d, content_debiased_i3d
 from .inception import FidInception

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hvg.errors import HvgError
-from hvg.pretrained import first_line
+from hvg.core.errors import HvgError
+from hvg.parts.pretrained import first_line
 
 from .precision import single_precision
 

@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 
 from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.cameras import project
+from hvg.values.cameras import project
 
 
 class HeadDisc(PoseGuided):

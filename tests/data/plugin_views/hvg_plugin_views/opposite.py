@@ -1,7 +1,8 @@
 """Attention of every view to itself and to the view that looks from the other side."""
 
 from components.nn.attention import ViewMaskAttention, group_attention_flops
-from hvg.protocols import PartConfig, ViewAttention
+from hvg.parts.model import ViewAttention
+from hvg.parts.part import PartConfig
 
 
 class Opposite(ViewAttention):

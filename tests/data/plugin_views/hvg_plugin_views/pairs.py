@@ -3,8 +3,9 @@
 import torch
 from pydantic import Field
 
-from hvg.protocols import PartConfig, Sampler
-from hvg.types import Window
+from hvg.parts.part import PartConfig
+from hvg.parts.plan import Sampler
+from hvg.values.grid import Window
 
 
 class Pairs(Sampler):

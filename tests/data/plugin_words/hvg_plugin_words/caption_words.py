@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from hvg.errors import HvgError
-from hvg.protocols import Conditioner, ConditionerConfig
-from hvg.random import key_to_seed
-from hvg.types import Conditioning, ConditioningSpec
+from hvg.core.errors import HvgError
+from hvg.core.random_keys import key_to_seed
+from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.values.conditioning import Conditioning, ConditioningSpec
 
 
 class CaptionWords(Conditioner):

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from components.nn.pose_guided import GuidedConfig, PoseGuided
-from hvg.cameras import pixel_rays
+from hvg.values.cameras import pixel_rays
 
 
 class Floor(PoseGuided):

@@ -1,0 +1,1 @@
+"""Jobs, and who starts them: this machine, torchrun, Slurm."""

@@ -1,0 +1,87 @@
+"""Jobs: command lines that a launcher starts, and where. A training, a worker of a sweep and an arm of a study are such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvg.cluster.launch_options import LaunchOptions
+from hvg.config.processes import Processes, processes_of
+from hvg.config.settings import RunConfig
+from hvg.core.errors import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is started together and ends by itself, such as a training.
+
+    commands: words after ``python``, as ("-m", "hvg.cli", "train", "seed=1"), one command after another; one that failed
+    does not keep those after it from starting, one that was stopped (exit code 143) does. log: the file that takes what they
+    print, where they run here. processes: nodes, and processes of each, of which every one gets the command. cpu: whether they
+    need no GPU.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    log: Path
+    processes: Processes = (1, 1)
+    cpu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Jobs that one command line asks for. Under Slurm one job or an array, whose script and logs lie in ``folder``/slurm."""
+
+    name: str
+    folder: Path
+    jobs: tuple[Job, ...]
+
+
+def process_words(options: LaunchOptions) -> list[str]:
+    """``nodes`` and ``devices`` of the options as overrides of a run."""
+    return [f"strategy.{key}={n}" for key in ("nodes", "devices") if (n := getattr(options, key))]
+
+
+# Options that only a batch script of Slurm's holds.
+SLURMS = (
+    *(
+        "partition",
+        "account",
+        "qos",
+        "time",
+        "stop_before",
+        "requeues",
+        "gpus_per_node",
+        "cpus_per_task",
+        "mem",
+        "extra",
+    ),
+    "setup",
+)
+
+
+def unused_options(options: LaunchOptions) -> list[Problem]:
+    """A problem for every option that the chosen launcher would ignore in silence."""
+    message = f"is Slurm's, launcher={options.launcher} has no use for it; leave it out, or choose launcher=slurm."
+    given = [name for name in SLURMS if name in options.model_fields_set and options.launcher != "slurm"]
+    return [Problem(name, message) for name in given]
+
+
+def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
+    """Why a run cannot be started by the chosen launcher."""
+    problems, (nodes, devices) = [], processes_of(config)
+    asked = (options.nodes or 1) * (options.devices or 1)
+    if config.strategy.name == "single" and asked > 1:
+        message = "single trains on one device; choose ddp, zero1, zero2 or zero3 for more."
+        problems.append(Problem("strategy", message))
+    if nodes > 1 and options.launcher in ("basic", "local"):
+        message = f"{options.launcher} starts processes of this machine alone; choose torchrun or slurm."
+        problems.append(Problem("launcher", message))
+    if nodes > 1 and options.launcher == "torchrun" and not options.rendezvous:
+        message = "has to say where the nodes meet, as rendezvous=first-node:29500."
+        problems.append(Problem("rendezvous", message))
+    problems += unused_options(options)
+    if devices == "auto" and options.launcher == "slurm":
+        message = "is not known before the job runs; give devices=, as many as a node has GPUs for it."
+        problems.append(Problem("strategy.devices", message))
+    return problems

@@ -1,0 +1,68 @@
+"""``hvg check``: what a run would be made of, or why it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hvg.core.errors import ConfigError
+from hvg.core.text_tables import table
+
+if TYPE_CHECKING:
+    from hvg.config.settings import RunConfig
+    from hvg.values.conditioning import ConditioningSpec
+
+
+def check_command(words: Sequence[str]) -> int:
+    """``hvg check [overrides] [devices= nodes= memory= bandwidth=]``: what fits where, what it will cost, whether it fits a GPU.
+
+    0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
+    Raises: HvgError for several devices of a strategy that has one.
+    """
+    from hvg.commands.words import options_and_overrides
+    from hvg.config.command_options import CheckOptions
+    from hvg.config.composition import compose
+    from hvg.cost.table import print_forecast
+
+    try:
+        options, words = options_and_overrides(words, CheckOptions, judge=compose)
+        config = compose([*words, *options.overrides])
+    except ConfigError as error:
+        print(error)
+        return 1
+    # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
+    print("\n".join([*summary(config), *(f"note: {note}" for note in notes(config))]), flush=True)
+    return 0 if print_forecast(config, options) else 1
+
+
+def notes(config: RunConfig) -> list[str]:
+    """What a user has to know of the dataset's files, and of how test clips are sampled."""
+    from hvg.config.build import build_sampler
+    from hvg.config.overlap import dataset_notes
+    from hvg.model.trained_windows import clip_grids, sampling_notes
+
+    sampler, grids = build_sampler(config), clip_grids(config, "test")
+    return [*dataset_notes(config.dataset), *sampling_notes(config, sampler, config.evaluation.steps, grids)]
+
+
+def summary(config: RunConfig) -> list[str]:
+    """What a run is made of: its parts, and which slot fills which port."""
+    from hvg.config import wiring
+    from hvg.config.settings import SINGLE_PARTS
+
+    parts = [(key, getattr(config, key).name) for key in SINGLE_PARTS]
+    ports = [
+        (slot, config.conditioners[slot].name, port)
+        for slot, spec in wiring.specs(config).items()
+        for port in _filled(spec) or ["nothing"]
+    ]
+    return ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
+
+
+def _filled(spec: ConditioningSpec) -> list[str]:
+    sites = [(port, site, width) for port in ("residuals", "memory") for site, width in getattr(spec, port).items()]
+    widths = [(port, getattr(spec, port)) for port in ("tokens", "channels", "embedding") if getattr(spec, port)]
+    return [
+        *(f"{port}[{site}] x {width}" for port, site, width in sites),
+        *(f"{port} x {width}" for port, width in widths),
+    ]

@@ -1,0 +1,123 @@
+"""``hvg show``: a contact sheet with which a person checks that images, signals and cameras line up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hvg.config.build import build_alignment, build_dataset
+from hvg.config.command_options import ShowOptions
+from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.validation import validate
+from hvg.core import outputs
+from hvg.core.errors import HvgError
+from hvg.core.labels import PHOTO, signal_label
+from hvg.data.cache import conditioner_signals
+from hvg.data.signals import with_signals
+from hvg.media.images import write_png
+from hvg.media.tiles import tile_columns
+from hvg.parts import registry
+from hvg.parts.as_seen import as_seen
+from hvg.parts.model import Conditioner
+from hvg.values.cameras import project
+from hvg.values.clip import ClipBatch
+
+JOINT_COLOUR = (1.0, -0.6, -0.6)
+
+
+def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
+    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is.
+
+    All of them are moved as the network sees them.
+    """
+    outputs.try_file(options.out, "out")
+    outputs.refuse_existing(options.out, options.overwrite)
+    clips = build_dataset(config, options.split)
+    if options.index >= len(clips):
+        raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")
+    clip = clips.load(options.index)
+    if options.frame >= clip.grid[2]:
+        raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
+    clip, signals = with_all_signals(config, clip)
+    seen = as_seen(clip, build_alignment(config), config.data.background)
+    clip = seen.select(frames=[options.frame])
+    columns = {}
+    if clip.reference is not None:
+        columns[PHOTO] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
+    if clip.frames is not None:
+        columns["image"] = clip.frames[0]
+    if clip.frames is not None and clip.body is not None:
+        columns["joints"] = draw_joints(clip)
+    if clip.alpha is not None:
+        columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
+    for key, part in signals.items():
+        for name, image in part.signal_images(clip.signals[key][0]).items():
+            title = f"{signal_label(key)} {name}"
+            columns[f"{key} {name}" if title in columns else title] = image
+    write_png(options.out, tile_columns(columns)[0])
+    return options.out
+
+
+def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, dict[str, Conditioner]]:
+    """The clip with the map of every registered conditioner that draws one of what it holds; signal key -> who drew it.
+
+    First those that the run chose, with its settings; the others with their defaults.
+    """
+    present, signals = clip.present(), conditioner_signals([config])
+    drawn = with_signals(clip, signals)
+    chosen = {choice.name for choice in config.conditioners.values()}
+    for name in registry.names("conditioner"):
+        if name in chosen:
+            continue
+        # A part that cannot be used hurts only who selects it; here nobody did.
+        try:
+            more = signals | default_signals(config, name, present)
+            drawn, signals = with_signals(drawn, more), more
+        except HvgError as error:
+            print(f"left out: {error}")
+        except Exception as error:
+            origin = registry.origin("conditioner", name)
+            if origin == "built-in":
+                raise
+            reason = " ".join(str(error).split())
+            print(f"left out: the conditioner '{name}' of package '{origin}': {type(error).__name__}: {reason}")
+    return drawn, signals
+
+
+def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> dict[str, Conditioner]:
+    """Signal key -> conditioner, for the map of a part at its defaults; none where it draws none, or not from these fields.
+
+    Raises: HvgError for a part that cannot be imported or built, or that has no defaults.
+    """
+    cls = registry.load("conditioner", name)
+    if not cls.has_signal():
+        return {}
+    settings, problems = validate(cls.Config, {}, name, cls.__name__)
+    if settings is None:
+        raise HvgError("; ".join(map(str, problems)))
+    if not cls.needs(settings) <= present:
+        return {}
+    return conditioner_signals([config.model_copy(update={"pose": PartChoice("conditioner", name, cls, settings)})])
+
+
+def draw_joints(clip: ClipBatch) -> Tensor:
+    """The clip's frames (V, T, 3, H, W) with a dot on every projected joint."""
+    assert clip.frames is not None and clip.body is not None
+    frames = clip.frames[0].clone()
+    views, num_frames = frames.shape[:2]
+    radius = max(1.0, frames.shape[-1] / 80)
+    for v in range(views):
+        for t in range(num_frames):
+            pixels, depth = project(clip.body.joints[0, t], clip.cameras[0, v, t])
+            _dots(frames[v, t], pixels[depth > 0], radius)
+    return frames
+
+
+def _dots(image: Tensor, pixels: Tensor, radius: float) -> None:
+    """Draws filled circles at pixel coordinates (N, 2) into an image (3, H, W)."""
+    y, x = torch.meshgrid(torch.arange(image.shape[-2]) + 0.5, torch.arange(image.shape[-1]) + 0.5, indexing="ij")
+    for px, py in pixels.tolist():
+        near = (x - px) ** 2 + (y - py) ** 2 <= radius**2
+        image[:, near] = torch.tensor(JOINT_COLOUR)[:, None]

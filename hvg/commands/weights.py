@@ -1,0 +1,23 @@
+"""``hvg weights``: the pretrained networks that metrics look through, and where to get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hvg.core.text_tables import table
+from hvg.parts.network_files import CATALOGUE, NetworkFiles, presence
+
+
+def weights_report(folder: Path) -> tuple[list[str], bool]:
+    """What there is in a folder and where to get the rest, as lines; and whether something is damaged."""
+    files = NetworkFiles(folder)
+    found = {name: presence(files, name) for name in CATALOGUE}
+    rows = [("name", "file", "needed by", "present")]
+    for name, known in CATALOGUE.items():
+        rows.append((name, next(iter(known.files)) + "/" * known.folder, known.needed_by, str(found[name])))
+    lines = [f"Pretrained networks in {folder} (evaluation.networks, or $HVG_NETWORKS)", "", *table(rows)]
+    missing = [(name, known) for name, known in CATALOGUE.items() if not found[name].state.startswith("yes")]
+    if missing:
+        lines += ["", "To get them, save under the name above, in that folder:"]
+        lines += [line for name, known in missing for line in (f"{name}: {known.source}", f"    {known.remark}")]
+    return lines, any(one.state == "DAMAGED" for one in found.values())

@@ -1,0 +1,1 @@
+"""From words and YAML to objects: settings, the strict parser, composition, wiring, and building."""

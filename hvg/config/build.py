@@ -1,0 +1,194 @@
+"""Checked configuration -> objects: the only place that constructs parts.
+
+Weights are a function of the run's seed and of the part's own place alone: the backbone starts equal in all arms of a
+study, as long as their slots concatenate equally many channels to its input.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from hvg.config import wiring
+from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.validation import validate
+from hvg.core.errors import ConfigError, Problem
+from hvg.core.random_keys import key_to_seed
+from hvg.parts.context import Context
+from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+from hvg.parts.plan import Guidance, Sampler, Solver
+from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a system is made of. ``conditioners`` go by slot, in merging order."""
+
+    alignment: Alignment
+    codec: Codec
+    backbone: Backbone
+    conditioners: dict[str, Conditioner]
+    prediction: Prediction
+    sampler: Sampler
+    solver: Solver
+    guidance: Guidance
+
+
+def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> Parts:
+    """Every part of a run but its data and metrics, on the CPU.
+
+    start: gives the backbone the weights that a new run starts from, before conditioners copy from it; None where the
+    parts get the weights of a checkpoint, or need none.
+    """
+    renderer, body = _build(config.renderer, Context()), build_body(config)
+    codec = build_codec(config)
+    backbone, conditioners = build_networks(config, codec, renderer, body, start)
+    return complete_parts(config, codec, backbone, conditioners)
+
+
+def complete_parts(config: RunConfig, codec: Codec, backbone: Backbone, conditioners: dict[str, Conditioner]) -> Parts:
+    """Every part of a run, of which those with weights are built already."""
+    return Parts(
+        alignment=build_alignment(config),
+        codec=codec,
+        backbone=backbone,
+        conditioners=conditioners,
+        prediction=_build(config.prediction, Context()),
+        sampler=build_sampler(config),
+        solver=_build(config.solver, Context()),
+        guidance=build_guidance(config),
+    )
+
+
+def build_codec(config: RunConfig, blank: bool = False) -> Codec:
+    """The run's codec; ``blank`` as in ``Context``."""
+    return _build(config.codec, Context(blank=blank))
+
+
+def build_networks(
+    config: RunConfig,
+    codec: Codec,
+    renderer: Renderer | None = None,
+    body: BodyModel | None = None,
+    start: Callable[[Backbone], None] | None = None,
+    blank: bool = False,
+) -> tuple[Backbone, dict[str, Conditioner]]:
+    """The parts with weights: the backbone, and slot -> conditioner in merging order.
+
+    start: as in ``build_parts``. blank: as in ``Context``.
+    """
+    context = replace(_network_context(config, codec, renderer, body), blank=blank)
+    backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    if start is not None:
+        start(backbone)
+    return backbone, _build_conditioners(config, replace(context, backbone=backbone))
+
+
+def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]]:
+    """The codec, and slot -> conditioner, for what is made of clips ahead of training.
+
+    The backbone and what is copied from it have shapes, but neither values nor memory.
+    """
+    codec = _build(config.codec, Context())
+    context = _network_context(config, codec, _build(config.renderer, Context()), build_body(config))
+    with torch.device("meta"):
+        backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
+    return codec, _build_conditioners(config, replace(context, backbone=backbone))
+
+
+def build_alignment(config: RunConfig) -> Alignment:
+    """Where people are moved before the network sees them."""
+    return _build(config.alignment, Context())
+
+
+def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None) -> Context:
+    specs = wiring.specs(config).values()
+    return Context(
+        ports=wiring.ports(config),
+        codec=codec,
+        renderer=renderer,
+        body=body,
+        channels=sum(spec.channels for spec in specs),
+        memory=frozenset(site for spec in specs for site in spec.memory),
+        view_attention=_view_attention(config),
+    )
+
+
+def _build_conditioners(config: RunConfig, context: Context) -> dict[str, Conditioner]:
+    return {
+        slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
+    }
+
+
+def build_dataset(config: RunConfig, split: str) -> Dataset:
+    """The run's dataset restricted to a split: ``train``, ``val`` or ``test``. Raises: ConfigError as of ``split_config``."""
+    settings = split_config(config.dataset, split)
+    context = Context(renderer=_build(config.renderer, Context()), body=build_body(config))
+    return config.dataset.cls(settings, context)
+
+
+def split_config(choice: PartChoice, split: str) -> Any:
+    """The dataset's settings with another split, judged like new ones. Raises: ConfigError where it has no such split."""
+    if "split" not in choice.cls.Config.model_fields:
+        raise ConfigError(
+            [
+                Problem(
+                    "dataset",
+                    f"the settings of '{choice.name}' ({choice.cls.__name__}.Config) have no `split`, so that it would give "
+                    'its training clips as test clips; give it one, as split: Literal["train", "val", "test"].',
+                )
+            ]
+        )
+    settings = choice.config.model_dump(mode="json") | {"split": split}
+    found, problems = validate(choice.cls.Config, settings, "dataset", choice.cls.__name__)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def build_body(config: RunConfig) -> BodyModel:
+    """The run's body model."""
+    return _build(config.body, Context())
+
+
+def build_sampler(config: RunConfig) -> Sampler:
+    """The plan of windows; it holds no weights."""
+    return _build(config.sampler, Context())
+
+
+def build_guidance(config: RunConfig) -> Guidance:
+    """The guidance schedule; it holds no weights, so that wiring may look at it."""
+    return _build(config.guidance, Context())
+
+
+def _build(choice: PartChoice, context: Context) -> Any:
+    return choice.cls(choice.config, context)
+
+
+def _build_seeded(choice: PartChoice, context: Context, *key: int | str) -> Any:
+    with _seeded(*key):
+        return _build(choice, context)
+
+
+def _view_attention(config: RunConfig) -> Callable[[int, int], ViewAttention]:
+    """Builds the next site's module from a seed of its own, so that it draws nothing of the backbone's randomness."""
+    sites = itertools.count()
+
+    def build(width: int, num_heads: int) -> ViewAttention:
+        with _seeded(config.seed, "view_attention", next(sites)):
+            return config.view_attention.cls(config.view_attention.config, width, num_heads)
+
+    return build
+
+
+@contextmanager
+def _seeded(*key: int | str) -> Iterator[None]:
+    """Torch's global CPU generator seeded by ``key`` inside, and as it was before outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_to_seed(*key))
+        yield

@@ -1,0 +1,180 @@
+"""Whether a run may go on with the settings that it is given: what changed since, and which of it changes what is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from hvg.config.parsing import parse, read_yaml
+from hvg.config.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig
+from hvg.core.errors import ConfigError, Problem, did_you_mean
+from hvg.core.files import write_text
+from hvg.parts.continued import Continued
+
+# How a start is asked for; no property of the run, so not worth a word where it changes.
+OF_A_START = ("resume", "resume_world", "resume_changes")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that was another one. path: as an override names it; a part that was replaced is one change, by its key."""
+
+    path: str
+    was: Any
+    now: Any
+    continued: Continued | None
+
+    def __str__(self) -> str:
+        return f"{self.path}: was {_shown(self.was)}, now {_shown(self.now)}"
+
+
+def earlier_config(text: str, where: str) -> RunConfig:
+    """A configuration that was trained with, as this version reads it: settings that it lacks have their defaults.
+
+    Unlike ``hvg.config.composition.parse_resolved`` it does not ask whether the parts fit together: they did. Raises:
+    ConfigError for
+    settings that this version does not have; ``where`` names the place of the text.
+    """
+    try:
+        raw = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(where, f"holds a configuration that is no YAML: {error}")]) from error
+    config, _, problems = parse(raw)
+    if problems:
+        raise ConfigError([Problem(f"{where}: {p.path}", f"of an earlier version: {p.message}") for p in problems])
+    return config
+
+
+def changes(was: RunConfig, now: RunConfig) -> list[Change]:
+    """Every setting that differs, but for how a start is asked for."""
+    before, after = _settings(was), _settings(now)
+    found = [
+        Change(path, before.get(path), after.get(path), _mark(now if path in after else was, path))
+        for path in dict.fromkeys([*after, *before])
+        if before.get(path) != after.get(path) and path not in OF_A_START
+    ]
+    # Settings of another part are no changes of their own.
+    replaced = {*_parts(was), *_parts(now)}.intersection(change.path for change in found)
+    return [change for change in found if not replaced.intersection(_parents(change.path))]
+
+
+def same_results(text: str, where: str, config: RunConfig) -> bool:
+    """Whether a configuration stands for the same weights and scores as another, written as YAML."""
+    return text == config.to_yaml() or all(
+        change.continued is Continued.FREE for change in changes(earlier_config(text, where), config)
+    )
+
+
+def judged_changes(
+    was: RunConfig, now: RunConfig, where: str, *, step: int = 0, clips: tuple[int, int] | None = None
+) -> list[Change]:
+    """What differs between a run's checkpoint and the configuration that is to continue it, all of it allowed.
+
+    where: names the checkpoint. step: at which it stands. clips: that a step saw, and is to see; None where that is not known.
+    Raises: ConfigError with every setting that changes what is trained and that ``resume_changes`` does not name, and with
+    names there that are no setting.
+    """
+    found = changes(was, now)
+    ends = step >= now.training.steps
+    named = () if ends else now.resume_changes
+    refused = [change for change in found if not _may_change(change, ends, clips) and not _named(change.path, named)]
+    problems = [Problem(change.path, f"was {_shown(change.was)}, now {_shown(change.now)}.") for change in refused]
+    known = {parent for path in (*_settings(was), *_settings(now)) for parent in (path, *_parents(path))}
+    unknown = [name for name in now.resume_changes if name not in known]
+    problems += [
+        Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}") for name in unknown
+    ]
+    if refused:
+        problems.append(Problem("resume", f"{where} was trained otherwise: {_way_out(refused, step, ends)}."))
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _way_out(refused: Sequence[Change], step: int, ends: bool) -> str:
+    """What can be done about changes that are refused."""
+    if ends:
+        return f"it stands at step {step}, where nothing is left to train; for another run choose another name"
+    names = ",".join(change.path for change in refused)
+    return f"to change that from here on say resume_changes=[{names}]; for another run choose another name"
+
+
+def keep_config(folder: Path, text: str) -> str:
+    """Keeps a configuration in a run folder, each once; the name of its file."""
+    kept = sorted((folder / "configs").glob("*.yaml"))
+    for path in kept:
+        if path.read_text(encoding="utf-8") == text:
+            return f"configs/{path.name}"
+    name = f"configs/{len(kept):04d}.yaml"
+    write_text(folder / name, text)
+    return name
+
+
+def _may_change(change: Change, ends: bool, clips: tuple[int, int] | None) -> bool:
+    """Whether a change needs no word. ends: whether nothing is left to train."""
+    if change.continued is Continued.LONGER:
+        return ends or change.now > change.was
+    if change.continued is Continued.SHARED:
+        return clips is None or clips[0] == clips[1]
+    return change.continued is not None
+
+
+def _named(path: str, names: Sequence[str]) -> bool:
+    return path in names or not set(_parents(path)).isdisjoint(names)
+
+
+def _parents(path: str) -> Iterator[str]:
+    """``a`` and ``a.b`` of ``a.b.c``."""
+    keys = path.split(".")
+    return (".".join(keys[:count]) for count in range(1, len(keys)))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Path -> value, of every setting; a part's name stands under the part's own path."""
+    flat = _flat(config.resolved())
+    for path, choice in _parts(config).items():
+        flat.pop(f"{path}.name", None)
+        flat[path] = choice and choice.name
+    return flat
+
+
+def _parts(config: RunConfig) -> dict[str, PartChoice | None]:
+    """Path -> part, of all but the protocol's metrics."""
+    root = {key: getattr(config, key) for key in (*SINGLE_PARTS, *SLOTS)}
+    return root | {f"slots.{slot}": choice for slot, choice in config.slots.items()}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _mark(config: RunConfig, path: str) -> Continued | None:
+    """The mark of a setting, or of what it is a part of."""
+    model: Any = config
+    for key in path.split("."):
+        if isinstance(model, PartChoice):
+            model = model.config
+        if isinstance(model, Mapping):
+            model = model.get(key)
+            continue
+        field = type(model).model_fields.get(key) if isinstance(model, BaseModel) else None
+        if field is None:
+            return None
+        for mark in field.metadata:
+            if isinstance(mark, Continued):
+                return mark
+        model = getattr(model, key)
+    return None
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,287 @@
+"""Do the chosen parts fit together? Pure functions of the typed configuration: no weight is made, no data is read.
+
+``check_files`` alone looks at the disk, at what the indices of a dataset say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hvg.config.settings import SLOTS
+from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from hvg.config.settings import RunConfig
+    from hvg.values.conditioning import ConditioningSpec, Ports, Site
+from hvg.config.wiring import image_cell, needed_fields, path_of_slot, ports, spec_of
+
+# (V, T, H, W) of a clip.
+Size = tuple[int, int, int, int]
+# Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
+GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
+
+
+def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+    """Every way in which the parts do not fit.
+
+    failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
+    """
+    return [problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)]
+
+
+def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+    """Every way in which the dataset's clips do not fit a new run. failed: as of ``check``.
+
+    Not for the configuration of a trained model, which need not be where its clips are, and is past drawing from them.
+    """
+    if "dataset" in failed:
+        return []
+    try:
+        sizes = config.dataset.cls.holdings(config.dataset.config).sizes
+        problems = [] if "evaluation" in failed else [*_shared_people(config)]
+    except DataError as error:
+        return [Problem("dataset", str(error))]
+    if "data" not in failed:
+        problems += [*_check_grid(config), *_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
+    if not {"codec", "backbone"} & failed:
+        problems += _uneven_pictures(config, sizes)
+        pictures = [size[2:] for size in sizes.values()]
+        problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
+    return problems
+
+
+def _shared_people(config: RunConfig) -> Iterator[Problem]:
+    from hvg.config.overlap import overlap
+
+    found = overlap(config.dataset)
+    if found.shared and config.evaluation.overlap == "refuse":
+        yield Problem("dataset", f"{found.refusal}.")
+
+
+def _small_clips(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    for place, axis, count in _asked(config):
+        small = {clip: size[axis] for clip, size in sizes.items() if size[axis] < count}
+        if small:
+            clip, word = min(small, key=lambda clip: small[clip]), ("views", "frames")[axis]
+            yield Problem(
+                place,
+                f"{count} {word} are asked for; {len(small)} of {len(sizes)} clips of the dataset "
+                f"'{config.dataset.name}' hold fewer, '{clip}' {small[clip]}.",
+            )
+
+
+def _unequal_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    first: dict[tuple[int, int], str] = {}
+    for clip, (_, _, height, width) in sizes.items():
+        first.setdefault((height, width), clip)
+    if len(first) > 1 and config.data.batch_size > 1:
+        found = ", ".join(f"'{clip}' {height}x{width}" for (height, width), clip in list(first.items())[:3])
+        yield Problem("data.batch_size", f"a batch has pictures of one size, the dataset's clips differ: {found}.")
+
+
+def _uneven_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+    latent, coarsest = image_cell(config)
+    uneven = [clip for clip, size in sizes.items() if any(side % (latent * coarsest) for side in size[2:])]
+    if uneven:
+        height, width = sizes[uneven[0]][2:]
+        yield Problem(
+            "dataset",
+            f"{len(uneven)} of {len(sizes)} clips have sides that are not divisible by {latent * coarsest}, the codec's stride "
+            f"{latent} times the backbone's {coarsest}; '{uneven[0]}' is {height}x{width}.",
+        )
+
+
+def _check_ports(config: RunConfig) -> Iterator[Problem]:
+    available = ports(config)
+    for slot, choice in config.conditioners.items():
+        try:
+            spec = spec_of(choice, available)
+        except HvgError as error:
+            yield Problem(path_of_slot(config, slot), str(error))
+            continue
+        for message in _misfits(spec, available):
+            yield Problem(path_of_slot(config, slot), f"{choice.name} {message} (backbone {config.backbone.name})")
+
+
+def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
+    yield from _site_misfits("residual", spec.residuals, available.residuals)
+    yield from _site_misfits("memory", spec.memory, available.memory)
+    yield from _width_misfits("token", spec.tokens, available.token_width)
+    yield from _width_misfits("embedding", spec.embedding, available.embedding_width)
+    if spec.channels and not available.channels:
+        yield "adds input channels, but the backbone takes none"
+
+
+def _site_misfits(port: str, filled: Mapping[str, int], sites: Mapping[str, Site]) -> Iterator[str]:
+    for site, channels in filled.items():
+        if site not in sites:
+            yield f"fills the {port} port '{site}', which the backbone lacks. {did_you_mean(site, sites)}".strip()
+        elif channels != sites[site].channels:
+            yield f"gives {channels} channels to the {port} port '{site}', which is {sites[site].channels} wide"
+
+
+def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
+    if given and not accepted:
+        yield f"fills the {port} port, but the backbone has none"
+    elif given and given != accepted:
+        yield f"gives the {port} port a width of {given}, the backbone's is {accepted}"
+
+
+def _check_fields(config: RunConfig) -> Iterator[Problem]:
+    provided = config.dataset.cls.provides(config.dataset.config)
+    for path, (name, fields) in needed_fields(config).items():
+        for field in sorted(fields - provided):
+            yield Problem(
+                path,
+                f"{name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
+                f"provide; it provides {', '.join(sorted(provided))}.",
+            )
+
+
+def _check_splits(config: RunConfig) -> Iterator[Problem]:
+    """A run trains on one split of its dataset, validates on another and is scored on a third."""
+    from hvg.config.build import split_config
+
+    problems: list[Problem] = []
+    for split in ("train", "val", "test"):
+        try:
+            split_config(config.dataset, split)
+        except ConfigError as error:
+            problems += error.problems
+    yield from dict.fromkeys(problems)
+
+
+def _check_guidance(config: RunConfig) -> Iterator[Problem]:
+    from hvg.config.build import build_guidance
+
+    guidance = build_guidance(config)
+    # A schedule may be 1 on one frame of one view and not on a longer request.
+    scales = (guidance.scale(4, 4, sigma) for sigma in GUIDANCE_LEVELS)
+    guided = any(bool((scale != 1).any()) for scale in scales)
+    droppable = [slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0]
+    if guided and not droppable:
+        yield Problem(
+            "guidance",
+            "a scale other than 1 needs a slot that is dropped in training, but every slot has dropout 0; "
+            "set for example pose.dropout=0.1, or a guidance of 1.",
+        )
+
+
+def _check_image(config: RunConfig) -> Iterator[Problem]:
+    """A dataset's ``image_size`` has to survive every halving; datasets whose files decide have no such setting."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return
+    latent, coarsest = image_cell(config)
+    if any(side % (latent * coarsest) for side in (size if isinstance(size, (tuple, list)) else (size,))):
+        yield Problem(
+            "dataset.image_size",
+            f"{size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the backbone's {coarsest}.",
+        )
+
+
+def _check_sampler(config: RunConfig) -> Iterator[Problem]:
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is not None:
+        yield from _shrunk_pictures(config, [size if isinstance(size, (tuple, list)) else (size, size)])
+
+
+def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
+    """Pictures, (height, width), that a sampler shrinks still have to be whole cells of the backbone's coarsest level."""
+    from hvg.config.build import build_sampler
+
+    sampler, steps, cell = build_sampler(config), config.evaluation.steps, math.prod(image_cell(config))
+    shrinks = sorted({sampler.stage(step, steps, 1).shrink for step in range(steps)}, reverse=True)
+    for height, width in dict.fromkeys(map(tuple, pictures)):
+        wrong = next((s for s in shrinks if s > 1 and (height % (cell * s) or width % (cell * s))), None)
+        if wrong is not None:
+            yield Problem(
+                "sampler",
+                f"{config.sampler.name} shrinks pictures {wrong} times, which {height}x{width} does not survive: sides must be "
+                f"divisible by {cell * wrong}, the codec's stride times the backbone's coarsest times {wrong}.",
+            )
+            return
+
+
+def _check_grid(config: RunConfig) -> Iterator[Problem]:
+    for place, axis, count in _asked(config):
+        word = ("views", "frames")[axis]
+        limit = getattr(config.dataset.config, word, None)
+        if limit is not None and count > limit:
+            yield Problem(place, f"{count} {word} are asked for, the dataset's clips hold {limit} (dataset.{word}).")
+
+
+def _asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
+    """Where a configuration says how many views (axis 0) or frames (axis 1) a step draws, the axis, and how many."""
+    if config.data.grids is None:
+        yield from (("data.views", 0, config.data.views), ("data.frames", 1, config.data.frames))
+    for number, grid in enumerate(config.data.grids or ()):
+        yield from ((f"data.grids.{number}", axis, count) for axis, count in enumerate(grid))
+
+
+def _check_latents(config: RunConfig) -> Iterator[Problem]:
+    """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
+    if config.data.latents == "encode":
+        return
+    reasons = [
+        (config.data.cache is None, "needs data.cache=FOLDER, where the latents lie."),
+        (config.data.recolour > 0, "cannot follow the colours that data.recolour changes; set data.recolour=0."),
+        (
+            not config.alignment.cls.per_picture(config.alignment.config),
+            f"needs pictures that always move alike; the alignment '{config.alignment.name}', as it is set, looks at the first "
+            "frame that a step sees.",
+        ),
+    ]
+    reasons += [
+        (
+            choice.cls.mesh_in_step(choice.config),
+            f"leaves the mesh behind, but {path_of_slot(config, slot)}={choice.name} reads it of what a step sees.",
+        )
+        for slot, choice in config.conditioners.items()
+    ]
+    for slot, (name, fields) in needed_fields(config).items():
+        pixels = " and ".join(sorted(fields & {"frames", "alpha"}))
+        reasons.append((bool(pixels), f"leaves the pictures on the disk, but {slot}={name} reads their {pixels}."))
+    for holds, reason in reasons:
+        if holds:
+            yield Problem("data.latents", f"cached {reason}")
+
+
+def _check_time(config: RunConfig) -> Iterator[Problem]:
+    """Windows, conditioning, masks and the index of a frame go by frames: nothing says yet which frames a latent frame joins."""
+    _, _, stride = config.codec.cls.shape(config.codec.config)
+    if stride == 1:
+        return
+    reading = {slot: choice for slot, choice in config.conditioners.items() if choice.cls.needs(choice.config)}
+    slots = [slot for slot, choice in reading.items() if not choice.cls.per_clip]
+    of_slots = f"the slots {', '.join(slots)}, " if slots else ""
+    yield Problem(
+        "codec",
+        f"{config.codec.name} joins {stride} frames in a latent frame, but {of_slots}the sampler {config.sampler.name} and the "
+        "loss take each latent frame for one frame; choose a codec that leaves time as it is.",
+    )
+
+
+def _check_strategy(config: RunConfig) -> Iterator[Problem]:
+    if config.strategy.name == "zero3" and config.training.validate_every:
+        yield Problem(
+            "training.validate_every",
+            f"{config.training.validate_every} is asked for, but zero3 cannot sample while it trains, because no device has all "
+            "weights; set training.validate_every=0, or choose zero2.",
+        )
+
+
+# The root keys that a check reads -> the check. Slots that could not be read count as empty.
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
+    (("codec", "backbone"), _check_ports),
+    (("dataset", "alignment"), _check_fields),
+    (("dataset",), _check_splits),
+    (("guidance", "data", *SLOTS, "slots"), _check_guidance),
+    (("dataset", "codec", "backbone"), _check_image),
+    (("dataset", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
+    (("codec", "sampler", *SLOTS, "slots"), _check_time),
+    (("strategy", "training"), _check_strategy),
+    (("data", "alignment", *SLOTS, "slots"), _check_latents),
+)

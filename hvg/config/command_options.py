@@ -1,0 +1,243 @@
+"""What commands take besides overrides of a run: typed, documented, and read without importing what does the work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from hvg.core.bounds import (
+    Count,
+    CountFromZero,
+    FrameCount,
+    FrameCountFromZero,
+    MachineCount,
+    ProcessCount,
+    Seed,
+    Side,
+    SolverSteps,
+    ViewCount,
+)
+from hvg.core.provenance import usable_cores
+
+# What a command may be told to score besides a prediction.
+AnchorChoice = Literal["none", "truth", "all"]
+# Of the setting ``anchors`` of commands that score.
+ANCHORS_DESCRIPTION = (
+    "What is scored besides, to say what the numbers are worth: the truth against itself (truth), or also the blurred truth, the "
+    "copied photo and a blank video (all). Each is another round of the metrics."
+)
+
+
+class ShowOptions(BaseModel):
+    """What ``hvg show`` takes besides overrides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: CountFromZero = Field(0, description="Which clip of the split.")
+    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
+    frame: FrameCountFromZero = Field(0, description="Which frame of the clip.")
+    out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
+    overwrite: bool = Field(False, description="Replace the image if it is there.")
+
+
+class PrepareOptions(BaseModel):
+    """What ``hvg prepare`` takes besides overrides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
+
+
+class CheckOptions(BaseModel):
+    """What ``hvg check`` takes besides overrides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
+    nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
+    memory: float = Field(default=80.0, gt=0, le=1e6, description="Memory of a GPU in GB, 10^9 bytes.")
+    bandwidth: float = Field(
+        default=50.0,
+        gt=0,
+        le=1e6,
+        description="GB/s at which a GPU sends to the others: of the slowest link between them.",
+    )
+
+    @property
+    def ranks(self) -> int | None:
+        """How many GPUs they ask for; None: as many as the configuration says."""
+        return None if self.devices is None else self.devices * (self.nodes or 1)
+
+    @property
+    def overrides(self) -> list[str]:
+        """What they are short for."""
+        given = {"devices": self.devices, "nodes": self.nodes}
+        return [f"strategy.{name}={value}" for name, value in given.items() if value is not None]
+
+
+class DryRunOptions(BaseModel):
+    """What ``hvg train`` takes besides overrides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dry_run: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024 * 1024,
+        description="Build the job as it would be on this many devices, step once on shapes, train nothing.",
+    )
+
+
+class EvaluateOptions(BaseModel):
+    """What ``hvg evaluate checkpoint=...`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
+    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null as configured.")
+    steps: SolverSteps | None = Field(None, description="Solver steps; null as configured.")
+    clips: Count | None = Field(None, description="Clips to score; null as configured.")
+    shift: bool = Field(
+        False,
+        description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
+        "dataset.KEY=, and results.json says what was changed.",
+    )
+    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
+    out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+
+
+class FolderOptions(BaseModel):
+    """What ``hvg evaluate predictions=... reference=...`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    predictions: Path = Field(description="Folder of what a system made.")
+    reference: Path = Field(description="Folder of the truth, with the same names.")
+    masks: Path | None = Field(
+        None, description="Folder of the person's masks, with the same names; white is the person."
+    )
+    subject: str = Field(
+        r"(.+)",
+        description="Regular expression whose first group is the subject in a clip's name, as '(person\\d+)_.*': clips of "
+        "one subject stay together in intervals. By default every clip is a subject of its own.",
+    )
+    background: Literal["white", "black"] | None = Field(
+        None, description="What transparent pictures are laid on; null: they are refused."
+    )
+    anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
+    out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+
+    @field_validator("subject")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if groups < 1:
+            raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
+        return pattern
+
+
+class SampleOptions(BaseModel):
+    """What ``hvg sample`` takes besides overrides of how it is sampled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
+    reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
+    box: tuple[int, int, int, int] | None = Field(
+        None,
+        description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
+    )
+    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    up: Literal["auto", "y", "z"] = Field(
+        "auto",
+        description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
+    )
+    start: CountFromZero = Field(0, description="First frame of the motion that is used, counted from 0.")
+    end: Count | None = Field(None, description="Frame of the motion before which it ends; null: its whole length.")
+    stride: Count | None = Field(
+        None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
+    )
+    real_time: bool = Field(
+        False,
+        description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
+    )
+    caption: str | None = Field(None, description="What the video shows, for models that read it.")
+    camera: str = Field(
+        "orbit",
+        description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
+        "hvg/sample/camera_paths.py describes it.",
+    )
+    out: Path = Field(
+        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
+    )
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+    views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
+    frames: FrameCount | None = Field(
+        None,
+        description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
+        "clips.",
+    )
+    elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
+    distance: float | None = Field(
+        None, gt=0, le=1000, description="From the cameras to the pelvis, metres; null: as in training."
+    )
+    fov_degrees: float | None = Field(None, gt=0, lt=180, description="Field of view; null: as in training.")
+    image_size: Side | tuple[Side, Side] | None = Field(
+        None, description="Side of the video, or [height,width], pixels; null: as in training."
+    )
+    steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
+    seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
+    frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    memory: float = Field(
+        8.0,
+        gt=0,
+        le=1e6,
+        description="GB of the host's memory that the request may need besides the model; one that needs more is refused.",
+    )
+
+
+class ExportOptions(BaseModel):
+    """What ``hvg export`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
+    out: Path = Field(description="Folder to write; it must not exist yet.")
+    weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+
+
+class ConvertOptions(BaseModel):
+    """What ``hvg convert`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body: Path = Field(description="Body model of the SMPL family, a .pkl.")
+    out: Path = Field(description="The .npz to write; it must not exist yet.")
+
+
+class CompareOptions(BaseModel):
+    """What ``hvg compare`` takes besides runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
+    headline: str | None = Field(
+        None, description="Metric that says in one sentence what was found; null: as of a study that names none."
+    )
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+
+
+class WeightsOptions(BaseModel):
+    """What ``hvg weights`` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path | None = Field(None, description="Where they lie; null: $HVG_NETWORKS, or ~/.cache/hvg/networks.")

@@ -1,0 +1,315 @@
+"""YAML and command line -> ``RunConfig``. Hydra composes; the strict parser judges; every problem is reported at once.
+
+Hydra alone stops at its first error and lets ``+key`` through. So overrides are looked at before it composes: what it
+could not apply becomes a ``Problem`` and is left out, and every key is applied as if new, to be judged afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.default_element import GroupDefault
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hvg.config import checks
+from hvg.config.groups import ROOT, config_loader, groups_of
+from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
+from hvg.config.parsing import parse, read_yaml, without_interpolations
+from hvg.config.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
+from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
+from hvg.core.files import read_text
+from hvg.parts import registry
+
+# Groups from which nothing need be chosen.
+OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
+# Groups of which a run has exactly one choice, and which say what is done, not how large or where.
+CHOICES = (*SINGLE_PARTS, "protocol")
+# Root keys that may change once a model is trained: they have no weights.
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "protocol", "device")
+# A metric of the protocol, and the choice of one.
+METRIC = re.compile(r"protocol\.metrics\.[^.]+")
+METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
+
+
+def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
+    """The configuration that ``conf/`` and the command line choose; no weight is read.
+
+    overrides: Hydra's override grammar (``pose=skeleton``, ``training.steps=10``), without sweeps.
+    extra_search_paths: more folders of YAML, as ``pkg://package`` or ``file:///folder``.
+    Raises: ConfigError with all problems of the overrides, the values and the wiring.
+    """
+    loader = config_loader(extra_search_paths)
+    raw, problems = _compose_raw(loader, overrides)
+    return _judge(raw, problems, overrides, new=True)
+
+
+def load_resolved(path: str | Path) -> RunConfig:
+    """The configuration in a run folder's ``config.yaml``, judged like a new one.
+
+    Raises: ConfigError when it is missing, no YAML mapping, or has problems (a plugin that is no longer installed).
+    """
+    try:
+        text = read_text(Path(path))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}.")]) from error
+    except DataError as error:
+        raise ConfigError([Problem("", f"{error}.")]) from error
+    return parse_resolved(text, str(path))
+
+
+def parse_resolved(text: str, where: str) -> RunConfig:
+    """The configuration that ``RunConfig.to_yaml`` wrote; ``where`` names its place in messages."""
+    try:
+        raw = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(where, f"is no YAML: {error}")]) from error
+    if not isinstance(raw, dict):
+        raise ConfigError([Problem(where, f"has to hold settings by name, it holds a {type(raw).__name__}.")])
+    return _judge(raw, [])
+
+
+def recompose(config: RunConfig, overrides: Sequence[str], more: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a trained model with another way to sample it, judged like a new one.
+
+    overrides: as of ``compose``, of ``SAMPLING_KEYS`` and the root keys ``more`` alone; a part that is not chosen anew keeps
+    its settings.
+    Raises: ConfigError with all problems of the overrides, the values and the wiring.
+    """
+    loader = config_loader()
+    parsed, problems = parse_overrides(overrides)
+    tree = OmegaConf.create(config.resolved())
+    # Choices first, so that `sampler.views=4 sampler=view` means the same in any order; a protocol before its metrics.
+    chosen = [override for override in parsed if override.key_or_group in CHOICES]
+    problems += _repeated_choices(chosen)
+    metrics = [override for override in parsed if METRIC_NAME.fullmatch(override.key_or_group)]
+    rest = [override for override in parsed if override not in (*chosen, *metrics)]
+
+    def update(overrides: Iterable[Override]) -> None:
+        for override in overrides:
+            problem = _sampling_problem(override, tree, (*SAMPLING_KEYS, *more)) or (
+                _choice_problem(override, loader) if override in chosen else None
+            )
+            if problem:
+                problems.append(problem)
+            else:
+                _update(tree, override, loader)
+
+    update([*chosen, *metrics])
+    inner = [override for override in rest if _inner_settings(tree, override.key_or_group)]
+    update([*inner, *(override for override in rest if override not in inner)])
+    raw, unresolved = _plain(tree)
+    return _judge(raw, [*problems, *unresolved], overrides)
+
+
+def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> None:
+    """Changes a trained model's settings by an override that has no problem."""
+    key = override.key_or_group
+    where, _, name = key.rpartition(".")
+    if override.is_delete():
+        del OmegaConf.select(tree, where)[name]
+    elif key in CHOICES:
+        tree[key] = _load(loader, [], f"{key}/{text_of(override)}")[key]
+    elif METRIC_NAME.fullmatch(key):
+        # Another metric keeps no setting of the one that had its label.
+        OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
+    else:
+        settings = _inner_settings(tree, key)
+        if settings and OmegaConf.select(tree, key) != override.value():
+            # Nor does another part keep one of the part that the setting named before.
+            OmegaConf.update(tree, settings, {}, merge=False, force_add=True)
+        OmegaConf.update(tree, key, override.value(), force_add=True)
+
+
+def _inner_settings(tree: DictConfig, key: str) -> str | None:
+    """Where the settings lie of the part that the setting ``key`` of another part names; None where it names none."""
+    where, _, field = key.rpartition(".")
+    kind = "metric" if METRIC.fullmatch(where) else SINGLE_PARTS.get(where)
+    name = OmegaConf.select(tree, f"{where}.name") if kind else None
+    # A name that is not known is a problem of the parser's.
+    if kind is None or name not in registry.names(kind):
+        return None
+    inner = registry.load(kind, name).Config.inner_parts().get(field)
+    return inner and f"{where}.{inner.settings}"
+
+
+def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Key -> value of every single setting that the words give; mappings are taken apart."""
+    parsed, _ = parse_overrides(overrides)
+    return dict(pair for o in parsed if not o.is_delete() for pair in single_settings(o.value(), o.key_or_group))
+
+
+def single_settings(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Key and value of every single setting in a tree of plain values that lies at ``path``."""
+    if not isinstance(tree, dict):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from single_settings(value, f"{path}.{key}")
+
+
+def named_protocol(name: str) -> ProtocolConfig | None:
+    """The protocol of that name as ``conf/`` has it; None where there is none."""
+    loader = config_loader()
+    if not loader.repository.config_exists(f"protocol/{name}"):
+        return None
+    return compose([f"protocol={name}"]).protocol
+
+
+def root_choices() -> dict[str, str | None]:
+    """Group -> the word that is chosen of it where nobody chooses."""
+    found = config_loader().repository.load_config(ROOT)
+    choices = [default for default in (found and found.defaults_list) or [] if isinstance(default, GroupDefault)]
+    return {str(choice.group): choice.get_name() for choice in choices if not choice.optional}
+
+
+def _sampling_problem(override: Override, tree: DictConfig, keys: Sequence[str]) -> Problem | None:
+    """Why a trained model with the settings ``tree`` cannot take an override. keys: root keys that may change."""
+    root = root_key(override.key_or_group)
+    if root not in keys:
+        hint = " `hvg evaluate` takes it with shift=true, for other test data on purpose." if root == "dataset" else ""
+        return Problem(root, f"cannot change after training; what can: {', '.join(keys)}.{hint}")
+    if override.is_delete() and METRIC.fullmatch(override.key_or_group):
+        label, labels = override.key_or_group.rpartition(".")[2], tree.protocol.metrics
+        return None if label in labels else Problem(override.key_or_group, did_you_mean(label, labels))
+    if override.is_delete():
+        return Problem(override.key_or_group, "cannot be left out.")
+    if override.key_or_group == "evaluation":
+        return Problem(root, "is a section; set its keys, as evaluation.steps=10.")
+    return one_value_problem(override)
+
+
+def _judge(raw: dict[str, Any], problems: list[Problem], overrides: Sequence[str] = (), new: bool = False) -> RunConfig:
+    """The configuration. overrides: what of it was written by hand. new: that of a run to come, whose data have to be here."""
+    given = [override for override in parse_overrides(overrides)[0] if isinstance(override.value(), (bool, int, float))]
+    config, failed, parse_problems = parse(raw, {override.key_or_group: text_of(override) for override in given})
+    problems = [*problems, *parse_problems, *checks.check(config, failed)]
+    problems += checks.check_files(config, failed) if new else []
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """The composed tree of plain values, and what was wrong with the overrides (those are left out)."""
+    parsed, problems = parse_overrides(overrides)
+    problems += [problem for override in parsed if (problem := one_value_problem(override))]
+    single = [override for override in parsed if not one_value_problem(override)]
+    known_groups = groups_of(loader)
+    known = {*RunConfig.model_fields, *known_groups}
+    unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}") for key in unknown]
+    single = [override for override in single if root_key(override.key_or_group) in known]
+    choices = [override for override in single if override.key_or_group in known_groups]
+    values = [override for override in single if override.key_or_group not in known_groups]
+    problems += _repeated_choices(choices)
+    usable: dict[str, str] = {}
+    for override in choices:
+        if problem := _choice_problem(override, loader):
+            problems.append(problem)
+        else:
+            usable[override.key_or_group] = _choice(override)
+    config, value_problems = _apply(loader, list(filter(None, usable.values())), values)
+    raw, unresolved = _plain(config)
+    return raw, [*problems, *value_problems, *unresolved]
+
+
+def _repeated_choices(choices: Sequence[Override]) -> Iterator[Problem]:
+    for group, same in itertools.groupby(sorted(choices, key=lambda o: o.key_or_group), lambda o: o.key_or_group):
+        given = [str(o.value()) for o in same]
+        if len(given) > 1:
+            yield Problem(group, f"chosen {len(given)} times: {', '.join(given)}; one is allowed.")
+
+
+def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | None:
+    """Why a group's choice cannot be composed; None when it can."""
+    group, value = override.key_or_group, override.value()
+    if override.package is not None:
+        return Problem(f"{group}@{override.package}", f"parts have fixed places; write {group}=NAME.")
+    if isinstance(value, list) and group in (*SLOTS, *CHOICES):
+        given = ", ".join(str(item) for item in value)
+        more = f" Further conditioners go under slots, as +slots.NAME.name={value[-1]}." if group in SLOTS else ""
+        return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
+    if override.is_delete() or value is None:
+        return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
+    options, name = loader.get_group_options(group, ObjectType.CONFIG), text_of(override)
+    if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
+        return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())
+    return None
+
+
+def _choice(override: Override) -> str:
+    """The choice as Hydra takes it. It knows no null: a slot is deleted, and nothing else is chosen to begin with."""
+    group, value = override.key_or_group, override.value()
+    if override.is_delete() or value is None:
+        return f"~{group}" if group in SLOTS else ""
+    # In quotes, so that a name which looks like a number stays a name.
+    return f"{group}='{text_of(override)}'"
+
+
+def _apply(
+    loader: ConfigLoaderImpl, choices: list[str], values: Sequence[Override]
+) -> tuple[DictConfig, list[Problem]]:
+    """The composed tree with every value that can be set; one problem for each that cannot."""
+    texts = [_forced(override) for override in values]
+    try:
+        return _load(loader, [*choices, *texts]), []
+    except (HydraException, OmegaConfBaseException):
+        problems = [p for text in texts if (p := _value_problem(loader, choices, text))]
+        good = [text for text in texts if not _value_problem(loader, choices, text)]
+    try:
+        return _load(loader, [*choices, *good]), problems
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([*problems, Problem("", f"conf/ cannot be composed: {_reason(error)}")]) from error
+
+
+def _forced(override: Override) -> str:
+    """The override as one that may set any key: the parser judges whether the key exists."""
+    if override.is_delete():
+        return str(override.input_line)
+    return "++" + str(override.input_line).lstrip("+")
+
+
+def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> Problem | None:
+    try:
+        _load(loader, [*choices, text])
+    except (HydraException, OmegaConfBaseException) as error:
+        return Problem(text.lstrip("+"), f"cannot be set: {_reason(error)}")
+    return None
+
+
+def _load(loader: ConfigLoaderImpl, overrides: list[str], name: str = ROOT) -> DictConfig:
+    config = loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config
+
+
+def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
+    """The tree as plain values with interpolations of its keys resolved; no resolver is called."""
+    tree: Any = OmegaConf.to_container(config, resolve=False)
+    tree, problems = without_interpolations(tree, of_keys=True)
+    try:
+        return _resolved(tree), problems
+    except OmegaConfBaseException as error:
+        # One problem is enough: what is left unresolved would be judged as the text that it is.
+        tree, _ = without_interpolations(tree, of_keys=False)
+        return tree, [*problems, Problem(error.full_key or "", _reason(error))]
+
+
+def _resolved(tree: dict[str, Any]) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,110 @@
+"""The words that a command line may use: Hydra's groups, their options and what those hold."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+
+from hvg.config.parsing import read_yaml
+from hvg.config.settings import RunConfig
+from hvg.core.errors import ConfigError, Problem
+from hvg.core.shipped import CONF
+
+ROOT = "hvg"
+
+
+def root_keys() -> frozenset[str]:
+    """Every name with which an override may begin."""
+    return frozenset({*RunConfig.model_fields, *groups_of(config_loader())})
+
+
+def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
+    """Hydra's view of ``conf/``, of the entry points ``hvg.conf`` and of more folders, in this order.
+
+    Built directly rather than through ``initialize_config_dir``, which keeps its state in a global: this one also works
+    inside a Hydra job and in threads.
+    """
+    version.setbase("1.3")
+    Plugins.instance()  # Registers the readers of pkg:// and file://.
+    search_path = ConfigSearchPathImpl()
+    search_path.append("hydra", "pkg://hydra.conf")
+    search_path.append("main", CONF.as_uri())
+    for entry in entry_points(group="hvg.conf"):
+        for folder in _package_folders(entry.value):
+            search_path.append(entry.name, folder.as_uri())
+    for path in extra_search_paths:
+        search_path.append("extra", path)
+    search_path.append("schema", "structured://")
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    loader.repository = _PlainRepository(search_path)
+    return loader
+
+
+class _PlainRepository(ConfigRepository):
+    """Reads YAML as ``read_yaml`` does before Hydra does, for which a few aliases of aliases are billions of values."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Raises: ConfigError that names the file."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":
+            file = Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml")
+            try:
+                text = file.read_text(encoding="utf-8")
+                # No aliases without an anchor.
+                if "&" in text:
+                    read_yaml(text)
+                return super().load_config(config_path)
+            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigError([Problem(str(file), f"cannot be read as YAML: {reason}")]) from error
+        return super().load_config(config_path)
+
+
+def _package_folders(module: str) -> list[Path]:
+    """Where a package's files lie. It is not imported: a broken plugin must not hurt runs that do not choose it."""
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        # What is no name of a module has no files.
+        return []
+    roots = (spec and spec.submodule_search_locations) or []
+    return [folder for root in roots if (folder := Path(root).joinpath(*inner).resolve()).is_dir()]
+
+
+def all_options(extra_search_paths: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Group -> the names of its YAML files, those of installed plugins included."""
+    loader = config_loader(extra_search_paths)
+    return {group: sorted(loader.get_group_options(group, ObjectType.CONFIG)) for group in groups_of(loader)}
+
+
+def option_text(group: str, option: str) -> str:
+    """The YAML that a word of the command line chooses, as its author wrote it."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    if found is None:
+        return ""
+    return Path(found.path.removeprefix("file://"), group, f"{option}.yaml").read_text(encoding="utf-8")
+
+
+def option_values(group: str, option: str) -> dict[str, Any]:
+    """The plain values of that YAML."""
+    found = config_loader().repository.load_config(f"{group}/{option}")
+    values: Any = {} if found is None else OmegaConf.to_container(found.config, resolve=False)
+    return values
+
+
+def groups_of(loader: ConfigLoaderImpl) -> list[str]:
+    return sorted(set(loader.list_groups("")) - {"hydra"})

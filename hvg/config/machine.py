@@ -1,0 +1,65 @@
+"""What this machine can do for a run; asked before any work, where the work is done."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+import torch
+
+from hvg.config.settings import LoggerConfig, RunConfig
+from hvg.core.errors import ConfigError, Problem
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` takes a GPU where there is one. Raises: ConfigError for ``cuda`` where there is none."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if problem := _device_problem(device):
+        raise ConfigError([problem])
+    return torch.device(device)
+
+
+def refuse_missing(configs: Iterable[RunConfig], *, trains: bool = True) -> None:
+    """Asks whether this machine has the device, and for a training the logger, of every configuration.
+
+    Raises: ConfigError with each thing that is missing.
+    """
+    problems = [
+        problem
+        for config in configs
+        for problem in (_device_problem(config.device), _logger_problem(config.logger) if trains else None)
+        if problem
+    ]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _device_problem(device: str) -> Problem | None:
+    if device != "cuda" or torch.cuda.is_available():
+        return None
+    why = (
+        "this torch was built without CUDA"
+        if torch.version.cuda is None
+        else "torch finds no usable GPU (see nvidia-smi, and CUDA_VISIBLE_DEVICES)"
+    )
+    return Problem("device", f"cuda is not available here: {why}; give device=cpu, or device=auto.")
+
+
+def _logger_problem(logger: LoggerConfig) -> Problem | None:
+    if logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
+        return Problem(
+            "logger", "tensorboard is not installed here; pip install tensorboard, or choose another logger."
+        )
+    if logger.name == "wandb" and not logger.offline and not _logged_in_to_wandb():
+        message = "wandb is not logged in here; run `wandb login`, set WANDB_API_KEY, or give logger.offline=true."
+        return Problem("logger", message)
+    return None
+
+
+def _logged_in_to_wandb() -> bool:
+    """Whether W&B has a key to use, or was told by its own settings to need none; its server is not asked."""
+    import wandb
+
+    needs_none = wandb.setup().settings.mode in ("offline", "dryrun", "disabled")
+    return needs_none or wandb.login(prompt=False, verify=False)

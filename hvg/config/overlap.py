@@ -1,0 +1,83 @@
+"""Whether people and clips that a model learned from are among those that it is scored on. No picture is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from hvg.config.build import split_config
+from hvg.config.settings import PartChoice
+from hvg.core.errors import ConfigError
+from hvg.parts.scene import Holdings
+
+SPLITS = ("train", "val", "test")
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """shared: what of a split is in an earlier one too, a line each. unknown: what cannot be told, and why, a line each."""
+
+    shared: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """What a reader of a score has to know."""
+        return [*self.shared, *self.unknown]
+
+    @property
+    def refusal(self) -> str:
+        """Why a score would not be what it seems, and what can be done; one line."""
+        return (
+            f"{'; '.join(self.shared)}: a score would not be of people that are new to the model; give each split people of "
+            "its own, or say evaluation.overlap=allow, and every record and report tells of it"
+        )
+
+
+def overlap(trained: PartChoice, scored: PartChoice | None = None, splits: Sequence[str] = ("val", "test")) -> Overlap:
+    """What the ``splits`` of the dataset ``scored`` share with the splits before them of the dataset ``trained``.
+
+    scored: None for the same dataset. What a model is tuned on counts as what it has seen: test is compared with train and
+    val. Raises: DataError for files that are damaged or missing.
+    """
+    shared: list[str] = []
+    unknown: list[str] = []
+    for split in splits:
+        own = _holdings(scored or trained, split)
+        for earlier in SPLITS[: SPLITS.index(split)] if own.subjects or own.digests else ():
+            other = _holdings(trained, earlier)
+            shared += _shared(own, split, other, earlier)
+            if earlier == "train" and not other.subjects:
+                why = "; ".join(other.notes) or f"the dataset '{trained.name}' does not tell its subjects"
+                unknown.append(f"whether subjects of {split} are in train is not known: {why}")
+    return Overlap(tuple(shared), tuple(unknown))
+
+
+def dataset_notes(choice: PartChoice) -> list[str]:
+    """What a user has to know of a dataset before a run trains on it, a line each. Raises: as ``overlap``."""
+    return [*choice.cls.holdings(choice.config).notes, *overlap(choice).lines]
+
+
+def _holdings(choice: PartChoice, split: str) -> Holdings:
+    try:
+        return choice.cls.holdings(split_config(choice, split))
+    except ConfigError:
+        # A dataset without the split is a problem of its own (hvg.config.checks).
+        return Holdings()
+
+
+def _shared(own: Holdings, split: str, other: Holdings, earlier: str) -> Iterator[str]:
+    subjects, known = dict.fromkeys(own.subjects.values()), {*other.subjects.values()}
+    same = [subject for subject in subjects if subject in known]
+    if same:
+        yield f"{len(same)} of {len(subjects)} subjects of {split} are in {earlier} too ({_first(same)})"
+    clips = {digest: clip for clip, digest in other.digests.items()}
+    copies = {clip: clips[digest] for clip, digest in own.digests.items() if digest in clips}
+    if copies:
+        named = _first([f"{clip} has those of {copy}" if clip != copy else clip for clip, copy in copies.items()])
+        yield f"{len(copies)} of {len(own.digests)} clips of {split} have the frames of clips of {earlier} ({named})"
+
+
+def _first(names: Collection[str]) -> str:
+    return ", ".join([*list(names)[:MOST_NAMED], *(["..."] if len(names) > MOST_NAMED else [])])

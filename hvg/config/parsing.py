@@ -1,0 +1,218 @@
+"""The strict parser: a tree of plain values -> ``RunConfig``, and every problem on the way.
+
+Values are judged as JSON in pydantic's strict mode: a list may stand for a tuple and an integer for a float, but a
+string never stands for a number. The other way round, YAML and Hydra have read a word such as 32 or true as a number or a
+truth value; where a word is expected it is that word again, see ``_as_words``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from hvg.config.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
+from hvg.config.validation import shown, validate, word_for
+from hvg.core.errors import HvgError, Problem
+from hvg.parts import registry
+
+# An interpolation of a key of the configuration, as ${output}: no resolver, as ${oc.env:HOME}, and none inside another.
+_OF_A_KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML of plain values, without aliases: with them a few lines can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases (*{self.peek_event().anchor}) are not read; write it out")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values of a YAML text. Raises: yaml.YAMLError with a message of one line."""
+    try:
+        return _PlainLoader(text).get_single_data()
+    # ValueError: an impossible date, or a number of thousands of digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise yaml.YAMLError(" ".join(str(error).split())) from error
+
+
+def parse(
+    raw: dict[str, Any], written: Mapping[str, str] | None = None
+) -> tuple[RunConfig, frozenset[str], list[Problem]]:
+    """The configuration, the root keys that could not be read (their values are missing), and all problems.
+
+    written: key -> what the command line says of it, letter by letter.
+    """
+    written = written or {}
+    raw, problems = _without_targets(raw)
+    # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
+    raw, interpolations = without_interpolations(raw, of_keys=False)
+    problems += interpolations
+    choices, part_problems = _parse_parts(raw, written)
+    part_keys = {*SINGLE_PARTS, *SLOTS, "slots"}
+    rest = {key: value for key, value in raw.items() if key not in part_keys}
+    metrics, metric_problems = _parse_metrics(rest, written)
+    settings, failed, setting_problems = _parse_settings(rest, written)
+    missing = {key for key in SINGLE_PARTS if key not in choices}
+    bad_slots = {problem.path.split(".")[0] for problem in part_problems} & {*SLOTS, "slots"}
+    values = {key: getattr(settings, key) for key in Settings.model_fields}
+    values["protocol"] = settings.protocol.model_copy(update={"metrics": metrics})
+    config = RunConfig.model_construct(**values, **choices)
+    return (
+        config,
+        frozenset(failed | missing | bad_slots),
+        [*problems, *setting_problems, *metric_problems, *part_problems],
+    )
+
+
+def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
+    """The tree without ``_target_`` keys and missing values, and a problem for each."""
+    if not isinstance(tree, dict):
+        return tree, []
+    kept, problems = {}, []
+    for key, value in tree.items():
+        place = f"{path}.{key}" if path else str(key)
+        if key == "_target_":
+            problems.append(Problem(place, f"parts are chosen by `name`, never by a class path ('{value}')."))
+        elif value == "???":
+            problems.append(Problem(place, "has no value yet; it has to be given."))
+        else:
+            kept[key], more = _without_targets(value, place)
+            problems += more
+    return kept, problems
+
+
+def without_interpolations(tree: Any, of_keys: bool, path: str = "") -> tuple[Any, list[Problem]]:
+    """The tree without values that hold ``${...}``, and a problem for each. of_keys: those of the configuration's keys stay.
+
+    Resolvers would bring what is no setting, such as secrets of the environment, into every record of a run.
+    """
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    kept, problems = [], []
+    for key, value in items:
+        place = f"{path}.{key}" if path else str(key)
+        if isinstance(value, str) and "${" in (_OF_A_KEY.sub("", value) if of_keys else value):
+            fix = "only keys of the configuration can be, as ${output}" if of_keys else "write the value"
+            problems.append(Problem(place, f"cannot be interpolated: {fix}; got '{value}'."))
+            continue
+        value, more = without_interpolations(value, of_keys, place)
+        kept.append((key, value))
+        problems += more
+    if isinstance(tree, dict):
+        return dict(kept), problems
+    return [value for _, value in kept] if isinstance(tree, list) else tree, problems
+
+
+def _parse_parts(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Root key -> choice (``slots``: slot -> choice) for every part that can be read."""
+    choices: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key in (*SINGLE_PARTS, *SLOTS):
+        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), raw.get(key), key, written)
+        problems += found
+        if choice is not None or key in SLOTS:
+            choices[key] = choice
+    choices["slots"], found = _parse_slots(raw.get("slots") or {}, written)
+    return choices, problems + found
+
+
+def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
+    if not isinstance(raw, dict):
+        return {}, [Problem("slots", f"expected conditioners by slot name, got {shown(raw)}.")]
+    choices, problems = {}, []
+    for slot, value in raw.items():
+        if slot in SLOTS:
+            problems.append(
+                Problem(f"slots.{slot}", f"two parts on one slot: '{slot}' is also a root key; choose a new name.")
+            )
+            continue
+        if not str(slot).isidentifier():
+            problems.append(Problem(f"slots.{slot}", "a slot's name has to be a Python identifier."))
+            continue
+        choice, found = _parse_part("conditioner", value, f"slots.{slot}", written)
+        problems += found
+        if choice is not None:
+            choices[slot] = choice
+    return choices, problems
+
+
+def _parse_metrics(rest: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
+    """Label -> metric of the protocol; takes them out of ``rest``, whose other settings are judged as settings."""
+    protocol = rest.get("protocol")
+    if not isinstance(protocol, dict) or "metrics" not in protocol:
+        return {}, []
+    rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
+    raw, path = protocol["metrics"], "protocol.metrics"
+    if not isinstance(raw, dict):
+        return {}, [Problem(path, f"expected metrics by label, got {shown(raw)}.")]
+    choices, problems = {}, []
+    for label, value in raw.items():
+        # Labels are parts of overrides and of the names of stored arrays.
+        if not re.fullmatch(r"[\w-]+", str(label)):
+            problems.append(Problem(f"{path}.{label}", "a label has letters, digits, '_' and '-'."))
+            continue
+        choice, found = _parse_part("metric", value, f"{path}.{label}", written)
+        problems += found
+        if choice is not None:
+            choices[str(label)] = choice
+    return choices, problems
+
+
+def _parse_part(kind: str, raw: Any, path: str, written: Mapping[str, str]) -> tuple[PartChoice | None, list[Problem]]:
+    """The part chosen at ``path``; None for an empty slot or when it cannot be read."""
+    if raw is None:
+        return None, [] if kind == "conditioner" else [Problem(path, f"no {kind} is chosen. {_known(kind)}")]
+    name = word_for(raw.get("name"), registry.names(kind)) if isinstance(raw, dict) else None
+    if name is None:
+        return None, [Problem(f"{path}.name", f"has to name a {kind}, got {shown(raw)}. {_known(kind)}")]
+    settings = {key: value for key, value in raw.items() if key != "name"}
+    return _judge_part(kind, name, settings, f"{path}.name", path, written)
+
+
+def _judge_part(
+    kind: str, name: str, settings: dict[str, Any], name_path: str, path: str, written: Mapping[str, str]
+) -> tuple[PartChoice | None, list[Problem]]:
+    """The part of that name with its settings, which lie at ``path``, and those of every part that they name."""
+    try:
+        cls = registry.load(kind, name)
+    except HvgError as error:
+        return None, [Problem(name_path, str(error).strip())]
+    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written)
+    for key, inner in cls.Config.inner_parts().items():
+        # As the part reads them, where it can: a name that looks like a number is a word there.
+        given, of_given = (
+            getattr(config, field) if config is not None else _given(cls.Config, settings, field)
+            for field in (key, inner.settings)
+        )
+        if not isinstance(given, str) or not isinstance(of_given, dict):
+            continue
+        places = f"{path}.{key}", f"{path}.{inner.settings}"
+        choice, found = _judge_part(inner.kind, given, of_given, *places, written)
+        problems += found
+        if config is not None and choice is not None:
+            config = config.model_copy(update={inner.settings: choice.config.model_dump(mode="json")})
+    return None if config is None else PartChoice(kind, name, cls, config), problems
+
+
+def _given(model: type[BaseModel], settings: dict[str, Any], field: str) -> Any:
+    """A setting's value, its default where it is not given."""
+    return settings[field] if field in settings else model.model_fields[field].get_default(call_default_factory=True)
+
+
+def _known(kind: str) -> str:
+    return f"Known: {', '.join(registry.names(kind))}."
+
+
+def _parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Settings, set[str], list[Problem]]:
+    """The settings, with defaults where a root key cannot be read; those keys; the problems."""
+    settings, problems = validate(Settings, raw, "", "a run", RunConfig, written)
+    if settings is not None:
+        return settings, set(), problems
+    failed = {problem.path.split(".")[0] for problem in problems}
+    rest = {key: value for key, value in raw.items() if key not in failed}
+    return validate(Settings, rest, "", "a run", RunConfig, written)[0], failed, problems

@@ -1,0 +1,57 @@
+"""What the chosen backbone accepts, and what the chosen conditioners fill and read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvg.core.errors import HvgError, did_you_mean
+
+if TYPE_CHECKING:
+    from hvg.config.settings import PartChoice, RunConfig
+    from hvg.values.conditioning import ConditioningSpec, Ports
+
+
+def ports(config: RunConfig) -> Ports:
+    """What the backbone accepts behind the chosen codec."""
+    channels, stride, _ = config.codec.cls.shape(config.codec.config)
+    return config.backbone.cls.ports(config.backbone.config, channels, stride)
+
+
+def specs(config: RunConfig) -> dict[str, ConditioningSpec]:
+    """Slot -> the ports that its conditioner fills, in merging order.
+
+    Raises: HvgError when a conditioner needs a port that the backbone lacks.
+    """
+    available = ports(config)
+    return {slot: spec_of(choice, available) for slot, choice in config.conditioners.items()}
+
+
+def image_cell(config: RunConfig) -> tuple[int, int]:
+    """Pixels to a latent cell, and latent cells to a cell of the backbone's coarsest level: sides divide by both."""
+    available = ports(config)
+    strides = [site.stride for site in (*available.residuals.values(), *available.memory.values())]
+    return available.latent_stride, max(strides, default=1)
+
+
+def spec_of(choice: PartChoice, available: Ports) -> ConditioningSpec:
+    try:
+        return choice.cls.spec(choice.config, available)
+    except KeyError as error:
+        # A conditioner that looks up the site it fills need not test for it first.
+        site = str(error.args[0])
+        known = {**available.residuals, **available.memory}
+        raise HvgError(
+            f"{choice.name} needs the port '{site}', which this backbone lacks. {did_you_mean(site, known)}"
+        ) from error
+
+
+def path_of_slot(config: RunConfig, slot: str) -> str:
+    return f"slots.{slot}" if slot in config.slots else slot
+
+
+def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
+    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
+    needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
+    for slot, choice in config.conditioners.items():
+        needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
+    return needed

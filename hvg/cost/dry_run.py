@@ -1,0 +1,324 @@
+"""``hvg train dry_run=32``: the job that one of 32 devices would run, built and stepped on shapes, in a process without a GPU.
+
+Lightning, DeepSpeed or distributed data parallel and the optimiser are the real ones; tensors are fake (shapes without
+values) and so is the process group, which answers every collective at once. So nothing takes memory, and numbers (losses,
+norms) mean nothing; what is held and what is sent is that of the real job. Each rank is a process of its own, for DeepSpeed
+keeps state that belongs to a process. Writes no file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor, distributed, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hvg.config import build
+from hvg.config.composition import parse_resolved
+from hvg.config.precision import LIGHTNING, on_described_gpus, precision_here
+from hvg.config.settings import RunConfig, StrategyConfig
+from hvg.core.errors import HvgError
+from hvg.core.text_tables import table
+from hvg.cost.forecast import forecast, rank_count
+from hvg.cost.table import gigabytes
+from hvg.data.signals import signal_key
+from hvg.model.counted_step import LiveBytes, handle
+from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
+from hvg.model.load import make_system
+from hvg.model.system import HumanVideoSystem
+from hvg.train.logical_checkpoints import LogicalCheckpoints
+from hvg.train.strategies import make_strategy
+from hvg.values.clip import ClipBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """Bytes that a rank's real objects hold, as in ``hvg.train.shares.Share``.
+
+    gathered: of zero3, what stays whole between steps. peak: most that was alive at once, everything included. sent: by
+    collectives of the step, as ring algorithms send it.
+    """
+
+    rank: int
+    weights: int
+    copies: int
+    gradients: int
+    optimizer: int
+    average: int
+    buckets: int
+    gathered: int
+    peak: int
+    sent: int
+
+
+def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
+    """Lines on what the first device of ``ranks`` holds, and the last one where shares differ, beside what is forecast.
+
+    Raises: HvgError where the strategy has no such number of devices, or a rank cannot be built.
+    """
+    shape = step_shape(config)
+    if shape is None:
+        raise HvgError(f"dry_run needs the size of pictures, which dataset {config.dataset.name} reads from its files")
+    if config.strategy.offload != "none":
+        raise HvgError(
+            f"dry_run has no GPU to offload from: set strategy.offload=none, or let `hvg check` forecast "
+            f"strategy.offload={config.strategy.offload}"
+        )
+    ranks = rank_count(config.strategy, ranks)
+    config, arithmetic = on_described_gpus(config)
+    b, v, t, height, width = shape
+    yield f"{ranks} x {config.strategy.name}, {b} x {v} views x {t} frames of {height} x {width}: built and stepped on shapes"
+    yield f"trained in {arithmetic}"
+    found = [holdings(config, rank, ranks) for rank in _differing(config.strategy, ranks)]
+    predicted = forecast(config, ranks)
+    kinds = ("weights", "copies", "optimizer", "average", "gradients", "buckets", "gathered")
+    rows = [(kind, *(gigabytes(getattr(x, kind)) for x in (*found, predicted.share))) for kind in kinds]
+    rows.append(("peak", *(gigabytes(x.peak) for x in found), gigabytes(predicted.total)))
+    rows.append(("sent", *(gigabytes(x.sent) for x in found), gigabytes(predicted.traffic.bytes)))
+    yield from table([("", *(f"rank {x.rank}" for x in found), "forecast"), *rows])
+    yield "Collectives were answered by nobody, so losses and norms meant nothing. Nothing was trained or written."
+
+
+def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
+    """Ranks whose shares may differ: the last part of what is cut up may be filled up."""
+    return [0, ranks - 1] if strategy.name.startswith("zero") and ranks > 1 else [0]
+
+
+def holdings(config: RunConfig, rank: int, ranks: int) -> Holdings:
+    """What one rank holds; in a process of its own. Raises: HvgError where it cannot be built."""
+    command = [sys.executable, "-m", "hvg.cost.dry_run", str(rank), str(ranks)]
+    # One of several machines with one device each; the others do not exist.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
+    result = subprocess.run(command, input=config.to_yaml(), capture_output=True, text=True, env=environment)
+    if result.returncode:
+        reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
+        raise HvgError(f"dry_run: rank {rank} of {ranks} cannot be built: {reason}")
+    # DeepSpeed writes to the same stream before.
+    return Holdings(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Entry point of a rank's process: ``python -m hvg.cost.dry_run RANK RANKS``, with the configuration on standard input."""
+    rank, ranks = map(int, sys.argv[1:])
+    print("\n" + json.dumps(asdict(hold(parse_resolved(sys.stdin.read(), "dry_run"), rank, ranks))), flush=True)
+
+
+def hold(config: RunConfig, rank: int, ranks: int) -> Holdings:
+    """Builds and steps the job of one rank in this process, and leaves DeepSpeed's traces in it."""
+    if config.strategy.name == "zero3":
+        # It compares with other ranks the order in which two batches use weights. It holds the same for one.
+        config = config.model_copy(update={"training": config.training.model_copy(update={"accumulate": 1})})
+    strategy = make_strategy(config, torch.device("cpu"), precision_here(config) == "bf16")
+    with _fake_group(rank, ranks), fake_networks(config) as networks, LiveBytes() as alive, _Answers(ranks) as answers:
+        for module in (*networks.trained, *networks.published()):
+            for x in (*module.parameters(), *module.buffers()):
+                alive.follow(x)
+        system, batch = _system(config, networks), _batch(config, networks)
+        _prepare(strategy, config)
+        inspection = _Inspection(answers)
+        _trainer(config, strategy, inspection, ranks).fit(
+            system, train_dataloaders=_Batches(batch, config.training.accumulate)
+        )
+    return Holdings(rank=rank, **inspection.held, peak=alive.peak, sent=answers.sent)
+
+
+# --- what stands in for a cluster ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _fake_group(rank: int, ranks: int) -> Iterator[None]:
+    """This process as one of a group in which no other exists."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks)
+    yield
+    distributed.destroy_process_group()
+
+
+class _Answers(TorchDispatchMode):
+    """Answers what a step asks of values: numbers are 1, whole numbers 0, questions False. Counts what collectives send.
+
+    sent: bytes of one rank, while ``counting``.
+    """
+
+    def __init__(self, ranks: int) -> None:
+        super().__init__()
+        cut = (ranks - 1) / ranks
+        # Collective -> the place of its larger argument, and how often a ring sends it.
+        self._collectives = {
+            "allreduce_": (0, 2 * cut),
+            "_allgather_base_": (0, cut),
+            "allgather_": (0, cut),
+            "_reduce_scatter_base_": (1, cut),
+            "reduce_scatter_": (1, cut),
+        }
+        self.counting, self.sent = False, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            if args[0].dtype == torch.bool:
+                return False
+            return 1.0 if args[0].dtype.is_floating_point else 0
+        if self.counting and func.namespace == "c10d":
+            place, times = self._collectives.get(func.overloadpacket.__name__, (0, 0))
+            sizes = [x.numel() * x.element_size() for x in tree_leaves(args[place]) if isinstance(x, Tensor)]
+            self.sent += round(times * sum(sizes))
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The same batch, as often as a step accumulates."""
+
+    batch: ClipBatch
+    count: int
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        return iter([self.batch] * self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+# --- the job ------------------------------------------------------------------------------------------------------
+
+
+class _FakeSystem(HumanVideoSystem):
+    """Without what depends on values: where people are in the picture."""
+
+    def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
+        return batch, None
+
+    def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
+        return batch
+
+
+def _system(config: RunConfig, networks: FakeNetworks) -> HumanVideoSystem:
+    parts = build.complete_parts(config, networks.codec, networks.backbone, networks.conditioners)
+    system = make_system(config, parts, _FakeSystem)
+    stay(system)
+    return system
+
+
+def _batch(config: RunConfig, networks: FakeNetworks) -> ClipBatch:
+    """A batch as training reads it."""
+    shape = step_shape(config)
+    assert shape is not None
+    request = fake_request(config, shape)
+    names = {slot: choice.name for slot, choice in config.conditioners.items()}
+    signals = {signal_key(networks.conditioners[slot], names[slot]): signal for slot, signal in request.signals.items()}
+    batch = replace(request.batch, signals=signals)
+    if config.data.latents == "encode":
+        return batch
+    return replace(with_features(batch, networks.conditioners), latents=request.noisy, frames=None)
+
+
+def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:
+    """What a strategy has to leave out where there is no other process, and what it does on GPUs alone."""
+    # Objects are sent as bytes, which fake tensors do not have.
+    vars(strategy)["broadcast"] = lambda obj, src=0: obj
+    settings: Any = strategy
+    if config.strategy.name == "ddp":
+        # It compares the values of all processes.
+        settings._ddp_kwargs["init_sync"] = False
+    if config.strategy.name.startswith("zero"):
+        settings.config["zero_optimization"]["overlap_comm"] = True
+
+
+def _trainer(config: RunConfig, strategy: LogicalCheckpoints, inspection: Callback, ranks: int) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        num_nodes=ranks,
+        strategy=strategy,
+        plugins=[] if config.strategy.name == "single" else [LightningEnvironment()],
+        # ZeRO does it itself.
+        precision=None if config.strategy.name.startswith("zero") else LIGHTNING[precision_here(config)],
+        max_steps=1,
+        accumulate_grad_batches=config.training.accumulate,
+        callbacks=[inspection],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+class _Inspection(Callback):
+    """Looks at what the objects of a run hold: buckets in the backward pass, gradients after it, the rest after the step."""
+
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+        self._buckets: dict[int, Tensor] = {}
+        self.held = {"buckets": 0, "gradients": 0}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._answers.counting = True
+        if isinstance(trainer.model, nn.parallel.DistributedDataParallel):
+            # The fake group's answer is none that the library's own hook understands.
+            trainer.model.register_comm_hook(None, lambda state, bucket: self._reduce(bucket))
+        for parameter in trainer.strategy.sections.values():
+            parameter.register_post_accumulate_grad_hook(lambda _: self._see_buckets(trainer.strategy.buckets()))
+
+    def _reduce(self, bucket: Any) -> torch.futures.Future[Tensor]:
+        # Distributed data parallel shows its buckets one by one, and keeps them.
+        self._see_buckets([*self._buckets.values(), bucket.buffer()])
+        distributed.all_reduce(bucket.buffer())
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    def _see_buckets(self, buckets: Iterable[Tensor]) -> None:
+        found = {handle(x): x for x in buckets}
+        if found:
+            self._buckets = found
+            self.held["buckets"] = max(self.held["buckets"], _size(found.values()))
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        # Under zero1 gradients that other devices update stay in the buckets.
+        found = [x for x in trainer.strategy.gradients() if handle(x) not in self._buckets]
+        self.held["gradients"] = max(self.held["gradients"], _size(found))
+        if not isinstance(trainer.model, nn.parallel.DistributedDataParallel):
+            self._buckets = {}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        strategy = trainer.strategy
+        modules = [pl_module, *strategy.hidden.values()]
+        parameters = [x for module in modules for x in module.parameters()]
+        buffers = [x for module in modules for x in module.buffers()]
+        states = strategy.adam().state
+        kinds: dict[str, list[Tensor]] = {
+            # Of stage 3: the part that a device keeps, and what it holds whole.
+            "weights": [*(getattr(x, "ds_tensor", x) for x in parameters), *buffers],
+            "gathered": parameters,
+            "copies": list(states),
+            "optimizer": [x for state in states.values() for name, x in state.items() if name != "average"],
+            "average": [state["average"] for state in states.values()],
+        }
+        seen: set[int] = set()
+        for kind, tensors in kinds.items():
+            self.held[kind] = _size(x for x in tensors if handle(x) not in seen)
+            seen |= {handle(x) for x in tensors}
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """Bytes of all memory that these share."""
+    return sum({handle(x): x.untyped_storage().nbytes() for x in tensors}.values())
+
+
+if __name__ == "__main__":
+    main()

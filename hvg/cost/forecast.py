@@ -1,0 +1,203 @@
+"""What a training step will cost, before anything is allocated: weights, arithmetic, memory and traffic of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from hvg.config.precision import Precision, precision_here
+from hvg.config.settings import RunConfig, StrategyConfig
+from hvg.core.errors import HvgError
+from hvg.model.counted_step import Flops, StepBytes, count_encoding, count_step, total_flops
+from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
+from hvg.parts.model import Backbone, ViewAttention
+from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCost:
+    """Weights of one part, and its arithmetic in a training step; None where unknown."""
+
+    trainable: int
+    frozen: int
+    flops: Flops | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What was counted of a step of one device, however many there are.
+
+    parts: backbone, view attention (as declared) and the slots. sizes: of what strategies divide. published: bytes of
+    networks that are read from files and never trained (codec, CLIP). step: bytes of forward and backward pass. encoding:
+    most bytes that the codec holds while it encodes. Those and shape, (B, V, T, H, W), are None where pictures' size is unknown.
+    """
+
+    parts: Mapping[str, PartCost]
+    sizes: WeightSizes
+    published: int
+    precision: Precision
+    shape: Shape | None = None
+    step: StepBytes | None = None
+    encoding: int | None = None
+
+    @property
+    def flops(self) -> Flops | None:
+        """Of a whole training step on one device, without codec, loss and optimiser."""
+        return total_flops([part.flops for part in self.parts.values()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run costs on one of its devices. ranks: how many there are."""
+
+    counts: Counts
+    share: Share
+    traffic: Traffic
+    ranks: int
+    accumulate: int
+
+    @property
+    def activations(self) -> int | None:
+        """Bytes that come on top of the rest at the fullest moment of a step."""
+        if self.total is None:
+            return None
+        return self.total - self._held - self.share.gradients
+
+    @property
+    def total(self) -> int | None:
+        """Bytes at the fullest moment of a step; what the data, the allocator's gaps and the driver take comes on top."""
+        step, encoding, held = self.counts.step, self.counts.encoding, self.share
+        if step is None or encoding is None:
+            return None
+        before = held.gradients if self.accumulate > 1 else 0
+        # Gradients that pile up take the place of activations, unless those of earlier batches are there already.
+        piled = step.peak if held.whole_gradients and not before else step.activations + held.gradients
+        return self._held + max(piled, before + encoding, held.gradients)
+
+    @property
+    def _held(self) -> int:
+        held = self.share
+        state = held.weights + held.copies + held.optimizer + held.average + held.buckets + held.gathered
+        return state + self.counts.published
+
+
+def forecast(config: RunConfig, ranks: int | None = None) -> Forecast:
+    """The cost of a configured training step; reads no weight and allocates none. ranks: as in ``rank_count``."""
+    return divide(count(config), config, ranks)
+
+
+def divide(counts: Counts, config: RunConfig, ranks: int | None = None) -> Forecast:
+    """What was counted, on one of the devices of a run."""
+    ranks, accumulate = rank_count(config.strategy, ranks), config.training.accumulate
+    repeats = counts.flops is not None and counts.flops.repeated > 0
+    return Forecast(
+        counts=counts,
+        share=share(config.strategy, counts.sizes, ranks, accumulate),
+        traffic=traffic(config.strategy, counts.sizes, ranks, accumulate, repeats),
+        ranks=ranks,
+        accumulate=accumulate,
+    )
+
+
+def alternatives(config: RunConfig, given: Forecast) -> Iterator[tuple[str, Forecast]]:
+    """Single changes that take less memory, in the words of the command line, with their cost; the quickly counted first."""
+    for words, strategy in _strategies(config, given.ranks):
+        changed = config.model_copy(update={"strategy": config.strategy.model_copy(update=strategy)})
+        yield words, divide(given.counts, changed, given.ranks)
+    for words, changed in _smaller_steps(config):
+        yield words, divide(count(changed), changed, given.ranks)
+
+
+def _strategies(config: RunConfig, ranks: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Strategies that divide more than this one, or move it to the host."""
+    strategy, order = config.strategy, ["ddp", "zero1", "zero2", "zero3"]
+    for name in order[order.index(strategy.name) + 1 :] if ranks > 1 else ():
+        # zero3 cannot sample while it trains.
+        silent = " training.validate_every=0" if name == "zero3" and config.training.validate_every else ""
+        yield f"strategy={name}{silent}", {"name": name}
+    if strategy.name.startswith("zero") and strategy.offload == "none":
+        yield "strategy.offload=optimizer", {"offload": "optimizer"}
+    if strategy.name == "zero3" and strategy.offload != "parameters":
+        yield "strategy.offload=parameters", {"offload": "parameters"}
+
+
+def _smaller_steps(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """Steps that keep less for the backward pass, with the same result."""
+    if getattr(config.backbone.config, "checkpointing", None) == "none":
+        settings = config.backbone.config.model_copy(update={"checkpointing": "blocks"})
+        backbone = replace(config.backbone, config=settings)
+        yield "backbone.checkpointing=blocks", config.model_copy(update={"backbone": backbone})
+    if config.data.batch_size % 2 == 0:
+        size, accumulate = config.data.batch_size // 2, 2 * config.training.accumulate
+        changed = {
+            "data": config.data.model_copy(update={"batch_size": size}),
+            "training": config.training.model_copy(update={"accumulate": accumulate}),
+        }
+        yield f"data.batch_size={size} training.accumulate={accumulate}", config.model_copy(update=changed)
+
+
+def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
+    """How many devices a run has: ``ranks``, or those that its settings say; ``auto`` is those of this machine, at least 1.
+
+    Raises: HvgError for several devices of the strategy ``single``.
+    """
+    if strategy.name == "single":
+        if ranks not in (None, 1):
+            raise HvgError(f"strategy=single trains on one device, not on {ranks}; choose strategy=ddp or one of zero")
+        return 1
+    per_node = strategy.devices if isinstance(strategy.devices, int) else max(1, torch.cuda.device_count())
+    return ranks or strategy.nodes * per_node
+
+
+def count(config: RunConfig) -> Counts:
+    """Counts weights, and forward and backward pass, on fake tensors.
+
+    What training reads from the disk (``data.latents=cached``) needs no codec on the device.
+    """
+    shape, encodes = step_shape(config), config.data.latents == "encode"
+    flops: dict[str, Flops] = {}
+    step = encoding = None
+    with fake_networks(config) as networks:
+        if shape is not None:
+            request = fake_request(config, shape)
+            with autocast(config):
+                encoding = count_encoding(networks.codec, request) if encodes else 0
+                if not encodes:
+                    # As `hvg prepare latents` keeps it.
+                    request = replace(request, batch=with_features(request.batch, networks.conditioners))
+                flops, step = count_step(networks.backbone, networks.conditioners, request)
+    published = [x for network in networks.published() for x in (*network.parameters(), *network.buffers())]
+    return Counts(
+        parts=_part_costs(networks, flops),
+        sizes=weight_sizes(networks.trained, precision_here(config) == "bf16"),
+        published=sum(x.numel() * x.element_size() for x in published) if encodes else 0,
+        precision=precision_here(config),
+        shape=shape,
+        step=step,
+        encoding=encoding,
+    )
+
+
+def _part_costs(networks: FakeNetworks, flops: Mapping[str, Flops]) -> dict[str, PartCost]:
+    attention = _view_attention_weights(networks.backbone)
+    others = {id(parameter) for parameter in attention}
+    weights = {
+        "backbone": [parameter for parameter in networks.backbone.parameters() if id(parameter) not in others],
+        "view_attention": attention,
+        **{slot: list(part.parameters()) for slot, part in networks.conditioners.items()},
+    }
+    return {name: _part_cost(parameters, flops.get(name)) for name, parameters in weights.items()}
+
+
+def _view_attention_weights(backbone: Backbone) -> list[nn.Parameter]:
+    return [p for module in backbone.modules() if isinstance(module, ViewAttention) for p in module.parameters()]
+
+
+def _part_cost(parameters: list[nn.Parameter], flops: Flops | None) -> PartCost:
+    counts = {True: 0, False: 0}
+    for parameter in parameters:
+        counts[parameter.requires_grad] += parameter.numel()
+    return PartCost(trainable=counts[True], frozen=counts[False], flops=flops)

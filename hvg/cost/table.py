@@ -1,0 +1,157 @@
+"""What ``hvg check`` says a run will cost on each of its GPUs, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hvg.config.command_options import CheckOptions
+from hvg.core.text_tables import table
+
+if TYPE_CHECKING:
+    from hvg.config.settings import RunConfig
+    from hvg.cost.forecast import Counts, Forecast
+    from hvg.model.counted_step import Flops
+
+GB = 10**9
+
+
+def print_forecast(config: RunConfig, options: CheckOptions) -> bool:
+    """Prints the cost of a run on each of its GPUs; whether it fits, or nobody knows."""
+    from hvg.config.precision import explain_here, on_described_gpus
+    from hvg.cost.forecast import count, divide, rank_count
+
+    ranks = rank_count(config.strategy, options.ranks)
+    if options.model_fields_set:
+        config, arithmetic = on_described_gpus(config)
+    else:
+        arithmetic = explain_here(config)
+    counts = count(config)
+    forecast = divide(counts, config, ranks)
+    lines = [
+        "",
+        f"trained in {arithmetic}",
+        "",
+        *parts_table(counts),
+        "",
+        *memory_table(forecast, options, config.strategy.name),
+    ]
+    lines += [*host_line(forecast, config), "", traffic_line(forecast, options), verdict(forecast, options)]
+    print("\n".join(lines), flush=True)
+    if fits(forecast, options) is not False:
+        return True
+    # These are counted anew, each for seconds.
+    print("what would fit, all else equal:", flush=True)
+    for line in advice(config, forecast, options):
+        print(line, flush=True)
+    return False
+
+
+def parts_table(counts: Counts) -> list[str]:
+    """Weights and arithmetic, part by part."""
+    rows = [(name, f"{part.trainable:,}", f"{part.frozen:,}", flops(part.flops)) for name, part in counts.parts.items()]
+    trainable, frozen = (sum(getattr(part, kind) for part in counts.parts.values()) for kind in ("trainable", "frozen"))
+    rows = [
+        ("part", "trainable", "frozen", "a step"),
+        *rows,
+        ("all", f"{trainable:,}", f"{frozen:,}", flops(counts.flops)),
+    ]
+    return [f"weights, and FLOPs of a training step on one device ({_described(counts)})", *table(rows)]
+
+
+def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> list[str]:
+    """What each GPU holds at the fullest moment of a step."""
+    share, counts = forecast.share, forecast.counts
+    rows = [
+        ("weights", share.weights),
+        ("codec and other networks that are never trained", counts.published),
+        ("float32 copy of the weights that it updates", share.copies),
+        ("AdamW's averages", share.optimizer),
+        ("moving average", share.average),
+        ("gradients", share.gradients),
+        ("buckets to exchange gradients", share.buckets),
+        ("gathered weights, at most", share.gathered),
+        ("activations", forecast.activations),
+        ("all", forecast.total),
+    ]
+    shown = [(name, gigabytes(size), _percent(size, options)) for name, size in rows if size != 0]
+    lines = [f"memory of each of {forecast.ranks} GPU(s) under {strategy}, of {options.memory:g} GB", *table(shown)]
+    if counts.step is not None:
+        lines.append(f"GB are 10^9 bytes. The forward pass keeps {gigabytes(counts.step.saved)} for the backward pass.")
+    lines.append("Data, the allocator's gaps and the driver come on top; an estimate where bf16 is autocast on a GPU.")
+    return lines
+
+
+def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
+    """What offloading takes of a machine's memory."""
+    per_node = -(-forecast.ranks // config.strategy.nodes)
+    if not forecast.share.host:
+        return []
+    return [
+        f"memory of the host: {gigabytes(forecast.share.host)} for a GPU, {gigabytes(per_node * forecast.share.host)} a node"
+    ]
+
+
+def traffic_line(forecast: Forecast, options: CheckOptions) -> str:
+    """What a GPU sends in an optimiser step, and how long that takes at least."""
+    sent = forecast.traffic.bytes
+    return (
+        f"sent by each GPU in a step: {gigabytes(sent)} ({forecast.traffic.formula}); at {options.bandwidth:g} GB/s "
+        f"{sent / GB / options.bandwidth:.3g} s, a bound for what does not overlap with arithmetic"
+    )
+
+
+def fits(forecast: Forecast, options: CheckOptions) -> bool | None:
+    """Whether a step fits the GPU's memory; None where that is unknown."""
+    return None if forecast.total is None else forecast.total <= options.memory * GB
+
+
+def verdict(forecast: Forecast, options: CheckOptions) -> str:
+    """One line."""
+    if forecast.total is None:
+        return "whether it fits is unknown"
+    room = options.memory * GB - forecast.total
+    if room >= 0:
+        return f"fits {options.memory:g} GB: {gigabytes(round(room))} are left"
+    return f"does not fit {options.memory:g} GB: {gigabytes(round(-room))} over"
+
+
+def advice(config: RunConfig, forecast: Forecast, options: CheckOptions) -> Iterator[str]:
+    """Changes of the configuration that make it fit, each forecast; those that do not are passed over."""
+    from hvg.cost.forecast import alternatives
+
+    found = False
+    for words, other in alternatives(config, forecast):
+        if fits(other, options):
+            found = True
+            yield f"  {words}: {gigabytes(other.total)}"
+    if not found:
+        yield "  no single change of strategy, offloading, checkpointing or batch size makes it fit"
+
+
+def flops(count: Flops | None) -> str:
+    """What runs, in the largest unit that leaves at least one before the point."""
+    if count is None:
+        return "unknown"
+    value, unit = count.total / 1e9, "GFLOP"
+    if value >= 1000:
+        value, unit = value / 1000, "TFLOP"
+    return f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+
+
+def gigabytes(size: int | None) -> str:
+    """10^9 bytes, to three digits."""
+    return "unknown" if size is None else f"{size / GB:,.3g} GB" if size < 1000 * GB else f"{size / GB:,.0f} GB"
+
+
+def _percent(size: int | None, options: CheckOptions) -> str:
+    return "" if size is None else f"{100 * size / (options.memory * GB):.3g} %"
+
+
+def _described(counts: Counts) -> str:
+    if counts.shape is None:
+        return "unknown, for the dataset's files decide the size of pictures"
+    b, v, t, height, width = counts.shape
+    from hvg.config.precision import NAMES
+
+    return f"{b} x {v} views x {t} frames of {height} x {width}, {NAMES[counts.precision]}"

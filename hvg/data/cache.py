@@ -1,0 +1,160 @@
+"""Clips that were prepared: where they lie, and datasets that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hvg import __version__
+from hvg.config.build import build_conditioners, build_dataset
+from hvg.config.settings import RunConfig
+from hvg.core.digests import settings_digest
+from hvg.core.errors import DataError
+from hvg.core.sources import source_digest
+from hvg.data.latents import EncodedClips, encoded_path, encodings, wanted_images
+from hvg.data.shards import CLIP_IMAGES, SHARD_FORMAT, ShardReader
+from hvg.data.signals import drawn_ahead, needs_mesh, signal_key
+from hvg.parts.model import Codec, Conditioner
+from hvg.parts.scene import Choose, Dataset
+from hvg.values.clip import ClipBatch
+from hvg.values.scored_clip import Surface
+
+
+def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
+    """Where shard ``number`` of ``count`` of a split lies."""
+    return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+
+
+def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> str | None:
+    """What training looks for in ``data.cache`` and has to make at every step instead, in a line; None where nothing is.
+
+    conditioners: by slot.
+    """
+    if config.data.cache is None:
+        return None
+    place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
+    kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
+    slots = {f"{slot}={choice.name}": slot for slot, choice in config.conditioners.items()}
+    keys, ahead = _slot_keys(config, conditioners), drawn_ahead(conditioners)
+    drawn = [word for word, slot in slots.items() if slot in ahead and slot in keys and keys[slot] not in kept]
+    meshes = [word for word, slot in slots.items() if needs_mesh([conditioners[slot]])]
+    made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
+    remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
+    if not config.data.cache.is_dir():
+        return f"{place}: there is no such folder; {made}; {remedy}"
+    if not shards:
+        return f"{place}: no clips are prepared for these dataset settings, in {cache_folder(config).name}; {made}; {remedy}"
+    if meshes:
+        return f"{place}: {', '.join(meshes)} reads the mesh of what a step sees, which is not stored; {made}"
+    if drawn:
+        return f"{place}: the control maps of {', '.join(drawn)} are not prepared; {made}; {remedy}"
+    return None
+
+
+def cache_folder(config: RunConfig) -> Path:
+    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on, and the code."""
+    choice = config.dataset
+    settings = choice.config.model_dump(mode="json", exclude={"split"})
+    code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
+    parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), SHARD_FORMAT, __version__, code]
+    content = choice.cls.content(choice.config)
+    name = settings_digest([*parts, content] if content else parts)
+    return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
+
+
+def conditioner_signals(configs: Sequence[RunConfig]) -> dict[str, Conditioner]:
+    """Signal key -> conditioner, over all configurations."""
+    signals: dict[str, Conditioner] = {}
+    for config in configs:
+        signals |= slot_signals(config, build_conditioners(config)[1])
+    return signals
+
+
+def slot_signals(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
+    """Signal key -> conditioner, for the conditioners of a configuration by slot."""
+    return {key: conditioners[slot] for slot, key in _slot_keys(config, conditioners).items()}
+
+
+def _slot_keys(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, str]:
+    """Slot -> signal key, for those that draw a map."""
+    return {
+        slot: signal_key(part, config.conditioners[slot].name)
+        for slot, part in conditioners.items()
+        if part.has_signal()
+    }
+
+
+class RenderedClips(Dataset):
+    """Clips from shards, which hold no mesh.
+
+    A clip whose shard lacks a wanted control map is made anew by the source, mesh and all; every clip is where ``mesh`` asks
+    for one.
+    """
+
+    def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
+        self._places = [(reader, i) for reader in map(ShardReader, shards) for i in range(len(reader))]
+        self._source, self._wanted, self._mesh = source, wanted, mesh
+
+    @classmethod
+    def provides(cls, config) -> frozenset[str]:
+        raise TypeError("rendered clips provide what their source provides")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def load(self, index: int) -> ClipBatch:
+        reader, place = self._places[index]
+        if self._mesh or not self._wanted <= reader.signals:
+            return self._source.load(index)
+        return reader.load(place, images=CLIP_IMAGES | {f"signal-{key}" for key in self._wanted})
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        reader, place = self._places[index]
+        if self._mesh or not reader.signals >= self._wanted | signals:
+            return None
+        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
+
+    def surface(self, index: int) -> Surface:
+        return self._source.surface(index)
+
+
+def shard_paths(config: RunConfig, split: str) -> list[Path]:
+    """The finished shards of a split in the cache; empty when one is missing."""
+    found = sorted(cache_folder(config).glob(f"{split}-*-of-*.tar"))
+    return found if found and len(found) == int(found[0].stem.rsplit("-", 1)[1]) else []
+
+
+def open_clips(
+    config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None, mesh: bool = False
+) -> Dataset:
+    """The clips of a split: from the cache where it was prepared, else made on the fly.
+
+    ``signals`` are the control maps (by key) that will be asked of the clips, ``mesh`` whether theirs will be.
+    """
+    source = build_dataset(config, split)
+    paths = shard_paths(config, split) if config.data.cache else []
+    return RenderedClips(paths, source, frozenset(drawn_ahead(signals or {})), mesh) if paths else source
+
+
+def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
+    """The clips that training reads; with ``data.latents=cached``, what ``hvg prepare latents`` made of them.
+
+    conditioners: by slot. Raises: DataError where something was not prepared for these settings and weights, or is damaged.
+    """
+    signals = drawn_ahead(slot_signals(config, conditioners))
+    if config.data.latents == "encode":
+        return open_clips(config, "train", signals, needs_mesh(conditioners.values()))
+    shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
+    if not shards or not set(signals) <= frozenset.intersection(*(ShardReader(path).signals for path in shards)):
+        raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
+    for encoding in made:
+        if not all(encoded_path(shard, encoding.name).exists() for shard in shards):
+            raise _unprepared(cache_folder(config) / encoding.name, f"there are no {encoding.what}")
+    return EncodedClips(shards, made, wanted_images(config, signals))
+
+
+def _unprepared(folder: Path, reason: str) -> DataError:
+    return DataError(
+        f"data.latents=cached: {reason} in {folder}, whose name stands for the settings, the alignment and the weights of "
+        "the frozen networks; run `hvg prepare latents` with the settings of this run, or use data.latents=encode"
+    )

@@ -1,0 +1,288 @@
+"""A clip as the files of a shard, and back."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hvg.core.arrays import array_bytes, read_array
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
+from hvg.parts.scene import Choose
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch, Reference
+
+# Of a clip in it. Version 1, which says nothing of its version, kept what holds for the whole clip among the parameters of
+# every frame; the one body model that there was had one such.
+CLIP_VERSION = 2
+CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
+# The end of the name of one picture's file: its view, its frame, PNG or floats.
+_CELL = re.compile(r"\.\d+\.\d+\.(png|npy)$")
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """H W K uint8, K in 1, 3, 4 -> PNG bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "png", compress_level=1)
+    return stream.getvalue()
+
+
+def _npy(value: Tensor) -> bytes:
+    return array_bytes(value.numpy())
+
+
+def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
+    """V T K H W uint8 -> PNG files; channel counts that PNG does not know are kept as one array."""
+    if pixels.shape[2] not in (1, 3, 4):
+        return {f"{name}.npy": _npy(pixels)}
+    array = pixels.movedim(2, -1).numpy()
+    return {
+        f"{name}.{v:03d}.{t:03d}.png": _png(array[v, t]) for v in range(array.shape[0]) for t in range(array.shape[1])
+    }
+
+
+def _floats(name: str, values: Tensor) -> dict[str, bytes]:
+    """V T K H W float -> one array a picture."""
+    return {
+        f"{name}.{v:03d}.{t:03d}.npy": _npy(values[v, t].contiguous())
+        for v in range(values.shape[0])
+        for t in range(values.shape[1])
+    }
+
+
+def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None) -> dict[str, bytes]:
+    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] as files: 8 bits where they hold both exactly, else floats."""
+    colour = frames_to_uint8(frames)
+    coverage = None if alpha is None else _alpha_to_uint8(alpha)
+    exact = same_bits(frames_from_uint8(colour), frames)
+    if alpha is None or coverage is None:
+        return _images(name, colour) if exact else _floats(name, frames)
+    if exact and same_bits(_alpha_from_uint8(coverage), alpha):
+        return _images(name, torch.cat([colour, coverage], dim=2))
+    return _floats(name, torch.cat([frames, alpha], dim=2))
+
+
+def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
+    """A control map V T K H W, float32, as files: in 8 bits or half precision where that loses nothing."""
+    levels, half = signal_to_uint8(signal), signal.to(torch.float16)
+    if same_bits(signal_from_uint8(levels), signal):
+        return _images(name, levels)
+    return _floats(name, half if same_bits(half.float(), signal) else signal)
+
+
+def _alpha_to_uint8(alpha: Tensor) -> Tensor:
+    """[0, 1] -> uint8, rounded to nearest."""
+    return (alpha * 255).round().to(torch.uint8)
+
+
+def _alpha_from_uint8(alpha: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return alpha.to(torch.float32) / 255
+
+
+def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
+    """One clip (B = 1) as named files."""
+    if len(clip.clip_id) != 1:
+        raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
+    files: dict[str, bytes] = {}
+    meta: dict = {"version": CLIP_VERSION, "clip_id": clip.clip_id[0], "subject": clip.subject[0]}
+    meta["image_size"] = clip.cameras.image_size
+    arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
+    arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
+    if clip.body is not None:
+        meta["joint_names"] = clip.body.joint_names
+        arrays |= _body_arrays("body", clip.body)
+    if clip.reference is not None:
+        reference = clip.reference
+        files |= _pictures("reference", reference.frames, reference.alpha)
+        if reference.cameras is not None:
+            arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
+            arrays["reference_intrinsics"] = reference.cameras.intrinsics
+            meta["reference_image_size"] = reference.cameras.image_size
+        if reference.body is not None:
+            arrays |= _body_arrays("reference_body", reference.body)
+    if clip.frames is not None:
+        files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
+    if clip.driving is not None:
+        files |= _pictures("driving", clip.driving)
+    if clip.caption is not None:
+        meta["caption"] = clip.caption[0]
+    for key, signal in clip.signals.items():
+        files |= _signal(f"signal-{key}", signal[0])
+    files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
+    return {"meta.json": json.dumps(meta).encode(), **files}
+
+
+def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
+    named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
+    named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
+    fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
+
+
+def decode_clip(
+    files: Mapping[str, bytes], choose: Choose | None = None, images: frozenset[str] | None = None
+) -> ClipBatch:
+    """The clip (B = 1) that ``encode_clip`` wrote, or some of it; no file is asked for that is not needed.
+
+    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference``, ``driving`` and
+    ``signal-<key>``; None: all.
+    """
+    meta = json.loads(files["meta.json"])
+    arrays = {
+        name[:-4]: _array(files[name])
+        for name in files
+        if name.endswith(".npy")
+        and not _CELL.search(name)
+        and (images is None or not name.startswith("signal-") or name[:-4] in images)
+    }
+    if meta.get("version", 1) < CLIP_VERSION:
+        arrays = _with_constants(arrays)
+    cameras = decode_cameras(arrays, "", meta["image_size"])
+    cells = None if choose is None else choose(*cameras.shape[1:])
+    pictures = _decode_images(files, cells, images)
+    names = tuple(meta.get("joint_names", ()))
+    clip = ClipBatch(
+        cameras=cameras,
+        clip_id=(meta["clip_id"],),
+        subject=(str(meta["subject"]),),
+        body=_body(arrays, "body", names),
+        reference=_reference(pictures.get("reference"), arrays, meta, names),
+        task=arrays.get("task"),
+        valid=arrays.get("valid"),
+        frame_index=arrays.get("frame_index"),
+        caption=(meta["caption"],) if "caption" in meta else None,
+        signals={name.removeprefix("signal-"): x[None] for name, x in arrays.items() if name.startswith("signal-")},
+    )
+    clip = clip if cells is None else clip.select(*cells)
+    frames, alpha = _split_rgba(pictures.get("frames"))
+    drawn = {name.removeprefix("signal-"): x[None] for name, x in pictures.items() if name.startswith("signal-")}
+    return replace(
+        clip,
+        frames=None if frames is None else frames[None],
+        alpha=None if alpha is None else alpha[None],
+        driving=_colour(pictures["driving"]) if "driving" in pictures else None,
+        signals={
+            key: signal_from_uint8(signal) if signal.dtype == torch.uint8 else signal.float()
+            for key, signal in {**clip.signals, **drawn}.items()
+        },
+    )
+
+
+def _reference(
+    pixels: Tensor | None, arrays: dict[str, Tensor], meta: dict[str, Any], joint_names: tuple[str, ...]
+) -> Reference | None:
+    frames, alpha = _split_rgba(pixels)
+    if frames is None:
+        return None
+    return Reference(
+        frames=frames,
+        alpha=alpha,
+        cameras=decode_cameras(arrays, "reference_", meta["reference_image_size"])
+        if "reference_image_size" in meta
+        else None,
+        body=_body(arrays, "reference_body", joint_names),
+    )
+
+
+def _decode_images(
+    files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, images: frozenset[str] | None
+) -> dict[str, Tensor]:
+    """Image name -> V T K H W, uint8 or floats; the photo is always whole, and the driving video has one view."""
+    grids: dict[str, dict[tuple[int, int], str]] = {}
+    for name in files:
+        # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
+        if name.endswith(".png") or _CELL.search(name):
+            image, view, frame, _ = name.rsplit(".", 3)
+            if images is None or image in images:
+                grids.setdefault(image, {})[int(view), int(frame)] = name
+    stacked = {}
+    for image, grid in grids.items():
+        views: Sequence[int] = range(max(v for v, _ in grid) + 1)
+        frames: Sequence[int] = range(max(t for _, t in grid) + 1)
+        if cells is not None and image != "reference":
+            views, frames = (views if image == "driving" else cells[0]), cells[1]
+        stacked[image] = torch.stack(
+            [torch.stack([_picture(grid[v, t], files[grid[v, t]]) for t in frames]) for v in views]
+        )
+    return stacked
+
+
+def _array(data: bytes) -> Tensor:
+    return torch.from_numpy(read_array(io.BytesIO(data), len(data)))
+
+
+def _picture(name: str, data: bytes) -> Tensor:
+    """A file of one picture -> K H W, uint8 or floats."""
+    if name.endswith(".npy"):
+        return _array(data)
+    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
+
+
+def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    if pixels is None:
+        return None, None
+    if pixels.shape[2] == 3:
+        return _colour(pixels), None
+    alpha = pixels[:, :, 3:]
+    return _colour(pixels[:, :, :3]), _alpha_from_uint8(alpha) if alpha.dtype == torch.uint8 else alpha
+
+
+def _colour(pixels: Tensor) -> Tensor:
+    """... 3 H W of a file -> the same in [-1, 1]; floats are what they were."""
+    return frames_from_uint8(pixels) if pixels.dtype == torch.uint8 else pixels
+
+
+def decode_cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]) -> Cameras:
+    height, width = image_size
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise ValueError(f"an image size of {image_size}")
+    return Cameras(
+        world_to_camera=arrays[f"{prefix}world_to_camera"],
+        intrinsics=arrays[f"{prefix}intrinsics"],
+        image_size=(height, width),
+    )
+
+
+def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) -> BodyMotion | None:
+    if f"{prefix}_joints" not in arrays:
+        return None
+
+    def named(kind: str) -> dict[str, Tensor]:
+        marker = f"{prefix}_{kind}-"
+        return {key.removeprefix(marker): value for key, value in arrays.items() if key.startswith(marker)}
+
+    joints, parameters = arrays[f"{prefix}_joints"], named("parameter")
+    for key, value in parameters.items():
+        if value.shape[:2] != joints.shape[:2]:
+            raise ValueError(f"parameter '{key}' is {tuple(value.shape)}, the joints have {joints.shape[1]} frames")
+    return BodyMotion(
+        joints=joints,
+        joint_names=joint_names,
+        bone_radii=arrays.get(f"{prefix}_bone_radii"),
+        vertices=arrays.get(f"{prefix}_vertices"),
+        faces=arrays.get(f"{prefix}_faces"),
+        parameters=parameters,
+        constants=named("constant"),
+    )
+
+
+def _with_constants(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays of a clip of version 1, named as now."""
+    renamed = {
+        f"{prefix}_parameter-{key}": f"{prefix}_constant-{key}"
+        for prefix in ("body", "reference_body")
+        for key in CONSTANTS_OF_VERSION_1
+    }
+    return {renamed.get(name, name): value for name, value in arrays.items()}

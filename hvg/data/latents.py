@@ -1,0 +1,294 @@
+"""What frozen networks make of clips, made once by ``hvg prepare latents`` and read by training.
+
+Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo. Its
+name changes with everything that its content depends on: the codec, its settings, weights and code, the alignment, the network.
+In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
+clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped. Nor does a name: the
+file's metadata hold a checksum of the names and shapes of all tensors, but in older files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from hvg.config.settings import RunConfig
+from hvg.core.digests import components_digest, settings_digest
+from hvg.core.errors import DataError
+from hvg.core.files import regular_file, whole_file
+from hvg.core.shipped import name_in_tree
+from hvg.core.sources import source_digest
+from hvg.data.shards import ShardReader
+from hvg.parts.model import Codec, Conditioner
+from hvg.parts.part import Part, PartConfig
+from hvg.parts.scene import Choose, Dataset
+from hvg.values.clip import ClipBatch
+from hvg.values.moved import align
+
+ENCODING_FORMAT = "hvg-latents-1"
+# How the name of a tensor with the checksums of another's cells ends.
+CHECKSUMS = ".crc32"
+
+
+def latent_coverage(batch: ClipBatch, latents: Tensor) -> Tensor | None:
+    """Mean alpha (B, V, t, 1, h, w) of every latent cell, as the batch carries it or of its alpha; None without either."""
+    if batch.coverage is not None or batch.alpha is None:
+        return batch.coverage
+    height, width = latents.shape[-2:]
+    cells = functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), (height, width))
+    return cells.unflatten(0, batch.grid)
+
+
+class Encoding(ABC):
+    """Something frozen that is made of an aligned clip (B = 1) once.
+
+    name: of its folder. what: it is, for messages.
+    """
+
+    name: str
+    what: str
+
+    @abstractmethod
+    def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
+        """Name -> tensor (V, T, ...), V = T = 1 for what belongs to the whole clip."""
+
+    @abstractmethod
+    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+        """The clip (B = 1), of which ``choose`` took views and frames, with what the file holds of it."""
+
+
+class PictureLatents(Encoding):
+    """The codec's latents of every picture, and how much of every latent cell the person covers."""
+
+    def __init__(self, config: RunConfig, codec: Codec) -> None:
+        self._codec = codec
+        self.name = f"latents-{settings_digest(_origin(config, codec))}"
+        self.what = f"latents of the codec '{config.codec.name}'"
+
+    def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
+        if clip.frames is None:
+            raise DataError(f"clip '{clip.clip_id[0]}' has no frames to encode")
+        latents = self._codec.encode(clip.frames)
+        coverage = latent_coverage(clip, latents)
+        return {"latents": latents[0]} | ({} if coverage is None else {"coverage": coverage[0]})
+
+    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+        tensors = file.read(clip.clip_id[0], choose)
+        coverage = tensors.get("coverage")
+        return replace(clip, latents=tensors["latents"][None], coverage=None if coverage is None else coverage[None])
+
+
+class PhotoFeatures(Encoding):
+    """What a conditioner's frozen networks make of the photo."""
+
+    def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
+        self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
+        settings, kind = _settings(part, part.config, part.encoder_settings), type(part)
+        made_by = [name_in_tree(kind.__module__), settings, frozen, source_digest(kind.__module__)]
+        self.name = f"{kind.__name__}-{settings_digest([_origin(config, codec), *made_by])}"
+        self.what = f"features of the photo for {kind.__name__}"
+
+    def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
+        return {"features": self._part.features(clip)[None]}
+
+    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+        features = file.read(clip.clip_id[0])["features"][0]
+        return replace(clip, features={**clip.features, self._key: features})
+
+
+def encodings(config: RunConfig, codec: Codec, conditioners: Iterable[Conditioner]) -> list[Encoding]:
+    """All that can be made ahead for a run, each once."""
+    looking = [part for part in conditioners if part.has_frozen_features()]
+    found = [PictureLatents(config, codec), *(PhotoFeatures(config, codec, part) for part in looking)]
+    return list({encoding.name: encoding for encoding in found}.values())
+
+
+def _origin(config: RunConfig, codec: Codec) -> list[Any]:
+    """What everything depends on that is made of a clip: how it was moved, and the codec; and the code of both."""
+    choice = config.codec
+    settings = _settings(codec, choice.config, codec.memory_settings)
+    made_by = [choice.name, settings, components_digest(codec.frozen())]
+    code = [
+        source_digest(module) for module in (type(codec).__module__, config.alignment.cls.__module__, align.__module__)
+    ]
+    return [ENCODING_FORMAT, config.alignment.resolved(), config.data.background, made_by, code]
+
+
+def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[str, Any]:
+    """A part's settings; where its networks lie (``path``, see ``Part.frozen``) does not matter, as their weights do."""
+    return config.model_dump(mode="json", exclude={*without, *(["path"] if part.frozen() else [])})
+
+
+def encoded_path(shard: Path, name: str) -> Path:
+    """Where the file of the encoding ``name`` lies that belongs to a shard."""
+    return shard.parent / name / f"{shard.stem}.safetensors"
+
+
+def write_encoded(path: Path, clips: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes clip id -> name -> tensor (V, T, ...); until the file is whole, it is not visible under its name."""
+    tensors: dict[str, Tensor] = {}
+    for clip, named in clips.items():
+        for name, value in named.items():
+            value = value.detach().to("cpu", torch.float32).contiguous()
+            checks = [[zlib.crc32(cell.numpy().tobytes()) for cell in row] for row in value]
+            tensors |= {f"{clip}.{name}": value, f"{clip}.{name}{CHECKSUMS}": torch.tensor(checks)}
+    with whole_file(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
+        names = _names_checksum({name: tensor.shape for name, tensor in tensors.items()})
+        # One entry: the library writes several in any order, and the same encodings are the same bytes.
+        save_file(tensors, partial, metadata={"format": f"{ENCODING_FORMAT} {names}"})
+        # The library keeps its files for whoever writes them; a cache is shared like any other file.
+        partial.chmod(mode)
+
+
+class EncodedFile:
+    """Random access to the encodings of one shard's clips.
+
+    Raises: DataError that names the file where it is missing, damaged, or lacks one of the clips.
+    """
+
+    def __init__(self, path: Path, clips: Sequence[str]) -> None:
+        self.path = path
+        if not path.exists():
+            raise DataError(f"{path}: no such file (make it with `hvg prepare latents`)")
+        try:
+            # The library's reader sees to it that places lie in the file, fit their shapes and do not overlap.
+            with safe_open(regular_file(path), framework="pt") as file:
+                form = (file.metadata() or {}).get("format", "")
+            if form.partition(" ")[0] != ENCODING_FORMAT:
+                raise DataError(f"{path}: format {form}, expected {ENCODING_FORMAT}")
+            self._places = _places(path, clips)
+        except (SafetensorError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+
+    def read(self, clip: str, choose: Choose | None = None) -> dict[str, Tensor]:
+        """Name -> tensor of a clip, of which ``choose`` takes views and frames; nothing else is read."""
+        try:
+            with self.path.open("rb") as stream:
+                return {name: place.read(stream, choose) for name, place in self._places[clip].items()}
+        except ValueError as error:
+            raise self._damaged(f"clip '{clip}': {error}") from error
+
+    def _damaged(self, reason: str) -> DataError:
+        reason = " ".join(reason.split())
+        return DataError(f"{self.path}: damaged ({reason}); delete it and run `hvg prepare latents` again")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor (V, T, ...) float32 and the checksums (V, T) int64 of its cells begin in a file."""
+
+    shape: tuple[int, ...]
+    values: int
+    checks: int
+
+    def read(self, stream: IO[bytes], choose: Choose | None) -> Tensor:
+        """The chosen views and frames. Raises: ValueError for a cell that is not what was written."""
+        views, frames, *inner = self.shape
+        chosen, span = (range(views), range(frames)) if choose is None else choose(views, frames)
+        rows = [self._row(stream, view * frames + span.start, len(span)) for view in chosen]
+        return torch.stack(rows).view(len(chosen), len(span), *inner)
+
+    def _row(self, stream: IO[bytes], first: int, count: int) -> Tensor:
+        """Neighbouring cells (count, N)."""
+        size = 4 * math.prod(self.shape[2:])
+        data = bytearray(_bytes(stream, self.values + first * size, count * size))
+        checks = _bytes(stream, self.checks + 8 * first, 8 * count)
+        for i in range(count):
+            if zlib.crc32(data[i * size : (i + 1) * size]).to_bytes(8, "little") != checks[8 * i : 8 * i + 8]:
+                raise ValueError(f"the numbers at byte {self.values + (first + i) * size} are not what was written")
+        return torch.frombuffer(data, dtype=torch.float32).view(count, -1)
+
+
+def _names_checksum(shapes: Mapping[str, Sequence[int]]) -> str:
+    """CRC-32 of the names and shapes of a file's tensors, as text."""
+    return str(zlib.crc32(json.dumps([[name, *shapes[name]] for name in sorted(shapes)]).encode()))
+
+
+def _bytes(stream: IO[bytes], offset: int, size: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(size)
+
+
+def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
+    """Clip -> name -> place, for these clips. Raises: ValueError where one has none, or has other numbers than ours.
+
+    The library's own reader maps the file anew for every clip, which takes longer than to read what a step needs.
+    """
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    expected = header.pop("__metadata__", {}).get("format", "").partition(" ")[2]
+    if expected and expected != _names_checksum({key: entry["shape"] for key, entry in header.items()}):
+        raise ValueError("the names of its tensors are not what was written")
+    places: dict[str, dict[str, _Place]] = {clip: {} for clip in clips}
+    for key, tensor in header.items():
+        clip, _, name = key.partition(".")
+        if clip not in places or name.endswith(CHECKSUMS):
+            continue
+        checks, shape = header.get(key + CHECKSUMS), tuple(tensor["shape"])
+        kinds = (tensor["dtype"], checks and (checks["dtype"], checks["shape"]))
+        if kinds != ("F32", ("I64", list(shape[:2]))) or math.prod(shape) == 0:
+            raise ValueError(f"{key} is no float32 tensor (V, T, ...) with checksums")
+        begins = (8 + length + entry["data_offsets"][0] for entry in (tensor, checks))
+        places[clip][name] = _Place(shape, *begins)
+    lacking = [clip for clip, held in places.items() if not held]
+    if lacking:
+        raise ValueError(f"it lacks clip '{lacking[0]}'")
+    return places
+
+
+class EncodedClips(Dataset):
+    """Rendered clips for training, with what was made of them ahead in place of their frames.
+
+    images: what is still decoded, as for ``hvg.data.clip_files.decode_clip``. Raises: DataError where a file is missing
+    or damaged.
+    """
+
+    def __init__(self, shards: Sequence[Path], encodings: Sequence[Encoding], images: frozenset[str]) -> None:
+        self._encodings, self._images = encodings, images
+        self._shards = [ShardReader(path) for path in shards]
+        self._files = [[EncodedFile(encoded_path(s.path, e.name), s.keys) for e in encodings] for s in self._shards]
+        self._places = [(shard, i) for shard, reader in enumerate(self._shards) for i in range(len(reader))]
+
+    @classmethod
+    def provides(cls, config: Any) -> frozenset[str]:
+        raise TypeError("encoded clips provide what their source provides, but frames and alpha")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def load(self, index: int) -> ClipBatch:
+        return self._load(index, None)
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch:
+        return self._load(index, choose)
+
+    def _load(self, index: int, choose: Choose | None) -> ClipBatch:
+        shard, place = self._places[index]
+        clip = self._shards[shard].load(place, choose, self._images)
+        for encoding, file in zip(self._encodings, self._files[shard], strict=True):
+            clip = encoding.restore(clip, file, choose)
+        return clip
+
+
+def wanted_images(config: RunConfig, signals: Iterable[str]) -> frozenset[str]:
+    """What training still decodes where all that can be was made ahead: control maps, and what nothing was made of."""
+    needed: set[str] = set()
+    for choice in config.conditioners.values():
+        # What has frozen features looks at the photo through them alone.
+        needed |= choice.cls.needs(choice.config) - ({"reference"} if choice.cls.has_frozen_features() else set())
+    return frozenset({f"signal-{key}" for key in signals} | (needed & {"reference", "driving"}))

@@ -1,0 +1,305 @@
+"""``hvg prepare``: clips, control maps and what frozen networks make of them, ahead of training."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.config.build import build_alignment, build_conditioners, build_dataset
+from hvg.config.composition import compose, parse_resolved
+from hvg.config.groups import all_options
+from hvg.config.machine import choose_device
+from hvg.config.overrides import expand_sweep
+from hvg.config.settings import SLOTS, RunConfig
+from hvg.core import outputs
+from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.data.cache import cache_folder, conditioner_signals, shard_path, shard_paths
+from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
+from hvg.data.shard_writing import write_shard
+from hvg.data.shards import ShardReader, whole_shard
+from hvg.data.signals import drawn_ahead, with_signals, without_mesh
+from hvg.parts.model import Conditioner
+from hvg.parts.scene import Alignment, Dataset
+from hvg.parts.scene import Dataset as ClipDataset
+from hvg.values.clip import ClipBatch
+from hvg.values.moved import align
+
+
+def render_shard(
+    folder: Path,
+    split: str,
+    clips: ClipDataset,
+    signals: Mapping[str, Conditioner],
+    *,
+    keep_mesh: bool = False,
+    part: tuple[int, int] = (0, 1),
+    on_clip: Callable[[], None] = lambda: None,
+) -> Path:
+    """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
+
+    A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. Returns its
+    path.
+    """
+    number, count = part
+    path = shard_path(folder, split, number, count)
+    indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
+    old = whole_shard(path)
+    if old is not None and old.signals >= signals.keys():
+        for _ in indices:
+            on_clip()
+        return path
+
+    def render(index: int) -> ClipBatch:
+        clip = with_signals(clips.load(index), signals)
+        kept = {} if old is None else old.load(index - indices.start).signals
+        return replace(clip, signals={**kept, **clip.signals})
+
+    loaded = (render(i) for i in indices)
+    write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip, part=part)
+    return path
+
+
+CLIPS_PER_SHARD = 32
+
+
+def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:
+    """Folder of rendered clips -> the configurations whose maps it takes, one for each combination of ``pose=a,b``.
+
+    ``pose=all`` (``camera=all``, ...) stands for every choice of that word; one that does not fit the rest is left out, which
+    ``log`` is told. Raises: ConfigError with all problems of the overrides.
+    """
+    whole = {f"{slot}=all": slot for slot in SLOTS}
+    open_slots = [whole[word] for word in overrides if word in whole]
+    asked = expand_sweep([word for word in overrides if word not in whole])
+    configs, problems = [], []
+    for words in asked:
+        try:
+            configs.append(compose(words))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    if open_slots:
+        options = [[f"{slot}={name}" for name in all_options()[slot]] for slot in open_slots]
+        configs = _those_that_fit(asked, list(product(*options)), log)
+    folders: dict[Path, list[RunConfig]] = {}
+    for config in configs:
+        folders.setdefault(cache_folder(config), []).append(config)
+    return folders
+
+
+def _those_that_fit(
+    runs: Sequence[Sequence[str]], choices: Sequence[Sequence[str]], log: Callable[[str], None]
+) -> list[RunConfig]:
+    """The configurations of the runs with each of the choices, as far as they have no problem; ``log`` is told of the others."""
+    configs = []
+    for words, chosen in product(runs, choices):
+        try:
+            configs.append(compose([*words, *chosen]))
+        except ConfigError as error:
+            log(f"left out: {' '.join(chosen)}: {error.problems[0].message}")
+    return configs
+
+
+def never_stored(configs: Sequence[RunConfig]) -> list[str]:
+    """Which of the chosen parts draw a map that no file holds, a line each."""
+    late = {
+        f"{slot}={choice.name}"
+        for config in configs
+        for slot, choice in config.conditioners.items()
+        if choice.cls.has_signal() and not choice.cls.per_picture(choice.config)
+    }
+    return [f"{word} draws its map of the views and frames of a step, so it is not stored" for word in sorted(late)]
+
+
+def prepare(
+    configs: Sequence[RunConfig],
+    splits: Sequence[str] = ("train", "val", "test"),
+    *,
+    jobs: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Renders every split of the configurations' common dataset with all their control maps; returns the folder.
+
+    For configurations with ``data.latents=cached``, their frozen networks then look at every training clip (on a GPU in one
+    process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
+    configuration whose networks no other has. What is there already is kept; while another process makes it, this one waits.
+    """
+    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=math.inf):
+        return _prepare(configs, splits, jobs, report)
+
+
+def _prepare(
+    configs: Sequence[RunConfig], splits: Sequence[str], jobs: int, report: Callable[[int, int], None]
+) -> Path:
+    """As ``prepare``, by a process that has the folder for itself."""
+    first = configs[0]
+    counts = {split: len(build_dataset(first, split)) for split in splits}
+    # Only training reads what frozen networks made.
+    owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
+    done, total = 0, sum(counts.values()) + len(owned) * counts.get("train", 0)
+
+    def advance(clips: int = 1) -> None:
+        nonlocal done
+        done += clips
+        report(done, total)
+
+    advance(0)
+    folder, wanted = cache_folder(first), drawn_ahead(conditioner_signals(configs)).keys()
+    texts, tasks = tuple(config.to_yaml() for config in configs), []
+    for split, count in counts.items():
+        shards = -(-count // CLIPS_PER_SHARD)
+        for number in range(shards):
+            shard = whole_shard(shard_path(folder, split, number, shards))
+            if shard is not None and shard.signals >= wanted:
+                advance(len(shard))
+            else:
+                tasks.append((texts, split, (number, shards)))
+    on_gpu = choose_device(first.device).type == "cuda"
+    with _Processes(jobs) as processes, _Processes(1) as one_process:
+        processes.run(_render, tasks, advance)
+        tasks = []
+        for config, names in owned:
+            for shard in map(ShardReader, shard_paths(first, "train")):
+                missing = [name for name in names if not _is_encoded(shard, name)]
+                if missing:
+                    tasks.append((config.to_yaml(), shard.path, missing))
+                else:
+                    advance(len(shard))
+        (one_process if on_gpu else processes).run(_encode, tasks, advance)
+    return folder
+
+
+class _Processes:
+    """``jobs`` processes that are started with the first task and end with the context."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs, self._stack = jobs, ExitStack()
+        self._started: tuple[ProcessPoolExecutor, Any] | None = None
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def run(self, function: Callable[..., None], tasks: Sequence[tuple], on_clip: Callable[[], None]) -> None:
+        """Calls ``function(*task, ticks)`` for each task; whatever it puts into ``ticks`` is a clip done."""
+        if not tasks:
+            return
+        pool, ticks = self._start()
+        try:
+            self._follow(pool, [pool.submit(function, *task, ticks) for task in tasks], ticks, on_clip)
+        except BrokenProcessPool as error:
+            raise HvgError(
+                "one of the processes that prepare clips was ended from outside, for want of memory perhaps; what is rendered "
+                "is kept, the same command with a smaller jobs= continues"
+            ) from error
+
+    @staticmethod
+    def _follow(pool: ProcessPoolExecutor, futures: Sequence[Future], ticks: Any, on_clip: Callable[[], None]) -> None:
+        while not all(future.done() for future in futures) or not ticks.empty():
+            try:
+                ticks.get(timeout=0.2)
+                on_clip()
+            except queue.Empty:
+                failed = next((f for f in futures if f.done() and f.exception()), None)
+                if failed is not None:
+                    pool.shutdown(cancel_futures=True)
+                    failed.result()
+        for future in futures:
+            future.result()
+
+    def _start(self) -> tuple[ProcessPoolExecutor, Any]:
+        if self._started is None:
+            context = multiprocessing.get_context("spawn")
+            ticks = self._stack.enter_context(context.Manager()).Queue()
+            pool = self._stack.enter_context(ProcessPoolExecutor(self._jobs, mp_context=context))
+            self._started = pool, ticks
+        return self._started
+
+
+def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
+    """One shard, in a process of its own."""
+    _one_thread()
+    folder, signals = _drawing(texts)
+    render_shard(folder, split, _clips(texts[0], split), signals, part=part, on_clip=lambda: ticks.put(1))
+
+
+@lru_cache(maxsize=1)
+def _drawing(texts: tuple[str, ...]) -> tuple[Path, dict[str, Conditioner]]:
+    """Where the clips of these configurations lie, and what draws their maps; kept from one shard to the next."""
+    configs = [parse_resolved(text, "prepare") for text in texts]
+    return cache_folder(configs[0]), drawn_ahead(conditioner_signals(configs))
+
+
+@lru_cache(maxsize=1)
+def _clips(text: str, split: str) -> Dataset:
+    """The clips of a split; kept from one shard to the next."""
+    return build_dataset(parse_resolved(text, "prepare"), split)
+
+
+def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:
+    """Each configuration with the names of those of its encodings that none before it has; without those that add none."""
+    owned, known = [], set[str]()
+    for config in configs:
+        codec, conditioners = build_conditioners(config)
+        names = [e.name for e in encodings(config, codec, conditioners.values()) if e.name not in known]
+        known.update(names)
+        if names:
+            owned.append((config, names))
+    return owned
+
+
+def _is_encoded(shard: ShardReader, name: str) -> bool:
+    try:
+        EncodedFile(encoded_path(shard.path, name), shard.keys)
+    except DataError:
+        return False
+    return True
+
+
+def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
+    """The encodings of one shard's clips, in a process of its own."""
+    _one_thread()
+    config, alignment, found = _encoders(text)
+    wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
+    made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
+    for index in range(len(shard)):
+        clip = shard.load(index, images=frozenset({"frames", "reference"})).to(device)
+        background = clip.cameras.intrinsics.new_tensor(config.data.background) * 2 - 1
+        clip = align(clip, alignment.offsets(clip), alignment.reference_offsets(clip), background)
+        with torch.no_grad():
+            for encoding in wanted:
+                made[encoding.name][clip.clip_id[0]] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
+        ticks.put(1)
+    for name, clips in made.items():
+        write_encoded(encoded_path(path, name), clips)
+
+
+@lru_cache(maxsize=1)
+def _encoders(text: str) -> tuple[RunConfig, Alignment, dict[str, Encoding]]:
+    """The configuration, its alignment and its encodings by name; kept from one shard to the next."""
+    config = parse_resolved(text, "prepare")
+    codec, conditioners = build_conditioners(config)
+    found = encodings(config, codec, conditioners.values())
+    return config, build_alignment(config), {encoding.name: encoding for encoding in found}
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,85 @@
+"""Writing clips to tar shards with an index."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hvg.core.files import whole_file, write_text
+from hvg.core.names import check_clip_names
+from hvg.data.clip_files import encode_clip
+from hvg.data.shards import SHARD_FORMAT, Size, checksum_of, index_path
+from hvg.values.clip import ClipBatch
+
+
+def write_shard(
+    path: Path,
+    clips: Iterable[ClipBatch],
+    on_clip: Callable[[], None] = lambda: None,
+    *,
+    part: tuple[int, int] | None = None,
+) -> None:
+    """Writes a shard and then its index; until both are whole, neither is visible under its name.
+
+    part: its number, from 0, and how many shards there are, so that a missing one is noticed; None where the name says it,
+    as ``train-00001-of-00003.tar``, or nobody knows.
+    """
+    keys: list[str] = []
+    sizes: list[Size] = []
+    subjects: list[str] = []
+    digests: list[str] = []
+    checks: dict[str, int] = {}
+    captions = True
+    with whole_file(path) as partial:
+        with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
+            for clip in clips:
+                check_clip_names(clip.clip_id)
+                keys.append(clip.clip_id[0])
+                sizes.append((*clip.grid[1:], *clip.cameras.image_size))
+                subjects.append(clip.subject[0])
+                captions &= clip.caption is not None
+                files = encode_clip(clip)
+                digests.append(_frames_digest(files))
+                for name, data in files.items():
+                    member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
+                    member.size, checks[member.name] = len(data), zlib.crc32(data)
+                    tar.addfile(member, io.BytesIO(data))
+                on_clip()
+        with tarfile.open(partial) as tar:
+            members = {m.name: (m.offset_data, m.size) for m in tar}
+        with partial.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = partial.stat().st_size
+        index = {
+            "format": SHARD_FORMAT,
+            "bytes": size,
+            "sha256": digest,
+            "captions": captions,
+            "clips": keys,
+            "sizes": sizes,
+        }
+        index |= {"subjects": subjects, "digests": digests, "members": members, "crc32": checks}
+        index |= {"part": part} if part else {}
+        index_path(path).unlink(missing_ok=True)
+    write_index(path, index)
+
+
+def write_index(path: Path, index: Mapping[str, Any]) -> None:
+    """Writes the index of a shard, with its checksum."""
+    content = {key: value for key, value in index.items() if key != "checksum"}
+    write_text(index_path(path), json.dumps({**content, "checksum": checksum_of(content)}))
+
+
+def _frames_digest(files: Mapping[str, bytes]) -> str:
+    """Hexadecimal digest of the pictures of a clip, whatever it is called and whoever is said to be in it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(files):
+        if name.partition(".")[0] == "frames":
+            digest.update(f"{name} {len(files[name])}\n".encode() + files[name])
+    return digest.hexdigest()

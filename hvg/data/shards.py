@@ -1,0 +1,300 @@
+"""Rendered clips at rest: a WebDataset tar of PNG images, .npy arrays and JSON, with an index for random access.
+
+A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
+``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. What 8 bits do not hold exactly (float control maps,
+frames off the 8-bit grid) is ``key.<image>.<view>.<frame>.npy`` instead: what is read is what was written. Nothing is
+pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how
+many this is, how large its clips are, whom they show, a digest of the frames of each, and a checksum of every file and of itself:
+each file is checked when it is read. Of older indices, which lack some of that, all are read; where files have no checksum, the
+whole shard is checked once by its SHA-256, when its first clip is read.
+
+Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
+tar says of names, links, devices and sizes has no effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+
+from hvg.core.arrays import read_array
+from hvg.core.errors import DataError
+from hvg.core.files import read_text
+from hvg.core.names import clip_name_problem
+from hvg.data.clip_files import decode_cameras, decode_clip
+from hvg.parts.scene import Choose
+from hvg.values.clip import ClipBatch
+
+T = TypeVar("T")
+SHARD_FORMAT = "hvg-shard-1"
+# The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
+NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
+# (V, T, H, W) of a clip.
+Size = tuple[int, int, int, int]
+# Images of a clip that are no control maps.
+CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
+
+
+class _Members(Mapping[str, bytes]):
+    """File name -> its bytes, read from a shard when asked for. places: name -> offset and size. checks: name -> CRC-32.
+
+    Raises: ValueError for a file that is not what was written.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], places: Mapping[str, tuple[int, int]], checks: Mapping[str, int] | None
+    ) -> None:
+        self._stream, self._places, self._checks = stream, places, checks
+
+    def __getitem__(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        self._stream.seek(offset)
+        data = self._stream.read(size)
+        if self._checks is not None and zlib.crc32(data) != self._checks[name]:
+            raise ValueError(f"{name} is not what was written (CRC-32 differs)")
+        return data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def checksum_of(index: Mapping[str, Any]) -> int:
+    """CRC-32 of what an index says besides."""
+    return zlib.crc32(json.dumps(index).encode())
+
+
+def index_path(path: Path) -> Path:
+    """Where a shard's index lies."""
+    return path.with_name(path.name + ".index.json")
+
+
+class ShardReader:
+    """Random access to the clips of one shard.
+
+    Raises: DataError that names the file when it is missing, unfinished, truncated or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise DataError(f"{path}: no such shard (make it with `hvg prepare`)")
+        if not index_path(path).exists():
+            raise DataError(
+                f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
+            )
+        try:
+            index = json.loads(read_text(index_path(path)))
+            found = index.get("format")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"{index_path(path)}: no index of a shard ({' '.join(str(error).split())})") from error
+        if found != SHARD_FORMAT:
+            raise DataError(f"{path}: format {found}, expected {SHARD_FORMAT}")
+        if path.stat().st_size != index.get("bytes"):
+            raise DataError(
+                f"{path}: {path.stat().st_size} bytes, its index says {index.get('bytes')}: truncated or replaced"
+            )
+        if "checksum" in index and index.pop("checksum") != checksum_of(index):
+            raise DataError(f"{index_path(path)}: damaged: it is not what was written (its checksum differs)")
+        try:
+            self.keys, self._members = _places(index)
+            self._checks = _checks(index, self._members)
+            # What tells, of a shard whose files have no checksums, that it is what was written; None once it was asked.
+            self._digest: str | None = index.get("sha256") if self._checks is None else None
+            self._sizes, self.part = _sizes(index), _part(path, index)
+            self._captions: bool | None = index.get("captions")
+            self._subjects, self._digests = (_texts(index, name) for name in ("subjects", "digests"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def signals(self) -> frozenset[str]:
+        """Keys of the control maps that every clip carries."""
+        per_clip = [
+            {name.removeprefix("signal-").split(".")[0] for name in members if name.startswith("signal-")}
+            for members in self._members.values()
+        ]
+        return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
+
+    @cached_property
+    def sizes(self) -> list[Size]:
+        """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
+        return self._sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
+
+    @cached_property
+    def subjects(self) -> dict[str, str]:
+        """Clip id -> whom it shows; no picture is read. Raises: DataError for a clip that cannot be decoded."""
+        names = self._subjects or [self._decoded(i, _decode_subject) for i in range(len(self))]
+        return dict(zip(self.keys, names, strict=True))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Clip id -> digest of its frames; empty where an index does not say it, as older ones do not."""
+        return dict(zip(self.keys, self._digests, strict=True)) if self._digests else {}
+
+    @cached_property
+    def eight_bit(self) -> bool:
+        """Whether frames, photos and driving videos are all kept in 8 bits."""
+        names = (name for members in self._members.values() for name in members)
+        return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
+
+    @cached_property
+    def captions(self) -> bool:
+        """Whether every clip carries a caption; where an index does not say so, as older ones do not, the clips do."""
+        if self._captions is not None:
+            return self._captions is True
+        return all(self.load(place, images=frozenset()).caption is not None for place in range(len(self)))
+
+    def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
+        """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
+        clip = self._decoded(index, lambda files: decode_clip(files, choose, images))
+        if clip.clip_id != (self.keys[index],):
+            raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
+        return clip
+
+    def _decoded(self, index: int, decode: Callable[[Mapping[str, bytes]], T]) -> T:
+        """What ``decode`` makes of the files of clip ``index``. Raises: DataError naming it."""
+        key = self.keys[index]
+        try:
+            with self.path.open("rb") as stream:
+                self._check_whole(stream)
+                return decode(_Members(stream, self._members[key], None if self._checks is None else self._checks[key]))
+        except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
+            if isinstance(error, OSError) and error.errno is not None:
+                # The file system's, which may have it the next time; Pillow's have no number.
+                raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise DataError(f"{self.path}: clip '{key}' cannot be decoded: {reason}") from error
+
+    def _check_whole(self, stream: io.BufferedReader) -> None:
+        """Raises: ValueError for a shard, of an index without checksums of its files, that is not what was written."""
+        if self._digest is not None and hashlib.file_digest(stream, "sha256").hexdigest() != self._digest:
+            raise ValueError("the shard is not what was written (SHA-256 differs)")
+        self._digest = None
+
+
+def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple[int, int]]]]:
+    """The clips of an index, and clip -> file -> offset and size. Raises: ValueError for what a shard cannot hold."""
+    keys: list[str] = [str(key) for key in index["clips"]]
+    members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in keys}
+    for key in keys:
+        if problem := clip_name_problem(key):
+            raise ValueError(f"clip {key!r} {problem}")
+    for name, (offset, size) in index["members"].items():
+        if not (isinstance(offset, int) and isinstance(size, int) and 0 <= offset <= offset + size <= index["bytes"]):
+            raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")
+        key, _, rest = name.partition(".")
+        members[key][rest] = (offset, size)
+    if sum(size for files in members.values() for _, size in files.values()) > index["bytes"]:
+        raise ValueError("its files overlap")
+    return keys, members
+
+
+def _checks(index: dict[str, Any], members: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]] | None:
+    """Clip -> file -> CRC-32, as an index says; None where it does not. Raises: KeyError where it lacks that of a file."""
+    found = index.get("crc32")
+    return found and {key: {name: found[f"{key}.{name}"] for name in files} for key, files in members.items()}
+
+
+def _sizes(index: dict[str, Any]) -> list[Size] | None:
+    """(V, T, H, W) of every clip, as an index says; None where it does not. Raises: ValueError for what is no size."""
+    sizes = index.get("sizes")
+    if sizes is None:
+        return None
+    if len(sizes) != len(index["clips"]):
+        raise ValueError(f"sizes of {len(sizes)} clips, it holds {len(index['clips'])}")
+    return [(_whole(views), _whole(frames), _whole(h), _whole(w)) for views, frames, h, w in sizes]
+
+
+def _texts(index: dict[str, Any], name: str) -> list[str] | None:
+    """What an index says of every clip under ``name``; None where it does not. Raises: ValueError for what is no text."""
+    texts = index.get(name)
+    if texts is None:
+        return None
+    if len(texts) != len(index["clips"]) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} are not a text for each of {len(index['clips'])} clips")
+    return texts
+
+
+def _part(path: Path, index: dict[str, Any]) -> tuple[int, int] | None:
+    """A shard's number and how many there are, as its index or its name says. Raises: ValueError for what is no number."""
+    named = NUMBER.search(path.stem)
+    if index.get("part") is not None:
+        number, count = index["part"]
+        return _whole(number, least=0), _whole(count)
+    return (int(named[1]), int(named[3])) if named and named[3] else None
+
+
+def _whole(value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{value!r} is no whole number from {least} on")
+    return value
+
+
+def _decode_size(files: Mapping[str, bytes]) -> Size:
+    """(V, T, H, W) of a clip, of its cameras."""
+    matrices = read_array(io.BytesIO(data := files["world_to_camera.npy"]), len(data))
+    cameras = decode_cameras(
+        {name: torch.from_numpy(matrices) for name in ("world_to_camera", "intrinsics")},
+        "",
+        json.loads(files["meta.json"])["image_size"],
+    )
+    _, views, frames = cameras.shape
+    return views, frames, *cameras.image_size
+
+
+def _decode_subject(files: Mapping[str, bytes]) -> str:
+    return str(json.loads(files["meta.json"])["subject"])
+
+
+def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:
+    """What a user has to know of shards that were found, a line each. parts: ``ShardReader.part`` of each.
+
+    Raises: DataError where one is missing, or they are of two sets.
+    """
+    sets: dict[str, dict[Path, tuple[int, int] | None]] = {}
+    for path, part in parts.items():
+        sets.setdefault(NUMBER.sub("", path.stem), {})[path] = part
+    notes = []
+    for name, found in sets.items():
+        known = {path: part for path, part in found.items() if part is not None}
+        first = next(iter(found))
+        if not known:
+            notes.append(
+                f"nothing says how many shards {first.parent / name}*.tar there are, so a missing one is not noticed "
+                "(hvg.data.shard_writing.write_shard takes part=(number, count))"
+            )
+            continue
+        unknown, counts = [path for path in found if path not in known], {count for _, count in known.values()}
+        if unknown or len(counts) > 1 or len({*known.values()}) < len(known):
+            raise DataError(f"{first.parent}: the shards {', '.join(path.name for path in found)} are not of one set")
+        missing = sorted({*range(counts.pop())} - {number for number, _ in known.values()})
+        if missing:
+            numbers = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise DataError(
+                f"{first.parent}: {len(missing)} of {len(missing) + len(known)} shards {name}*.tar are missing: number "
+                f"{numbers} (the first is 0)"
+            )
+    return tuple(notes)
+
+
+def whole_shard(path: Path) -> ShardReader | None:
+    """The shard at ``path``; None where there is none, or it is damaged."""
+    try:
+        return ShardReader(path)
+    except DataError:
+        return None

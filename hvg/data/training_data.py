@@ -1,0 +1,236 @@
+"""Clips for training and evaluation: order, views, rendered signals and their cache.
+
+Sample order is a function of (seed, epoch, position) alone, so it does not depend on workers, ranks or interruptions.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hvg.core.errors import HvgError
+from hvg.core.random_keys import generator
+from hvg.data.signals import drawn_ahead, load_with_signals, with_signals, without_mesh
+from hvg.data.unreadable import read_or_replace
+from hvg.parts.model import Conditioner
+from hvg.parts.scene import Dataset as ClipDataset
+from hvg.values.clip import ClipBatch, Within
+
+# Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
+KEPT_BYTES = 2**30
+
+
+def clip_position(seed: int, position: int, count: int) -> int:
+    """Index of the clip at a place of the endless training order: each epoch is a fresh permutation."""
+    epoch, place = divmod(position, count)
+    return int(_epoch_order(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
+    """The clip (B = 1) in other colours, frames and photo alike: RGB permuted, and a gamma for each channel.
+
+    White and black stay what they are. A model that saw few outfits learns from it to copy colours, not to recall them.
+    """
+    order, gammas = torch.randperm(3, generator=draw), 2 ** (2 * torch.rand(3, 1, 1, generator=draw) - 1)
+
+    def change(frames: torch.Tensor) -> torch.Tensor:
+        return ((frames[..., order, :, :] + 1) / 2).clamp(0, 1) ** gammas * 2 - 1
+
+    reference = clip.reference and replace(clip.reference, frames=change(clip.reference.frames))
+    return replace(clip, frames=None if clip.frames is None else change(clip.frames), reference=reference)
+
+
+class TrainingOrder(Dataset):
+    """Position in the training order -> clip, with the views and frames that a step at that position sees.
+
+    grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
+    that share a step and so a grid. mesh: whether clips keep theirs. first_view: as ``DataConfig`` says. A clip that cannot be
+    read has another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
+    """
+
+    def __init__(
+        self,
+        clips: ClipDataset,
+        signals: Mapping[str, Conditioner],
+        *,
+        seed: int,
+        grids: Sequence[tuple[int, int]],
+        clips_per_step: int,
+        recolour: float = 0.0,
+        mesh: bool = False,
+        first_view: Within = "grid",
+    ) -> None:
+        self._clips, self._signals, self._mesh, self._first_view = clips, signals, mesh, first_view
+        self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
+        self._kept: dict[int, ClipBatch] = {}
+        self._kept_bytes = 0
+        self._in_parts: bool | None = None
+
+    def __getitem__(self, position: int) -> ClipBatch:
+        index = clip_position(self._seed, position, len(self._clips))
+        choose = DrawnCells(self._seed, position, self.grid(position // self._clips_per_step))
+        part, unreadable = read_or_replace(lambda i: self._part(i, choose), index, len(self._clips))
+        if self._first_view == "window":
+            part = replace(part, origin=None)
+        if float(torch.rand((), generator=choose.generator)) < self._recolour:
+            part = recolour(part, choose.generator)
+        # Maps that depend on what is drawn together: now it is known.
+        part = with_signals(part, self._signals)
+        valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
+        valid = torch.zeros_like(valid) if unreadable else valid
+        count, place = int(valid.sum()), torch.tensor([position])
+        return replace(part, valid=valid, num_valid=(count,), sample_index=place, unreadable=(unreadable,))
+
+    def grid(self, step: int) -> tuple[int, int]:
+        """Views and frames of a step's clips."""
+        if len(self._grids) == 1:
+            return self._grids[0]
+        return self._grids[int(torch.randint(len(self._grids), (1,), generator=generator(self._seed, "grids", step)))]
+
+    def _part(self, index: int, choose: DrawnCells) -> ClipBatch:
+        """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
+        if self._in_parts is not False:
+            ahead = drawn_ahead(self._signals)
+            part = self._clips.load_part(index, choose, frozenset(ahead))
+            if self._in_parts is None:
+                self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
+            if part is not None and self._in_parts:
+                part = with_signals(part, ahead)
+                return part if self._mesh else without_mesh(part)
+        clip = self._clip(index)
+        return clip.select(*choose(*clip.grid[1:]))
+
+    def _clip(self, index: int) -> ClipBatch:
+        """A whole clip, kept as long as there is room."""
+        if index in self._kept:
+            return self._kept[index]
+        clip = load_with_signals(self._clips, index, self._signals, self._mesh)
+        size = clip.nbytes()
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[index] = clip
+            self._kept_bytes += size
+        return clip
+
+
+class DrawnCells:
+    """Which views and frames a position of the training order sees, for a clip of any size.
+
+    After a call: generator, for what is drawn next at this position; share, the clip's cells to a cell that is seen.
+    """
+
+    def __init__(self, seed: int, position: int, grid: tuple[int, int]) -> None:
+        self._seed, self._position, self._grid = seed, position, grid
+
+    def __call__(self, num_views: int, num_frames: int) -> tuple[list[int], range]:
+        """Views and frames of a clip of ``num_views`` x ``num_frames``. Raises: HvgError where it holds fewer."""
+        views, frames = self._grid
+        if views > num_views or frames > num_frames:
+            raise HvgError(
+                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.grids), but at position "
+                f"{self._position} of the training order is one of {num_views} x {num_frames}"
+            )
+        self.generator = generator(self._seed, "grid", self._position)
+        self.share = num_views * num_frames / (views * frames)
+        drawn = torch.randperm(num_views, generator=self.generator)[:views].sort().values
+        start = int(torch.randint(num_frames - frames + 1, (1,), generator=self.generator))
+        return drawn.tolist(), range(start, start + frames)
+
+
+class ClipDataModule(lightning.LightningDataModule):
+    """Batches in the training order.
+
+    train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
+    steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step. mesh: whether
+    batches carry one. first_view: as ``DataConfig`` says.
+    """
+
+    def __init__(
+        self,
+        train: ClipDataset,
+        signals: Mapping[str, Conditioner],
+        *,
+        seed: int,
+        grids: Sequence[tuple[int, int]],
+        batch_size: int,
+        num_steps: int,
+        workers: int,
+        first_step: int = 0,
+        recolour: float = 0.0,
+        accumulate: int = 1,
+        mesh: bool = False,
+        first_view: Within = "grid",
+    ) -> None:
+        super().__init__()
+        self.train, self.signals, self.mesh = train, signals, mesh
+        self.first_view: Within = first_view
+        self.seed, self.grids = seed, grids
+        self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
+        self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        order = TrainingOrder(
+            self.train,
+            self.signals,
+            seed=self.seed,
+            grids=self.grids,
+            clips_per_step=self.batch_size * world * self.accumulate,
+            recolour=self.recolour,
+            mesh=self.mesh,
+            first_view=self.first_view,
+        )
+        return DataLoader(
+            order,
+            batch_sampler=StepPositions(
+                self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
+            ),
+            num_workers=self.workers,
+            worker_init_fn=_leave_signals,
+            collate_fn=ClipBatch.stack,
+            persistent_workers=self.workers > 0,
+            # From other memory, copying to a GPU would wait for its queue of work.
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
+        """The loader has pinned it, so that nothing waits."""
+        return batch.to(device, non_blocking=True)
+
+
+def _leave_signals(worker: int) -> None:
+    """Signals are for the process that trains: it finishes its step, for which it needs those that load, and ends them then."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class StepPositions(Sampler[list[int]]):
+    """Positions in the training order that a rank reads, batch by batch from ``first_step`` on.
+
+    Ranks take consecutive blocks. (Where a step accumulates batches, each counts as one here.) The length counts the steps
+    before ``first_step`` too: Lightning's loop goes on counting where it was interrupted, and would otherwise take the rest
+    of the run for a second epoch.
+    """
+
+    def __init__(self, first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> None:
+        self._first_step, self._num_steps, self._batch_size = first_step, num_steps, batch_size
+        self._rank, self._world = rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self._first_step, self._num_steps):
+            start = (step * self._world + self._rank) * self._batch_size
+            yield list(range(start, start + self._batch_size))
+
+    def __len__(self) -> int:
+        return self._num_steps

@@ -1,0 +1,95 @@
+"""Pictures in and out of files."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.core.errors import DataError
+from hvg.core.files import regular_file, whole_file
+
+# Pillow would hand others, such as EPS, to programs that interpret them.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+# Most pixels of a picture or of a frame that is read, 8192 x 8192: more than cameras have. A file of some kilobytes can hold
+# many times that; reading takes about ten bytes a pixel, and a photo as much again while it is made smaller.
+MOST_PIXELS = 2**26
+_AT_MOST = f"at most {MOST_PIXELS / 1e6:.0f} million are read, to bound the memory; make the picture smaller"
+
+
+def write_png(path: Path, image: Tensor) -> None:
+    """Writes one image, (3, H, W) in [-1, 1]."""
+    picture = _to_picture(frames_to_uint8(image))
+    with whole_file(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
+    """An image file as (3, H, W) in [-1, 1] and its alpha as (1, H, W) in [0, 1], None where the file has none.
+
+    Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied. Grey, palette and CMYK
+    become RGB, 16 bits become 8; of an animation, the first picture is taken.
+
+    Raises: DataError naming the file when it is missing, cannot be decoded, or has more than ``MOST_PIXELS``.
+    """
+    pixels, alpha = read_image_8bit(path)
+    return frames_from_uint8(pixels), None if alpha is None else alpha.float() / 255
+
+
+def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
+    """As ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
+    try:
+        with _opened(path) as file:
+            check_pixels(path, *file.size)
+            # In place, and converted only where it has to be: every copy of a large photo counts.
+            ImageOps.exif_transpose(file, in_place=True)
+            picture = _eight_bit(file)
+            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+            mode = "RGBA" if has_alpha else "RGB"
+            pixels = np.array(picture if picture.mode == mode else picture.convert(mode))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image file") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image that can be read (PNG, JPEG and WebP can)") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: the image cannot be read: {' '.join(str(error).split())}") from error
+    channels = torch.from_numpy(pixels).movedim(-1, 0)
+    return channels[:3], channels[3:] if has_alpha else None
+
+
+def _opened(path: Path) -> Image.Image:
+    """The picture, of which only the header is read. Raises: DataError for one that Pillow takes for a bomb."""
+    with warnings.catch_warnings():
+        # The limit is ours, and an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(regular_file(path), formats=IMAGE_FORMATS)
+        except Image.DecompressionBombError:
+            pillows = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+            raise DataError(f"{path}: has more than {pillows:.0f} million pixels; {_AT_MOST}") from None
+
+
+def check_pixels(path: Path, width: int, height: int) -> None:
+    """Raises: DataError for a picture that would take too much memory."""
+    if width * height > MOST_PIXELS:
+        raise DataError(f"{path}: is {width} x {height} pixels, {width * height / 1e6:.0f} million; {_AT_MOST}")
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel; Pillow itself clips the 16 bits of a grey one. Raises: ValueError for more bits."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    grey = np.asarray(picture)
+    if picture.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(f"its pixels are of Pillow's mode {picture.mode}; save it with 8 or 16 bits a channel")
+    return Image.fromarray((np.arange(65536) / 257).round().astype(np.uint8)[grey])
+
+
+def _to_picture(image: Tensor) -> Image.Image:
+    """uint8 (3, H, W) -> a PIL image."""
+    return Image.fromarray(image.movedim(0, -1).contiguous().cpu().numpy())

@@ -1,0 +1,200 @@
+"""Writing checkpoints: every rank its share, visible once it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.core.errors import CheckpointError
+from hvg.core.files import flush_to_disk
+from hvg.core.ranks import from_all_ranks, rank_and_world
+from hvg.model.checkpoint import CHECKPOINT_FORMAT, MANIFEST, latest_checkpoint, remove_checkpoint, signature_of
+from hvg.parts.weights import has_diverged
+
+# safetensors' names of types.
+_TYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a checkpoint, ``<section>/<name>``. read: gives it whole; all processes call it, in the same order.
+
+    learned: whether a model computes with it, so that it must not be written where training has diverged.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+    learned: bool = False
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> Entry:
+        """A tensor that this process holds."""
+        return cls(name, tensor.dtype, tuple(tensor.shape), lambda: tensor)
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Entry] = ()) -> None:
+    """Writes ``state`` and ``entries`` under ``path``, each process of the group its share of the entries.
+
+    Memory: one tensor more than the state itself. Raises: CheckpointError, in every process, when one of them could not
+    write, or a learned tensor has diverged; then nothing is left of it. TypeError for state that is neither a tensor nor plain
+    data.
+    """
+    tensors, tree = pack(dict(state))
+    entries = [*entries, *(Entry.of(name, tensor) for name, tensor in tensors.items())]
+    rank, world = rank_and_world()
+    partial = path.with_name(f".{path.name}.partial")
+    error = _attempt(lambda: _fresh_folder(partial)) if rank == 0 else None
+    _raise_together(path, partial, error)
+    name = f"tensors-{rank + 1:05d}-of-{world:05d}.safetensors"
+    written, error = _write_share(partial / name, entries, rank, world)
+    files = from_all_ranks({name: written})
+    _raise_together(path, partial, error)
+    if rank == 0:
+        found = {key: value for file in files for key, value in file.items()}
+        known = {"step": state.get("global_step"), "precision": state.get("precision")}
+        content = {"format": CHECKPOINT_FORMAT, **known, "world_size": world, "files": found, "state": tree}
+        error = _attempt(lambda: _finish(partial, path, content))
+    _raise_together(path, partial, error)
+
+
+def pack(state: Any, prefix: str = "state") -> tuple[dict[str, Tensor], Any]:
+    """Splits a nested state into named tensors and a JSON tree that refers to them.
+
+    Raises: TypeError on a value that is neither a tensor nor plain data.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[path] = value.detach()
+            return {"tensor": path}
+        if isinstance(value, Mapping):
+            return {"dict": [[_key(k), walk(v, f"{path}/{k}")] for k, v in value.items()]}
+        if isinstance(value, (list, tuple)):
+            kind = "tuple" if isinstance(value, tuple) else "list"
+            return {kind: [walk(v, f"{path}/{i}") for i, v in enumerate(value)]}
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return {"value": value}
+        raise TypeError(f"checkpoint entry {path} is a {type(value).__name__}; tensors and plain data can be saved")
+
+    return tensors, walk(state, prefix)
+
+
+def _key(key: Any) -> Any:
+    if not isinstance(key, (str, int)):
+        raise TypeError(f"checkpoint keys are names or numbers, not {type(key).__name__}")
+    return key
+
+
+def _write_share(
+    path: Path, entries: Sequence[Entry], rank: int, world: int
+) -> tuple[dict[str, Any], OSError | CheckpointError | None]:
+    """Writes every ``world``-th entry as a safetensors file; its size and hash, and what went wrong.
+
+    Goes on reading where writing has failed, for the other processes read with it.
+    """
+    mine = range(rank, len(entries), world)
+    digest, size = hashlib.sha256(), 0
+    error: OSError | CheckpointError | None = None
+    stream = None
+
+    def put(data: Any) -> None:
+        nonlocal size
+        assert stream is not None
+        stream.write(data)
+        digest.update(data)
+        size += len(data)
+
+    try:
+        stream = path.open("wb")
+        put(_header([entries[index] for index in mine]))
+    except OSError as problem:
+        error = problem
+    for index, entry in enumerate(entries):
+        tensor = entry.read()
+        if index in mine and error is None:
+            try:
+                values = tensor.detach().cpu().contiguous().reshape(-1)
+                if entry.learned and has_diverged(values):
+                    raise CheckpointError(
+                        f"training has diverged, {entry.name} holds {float(values.abs().amax()):.3g}; a smaller "
+                        "training.learning_rate may keep it from that"
+                    )
+                put(values.view(torch.uint8).numpy().data)
+            except (OSError, CheckpointError) as problem:
+                error = problem
+    try:
+        if stream is not None:
+            stream.close()
+            flush_to_disk(path)
+    except OSError as problem:
+        error = error or problem
+    return {"bytes": size, "sha256": digest.hexdigest()}, error
+
+
+def _header(entries: Sequence[Entry]) -> bytes:
+    """The beginning of a safetensors file: the header's length, and in JSON what lies where; filled up to 8 bytes."""
+    table: dict[str, Any] = {"__metadata__": {"format": CHECKPOINT_FORMAT}}
+    end = 0
+    for entry in entries:
+        begin, end = end, end + torch.Size(entry.shape).numel() * entry.dtype.itemsize
+        table[entry.name] = {"dtype": _TYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": [begin, end]}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _fresh_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _finish(partial: Path, path: Path, content: Mapping[str, Any]) -> None:
+    """Adds the manifest, which signs itself, and gives the folder its name."""
+    (partial / MANIFEST).write_text(json.dumps({**content, "sha256": signature_of(content)}), encoding="utf-8")
+    flush_to_disk(partial / MANIFEST)
+    flush_to_disk(partial)
+    remove_checkpoint(path)
+    partial.rename(path)
+    flush_to_disk(path.parent)
+
+
+def _attempt(action: Callable[[], None]) -> OSError | None:
+    try:
+        action()
+    except OSError as error:
+        return error
+    return None
+
+
+def _raise_together(path: Path, partial: Path, error: OSError | CheckpointError | None) -> None:
+    """Raises in every process when one has an error."""
+    reasons = [reason for reason in from_all_ranks(error and (getattr(error, "strerror", "") or str(error))) if reason]
+    if not reasons:
+        return
+    if rank_and_world()[0] == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    before = latest_checkpoint(path.parent)
+    kept = f"{before} is as it was" if before else "there is none before it"
+    raise CheckpointError(f"{path}: the checkpoint cannot be written: {reasons[0]}; {kept}") from error

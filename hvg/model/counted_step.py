@@ -1,0 +1,292 @@
+"""What a step computes and holds: FLOPs and bytes, counted on shapes."""
+
+from __future__ import annotations
+
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils import flop_counter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hvg.config.settings import RunConfig
+from hvg.core.errors import HvgError
+from hvg.core.required import required
+from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, picture_size
+from hvg.parts.model import Backbone, Codec, Conditioner, ViewAttention
+from hvg.values.conditioning import Conditioning
+from hvg.values.grid import ViewGrid
+
+# Whose arithmetic is counted besides that of the slots.
+BACKBONE, VIEW_ATTENTION = "backbone", "view_attention"
+# What is no part: networks that are never trained, and arithmetic that is declared, so that it is not counted besides.
+LEFT_OUT = "left out"
+# The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+        flop_counter.sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, query, key, value, *_, **__: (
+        flop_counter.sdpa_backward_flop_count(grad, query, key, value)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of a part in one training step on one device, 2 per multiply-add.
+
+    model: of one forward and one backward pass. repeated: of the forward passes that activation checkpointing repeats.
+    """
+
+    model: int
+    repeated: int
+
+    @property
+    def total(self) -> int:
+        """What runs."""
+        return self.model + self.repeated
+
+
+def total_flops(counts: Iterable[Flops | None]) -> Flops | None:
+    """Of all parts; None where one is unknown."""
+    known = list(counts)
+    if None in known:
+        return None
+    return Flops(sum(x.model for x in known if x), sum(x.repeated for x in known if x))
+
+
+class PartFlops(TorchDispatchMode):
+    """Adds up the FLOPs of every part: of its forward pass, and of the backward pass through what it made.
+
+    What runs within a backward pass with gradients enabled is a forward pass that activation checkpointing repeats.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._formulas = flop_counter.FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION).flop_registry
+        self.counts: dict[str, Flops] = {}
+        self._part: str | None = None
+        # Autograd numbers its nodes one after another: those from this number on, up to the next, are of this part.
+        self._owners: list[tuple[int, str | None]] = []
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """What runs inside is of this part, or of none where it is ``LEFT_OUT``."""
+        outer = self._part
+        self._begin(part)
+        try:
+            yield
+        finally:
+            self._begin(outer)
+
+    def _begin(self, part: str | None) -> None:
+        self._part = part
+        self._owners.append((_get_sequence_nr(), part))
+
+    def add(self, part: str, model: int, repeated: int) -> None:
+        """Adds to what is known of a part."""
+        known = self.counts.get(part, Flops(0, 0))
+        self.counts[part] = Flops(known.model + model, known.repeated + repeated)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        formula = self._formulas.get(func.overloadpacket)
+        if formula is not None:
+            repeats = repeating()
+            part = self._part or self._owner(repeats)
+            if part and part != LEFT_OUT:
+                count = formula(*args, **(kwargs or {}), out_val=result)
+                self.add(part, 0 if repeats else count, count if repeats else 0)
+        return result
+
+    def _owner(self, repeats: bool) -> str | None:
+        """Whose node a backward pass is at, or whose forward pass it repeats there; None outside of any."""
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return None
+        place = bisect_right(self._owners, node._sequence_nr(), key=itemgetter(0))
+        before = (part for _, part in reversed(self._owners[:place]))
+        return next((part for part in before if not (repeats and part == LEFT_OUT)), None)
+
+
+def repeating() -> bool:
+    """Whether activation checkpointing repeats a forward pass just now."""
+    return torch._C._current_autograd_node() is not None and torch.is_grad_enabled()
+
+
+def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
+    """What ``function`` returns, and its FLOPs."""
+    with PartFlops() as flops, flops.of("it"):
+        result = function()
+    return result, sum(count.total for count in flops.counts.values())
+
+
+def _declare(
+    module: ViewAttention, forward: Callable[..., Tensor], flops: PartFlops, x: Tensor, grid: ViewGrid
+) -> Tensor:
+    """A view attention that also says what it costs."""
+    b, v, t, height, width, channels = x.shape
+    once = b * t * module.flops(module.config, v, height, width, channels)
+    # A backward pass costs two forward passes: one for the inputs, one for the weights.
+    flops.add(VIEW_ATTENTION, *((0, once) if repeating() else (3 * once, 0)))
+    return _leave_out(forward, flops, x, grid)
+
+
+def _leave_out(function: Callable[..., Tensor], flops: PartFlops, *inputs: Any) -> Tensor:
+    """What the function returns; its arithmetic is nobody's."""
+    with flops.of(LEFT_OUT):
+        return function(*inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBytes:
+    """What a forward and a backward pass make, in bytes; weights apart.
+
+    saved: what the forward pass keeps for the backward pass. activations: most that is alive at once besides gradients of
+    weights that are complete. peak: most that is alive at once, those gradients included.
+    """
+
+    saved: int
+    activations: int
+    peak: int
+
+
+def count_step(
+    backbone: Backbone, conditioners: Mapping[str, Conditioner], request: FakeRequest
+) -> tuple[dict[str, Flops], StepBytes]:
+    """What forward and backward pass of a training step compute and make; leaves no gradient behind.
+
+    FLOPs are those of ``backbone``, of ``view_attention`` and of every slot, without networks that are never trained (codec,
+    CLIP). Those of view attention are what the part declares, times three for both passes, and once more where the forward pass
+    is repeated: its short sums are products that no counter sees.
+
+    bf16 is that of the CPU's autocast, which leaves group norms in bf16 where a GPU's does not: on a GPU more is saved.
+    """
+    saved, networks = {}, (backbone, *conditioners.values())
+    fixed = {handle(x) for network in networks for x in (*network.parameters(), *network.buffers())}
+    attentions = [module for module in backbone.modules() if isinstance(module, ViewAttention)]
+
+    def keep(x: Tensor) -> Tensor:
+        if handle(x) not in fixed:
+            saved[handle(x)] = x.untyped_storage().nbytes()
+        return x
+
+    with LiveBytes(fixed) as alive, PartFlops() as flops:
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(lambda p: alive.set_aside(cast(Tensor, p.grad)))
+            for network in networks
+            for parameter in network.parameters()
+            if parameter.requires_grad
+        ]
+        for module in attentions:
+            vars(module)["forward"] = partial(_declare, module, module.forward, flops)
+        for part in conditioners.values():
+            vars(part)["features"] = partial(_leave_out, part.features, flops)
+        with saved_tensors_hooks(keep, lambda x: x):
+            parts = []
+            for slot, part in conditioners.items():
+                with flops.of(slot):
+                    parts.append(part(request.signals.get(slot), request.batch))
+            with flops.of(BACKBONE):
+                grid = request.batch.view_grid()
+                output = backbone(request.noisy, request.level, Conditioning.merge(parts), grid=grid)
+            ends = [output, *(loss for part in parts for loss in part.losses.values() if loss.requires_grad)]
+        torch.autograd.backward([end.sum() for end in ends])
+    for module in attentions:
+        del vars(module)["forward"]
+    for part in conditioners.values():
+        del vars(part)["features"]
+    for hook in hooks:
+        hook.remove()
+    for network in networks:
+        network.zero_grad(set_to_none=True)
+    counts = {part: flops.counts.get(part, Flops(0, 0)) for part in (BACKBONE, VIEW_ATTENTION, *conditioners)}
+    return counts, StepBytes(saved=sum(saved.values()), activations=alive.peak_apart, peak=alive.peak)
+
+
+def count_encoding(codec: Codec, request: FakeRequest) -> int:
+    """Most bytes alive at once while the codec encodes a batch; its weights apart."""
+    networks = [network for network in codec.frozen().values() if isinstance(network, nn.Module)]
+    fixed = {handle(x) for network in networks for x in (*network.parameters(), *network.buffers())}
+    with LiveBytes(fixed) as alive, torch.no_grad():
+        codec.encode(required(request.batch.frames, "ClipBatch.frames"))
+    return alive.peak
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages that operations make until they are freed. ``ignored``: handles of storages that do not count.
+
+    peak: most bytes alive at once. peak_apart: the same without what was set aside.
+    """
+
+    def __init__(self, ignored: Iterable[int] = ()) -> None:
+        super().__init__()
+        self._sizes = dict.fromkeys(ignored, 0)
+        self._aside: set[int] = set()
+        self._live = self._apart = self.peak = self.peak_apart = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for x in tree_leaves(results):
+            if isinstance(x, Tensor):
+                self.follow(x)
+        return results
+
+    def set_aside(self, x: Tensor) -> None:
+        """From now on it counts in ``peak`` alone."""
+        if handle(x) not in self._aside:
+            self._aside.add(handle(x))
+            self._apart -= self._sizes.get(handle(x), 0)
+
+    def follow(self, x: Tensor) -> None:
+        """Counts the memory of a tensor, until nothing holds it any more."""
+        key, size = handle(x), x.untyped_storage().nbytes()
+        if key in self._sizes:
+            return
+        self._sizes[key] = size
+        self._live += size
+        self._apart += size
+        self.peak, self.peak_apart = max(self.peak, self._live), max(self.peak_apart, self._apart)
+        weakref.finalize(x.untyped_storage(), self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        size = self._sizes.pop(key)
+        self._live -= size
+        if key in self._aside:
+            self._aside.discard(key)
+        else:
+            self._apart -= size
+
+
+def handle(x: Tensor) -> int:
+    """Says which tensors share memory, for as long as they live."""
+    return x.untyped_storage()._cdata
+
+
+def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] | None = None) -> int:
+    """FLOPs of forward and backward pass of one batch of ``grid`` (views, frames) on one device, each counted once.
+
+    What activation checkpointing repeats is not the model's: the numerator of model FLOPs utilisation (PaLM, arXiv
+    2204.02311, appendix B). Without codec, loss and optimiser. Counted on fake tensors, once per grid: at paper scale it
+    takes seconds. size: of the pictures, (height, width); None: as the dataset says. Raises: HvgError where it does not.
+    """
+    size = size or picture_size(config)
+    if size is None:
+        raise HvgError(
+            f"the FLOPs of a step are unknown: dataset {config.dataset.name} decides the size of pictures by its files"
+        )
+    with fake_networks(config) as networks, autocast(config):
+        request = fake_request(config, (config.data.batch_size, *grid, *size))
+        counted, _ = count_step(networks.backbone, networks.conditioners, request)
+    return sum(flops.model for flops in counted.values())

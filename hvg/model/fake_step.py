@@ -1,0 +1,180 @@
+"""A training step on fake tensors, which have shapes and types but no values: what is asked of the parts.
+
+What is counted is what would run, activation checkpointing and a ReferenceNet included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hvg.config import build
+from hvg.config.precision import precision_here
+from hvg.config.settings import RunConfig
+from hvg.geometry.motion import BODY_JOINTS
+from hvg.geometry.skeleton import BONES, JOINTS
+from hvg.parts.model import Backbone, Codec, Conditioner
+from hvg.parts.part import Part
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch, Reference
+
+# (B, V, T, H, W) of a batch.
+Shape = tuple[int, int, int, int, int]
+# Of SMPL-X's mesh, which has about twice as many faces.
+MESH_VERTICES = 10475
+
+
+@dataclass(frozen=True)
+class FakeNetworks:
+    """The parts with weights, on fake tensors."""
+
+    codec: Codec
+    backbone: Backbone
+    conditioners: dict[str, Conditioner]
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """Those that are in a system's tree; some of their weights may be frozen all the same."""
+        return [self.backbone, *self.conditioners.values()]
+
+    def published(self) -> list[nn.Module]:
+        """Those that are outside of it, read from files and never trained."""
+        parts = cast(list[Part], [self.codec, *self.trained])
+        return [network for part in parts for network in part.frozen().values() if isinstance(network, nn.Module)]
+
+
+@contextmanager
+def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
+    """The parts with weights on fake tensors; whatever is made inside is fake as well. Reads no file of weights."""
+    with torch.device("meta"):
+        codec = build.build_codec(config, blank=True)
+        networks = FakeNetworks(codec, *build.build_networks(config, codec, blank=True))
+    modules = [*networks.trained, *networks.published()]
+    for module in modules:
+        # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.
+        module.to("meta")
+    with FakeTensorMode():
+        for module in modules:
+            module._apply(lambda x: torch.empty(x.shape, dtype=x.dtype))
+            stay(module)
+        yield networks
+
+
+def stay(module: nn.Module) -> None:
+    """Makes ``module.to(...)`` do nothing: fake weights are where they should be, and torch cannot move some that are in use."""
+    vars(module)["_apply"] = lambda function, recurse=True: module
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeRequest:
+    """What codec, backbone and conditioners are called with. signals: slot -> control map."""
+
+    noisy: Tensor
+    level: Tensor
+    batch: ClipBatch
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
+    """Inputs of a training step; zeros, or nothing at all on fake tensors."""
+    b, v, t, height, width = shape
+    channels, stride, temporal_stride = config.codec.cls.shape(config.codec.config)
+    frames = -(-t // temporal_stride)
+    provided = set(config.dataset.cls.provides(config.dataset.config))
+    if not any(choice.cls.mesh_in_step(choice.config) for choice in config.conditioners.values()):
+        provided.discard("body.vertices")
+    return FakeRequest(
+        noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
+        level=torch.zeros(b, v, frames),
+        batch=fake_batch(provided, shape),
+        signals={
+            slot: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
+            for slot, choice in config.conditioners.items()
+            if choice.cls.has_signal()
+        },
+    )
+
+
+def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
+    """Clips of which a dataset provides these fields, as training reads them: zeros in the shapes of ``ClipBatch``."""
+    b, v, t, height, width = shape
+
+    def cameras(*grid: int) -> Cameras:
+        poses, intrinsics = (torch.eye(size).expand(*grid, size, size) for size in (4, 3))
+        return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
+
+    def body(frames: int) -> BodyMotion | None:
+        return fake_body(b, frames, mesh="body.vertices" in provided) if "body" in provided else None
+
+    optional: dict[str, Callable[[], Any]] = {
+        "alpha": lambda: torch.zeros(b, v, t, 1, height, width),
+        "body": lambda: body(t),
+        "reference": lambda: Reference(
+            frames=torch.zeros(b, 1, 3, height, width),
+            alpha=torch.zeros(b, 1, 1, height, width) if "alpha" in provided else None,
+            cameras=cameras(b, 1),
+            body=body(1),
+        ),
+        "task": lambda: torch.zeros(b, dtype=torch.int64),
+        "frame_index": lambda: torch.arange(t).expand(b, t),
+        "driving": lambda: torch.zeros(b, t, 3, height, width),
+        "caption": lambda: ("",) * b,
+    }
+    return ClipBatch(
+        cameras=cameras(b, v, t),
+        clip_id=("",) * b,
+        subject=("",) * b,
+        # What every step has, whatever the dataset.
+        frames=torch.zeros(b, v, t, 3, height, width),
+        valid=torch.ones(b, v, t, dtype=torch.bool),
+        sample_index=torch.arange(b),
+        **{name: make() for name, make in optional.items() if name in provided},
+    )
+
+
+def fake_body(clips: int, frames: int, mesh: bool) -> BodyMotion:
+    """Bodies with all that ``BodyMotion`` may hold, the mesh where it is asked for."""
+    return BodyMotion(
+        joints=torch.zeros(clips, frames, len(JOINTS), 3),
+        joint_names=JOINTS,
+        bone_radii=torch.zeros(clips, len(BONES)),
+        vertices=torch.zeros(clips, frames, MESH_VERTICES, 3) if mesh else None,
+        faces=torch.zeros(2 * MESH_VERTICES, 3, dtype=torch.int64) if mesh else None,
+        parameters={"rotations": torch.eye(3).expand(clips, frames, len(BODY_JOINTS), 3, 3)},
+    )
+
+
+def picture_size(config: RunConfig) -> tuple[int, int] | None:
+    """(height, width); None where the dataset's files decide it."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return None
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+
+
+def step_shape(config: RunConfig) -> Shape | None:
+    """Of the largest batch of a training step on one device; None where the pictures' size is unknown."""
+    size = picture_size(config)
+    if size is None:
+        return None
+    # Of several grids the one with the most images, and among those the one with the most views.
+    views, frames = max(config.data.trained_grids, key=lambda grid: (grid[0] * grid[1], grid[0]))
+    return config.data.batch_size, views, frames, *size
+
+
+def autocast(config: RunConfig) -> torch.autocast:
+    """The arithmetic of a training step."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision_here(config) == "bf16")
+
+
+def with_features(batch: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
+    """The batch with what frozen networks make of its photo, so that they do not run when conditioners do."""
+    looking = [part for part in conditioners.values() if part.has_frozen_features()]
+    return replace(batch, features={part.features_key: part.features(batch) for part in looking})

@@ -1,0 +1,199 @@
+"""From a checkpoint or an export to a system."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from hvg.config.build import Parts, build_parts
+from hvg.config.composition import parse_resolved
+from hvg.config.machine import choose_device, refuse_missing
+from hvg.config.settings import RunConfig
+from hvg.core.errors import CheckpointError
+from hvg.model.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
+from hvg.model.ema import AveragedAdamW
+from hvg.model.system import HumanVideoSystem
+from hvg.model.training_state import saved_config_of
+from hvg.parts.model import Backbone
+from hvg.parts.part import Part
+from hvg.parts.pretrained import Component
+from hvg.parts.weights import load_weights
+
+# How the names of an export's weights begin.
+SYSTEM = "system."
+
+
+def load_exported(
+    folder: Path, change: Callable[[RunConfig], RunConfig] = lambda config: config
+) -> tuple[HumanVideoSystem, RunConfig]:
+    """The system that an export holds, ready to generate, and its configuration; ``change`` as in ``load_system``.
+
+    Raises: CheckpointError for a folder that is no export, and where weights do not fit.
+    """
+    if not is_exported(folder):
+        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
+    run, frozen = _settings(folder)
+    config = parse_resolved(yaml.safe_dump(run), str(folder))
+    unknown = [key for key in frozen if key != "codec" and key not in config.conditioners]
+    if unknown:
+        raise CheckpointError(f"{folder}: names a part '{unknown[0]}' that its settings do not have")
+    config = change(located(config, frozen, str(folder)))
+    refuse_missing([config], trains=False)
+    system = build_system(config)
+    load_weights(system, exported_weights(folder), str(folder))
+    return system.to(choose_device(config.device)).eval(), config
+
+
+def exported_weights(folder: Path) -> dict[str, Tensor]:
+    """Parameter name -> trained weights of an export."""
+    return {name.removeprefix(SYSTEM): x for name, x in _model(folder).weights().items()}
+
+
+def exported_precision(folder: Path) -> str | None:
+    """What the run was trained in, as of ``hvg.config.precision.trained_in``; None for an export that does not say."""
+    found = _model(folder).settings().get("precision")
+    return found if isinstance(found, str) else None
+
+
+def portable(config: RunConfig, system: HumanVideoSystem) -> tuple[dict[str, Any], list[str]]:
+    """The run's settings as plain values, and the root keys (or slots) of the parts whose ``path`` is the export itself."""
+    frozen = [key for key, part in _parts(system).items() if part.frozen()]
+    return located(config, frozen, ".").resolved(), frozen
+
+
+def frozen_models(system: HumanVideoSystem) -> dict[str, Any]:
+    """Component name -> published model, of all parts."""
+    return {name: model for part in _parts(system).values() for name, model in part.frozen().items()}
+
+
+def adopt(system: HumanVideoSystem, components: Mapping[str, Any]) -> None:
+    """Gives the parts published models that are loaded already."""
+    for part in _parts(system).values():
+        part.adopt(components)
+
+
+def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
+    """The configuration with these parts' published models in ``folder``."""
+    choices = {"codec": config.codec, **config.conditioners}
+    moved = {
+        key: replace(choices[key], config=choices[key].config.model_copy(update={"path": folder})) for key in parts
+    }
+    slots = {slot: moved.get(slot, choice) for slot, choice in config.slots.items()}
+    return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
+
+
+def _settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What ``portable`` gave. Raises: CheckpointError for a config.json that does not hold it."""
+    settings = _model(folder).settings()
+    run, frozen = settings.get("run"), settings.get("frozen")
+    if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
+        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
+    return run, frozen
+
+
+def _model(folder: Path) -> Component:
+    return Component(place=str(folder), name=EXPORT_MODEL, setting="checkpoint")
+
+
+def _parts(system: HumanVideoSystem) -> dict[str, Part]:
+    """The parts that may use published models, by their keys in a configuration."""
+    return {"codec": system.codec, **system.conditioners}
+
+
+def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> HumanVideoSystem:
+    """The system with seeded initial weights; ``start`` as in ``hvg.config.build.build_parts``."""
+    return make_system(config, build_parts(config, start))
+
+
+def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = HumanVideoSystem) -> HumanVideoSystem:
+    """The system of these parts."""
+    return kind(
+        alignment=parts.alignment,
+        backbone=parts.backbone,
+        conditioners=parts.conditioners,
+        codec=parts.codec,
+        prediction=parts.prediction,
+        sampler=parts.sampler,
+        solver=parts.solver,
+        guidance=parts.guidance,
+        names={slot: choice.name for slot, choice in config.conditioners.items()},
+        seed=config.seed,
+        foreground_weight=config.training.foreground_weight,
+        background=config.data.background,
+        first_view=config.data.first_view,
+        kept_conditioning=config.evaluation.kept_conditioning,
+        frame_index=config.data.frame_index,
+        optimizer=lambda parameters: make_optimizer(parameters, config),
+    )
+
+
+def make_optimizer(
+    parameters: list[nn.Parameter], config: RunConfig
+) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak."""
+    training = config.training
+    optimizer = AveragedAdamW(
+        parameters,
+        training.ema_decay,
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
+
+    def schedule(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, training.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / training.steps)))
+        return warm * (training.final_learning_rate + (1 - training.final_learning_rate) * cosine)
+
+    return optimizer, schedule
+
+
+def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
+    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint; an export holds one of them."""
+    if is_exported(path):
+        return exported_weights(path)
+    checkpoint = Checkpoint(path)
+    loaded = checkpoint.section("weights")
+    if weights == "ema":
+        averages = checkpoint.section("average")
+        if not averages:
+            raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
+        loaded.update(averages)
+    return loaded
+
+
+def trained_precision(path: Path) -> str | None:
+    """What a checkpoint, or an export, was trained in, as of ``hvg.config.precision.trained_in``; None where it does not say."""
+    if is_exported(path):
+        return exported_precision(path)
+    return precision_of(path)
+
+
+def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
+    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
+    load_weights(system, checkpoint_weights(path, weights), str(path))
+
+
+def load_system(
+    path: Path, weights: str | None = None, change: Callable[[RunConfig], RunConfig] = lambda config: config
+) -> tuple[HumanVideoSystem, RunConfig]:
+    """The system that a checkpoint (or a run folder, or an export) holds, ready to generate, and its configuration.
+
+    weights: ``ema`` or ``raw``; None as the configuration says; an export holds one of them. change: applied to the
+    configuration before anything is built of it; it must not change a weight (see ``hvg.config.composition.recompose``).
+    """
+    if is_exported(path):
+        return load_exported(path, change)
+    path = find_checkpoint(path)
+    config = change(parse_resolved(saved_config_of(Checkpoint(path)), str(path)))
+    refuse_missing([config], trains=False)
+    system = build_system(config)
+    load_system_weights(system, path, weights or config.evaluation.weights)
+    return system.to(choose_device(config.device)).eval(), config

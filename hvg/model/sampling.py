@@ -1,0 +1,174 @@
+"""The one engine that turns noise into clean latents: a sampler's windows, a solver's steps, a guidance schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import torch
+from torch import Tensor, distributed
+
+from hvg.core.errors import HvgError
+from hvg.core.ranks import rank_and_world
+from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.values.grid import Window
+
+# denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
+# scale, the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i], whose frames are the video's.
+Denoise = Callable[[Tensor, float, Sequence[Window], Tensor], Tensor]
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoise,
+    noise: Tensor,
+    sigmas: Tensor,
+    sampler: Sampler,
+    solver: Solver,
+    guidance: Guidance,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    windows_per_call: int | None = None,
+    step_noise: Callable[[int], Tensor] | None = None,
+    resize: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
+    share: bool = False,
+) -> Tensor:
+    """Clean latents (B, V, t, C, h, w).
+
+    noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so
+    many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
+    step_noise: ``step_noise(step)`` is fresh noise like ``noise``, for stochastic solvers. resize: latents at another
+    (h, w), for plans that begin with a smaller picture. share: the ranks of torch.distributed each denoise some of the
+    windows, and all return the whole; with ``windows_per_call=1`` the result is that of one process to the last bit.
+    Raises: HvgError when the windows of a step leave a part of the grid out.
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    num_steps, (views, frames) = len(levels) - 1, noise.shape[1:3]
+    stages = _stages(sampler, num_steps, frames)
+    if wrong := {s.shrink for s in stages if noise.shape[-2] % s.shrink or noise.shape[-1] % s.shrink}:
+        raise HvgError(
+            f"the sampler shrinks the picture {max(wrong)} times, into which {tuple(noise.shape[-2:])} cells do not go"
+        )
+    x, state = _on_stage(noise, stages[0]) * levels[0], {}
+    for step, stage in enumerate(stages):
+        windows = sampler.windows(step, num_steps, views, len(stage.frames))
+
+        def denoise_grid(x: Tensor, sigma: float, windows: Sequence[Window] = windows, stage: Stage = stage) -> Tensor:
+            scale = guidance.scale(views, frames, sigma)[:, list(stage.frames)].to(x)
+            return denoise_windows(denoise, x, sigma, windows, scale, windows_per_call, stage.frames, share)
+
+        def fresh(step: int = step, stage: Stage = stage) -> Tensor:
+            if step_noise is None:
+                raise HvgError("this solver adds noise, and none was given")
+            return _on_stage(step_noise(step), stage)
+
+        sigma, sigma_next = levels[step], levels[step + 1]
+        x0 = denoise_grid(x, sigma)
+        at = SolverStep(sigma=sigma, sigma_next=sigma_next, denoise=denoise_grid, noise=fresh, state=state)
+        x = solver.step(x, x0, at)
+        following = stages[min(step + 1, num_steps - 1)]
+        if following != stage:
+            x, state = _rise(x0, stage, following, resize) + sigma_next * _on_stage(noise, following), {}
+        if progress is not None:
+            progress(step + 1, num_steps)
+    return x
+
+
+def _stages(sampler: Sampler, num_steps: int, frames: int) -> list[Stage]:
+    stages = [sampler.stage(step, num_steps, frames) for step in range(num_steps)]
+    if stages[-1] != Stage(tuple(range(frames))):
+        raise HvgError(f"the sampler's last step has to be on all {frames} frames at full size, it is on {stages[-1]}")
+    return stages
+
+
+def _on_stage(noise: Tensor, stage: Stage) -> Tensor:
+    """The part of the video's noise that a stage uses: cells are left out, so that it stays of unit variance."""
+    if stage.shrink == 1 and len(stage.frames) == noise.shape[2]:
+        return noise
+    return noise[:, :, list(stage.frames), :, :: stage.shrink, :: stage.shrink]
+
+
+def _rise(x0: Tensor, stage: Stage, following: Stage, resize: Callable | None) -> Tensor:
+    """The estimate on the next stage's grid: linear in time between the frames that there were, then in space."""
+    place = torch.bucketize(torch.tensor(following.frames), torch.tensor(stage.frames), right=True).clamp(1) - 1
+    after = (place + 1).clamp_max(len(stage.frames) - 1)
+    known = torch.tensor(stage.frames, dtype=torch.float32)
+    span = (known[after] - known[place]).clamp_min(1)
+    part = ((torch.tensor(following.frames) - known[place]) / span).clamp(0, 1)
+    part = part.to(x0)[:, None, None, None]
+    video = x0[:, :, place] * (1 - part) + x0[:, :, after] * part
+    if stage.shrink == following.shrink:
+        return video
+    if resize is None:
+        raise HvgError("this sampler changes the size of the picture, and no way to do it was given")
+    height, width = (side * stage.shrink // following.shrink for side in x0.shape[-2:])
+    return resize(video, (height, width))
+
+
+def denoise_windows(
+    denoise: Denoise,
+    x: Tensor,
+    sigma: float,
+    windows: Sequence[Window],
+    scale: Tensor,
+    windows_per_call: int | None = None,
+    frames: Sequence[int] | None = None,
+    share: bool = False,
+) -> Tensor:
+    """x0 of the whole grid: every window's estimate, blended by the normalised weights in the order of the windows.
+
+    scale: (V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
+    """
+    rank, world = rank_and_world() if share else (0, 1)
+    weights, clips = normalised_weights(windows, x.shape[1], x.shape[2]), x.shape[0]
+    cells = [_cells(window) for window in windows]
+    if frames is not None:
+        windows = [replace(window, frames=tuple(frames[i] for i in window.frames)) for window in windows]
+    estimates: dict[int, Tensor] = {}
+    for batch in _batches(range(rank, len(windows), world), windows, windows_per_call):
+        stacked = torch.cat([x[:, v, t] for v, t in (cells[i] for i in batch)])
+        scales = torch.stack([scale[v, t] for v, t in (cells[i] for i in batch)]).repeat_interleave(clips, dim=0)
+        x0 = denoise(stacked, sigma, [windows[i] for i in batch], scales)
+        estimates |= dict(zip(batch, x0.split(clips), strict=True))
+    blended = torch.zeros_like(x)
+    for i, (v, t) in enumerate(cells):
+        part = estimates.pop(i).contiguous() if i in estimates else torch.empty_like(x[:, v, t])
+        if world > 1:
+            distributed.broadcast(part, src=i % world)
+        blended[:, v, t] += weights[i].to(x)[..., None, None, None] * part
+    return blended
+
+
+def normalised_weights(windows: Sequence[Window], views: int, frames: int) -> list[Tensor]:
+    """Each window's weights (v, t), scaled so that over all windows they sum to 1 in every cell of the V x t grid.
+
+    Raises: HvgError when a cell is in no window.
+    """
+    total = torch.zeros(views, frames)
+    for window in windows:
+        total[_cells(window)] += window.weights
+    if (total <= 0).any():
+        missing = [tuple(cell) for cell in (total <= 0).nonzero().tolist()]
+        raise HvgError(f"the sampler's windows leave out (view, frame) {missing[:5]} of a {views} x {frames} grid")
+    return [window.weights / total[_cells(window)] for window in windows]
+
+
+def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
+    """Guided estimate, (B, V, t, C, h, w); scale (V, t) or (B, V, t). Source: arXiv 2207.12598."""
+    return unconditional + scale.to(conditional)[..., None, None, None] * (conditional - unconditional)
+
+
+def _cells(window: Window) -> tuple[Tensor, Tensor]:
+    """Indices that pick the window from two neighbouring axes (views, frames)."""
+    return torch.tensor(window.views)[:, None], torch.tensor(window.frames)[None]
+
+
+def _batches(order: Sequence[int], windows: Sequence[Window], limit: int | None) -> list[list[int]]:
+    """Numbers of windows of one shape, at most ``limit`` together."""
+
+    def shape(i: int) -> tuple[int, int]:
+        return len(windows[i].views), len(windows[i].frames)
+
+    same = [list(group) for _, group in groupby(sorted(order, key=shape), key=shape)]
+    return [group[i : i + (limit or len(group))] for group in same for i in range(0, len(group), limit or len(group))]

@@ -1,0 +1,351 @@
+"""The model as a LightningModule: parts come in built; one training step reads top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from hvg.core.finite import refuse_not_finite
+from hvg.core.on_device import constants, upload
+from hvg.core.random_keys import generator
+from hvg.core.required import required
+from hvg.data.latents import latent_coverage
+from hvg.data.signals import needs_mesh, signal_key, with_signals
+from hvg.model.sampling import classifier_free_guidance, sample
+from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
+from hvg.parts.plan import Guidance, Sampler, Solver
+from hvg.parts.scene import Alignment
+from hvg.values.clip import ClipBatch, Within
+from hvg.values.conditioning import Conditioning
+from hvg.values.grid import ViewGrid, Window
+from hvg.values.moved import align, move, move_cameras
+
+
+class HumanVideoSystem(lightning.LightningModule):
+    """Conditioners steer a backbone that denoises a codec's latents.
+
+    ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged.
+    """
+
+    def __init__(
+        self,
+        *,
+        alignment: Alignment,
+        backbone: Backbone,
+        conditioners: Mapping[str, Conditioner],
+        codec: Codec,
+        prediction: Prediction,
+        sampler: Sampler,
+        solver: Solver,
+        guidance: Guidance,
+        names: Mapping[str, str],
+        seed: int,
+        foreground_weight: float = 0.0,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        first_view: Within = "grid",
+        kept_conditioning: float = 4.0,
+        frame_index: Within = "grid",
+        optimizer: Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.alignment = alignment
+        self.backbone = backbone
+        # A ModuleDict's type does not say what it holds.
+        self.conditioners = cast(Mapping[str, Conditioner], nn.ModuleDict(conditioners))
+        # Not a module, so that its frozen weights are neither trained, saved nor partitioned.
+        self.codec = codec
+        self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
+        self.seed, self.foreground_weight = seed, foreground_weight
+        self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
+        self.frame_index: Within = frame_index
+        self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
+        self._optimizer = optimizer
+
+    @property
+    def signals(self) -> dict[str, Conditioner]:
+        """Signal key -> the conditioner that renders it."""
+        return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
+
+    @property
+    def needs_mesh(self) -> bool:
+        """Whether a batch has to carry the body's mesh."""
+        return needs_mesh(self.conditioners.values())
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``loss``, and by name the auxiliary losses that are part of it."""
+        batch, _ = self.aligned(batch)
+        latents = self.latents(batch)
+        sigma, noise, draw = self.randomness(batch, latents)
+        noisy = latents + sigma * noise
+        conditioning = self.condition(batch, lambda part: draw >= part.config.dropout)
+        output = self.backbone(
+            self.prediction.input_scale(sigma) * noisy,
+            self.prediction.level(sigma)[..., 0, 0, 0],
+            conditioning,
+            self.told_places(batch.frame_index),
+            batch.view_grid(),
+        )
+        denoised = self.prediction.denoised(output.float(), noisy, sigma)
+        error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
+        auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
+        return {"loss": error + sum(auxiliary.values()), **auxiliary}
+
+    def latents(self, batch: ClipBatch) -> Tensor:
+        """Clean latents (B, V, t, C, h, w) of an aligned batch: those that it carries, else the codec's of its frames."""
+        if batch.latents is not None:
+            return batch.latents
+        with torch.no_grad():
+            return self.codec.encode(required(batch.frames, "ClipBatch.frames"))
+
+    def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
+        sigmas, noises, draws = [], [], []
+        for index in required(batch.sample_index, "ClipBatch.sample_index").tolist():
+            key = generator(self.seed, "noise", index)
+            sigmas.append(self.prediction.sample_sigma((1,), key))
+            noises.append(torch.randn(latents.shape[1:], generator=key))
+            draws.append(torch.rand((), generator=key))
+        sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
+        sigma, noise, draw = (upload(x, latents.device) for x in (sigma, torch.stack(noises), torch.stack(draws)))
+        return sigma.to(latents), noise.to(latents), draw
+
+    def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
+        """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
+        weight: Tensor | float = 1.0
+        covered = latent_coverage(batch, latents)
+        if self.foreground_weight and covered is not None:
+            weight = 1.0 + self.foreground_weight * covered
+        if batch.valid is not None:
+            weight = weight * batch.valid[..., None, None, None].to(latents)
+        return weight
+
+    def clip_weight(self, batch: ClipBatch) -> Tensor | float:
+        """1 for a clip (B) of which something is valid, 0 for one that only fills a place."""
+        return 1.0 if batch.valid is None else batch.valid.flatten(1).any(dim=1).float()
+
+    def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
+        """The batch as the network sees it, and by how many pixels (B, V, T, 2) its pictures were moved for that."""
+        offsets, reference_offsets = self.offsets(batch)
+        return self.prepared(batch, offsets, reference_offsets), offsets
+
+    def offsets(self, batch: ClipBatch) -> tuple[Tensor | None, Tensor | None]:
+        """By how many pixels pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
+        return self.alignment.offsets(batch), self.alignment.reference_offsets(batch)
+
+    def prepared(self, batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None) -> ClipBatch:
+        """The batch with every control map, and moved.
+
+        Maps that the batch does not carry are drawn, as they would be for a file, before anything moves: what the border cut
+        off stays cut off, and results do not depend on what was cached.
+        """
+        background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
+        return align(with_signals(batch, self.signals), offsets, reference_offsets, background)
+
+    def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
+        """All slots' ports for an aligned batch, merged; ``keep`` says per part which clips (B) keep their signal."""
+        batch, parts = with_signals(batch, self.signals), []
+        for slot, part in self.conditioners.items():
+            conditioning = self.condition_slot(slot, batch)
+            if keep is not None and part.config.dropout > 0:
+                conditioning = conditioning.where(keep(part), part.null(conditioning))
+            parts.append(conditioning)
+        return Conditioning.merge(parts)
+
+    def told_places(self, frame_index: Tensor | None) -> Tensor | None:
+        """What the backbone is told of where frames are, as ``DataConfig.frame_index`` says; None: it counts those it sees."""
+        return frame_index if self.frame_index == "grid" else None
+
+    def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:
+        """One slot's ports for an aligned batch that carries its control map."""
+        return self.conditioners[slot](batch.signals.get(self.signal_keys[slot]), batch)
+
+    def configure_optimizers(self):
+        if self._optimizer is None:
+            raise RuntimeError("this system was built for sampling: it has no optimiser")
+        optimizer, schedule = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # --- sampling -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
+    ) -> Tensor:
+        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; see ``sample_latents``."""
+        latents, offsets = self.sample_latents(
+            batch, num_steps=num_steps, seed=seed, progress=progress, windows_per_call=windows_per_call, share=share
+        )
+        return torch.cat(list(self.decode(latents, offsets, batch.clip_id)), dim=2)
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Clean latents (B, V, t, C, h, w) of the aligned pictures, and their offsets, for ``decode``.
+
+        The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
+        Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
+        length of the video. windows_per_call and share: see ``hvg.model.sampling.sample``. Raises: HvgError naming the
+        clips for which
+        they are not finite.
+        """
+        offsets, reference_offsets = self.offsets(batch)
+        _, v, t = batch.grid
+        height, width = batch.cameras.image_size
+        cells = (height // self.codec.stride, width // self.codec.stride)
+        shape = (v, -(-t // self.codec.temporal_stride), self.codec.channels, *cells)
+
+        def noise(*key: int | str) -> Tensor:
+            return torch.stack([torch.randn(shape, generator=generator(seed, *key, n)) for n in batch.clip_id]).to(
+                self.device
+            )
+
+        latents = sample(
+            _Denoiser(self, batch, offsets, reference_offsets, cells),
+            noise("sample"),
+            self.prediction.sigma_schedule(num_steps),
+            self.sampler,
+            self.solver,
+            self.guidance,
+            progress,
+            windows_per_call=windows_per_call,
+            step_noise=lambda step: noise("step", step),
+            resize=self._resize,
+            share=share,
+        )
+        refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
+        return latents, offsets
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str]) -> Iterator[Tensor]:
+        """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong.
+
+        Raises: HvgError naming those of the ``clips`` whose frames are not finite.
+        """
+        background, done = constants(self.background, latents) * 2 - 1, 0
+        for piece in latents.split(self.codec.decode_chunk, dim=2):
+            views = [self.codec.decode(piece[:, v : v + 1]) for v in range(piece.shape[1])]
+            frames = torch.cat(views, dim=1)
+            refuse_not_finite(frames, clips, "the frames that the model makes")
+            frames = frames.clamp(-1, 1)
+            back = None if offsets is None else -offsets[:, :, done : done + frames.shape[2]]
+            done += frames.shape[2]
+            yield move(frames, back, background)
+
+    def _resize(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Latents of the same pictures at another size; through the pixels, for latents need not be an image."""
+        stride = self.codec.stride
+        frames = self.codec.decode(latents)
+        resized = nn.functional.interpolate(
+            frames.flatten(0, 2),
+            (size[0] * stride, size[1] * stride),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
+        )
+        return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
+
+
+class _Denoiser:
+    """x0 of windows of one request: draws their conditioning once where it fits, anew at every step where it does not."""
+
+    def __init__(
+        self,
+        system: HumanVideoSystem,
+        batch: ClipBatch,
+        offsets: Tensor | None,
+        reference_offsets: Tensor | None,
+        cells: tuple[int, int],
+    ) -> None:
+        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents."""
+        self.system, self.batch, self.cells = system, batch, cells
+        self.offsets, self.reference_offsets = offsets, reference_offsets
+        whole = batch.view_grid()
+        self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
+        self.guided = any(part.config.dropout > 0 for part in system.conditioners.values())
+        self._room = system.kept_conditioning * 2**30
+        self._per_clip: dict[int, dict[str, Conditioning]] = {}
+        self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
+
+    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
+        shrink = self.cells[0] // x.shape[-2]
+        conditional, unconditional = zip(*(self._condition(window, shrink) for window in windows), strict=True)
+        index = self.system.told_places(self.batch.frame_index)
+        if index is not None:
+            index = torch.cat([index[:, list(w.frames)] for w in windows])
+        grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
+        estimate = self._estimate(x, sigma, Conditioning.stack(conditional), index, grid)
+        if not self.guided or bool((scale == 1).all()):
+            return estimate
+        nothing = self._estimate(x, sigma, Conditioning.stack(unconditional), index, grid)
+        return classifier_free_guidance(estimate, nothing, scale)
+
+    def _estimate(
+        self, x: Tensor, sigma: float, conditioning: Conditioning, index: Tensor | None, grid: ViewGrid
+    ) -> Tensor:
+        system = self.system
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
+        output = system.backbone(
+            system.prediction.input_scale(level) * x,
+            system.prediction.level(level)[..., 0, 0, 0],
+            conditioning,
+            index,
+            grid,
+        )
+        return system.prediction.denoised(output.float(), x, level)
+
+    def _condition(self, window: Window, shrink: int) -> tuple[Conditioning, Conditioning | None]:
+        """The window's conditioning, and what stands in for it where guidance asks."""
+        key = (window.views, window.frames, shrink)
+        if key in self._windows:
+            return self._windows[key]
+        part = self._aligned(window.views, window.frames, shrink)
+        if shrink not in self._per_clip:
+            slots = [slot for slot, conditioner in self.system.conditioners.items() if conditioner.per_clip]
+            self._per_clip[shrink] = {slot: self.system.condition_slot(slot, part) for slot in slots}
+        known = self._per_clip[shrink]
+        given = {
+            slot: known[slot] if slot in known else self.system.condition_slot(slot, part)
+            for slot in self.system.conditioners
+        }
+        merged = Conditioning.merge(list(given.values()))
+        unconditional = None
+        if self.guided:
+            dropped = {
+                slot: p.null(given[slot]) for slot, p in self.system.conditioners.items() if p.config.dropout > 0
+            }
+            unconditional = Conditioning.merge(list((given | dropped).values()))
+        size = sum(c.nbytes() for c in (merged, unconditional) if c is not None)
+        if size <= self._room:
+            self._room -= size
+            self._windows[key] = merged, unconditional
+        return merged, unconditional
+
+    def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
+        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]
+        part = self.batch.select(views, frames)
+        if self.system.first_view == "window":
+            part = replace(part, origin=None)
+        return self.system.prepared(part, offsets, self.reference_offsets).shrunk(shrink)

@@ -1,0 +1,106 @@
+"""Does sampling ask of the network what training showed it: windows of the same sizes, frames at the same places?
+
+``hvg check``, ``hvg evaluate`` and ``hvg sample`` say where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple
+
+from hvg.core.errors import DataError
+from hvg.parts.plan import Sampler
+
+if TYPE_CHECKING:
+    from hvg.config.settings import RunConfig
+
+# Windows that a line lists before it only counts them.
+LISTED = 6
+# (V, T) of a clip or request.
+Grid = tuple[int, int]
+
+
+class WindowShape(NamedTuple):
+    """What is denoised together: so many views and frames, of pictures whose sides are divided by ``shrink``."""
+
+    views: int
+    frames: int
+    shrink: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.views} x {self.frames}" + (f" at 1/{self.shrink} size" if self.shrink > 1 else "")
+
+
+def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowShape]:
+    """Shapes of all windows that the plan makes of a clip of V x T, over all steps."""
+    views, frames = grid
+    shapes: set[WindowShape] = set()
+    for step in range(num_steps):
+        stage = sampler.stage(step, num_steps, frames)
+        windows = sampler.windows(step, num_steps, views, len(stage.frames))
+        shapes |= {WindowShape(len(window.views), len(window.frames), stage.shrink) for window in windows}
+    return shapes
+
+
+def untrained_shapes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> set[WindowShape]:
+    """Shapes of windows of clips of these V x T that no training step of the configuration has."""
+    sampled = (window_shapes(sampler, num_steps, grid) for grid in grids)
+    return set().union(*sampled) - {WindowShape(*grid) for grid in config.data.trained_grids}
+
+
+def clip_grids(config: RunConfig, split: str) -> set[Grid]:
+    """(V, T) of the clips of a split, as the dataset's settings or its files here say; empty where neither does."""
+    from hvg.config.build import split_config
+
+    settings = split_config(config.dataset, split)
+    views, frames = getattr(settings, "views", None), getattr(settings, "frames", None)
+    if views is not None and frames is not None:
+        return {(views, frames)}
+    try:
+        sizes = config.dataset.cls.holdings(settings).sizes
+    except DataError:
+        # Whoever reads the clips says what is wrong with them; a trained model may be far from those that it learnt from.
+        return set()
+    return {(views, frames) for views, frames, *_ in sizes.values()}
+
+
+def sampling_notes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> list[str]:
+    """What a user has to know where clips of these V x T are sampled in a way that training did not show, a line each."""
+    notes = [
+        _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
+        _about_places(config, max((frames for _, frames in grids), default=0)),
+    ]
+    return [note for note in notes if note]
+
+
+def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
+    if not untrained:
+        return None
+    trained = config.data.trained_grids
+    larger = [
+        word
+        for axis, word in enumerate(("views", "frames"))
+        if max(shape[axis] for shape in untrained) > max(grid[axis] for grid in trained)
+    ]
+    listed = ", ".join(map(str, sorted(untrained)[:LISTED])) + (
+        f" and {len(untrained) - LISTED} more" if len(untrained) > LISTED else ""
+    )
+    return (
+        f"sampler={config.sampler.name} denoises windows of {listed} (views x frames), and no training step has that: they "
+        f"have {' or '.join(f'{v} x {t}' for v, t in trained)}"
+        + (f", fewer {' and fewer '.join(larger)}" if larger else "")
+        + ". data.grids says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
+    )
+
+
+def _about_places(config: RunConfig, frames: int) -> str | None:
+    if config.data.frame_index == "window":
+        # Those are of the windows' sizes, and said with them.
+        return None
+    trained = max((frames for _, frames in clip_grids(config, "train")), default=None)
+    if trained is None or frames <= trained:
+        return None
+    return (
+        f"frames are told their places in the video, 0 to {frames - 1}, and training told 0 to {trained - 1}; a model that "
+        "is trained with data.frame_index=window is told places within a window"
+    )

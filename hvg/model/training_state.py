@@ -1,0 +1,95 @@
+"""What a checkpoint has to hold for a run to go on from it: one made by others is signed all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from hvg.core.errors import CheckpointError
+from hvg.model.checkpoint import MANIFEST, Checkpoint
+
+Count = Annotated[StrictInt, Field(ge=0)]
+# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
+MOMENTS = ("exp_avg", "exp_avg_sq", "average")
+
+
+class _Optimizer(BaseModel):
+    step: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+
+
+class _Schedule(BaseModel):
+    last_epoch: Count
+
+
+class _State(BaseModel):
+    """The plain values that Lightning and the run read; there are others."""
+
+    model_config = ConfigDict(extra="allow")
+    config: StrictStr
+    epoch: Count
+    global_step: Count
+    loops: dict[str, dict[str, Any]]
+    callbacks: dict[str, dict[str, Any]]
+    lr_schedulers: Annotated[list[_Schedule], Field(min_length=1, max_length=1)]
+    adam: _Optimizer
+
+
+def check_training_state(opened: Checkpoint) -> None:
+    """Raises: CheckpointError for values that are missing or of another type, and for moments that do not fit their weights."""
+    try:
+        _State(**opened.state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _wrong(opened, f"{place}: {first['msg'].lower()}, got {_shown(first['input'])}") from None
+    except TypeError as error:
+        raise _wrong(opened, f"its names are no words: {error}") from None
+    sections = opened.sections()
+    for section in MOMENTS:
+        for name in sections.get(section, ()):
+            kind, shape = opened.facts(f"{section}/{name}")
+            weight = opened.facts(f"weights/{name}")[1] if name in sections.get("weights", ()) else None
+            if shape != weight or not kind.startswith(("F", "BF")):
+                raise _wrong(opened, f"{section}/{name} is {kind} {shape}, its weight {weight}")
+
+
+def check_loops(opened: Checkpoint, expected: Mapping[str, Any]) -> None:
+    """Raises: CheckpointError where the counters of Lightning's loops lack something. expected: those of a new run."""
+    problem = _unlike(expected, opened.state["loops"], "loops")
+    if problem:
+        raise _wrong(opened, problem)
+
+
+def saved_config_of(opened: Checkpoint) -> str:
+    """The configuration, as YAML. Raises: CheckpointError where there is none."""
+    found = opened.state.get("config")
+    if not isinstance(found, str):
+        raise _wrong(opened, f"config: expected the text of a configuration, got {_shown(found)}")
+    return found
+
+
+def _unlike(expected: Any, given: Any, place: str) -> str | None:
+    """What is missing or of another type, first; None where all that is expected is there."""
+    if isinstance(expected, Mapping):
+        if not isinstance(given, Mapping):
+            return f"{place}: expected values by name, got {_shown(given)}"
+        missing = next((key for key in expected if key not in given), None)
+        if missing is not None:
+            return f"{place}.{missing} is missing"
+        return next(
+            (found for key in expected if (found := _unlike(expected[key], given[key], f"{place}.{key}"))), None
+        )
+    if isinstance(expected, int) and type(expected) is not type(given):
+        return f"{place}: expected {'true or false' if isinstance(expected, bool) else 'a number'}, got {_shown(given)}"
+    return None
+
+
+def _wrong(opened: Checkpoint, reason: str) -> CheckpointError:
+    return CheckpointError(f"{opened.path}: {MANIFEST} does not describe a training state: {reason}")
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}..."

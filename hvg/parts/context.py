@@ -1,0 +1,38 @@
+"""What the constructor of a part gets besides its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from hvg.parts.model import Backbone, Codec, ViewAttention
+from hvg.parts.network_files import NetworkFiles
+from hvg.parts.scene import BodyModel, Renderer
+from hvg.values.conditioning import Ports
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a part may need of the others when it is built.
+
+    ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
+    For the backbone: channels, the sum of all conditioners' extra input channels; memory, the sites whose memory port some
+    conditioner fills; view_attention, which builds one module for a site as ``view_attention(width, num_heads)``.
+    For conditioners that start from its weights: backbone, the finished one; they may copy from it and must not keep it.
+    For metrics: networks, the user's files of pretrained feature networks; device, where they compute.
+    blank: whether what ``Part.frozen`` names is made with weights of no value instead of being read, to count its cost.
+    """
+
+    ports: Ports | None = None
+    codec: Codec | None = None
+    backbone: Backbone | None = None
+    renderer: Renderer | None = None
+    body: BodyModel | None = None
+    channels: int = 0
+    memory: frozenset[str] = frozenset()
+    view_attention: Callable[[int, int], ViewAttention] | None = None
+    networks: NetworkFiles | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    blank: bool = False

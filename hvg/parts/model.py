@@ -1,0 +1,300 @@
+"""Interfaces of what has weights: conditioners, view attention, backbone, codec; and what the network predicts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from hvg.core.digests import settings_digest
+from hvg.core.errors import HvgError
+from hvg.core.required import required
+from hvg.core.shipped import name_in_tree
+from hvg.parts.part import Part, PartConfig
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
+from hvg.values.grid import ViewGrid
+
+if TYPE_CHECKING:
+    from hvg.parts.context import Context
+
+
+class ConditionerConfig(PartConfig):
+    """Settings that every conditioner has."""
+
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a clip trains without this signal. All slots share one draw, so signals with the "
+        "same value drop together. Classifier-free guidance drops every slot whose value is above 0.",
+    )
+
+
+class Conditioner(Part, nn.Module):
+    """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
+
+    requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
+    A part that draws its map ahead (``per_picture``) reads the mesh there alone: it does not come with the batch.
+    encoder_settings: names of the settings that change neither the signal nor the frozen features, so that what was made
+    ahead stays valid.
+    per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
+    ports are 1.
+    """
+
+    Config = ConditionerConfig
+    requires: ClassVar[frozenset[str]] = frozenset()
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    per_clip: ClassVar[bool] = False
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+
+    @classmethod
+    @abstractmethod
+    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+        """What it fills on a backbone with these ports."""
+
+    @classmethod
+    def needs(cls, config: Any) -> frozenset[str]:
+        """The ClipBatch fields that a part with these settings reads: ``requires``, unless they depend on the settings."""
+        return cls.requires
+
+    def signal(self, batch: ClipBatch) -> Tensor | None:
+        """The control map, (B, V, T, K, H, W): no gradient to weights, viewable; None where there is none.
+
+        In [-1, 1], unless ``signal_storage`` keeps floats. ``signal_images`` says how it is looked at. -1 or 0 is the
+        background, as the part documents.
+
+        It is drawn before people are moved (``Alignment``), of all the views and frames of a clip, or of any of them: ahead
+        of training by ``hvg prepare``, when a clip is loaded, of a window while sampling. These have to agree. So every
+        picture of it may depend on its own view's camera, its own frame of the body and of the driving video, bone radii and
+        shape, the photo's camera and body, the size of the pictures, the task, the caption and the clip's id. It may not
+        depend on other views or frames, on which view is the first (``origin``), or on the colours of frames and photo,
+        which ``data.recolour`` changes. A part for which that is false says so by ``per_picture``.
+        """
+        return None
+
+    @classmethod
+    def per_picture(cls, config: Any) -> bool:
+        """Whether every picture of the map is the same whichever views and frames it is drawn with, as ``signal`` says.
+
+        Where it is not, the map is never stored: it is drawn of the views and frames that are denoised together, those of a
+        training step after they were selected and recoloured, those of a sampler's window in sampling. ``origin`` is then as
+        ``data.first_view`` says.
+        """
+        return True
+
+    @classmethod
+    def signal_storage(cls, config: Any) -> Literal["uint8", "float16", "float32"]:
+        """How exactly the map is kept, in files and in memory alike: 255 levels in [-1, 1], or floats of any range."""
+        return "uint8"
+
+    @classmethod
+    def mesh_in_step(cls, config: Any) -> bool:
+        """Whether it reads the mesh of what a step sees; the others leave it behind once their map is drawn."""
+        return "body.vertices" in cls.needs(config) and not (cls.has_signal() and cls.per_picture(config))
+
+    @classmethod
+    def has_signal(cls) -> bool:
+        """Whether the part renders a control map."""
+        return cls.signal is not Conditioner.signal
+
+    @classmethod
+    def signal_channels(cls, config: Any) -> int:
+        """K of the control map, 0 where there is none; parts that draw one have to say."""
+        return 0
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        """Name -> picture (..., 3, H, W), sRGB in [-1, 1], for people who look at a control map (..., K, H, W).
+
+        Here one, ``map``: the first three channels, or the first in grey. A part whose channels mean other things says more.
+        """
+        shown = signal[..., :3, :, :] if signal.shape[-3] >= 3 else signal[..., :1, :, :]
+        return {"map": shown.expand(*signal.shape[:-3], 3, *signal.shape[-2:])}
+
+    def frozen_features(self, batch: ClipBatch) -> Tensor | None:
+        """What networks that are never trained make of the aligned photo, (B, ...); None where there are none.
+
+        ``hvg prepare latents`` keeps it on the disk, where ``forward`` gets it by ``features``. So it is a function of the
+        reference and the clip's id alone, its networks are those of ``frozen`` and the codec, and a part that has some reads
+        the photo nowhere else.
+        """
+        return None
+
+    @classmethod
+    def has_frozen_features(cls) -> bool:
+        """Whether the part looks at the photo through frozen networks."""
+        return cls.frozen_features is not Conditioner.frozen_features
+
+    @property
+    def features_key(self) -> str:
+        """Name of the frozen features in a batch; it changes with every setting of theirs, not of the encoder."""
+        settings = self.config.model_dump(mode="json", exclude=set(self.encoder_settings))
+        return f"{type(self).__name__}-{settings_digest([name_in_tree(type(self).__module__), settings])}"
+
+    def features(self, batch: ClipBatch) -> Tensor:
+        """The frozen features: those that the batch carries, else made now, without a gradient."""
+        kept = batch.features.get(self.features_key)
+        if kept is not None:
+            return kept
+        with torch.no_grad():
+            return required(self.frozen_features(batch), "what frozen_features returns")
+
+    @abstractmethod
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        """The learned part: from the map (and the batch) to ports."""
+
+    def null(self, conditioning: Conditioning) -> Conditioning:
+        """What stands in when the signal is dropped; zeros unless a part knows better."""
+        return conditioning.map(torch.zeros_like)
+
+
+class ViewAttention(Part, nn.Module):
+    """Mixes features over views, with a residual connection and an output projection that starts at zero.
+
+    A part says who sees whom in one of two ways: by ``token_groups``, or, where tokens form no groups, by ``sees``.
+    """
+
+    def __init__(self, config: Any, width: int, num_heads: int) -> None:
+        super().__init__(config)
+
+    @abstractmethod
+    def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
+        """(B, V, t, h, w, D) -> same. grid: of these views and latent frames, its cameras (B, V, t) of pictures of h x w."""
+
+    @classmethod
+    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor | None:
+        """Group number of every token, (V, h, w) int64: tokens see each other if and only if their numbers are equal.
+
+        None where tokens form no groups, or other ones for other cameras or views.
+        """
+        return None
+
+    @classmethod
+    def sees(cls, config: Any, grid: ViewGrid) -> Tensor:
+        """Who sees whom, (B, t, L, L) bool: whether the token of a row sees that of a column; the L = V h w of a latent frame
+        in this order. By ``token_groups``, unless a part knows better.
+
+        grid: as of ``forward``. Raises: HvgError for a part that declares neither.
+        """
+        (b, v, t), size = grid.cameras.shape, grid.cameras.image_size
+        groups = cls.token_groups(config, v, *size)
+        if groups is None:
+            raise HvgError(f"{cls.__name__} has to say who sees whom: it declares neither token_groups nor sees")
+        groups = groups.flatten().to(grid.view_index.device)
+        return (groups[:, None] == groups).expand(b, t, -1, -1)
+
+    @classmethod
+    @abstractmethod
+    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+        """Forward FLOPs for one latent frame of V views (2 per multiply-add): of what runs, not of what is seen."""
+
+
+class Backbone(Part, nn.Module):
+    """The denoiser. Library blocks, own forward."""
+
+    @classmethod
+    @abstractmethod
+    def ports(cls, config: Any, codec_channels: int, codec_stride: int) -> Ports:
+        """Sites and widths, before any weight exists."""
+
+    @abstractmethod
+    def forward(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+    ) -> Tensor:
+        """The network's raw output, (B, V, t, C, h, w).
+
+        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) place of every frame
+        in the whole video, 0..t-1 when None (``data.frame_index``). Ports of the conditioning whose V or t axis is 1 hold for
+        all of it.
+        grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
+        it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
+        another shape.
+        """
+
+    def load_pretrained(self) -> list[str]:
+        """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
+
+        Raises: HvgError where a weight finds no place, or a layer that is not known to be new finds no weight.
+        """
+        return []
+
+    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
+        """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
+
+        What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
+        checkpointing: its blocks are computed again in the backward pass instead of being kept for it.
+        Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
+        """
+        raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
+
+
+class Codec(Part):
+    """Frames <-> latents; frozen, kept outside the trained module tree; works on the device of what it is given.
+
+    memory_settings: names of the settings that do not change the latents, so that those made ahead stay valid.
+    """
+
+    memory_settings: ClassVar[frozenset[str]] = frozenset()
+
+    channels: int
+    stride: int
+    temporal_stride: int
+    # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
+    decode_chunk: int = 8
+    # What ``encode`` multiplies the latents by, so that their spread fits the prediction's sigma_data.
+    scale: float = 1.0
+
+    @classmethod
+    @abstractmethod
+    def shape(cls, config: Any) -> tuple[int, int, int]:
+        """(latent channels, spatial stride, temporal stride), before any weight exists."""
+
+    @abstractmethod
+    def encode(self, frames: Tensor) -> Tensor:
+        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w)."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
+
+
+class Prediction(Part):
+    """Preconditioning, target and weight for one parameterisation, and the distribution of noise levels.
+
+    Source of the notation: EDM (arXiv 2206.00364), equation 7 and table 1.
+    """
+
+    @abstractmethod
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        """c_in."""
+
+    @abstractmethod
+    def level(self, sigma: Tensor) -> Tensor:
+        """c_noise, what the backbone is told."""
+
+    @abstractmethod
+    def denoised(self, output: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate of x0 from the raw output; sigma broadcasts against noisy."""
+
+    @abstractmethod
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Loss weight of the squared error in x0."""
+
+    @abstractmethod
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Training noise levels."""
+
+    @abstractmethod
+    def sigma_schedule(self, num_steps: int) -> Tensor:
+        """Sampling levels, (num_steps + 1), decreasing, the last one 0."""

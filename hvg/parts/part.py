@@ -1,0 +1,74 @@
+"""Interfaces of the swappable parts. A part is one file in components/; its file name is its registered name.
+
+Every part carries a ``Config`` (a frozen ``PartConfig`` that forbids unknown keys) and is built as ``Part(config, context)``.
+Sizes are negotiated before any weight exists: ``Backbone.ports`` -> ``Conditioner.spec`` -> constructors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from hvg.parts import registry
+
+if TYPE_CHECKING:
+    from hvg.parts.context import Context
+
+
+@dataclass(frozen=True)
+class PartName:
+    """Marks a setting as the registered name of another part, which is judged and built with the one that names it.
+
+    kind: of that part. settings: the setting beside it that holds that part's own settings. As in
+    ``regressor: Annotated[str, PartName("keypoints", settings="regressor_settings")]``.
+    """
+
+    kind: str
+    settings: str
+
+
+class PartConfig(BaseModel):
+    """Settings of one part: frozen, strict, numbers finite, every field documented by ``Field(description=...)``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def inner_parts(cls) -> dict[str, PartName]:
+        """The settings that name another part."""
+        marks = {name: field.metadata for name, field in cls.model_fields.items()}
+        return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
+
+    def inner_part(self, name: str) -> tuple[Any, PartConfig]:
+        """Class and settings of the part that the setting ``name`` names.
+
+        Raises: UnknownPartError, PartImportError; ValidationError for settings that it does not have.
+        """
+        inner = self.inner_parts()[name]
+        cls = registry.load(inner.kind, getattr(self, name))
+        return cls, cls.Config(**getattr(self, inner.settings))
+
+
+class Part:
+    """Anything that can be chosen by name. ``Config`` is its settings class.
+
+    It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
+    """
+
+    Config: ClassVar[type[PartConfig]] = PartConfig
+
+    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+        super().__init__()
+        self.config = config
+
+    def frozen(self) -> Mapping[str, Any]:
+        """Published models that it uses and never trains, by their component name in a diffusers pipeline (``vae``).
+
+        A part that has some reads them from the pipeline folder or hub id in its setting ``path``; exports hold them.
+        """
+        return {}
+
+    def adopt(self, components: Mapping[str, Any]) -> None:
+        """Uses those of the components that ``frozen`` names, instead of its own."""

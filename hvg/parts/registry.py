@@ -1,0 +1,145 @@
+"""Kind and name -> class. Names are listed without importing anything; only the chosen part is imported."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.shipped import COMPONENTS, PARTS
+
+# kind -> (room in components/, its interface)
+KINDS: dict[str, tuple[str, str]] = {
+    "alignment": ("alignments", "hvg.parts.scene.Alignment"),
+    "backbone": ("backbones", "hvg.parts.model.Backbone"),
+    "body": ("bodies", "hvg.parts.scene.BodyModel"),
+    "codec": ("codecs", "hvg.parts.model.Codec"),
+    "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),
+    "dataset": ("datasets", "hvg.parts.scene.Dataset"),
+    "guidance": ("guidance", "hvg.parts.plan.Guidance"),
+    "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),
+    "metric": ("metrics", "hvg.parts.metric.Metric"),
+    "prediction": ("predictions", "hvg.parts.model.Prediction"),
+    "renderer": ("renderers", "hvg.parts.scene.Renderer"),
+    "sampler": ("samplers", "hvg.parts.plan.Sampler"),
+    "solver": ("solvers", "hvg.parts.plan.Solver"),
+    "view_attention": ("view_attention", "hvg.parts.model.ViewAttention"),
+}
+
+
+class UnknownPartError(HvgError):
+    """No part of that kind has that name."""
+
+
+class PartImportError(HvgError):
+    """A part was found but its module cannot be imported (the cause is chained), or holds no part of the kind."""
+
+
+@cache
+def _plugins() -> dict[tuple[str, str], EntryPoint]:
+    """Entry points of the group ``hvg.components``; an entry is named ``<kind>.<name>``."""
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for entry in entry_points(group="hvg.components"):
+        kind, _, name = entry.name.partition(".")
+        found.setdefault((kind, name), entry)
+    return found
+
+
+@cache
+def _rivals(kind: str, name: str) -> list[str]:
+    """The different things that installed packages register under one name; one, unless two packages do."""
+    return sorted({entry.value for entry in entry_points(group="hvg.components", name=f"{kind}.{name}")})
+
+
+@cache
+def _builtin(kind: str) -> frozenset[str]:
+    files = (COMPONENTS / KINDS[kind][0]).glob("*.py")
+    return frozenset(path.stem for path in files if not path.stem.startswith("_"))
+
+
+def names(kind: str) -> list[str]:
+    """Every registered name of a kind, sorted; imports nothing."""
+    return sorted(_builtin(kind) | {name for k, name in _plugins() if k == kind})
+
+
+def unknown_kinds() -> list[str]:
+    """What to say of the parts of other packages whose kind there is not, a line each: nothing can choose them."""
+    return [
+        f"'{entry.name}' of package '{origin(kind, name)}': entry points of hvg.components are named <kind>.<name>, and there "
+        f"is no kind '{kind}'. {did_you_mean(kind, KINDS)}"
+        for (kind, name), entry in _plugins().items()
+        if kind not in KINDS
+    ]
+
+
+def origin(kind: str, name: str) -> str:
+    """Where a part comes from: ``built-in`` or the distribution that registers it."""
+    entry = _plugins().get((kind, name))
+    if entry is None:
+        return "built-in"
+    return entry.dist.name if entry.dist else entry.value
+
+
+def load(kind: str, name: str) -> type:
+    """The class of a part.
+
+    Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails or what it
+    registers is no part of that kind.
+    """
+    entry = _plugins().get((kind, name))
+    if entry is None and name not in _builtin(kind):
+        raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip())
+    if entry and len(rivals := _rivals(kind, name)) > 1:
+        raise PartImportError(f"two installed packages register the {kind} '{name}': {' and '.join(rivals)}")
+    # Anything may go wrong in somebody else's module, which may even leave Python; in one of ours only a missing library is
+    # the user's to mend.
+    expected = (Exception, SystemExit) if entry else ImportError
+    owner = f" of package '{origin(kind, name)}'" if entry else ""
+    try:
+        if not entry:
+            return _only_class(kind, importlib.import_module(f"{PARTS}.{KINDS[kind][0]}.{name}"))
+        cls = entry.load()
+    except expected as error:
+        raise PartImportError(
+            f"the {kind} '{name}'{owner} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    problem = interface_problem(cls, _interface(kind))
+    if problem:
+        raise PartImportError(f"the {kind} '{name}'{owner}: {entry.value} {problem}")
+    return cls
+
+
+def interface_problem(cls: Any, interface: Any) -> str | None:
+    """Why a class is no part of the kind with this interface; None where it is one."""
+    name = f"{interface.__module__}.{interface.__name__}"
+    if not _is_subclass(cls, interface):
+        return f"is no subclass of {name}"
+    if not _is_subclass(getattr(cls, "Config", None), interface.Config):
+        return f"has a Config that is no subclass of {interface.Config.__module__}.{interface.Config.__name__}"
+    missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]
+    return f"does not define {', '.join(missing)} of {name}" if missing else None
+
+
+def _is_subclass(cls: Any, of: Any) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, of)
+
+
+def _interface(kind: str) -> type:
+    module, _, name = KINDS[kind][1].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _only_class(kind: str, module) -> type:
+    """The one class that a built-in module defines for its kind."""
+    interface = _interface(kind)
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, interface) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise HvgError(f"{module.__name__} has to define exactly one {interface.__name__}, it defines {len(classes)}")
+    return classes[0]

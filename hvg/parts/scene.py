@@ -1,0 +1,149 @@
+"""Interfaces of where clips come from: datasets, body models, renderers, alignment."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from hvg.parts.part import Part
+from hvg.values.body import BodyMotion
+from hvg.values.clip import ClipBatch
+from hvg.values.scored_clip import NotAvailable, Surface
+
+
+class Alignment(Part):
+    """Where people are moved in the picture before the network sees them, and back afterwards.
+
+    Whole pixels, so that nothing is interpolated; ``hvg.values.moved`` moves frames, maps and cameras together.
+    requires: names of ClipBatch fields that it reads.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def per_picture(cls, config: Any) -> bool:
+        """Whether every picture moves in the same way whichever views and frames it comes with; then it can be encoded ahead."""
+        return False
+
+    @abstractmethod
+    def offsets(self, batch: ClipBatch) -> Tensor | None:
+        """Pixels (x, y) by which every frame is moved, (B, V, T, 2) int64; None where nothing moves."""
+
+    @abstractmethod
+    def reference_offsets(self, batch: ClipBatch) -> Tensor | None:
+        """Pixels (x, y) by which every reference photo is moved, (B, R, 2) int64; None where nothing moves."""
+
+
+class BodyModel(Part):
+    """Body parameters -> vertices, joints with SMPL-X names, bone radii."""
+
+    @abstractmethod
+    def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
+        """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.geometry.motion.Motion``; world, metres."""
+
+
+class Renderer(Part):
+    """Rasterises triangle meshes."""
+
+    @abstractmethod
+    def render(self, vertices: Tensor, faces: Tensor, cameras: Any) -> MeshImage:
+        """What each pixel centre of the cameras (N) sees. faces: (F, 3) int64.
+
+        vertices: (M, P, 3) world metres, M poses of one mesh; M divides N and camera n sees pose n M // N.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshImage:
+    """What pixel centres see of a mesh.
+
+    face: (N, H, W) int64, -1 where nothing is hit. barycentric: (N, H, W, 3) weights of the face's corners.
+    depth: (N, H, W) z in camera space, metres, 0 where nothing is hit. normal: (N, H, W, 3) unit outward normal in camera
+    axes, interpolated from area-weighted vertex normals, 0 where nothing is hit.
+    """
+
+    face: Tensor
+    barycentric: Tensor
+    depth: Tensor
+    normal: Tensor
+
+
+# From a clip's V and T to the views and the consecutive frames that are wanted; asked again, it answers the same.
+Choose = Callable[[int, int], tuple[Sequence[int], range]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """What the files of a dataset hold, as far as that is known without reading a picture.
+
+    sizes: clip id -> (V, T, H, W). subjects: clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a
+    digest of its frames, the same for a copy under another name; of clips of which it is known. notes: what a user has to
+    know of the files, a line each.
+    """
+
+    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Dataset(Part):
+    """Clips by index. Loading clip i gives the same values in any process and any order.
+
+    Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
+    two of them. A clip id is one clip's alone. ``hvg.testing.check_dataset`` holds a dataset to all of this. Where ``holdings``
+    tells subjects or digests, a run whose splits share some is refused, unless ``evaluation.overlap`` allows it; a dataset
+    that does not tell them vouches that its splits have different people.
+
+    Settings named ``views``, ``frames``, ``image_size``, ``distance`` (metres) and ``fov_degrees``, where it has them, say how
+    clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.
+    """
+
+    @classmethod
+    @abstractmethod
+    def provides(cls, config: Any) -> frozenset[str]:
+        """Names of the ClipBatch fields that every clip holds; what is not named here, no other part may ask for."""
+
+    @classmethod
+    def eight_bit(cls, config: Any) -> bool:
+        """Whether frames, photos and alpha are what 8 bits hold (``hvg.core.eight_bit``), as those of files of pictures are.
+
+        Where they are not, ``hvg prepare`` stores them as floats, four times as large before compression or more.
+        """
+        return True
+
+    @classmethod
+    def holdings(cls, config: Any) -> Holdings:
+        """What the files of the split hold; nothing where there are no files here, or the settings say it (views, frames).
+
+        Raises: DataError for files that are damaged or missing.
+        """
+        return Holdings()
+
+    @classmethod
+    def content(cls, config: Any) -> str:
+        """What besides the settings its clips depend on, such as a digest of files; what is made of them carries it."""
+        return ""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> ClipBatch:
+        """Clip ``index`` with B = 1, all its views and frames."""
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        """The views and frames of clip ``index`` that ``choose`` names, as ``select`` gives them, with these control maps at
+        least.
+
+        None where that is no cheaper than all of the clip, or a map is not there: then ``load`` is asked.
+        """
+        return None
+
+    def surface(self, index: int) -> Surface:
+        """The true geometry behind the pictures of clip ``index``. Raises: NotAvailable where it is not known."""
+        raise NotAvailable(f"the dataset '{type(self).__name__}' does not know the surface behind its pictures")

@@ -1,0 +1,1 @@
+"""From measurements to what people read: comparisons, tables, charts, pages."""

@@ -1,0 +1,337 @@
+"""``hvg compare``: evaluations side by side, of one protocol on the same clips, with paired statistics.
+
+An arm is one evaluation, or several of one system trained with several seeds: ``bone=runs/a,runs/b``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hvg.config.command_options import CompareOptions
+from hvg.config.precision import across_models
+from hvg.config.validation import validate
+from hvg.core import outputs, provenance
+from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.labels import readable
+from hvg.parts import registry
+from hvg.parts.set_distance import SetDistance
+from hvg.report.footnotes import unavailable, warnings
+from hvg.report.number_format import format_number
+from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult
+from hvg.report.tables import write_results
+from hvg.score.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
+from hvg.score.evaluation_record import Record, ScoreRecord, arms_data_notes, read_record, shift_note, with_finite_clips
+from hvg.score.set_statistics import distance_of, left_out_of_run
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """An evaluation, and where it lies."""
+
+    path: Path
+    record: Record
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the training; None for outputs of another system."""
+        return self.record["seeds"]["training"]
+
+
+# Label -> its runs, in the order of the table.
+Runs = Mapping[str, Sequence[ComparedRun]]
+
+
+def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results, list[str]]:
+    """The comparison, with all differences to the first arm, and what a reader of its table has to know, a line each.
+
+    words: ``RUN`` or ``LABEL=RUN,RUN``; a run is a results.json of ``hvg evaluate`` or of an arm of a study, or its folder.
+    Raises: HvgError naming what differs and where, when two evaluations are not comparable.
+    """
+    if options.out is not None:
+        outputs.try_folder(options.out, "out")
+        outputs.refuse_existing(options.out, options.overwrite)
+    arms = _read(words)
+    runs = [run for of_arm in arms.values() for run in of_arm]
+    for run in runs[1:]:
+        what = next(differences(runs[0].record, run.record), None)
+        if what is not None:
+            raise HvgError(f"{run.path} cannot be compared with {runs[0].path}: {what}")
+    seeds, notes = _seeds(arms)
+    distances, unknown = _distances(runs)
+    left_out, missing = _left_out(runs, distances)
+    precision, mixed = across_models({label: [run.record.get("precision") for run in arms[label]] for label in arms})
+    data = arms_data_notes({label: [run.record for run in arms[label]] for label in arms})
+    notes = [*data, *notes, *unknown, *missing, *mixed]
+    most = max(len(of_arm) for of_arm in arms.values())
+    first = runs[0].record
+    results = Results(
+        title="Comparison",
+        question="",
+        study="",
+        varies=[],
+        command=provenance.command(),
+        caveats=notes,
+        protocol=first["protocol"],
+        metrics=_metric_infos(runs),
+        arms=[
+            Arm(
+                name=label,
+                label=label,
+                overrides=[],
+                kind="arm",
+                status="done",
+                error=None,
+                seeds=[
+                    SeedResult(
+                        seed=seed,
+                        values=run.record["values"],
+                        left_out=left_out.get(run.path, {}),
+                        precision=run.record.get("precision"),
+                    )
+                    for seed, run in zip(seeds[label], of_arm, strict=True)
+                ],
+                unseeded=_is_foreign(of_arm) and most > 1,
+            )
+            for label, of_arm in arms.items()
+        ],
+        clips=[ClipInfo(**clip, video=None) for clip in first["clips"]],
+        anchors=_anchors(runs),
+        provenance=provenance.collect()
+        | {"precision": precision, "runs": {label: [str(run.path) for run in arms[label]] for label in arms}},
+    )
+    if options.headline is not None:
+        if options.headline not in first["values"]:
+            hint = did_you_mean(options.headline, first["values"])
+            raise HvgError(f"headline: protocol {first['protocol']['id']} has no metric '{options.headline}'. {hint}")
+        results["headline"] = options.headline
+    if options.out is not None:
+        write_results(results, options.out)
+        notes = [*notes, f"written to {options.out}"]
+    facts = [f"protocol {first['protocol']['id']}", *_floors(first)]
+    missing = [f"not available: {line}" for line in unavailable(results)]
+    return results, [*facts, *warnings(results), *missing, *notes]
+
+
+def _read(words: Sequence[str]) -> dict[str, list[ComparedRun]]:
+    """Label -> runs. Raises: HvgError when a run cannot be read, two arms have one label, or there is only one arm."""
+    arms: dict[str, list[ComparedRun]] = {}
+    for word in words:
+        label, equals, paths = word.partition("=")
+        if not equals or Path(word).exists():
+            label, paths = "", word
+        runs = [_read_run(Path(path)) for path in paths.split(",")]
+        label = label or _default_label(runs[0].path)
+        if label in arms:
+            raise HvgError(f"two arms are called '{label}'; name them: LABEL={paths}")
+        arms[label] = runs
+    if len(arms) < 2:
+        raise HvgError("give two runs or more, such as runs/study/bone-seed0 runs/study/skeleton-seed0")
+    return arms
+
+
+def _read_run(path: Path) -> ComparedRun:
+    folder = path if path.is_dir() else path.parent
+    arms = sorted(child.parent.name for child in folder.glob("*/results.json"))
+    try:
+        return ComparedRun(folder, with_finite_clips(read_record(path), path))
+    except HvgError as error:
+        if not arms:
+            raise
+        raise HvgError(f"{error}. It has evaluations inside; give those: {', '.join(arms)}") from error
+
+
+def _default_label(folder: Path) -> str:
+    """The run's folder; evaluations of a checkpoint lie inside it."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
+
+
+def differences(a: Record, b: Record) -> Iterator[str]:
+    """What makes numbers of two evaluations incomparable, the weightiest first."""
+    if a["protocol"]["id"] != b["protocol"]["id"]:
+        yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
+    yield from (
+        f"its protocol has {place} = {theirs!r}, not {ours!r}"
+        for place, ours, theirs in _changed(a["protocol"]["settings"], b["protocol"]["settings"])
+    )
+    for label in [*a["values"], *(label for label in b["values"] if label not in a["values"])]:
+        ours, theirs = a["values"].get(label), b["values"].get(label)
+        if ours is None or theirs is None:
+            yield f"only one of them has '{label}'"
+        elif ours["value"] is not None and theirs["value"] is not None:
+            if ours["definition"] != theirs["definition"]:
+                yield f"its {label} is {theirs['definition']}, not {ours['definition']}"
+            yield from (
+                f"its {label} looked through {name} {other}, not {own}"
+                for name, own, other in _changed(ours["networks"], theirs["networks"])
+            )
+    subjects_a, subjects_b = ({clip["clip_id"]: clip["subject"] for clip in record["clips"]} for record in (a, b))
+    lost, new = [c for c in subjects_a if c not in subjects_b], [c for c in subjects_b if c not in subjects_a]
+    if lost:
+        yield f"{len(lost)} of {len(subjects_a)} clips are missing, first '{lost[0]}'"
+    if new:
+        yield f"it has {len(new)} further clips, first '{new[0]}'"
+    yield from (
+        f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
+        for clip, ours, theirs in _changed(subjects_a, subjects_b)
+    )
+    truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
+    other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
+    if other:
+        notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
+        why = "".join(f"; {who} {note}" for who, note in notes if note)
+        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
+
+
+def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees of plain values differ, with both values; None stands for what is not there."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in dict.fromkeys([*a, *b]):
+            yield from _changed(a.get(key), b.get(key), f"{place}.{key}" if place else key)
+    elif a != b:
+        yield place, a, b
+
+
+def _is_foreign(runs: Sequence[ComparedRun]) -> bool:
+    """Whether it is one set of outputs of a system that we did not train."""
+    return len(runs) == 1 and runs[0].seed is None
+
+
+def _seeds(arms: Runs) -> tuple[dict[str, list[int]], list[str]]:
+    """Label -> number of every run, by which runs of two arms pair; and what to say of it.
+
+    Runs pair by the seed of their training where arms share some, else in the order in which they are given.
+    Raises: HvgError where neither goes.
+    """
+    notes = []
+    samplings = {run.record["seeds"]["sampling"] for runs in arms.values() for run in runs} - {None}
+    if len(samplings) > 1:
+        notes.append(f"sampled with different noise: seeds {', '.join(map(str, sorted(samplings, key=str)))}")
+    trained = {label: [run.seed for run in runs] for label, runs in arms.items() if not _is_foreign(runs)}
+    most = max((len(seeds) for seeds in trained.values()), default=1)
+    if most == 1:
+        notes.append("one training run of an arm: intervals say nothing about the luck of a training run")
+    known = all(None not in seeds and len({*seeds}) == len(seeds) for seeds in trained.values())
+    shared = set.intersection(*map(set, trained.values())) if trained else set()
+    if known and shared:
+        numbers = {label: [seed for seed in seeds if seed is not None] for label, seeds in trained.items()}
+        if any(set(seeds) != shared for seeds in numbers.values()):
+            notes.append("arms have different seeds; a difference is over those that both have")
+    elif len({len(seeds) for seeds in trained.values()}) <= 1:
+        numbers = {label: list(range(len(seeds))) for label, seeds in trained.items()}
+        if len(trained) > 1:
+            notes.append("training seeds differ or are not known; runs are paired in the order given")
+    else:
+        counts = ", ".join(f"{label} {len(seeds)}" for label, seeds in trained.items())
+        raise HvgError(f"runs do not pair: they share no training seed and their numbers differ ({counts})")
+    return numbers | {label: [0] for label in arms if label not in numbers}, notes
+
+
+def _distances(runs: Sequence[ComparedRun]) -> tuple[dict[str, SetDistance], list[str]]:
+    """Name -> distance of the metrics without values of clips, as the protocol says; and those that it does not say."""
+    names = [
+        name
+        for name in runs[0].record["protocol"]["settings"]["metrics"]
+        if any(score["value"] is not None and not score["per_clip"] for score in _scores(runs, name))
+    ]
+    found, unknown = distances_of(runs[0].record["protocol"]["settings"], names)
+    return found, [f"{readable(name)}: no interval: {reason}" for name, reason in unknown.items()]
+
+
+def _scores(runs: Sequence[ComparedRun], name: str) -> list[ScoreRecord]:
+    return [run.record["values"][name] for run in runs]
+
+
+def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
+    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
+    why they do not say.
+    """
+    found: dict[str, SetDistance] = {}
+    unknown: dict[str, str] = {}
+    for name in names:
+        plain = protocol["metrics"][name]
+        settings = {key: value for key, value in plain.items() if key != "name"}
+        cls = registry.load("metric", plain["name"])
+        config, problems = validate(cls.Config, settings, name, cls.__name__)
+        distance = None if config is None else distance_of(config)
+        if distance is None:
+            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
+        else:
+            found[name] = distance
+    return found, unknown
+
+
+def _left_out(
+    runs: Sequence[ComparedRun], distances: Mapping[str, SetDistance]
+) -> tuple[dict[Path, dict[str, list[float]]], list[str]]:
+    """Folder of a run -> metric -> the distance with every subject left out; and what is missing for it."""
+    found: dict[Path, dict[str, list[float]]] = {}
+    missing = []
+    for run in runs if distances else ():
+        try:
+            found[run.path] = left_out_of_run(run.path, run.record, distances)
+        except HvgError as error:
+            missing.append(f"{', '.join(map(readable, distances))}: no interval: {error}")
+    return found, missing
+
+
+def _metric_infos(runs: Sequence[ComparedRun]) -> list[MetricInfo]:
+    infos = []
+    for name, own in runs[0].record["values"].items():
+        scores = [run.record["values"][name] for run in runs]
+        known = next((score for score in scores if score["value"] is not None), None)
+        infos.append(
+            MetricInfo(
+                name=name,
+                label=readable(name),
+                higher_is_better=own["higher_is_better"],
+                unit=own["unit"],
+                definition=(known or own)["definition"],
+                on_person=own.get("on_person", False),
+                verdict=own.get("verdict", True),
+                unavailable=None if known else own["unavailable"],
+            )
+        )
+    return infos
+
+
+def _anchors(runs: Sequence[ComparedRun]) -> AnchorValues:
+    """What anchors score, as one of the evaluations recorded it, or the study that it is an arm of; {} where none did.
+
+    All evaluations have the same protocol and the same true frames, so that one speaks for all.
+    """
+    found: AnchorValues = {}
+    for run in runs:
+        for recorded in (run.record.get("anchors", {}), _anchors_of_study(run)):
+            found = recorded | found
+    return {name: found[name] for name in [*ANCHORS, *found] if name in found}
+
+
+def _anchors_of_study(run: ComparedRun) -> AnchorValues:
+    """What the study that the run lies in says, where it is of the same protocol and clips."""
+    path = run.path.resolve().parent / "results.json"
+    try:
+        study = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(study, dict) or study.get("protocol") != run.record["protocol"]:
+        return {}
+
+    def truths(clips: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
+        return [(clip.get("clip_id"), clip.get("truth")) for clip in clips]
+
+    same = truths(study.get("clips", [])) == truths(run.record["clips"])
+    return study.get("anchors", {}) if same else {}
+
+
+def _floors(record: Record) -> list[str]:
+    return [
+        f"{readable(name)}: {TWO_SAMPLES} score {format_number(score['floor'])} at this N ({score['count']} "
+        f"{score['counted']})"
+        for name, score in record["values"].items()
+        if score["floor"] is not None
+    ]

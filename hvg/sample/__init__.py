@@ -1,0 +1,1 @@
+"""From a request to videos: photo, camera paths, export, the pipeline for diffusers."""

@@ -1,0 +1,205 @@
+"""Where the cameras of a generated video stand: presets by name, and a JSON file that anyone can write.
+
+The file::
+
+    {"image_size": [height, width],
+     "views": [{"name": "front", "world_to_camera": 4x4, "intrinsics": 3x3}, ...]}
+
+Conventions are those of ``hvg.values.cameras``: OpenCV axes, metres, world y up, pixels. A moving camera has a list of matrices,
+one a frame, in place of one. ``name`` may be left out. ``hvg sample`` writes the cameras that it used in this form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvg.core.errors import DataError, did_you_mean
+from hvg.core.files import read_text, write_text
+from hvg.core.names import name_problem
+from hvg.media.images import MOST_PIXELS
+from hvg.values.cameras import Cameras, orbit
+
+# Preset -> how many views it has; None: as many as one likes.
+PRESETS: Mapping[str, int | None] = {"orbit": None, "static": 1, "front_back": 2}
+_ROTATION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraPath:
+    """Named cameras (V, T); T is 1 where all of them stand still."""
+
+    cameras: Cameras
+    names: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int | None:
+        """T where a camera moves, None where all stand still."""
+        return self.cameras.shape[1] if self.cameras.shape[1] > 1 else None
+
+
+def around(target: Tensor, views: int, **optics: Any) -> CameraPath:
+    """Still cameras evenly around ``target`` (3), from the front of a person who faces +z by way of their left hand.
+
+    optics: ``elevation_degrees``, ``distance``, ``fov_degrees`` and ``image_size`` of ``hvg.values.cameras.orbit``.
+    """
+    azimuths = torch.arange(views) * (360.0 / views)
+    cameras = orbit(azimuths, target=target, **optics)
+    return CameraPath(cameras=cameras[:, None], names=tuple(f"{azimuth:.0f} degrees" for azimuth in azimuths.tolist()))
+
+
+def write_cameras(path: Path, cameras: Cameras, names: Sequence[str]) -> None:
+    """Writes cameras (V, T) in this module's format, a camera that stands still as one matrix; every bit is kept."""
+
+    def matrices(x: Tensor) -> list:
+        return (x[0] if bool((x == x[:1]).all()) else x).tolist()
+
+    views = [
+        {
+            "name": name,
+            "world_to_camera": matrices(cameras.world_to_camera[v]),
+            "intrinsics": matrices(cameras.intrinsics[v]),
+        }
+        for v, name in enumerate(names)
+    ]
+    write_text(path, json.dumps({"image_size": list(cameras.image_size), "views": views}, indent=1))
+
+
+def read_cameras(path: Path) -> CameraPath:
+    """The cameras of a file in this module's format.
+
+    Raises: DataError, one line that names the file, the place in it, what was found and what was expected.
+    """
+    try:
+        return _cameras(path)
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply; expected an object with 'image_size' and 'views'") from None
+
+
+def _cameras(path: Path) -> CameraPath:
+    tree = _read(path)
+    _known_keys(path, "", tree, ("image_size", "views"))
+    size = tree.get("image_size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        raise DataError(f"{path}: image_size is {_shown(size)}; expected [height, width] in pixels")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"{path}: image_size is {_shown(size)}; expected at most {MOST_PIXELS / 1e6:.0f} million pixels a picture"
+        )
+    views = tree.get("views")
+    if not (isinstance(views, list) and views and all(isinstance(view, dict) for view in views)):
+        raise DataError(f"{path}: views is {_shown(views)}; expected a list of at least one camera")
+    poses, intrinsics, names = [], [], []
+    for number, view in enumerate(views):
+        place = f"views[{number}]"
+        _known_keys(path, place, view, ("name", "world_to_camera", "intrinsics"))
+        poses.append(_pose(path, f"{place}.world_to_camera", view.get("world_to_camera")))
+        intrinsics.append(_intrinsics(path, f"{place}.intrinsics", view.get("intrinsics")))
+        names.append(_name(path, f"{place}.name", view.get("name", f"view {number}")))
+    frames = _num_frames(path, [*poses, *intrinsics])
+    cameras = Cameras(
+        world_to_camera=torch.stack([x.expand(frames, 4, 4) for x in poses]),
+        intrinsics=torch.stack([x.expand(frames, 3, 3) for x in intrinsics]),
+        image_size=(size[0], size[1]),
+    )
+    return CameraPath(cameras=cameras, names=tuple(names))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(read_text(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file of cameras") from None
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: holds {_shown(tree)}; expected an object with 'image_size' and 'views'")
+    return tree
+
+
+def _name(path: Path, place: str, value: Any) -> str:
+    problem = name_problem(value) if isinstance(value, str) else "is no text"
+    if problem:
+        raise DataError(f"{path}: {place}: {_shown(value)} {problem}")
+    return value
+
+
+def _known_keys(path: Path, place: str, tree: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in tree:
+        if key not in known:
+            raise DataError(
+                f"{path}: {place} has the unknown key '{key}'. {did_you_mean(key, known)}".replace(":  ", ": ")
+            )
+
+
+def _matrices(path: Path, place: str, value: Any, side: int) -> Tensor:
+    """(T, side, side), T = 1 for a single matrix."""
+    expected = f"expected a {side}x{side} matrix of numbers, or a list of them, one a frame"
+    if value is None:
+        raise DataError(f"{path}: {place} is missing; {expected}")
+    try:
+        matrices = torch.tensor(value, dtype=torch.float64)
+    except OverflowError:
+        raise DataError(f"{path}: {place} holds a number that is too large; {expected}") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"{path}: {place} is no matrix, or its rows differ in length; {expected}") from None
+    if matrices.shape[-2:] != (side, side) or matrices.ndim not in (2, 3) or not matrices.numel():
+        raise DataError(f"{path}: {place} has shape {tuple(matrices.shape)}; {expected}")
+    # As they are used: what is finite here may not be in single precision.
+    if not bool(matrices.float().isfinite().all()):
+        raise DataError(f"{path}: {place} holds NaN, infinity or a number beyond 3e38; {expected}")
+    return matrices.reshape(-1, side, side)
+
+
+def _pose(path: Path, place: str, value: Any) -> Tensor:
+    matrices = _matrices(path, place, value, 4)
+    rotation, identity = matrices[:, :3, :3], torch.eye(3, dtype=matrices.dtype)
+    error = (rotation @ rotation.mT - identity).abs().amax(dim=(1, 2))
+    if bool((matrices[:, 3] != torch.tensor([0.0, 0.0, 0.0, 1.0])).any()):
+        raise DataError(f"{path}: {place} has another last row than 0 0 0 1; rows are to be written first, not columns")
+    for frame in range(len(matrices)):
+        at = f"{place}[{frame}]" if len(matrices) > 1 else place
+        if error[frame] > _ROTATION_TOLERANCE:
+            raise DataError(
+                f"{path}: {at} is no rigid motion: its rotation R is off by {error[frame]:.2g} in R R^T = 1; expected "
+                f"at most {_ROTATION_TOLERANCE} (no scale, no shear)"
+            )
+        if torch.linalg.det(rotation[frame]) < 0:
+            raise DataError(
+                f"{path}: {at} mirrors the world (det R = -1); expected OpenCV axes: x right, y down, z forward"
+            )
+    return matrices.float()
+
+
+def _intrinsics(path: Path, place: str, value: Any) -> Tensor:
+    matrices = _matrices(path, place, value, 3)
+    lower = torch.stack([matrices[:, 1, 0], matrices[:, 2, 0], matrices[:, 2, 1], matrices[:, 2, 2] - 1])
+    if bool((lower != 0).any()) or bool((matrices[:, :2, :2].diagonal(dim1=1, dim2=2) <= 0).any()):
+        raise DataError(
+            f"{path}: {place} is no camera matrix; expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels"
+        )
+    return matrices.float()
+
+
+def _num_frames(path: Path, matrices: Sequence[Tensor]) -> int:
+    counts = sorted({len(x) for x in matrices} - {1})
+    if len(counts) > 1:
+        raise DataError(
+            f"{path}: its moving cameras have {' and '.join(map(str, counts))} frames; expected equally many"
+        )
+    return counts[0] if counts else 1
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = json.dumps(value)
+    except ValueError:
+        # Python refuses to write out whole numbers of thousands of digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,167 @@
+"""A trained model for users of diffusers.
+
+    pipeline = HumanVideoPipeline.from_pretrained(folder)   # written by `hvg export`
+    frames = pipeline("person.png", "walk.npz", camera="orbit", views=4).frames
+
+The annotations are objects, not strings: diffusers reads them.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor, nn
+
+from hvg.config.command_options import SampleOptions
+from hvg.config.settings import RunConfig
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.errors import HvgError
+from hvg.geometry.motion import Motion, load_motion
+from hvg.model import load
+from hvg.model.system import HumanVideoSystem
+from hvg.sample.camera_paths import CameraPath
+from hvg.sample.request import camera_file, check_fields, make_clip
+from hvg.values.cameras import Cameras
+
+
+@dataclass
+class HumanVideoOutput(BaseOutput):
+    """frames: a list of PIL images for every view, or (V, T, 3, H, W) in [-1, 1]."""
+
+    frames: list[list[Image.Image]] | Tensor
+
+
+class HumanVideoModel(ModelMixin, ConfigMixin):
+    """All trained weights of a run, and its configuration."""
+
+    ignore_for_config = ["system"]
+
+    @register_to_config
+    def __init__(
+        self, run: dict, frozen: list, precision: str | None = None, system: HumanVideoSystem | None = None
+    ) -> None:
+        """run: the settings, as plain values. frozen: keys of the parts whose published models lie beside this one's folder.
+
+        precision: what the run was trained in, None where it is not known.
+        """
+        super().__init__()
+        if system is None:
+            raise HvgError("a HumanVideoModel is read from a folder: HumanVideoModel.from_pretrained(folder)")
+        self.system = system
+        self.settings: RunConfig | None = None
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, subfolder: str = "", torch_dtype: Any = None, **_: Any):
+        """The model in ``model/`` of an export, in float32. How it is brought into memory cannot be chosen.
+
+        Raises: HvgError for another type of numbers; CheckpointError where weights do not fit.
+        """
+        if torch_dtype not in (None, torch.float32):
+            raise HvgError(f"torch_dtype={torch_dtype}: a HumanVideoModel computes in float32; leave torch_dtype out")
+        folder = (Path(path) / subfolder).parent
+        system, config = load.load_exported(folder)
+        model = cls(*load.portable(config, system), load.exported_precision(folder), system=system)
+        model.settings = config
+        return model.eval()
+
+
+class HumanVideoPipeline(DiffusionPipeline):
+    """A photo, a motion and cameras in; videos out. Equal to ``hvg sample`` for the same files and seed."""
+
+    _optional_components = ["vae", "image_encoder", "feature_extractor"]
+    model_cpu_offload_seq = "image_encoder->model->vae"
+
+    def __init__(
+        self,
+        model: HumanVideoModel,
+        vae: nn.Module | None = None,
+        image_encoder: nn.Module | None = None,
+        feature_extractor=None,
+    ) -> None:
+        super().__init__()
+        frozen = {"vae": vae, "image_encoder": image_encoder, "feature_extractor": feature_extractor}
+        load.adopt(model.system, {name: part for name, part in frozen.items() if part is not None})
+        self.register_modules(model=model, **frozen)
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As the library does; the code that lies in the folder is for ``DiffusionPipeline`` and needs no trust here."""
+        config = super().load_config(*args, **kwargs)
+        if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
+            config["_class_name"] = cls.__name__
+        return config
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | str | Path,
+        motion: Motion | str | Path,
+        cameras: Cameras | None = None,
+        *,
+        caption: str | None = None,
+        camera: str = "orbit",
+        views: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        output_type: str = "pil",
+    ) -> HumanVideoOutput:
+        """Videos of the person in ``image`` (cut out: with alpha) who moves as ``motion`` does.
+
+        cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
+        JSON file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
+        caption: for models that read one.
+        generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
+        """
+        if output_type not in ("pil", "pt"):
+            raise HvgError(f"output_type={output_type!r}: pil and pt are known")
+        system, config = self.model.system.to(self._execution_device), self.model.settings
+        steps = num_inference_steps or config.evaluation.steps
+        seed = config.evaluation.seed if seed is None else seed
+        if generator is not None:
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        moves = motion if isinstance(motion, Motion) else load_motion(motion)
+        with tempfile.TemporaryDirectory() as folder:
+            asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
+            options = _options(image, motion, asked, Path(folder))
+            check_fields(config, options)
+            given = (
+                camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
+            )
+            clip, _, _ = make_clip(system, config, options, moves, given)
+        # The library's annotation of it is another method's.
+        progress_bar: Any = self.progress_bar
+        with progress_bar(total=steps) as bar:
+            frames = system.generate(
+                clip.to(system.device),
+                num_steps=steps,
+                seed=seed,
+                progress=lambda done, total: bar.update(),
+                windows_per_call=config.evaluation.windows_per_call,
+            )[0].cpu()
+        return HumanVideoOutput(frames=frames if output_type == "pt" else _pictures(frames))
+
+
+def _options(image: Any, motion: Any, asked: dict[str, Any], folder: Path) -> SampleOptions:
+    """As ``hvg sample`` would be given them; a picture that is no file becomes one in ``folder``."""
+    if isinstance(image, Image.Image):
+        image.save(folder / "image.png")
+        image = folder / "image.png"
+    files = {
+        "checkpoint": Path("."),
+        "reference": Path(image),
+        "motion": Path("motion.npz") if isinstance(motion, Motion) else Path(motion),
+    }
+    return SampleOptions.model_validate(files | asked)
+
+
+def _pictures(frames: Tensor) -> list[list[Image.Image]]:
+    pixels = frames_to_uint8(frames).permute(0, 1, 3, 4, 2).numpy()
+    return [[Image.fromarray(picture) for picture in view] for view in pixels]

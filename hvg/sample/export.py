@@ -1,0 +1,55 @@
+"""``hvg export``: a trained model as a folder that diffusers opens.
+
+The folder is a diffusers pipeline: ``model/`` holds the run's configuration and all trained weights, ``vae/``,
+``image_encoder/`` and ``feature_extractor/`` the published models that the run uses and does not train. Weights are
+safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from hvg.config.command_options import ExportOptions
+from hvg.core import outputs
+from hvg.core.errors import HvgError
+from hvg.core.files import whole_folder, write_text
+from hvg.model.checkpoint import EXPORT_INDEX, find_checkpoint
+from hvg.model.load import frozen_models, load_system, portable, trained_precision
+from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
+
+# For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
+PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
+
+from hvg.pipeline import HumanVideoPipeline
+
+__all__ = ["HumanVideoPipeline"]
+'''
+
+
+def export(options: ExportOptions) -> Iterator[str]:
+    """Writes the folder, whole or not at all; yields lines for the user.
+
+    Raises: HvgError where ``out`` exists.
+    """
+    outputs.try_folder(options.out, "out")
+    if options.out.exists():
+        raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
+    # It belongs to no machine: neither this one nor that of the training need be like the one that opens it.
+    system, config = load_system(
+        options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
+    )
+    run, frozen = portable(config, system)
+    precision = trained_precision(find_checkpoint(options.checkpoint))
+    model = HumanVideoModel(run, frozen, precision, system=system.cpu())
+    pipeline = HumanVideoPipeline(model, **frozen_models(system))
+    with whole_folder(options.out) as partial:
+        pipeline.save_pretrained(partial, max_shard_size="5GB")
+        index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
+        # What opens it years from now is looked for at these names, wherever the classes are by then.
+        index |= {"_class_name": ["pipeline", "HumanVideoPipeline"], "model": ["hvg.pipeline", "HumanVideoModel"]}
+        write_text(partial / EXPORT_INDEX, json.dumps(index, indent=2))
+        write_text(partial / "pipeline.py", PIPELINE_CODE)
+    folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
+    yield f"wrote {folders} to {options.out}"
+    yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"

@@ -1,0 +1,175 @@
+"""``hvg sample``: a user's photo, motion and camera path in, videos out; nothing but latents grows with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hvg import __version__
+from hvg.config.command_options import SampleOptions
+from hvg.config.composition import recompose
+from hvg.config.settings import RunConfig
+from hvg.core import outputs, provenance
+from hvg.core.digests import file_digest, settings_digest
+from hvg.core.errors import HvgError
+from hvg.core.files import write_text
+from hvg.core.ranks import from_all_ranks, joined_ranks
+from hvg.geometry.motion import load_motion
+from hvg.media.images import write_png
+from hvg.model.checkpoint import checkpoint_digest
+from hvg.model.load import load_system
+from hvg.model.trained_windows import sampling_notes
+from hvg.parts.as_seen import photo_as_seen
+from hvg.sample.camera_paths import write_cameras
+from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
+from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
+from hvg.sample.videos import Request, write_videos
+
+# report(stage, done, total)
+Report = Callable[[str, int, int], None]
+
+
+def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -> Iterator[str]:
+    """Generates and writes everything into ``options.out``; yields lines for the user. Under torchrun, ranks share the work.
+
+    overrides: of how it is sampled, as of ``hvg.config.composition.recompose``.
+    """
+    if options.out.suffix == ".mp4":
+        raise HvgError(f"out={options.out}: is the folder that takes the videos; give it a name without .mp4")
+    asked = request_digest(options, overrides)
+    with (
+        joined_ranks() as (rank, world),
+        outputs.unfinished(options.out, asked, options.overwrite) if rank == 0 else nullcontext(),
+    ):
+        request = open_request(options, overrides)
+        if rank == 0:
+            yield from (f"note: {note}" for note in request.notes)
+        # The first one decides for all: they have to denoise together.
+        kept = kept_latents(options.out, asked, request.system.device) if rank == 0 else None
+        is_denoised = from_all_ranks(kept is not None)[0]
+        if rank:
+            if not is_denoised:
+                denoise(options, request, None, share=True)
+            return
+        if is_denoised:
+            yield f"continues with the latents that an earlier start of this command left in {options.out}"
+        if kept is None:
+            kept = denoise(options, request, report, share=world > 1)
+            keep_latents(options.out, asked, *kept)
+        videos = write(options, overrides, request, kept, report)
+        others = ", ".join(videos[len(request.names) :])
+        line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
+        yield line + f"and sample.json to {options.out}"
+
+
+def denoise(
+    options: SampleOptions, request: Request, report: Report | None, *, share: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The latents and offsets of the request, as of ``HumanVideoSystem.sample_latents``."""
+    evaluation = request.config.evaluation
+    try:
+        return request.system.sample_latents(
+            request.batch,
+            num_steps=options.steps or evaluation.steps,
+            seed=evaluation.seed if options.seed is None else options.seed,
+            progress=report and (lambda done, total: report("denoise", done, total)),
+            windows_per_call=evaluation.windows_per_call,
+            share=share,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing of the denoising is kept; the same command begins it anew") from None
+
+
+def write(
+    options: SampleOptions,
+    overrides: Sequence[str],
+    request: Request,
+    latents: tuple[Tensor, Tensor | None],
+    report: Report,
+) -> list[str]:
+    """Writes everything into ``options.out`` and removes the kept latents; returns the names of the videos.
+
+    Raises: HvgError, KeyboardInterrupt, which say that the latents are kept.
+    """
+    kept = f"the latents are kept in {options.out}; the same command writes the videos without denoising"
+    try:
+        videos = write_videos(
+            options.out,
+            request,
+            *latents,
+            options.frames_per_second,
+            lambda done, total: report("write", done, total),
+        )
+        seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
+        write_png(options.out / "photo_as_seen.png", seen)
+        write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
+        write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
+        remove_latents(options.out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None
+    except OSError as error:
+        raise HvgError(f"{options.out} cannot be written: {error.strerror or error}; {kept}") from error
+    return videos
+
+
+def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
+    """Of all that the latents depend on: the words, and what the files hold that they name."""
+    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory"})
+    files = [file_digest(path) for path in (options.reference, options.motion, Path(options.camera))]
+    return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
+
+
+def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
+    """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
+    motion, given = load_motion(options.motion, options.up), camera_file(options)
+
+    def change(config: RunConfig) -> RunConfig:
+        config = recompose(config, overrides)
+        check_fields(config, options)
+        return config
+
+    system, config = load_system(options.checkpoint, options.weights, change)
+    batch, names, taken = make_clip(system, config, options, motion, given)
+    notes = (
+        *taken,
+        *sampling_notes(config, system.sampler, options.steps or config.evaluation.steps, [batch.grid[1:]]),
+        first_view_note(batch),
+        upright_note(batch, options.up),
+        out_of_sight_note(batch),
+    )
+    return Request(
+        system=system,
+        config=config,
+        batch=batch.to(system.device),
+        names=names,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:
+    """What was asked, of which model, and what it came to; ready for JSON."""
+    config, cameras = request.config, request.batch.cameras
+    seed = config.evaluation.seed if options.seed is None else options.seed
+    _, views, frames = request.batch.grid
+    return {
+        "options": options.model_dump(mode="json"),
+        "overrides": list(overrides),
+        "checkpoint": str(options.checkpoint),
+        "config": config.name,
+        "weights": options.weights or config.evaluation.weights,
+        "seed": seed,
+        "steps": options.steps or config.evaluation.steps,
+        "sampling": {key: getattr(config, key).resolved() for key in ("sampler", "solver", "guidance")},
+        "views": views,
+        "frames": frames,
+        "image_size": list(cameras.image_size),
+        "frames_per_second": options.frames_per_second,
+        "cameras": {"asked": options.camera, "names": list(request.names), "file": "cameras.json"},
+        "notes": list(request.notes),
+        "provenance": provenance.collect(seed),
+    }

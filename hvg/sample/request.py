@@ -1,0 +1,248 @@
+"""A request of ``hvg sample``: photo, motion and cameras as a clip, and what speaks against it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hvg.config import wiring
+from hvg.config.build import build_body
+from hvg.config.command_options import SampleOptions
+from hvg.config.settings import RunConfig
+from hvg.core.errors import HvgError, did_you_mean
+from hvg.geometry.motion import Motion, resample
+from hvg.geometry.motion_frames import motion_places, places_note
+from hvg.media.photo import load_photo, person_fraction
+from hvg.model.system import HumanVideoSystem
+from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.memory import Size, check_memory
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras, project
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.task import NOVEL_POSE
+
+# Metres from the pelvis down to the middle of a standing person: where the training cameras look.
+PELVIS_TO_MIDDLE = 0.03
+# From how many degrees on the first camera no longer counts as one in front of the person.
+SIDEWAYS_DEGREES = 45.0
+# From how many degrees on a person does not stand.
+LYING_DEGREES = 60.0
+# What a photo, a motion and cameras give.
+GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
+# Options that a file of cameras already answers.
+_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
+
+
+def check_fields(config: RunConfig, options: SampleOptions) -> None:
+    """Raises: HvgError where a part of the model reads what the request does not give."""
+    given = GIVEN_FIELDS | ({"caption"} if options.caption is not None else set())
+    for path, (name, fields) in wiring.needed_fields(config).items():
+        if "caption" in fields - given:
+            raise HvgError(
+                f"caption: {path}={name} reads a caption, and none is given; give caption='what the video shows'"
+            )
+        for field in sorted(fields - given):
+            raise HvgError(
+                f"{options.checkpoint}: {path}={name} reads '{field}', which a photo, a motion and cameras do not give"
+            )
+
+
+def make_clip(
+    system: HumanVideoSystem, config: RunConfig, options: SampleOptions, motion: Motion, given: CameraPath | None
+) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
+    """The one clip that is asked for, its views' names, and what to say of the motion, the caption and the photo.
+
+    given: cameras, in place of a preset. Raises: HvgError for anything that cannot be used.
+    """
+    framing = training_framing(config, options, given)
+    asked = options.frames or (given and given.num_frames)
+    views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
+    # At first of what is asked for, since already the places take memory; then of what they come to.
+    size = Size(views=views, frames=asked or 1, image_size=framing.image_size)
+    check_memory(system, size, options.memory)
+    places = motion_places(
+        motion,
+        asked,
+        evenly=framing.frames,
+        start=options.start,
+        end=options.end,
+        stride=options.stride,
+        real_time=options.real_time,
+        frames_per_second=options.frames_per_second,
+    )
+    framing = replace(framing, frames=len(places))
+    check_memory(system, replace(size, frames=len(places)), options.memory)
+    mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
+    body = build_body(config).animate(resample(motion, places), None, mesh=mesh)
+    path = given or preset(options, framing, body)
+    cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
+    check_size(system, config, options.steps or config.evaluation.steps, cameras)
+    reference, advice = fit_reference(options, config, framing, cameras.image_size)
+    batch = ClipBatch(
+        cameras=cameras,
+        clip_id=(f"{options.reference.name}+{options.motion.name}",),
+        subject=(options.reference.name,),
+        body=body,
+        reference=reference,
+        task=torch.tensor([NOVEL_POSE]),
+        frame_index=torch.arange(framing.frames)[None],
+        caption=None if options.caption is None else (options.caption,),
+    )
+    notes = (places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
+    return batch, path.names, [note for note in notes if note]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How people are seen. distance: metres, camera to pelvis. views: cameras around the person. frames: of the video."""
+
+    image_size: tuple[int, int]
+    distance: float
+    fov_degrees: float
+    views: int
+    frames: int
+
+
+def training_framing(config: RunConfig, options: SampleOptions, given: CameraPath | None) -> Framing:
+    """The dataset's framing, with what the options and a file of cameras say instead.
+
+    Raises: HvgError where nothing says it, or two say different numbers of frames.
+    """
+    told: dict[str, Any] = {
+        key: getattr(options, key) or getattr(config.dataset.config, key, None) for key in Framing.__dataclass_fields__
+    }
+    if given is not None:
+        told |= {"image_size": given.cameras.image_size, "views": given.cameras.shape[0]}
+        if given.num_frames is not None:
+            told["frames"] = given.num_frames
+            if options.frames not in (None, given.num_frames):
+                raise HvgError(
+                    f"frames={options.frames}, but the cameras of {options.camera} move for {given.num_frames}"
+                )
+    missing = [f"{key}=" for key, value in told.items() if value is None]
+    if missing:
+        raise HvgError(
+            f"the model's dataset '{config.dataset.name}' does not say how people are framed; give {' '.join(missing)}"
+        )
+    size = told["image_size"]
+    return Framing(**{**told, "image_size": (size, size) if isinstance(size, int) else tuple(size)})
+
+
+def camera_file(options: SampleOptions) -> CameraPath | None:
+    """The cameras of the file that ``camera`` names; None for a preset.
+
+    Raises: HvgError for a name that is neither, and for options that the choice leaves no room for.
+    """
+    if options.camera in PRESETS:
+        views = PRESETS[options.camera]
+        if views is not None and options.views not in (None, views):
+            raise HvgError(
+                f"camera={options.camera} is of {views} view(s), not {options.views}; camera=orbit takes any number"
+            )
+        return None
+    path = Path(options.camera)
+    if path.suffix != ".json" and not path.is_file():
+        raise HvgError(
+            f"camera: no preset is named '{options.camera}', nor is it a JSON file of cameras. "
+            f"{did_you_mean(options.camera, PRESETS)}"
+        )
+    given = read_cameras(path)
+    answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]
+    if answered:
+        raise HvgError(f"{' '.join(answered)} cannot be given together with {path}, which says where the cameras are")
+    if options.views not in (None, len(given.names)):
+        raise HvgError(f"views={options.views}, but {path} holds {len(given.names)} cameras")
+    return given
+
+
+def preset(options: SampleOptions, framing: Framing, body: BodyMotion) -> CameraPath:
+    """The preset's cameras, still, aimed as in training: a little below the pelvis' mean position."""
+    return around(
+        pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0]),
+        PRESETS[options.camera] or framing.views,
+        elevation_degrees=options.elevation_degrees,
+        distance=framing.distance,
+        fov_degrees=framing.fov_degrees,
+        image_size=framing.image_size,
+    )
+
+
+def pelvis(body: BodyMotion) -> Tensor:
+    """(T, 3), world, metres."""
+    return body.joints[0, :, body.joint_names.index("pelvis")]
+
+
+def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
+    """Raises: HvgError where the picture does not survive every halving by codec, backbone and sampler."""
+    latent, coarsest = wiring.image_cell(config)
+    frames = -(-cameras.shape[-1] // system.codec.temporal_stride)
+    shrink = max(system.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
+    cell = latent * coarsest * shrink
+    if any(side % cell for side in cameras.image_size):
+        nearest = [max(1, round(side / cell)) * cell for side in cameras.image_size]
+        raise HvgError(
+            f"image_size {list(cameras.image_size)} is not divisible by {cell}, as this model needs; nearest: {nearest}"
+        )
+
+
+def fit_reference(
+    options: SampleOptions, config: RunConfig, framing: Framing, size: tuple[int, int]
+) -> tuple[Reference, str | None]:
+    """The photo framed as the training photos were, whatever the video's cameras do; and advice, if any."""
+    trained = config.dataset.config
+    fraction = person_fraction(
+        getattr(trained, "distance", framing.distance), getattr(trained, "fov_degrees", framing.fov_degrees), size
+    )
+    return load_photo(options.reference, size, fraction=fraction, box=options.box, background=config.data.background)
+
+
+def first_view_note(batch: ClipBatch) -> str | None:
+    """What to say where the first camera is not in front of a person who faces +z, as in a photo."""
+    assert batch.body is not None
+    x, _, z = (batch.cameras.centers[0, 0, 0] - pelvis(batch.body)[0]).tolist()
+    azimuth = math.degrees(math.atan2(x, z))
+    if abs(azimuth) <= SIDEWAYS_DEGREES:
+        return None
+    return (
+        f"the first view stands {azimuth:.0f} degrees from the front (+z); views are told relative to the first one, "
+        "which should look as the photo does"
+    )
+
+
+def upright_note(batch: ClipBatch, up: str) -> str | None:
+    """What to say where the person does not stand: the file may mean another axis by up."""
+    assert batch.body is not None
+    spine = batch.body.joints[0, :, batch.body.joint_names.index("neck")] - pelvis(batch.body)
+    tilt = math.degrees(float(torch.acos(normalize(spine, dim=-1)[:, 1].clamp(-1, 1)).median()))
+    if tilt < LYING_DEGREES:
+        return None
+    other = {"y": "up=z", "z": "up=y"}.get(up, "up=y or up=z")
+    return f"the person's back is {tilt:.0f} degrees from upright; if they should stand, the motion has another axis up: {other}"
+
+
+def caption_note(config: RunConfig, options: SampleOptions) -> str | None:
+    """What to say where a caption is given that nothing reads."""
+    read = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
+    return None if read or options.caption is None else "no part of this model reads the caption"
+
+
+def out_of_sight_note(batch: ClipBatch) -> str | None:
+    """What to say where the person walks out of the picture, or behind a camera."""
+    assert batch.body is not None
+    height, width = batch.cameras.image_size
+    pixels, depth = project(pelvis(batch.body)[:, None], batch.cameras[0])
+    x, y = pixels[..., 0, :].unbind(-1)
+    seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth[..., 0] > 0)
+    lost = int((~seen.all(dim=0)).sum())
+    if not lost:
+        return None
+    return (
+        f"the person leaves the picture in {lost} of {seen.shape[1]} frames; stand farther away (distance=), or move the "
+        "cameras along (camera=FILE.json)"
+    )

@@ -1,0 +1,105 @@
+"""The videos that ``hvg sample`` writes: decoded, drawn and encoded piece by piece, so that none is ever held whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hvg.config.settings import RunConfig
+from hvg.core.eight_bit import signal_as_stored
+from hvg.core.labels import readable
+from hvg.data.signals import drawn_ahead
+from hvg.media.tiles import tile_groups
+from hvg.media.video import VideoWriter
+from hvg.model.system import HumanVideoSystem
+from hvg.values.clip import ClipBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be generated (a batch of one clip), by what. names: of the views. notes: what the user should know."""
+
+    system: HumanVideoSystem
+    config: RunConfig
+    batch: ClipBatch
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def write_videos(
+    out: Path,
+    request: Request,
+    latents: Tensor,
+    offsets: Tensor | None,
+    frames_per_second: float,
+    report: Callable[[int, int], None],
+) -> list[str]:
+    """Decodes piece by piece into a video per view, all of them tiled, and the same with their control maps.
+
+    The videos appear under their names when all are whole; of an earlier sample in this folder nothing stays. Returns
+    the names.
+    """
+    system, batch = request.system, request.batch
+    total, done = batch.grid[2], 0
+    labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
+    files = (
+        [f"view-{v:02d}.mp4" for v in range(len(labels))]
+        + ["tiled.mp4"]
+        + ["signals.mp4"] * bool(drawn_ahead(system.signals))
+    )
+    with ExitStack() as stack:
+        videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
+        for piece in system.decode(latents, offsets, batch.clip_id):
+            frames = piece[0].float().cpu()
+            for v, view in enumerate(frames):
+                videos[files[v]].add(view)
+            # A frame of many views, tiled, is large: one at a time.
+            for t in range(frames.shape[1]):
+                pictures = dict(zip(labels, frames[:, t : t + 1], strict=True))
+                videos["tiled.mp4"].add(tile_groups([{label: picture} for label, picture in pictures.items()]))
+                if "signals.mp4" in videos:
+                    maps = control_maps(request, batch.select(frames=[done]))
+                    videos["signals.mp4"].add(tile_groups(beside(pictures, maps)))
+                done += 1
+                report(done, total)
+    _remove_others(out, files)
+    return files
+
+
+def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """A group per view: the picture and its control maps. maps: name -> (V, T, 3, H, W)."""
+    return [
+        {label: picture} | {name: signal[v] for name, signal in maps.items()}
+        for v, (label, picture) in enumerate(pictures.items())
+    ]
+
+
+@torch.no_grad()
+def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
+    """What each map is called -> what steers the batch, as pictures (V, T, 3, H, W) of maps as they are stored.
+
+    Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
+    """
+    maps = {}
+    for slot, part in request.system.conditioners.items():
+        signal = part.signal(batch) if part.per_picture(part.config) else None
+        if signal is not None:
+            images = part.signal_images(signal_as_stored(signal, part.signal_storage(part.config)))
+            owner = readable(request.config.conditioners[slot].name)
+            for name, image in images.items():
+                title = f"{owner} {name}"
+                maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
+    return maps
+
+
+def _remove_others(out: Path, files: Iterable[str]) -> None:
+    """Removes what a sample with more views left in this folder, so that all in it is of one sample."""
+    for path in out.iterdir():
+        if re.fullmatch(r"view-\d\d+\.mp4|signals\.mp4", path.name) and path.name not in files:
+            path.unlink()

@@ -1,0 +1,1 @@
+"""Protocols at work: clips measured, evaluations of models and of anybody's folders, statistics."""

@@ -1,0 +1,121 @@
+"""Anchors: pictures that nobody has to train for, scored like a model's, so that a reader knows what a number is worth.
+
+The truth itself is not 1 under every metric, and a blank video is not always the worst. Listening tests call such samples
+the hidden reference and the anchors (ITU-R BS.1534). Anchors depend on protocol, clips and truth alone, on no arm and seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from hvg.config.command_options import AnchorChoice
+from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.labels import readable
+from hvg.core.required import required
+from hvg.score.baselines import photo_of
+from hvg.score.protocol import ClipMeasurements, Protocol
+from hvg.values.long_clip import LongClip
+from hvg.values.scored_clip import ScoredClip
+
+# Standard deviation of the blurred truth's Gaussian over the picture's height: a face is gone, arms and legs are not.
+BLUR = 0.04
+
+# Anchor -> label of a metric -> value; None where the metric is not available.
+AnchorValues = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """label: its name in tables. explanation: more of what it is. make: a clip -> (V, T, 3, H, W) uint8."""
+
+    label: str
+    explanation: str
+    make: Callable[[ScoredClip], Tensor]
+
+
+def _truth(clip: ScoredClip) -> Tensor:
+    return clip.truth
+
+
+def _blurred_truth(clip: ScoredClip) -> Tensor:
+    return blurred(clip.truth, BLUR * clip.truth.shape[-2])
+
+
+def _photo(clip: ScoredClip) -> Tensor:
+    height, width = clip.truth.shape[-2:]
+    photo = photo_of(required(clip.reference, "ScoredClip.reference"), (height, width))
+    return frames_to_uint8(photo[0]).expand_as(clip.truth)
+
+
+def _blank(clip: ScoredClip) -> Tensor:
+    """The colour of the background, where that is plain and larger than the person."""
+    seen = clip.valid if clip.valid.any() else torch.ones_like(clip.valid)
+    colour = clip.truth[seen].transpose(0, 1).flatten(1).median(dim=1).values
+    return colour[:, None, None].expand_as(clip.truth)
+
+
+ANCHORS: Mapping[str, Anchor] = {
+    "truth": Anchor("the truth itself", "scored against itself", _truth),
+    "blurred_truth": Anchor("the truth, blurred", f"Gaussian of {100 * BLUR:g} % of the height", _blurred_truth),
+    "photo": Anchor("the photo, copied", "in every view and frame", _photo),
+    "blank": Anchor("a blank video", "the median colour of each clip", _blank),
+}
+
+# What the floor of a distance between sets is called (``Score.floor``).
+TWO_SAMPLES = "two samples of the truth"
+
+
+def chosen(choice: AnchorChoice) -> tuple[str, ...]:
+    """The names of anchors that the choice means."""
+    return {"none": (), "truth": ("truth",), "all": tuple(ANCHORS)}[choice]
+
+
+def anchor_label(name: str) -> str:
+    """What tables call an anchor, also one that only another version knows."""
+    return ANCHORS[name].label if name in ANCHORS else readable(name)
+
+
+def measure_anchors(
+    protocol: Protocol, clip: ScoredClip | LongClip, names: Sequence[str]
+) -> dict[str, ClipMeasurements]:
+    """Anchor -> what every metric keeps of it. Those that the clip does not allow, as the photo where it has none, are left out.
+
+    A clip that is read in pieces has every piece's own. Raises: as of ``Protocol.prepare``.
+    """
+    if isinstance(clip, LongClip) or clip.reference is None:
+        names = [name for name in names if name != "photo"]
+    return {name: protocol.measure(_predicting(ANCHORS[name], clip)) for name in names}
+
+
+def _predicting(anchor: Anchor, clip: ScoredClip | LongClip) -> ScoredClip | LongClip:
+    """The clip with the anchor for its prediction."""
+    if isinstance(clip, LongClip):
+        return clip.map(lambda piece: replace(piece, prediction=anchor.make(piece)))
+    return replace(clip, prediction=anchor.make(clip))
+
+
+def anchor_values(protocol: Protocol, kept: Mapping[str, Mapping[str, ClipMeasurements]]) -> AnchorValues:
+    """What the anchors score. kept: clip id -> ``measure_anchors`` of it; anchors that some clip lacks are left out."""
+    names = [name for name in ANCHORS if kept and all(name in of_clip for of_clip in kept.values())]
+    values: AnchorValues = {}
+    for name in names:
+        results = protocol.reduce({clip_id: of_clip[name] for clip_id, of_clip in kept.items()})
+        values[name] = {label: result.value for label, result in results.items()}
+    return values
+
+
+def blurred(frames: Tensor, pixels: float) -> Tensor:
+    """(V, T, 3, H, W) uint8 blurred by a Gaussian of a standard deviation in pixels; edges are repeated."""
+    radius = math.ceil(4 * pixels)
+    offset = torch.arange(-radius, radius + 1, device=frames.device)
+    weights = torch.exp(-offset.square() / (2 * pixels**2))
+    weights = weights / weights.sum()
+    planes = pad(frames.flatten(0, 2)[:, None].float(), (radius,) * 4, mode="replicate")
+    planes = conv2d(conv2d(planes, weights[None, None, None]), weights[None, None, :, None])
+    return planes[:, 0].unflatten(0, frames.shape[:3]).round().clamp(0, 255).to(torch.uint8)

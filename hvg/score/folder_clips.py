@@ -1,0 +1,118 @@
+"""Clips in folders of videos and pictures that any system made: finding them, and matching them by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvg.core.errors import DataError, HvgError
+from hvg.media.folder_video import Place
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})
+
+
+@dataclass(frozen=True)
+class FolderClip:
+    """Where a clip's pictures lie, for every view by its name ("" where it is the only one); problem: why they cannot be told."""
+
+    name: str
+    views: Mapping[str, Place]
+    problem: str = ""
+
+
+def find_clips(folder: Path) -> dict[str, FolderClip]:
+    """Name -> clip, in natural order. Raises: HvgError when there is no such folder, or it holds no clip."""
+    if not folder.is_dir():
+        raise HvgError(f"{folder}: no such folder")
+    found = [_clip(_name(path), lambda path=path: _views(path)) for path in _listed(folder) if _may_be_clip(path)]
+    clips: dict[str, FolderClip] = {}
+    for clip in [*found, *_sequences(_images(folder))]:
+        twice = f"{folder}: two clips are named '{clip.name}'"
+        clips[clip.name] = FolderClip(clip.name, {}, twice) if clip.name in clips else clip
+    if not clips:
+        raise HvgError(f"{folder}: holds no videos, no folders and no images")
+    return {name: clips[name] for name in sorted(clips, key=_natural)}
+
+
+def _clip(name: str, views: Callable[[], Mapping[str, Place]]) -> FolderClip:
+    """The clip with what ``views`` finds, or with why it finds nothing."""
+    try:
+        return FolderClip(name, views())
+    except DataError as error:
+        return FolderClip(name, {}, str(error))
+
+
+def _views(path: Path) -> Mapping[str, Place]:
+    """View -> where its pictures lie, of a video file, a folder of frames (one view, "") or a folder of views."""
+    if path.is_file():
+        return {"": path}
+    images, inner = _images(path), [found for found in _listed(path) if _may_be_clip(found)]
+    if images and inner:
+        raise DataError(f"{path} holds frames and also '{inner[0].name}'; a clip is a folder of frames or of views")
+    if images:
+        return {"": _unique(images)}
+    views: dict[str, Place] = {}
+    for found in inner:
+        if _name(found) in views:
+            raise DataError(f"{path}: two views are named '{_name(found)}'")
+        views[_name(found)] = found if found.is_file() else _unique(_images(found))
+    empty = [view for view, place in views.items() if not isinstance(place, Path) and not place]
+    if empty or not views:
+        raise DataError(f"{path / empty[0] if empty else path}: the folder holds no pictures")
+    return views
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in natural order, without what is hidden."""
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: _natural(path.name))
+
+
+def _may_be_clip(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in VIDEOS
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _images(folder: Path) -> dict[str, list[Path]]:
+    """Name without suffix -> image files of that name (more than one is a mistake), in natural order."""
+    images: dict[str, list[Path]] = {}
+    for path in _listed(folder):
+        if path.suffix.lower() in IMAGES and not path.is_dir():
+            images.setdefault(path.stem, []).append(path)
+    return images
+
+
+def _unique(images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    for paths in images.values():
+        if len(paths) > 1:
+            raise DataError(f"two images have one name: {paths[0]} and {paths[1].name}")
+    return {name: paths[0] for name, paths in images.items()}
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorts frame-2 before frame-10."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _sequences(images: Mapping[str, Sequence[Path]]) -> Iterator[FolderClip]:
+    """A clip for every run of consecutive numbers behind one prefix; it has the name of its first frame."""
+    runs: list[list[str]] = []
+    for name in images:
+        if runs and name == _successor(runs[-1][-1]):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    for run in runs:
+        frames = {name: images[name] for name in run}
+        yield _clip(run[0], lambda frames=frames: {"": _unique(frames)})
+
+
+def _successor(name: str) -> str | None:
+    """The name with the number at its end one higher, padded alike: a_010 of a_009, a_10 of a_9; None without a number."""
+    match = re.fullmatch(r"(.*?)(\d+)", name)
+    return None if match is None else match[1] + str(int(match[2]) + 1).zfill(len(match[2]))

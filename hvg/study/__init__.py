@@ -1,0 +1,1 @@
+"""Arms times seeds, trained and compared."""

@@ -1,0 +1,122 @@
+"""One arm of a study in processes of its own: ``python -m hvg.study.arm FOLDER [TRAINED]`` trains and scores FOLDER/config.yaml,
+with the weights of the run folder TRAINED where one is given.
+
+Writes FOLDER/progress.json while it works and FOLDER/results.json at the end; what is done already is left alone, and a
+restarted arm continues from its newest checkpoint. On failure FOLDER/error.txt holds one line, and the exit code is 1. Exit
+code 143, or an end by SIGTERM: it was stopped, and is to be started again. Under torchrun or srun processes share the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from hvg.core.files import write_text
+
+
+def run_arm(folder: Path, trained: Path | None) -> None:
+    """Trains (or takes the weights of ``trained``), scores, and writes results.json and measurements.safetensors.
+
+    Raises: CheckpointError when ``trained`` has not reached its last step; SystemExit(143) after SIGTERM in training.
+    """
+    from hvg.config.composition import load_resolved
+    from hvg.config.machine import choose_device
+    from hvg.config.overlap import overlap
+    from hvg.core.errors import CheckpointError
+    from hvg.core.outputs import held_folder
+    from hvg.core.ranks import joined_ranks
+    from hvg.model.checkpoint import checkpoint_path
+    from hvg.model.load import build_system, load_system_weights, trained_precision
+    from hvg.score.evaluation import make_record
+    from hvg.score.evaluation_record import failed_metrics, record_of, write_record
+    from hvg.score.measured_clips import evaluate
+    from hvg.train.run import train
+
+    started = time.perf_counter()
+    config = load_resolved(folder / "config.yaml")
+    finished = record_of(folder, config)
+    # What a metric's code failed at is tried again: somebody may have mended it.
+    if finished is not None and not failed_metrics(finished):
+        return
+    # One group for training and scoring: torchrun's processes can join only once.
+    with joined_ranks() as (rank, world):
+        report = _reporter(folder / "progress.json") if rank == 0 else _no_report
+        log = print if rank == 0 else _no_log
+        if trained is None:
+            system = train(config, lambda done: report("train", done.step, done.steps, done.note), log)
+        last = checkpoint_path((trained or folder) / "checkpoints", config.training.steps)
+        if trained is not None:
+            if not last.exists():
+                raise CheckpointError(f"{trained}: has not been trained to step {config.training.steps}")
+            system = build_system(config).to(choose_device(config.device)).eval()
+            load_system_weights(system, last, config.evaluation.weights)
+        ready = time.perf_counter()
+        with held_folder(folder, "arm", log=log) if rank == 0 else nullcontext():
+            evaluation = evaluate(
+                system,
+                config,
+                predictions=folder / "predictions",
+                report=lambda done, total: report("evaluate", done, total, ""),
+                share=(rank, world),
+            )
+            if rank:
+                return
+            record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
+            record["config"] = config.to_yaml()
+            record["precision"] = trained_precision(last)
+            record["overlap"] = overlap(config.dataset, splits=("test",)).lines
+            record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
+            write_record(folder, record, evaluation.measurements)
+
+
+def _reporter(path: Path) -> Callable[[str, int, int, str], None]:
+    """Writes the newest progress at most twice a second."""
+    last = {"time": 0.0, "stage": ""}
+
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        now = time.perf_counter()
+        if stage != last["stage"] or done == total or now - last["time"] > 0.5:
+            last.update(time=now, stage=stage)
+            write_text(path, json.dumps({"stage": stage, "done": done, "total": total, "note": note}))
+
+    return report
+
+
+def _no_report(stage: str, done: int, total: int, note: str) -> None:
+    """For all processes but the first, which speaks for them."""
+
+
+def _no_log(line: str) -> None:
+    """As ``_no_report``."""
+
+
+def main() -> None:
+    """Runs the arm; exit code 1 and one line in error.txt where it fails."""
+    # Before torch is loaded, with all that counts threads: see decision 11.
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    import torch
+
+    from hvg.core.ranks import started_ranks
+
+    folder, *trained = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    failure = folder / "error.txt"
+    if started_ranks()[0] == 0:
+        failure.unlink(missing_ok=True)
+    try:
+        run_arm(folder, trained[0] if trained else None)
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        # The first of several processes that fail knows why; the others only miss it.
+        if not failure.exists():
+            write_text(failure, f"{type(error).__name__}: {lines[0]}")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What a study found: the results of everything that is finished, of its arms and of trivial predictors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hvg.config.build import build_alignment
+from hvg.config.machine import choose_device
+from hvg.config.precision import across_models
+from hvg.config.settings import RunConfig
+from hvg.core import provenance
+from hvg.core.errors import HvgError
+from hvg.core.labels import arm_label, readable
+from hvg.data.cache import open_clips
+from hvg.data.signals import load_with_signals
+from hvg.parts.as_seen import as_seen
+from hvg.parts.set_distance import SetDistance
+from hvg.report.compare_runs import differences
+from hvg.report.origin import mixed_origins, seed_provenance
+from hvg.report.results import Arm, Measured, MetricInfo, Results, SeedResult
+from hvg.score.anchors import ANCHORS, AnchorValues
+from hvg.score.baselines import MeanImage, copy_reference, in_place
+from hvg.score.evaluation import make_record, protocol_record
+from hvg.score.evaluation_record import Record, arms_data_notes, with_finite_clips, write_record
+from hvg.score.measured_clips import num_clips, score_anchors, score_dataset
+from hvg.score.protocol import Failure, Protocol, build_protocol
+from hvg.score.set_statistics import left_out_of_results, left_out_of_run, set_distances
+from hvg.study.plan import ArmRun
+from hvg.study.study_file import StudyFile
+from hvg.train import throughput
+from hvg.train.metric_rows import read_rows
+from hvg.values.clip import ClipBatch
+
+BASELINE_LABELS = {
+    "copy_reference": "copy the reference",
+    "mean_image": "mean training image",
+    "mean_image_per_view": "mean training image per view",
+}
+
+
+def study_results(
+    study: StudyFile,
+    name: str,
+    runs: Sequence[ArmRun],
+    progress: Callable[[str, str, int, int, str], None],
+) -> Results:
+    """The results of everything that is finished, without clips. name: of the study. progress: as of ``run_study``.
+
+    Raises: HvgError naming two runs that were scored by different code or against other truth.
+    """
+    _refuse_incomparable(runs)
+    config = runs[0].config
+    # What collects need not have the GPU of those that trained.
+    device = choose_device(config.device if torch.cuda.is_available() else "cpu")
+    protocol = build_protocol(config, device)
+    baselines = _baselines(study, config, protocol, device, progress)
+    anchors = _anchors(study, config, protocol, device, progress)
+    arms = [_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms]
+    precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
+    finished = {
+        arm["label"]: [result for run in runs if run.arm == arm["name"] and (result := run.result())] for arm in arms
+    }
+    data = arms_data_notes(finished)
+    results = Results(
+        title=study.title,
+        question=study.question,
+        study=name,
+        varies=list(study.varies),
+        command=provenance.command(),
+        caveats=[*study.caveats, *data, *mixed, *mixed_origins(arms)],
+        protocol=protocol_record(config.protocol),
+        metrics=_metric_infos(protocol),
+        arms=[*arms, *baselines],
+        clips=[],
+        anchors=anchors,
+        provenance=provenance.collect() | seed_provenance(arms, study.seeds, precision),
+    )
+    if study.published is not None:
+        results["published"] = list(study.published)
+    if study.headline is not None:
+        results["headline"] = study.headline
+    return results
+
+
+def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping[str, SetDistance]) -> Arm:
+    own = [run for run in runs if run.arm == name]
+    seeds = []
+    for run in own:
+        result = run.result()
+        if result is not None:
+            with_finite_clips(result, run.folder)
+            curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
+            without = left_out_of_run(run.folder, result, distances)
+            precision = result.get("precision")
+            seeds.append(
+                SeedResult(
+                    seed=run.seed,
+                    values=result["values"],
+                    curve=curve,
+                    left_out=without,
+                    precision=precision,
+                    config=result.get("config", ""),
+                    measured=_measured(result),
+                )
+            )
+    missing = {run.seed: run.state() for run in own if run.seed not in {seed["seed"] for seed in seeds}}
+    failed = any(state.status == "failed" for state in missing.values())
+    return Arm(
+        name=name,
+        label=arm_label(name, study.labels),
+        overrides=list(study.arms[name]),
+        kind="arm",
+        status="done" if seeds else "failed" if failed else "unfinished",
+        error="; ".join(f"seed {seed}: {state.text}" for seed, state in missing.items()) or None,
+        seeds=seeds,
+        num_seeds=len(own),
+        config_diff=_config_diff(study, own[0]),
+        control=_is_control(study, own[0]),
+    )
+
+
+def _refuse_incomparable(runs: Sequence[ArmRun]) -> None:
+    finished = [(run, record) for run in runs if (record := run.result()) is not None]
+    for run, record in finished[1:]:
+        what = next(differences(finished[0][1], record), None)
+        if what is not None:
+            away = f"remove {run.folder}/results.json to score it again, or add fresh=true"
+            raise HvgError(f"{run.label} cannot be compared with {finished[0][0].label}: {what}; {away}")
+
+
+def _measured(result: Record) -> Measured:
+    place = result["provenance"]
+    return Measured(commit=place["commit"], hardware=place["hardware"], seconds=result.get("seconds", {}))
+
+
+def _is_control(study: StudyFile, run: ArmRun) -> bool:
+    """Whether every part that the study varies is ``none`` in this arm: it shows what having one is worth."""
+    varied = (run.config.resolved().get(key) for key in study.varies)
+    names = {part["name"] for part in varied if isinstance(part, dict) and "name" in part}
+    return names == {"none"}
+
+
+def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
+    """The settings of what the study varies, one line each."""
+    resolved = run.config.resolved()
+    return [f"{key}: {json.dumps(resolved[key])}" for key in study.varies if key in resolved]
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
+    rows: dict[int, dict[str, float]] = {}
+    for row in read_rows(path):
+        values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
+        rows.setdefault(row["step"], {}).update(values)
+    return [rows[step] for step in sorted(rows)]
+
+
+def _baselines(
+    study: StudyFile,
+    config: RunConfig,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Callable[[str, str, int, int, str], None],
+) -> list[Arm]:
+    """The trivial predictors on the test clips: people are moved as for the first arm, frames pass through the same 8 bits."""
+    test, mean = open_clips(config, "test"), MeanImage()
+    alignment, background = build_alignment(config), config.data.background
+    if any(name.startswith("mean") for name in study.baselines):
+        train = open_clips(config, "train")
+        for index in range(len(train)):
+            mean.add(as_seen(load_with_signals(train, index, {}), alignment, background))
+    predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
+        "copy_reference": copy_reference,
+        "mean_image": lambda batch: mean.predict(batch, per_view=False),
+        "mean_image_per_view": lambda batch: mean.predict(batch, per_view=True),
+    }
+    arms = []
+    for name in study.baselines:
+        predict = in_place(predictors[name], alignment, background)
+        evaluation = score_dataset(
+            protocol,
+            test,
+            num_clips(config, test),
+            predict,
+            load=lambda index: load_with_signals(test, index, {}).to(device),
+            report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
+        )
+        # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
+        folder = Path(config.output) / name
+        write_record(folder, make_record(evaluation, config.protocol, name, None, None), evaluation.measurements)
+        without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
+        seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
+        title = arm_label(name, BASELINE_LABELS)
+        arms.append(Arm(name=name, label=title, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
+    return arms
+
+
+def _anchors(
+    study: StudyFile,
+    config: RunConfig,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Callable[[str, str, int, int, str], None],
+) -> AnchorValues:
+    """What the anchors score on the test clips; a copy of the photo only where it is no baseline of the study."""
+    test = open_clips(config, "test")
+    return score_anchors(
+        protocol,
+        test,
+        num_clips(config, test),
+        [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
+        load=lambda index: load_with_signals(test, index, {}).to(device),
+        report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
+    )
+
+
+def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
+    """The protocol's columns."""
+    infos = []
+    for name, choice in protocol.settings.metrics.items():
+        metric, missing = protocol.metrics.get(name), protocol.unavailable.get(name)
+        infos.append(
+            MetricInfo(
+                name=name,
+                label=readable(name),
+                higher_is_better=choice.cls.higher_is_better,
+                unit=choice.cls.unit,
+                definition=metric.definition if metric else choice.name,
+                on_person=choice.cls.on_person,
+                verdict=choice.cls.judges(choice.config),
+                unavailable=missing.reason if isinstance(missing, Failure) else missing,
+            )
+        )
+    return infos

@@ -1,0 +1,188 @@
+"""What a study runs: every arm at every seed, judged before anything starts, and how far each is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hvg.config.composition import SAMPLING_KEYS, compose
+from hvg.config.settings import RunConfig
+from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
+from hvg.core.files import read_text, regular_file
+from hvg.core.names import text_word
+from hvg.model.checkpoint import checkpoint_path, checkpoints
+from hvg.score.evaluation_record import Record, failed_metrics, record_of
+from hvg.study.study_file import StudyFile
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """How far an arm is at one seed. text: why it failed, or where it is; "" when it is done."""
+
+    status: Literal["done", "failed", "unfinished"]
+    text: str = ""
+
+
+class ArmProgress(BaseModel):
+    """What an arm's process writes into progress.json. note: how fast it goes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    done: int
+    total: int
+    note: str
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One arm at one seed. trained_by: the run whose weights it samples with; None: it trains its own."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+    trained_by: ArmRun | None = None
+
+    @property
+    def label(self) -> str:
+        """How lines of progress call it."""
+        return f"{self.arm} (seed {self.seed})"
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self.config.output) / self.config.name
+
+    def result(self) -> Record | None:
+        """The finished result of this configuration."""
+        return record_of(self.folder, self.config)
+
+    def is_trained(self) -> bool:
+        """Whether the weights of its last step are there."""
+        return checkpoint_path(self.folder / "checkpoints", self.config.training.steps).exists()
+
+    def lacks_weights(self) -> bool:
+        """Whether the training that it samples with failed, so that it cannot start."""
+        trainer = self.trained_by
+        return trainer is not None and not trainer.is_trained() and trainer.state().status == "failed"
+
+    def state(self) -> ArmState:
+        """How far it is, as its folder says; whether something works on it is not known there."""
+        result = self.result()
+        if result is not None:
+            failed = failed_metrics(result)
+            return ArmState("failed", "; ".join(failed)) if failed else ArmState("done")
+        if self.trained_by is not None and self.lacks_weights():
+            return ArmState("failed", f"arm {self.trained_by.arm}, which trains for it, failed")
+        failure = self.folder / "error.txt"
+        if failure.exists():
+            # Whatever it holds is told in one line.
+            return ArmState("failed", " ".join(regular_file(failure).read_text(errors="replace").split()))
+        return ArmState("unfinished", f"not finished: {self._progress()}")
+
+    def progress(self) -> ArmProgress | None:
+        """What it said last of how far it is; None where it said nothing. Raises: DataError for a damaged progress.json."""
+        path = self.folder / "progress.json"
+        try:
+            return ArmProgress.model_validate_json(read_text(path), strict=True)
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise DataError(f"{path}: damaged: it does not say how far the arm is; delete it") from error
+
+    def _progress(self) -> str:
+        try:
+            now = self.progress()
+        except DataError as error:
+            return str(error)
+        if now is not None:
+            return f"{'at step' if now.stage == 'train' else 'scored clip'} {now.done} of {now.total}"
+        saved = list(checkpoints(self.folder / "checkpoints"))
+        return f"at step {saved[-1]} of {self.config.training.steps}" if saved else "not started"
+
+
+def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
+    """Every arm at every seed, composed and judged before anything runs.
+
+    Raises: ConfigError with the problems of all arms; also where arms differ in more than ``varies``.
+    """
+    runs, problems = [], _reserved(study, overrides)
+    for seed in study.seeds:
+        for arm, words in study.arms.items():
+            own = (
+                text_word("output", f"runs/{name}"),
+                text_word("name", f"{arm}-seed{seed}"),
+                f"seed={seed}",
+                "resume=auto",
+            )
+            try:
+                runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
+            except ConfigError as error:
+                problems += [Problem(f"arm {arm}: {p.path}", p.message) for p in error.problems]
+    problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))
+    for run in runs[1:]:
+        problems += _differences(study, runs[0], run)
+    if problems:
+        raise ConfigError(problems)
+    return _share_training(runs)
+
+
+def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
+    """Words that a study says itself, for every arm and seed."""
+    places = {"base": study.base, "the command line": overrides} | {f"arm {a}": w for a, w in study.arms.items()}
+    said = {
+        "name": "every arm has a folder of its own",
+        "seed": "seeds are listed under `seeds`",
+        "resume_changes": "arms that stand at different steps would differ in more than the study varies",
+    }
+    return [
+        Problem(key, f"cannot be set in {place}: {said[key]}.")
+        for place, words in places.items()
+        for key in (word.lstrip("+~").partition("=")[0] for word in words)
+        if key in said
+    ]
+
+
+def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
+    """Where the metric that is to answer is not in a protocol."""
+    return [
+        Problem(
+            "headline",
+            f"protocol {protocol.name} has no metric '{study.headline}'. {did_you_mean(study.headline, protocol.metrics)}",
+        )
+        for protocol in (run.config.protocol for run in runs)
+        if study.headline is not None and study.headline not in protocol.metrics
+    ]
+
+
+def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
+    """The runs, each with the first one that trains the same."""
+    trainers: dict[str, ArmRun] = {}
+    shared = []
+    for run in runs:
+        plain = {key: value for key, value in run.config.resolved().items() if key not in ("name", *SAMPLING_KEYS)}
+        trainer = trainers.setdefault(json.dumps(plain, sort_keys=True), run)
+        shared.append(run if trainer is run else replace(run, trained_by=trainer))
+    return shared
+
+
+def _last_wins(*overrides: str) -> list[str]:
+    """Overrides where a later word for the same key replaces an earlier one: arm over base, command line over all."""
+    return list({word.lstrip("+~").partition("=")[0]: word for word in overrides}.values())
+
+
+def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:
+    """Where a run differs from the first in what the study does not vary."""
+    a, b = first.config.resolved(), run.config.resolved()
+    keys = [key for key in a if a[key] != b[key] and key not in {*study.varies, "name", "seed"}]
+    return [
+        Problem(
+            f"arm {run.arm}", f"differs from arm {first.arm} in '{key}', which the study does not list under varies"
+        )
+        for key in keys
+    ]

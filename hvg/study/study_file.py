@@ -1,0 +1,92 @@
+"""The file of a study: what it asks, its arms, seeds and baselines.
+
+A study is a folder with a ``study.yaml``: title, question, varies (root keys in which arms may differ), base (overrides of
+all arms), arms (name -> overrides), seeds, baselines, caveats.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from hvg.config.parsing import read_yaml
+from hvg.config.validation import validate
+from hvg.core.bounds import Count, Seed
+from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.core.files import read_text
+from hvg.core.names import Name, name_problem
+from hvg.core.shipped import studies
+from hvg.report.published import published_tables
+
+Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
+
+
+class StudyFile(BaseModel):
+    """The contents of a study.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(description="Name in the report.")
+    question: str = Field(description="What the study answers.")
+    varies: tuple[str, ...] = Field(description="Root keys in which arms may differ.")
+    base: tuple[str, ...] = Field((), description="Overrides of every arm.")
+    arms: dict[Name, tuple[str, ...]] = Field(
+        min_length=1, description="Arm -> its overrides; the first is the yardstick."
+    )
+    labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
+    baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
+    caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
+    videos: Count = Field(8, description="Test clips shown in the report.")
+    headline: str | None = Field(
+        None,
+        description="Metric of the protocol that answers the question in one sentence; null: the protocol's first that looks at "
+        "the person alone, else its first with values of clips.",
+    )
+    published: tuple[str, ...] | None = Field(
+        None, description="Published tables to show beside, such as hvg_3; null for those of the protocol."
+    )
+
+    @field_validator("published")
+    @classmethod
+    def _known_tables(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = list(published_tables())
+        for name in names or ():
+            if name not in known:
+                raise ValueError(f"no published table is named '{name}'. {did_you_mean(name, known)}")
+        return names
+
+
+def find_study(word: str) -> Path:
+    """The folder of a study that is named by its path; or by its name alone, where no study lies there and one is shipped."""
+    given = Path(word)
+    return given if (given / "study.yaml").is_file() else studies().get(word, given)
+
+
+def study_name(folder: Path) -> str:
+    """What a study's folder is called, after which that of its runs is named. Raises: HvgError where it cannot be."""
+    name = folder.resolve().name
+    if problem := name_problem(name):
+        raise HvgError(f"the study's folder {str(folder)!r} {problem}; rename it")
+    return name
+
+
+def load_study(folder: Path) -> StudyFile:
+    """Reads ``folder/study.yaml``. Raises: ConfigError listing all problems; HvgError when there is none."""
+    path = folder / "study.yaml"
+    if not path.is_file():
+        beside = {p.parent.name for p in folder.parent.glob("*/study.yaml")}
+        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, beside | set(studies()))}")
+    try:
+        raw = read_yaml(read_text(path))
+    except yaml.YAMLError as error:
+        raise HvgError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")
+    study, problems = validate(StudyFile, raw, "", "a study")
+    if problems:
+        raise ConfigError([Problem(problem.path, f"{problem.message} (in {path})") for problem in problems])
+    return study

@@ -1,0 +1,98 @@
+"""The videos of a study's report: the photo, every control map, the truth and every arm's result, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from hvg.config.build import build_alignment
+from hvg.core.errors import DataError
+from hvg.core.labels import PHOTO, arm_label, signal_label
+from hvg.core.required import required
+from hvg.data.cache import conditioner_signals, open_clips
+from hvg.data.signals import drawn_ahead, load_with_signals
+from hvg.media.tiles import tile_columns
+from hvg.media.video import write_video
+from hvg.parts.as_seen import photo_as_seen
+from hvg.parts.model import Conditioner
+from hvg.report.results import ClipInfo
+from hvg.score.measured_clips import azimuths_of, load_prediction, num_clips
+from hvg.study.plan import ArmRun
+from hvg.study.study_file import StudyFile
+from hvg.values.clip import ClipBatch
+from hvg.values.scored_clip import true_clip
+
+
+def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[ClipInfo]:
+    """Every test clip; the first few with a side-by-side video of the arms at the seed that most of them finished."""
+    config, finished = runs[0].config, [(run, record) for run in runs if (record := run.result()) is not None]
+    done = Counter(run.seed for run, _ in finished)
+    shown = [run for run, _ in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
+    wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
+    clips = open_clips(config, "test", wanted)
+    titles = map_titles(
+        {arm_label(run.arm, study.labels): list(drawn_ahead(conditioner_signals([run.config]))) for run in shown}
+    )
+    entries = []
+    for index in range(num_clips(config, clips)):
+        clip = load_with_signals(clips, index, wanted if index < study.videos else {})
+        video = None
+        if index < study.videos:
+            video = f"samples/{clip.clip_id[0]}.mp4"
+            columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
+            write_video(output / video, tile_columns(columns), fps=4)
+        name, subject, truth = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_digest
+        entries.append(ClipInfo(clip_id=name, subject=subject, azimuths=azimuths_of(clip), truth=truth, video=video))
+    return entries
+
+
+def map_titles(keys: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Signal key -> whose map it is, for the keys that every arm (by its label) sees: the part's, where it draws one map in
+    the whole study, else that of the first arm that sees it.
+    """
+    arms: dict[str, str] = {}
+    for arm, own in keys.items():
+        for key in own:
+            arms.setdefault(key, arm)
+    drawn = Counter(map(signal_label, arms))
+    return {key: signal_label(key) if drawn[signal_label(key)] == 1 else f"{arm}:" for key, arm in arms.items()}
+
+
+def maps(clip: ClipBatch, parts: Mapping[str, Conditioner], titles: Mapping[str, str]) -> dict[str, Tensor]:
+    """Label -> (V, T, 3, H, W): every picture of every control map. parts: signal key -> what draws it."""
+    return {
+        f"{title} {name}": image
+        for key, title in titles.items()
+        for name, image in parts[key].signal_images(clip.signals[key][0]).items()
+    }
+
+
+def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[str, Tensor]:
+    """Label -> (V, 1, 3, H, W): the photo as the networks saw it, once for each alignment, with the first arm that has it."""
+    if clip.reference is None:
+        return {}
+    runs: dict[str, ArmRun] = {}
+    for run in shown:
+        runs.setdefault(json.dumps(run.config.alignment.resolved()), run)
+    found = {}
+    for run in runs.values():
+        seen = photo_as_seen(clip, build_alignment(run.config), run.config.data.background)
+        title = PHOTO if len(runs) == 1 else f"{PHOTO} by {arm_label(run.arm, study.labels)}"
+        found[title] = seen.expand(clip.grid[1], 1, -1, -1, -1)
+    return found
+
+
+def outcomes(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[str, Tensor]:
+    """Label -> (V, T, 3, H, W): the truth, and every arm's result."""
+    found = {"truth": required(clip.frames, "ClipBatch.frames")[0]}
+    for run in shown:
+        made = load_prediction(run.folder / "predictions", clip.clip_id[0])
+        if made.shape != found["truth"].shape:
+            sizes = f"{tuple(made.shape)}, the clip {tuple(found['truth'].shape)}"
+            raise DataError(f"{run.folder}: its prediction of clip '{clip.clip_id[0]}' is {sizes}; score it again")
+        found[arm_label(run.arm, study.labels)] = made
+    return found

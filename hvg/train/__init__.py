@@ -1,0 +1,1 @@
+"""A run: Lightning's Trainer, callbacks, faults, strategies, throughput."""

@@ -1,0 +1,335 @@
+"""What happens after a training step, in this order: log, notice signals, validate, save."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.profilers import PassThroughProfiler
+from torch import Tensor
+
+from hvg.config.settings import RunConfig
+from hvg.core.exit_codes import PATIENCE, Stopped, end_process
+from hvg.core.required import required
+from hvg.data.signals import load_with_signals
+from hvg.media.tiles import tile_columns
+from hvg.media.video import write_video
+from hvg.model.checkpoint import checkpoint_path, keep_checkpoints
+from hvg.model.system import HumanVideoSystem
+from hvg.parts.scene import Dataset
+from hvg.train.logical_checkpoints import LogicalCheckpoints
+from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
+from hvg.train.utilisation import Shape, StepFlops
+from hvg.values.clip import ClipBatch
+
+# What Lightning calls the loader's next batch, to profilers.
+NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
+# Steps whose mean speed is reported.
+RECENT_STEPS = 10
+
+
+class AfterStep(Callback):
+    """A callback that acts after optimiser steps, not after each of the batches that one accumulates."""
+
+    def on_train_batch_end(self, trainer, pl_module: Any, outputs: Any, batch, batch_idx: int) -> None:
+        self.after_batch(trainer, outputs, batch)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.after_step(trainer, pl_module)
+
+    def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
+        """After the forward and backward pass of a batch; ``outputs`` as ``training_step`` returned."""
+
+    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        """After the optimiser's step number ``trainer.global_step``, counted from 1."""
+
+
+class DataWait(PassThroughProfiler):
+    """Takes the time in which training waits for the loader's next batch: Lightning marks it for profilers."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__()
+        self._meter = meter
+
+    def start(self, action_name: str) -> None:
+        if action_name == NEXT_BATCH:
+            self._meter.begin("data")
+
+    def stop(self, action_name: str) -> None:
+        if action_name == NEXT_BATCH:
+            self._meter.end("data")
+
+
+class Progress(AfterStep):
+    """Reports each step and how fast training is; at every ``log_every``-th logs that, and the means of what it returned.
+
+    Lightning logs after its callbacks. A run killed between the two would have a checkpoint of a step that no log knows,
+    so this one logs itself and stands before ``Checkpoints``. What saving takes is therefore part of the next row.
+    """
+
+    def __init__(
+        self, report: Callable[[StepReport], None], log_every: int, meter: Meter, work: StepFlops, count_after: float
+    ) -> None:
+        """count_after: seconds of training after which ``work`` counts its FLOPs."""
+        self._report, self._log_every = report, log_every
+        self._meter, self._work, self._count_after = meter, work, count_after
+        self._losses: list[Mapping[str, Tensor]] = []
+        self._shapes: list[Shape] = []
+        self._images = 0
+        self._loss: float | None = None
+        self._recent: deque[Throughput] = deque(maxlen=RECENT_STEPS)
+        self._row = self._total = Throughput()
+        self._seen: Counter[Shape] = Counter()
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._meter.start()
+
+    def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
+        self._shapes.append((*batch.grid, *batch.cameras.image_size))
+        self._images += math.prod(batch.grid) if batch.num_valid is None else sum(batch.num_valid)
+
+    def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
+        # Lightning has divided the loss by the number of batches that a step accumulates.
+        means = {name: value.detach() for name, value in outputs.items()}
+        self._losses.append({**means, "loss": means["loss"] * trainer.accumulate_grad_batches})
+
+    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        logged = trainer.global_step % self._log_every == 0
+        if logged:
+            # Before the time is taken: to read a number waits for a GPU's queue of work, which belongs to these steps.
+            means = self._means(trainer)
+            self._loss = means["loss"]
+        done = self._lap(trainer, steps=1)
+        self._recent.append(done)
+        self._row += done
+        if logged:
+            self._log(trainer, means)
+        self._report(
+            StepReport(
+                step=trainer.global_step,
+                steps=trainer.max_steps,
+                loss=self._loss,
+                recent=sum(self._recent, Throughput()),
+                total=self._total,
+                peak=self._work.peak,
+            )
+        )
+        late = self._total.seconds >= self._count_after
+        if late and trainer.is_global_zero and self._work.lacks(self._shapes):
+            with self._meter.during("count"):
+                self._work.find(self._shapes)
+        self._seen.update(self._shapes)
+        self._losses, self._shapes, self._images = [], [], 0
+
+    def _means(self, trainer) -> dict[str, float]:
+        """Of what the step returned, over its batches and all processes."""
+        means = {name: torch.stack([x[name] for x in self._losses]).mean() for name in self._losses[0]}
+        shared = trainer.strategy.reduce(torch.stack(list(means.values())), reduce_op="mean")
+        return dict(zip(means, shared.cpu().tolist(), strict=True))
+
+    def _lap(self, trainer, steps: int) -> Throughput:
+        """What happened since the last lap; images are taken to be as many in the other processes."""
+        done = self._meter.lap(steps=steps, images=self._images * trainer.world_size, flops=self._work.of(self._shapes))
+        self._total += done
+        return done
+
+    def _log(self, trainer, means: Mapping[str, float]) -> None:
+        """Hands the means and the speed since the last row to the loggers."""
+        row, self._row = self._row, Throughput()
+        if trainer.world_size > 1:
+            images, wait = (
+                torch.tensor(x, device=trainer.strategy.root_device) for x in (row.images, row.data_seconds)
+            )
+            # All wait for the one that waits longest for its data.
+            images = float(trainer.strategy.reduce(images, reduce_op="mean"))
+            wait = float(trainer.strategy.reduce(wait, reduce_op="max"))
+            row = replace(row, images=images, data_seconds=wait)
+        rates = {f"{PREFIX}{name}": value for name, value in row.rates(self._work.peak).items()}
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics({**means, **rates}, trainer.global_step - 1)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        # What came after the last step: its checkpoint.
+        self._lap(trainer, steps=0)
+        if trainer.is_global_zero:
+            # Those of the first steps were not known then.
+            self._work.note_total(replace(self._total, flops=self._work.of(self._seen.elements())))
+
+
+class Interruption(AfterStep):
+    """Ends training after the step in which SIGTERM or SIGINT came to one of the processes.
+
+    Handlers only take a note, and all processes compare notes in a step: so all stop after the same one, none waits for
+    another, and ``Checkpoints``, which stands behind, saves that step. Before training has started a signal ends the run at
+    once, as a second SIGINT does.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._training = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the two signals inside; they do what they did before outside.
+
+        Raises: Stopped for one that ends the run at once.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        # Python calls handlers between two steps of its own; native code that waits for another process takes none. To this
+        # socket the number of a signal is written whatever the main thread does.
+        told, tell = socket.socketpair()
+        tell.setblocking(False)
+        earlier = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        left = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(told, left), daemon=True)
+        watch.start()
+        self._listen()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(earlier)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            left.set()
+            tell.send(bytes([0]))
+            watch.join()
+            told.close()
+            tell.close()
+
+    def _listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        again = self.received == signal.SIGINT == number
+        self.received = number
+        if again or not self._training:
+            raise Stopped(number)
+
+    def _watch(self, told: socket.socket, left: threading.Event) -> None:
+        """Ends this process when a signal should have ended the run at once, and the main thread takes none."""
+        before = 0
+        while number := told.recv(1)[0]:
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                continue
+            at_once = not self._training or before == signal.SIGINT == number
+            before = number
+            if at_once and not left.wait(PATIENCE):
+                end_process(
+                    128 + number, f"stopped by {signal.Signals(number).name}; resume=auto continues what is saved"
+                )
+
+    def setup(self, trainer, pl_module, stage: str) -> None:
+        # Lightning has put its own handler in place: one that talks to the other processes whatever they are doing.
+        self._listen()
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._listen()
+        self._training = True
+
+    def on_before_backward(self, trainer, pl_module, loss: Tensor) -> None:
+        told = cast(LogicalCheckpoints, trainer.strategy).told
+        told |= {str(number): float(self.received == number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        stop = self.received
+        if trainer.world_size > 1:
+            # What came to this process since it told the others is told in the next step.
+            heard = cast(LogicalCheckpoints, trainer.strategy).heard
+            stop = next((number for number in (signal.SIGTERM, signal.SIGINT) if heard[str(number)]), 0)
+            self.received = stop or self.received
+        if stop:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if trainer.world_size > 1:
+            note = torch.tensor(float(self.received), device=trainer.strategy.root_device)
+            self.received = int(trainer.strategy.reduce(note, reduce_op="max"))
+
+
+def finish_work(device: torch.device) -> None:
+    """Waits for a GPU's queue of work, so that what is timed next does not pay for it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class ValidationSamples(AfterStep):
+    """Generates a few validation clips with the averaged weights, writes them as videos and shows them to the logger."""
+
+    def __init__(self, folder: Path, clips: Dataset, config: RunConfig, meter: Meter) -> None:
+        self._folder, self._clips, self._config, self._meter = folder, clips, config, meter
+
+    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        step, strategy = trainer.global_step, trainer.strategy
+        if step % self._config.training.validate_every and step != trainer.max_steps:
+            return
+        assert isinstance(strategy, LogicalCheckpoints)
+        finish_work(system.device)
+        with self._meter.during("validate"), strategy.averaged_weights():
+            if trainer.is_global_zero:
+                self.sample(trainer, system, step)
+
+    def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
+        """Loggers get it under the number of the step's loss, so that a run which continues from its checkpoint keeps it."""
+        errors = []
+        system.eval()
+        try:
+            for index in range(min(self._config.training.validation_clips, len(self._clips))):
+                clip = load_with_signals(self._clips, index, system.signals, system.needs_mesh).to(system.device)
+                frames = system.generate(
+                    clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
+                )
+                truth = required(clip.frames, "ClipBatch.frames")
+                errors.append(float(((frames - truth) / 2).square().mean()))
+                path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
+                write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
+                _show(trainer.loggers, clip.clip_id[0], path, step - 1)
+        finally:
+            system.train()
+        if errors:
+            psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
+            for logger in trainer.loggers:
+                logger.log_metrics({"validation_psnr": psnr}, step - 1)
+
+
+def _show(loggers: list[Logger], clip_id: str, path: Path, step: int) -> None:
+    """Hands a clip's video to the loggers that can show one, each clip under a name of its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_video(f"samples/{clip_id}", [str(path)], step, format=["mp4"])
+
+
+class Checkpoints(AfterStep):
+    """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
+
+    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
+        """precision: what the run is trained in, as of ``hvg.config.precision.trained_in``."""
+        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config.to_yaml()
+        checkpoint["precision"] = self._precision
+
+    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+        step, training = trainer.global_step, self.config.training
+        due = training.checkpoint_every and step % training.checkpoint_every == 0
+        if due or trainer.should_stop or step == trainer.max_steps:
+            finish_work(system.device)
+            with self._meter.during("save"):
+                trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
+                if trainer.is_global_zero:
+                    keep_checkpoints(self.folder, training.keep_last, training.keep_every)

@@ -1,0 +1,344 @@
+"""Runs: from a configuration to a trained system in a run folder, with Lightning's Trainer."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+
+from hvg.config.changes import Change, earlier_config, judged_changes, keep_config
+from hvg.config.machine import choose_device, refuse_missing
+from hvg.config.overlap import dataset_notes, overlap
+from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
+from hvg.config.processes import processes_of
+from hvg.config.settings import RunConfig
+from hvg.core import provenance
+from hvg.core.errors import CheckpointError, DataError, HvgError
+from hvg.core.exit_codes import TERMINATED, Stopped
+from hvg.core.files import read_text, write_text
+from hvg.core.outputs import held_folder
+from hvg.core.quiet import quiet_training
+from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
+from hvg.data.training_data import ClipDataModule
+from hvg.model.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    checkpoints,
+    find_checkpoint,
+    latest_checkpoint,
+    latest_whole_checkpoint,
+    remove_leftovers,
+    set_aside,
+)
+from hvg.model.load import build_system, checkpoint_weights, load_system_weights
+from hvg.model.system import HumanVideoSystem
+from hvg.model.training_state import check_training_state
+from hvg.parts.model import Backbone
+from hvg.parts.weights import load_shared_weights
+from hvg.train.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples
+from hvg.train.faults import Quarantine, SkippedSteps
+from hvg.train.loggers import make_loggers
+from hvg.train.strategies import joined_group, make_strategy
+from hvg.train.throughput import Meter, StepReport
+from hvg.train.utilisation import COUNT_AFTER, StepFlops
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``<output>/<name>``."""
+    return Path(config.output) / config.name
+
+
+def start_system(config: RunConfig, log: Callable[[str], None]) -> HumanVideoSystem:
+    """The system of a new run: from ``checkpoint``, every weight that both have; else with the backbone's published ones.
+
+    The backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
+    about each file. Raises: CheckpointError, HvgError for weights that do not fit.
+    """
+    if config.checkpoint is None:
+
+        def published(backbone: Backbone) -> None:
+            for line in backbone.load_pretrained():
+                log(line)
+
+        return build_system(config, published)
+    path = find_checkpoint(Path(config.checkpoint))
+    weights, prefix = checkpoint_weights(path, config.evaluation.weights), "backbone."
+    own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+
+    def shared(backbone: Backbone) -> None:
+        load_shared_weights(backbone, own, str(path))
+
+    system = build_system(config, shared)
+    for line in load_shared_weights(system, weights, str(path)):
+        log(line)
+    return system
+
+
+def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint to continue from, open; None to start anew. Damaged ones are logged, and passed over.
+
+    Raises: CheckpointError when a named one is missing or damaged, or none of those that are there is whole.
+    """
+    if config.resume is None:
+        return None
+    if config.resume != "auto":
+        found = Checkpoint(Path(config.resume))
+    else:
+        found, damaged = latest_whole_checkpoint(run_folder(config) / "checkpoints")
+        for line in damaged:
+            log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
+    if found is not None:
+        check_training_state(found)
+    return found
+
+
+def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
+    """What a run does otherwise from its checkpoint on, all of it allowed. Raises: ConfigError, see ``judged_changes``."""
+    was = earlier_config(start.state["config"], str(start.path))
+    before, now = (c.data.batch_size * c.training.accumulate for c in (was, config))
+    clips = start.world_size * before, num_processes(config) * now
+    return judged_changes(was, config, str(start.path), step=int(start.state["global_step"]), clips=clips)
+
+
+def num_processes(config: RunConfig) -> int:
+    """How many processes train a run, where it is started here."""
+    nodes, devices = processes_of(config)
+    if devices == "auto":
+        devices = max(1, torch.cuda.device_count()) if choose_device(config.device).type == "cuda" else 1
+    return nodes * devices
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a run that speaks for all; known before they have joined."""
+    return not rank_zero_only.rank
+
+
+def train(
+    config: RunConfig,
+    report: Callable[[StepReport], None] = lambda *_: None,
+    log: Callable[[str], None] = print,
+) -> HumanVideoSystem:
+    """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
+
+    Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder. Where several processes
+    train, each calls this. Raises: SystemExit(143) after SIGTERM and KeyboardInterrupt after SIGINT, when the step in
+    which they came is saved; HvgError where another process works in the folder.
+    """
+    with held_folder(run_folder(config), "output, name", log=log) if is_first_process() else nullcontext():
+        return _train(config, report, log)
+
+
+def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
+    """As ``train``, by processes of which the first has the run folder for itself."""
+    folder = run_folder(config)
+    start = resume_from(config, log)
+    changed = [] if start is None else changed_settings(start, config)
+    if config.resume is None and is_first_process() and latest_checkpoint(folder / "checkpoints"):
+        raise CheckpointError(
+            f"{folder}: holds checkpoints of an earlier run; continue it with resume=auto, or choose another name=..., "
+            "or delete it"
+        )
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    first_step = int(start.state["global_step"]) if start else 0
+    refuse_missing([config], trains=first_step < config.training.steps and is_first_process())
+    if first_step < config.training.steps:
+        if changed:
+            log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
+        with quiet_training():
+            _fit(config, start, changed, first_step, report, log)
+        last = checkpoint_path(folder / "checkpoints", config.training.steps)
+        resumed = f" from step {first_step} on" if first_step else ""
+        log(f"trained {config.training.steps - first_step} steps{resumed}; the run is in {folder}")
+    else:
+        assert start is not None
+        last = start.path
+        log(f"nothing to train: {last} is at step {first_step}, training.steps is {config.training.steps}")
+    system = build_system(config)
+    load_system_weights(system, last, config.evaluation.weights)
+    return system.to(choose_device(config.device)).eval()
+
+
+def _fit(
+    config: RunConfig,
+    start: Checkpoint | None,
+    changed: Sequence[Change],
+    first_step: int,
+    report: Callable[[StepReport], None],
+    log: Callable[[str], None],
+) -> None:
+    """Trains from ``start`` to the last step, whose checkpoint is then written."""
+    device, folder = choose_device(config.device), run_folder(config)
+    precision = precision_here(config)
+    history = trained_in(None if start is None else start.precision, precision)
+    strategy = make_strategy(config, device, precision == "bf16")
+    if is_first_process():
+        log(f"trains in {explain_here(config)}")
+        if history != precision:
+            log(
+                f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
+            )
+        _prepare_folder(config, start, log)
+    if start is None:
+        system = start_system(config, log)
+    else:
+        system = build_system(config)
+        load_system_weights(system, start.path, "raw")
+    if is_first_process():
+        _write_down(config, start, changed, history)
+    for note in dataset_notes(config.dataset):
+        log(f"note: {note}")
+    train_clips = open_training_clips(config, system.codec, system.conditioners)
+    missing = missing_from_cache(config, system.conditioners)
+    if missing:
+        log(missing)
+    validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
+    quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
+    data = ClipDataModule(
+        train_clips,
+        system.signals,
+        seed=config.seed,
+        grids=config.data.trained_grids,
+        batch_size=config.data.batch_size,
+        num_steps=config.training.steps,
+        workers=config.data.workers,
+        first_step=first_step,
+        recolour=config.data.recolour,
+        accumulate=config.training.accumulate,
+        mesh=system.needs_mesh,
+        first_view=config.data.first_view,
+    )
+    interruption, meter = Interruption(), Meter()
+    work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)
+    progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
+    callbacks: list[Callback] = [progress, quarantine, skipped, interruption]
+    if config.training.validate_every:
+        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
+    callbacks.append(Checkpoints(folder / "checkpoints", config, meter, history))
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1 if config.strategy.name == "single" else config.strategy.devices,
+        num_nodes=1 if config.strategy.name == "single" else config.strategy.nodes,
+        strategy=strategy,
+        # ZeRO does it itself.
+        precision=None if config.strategy.name.startswith("zero") else LIGHTNING[precision],
+        max_steps=config.training.steps,
+        accumulate_grad_batches=config.training.accumulate,
+        # Ours is in Progress; this only keeps Lightning from advising on its own.
+        log_every_n_steps=1,
+        logger=make_loggers(config, folder, first_step) if is_first_process() else False,
+        callbacks=callbacks,
+        plugins=_cluster(),
+        profiler=DataWait(meter),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    try:
+        with interruption.listening(), joined_group():
+            trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+    except Stopped as stop:
+        _stop(stop.number, "resume=auto continues what is saved", log)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # What torch says where a process that loads data has gone: no fault of the code.
+        raise HvgError(
+            f"a process that loads data was ended from outside ({' '.join(str(error).split())}), for want of memory perhaps; "
+            "resume=auto continues the run from its newest checkpoint, a smaller data.workers needs less"
+        ) from error
+    skipped.check()
+    if trainer.global_step < config.training.steps:
+        saved = f"step {trainer.global_step} is saved, resume=auto continues from there"
+        _stop(interruption.received, saved, log)
+    if interruption.received:
+        # It came in the last step: what follows training has to stop as well.
+        signal.raise_signal(interruption.received)
+
+
+def _cluster() -> SLURMEnvironment | None:
+    """How processes that srun started are found, without Lightning's own requeueing, which waits for another signal."""
+    by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return SLURMEnvironment(auto_requeue=False) if by_srun else None
+
+
+def _prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
+    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
+    folder = run_folder(config)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder / "checkpoints")
+    if start is None:
+        return
+    step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
+    later = [path for n, path in others if n > step or (n == step and path.resolve() != start.path.resolve())]
+    # Whatever is newer than what resume=auto found is damaged.
+    moved = set_aside(later, "damaged" if config.resume == "auto" else "later")
+    if moved and config.resume != "auto":
+        log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
+
+
+def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
+    """Writes what the run is, once it is sure that it can start so; what it was before is kept.
+
+    precision: what the run is trained in, as of ``hvg.config.precision.trained_in``.
+    """
+    folder = run_folder(config)
+    if start is not None:
+        keep_config(folder, start.state["config"])
+    kept = keep_config(folder, config.to_yaml())
+    write_text(folder / "config.yaml", config.to_yaml())
+    record = provenance.collect(config.seed) | {"precision": precision, "overlap": overlap(config.dataset).lines}
+    before = read_run_record(folder) if start is not None else {}
+    # What its FLOPs were counted to be.
+    record["throughput"] = before.get("throughput", {})
+    record["starts"] = [*before.get("starts", []), _start_record(record, start, kept, changed)]
+    write_text(folder / "run.json", json.dumps(record, indent=2))
+
+
+def _start_record(
+    record: Mapping[str, Any], start: Checkpoint | None, kept: str, changed: Sequence[Change]
+) -> dict[str, Any]:
+    """What ``run.json`` keeps of each start of a run. config: the file that holds its configuration."""
+    return {
+        "step": 0 if start is None else int(start.state["global_step"]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": record["commit"],
+        "command": record["command"],
+        "from": None if start is None else str(start.path),
+        "config": kept,
+        "changed": {change.path: [change.was, change.now] for change in changed},
+    }
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says of a run; nothing where there is none. Raises: DataError where it is damaged."""
+    path = folder / "run.json"
+    try:
+        found = json.loads(read_text(path)) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
+    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
+        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
+    return found
+
+
+def _stop(received: int, saved: str, log: Callable[[str], None]) -> NoReturn:
+    """Ends an interrupted run with the exit code that its signal stands for. saved: what there is to say of its state."""
+    if received == signal.SIGTERM:
+        if is_first_process():
+            log(f"stopped by SIGTERM; {saved}")
+        raise SystemExit(TERMINATED)
+    raise KeyboardInterrupt from None

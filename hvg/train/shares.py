@@ -1,0 +1,193 @@
+"""What one of several devices holds of a training state, and what it sends in a step: arithmetic over sizes of weights.
+
+That of DeepSpeed is read off its sources (0.19.8) and held to its real objects by tests/integration/test_dry_run.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from hvg.config.settings import StrategyConfig
+
+# Elements of a buffer in which DeepSpeed exchanges gradients. It makes up to four of this size, however small the network is:
+# its default of 5e8 would take 8 to 11 GB. Larger than any weight of Stable Video Diffusion (3e7).
+BUCKET = 50_000_000
+# DeepSpeed's defaults, which the run's settings leave as they are; in elements.
+PERSISTENT = 100_000  # up to here stage 3 keeps a weight whole on every device
+LIVE = 1_000_000_000  # of weights that stage 3 holds gathered at once
+# Whose weights DeepSpeed exchanges in bf16 under autocast.
+_HALF = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class WeightSizes:
+    """Of a system's networks. trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
+
+    frozen: bytes of the other weights and of buffers, which every device holds whole.
+    """
+
+    trained: tuple[int, ...]
+    half: tuple[bool, ...]
+    frozen: int
+
+    @property
+    def elements(self) -> int:
+        """Of all trained weights."""
+        return sum(self.trained)
+
+    def exchanged(self) -> dict[int, int]:
+        """Bytes of an element when it is sent -> how many elements are sent so."""
+        halves = sum(size for size, half in zip(self.trained, self.half, strict=True) if half)
+        return {width: count for width, count in ((2, halves), (_FLOAT, self.elements - halves)) if count}
+
+
+def weight_sizes(networks: list[nn.Module], bf16: bool) -> WeightSizes:
+    """Of the networks of a system, in its order."""
+    half = {
+        id(parameter)
+        for network in networks
+        for module in network.modules()
+        if bf16 and type(module) in _HALF
+        for parameter in module.parameters(recurse=False)
+    }
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    return WeightSizes(
+        trained=tuple(parameter.numel() for parameter in trained),
+        half=tuple(id(parameter) in half for parameter in trained),
+        frozen=sum(x.numel() * x.element_size() for x in (*parameters, *buffers) if not x.requires_grad),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Bytes that one device holds, whatever it is shown.
+
+    weights: of the networks; of zero3 the parts that this device keeps. gathered: of zero3, most that is whole at once.
+    copies: zero's own float32 copy of the weights that this device updates. gradients: when the backward pass is over.
+    optimizer: AdamW's two averages and counters. average: the moving average. buckets: to exchange gradients.
+    host: in the memory of the machine, for this device. whole_gradients: whether gradients pile up in the backward pass.
+    """
+
+    weights: int
+    copies: int = 0
+    gradients: int
+    optimizer: int
+    average: int
+    buckets: int = 0
+    gathered: int = 0
+    host: int = 0
+    whole_gradients: bool = True
+
+
+def share(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, rank: int | None = None) -> Share:
+    """What a device holds under a strategy. rank: of the device; None: one that holds most."""
+    if strategy.name == "zero3":
+        return _stage_3(strategy.offload, sizes, ranks)
+    if strategy.name.startswith("zero"):
+        return _stages_1_and_2(strategy, sizes, ranks, accumulate, rank)
+    weights = _FLOAT * sizes.elements
+    return Share(
+        weights=weights + sizes.frozen,
+        gradients=weights,
+        # AdamW counts the steps of every tensor.
+        optimizer=2 * weights + _FLOAT * len(sizes.trained),
+        average=weights,
+        buckets=weights if strategy.name == "ddp" else 0,
+    )
+
+
+def _stages_1_and_2(
+    strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, rank: int | None
+) -> Share:
+    # One flat tensor of all trained weights, filled up to equal parts of an even number of elements.
+    part = 2 * -(-sizes.elements // (2 * ranks))
+    # Gradients of weights that reach into the device's part are kept whole.
+    own = max(_touched(sizes.trained, part, ranks) if rank is None else [_touched(sizes.trained, part, ranks)[rank]])
+    whole = strategy.name == "zero1" and accumulate > 1
+    state = {"copies": _FLOAT * part, "optimizer": _FLOAT * (2 * part + 1), "average": _FLOAT * part}
+    offload = strategy.offload != "none"
+    return Share(
+        weights=_FLOAT * part * ranks + sizes.frozen,
+        gradients=_FLOAT * (sizes.elements if whole else own),
+        # Two of each kind, so that one is filled while the other is sent; what is sent is copied, and copied in its type.
+        buckets=2 * _FLOAT * BUCKET * len(sizes.exchanged())
+        + max(min(BUCKET, count) * (_FLOAT + width % _FLOAT) for width, count in sizes.exchanged().items()),
+        # On the host besides: gradients of the part, and the weights that are copied back.
+        host=sum(state.values()) + 2 * _FLOAT * part if offload else 0,
+        whole_gradients=whole,
+        **dict.fromkeys(state, 0) if offload else state,
+    )
+
+
+def _touched(sizes: tuple[int, ...], part: int, ranks: int) -> list[int]:
+    """Elements, for every rank, of the weights that reach into its part of the flat tensor."""
+    touched, start = [0] * ranks, 0
+    for size in sizes:
+        for rank in range(start // part, (start + size - 1) // part + 1):
+            touched[rank] += size
+        start += size
+    return touched
+
+
+def _stage_3(offload: str, sizes: WeightSizes, ranks: int) -> Share:
+    # Every weight by itself is cut into parts of equal length.
+    part = _FLOAT * sum(-(-size // ranks) for size in sizes.trained)
+    small = _FLOAT * sum(size for size in sizes.trained if size <= PERSISTENT)
+    large = sum(size for size in sizes.trained if size > PERSISTENT)
+    state = {"copies": part, "optimizer": 2 * part + _FLOAT, "average": part}
+    exchanged = sizes.exchanged()
+    on_host = (sum(state.values()) + part if offload != "none" else 0) + (part if offload == "parameters" else 0)
+    return Share(
+        weights=(0 if offload == "parameters" else part) + sizes.frozen,
+        gathered=small + _FLOAT * min(large, LIVE),
+        gradients=part if offload == "none" else 0,
+        buckets=BUCKET * sum(exchanged) + max(min(BUCKET, count) * width for width, count in exchanged.items()),
+        host=on_host,
+        whole_gradients=False,
+        **state if offload == "none" else dict.fromkeys(state, 0),
+    )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a device sends, and receives as much, in an optimiser step: bytes, and the formula that gives them."""
+
+    bytes: int
+    formula: str
+
+
+def traffic(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, repeats: bool) -> Traffic:
+    """Of gradients and weights, by ring algorithms; repeats: whether the forward pass is repeated in the backward pass.
+
+    DeepSpeed's stages 1 and 2 reduce gradients by an all-reduce, of which every device keeps its part.
+    """
+    weights = _FLOAT * sizes.elements
+    gradients = sum(width * count for width, count in sizes.exchanged().items())
+    cut, name = (ranks - 1) / ranks, strategy.name
+    if name == "single" or ranks == 1:
+        return Traffic(0, "nothing is exchanged")
+    if name == "ddp":
+        # And of a flag for each, by which processes learn which weights had none.
+        flags = _FLOAT * len(sizes.trained)
+        return Traffic(round(2 * cut * (weights + flags)), "all-reduce of gradients: 2 (N-1)/N x their bytes")
+    if name != "zero3":
+        times = accumulate if name == "zero2" else 1
+        formula = f"{times} x all-reduce of gradients, 2 (N-1)/N, + all-gather of weights, (N-1)/N, x their bytes"
+        return Traffic(round(cut * (2 * times * gradients + weights)), formula)
+    passes = 3 if repeats else 2
+    large = sum(
+        size * (2 if half else _FLOAT)
+        for size, half in zip(sizes.trained, sizes.half, strict=True)
+        if size > PERSISTENT
+    )
+    small = _FLOAT * sum(size for size in sizes.trained if size <= PERSISTENT)
+    formula = (
+        f"{accumulate} x ({passes} all-gathers of weights + reduce-scatter of gradients) + all-gather of small weights, "
+        "each (N-1)/N x their bytes"
+    )
+    return Traffic(round(cut * (accumulate * (passes * large + gradients) + small)), formula)

@@ -1,0 +1,48 @@
+"""On how many devices a run trains, and how they share its state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from hvg.config.settings import RunConfig
+from hvg.core.errors import HvgError
+from hvg.train.logical_checkpoints import DataParallel, LogicalCheckpoints, SingleDevice
+from hvg.train.zero import Zero
+
+
+def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> LogicalCheckpoints:
+    """Lightning's strategy for a run. Raises: HvgError where the device cannot do it."""
+    name, offload = config.strategy.name, config.strategy.offload
+    if name == "single":
+        return SingleDevice(config, device=torch.device("cuda", 0) if device.type == "cuda" else device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if name == "ddp":
+        # So that gradients keep their first grouping for the exchange. Else they would be grouped anew after a first step, a
+        # resumed run's too, and of three processes and more their sums would be taken in another order.
+        return DataParallel(config, process_group_backend=backend, find_unused_parameters=True)
+    if device.type == "cpu":
+        if offload != "none":
+            raise HvgError(
+                f"strategy.offload={offload} needs a GPU to offload from; on a CPU set strategy.offload=none"
+            )
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    return Zero(config, stage=int(name[-1]), bf16=bf16, process_group_backend=backend)
+
+
+@contextmanager
+def joined_group() -> Iterator[None]:
+    """Processes that join a group inside leave it together; one that ended in it could abort after success."""
+    outside = _in_group()
+    yield
+    if _in_group() and not outside:
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def _in_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -1,0 +1,241 @@
+"""A batch of clips, and the photo of the person in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
+from hvg.values.grid import ViewGrid
+from hvg.values.tensors import concatenate, count_bytes, map_tensors
+
+# What places in a video are counted in: the whole clip or request, or the step or window that is denoised together.
+Within = Literal["grid", "window"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The photo(s) that say who the person is.
+
+    frames: (B, R, 3, H, W) sRGB in [-1, 1]; alpha: (B, R, 1, H, W) in [0, 1]; cameras: (B, R) or None;
+    body: the person in the photo (its T axis is R) or None.
+    """
+
+    frames: Tensor
+    alpha: Tensor | None = None
+    cameras: Cameras | None = None
+    body: BodyMotion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipBatch:
+    """Clips of people seen by several cameras over time.
+
+    frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
+    cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose
+    (``hvg.values.task``).
+    signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
+    valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
+    origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.
+    view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
+    which these may be some; None: these are all.
+    frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
+    training order; with the run's seed it keys the clip's noise. The host draws that, so it stays on the CPU.
+    clip_id: one name per clip.
+    subject: one name per clip, the same for all clips of one person.
+    num_valid: in training, how many pictures of each clip are valid, so that nobody has to ask a device for it.
+    unreadable: in training, why the clip that belongs in a place cannot be read, one text per clip, "" where it can; another
+    clip, nowhere valid, fills the place.
+    What frozen networks made of the clip ahead of training, aligned and at full size (``hvg prepare latents``): latents
+    (B, V, t, C, h, w), the codec's of the frames, which then stay on the disk; coverage (B, V, t, 1, h, w), mean alpha of
+    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo.
+    """
+
+    cameras: Cameras
+    clip_id: tuple[str, ...]
+    subject: tuple[str, ...]
+    frames: Tensor | None = None
+    alpha: Tensor | None = None
+    body: BodyMotion | None = None
+    reference: Reference | None = None
+    task: Tensor | None = None
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    latents: Tensor | None = None
+    coverage: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    valid: Tensor | None = None
+    driving: Tensor | None = None
+    origin: Cameras | None = None
+    view_index: Tensor | None = None
+    num_views: Tensor | None = None
+    circle: Tensor | None = None
+    frame_index: Tensor | None = None
+    sample_index: Tensor | None = None
+    caption: tuple[str, ...] | None = None
+    num_valid: tuple[int, ...] | None = None
+    unreadable: tuple[str, ...] | None = None
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(B, V, T)."""
+        b, v, t = self.cameras.shape
+        return b, v, t
+
+    def view_grid(self) -> ViewGrid:
+        """Where its views stand among all views of their clips, and its cameras."""
+        if self.view_index is None or self.num_views is None or self.circle is None:
+            return ViewGrid.whole(self.cameras)
+        return ViewGrid(view_index=self.view_index, num_views=self.num_views, circle=self.circle, cameras=self.cameras)
+
+    def present(self) -> frozenset[str]:
+        """Names of the fields that hold something; mesh vertices count as ``body.vertices``."""
+        names = set()
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None and not (isinstance(value, Mapping) and not value):
+                names.add(f.name)
+        if self.body is not None and self.body.vertices is not None:
+            names.add("body.vertices")
+        return frozenset(names)
+
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        return count_bytes(self, lambda x: x.nbytes)
+
+    def to(self, *args, **kwargs) -> ClipBatch:
+        """The same batch on another device; a floating type changes floating tensors only. ``sample_index`` stays."""
+        moved = map_tensors(
+            self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs)
+        )
+        return replace(moved, sample_index=self.sample_index)
+
+    def pin_memory(self) -> ClipBatch:
+        """The same batch in memory from which a GPU copies by itself; a loader asks for it."""
+        return map_tensors(self, lambda x: x.pin_memory())
+
+    def select(
+        self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
+    ) -> ClipBatch:
+        """The batch restricted to some views and frames, in the order given; the reference, the origin and what the views
+        are part of are kept.
+
+        Latents are taken to have a frame for every frame of the video.
+        """
+        v = slice(None) if views is None else torch.as_tensor(views)
+        t = slice(None) if frames is None else torch.as_tensor(frames)
+
+        def grid(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[:, v][:, :, t]
+
+        body = self.body and replace(
+            self.body,
+            joints=self.body.joints[:, t],
+            vertices=None if self.body.vertices is None else self.body.vertices[:, t],
+            parameters={key: value[:, t] for key, value in self.body.parameters.items()},
+        )
+        origin = self.cameras[:, :1] if self.origin is None else self.origin
+        views_of = self.view_grid().select(v, t)
+        return replace(
+            self,
+            origin=origin[:, :, t],
+            view_index=views_of.view_index,
+            num_views=views_of.num_views,
+            circle=views_of.circle,
+            frames=grid(self.frames),
+            alpha=grid(self.alpha),
+            latents=grid(self.latents),
+            coverage=grid(self.coverage),
+            valid=grid(self.valid),
+            cameras=views_of.cameras,
+            body=body,
+            driving=None if self.driving is None else self.driving[:, t],
+            frame_index=None if self.frame_index is None else self.frame_index[:, t],
+            signals={key: value[:, v][:, :, t] for key, value in self.signals.items()},
+        )
+
+    def shrunk(self, factor: int) -> ClipBatch:
+        """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
+
+        What was made of the pictures at full size is left out.
+        """
+        if factor == 1:
+            return self
+
+        def small(x: Tensor | None) -> Tensor | None:
+            if x is None:
+                return None
+            return avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
+
+        def resized(cameras: Cameras | None) -> Cameras | None:
+            return cameras and cameras.resized((cameras.image_size[0] // factor, cameras.image_size[1] // factor))
+
+        reference = self.reference and replace(
+            self.reference,
+            frames=small(self.reference.frames),
+            alpha=small(self.reference.alpha),
+            cameras=resized(self.reference.cameras),
+        )
+        return replace(
+            self,
+            frames=small(self.frames),
+            alpha=small(self.alpha),
+            driving=small(self.driving),
+            cameras=resized(self.cameras),
+            origin=resized(self.origin),
+            reference=reference,
+            signals={key: small(value) for key, value in self.signals.items()},
+            latents=None,
+            coverage=None,
+            features={},
+        )
+
+    def clips(self, index: slice) -> ClipBatch:
+        """The batch restricted to some clips, given as a slice of the B axis."""
+        part = map_tensors(self, lambda x: x[index])
+        body = self.body and replace(part.body, faces=self.body.faces)
+        reference = part.reference
+        if self.reference is not None and self.reference.body is not None:
+            reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
+        caption = None if self.caption is None else self.caption[index]
+        unreadable = None if self.unreadable is None else self.unreadable[index]
+        num_valid = None if self.num_valid is None else self.num_valid[index]
+        return replace(
+            part,
+            body=body,
+            reference=reference,
+            clip_id=self.clip_id[index],
+            subject=self.subject[index],
+            caption=caption,
+            num_valid=num_valid,
+            unreadable=unreadable,
+        )
+
+    @staticmethod
+    def stack(batches: Sequence[ClipBatch]) -> ClipBatch:
+        """One batch of all clips; every batch has to hold the same fields and sizes.
+
+        Raises: ValueError when the batches disagree in what they hold.
+        """
+        if len({b.present() for b in batches}) != 1:
+            raise ValueError(f"clips hold different fields: {sorted({tuple(sorted(b.present())) for b in batches})}")
+        first = batches[0]
+        stacked = concatenate(list(batches))
+        return replace(
+            stacked,
+            clip_id=tuple(name for b in batches for name in b.clip_id),
+            subject=tuple(name for b in batches for name in b.subject),
+            caption=None if first.caption is None else tuple(c for b in batches for c in (b.caption or ())),
+            num_valid=None if first.num_valid is None else tuple(n for b in batches for n in (b.num_valid or ())),
+            unreadable=None if first.unreadable is None else tuple(r for b in batches for r in (b.unreadable or ())),
+        )
+
+
+def _to_device(x: Tensor, *args, **kwargs) -> Tensor:
+    device = kwargs.get("device", next((a for a in args if isinstance(a, (str, torch.device))), None))
+    return x if device is None else x.to(device=device, non_blocking=kwargs.get("non_blocking", False))

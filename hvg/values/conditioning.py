@@ -1,0 +1,154 @@
+"""Five named ports: what conditioners fill and what a backbone accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from hvg.values.tensors import count_bytes, map_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What one conditioner, or all of them merged, gives the backbone. An empty port stays empty.
+
+    The axes V and t of a port may be 1: what it holds is then the same for every view, or frame.
+
+    residuals[site]: (B, V, t, C, h, w), added to the backbone's features at a named site.
+    tokens: (B, V, t, L, D), appended to the cross-attention context. L is the conditioner's choice, the same in every batch.
+    channels: (B, V, t, K, h, w), concatenated to the noisy latents.
+    embedding: (B, V, t, E), added to the noise-level embedding.
+    memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
+    losses: named auxiliary losses (B,), added to the loss.
+    """
+
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    channels: Tensor | None = None
+    embedding: Tensor | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
+        """Applies ``function`` to every port's tensor (auxiliary losses are left out)."""
+        return replace(map_tensors(replace(self, losses={}), function), losses=self.losses)
+
+    def expand(self, views: int, frames: int) -> Conditioning:
+        """The ports with all their views and latent frames; nothing is copied."""
+        return self.map(lambda x: x.expand(-1, views, frames, *x.shape[3:]))
+
+    def nbytes(self) -> int:
+        """Bytes that the ports hold."""
+        return count_bytes(replace(self, losses={}), lambda x: x.untyped_storage().nbytes())
+
+    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+        """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
+
+        def choose(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(keep.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return replace(
+            self,
+            residuals={site: choose(x, other.residuals[site]) for site, x in self.residuals.items()},
+            memory={site: choose(x, other.memory[site]) for site, x in self.memory.items()},
+            tokens=None if self.tokens is None else choose(self.tokens, _filled(other.tokens)),
+            channels=None if self.channels is None else choose(self.channels, _filled(other.channels)),
+            embedding=None if self.embedding is None else choose(self.embedding, _filled(other.embedding)),
+        )
+
+    @staticmethod
+    def merge(parts: Sequence[Conditioning]) -> Conditioning:
+        """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
+
+        def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return b if a is None else a if b is None else a + b
+
+        def cat(a: Tensor | None, b: Tensor | None, dim: int) -> Tensor | None:
+            if a is None or b is None:
+                return b if a is None else a
+            views, frames = (max(a.shape[axis], b.shape[axis]) for axis in (1, 2))
+            return torch.cat([x.expand(-1, views, frames, *x.shape[3:]) for x in (a, b)], dim=dim)
+
+        total = Conditioning()
+        for part in parts:
+            total = Conditioning(
+                residuals=_merge_sites(total.residuals, part.residuals, add),
+                tokens=cat(total.tokens, part.tokens, -2),
+                channels=cat(total.channels, part.channels, 3),
+                embedding=add(total.embedding, part.embedding),
+                memory=_merge_sites(total.memory, part.memory, lambda a, b: cat(a, b, -2)),
+                losses={**total.losses, **part.losses},
+            )
+        return total
+
+    @staticmethod
+    def stack(parts: Sequence[Conditioning]) -> Conditioning:
+        """Conditionings of equal shapes, one after the other along B."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+
+        def cat(values: list[Tensor | None]) -> Tensor | None:
+            return None if values[0] is None else torch.cat([_filled(value) for value in values])
+
+        return Conditioning(
+            residuals={site: torch.cat([p.residuals[site] for p in parts]) for site in first.residuals},
+            memory={site: torch.cat([p.memory[site] for p in parts]) for site in first.memory},
+            tokens=cat([p.tokens for p in parts]),
+            channels=cat([p.channels for p in parts]),
+            embedding=cat([p.embedding for p in parts]),
+        )
+
+
+def _filled(x: Tensor | None) -> Tensor:
+    if x is None:
+        raise ValueError("the conditioning that stands in has to fill the same ports")
+    return x
+
+
+def _merge_sites(a: Mapping[str, Tensor], b: Mapping[str, Tensor], combine: Callable) -> dict[str, Tensor]:
+    return {site: combine(a.get(site), b.get(site)) for site in [*a, *(s for s in b if s not in a)]}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named place in a backbone: its channel width and its stride relative to the latents."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a backbone accepts, known before any weight exists.
+
+    latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial).
+    residuals: sites of the residual port. memory: sites of the memory port. token_width, embedding_width: 0 where the
+    backbone has no such port. channels: whether more channels may be concatenated to the noisy latents.
+    """
+
+    latent_channels: int
+    latent_stride: int
+    residuals: Mapping[str, Site] = field(default_factory=dict)
+    memory: Mapping[str, Site] = field(default_factory=dict)
+    token_width: int = 0
+    embedding_width: int = 0
+    channels: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningSpec:
+    """Which ports a conditioner fills and how widely, known before any weight exists.
+
+    residuals, memory: site -> channels. tokens: width D, 0 for none. channels: K added to the noisy latents.
+    embedding: width E, 0 for none.
+    """
+
+    residuals: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    channels: int = 0
+    embedding: int = 0
