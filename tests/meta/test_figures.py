@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"\bcommit\s+`([0-9a-f]{7,40})(?:\+changes)?`")
 STUDIES = sorted(path.parent for path in ROOT.glob("experiments/*/study.yaml"))
 READMES = [ROOT / "README.md", *(study / "README.md" for study in STUDIES)]
-DECISIONS = sorted(ROOT.glob("hvg/decisions/*.md"))
+DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
 
 
 def git(*words: str) -> subprocess.CompletedProcess:

@@ -1,4 +1,4 @@
-"""How often the 95 % interval of a difference holds the true one, over random protocols; the table is in hvg/decisions/0022."""
+"""How often the 95 % interval of a difference holds the true one, over random protocols; the table is in docs/decisions/0022."""
 
 from __future__ import annotations
 

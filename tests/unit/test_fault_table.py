@@ -1,6 +1,6 @@
 """No metric has a cheap optimum: what no arm should be praised for beats neither the truth nor a model that tries.
 
-The tables that this holds stand in hvg/decisions/0021; ``fault_table`` and ``faults_through_a_network`` make them.
+The tables that this holds stand in docs/decisions/0021; ``fault_table`` and ``faults_through_a_network`` make them.
 """
 
 from __future__ import annotations
