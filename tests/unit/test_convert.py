@@ -13,6 +13,7 @@ import pytest
 
 from hvg.cli import run
 from hvg.commands import convert
+from hvg.config.command_options import ConvertOptions
 from hvg.core.errors import DataError
 from hvg.geometry import body_pickle
 
@@ -270,7 +271,7 @@ def test_arrays_named_many_times_do_not_fill_the_memory(tmp_path, monkeypatch):
 def test_names_of_entries_cannot_leave_the_archive(tmp_path):
     arrays = {"../../evil": np.zeros(2), "/evil": np.zeros(2), "file": np.zeros(2), "allow_pickle": np.zeros(2)}
     (tmp_path / "SMPL.pkl").write_bytes(pickled(whole(**arrays)))
-    options = body_pickle.ConvertOptions(body=tmp_path / "SMPL.pkl", out=tmp_path / "SMPL.npz")
+    options = ConvertOptions(body=tmp_path / "SMPL.pkl", out=tmp_path / "SMPL.npz")
     assert "../../evil" in list(convert.convert(options))[-1]
     names = zipfile.ZipFile(tmp_path / "SMPL.npz").namelist()
     assert {"file.npy", "allow_pickle.npy"} < set(names) and not any("/" in name for name in names)
