@@ -27,6 +27,7 @@ from hvg.parts.continued import Continued
 from hvg.parts.model import Backbone
 from hvg.parts.part import PartConfig
 from hvg.parts.pretrained import Component
+from hvg.parts.zero import zero_module
 from hvg.values.conditioning import Conditioning, Ports, Site
 from hvg.values.grid import ViewGrid
 from hvg.values.layout import fold_frames, unfold_frames
@@ -34,7 +35,6 @@ from hvg.values.layout import fold_frames, unfold_frames
 from ..nn.published_unet import load_unet
 from ..nn.reference_encoder import ReferenceEncoder
 from ..nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
-from ..nn.zero import zero_module
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)

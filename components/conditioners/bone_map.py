@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
+from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
 from ..nn.bone_map_drawing import (
@@ -20,7 +21,6 @@ from ..nn.bone_map_drawing import (
     bone_map_image,
     draw_bone_maps,
 )
-from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 
 
 class BoneMapConfig(PoseGuidedConfig):

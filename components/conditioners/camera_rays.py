@@ -9,10 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.bounds import Metres
+from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.values.cameras import pixel_rays
 from hvg.values.clip import ClipBatch
-
-from ..nn.pose_guided import GuidedConfig, PoseGuided
 
 
 class CameraRaysConfig(GuidedConfig):

@@ -12,12 +12,12 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.parts.context import Context
 from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.zero import zero_module
 from hvg.values.cameras import relative_rotation
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from ..nn.sinusoidal import sinusoidal_embedding
-from ..nn.zero import zero_module
 
 
 class CameraRotationConfig(ConditionerConfig):

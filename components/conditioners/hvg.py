@@ -13,6 +13,9 @@ from hvg.core.errors import HvgError
 from hvg.core.labels import readable
 from hvg.core.required import required
 from hvg.parts.context import Context
+from hvg.parts.guider import guider_stages
+from hvg.parts.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
+from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import ConditioningSpec, Ports
 
@@ -29,10 +32,7 @@ from ..nn.bone_map_drawing import (
     draw_bone_maps,
 )
 from ..nn.cross_attention import MapCrossAttention
-from ..nn.guider import guider_stages
-from ..nn.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
-from ..nn.zero import zero_module
 
 # Name of a map -> its channels.
 CHANNELS = {**{f"bone_{name}": channels for name, channels in BONE_MAPS.items()}, "skeleton": 4, "smpl_normal": 4}

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from hvg.core.required import required
 from hvg.parts.context import Context
 from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.pose_guided import STEM
+from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
-from ..nn.pose_guided import STEM
 from ..nn.sinusoidal import sinusoidal_embedding
-from ..nn.zero import zero_module
 
 
 class ReferenceTokensConfig(ConditionerConfig):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
-from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from hvg.core.required import required
 from hvg.parts.context import Context
+from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
 from ..nn.body_normal_drawing import draw_body_normals
-from ..nn.pose_guided import PoseGuided, PoseGuidedConfig
 
 
 class SmplNormalConfig(PoseGuidedConfig):

@@ -13,11 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hvg.parts.attention import GroupAttention, group_attention_flops
 from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
-
-from ..nn.attention import GroupAttention, group_attention_flops
 
 
 class Aligned2dConfig(PartConfig):

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvg.parts.attention import GroupAttention, group_attention_flops
 from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
-
-from ..nn.attention import GroupAttention, group_attention_flops
 
 
 class Full3dViewAttention(ViewAttention):

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
+from hvg.parts.attention import ViewMaskAttention, group_attention_flops
 from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
-
-from ..nn.attention import ViewMaskAttention, group_attention_flops
 
 
 class NeighboursConfig(PartConfig):

@@ -22,6 +22,8 @@ INTERFACES = frozenset(
     {f"hvg.parts.{family}" for family in ("part", "context", "model", "plan", "scene", "metric")}
     | {f"hvg.values.{value}" for value in ("body", "clip", "conditioning", "grid", "scored_clip", "tensors")}
 )
+# Gives on what other modules define: of it a part reaches those alone whose names it imports.
+DOOR = "hvg.plugin"
 # What a part may compute with without importing it: the cameras of a batch.
 ALWAYS = ("hvg.values.cameras",)
 
@@ -100,8 +102,20 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
             parents = package.split(".")
             base = parents[: len(parents) - node.level + 1] if node.level else []
             origin = ".".join([*base, *filter(None, [node.module])])
+            if origin == DOOR:
+                yield from (_behind_the_door().get(alias.name, DOOR) for alias in node.names)
+                continue
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _behind_the_door() -> dict[str, str]:
+    """Name -> the module that defines it, of all that the door gives on."""
+    path = module_file(DOOR)
+    assert path is not None
+    nodes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: f"{node.module}" for node in nodes for alias in node.names}
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

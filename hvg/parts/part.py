@@ -55,9 +55,11 @@ class Part:
     """Anything that can be chosen by name. ``Config`` is its settings class.
 
     It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
+    made_for: the ``VERSION`` that a part of somebody's own was written against; it is refused by an hvg of another one.
     """
 
     Config: ClassVar[type[PartConfig]] = PartConfig
+    made_for: ClassVar[int | None] = None
 
     def __init__(self, config: Any = None, context: Context | None = None) -> None:
         super().__init__()

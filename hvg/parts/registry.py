@@ -11,6 +11,8 @@ from typing import Any
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
+# Of what parts are written against, ``hvg.plugin``: it goes up with any change that breaks a part.
+VERSION = 1
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "alignment": ("alignments", "hvg.parts.scene.Alignment"),
@@ -119,6 +121,8 @@ def interface_problem(cls: Any, interface: Any) -> str | None:
         return f"is no subclass of {name}"
     if not _is_subclass(getattr(cls, "Config", None), interface.Config):
         return f"has a Config that is no subclass of {interface.Config.__module__}.{interface.Config.__name__}"
+    if cls.made_for not in (None, VERSION):
+        return f"was made for version {cls.made_for} of hvg.plugin; this is version {VERSION}"
     missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]
     return f"does not define {', '.join(missing)} of {name}" if missing else None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.nn.attention import matrix_products, multiply_and_sum
 from hvg.parts import registry
+from hvg.parts.attention import matrix_products, multiply_and_sum
 from hvg.parts.model import ViewAttention
 from hvg.testing import check_view_attention, tiny_batch
 
@@ -43,8 +43,8 @@ def test_the_ways_of_attending_agree(name, settings, monkeypatch):
     grid = tiny_batch(B, V, T).view_grid().resized((H, W))
     results = []
     for few, some in ((1000, 1000), (0, 1000), (0, 0)):
-        monkeypatch.setattr("components.nn.attention.MULTIPLY_AND_SUM_UP_TO", few)
-        monkeypatch.setattr("components.nn.attention.MATRIX_PRODUCTS_UP_TO", some)
+        monkeypatch.setattr("hvg.parts.attention.MULTIPLY_AND_SUM_UP_TO", few)
+        monkeypatch.setattr("hvg.parts.attention.MATRIX_PRODUCTS_UP_TO", some)
         values = module(x, grid)
         results.append((values, *torch.autograd.grad(values.square().sum(), x)))
     for others in results[1:]:

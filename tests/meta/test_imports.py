@@ -110,7 +110,7 @@ def test_wrong_arrows_are_seen(path, text):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("components/codecs/pixel.py", "from ..nn.guider import Guider"),
+        ("components/codecs/pixel.py", "from hvg.parts.guider import Guider"),
         ("components/nn/guider.py", "from .zero import zero_module"),
         ("components/nn/feature_networks/i3d.py", "from ..zero import zero_module"),
         ("components/people/suit.py", "from ..nn import zero"),

@@ -108,7 +108,7 @@ def test_the_contact_sheet_draws_what_the_run_chose_with_its_settings(tiny, tmp_
 HUNGRY = """
     from pydantic import Field
 
-    from components.nn.pose_guided import GuidedConfig, PoseGuided
+    from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 
     class Part(PoseGuided):
         '''A map that is drawn of a file.'''
@@ -130,7 +130,7 @@ def test_a_part_that_has_no_defaults_is_left_out_of_a_contact_sheet_that_did_not
 
 
 FAILING = """
-    from components.nn.pose_guided import GuidedConfig, PoseGuided
+    from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 
     class Part(PoseGuided):
         Config = GuidedConfig

@@ -46,7 +46,7 @@ def test_folders_are_found_in_either_layout(tmp_path, installed):
 
 
 def test_a_module_has_one_name_in_both_layouts():
-    for module in ("components", "components.nn.zero"):
+    for module in ("components", "components.nn.windows"):
         assert name_in_tree(module) == name_in_tree(f"hvg.{module}") == module
     for module in ("hvg", "hvg.values.clip", "hvg.components_of_somebody", "lab.components.nn"):
         assert name_in_tree(module) == module

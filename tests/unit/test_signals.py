@@ -7,7 +7,6 @@ import torch
 
 from components.conditioners.camera_rays import CameraRays
 from components.conditioners.skeleton import Skeleton
-from components.nn.pose_guided import GuidedConfig, PoseGuided
 from hvg.config import checks
 from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
@@ -18,6 +17,7 @@ from hvg.data.signals import load_with_signals, needs_mesh, with_signals
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system
 from hvg.model.system import HumanVideoSystem
+from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.parts.scene import Dataset
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
 from hvg.values.cameras import project

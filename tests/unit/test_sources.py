@@ -23,7 +23,7 @@ FILES = {
     "lab/__init__.py": "",
     "lab/grey.py": '''
         """A map of one grey."""
-        from components.nn.pose_guided import GuidedConfig, PoseGuided
+        from hvg.parts.pose_guided import GuidedConfig, PoseGuided
         from .level import level
 
         class Grey(PoseGuided):
@@ -144,7 +144,7 @@ def test_parts_of_this_tree_follow_what_draws_and_not_the_interfaces():
     found = source_modules("components.conditioners.bone_map")
     drawing = {
         "components.nn.bone_map_drawing",
-        "components.nn.pose_guided",
+        "hvg.parts.pose_guided",
         "hvg.geometry.ellipsoids",
         "hvg.values.cameras",
     }

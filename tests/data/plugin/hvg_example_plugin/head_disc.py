@@ -3,8 +3,7 @@
 import torch
 from pydantic import Field
 
-from components.nn.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.values.cameras import project
+from hvg.plugin import PoseGuided, PoseGuidedConfig, project
 
 
 class HeadDisc(PoseGuided):

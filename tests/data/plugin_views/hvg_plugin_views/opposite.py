@@ -1,8 +1,6 @@
 """Attention of every view to itself and to the view that looks from the other side."""
 
-from components.nn.attention import ViewMaskAttention, group_attention_flops
-from hvg.parts.model import ViewAttention
-from hvg.parts.part import PartConfig
+from hvg.plugin import PartConfig, ViewAttention, ViewMaskAttention, group_attention_flops
 
 
 class Opposite(ViewAttention):

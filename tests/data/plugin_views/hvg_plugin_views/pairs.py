@@ -3,9 +3,7 @@
 import torch
 from pydantic import Field
 
-from hvg.parts.part import PartConfig
-from hvg.parts.plan import Sampler
-from hvg.values.grid import Window
+from hvg.plugin import PartConfig, Sampler, Window
 
 
 class Pairs(Sampler):

@@ -5,11 +5,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from hvg.core.random_keys import numpy_generator
-from hvg.parts.part import PartConfig
-from hvg.parts.scene import Dataset
-from hvg.values.cameras import orbit, project
-from hvg.values.clip import ClipBatch, Reference
+from hvg.plugin import ClipBatch, Dataset, PartConfig, Reference, numpy_generator, orbit, project
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "yellow": (1, 1, -1)}
 WAYS = {"left": (-1, 0), "right": (1, 0), "near": (0, 1), "far": (0, -1)}  # x and z

@@ -6,10 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from hvg.core.errors import HvgError
-from hvg.core.random_keys import key_to_seed
-from hvg.parts.model import Conditioner, ConditionerConfig
-from hvg.values.conditioning import Conditioning, ConditioningSpec
+from hvg.plugin import Conditioner, ConditionerConfig, Conditioning, ConditioningSpec, HvgError, key_to_seed
 
 
 class CaptionWords(Conditioner):

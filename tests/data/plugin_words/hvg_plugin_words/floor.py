@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from components.nn.pose_guided import GuidedConfig, PoseGuided
-from hvg.values.cameras import pixel_rays
+from hvg.plugin import GuidedConfig, PoseGuided, pixel_rays
 
 
 class Floor(PoseGuided):

@@ -7,8 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
-
-from .zero import zero_module
+from hvg.parts.zero import zero_module
 
 
 class Guider(nn.Module):

@@ -12,12 +12,11 @@ from torch import Tensor
 from hvg.core.bounds import Width
 from hvg.core.required import required
 from hvg.parts.context import Context
+from hvg.parts.guider import Guider, num_halvings
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
 from hvg.values.layout import per_frame
-
-from .guider import Guider, num_halvings
 
 STEM = "stem"
 

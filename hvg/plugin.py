@@ -1,0 +1,119 @@
+"""The one import of a part of your own: interfaces by kind, their settings, the values that flow, and bases to build on.
+
+A part says ``made_for = VERSION`` with the number that it was written against; made for another one, it is refused in a line
+that names it. The number goes up with any change that breaks a part.
+"""
+
+from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, ViewCount, Weight, Width
+from hvg.core.errors import ConfigError, DataError, HvgError, Problem
+from hvg.core.random_keys import generator, key_to_seed, numpy_generator
+from hvg.core.required import required
+from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
+from hvg.parts.context import Context
+from hvg.parts.continued import Continued
+from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
+from hvg.parts.guider import Guider
+from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
+from hvg.parts.metric import KeypointRegressor, Metric, Score
+from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
+from hvg.parts.part import Part, PartConfig, PartName
+from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
+from hvg.parts.registry import VERSION
+from hvg.parts.scene import Alignment, BodyModel, Dataset, Holdings, MeshImage, Renderer
+from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
+from hvg.parts.zero import zero_module
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
+from hvg.values.grid import ViewGrid, Window
+from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
+from hvg.values.scored_clip import NotAvailable, ScoredClip, Surface
+
+__all__ = [
+    "VERSION",
+    "Alignment",
+    "Backbone",
+    "BodyModel",
+    "BodyMotion",
+    "Cameras",
+    "CellMetric",
+    "CellMetricConfig",
+    "ChangeMetric",
+    "ClipBatch",
+    "Codec",
+    "Colour",
+    "Conditioner",
+    "ConditionerConfig",
+    "Conditioning",
+    "ConditioningSpec",
+    "ConfigError",
+    "Context",
+    "Continued",
+    "Count",
+    "DataError",
+    "Dataset",
+    "FrameCount",
+    "FrameMetric",
+    "Frechet",
+    "FrechetConfig",
+    "GroupAttention",
+    "Guidance",
+    "GuidedConfig",
+    "Guider",
+    "Holdings",
+    "HvgError",
+    "Kernel",
+    "KernelConfig",
+    "KeypointMetric",
+    "KeypointMetricConfig",
+    "KeypointRegressor",
+    "MeshImage",
+    "Metres",
+    "Metric",
+    "NotAvailable",
+    "Part",
+    "PartConfig",
+    "PartName",
+    "Ports",
+    "PoseGuided",
+    "PoseGuidedConfig",
+    "PoseSignal",
+    "Prediction",
+    "Problem",
+    "Reference",
+    "Renderer",
+    "Sampler",
+    "Scale",
+    "Score",
+    "ScoredClip",
+    "Side",
+    "Site",
+    "Solver",
+    "SolverStep",
+    "Stage",
+    "Surface",
+    "ViewAttention",
+    "ViewCount",
+    "ViewGrid",
+    "ViewMaskAttention",
+    "Weight",
+    "Width",
+    "Window",
+    "attend",
+    "fold_frames",
+    "fold_views",
+    "generator",
+    "group_attention_flops",
+    "key_to_seed",
+    "look_at",
+    "numpy_generator",
+    "orbit",
+    "per_frame",
+    "pixel_rays",
+    "project",
+    "required",
+    "unfold_frames",
+    "zero_module",
+]
