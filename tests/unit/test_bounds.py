@@ -120,7 +120,7 @@ def _numbers(schema):
             yield from _numbers(inner)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(configurations())
 def test_a_configuration_is_judged_and_never_crashes_its_judge(words):
     try:
@@ -131,7 +131,7 @@ def test_a_configuration_is_judged_and_never_crashes_its_judge(words):
         assert config.training.steps >= 1
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(FLOATS + COUNTS), st.sampled_from(HOSTILE))
 def test_values_of_another_type_are_refused_at_their_place(key, value):
     try:
