@@ -35,7 +35,7 @@ SVD_ENCODER = {
 
 
 class ClipImageConfig(ConditionerConfig):
-    """Which image encoder."""
+    """Choice of the image encoder."""
 
     path: str = Field(
         "stabilityai/stable-video-diffusion-img2vid-xt",

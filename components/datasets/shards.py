@@ -106,6 +106,6 @@ class _Known:
 
 @cache
 def _known(path: Path, changed: int) -> _Known:
-    """What is asked for every arm of a study, read once. changed: when the shard was written."""
+    """Facts of a shard, read once though every arm of a study asks. changed: when the shard was written."""
     shard = ShardReader(path)
     return _Known(shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests)

@@ -47,7 +47,7 @@ _VERTICAL_JITTER = 1 / 3
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a clip's cameras (V) look at. shape: the bare body's, by the body model's names."""
+    """Person, motion and cameras (V) of one clip. shape: the bare body's, by the body model's names."""
 
     shape: dict[str, float]
     person: Person

@@ -1,4 +1,4 @@
-"""Whether a video gets worse as it goes on."""
+"""Drift: change of a video's colour error from its beginning to its end."""
 
 from __future__ import annotations
 

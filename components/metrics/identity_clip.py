@@ -1,4 +1,4 @@
-"""Whether CLIP takes the person for the same."""
+"""Identity of the person, judged by CLIP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the person wears the right colours."""
+"""Identity of the person, judged by the colours they wear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FVD and KVD have in common: features of stretches of video through I3D."""
+"""Base of FVD and KVD: features of stretches of video through I3D."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class NeighboursViewAttention(ViewAttention):
 
 
 def _near(config: NeighboursConfig, grid: ViewGrid) -> Tensor:
-    """Which views see each other, (B, V, V) bool."""
+    """Visibility between views, (B, V, V) bool: true where two views see each other."""
     return grid.steps() <= config.reach
 
 

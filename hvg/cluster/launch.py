@@ -112,7 +112,7 @@ class _Started:
             )
 
     def has_ended(self) -> bool:
-        """Whether nothing of it is left to do; starts what comes next."""
+        """Whether the job has ended; starts its next command where one is due."""
         code = self.process.poll()
         if code is None:
             return False
@@ -191,7 +191,7 @@ class LaunchedRun:
 
     @property
     def job(self) -> Job:
-        """What is started to train it."""
+        """The job that trains the run."""
         return Job(
             name=self.config.name,
             commands=(("-m", "hvg.cli", "train", *self.words),),

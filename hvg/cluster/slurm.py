@@ -147,7 +147,7 @@ def _meeting_place(batch: Batch) -> list[str]:
 
 
 def _starts(batch: Batch) -> list[str]:
-    """What the job, or each element of the array, starts."""
+    """Lines of the script that start the job, or each element of the array."""
     if len(batch.jobs) == 1:
         return _commands(batch.jobs[0])
     cases = [

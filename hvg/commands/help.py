@@ -122,7 +122,7 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _choices() -> list[str]:
-    """What a run is composed of where no word says otherwise."""
+    """Lines that list the parts a run is composed of by default."""
     from hvg.config.composition import root_choices
 
     words = " ".join(f"{group}={name or 'null'}" for group, name in root_choices().items())

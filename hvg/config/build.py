@@ -27,7 +27,7 @@ from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a system is made of. ``conditioners`` go by slot, in merging order."""
+    """The parts of a system. ``conditioners`` go by slot, in merging order."""
 
     alignment: Alignment
     codec: Codec

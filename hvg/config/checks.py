@@ -222,7 +222,7 @@ def _asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def _check_latents(config: RunConfig) -> Iterator[Problem]:
-    """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
+    """Problems with outputs of frozen networks made ahead: no setting may change the pictures of a training step."""
     if config.data.latents == "encode":
         return
     reasons = [

@@ -55,7 +55,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """What a training step sees, and how clips reach it."""
+    """Settings of the data: size of a batch, and how clips reach a training step."""
 
     batch_size: Annotated[BatchSize, Continued.SHARED] = Field(
         default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."

@@ -69,7 +69,7 @@ def _disk_error(error: Exception) -> int | None:
 
 
 def system_reason(error: OSError) -> str | None:
-    """What the system refused, and where, in one line; None for an error that is none of a file's, but a program's mistake."""
+    """The system's reason, and the file if known, in one line; None for an error of the program, not of a file."""
     if error.errno is None:
         return None
     name = error.filename2 or error.filename
@@ -80,13 +80,13 @@ def system_reason(error: OSError) -> str | None:
 
 
 def in_the_way(path: Path) -> str:
-    """That there is a file where a folder of a path belongs, in words; "" where there is none."""
+    """Message that a file lies where a folder of a path belongs; "" where none does."""
     file = next((place for place in path.parents if os.path.isfile(place)), None)
     return f"{file} is a file, where a folder belongs" if file else ""
 
 
 def partial_path(path: Path) -> Path:
-    """What a file is called while this process writes it."""
+    """Temporary name of a file while this process writes it."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 

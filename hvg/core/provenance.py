@@ -62,7 +62,7 @@ def git_commit() -> str:
 
 
 def tree_changes() -> dict[str, Any] | None:
-    """What of the source tree is not as its commit has it: file names, and a digest of those files; None where nothing is."""
+    """Files of the source tree that differ from its commit: names, and a digest of those files; None for none."""
     names = _changed_files()
     return {"files": names, "digest": files_digest({name: ROOT / name for name in names})} if names else None
 
@@ -83,7 +83,7 @@ def _changed_files() -> list[str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the source tree; nothing where it is not there, or knows of none."""
+    """Output of a git command in the source tree; "" where git is not installed or fails."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
     except OSError:

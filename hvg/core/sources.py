@@ -1,4 +1,4 @@
-"""What code a part is made of, as a digest: what other code made is not read from a cache."""
+"""Digest of the code that a part is made of: caches made by other code are not read."""
 
 from __future__ import annotations
 

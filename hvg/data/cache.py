@@ -26,7 +26,7 @@ def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
 
 
 def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> str | None:
-    """What training looks for in ``data.cache`` and has to make at every step instead, in a line; None where nothing is.
+    """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing.
 
     conditioners: by slot.
     """

@@ -116,7 +116,7 @@ def _those_that_fit(
 
 
 def never_stored(configs: Sequence[RunConfig]) -> list[str]:
-    """Which of the chosen parts draw a map that no file holds, a line each."""
+    """Lines that name the chosen parts whose maps no file holds."""
     late = {
         f"{slot}={choice.name}"
         for config in configs

@@ -167,7 +167,7 @@ class ShardReader:
         return clip
 
     def _decoded(self, index: int, decode: Callable[[Mapping[str, bytes]], T]) -> T:
-        """What ``decode`` makes of the files of clip ``index``. Raises: DataError naming it."""
+        """Result of ``decode`` for the files of clip ``index``. Raises: DataError naming it."""
         key = self.keys[index]
         try:
             with self.path.open("rb") as stream:
@@ -221,7 +221,7 @@ def _sizes(index: dict[str, Any]) -> list[Size] | None:
 
 
 def _texts(index: dict[str, Any], name: str) -> list[str] | None:
-    """What an index says of every clip under ``name``; None where it does not. Raises: ValueError for what is no text."""
+    """Texts of the clips, under ``name`` in an index; None where it has none. Raises: ValueError for what is no text."""
     texts = index.get(name)
     if texts is None:
         return None
@@ -262,7 +262,7 @@ def _decode_subject(files: Mapping[str, bytes]) -> str:
 
 
 def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:
-    """What a user has to know of shards that were found, a line each. parts: ``ShardReader.part`` of each.
+    """Notes for the user on the shards that were found, a line each. parts: ``ShardReader.part`` of each.
 
     Raises: DataError where one is missing, or they are of two sets.
     """

@@ -35,7 +35,7 @@ class Lpips(nn.Module):
 
     @single_precision()
     def layers(self, a: Tensor, b: Tensor) -> Tensor:
-        """What each tapped layer adds to the distance, (N, L)."""
+        """Contribution of each tapped layer to the distance, (N, L)."""
         if a.shape != b.shape:
             raise ValueError(f"LPIPS compares pictures of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
         mean, spread = (a.new_tensor(values)[:, None, None] for values in (MEAN, SPREAD))
