@@ -96,7 +96,7 @@ def _paths(config: Shards.Config) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of a shard, as of ``ShardReader`` and ``Holdings``."""
+    """Facts of a shard, as in ``ShardReader`` and ``Holdings``."""
 
     part: tuple[int, int] | None
     sizes: dict[str, Size]

@@ -221,7 +221,7 @@ def _sizes(index: dict[str, Any]) -> list[Size] | None:
 
 
 def _texts(index: dict[str, Any], name: str) -> list[str] | None:
-    """Texts of the clips, under ``name`` in an index; None where it has none. Raises: ValueError for what is no text."""
+    """Texts of the clips, from an index under ``name``; None if it has none. Raises: ValueError for what is no text."""
     texts = index.get(name)
     if texts is None:
         return None

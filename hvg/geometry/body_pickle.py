@@ -81,7 +81,10 @@ class _Name:
 
 @dataclass(eq=False)
 class _Made:
-    """What a call would have made. by: the function's or class's name. state: what the pickle would have set afterwards."""
+    """Stand-in for the object that a call in a pickle would have made.
+
+    by: the function's or class's name. state: what the pickle would have set afterwards.
+    """
 
     by: str
     arguments: tuple[Any, ...]
@@ -106,7 +109,7 @@ _MARK = object()
 
 
 def read_pickle(data: bytes) -> Any:
-    """What a pickle describes: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
+    """Content of a pickle: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
 
     Raises: ValueError (``_Refused`` for a name that is not let through), KeyError, IndexError or TypeError.
     """

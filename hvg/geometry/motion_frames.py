@@ -1,4 +1,4 @@
-"""Which frames of a motion a video shows."""
+"""Choice of the frames of a motion that a video shows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def motion_places(
 
 
 def places_note(motion: Motion, places: Tensor, frames_per_second: float) -> str:
-    """Which frames of the motion a video takes, and how fast it is; one sentence."""
+    """Sentence on the frames of the motion that a video takes, and its speed."""
     count, steps = len(places), places.diff()
     listed = [f"{place:.1f}".removesuffix(".0") for place in places.tolist()]
     if count <= FEW:

@@ -118,7 +118,7 @@ class Checkpoint:
 
 
 def precision_of(path: Path) -> str | None:
-    """What the run was trained in, as of ``hvg.config.precision.trained_in``; None for a checkpoint that does not say.
+    """Precision of the run's training, as of ``hvg.config.precision.trained_in``; None where it is not recorded.
 
     Raises: CheckpointError as ``Checkpoint``, which looks at the tensors too.
     """

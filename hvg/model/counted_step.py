@@ -1,4 +1,4 @@
-"""What a step computes and holds: FLOPs and bytes, counted on shapes."""
+"""FLOPs and bytes of a training step, counted on shapes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """What runs."""
+        """FLOPs that run, repeated ones included."""
         return self.model + self.repeated
 
 
@@ -82,7 +82,7 @@ class PartFlops(TorchDispatchMode):
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        """What runs inside is of this part, or of none where it is ``LEFT_OUT``."""
+        """Counts the FLOPs inside for this part, or for none where it is ``LEFT_OUT``."""
         outer = self._part
         self._begin(part)
         try:
@@ -126,7 +126,7 @@ def repeating() -> bool:
 
 
 def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
-    """What ``function`` returns, and its FLOPs."""
+    """Result of ``function``, and its FLOPs."""
     with PartFlops() as flops, flops.of("it"):
         result = function()
     return result, sum(count.total for count in flops.counts.values())
@@ -144,14 +144,14 @@ def _declare(
 
 
 def _leave_out(function: Callable[..., Tensor], flops: PartFlops, *inputs: Any) -> Tensor:
-    """What the function returns; its arithmetic is nobody's."""
+    """Result of the function, whose FLOPs are counted for no part."""
     with flops.of(LEFT_OUT):
         return function(*inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepBytes:
-    """What a forward and a backward pass make, in bytes; weights apart.
+    """Bytes that a forward and a backward pass allocate, without weights.
 
     saved: what the forward pass keeps for the backward pass. activations: most that is alive at once besides gradients of
     weights that are complete. peak: most that is alive at once, those gradients included.
@@ -165,7 +165,7 @@ class StepBytes:
 def count_step(
     backbone: Backbone, conditioners: Mapping[str, Conditioner], request: FakeRequest
 ) -> tuple[dict[str, Flops], StepBytes]:
-    """What forward and backward pass of a training step compute and make; leaves no gradient behind.
+    """FLOPs by part, and bytes, of a training step's forward and backward pass; leaves no gradient behind.
 
     FLOPs are those of ``backbone``, of ``view_attention`` and of every slot, without networks that are never trained (codec,
     CLIP). Those of view attention are what the part declares, times three for both passes, and once more where the forward pass

@@ -41,11 +41,11 @@ class FakeNetworks:
 
     @property
     def trained(self) -> list[nn.Module]:
-        """Those that are in a system's tree; some of their weights may be frozen all the same."""
+        """Networks in a system's module tree; some of their weights may be frozen all the same."""
         return [self.backbone, *self.conditioners.values()]
 
     def published(self) -> list[nn.Module]:
-        """Those that are outside of it, read from files and never trained."""
+        """Networks outside of a system's module tree, read from files and never trained."""
         parts = cast(list[Part], [self.codec, *self.trained])
         return [network for part in parts for network in part.frozen().values() if isinstance(network, nn.Module)]
 
@@ -74,7 +74,7 @@ def stay(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRequest:
-    """What codec, backbone and conditioners are called with. signals: slot -> control map."""
+    """Inputs of codec, backbone and conditioners. signals: slot -> control map."""
 
     noisy: Tensor
     level: Tensor

@@ -159,7 +159,7 @@ class HumanVideoSystem(lightning.LightningModule):
         return Conditioning.merge(parts)
 
     def told_places(self, frame_index: Tensor | None) -> Tensor | None:
-        """What the backbone is told of where frames are, as ``DataConfig.frame_index`` says; None: it counts those it sees."""
+        """Frame indices for the backbone, as ``DataConfig.frame_index`` says; None: it counts the frames it sees."""
         return frame_index if self.frame_index == "grid" else None
 
     def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:

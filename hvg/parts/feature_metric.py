@@ -148,7 +148,7 @@ class _Reel:
 
 
 class VideoFeatureConfig(PartConfig):
-    """Which pieces of a video a network of videos is shown."""
+    """Settings of the pieces of a video that a video network is shown."""
 
     clip_frames: FrameCount = Field(16, description="Frames that are looked at together.")
     items: Literal["windows", "whole"] = Field(
@@ -231,7 +231,7 @@ class VideoFeatureMetric(FeatureMetric):
         )
 
     def _of(self, clip_videos: Iterable[tuple[Frames, Frames, Tensor]]) -> Measurement:
-        """What is kept of videos, each a prediction, a truth and which frames are valid (L,)."""
+        """Measurement of videos, each a prediction, a truth and flags of its valid frames (L,)."""
         found: list[tuple[np.ndarray, np.ndarray]] = []
         short = 0
         for prediction, truth, valid in clip_videos:

@@ -1,4 +1,4 @@
-"""What metrics of pose have in common: a regressor of key points, and poses relative to a root."""
+"""Base of the metrics of pose: a regressor of key points, and poses relative to a root."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Sampler(Part):
         """The windows of this step; together they cover the V x t grid (of its stage, where there are stages)."""
 
     def cost(self, num_steps: int, views: int, frames: int) -> float:
-        """What the plan asks of a solver with one denoising a step, in passes over the whole V x t grid at full size."""
+        """Cost of the plan with one denoising a step, in passes over the whole V x t grid at full size."""
         cells = 0.0
         for step in range(num_steps):
             stage = self.stage(step, num_steps, frames)

@@ -1,4 +1,4 @@
-"""What all pose signals have in common: a control map, an encoder made of guiders, the backbone's stem."""
+"""Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem."""
 
 from __future__ import annotations
 

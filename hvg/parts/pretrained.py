@@ -121,7 +121,7 @@ class Component:
             )
 
     def missing(self, reason: str) -> HvgError:
-        """What to tell the user when it is not there."""
+        """The error for the user when it is not there."""
         return HvgError(
             f"{self.setting}: no {self.name} at '{self.place}'. Give {self.setting} a folder with config.json and "
             f"{self.stem}.safetensors (or of a diffusers pipeline, with them in {self.name}/), or a hub id that can be "

@@ -68,7 +68,7 @@ def names(kind: str) -> list[str]:
 
 
 def unknown_kinds() -> list[str]:
-    """What to say of the parts of other packages whose kind there is not, a line each: nothing can choose them."""
+    """Warnings on parts of other packages of an unknown kind, a line each: nothing can choose them."""
     return [
         f"'{entry.name}' of package '{origin(kind, name)}': entry points of hvg.components are named <kind>.<name>, and there "
         f"is no kind '{kind}'. {did_you_mean(kind, KINDS)}"

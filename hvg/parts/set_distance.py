@@ -30,7 +30,7 @@ class SetDistance(Protocol):
         ...
 
     def cautions(self, count: int, width: int) -> tuple[str, ...]:
-        """What a reader of a distance between ``count`` vectors of ``width`` numbers has to know."""
+        """Cautions for the reader of a distance between ``count`` vectors of ``width`` numbers."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What to say of a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
+"""Notes on a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENOUGH_SEEDS = 3
 
 
 def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
-    """What every seed has of a metric."""
+    """Scores of a metric, of every seed that has one."""
     return (seed["values"][metric] for seed in arm["seeds"] if metric in seed["values"])
 
 
@@ -49,7 +49,7 @@ def networks(found: Iterable[ScoreRecord]) -> list[str]:
 
 
 def warnings(results: Results) -> list[str]:
-    """What intervals cannot bear here; and notes of all scores, each once, with the arms it holds for where not for all."""
+    """Warnings on intervals; and notes of all scores, each once, with the arms it holds for where not for all."""
     notes = _gathered(
         results,
         lambda arm, metric: (

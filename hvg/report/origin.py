@@ -15,7 +15,7 @@ COMMIT_DIGITS = 8
 
 @dataclass(frozen=True)
 class Origin:
-    """What was the same while models were trained and scored; several values are joined in one text."""
+    """Commit, hardware and precision of models' training and scoring; several values are joined in one text."""
 
     commit: str
     hardware: str
@@ -72,7 +72,7 @@ def mixed_origins(arms: Sequence[Arm]) -> list[str]:
 
 
 def seed_provenance(arms: Sequence[Arm], seeds: Sequence[int], precision: str) -> dict[str, Any]:
-    """What a report says of where the seeds' numbers are from. seeds: those of the study, finished or not."""
+    """Record for a report of where the seeds' numbers are from. seeds: those of the study, finished or not."""
     places = {f"seed {seed}": str(origin) for seed, origin in origins(arms).items()}
     return {"seeds": list(seeds), "precision": precision, "measured": places}
 

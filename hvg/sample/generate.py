@@ -152,7 +152,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
 
 
 def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:
-    """What was asked, of which model, and what it came to; ready for JSON."""
+    """Record of a request: options, model, and resolved values; ready for JSON."""
     config, cameras = request.config, request.batch.cameras
     seed = config.evaluation.seed if options.seed is None else options.seed
     _, views, frames = request.batch.grid

@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk, whatever was scored: results.json, and all that metrics kept of every clip."""
+"""Files of an evaluation, whatever was scored: results.json, and all that metrics kept of every clip."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def read_record(path: Path) -> Record:
 
 @cache
 def _shape() -> TypeAdapter:
-    """What a results.json has to hold, field by field; None also where a number was not finite, see ``finite``."""
+    """Schema of a results.json, field by field; None also where a number was not finite, see ``finite``."""
     return TypeAdapter(Record)
 
 
@@ -234,7 +234,7 @@ def failed_metrics(record: Record) -> list[str]:
 
 
 def data_notes(record: Record) -> list[str]:
-    """What a reader has to know of the clips that were scored, a line each."""
+    """Notes for the reader on the clips that were scored, a line each."""
     return [*record.get("overlap", []), *filter(None, [shift_note(record)])]
 
 

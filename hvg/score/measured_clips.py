@@ -169,7 +169,7 @@ def score_anchors(
     load: Callable[[int], ClipBatch],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> AnchorValues:
-    """What anchors score on the first ``count`` clips of a dataset. load: index -> clip, with its true frames."""
+    """Scores of anchors on the first ``count`` clips of a dataset. load: index -> clip, with its true frames."""
     kept = {}
     for index in range(count):
         clip = true_clip(load(index))

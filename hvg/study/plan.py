@@ -1,4 +1,4 @@
-"""What a study runs: every arm at every seed, judged before anything starts, and how far each is."""
+"""Plan of a study: its runs, every arm at every seed, checked before anything starts, and the progress of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ArmState:
 
 
 class ArmProgress(BaseModel):
-    """What an arm's process writes into progress.json. note: how fast it goes."""
+    """Progress of an arm, as its process writes it into progress.json. note: how fast it goes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -86,7 +86,7 @@ class ArmRun:
         return ArmState("unfinished", f"not finished: {self._progress()}")
 
     def progress(self) -> ArmProgress | None:
-        """What it said last of how far it is; None where it said nothing. Raises: DataError for a damaged progress.json."""
+        """Progress that the arm wrote last; None where it wrote none. Raises: DataError for a damaged progress.json."""
         path = self.folder / "progress.json"
         try:
             return ArmProgress.model_validate_json(read_text(path), strict=True)

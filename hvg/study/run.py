@@ -45,8 +45,10 @@ from hvg.study.videos import study_clips
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is there of a study. missing: a line for every arm and seed that is not finished. exit_code: 0 when all are; 1 when
-    one failed; 75, come again later, when none failed and some are unfinished.
+    """Outcome of a study.
+
+    missing: a line for every arm and seed that is not finished. exit_code: 0 when all are; 1 when one failed; 75, come
+    again later, when none failed and some are unfinished.
     """
 
     results: Results
@@ -268,7 +270,7 @@ def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options
 
 
 def _where_unfinished(output: Path) -> str:
-    """Whether something still works on a study's arms, as far as Slurm knows."""
+    """Sentence on whether something still works on a study's arms, as far as Slurm knows."""
     job, states = queued(output)
     if states:
         return f"job {job} is {', '.join(states)}"

@@ -89,7 +89,7 @@ def _result_ends(results: Sequence[float], lower_is_better: bool) -> tuple[float
 
 
 def _ticks(parameter: Parameter, ends: tuple[float, float]) -> dict[str, Any]:
-    """What stands beside a parameter's axis: its values' names, or round numbers."""
+    """Plotly settings for the ticks of a parameter's axis: its values' names, or round numbers."""
     if isinstance(parameter, Choices):
         return {"tickvals": [*range(len(parameter.values))], "ticktext": [*map(shortened, parameter.values)]}
     if parameter.log:

@@ -68,7 +68,7 @@ def _counts(record: SweepRecord) -> list[tuple[int | str, str]]:
 
 
 def _parameter_line(parameter: Parameter) -> str:
-    """What varies, in words."""
+    """Description of a parameter that varies: its name and its values or range."""
     if isinstance(parameter, Choices):
         return f"{parameter.key}: {' | '.join(parameter.values)}"
     kind = f"{'whole numbers' if parameter.whole else 'numbers'} from {parameter.low:g} to {parameter.high:g}"

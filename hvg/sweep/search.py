@@ -47,7 +47,7 @@ class Sweep:
         return self.options.storage or default_storage(self.folder)
 
     def identity(self) -> dict[str, Any]:
-        """What the storage remembers of it, as values of JSON; all workers have to agree in that."""
+        """Settings of the sweep that the storage keeps, as values of JSON; they have to be the same for all workers."""
         return {
             "words": list(self.words),
             "space": space_to_plain(self.space),
@@ -57,7 +57,7 @@ class Sweep:
         }
 
     def trial_words(self, words: Sequence[str], folder: str) -> tuple[str, ...]:
-        """What a trial with the values ``words`` trains, after ``hvg train``; it continues what its folder holds."""
+        """Words after ``hvg train`` for a trial with the values ``words``; it continues what its folder holds."""
         return (*self.words, *words, text_word("name", f"{self.name}/{folder}"), "resume=auto")
 
 

@@ -1,4 +1,4 @@
-"""What a sweep varies: overrides with several values, in Hydra's sweep grammar, as parameters of a search."""
+"""Search space of a sweep: overrides with several values, in Hydra's sweep grammar, as parameters of a search."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def space_to_plain(space: Sequence[Parameter]) -> list[dict[str, Any]]:
 
 
 def space_from_plain(plain: Sequence[Mapping[str, Any]]) -> tuple[Parameter, ...]:
-    """What ``space_to_plain`` was given."""
+    """The search space from plain data, the inverse of ``space_to_plain``."""
     return tuple(Choices(p["key"], tuple(p["values"])) if "values" in p else Numbers(**p) for p in plain)
 
 

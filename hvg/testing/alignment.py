@@ -1,4 +1,4 @@
-"""What every alignment promises."""
+"""Checks of what every alignment promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backbone promises."""
+"""Checks of what every backbone promises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
 
 
 class Inputs(NamedTuple):
-    """What a backbone is called with, in the order of its arguments."""
+    """Arguments of a backbone, in order."""
 
     noisy: Tensor
     level: Tensor

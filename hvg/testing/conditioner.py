@@ -1,4 +1,4 @@
-"""What every conditioner promises."""
+"""Checks of what every conditioner promises."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def check_per_clip(cls: type[Conditioner], config: Any, context: Context, batch:
 
 
 def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """What frozen networks make of the photo depends on nothing else, and is all that the part sees of the photo."""
+    """Checks that frozen features depend on the photo alone, and that the part sees nothing else of it."""
     if not cls.has_frozen_features():
         return
     part = nudged(build(cls, config, context))

@@ -1,4 +1,4 @@
-"""What every dataset promises."""
+"""Checks of what every dataset promises."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _check_task(clip: ClipBatch, place: str) -> None:
 
 
 def check_holdings(told: Holdings, clip: ClipBatch, place: str = "the clip") -> None:
-    """What ``holdings`` tells of a clip, its size or whom it shows, is so."""
+    """Checks that ``holdings`` tells a clip's true size and subject."""
     (name,), size = clip.clip_id, (*clip.grid[1:], *clip.cameras.image_size)
     for what, found, held in (("size", told.sizes, size), ("subject", told.subjects, clip.subject[0])):
         require(found.get(name, held) == held, f"{place} has the {what} {held}, but `holdings` tells {found.get(name)}")

@@ -64,7 +64,7 @@ def is_elsewhere(x: Tensor) -> bool:
 
 
 def _call(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-    """What a function of torch returns, with its tensors on the device where a GPU would have them."""
+    """Result of a torch function, with its tensors on the device where a GPU would have them."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         return _attribute(func, args)

@@ -1,4 +1,4 @@
-"""What every prediction promises."""
+"""Checks of what every prediction promises."""
 
 from __future__ import annotations
 

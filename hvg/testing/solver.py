@@ -1,4 +1,4 @@
-"""What every solver promises."""
+"""Checks of what every solver promises."""
 
 from __future__ import annotations
 

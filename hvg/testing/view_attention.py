@@ -1,4 +1,4 @@
-"""What every view attention promises."""
+"""Checks of what every view attention promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens after a training step, in this order: log, notice signals, validate, save."""
+"""Callbacks after a training step, in this order: log, notice signals, validate, save."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Progress(AfterStep):
         return dict(zip(means, shared.cpu().tolist(), strict=True))
 
     def _lap(self, trainer, steps: int) -> Throughput:
-        """What happened since the last lap; images are taken to be as many in the other processes."""
+        """Throughput since the last lap; images are taken to be as many in the other processes."""
         done = self._meter.lap(steps=steps, images=self._images * trainer.world_size, flops=self._work.of(self._shapes))
         self._total += done
         return done

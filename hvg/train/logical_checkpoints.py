@@ -68,7 +68,7 @@ class LogicalCheckpoints(Strategy):
         self.adam().state[parameter][section].copy_(value)
 
     def gradients(self) -> list[Tensor]:
-        """What this process holds of the gradient between the backward pass and the step."""
+        """This process's share of the gradient between the backward pass and the step."""
         return [parameter.grad for parameter in self.sections.values() if parameter.grad is not None]
 
     def buckets(self) -> list[Tensor]:

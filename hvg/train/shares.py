@@ -1,4 +1,4 @@
-"""What one of several devices holds of a training state, and what it sends in a step: arithmetic over sizes of weights.
+"""Share of a training state that one of several devices holds, and its traffic in a step, from sizes of weights.
 
 That of DeepSpeed is read off its sources (0.19.8) and held to its real objects by tests/integration/test_dry_run.py.
 """
@@ -85,7 +85,7 @@ class Share:
 
 
 def share(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, rank: int | None = None) -> Share:
-    """What a device holds under a strategy. rank: of the device; None: one that holds most."""
+    """Share of the training state of a device under a strategy. rank: of the device; None: one that holds most."""
     if strategy.name == "zero3":
         return _stage_3(strategy.offload, sizes, ranks)
     if strategy.name.startswith("zero"):
@@ -155,7 +155,7 @@ def _stage_3(offload: str, sizes: WeightSizes, ranks: int) -> Share:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a device sends, and receives as much, in an optimiser step: bytes, and the formula that gives them."""
+    """Bytes that a device sends in an optimiser step, and receives as well; and the formula that gives them."""
 
     bytes: int
     formula: str

@@ -16,7 +16,7 @@ Stall = Literal["data", "save", "validate", "count"]
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """What training steps got through, and how long they took; those of several steps add up.
+    """Work that training steps did, and the time they took; throughputs of several steps add up.
 
     images: clips x views x frames that hold something, of all processes. seconds: of the steps; data_seconds, in which
     they waited for a batch, are a part of them. save_seconds, validate_seconds and count_seconds lie between steps:
@@ -82,7 +82,7 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What is told of a run after step ``step`` of ``steps``.
+    """Report on a run after step ``step`` of ``steps``.
 
     loss: of the newest logged step, None before it: to read it takes a GPU's queue of work to its end. recent: of the
     last few steps. total: since the process started. peak: FLOP/s of the device, None where unknown.

@@ -1,4 +1,4 @@
-"""What model FLOPs utilisation is made of: the FLOPs of a run's batches, counted once, and what its device could do.
+"""Model FLOPs utilisation: the FLOPs of a run's batches, counted once, and the peak of its device.
 
 Both are kept in ``run.json``: a resumed run need not count again, and a reader sees what a percentage is a share of.
 """
@@ -55,14 +55,14 @@ Shape = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do, TFLOP/s, and where the number is from."""
+    """Peak speed of a device, TFLOP/s, and where the number is from."""
 
     tflops: float
     source: str
 
 
 def peak_of(device: torch.device, bf16: bool, given: float | None) -> Peak:
-    """What ``device`` can do: ``given`` (TFLOP/s), else as published, else as measured by a matrix product."""
+    """Peak speed of ``device``: ``given`` (TFLOP/s), else as published, else as measured by a matrix product."""
     if given is not None:
         return Peak(given, "training.peak_tflops")
     if device.type == "cuda":
@@ -89,7 +89,7 @@ def published_peak(name: str, unit: Unit) -> float | None:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
-    """What products of two square matrices reach here and now, with as many threads as training has.
+    """Speed of products of two square matrices, measured here and now, with as many threads as training has.
 
     The fastest counts, of several rows spread over a second: what else a machine does only slows it down.
     """

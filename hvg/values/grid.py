@@ -1,4 +1,4 @@
-"""Which views and frames: windows of what is denoised together, and where views stand."""
+"""Selections of views and frames: windows that are denoised together, and the places of views."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def frames_in_piece(bytes_per_frame: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LongClip:
-    """What is known of the clip, and how it is read; every frame of it is valid.
+    """A clip too large to hold in memory: its facts, and how it is read; every frame of it is valid.
 
     grid: (V, T). size: (height, width) of the truth. truth_digest, note: as of ``ScoredClip``. read: ``read(views)`` opens the
     files of these views and gives the clip in pieces, in order.

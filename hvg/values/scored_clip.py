@@ -1,4 +1,4 @@
-"""What a metric sees: a clip that a model made, and what is known of the truth."""
+"""Scored clip: a clip that a model made, and what is known of the truth, as metrics see it."""
 
 from __future__ import annotations
 
