@@ -28,7 +28,7 @@ SVD_VAE = {
 
 
 class SvdVaeConfig(PartConfig):
-    """Where the weights are, and how many frames fit in memory."""
+    """Settings: place of the weights, and number of frames that fit in memory."""
 
     path: str = Field(
         "stabilityai/stable-video-diffusion-img2vid-xt",

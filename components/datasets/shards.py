@@ -67,7 +67,7 @@ class Shards(Dataset):
 
     @classmethod
     def content(cls, config: Config) -> str:
-        """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
+        """Digest of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
         paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))
         return settings_digest([read_text(path) for path in paths if path.exists()])
 

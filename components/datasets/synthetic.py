@@ -63,7 +63,7 @@ def _counts(config: Any) -> tuple[int, int]:
 
 
 def _height_width(config: Any) -> tuple[int, int]:
-    """Of a picture, pixels."""
+    """Height and width of a picture, pixels."""
     size = config.image_size
     return size if isinstance(size, tuple) else (size, size)
 

@@ -103,7 +103,7 @@ class IdentityColour(CellMetric):
         return self._histogram(colours)
 
     def _histogram(self, colours: Tensor) -> Tensor:
-        """How colours (3, P) uint8 are spread over L* x a* x b*, as a flat vector of sum 1, on the processor.
+        """Histogram of colours (3, P) uint8 over L* x a* x b*, as a flat vector of sum 1, on the CPU.
 
         There, because sums on a GPU come in any order and are not the same twice.
         """

@@ -18,7 +18,7 @@ SIZE = 224
 
 
 class I3dConfig(VideoFeatureConfig):
-    """How videos are given to I3D."""
+    """Settings of how videos are given to I3D."""
 
     resize: Literal["pil_bicubic", "torch_bilinear"] = Field(
         "pil_bicubic",

@@ -20,7 +20,7 @@ from hvg.values.grid import ViewGrid
 
 
 class EpipolarConfig(PartConfig):
-    """How wide the bands around epipolar lines are."""
+    """Setting of the width of the bands around epipolar lines."""
 
     band: float = Field(
         1.0,

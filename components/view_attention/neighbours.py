@@ -16,7 +16,7 @@ from hvg.values.grid import ViewGrid
 
 
 class NeighboursConfig(PartConfig):
-    """How far a view looks."""
+    """Setting of how many views away a view sees."""
 
     reach: int = Field(
         1,
@@ -67,5 +67,5 @@ def _near(config: NeighboursConfig, grid: ViewGrid) -> Tensor:
 
 
 def _most_near(config: NeighboursConfig, views: int) -> int:
-    """How many of ``views`` a view may see, itself included."""
+    """Largest number of ``views`` that a view may see, itself included."""
     return min(views, 2 * config.reach + 1)

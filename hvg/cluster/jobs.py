@@ -68,7 +68,7 @@ def unused_options(options: LaunchOptions) -> list[Problem]:
 
 
 def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
-    """Why a run cannot be started by the chosen launcher."""
+    """Problems for which the chosen launcher cannot start a run."""
     problems, (nodes, devices) = [], processes_of(config)
     asked = (options.nodes or 1) * (options.devices or 1)
     if config.strategy.name == "single" and asked > 1:

@@ -272,7 +272,7 @@ def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> 
 
 
 def refused_changes(run: LaunchedRun) -> list[Problem]:
-    """Why a run cannot go on from the newest checkpoint in its folder with these settings; the training itself asks again."""
+    """Problems of going on from the newest checkpoint with these settings; the training itself checks again."""
     saved = checkpoints(run.folder / "checkpoints")
     if not saved:
         return []

@@ -16,7 +16,7 @@ HYDRAS = {"joblib": "local", "submitit": "slurm", "submitit_slurm": "slurm", "su
 
 
 class LaunchOptions(Section):
-    """Where runs are started. None of it is a property of a run: its config.yaml says the same wherever it trained."""
+    """Options of where runs are started. None belongs to a run: its config.yaml is the same wherever it trained."""
 
     launcher: Literal["basic", "local", "torchrun", "slurm"] = Field(
         default="basic",
@@ -109,7 +109,7 @@ class StudyOptions(LaunchOptions):
 
 
 class SweepOptions(Section):
-    """How a sweep searches. None of it is a property of a run: a trial's config.yaml is that of any other training."""
+    """Options of how a sweep searches. None belongs to a run: a trial's config.yaml is that of any training."""
 
     sweep: Literal["optuna"] = Field(default="optuna", description="Who proposes the trials of a sweep.")
     trials: Count = Field(

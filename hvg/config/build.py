@@ -102,7 +102,7 @@ def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]
 
 
 def build_alignment(config: RunConfig) -> Alignment:
-    """Where people are moved before the network sees them."""
+    """The alignment, which moves people in the picture before the network sees them."""
     return _build(config.alignment, Context())
 
 

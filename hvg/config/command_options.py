@@ -67,7 +67,7 @@ class CheckOptions(BaseModel):
 
     @property
     def ranks(self) -> int | None:
-        """How many GPUs they ask for; None: as many as the configuration says."""
+        """Number of GPUs that the options ask for; None: as many as the configuration says."""
         return None if self.devices is None else self.devices * (self.nodes or 1)
 
     @property

@@ -45,7 +45,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def sweep_count(override: Override) -> int:
-    """How many values a list or range has; those of a range are not made, which may be more than memory holds."""
+    """Number of values in a list or range; those of a range are not made, which may be more than memory holds."""
     value = override.value()
     if not isinstance(value, RangeSweep):
         return sum(1 for _ in override.sweep_string_iterator())

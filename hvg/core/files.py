@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """As ``whole_file``, of a folder that does not exist yet; it is empty and there already."""
+    """The same as ``whole_file`` for a folder that does not exist yet; it is empty and there already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     shutil.rmtree(partial, ignore_errors=True)

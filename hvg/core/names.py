@@ -52,7 +52,7 @@ def text_word(key: str, text: str) -> str:
 
 
 def clip_name_problem(name: str) -> str:
-    """As ``name_problem``, of a clip: folders may part it, and where a shard's files are named after it, a dot ends it."""
+    """Like ``name_problem``, for a clip: folders may part it, and no dot, which would end it in a shard's files."""
     return name_problem(name, folders=True, dots=False)
 
 

@@ -28,7 +28,7 @@ def try_folder(folder: Path, setting: str) -> None:
 
 
 def try_file(path: Path, setting: str) -> None:
-    """As ``try_folder``, for a file."""
+    """The same as ``try_folder`` for a file."""
     _try(path, path, setting)
 
 

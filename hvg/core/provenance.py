@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, hardware, command."""
+"""Provenance of a result: versions, commit, hardware, command."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def tree_changes() -> dict[str, Any] | None:
 
 
 def _commit() -> str:
-    """Of the source tree; "" where there is none, also where the program is installed inside somebody else's repository."""
+    """Commit of the source tree; "" for none, also where hvg is installed inside somebody else's repository."""
     folder, _, commit = _git("rev-parse", "--show-toplevel", "HEAD").strip().partition("\n")
     return commit if Path(folder).resolve() == ROOT else ""
 

@@ -78,7 +78,7 @@ def module_file(name: str) -> Path | None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Of one module. code: a digest. imports: what it imports anywhere, names of functions and classes among them."""
+    """One module. code: a digest. imports: what it imports anywhere, names of functions and classes among them."""
 
     code: str
     imports: frozenset[str]

@@ -45,7 +45,7 @@ class Counts:
 
     @property
     def flops(self) -> Flops | None:
-        """Of a whole training step on one device, without codec, loss and optimiser."""
+        """FLOPs of a whole training step on one device, without codec, loss and optimiser."""
         return total_flops([part.flops for part in self.parts.values()])
 
 
@@ -140,7 +140,7 @@ def _smaller_steps(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 
 
 def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
-    """How many devices a run has: ``ranks``, or those that its settings say; ``auto`` is those of this machine, at least 1.
+    """Number of devices of a run: ``ranks``, or as its settings say; ``auto`` is those of this machine, at least 1.
 
     Raises: HvgError for several devices of the strategy ``single``.
     """

@@ -132,7 +132,7 @@ def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[s
 
 
 def encoded_path(shard: Path, name: str) -> Path:
-    """Where the file of the encoding ``name`` lies that belongs to a shard."""
+    """Path of the file with the encoding ``name`` of a shard's clips."""
     return shard.parent / name / f"{shard.stem}.safetensors"
 
 
@@ -189,7 +189,7 @@ class EncodedFile:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor (V, T, ...) float32 and the checksums (V, T) int64 of its cells begin in a file."""
+    """Offsets at which a tensor (V, T, ...) float32 and the checksums (V, T) int64 of its cells begin in a file."""
 
     shape: tuple[int, ...]
     values: int

@@ -76,7 +76,7 @@ def checksum_of(index: Mapping[str, Any]) -> int:
 
 
 def index_path(path: Path) -> Path:
-    """Where a shard's index lies."""
+    """Path of a shard's index."""
     return path.with_name(path.name + ".index.json")
 
 

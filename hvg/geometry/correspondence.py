@@ -34,7 +34,10 @@ class Matching:
 
 @dataclass(frozen=True, kw_only=True)
 class Correspondences:
-    """Where pixel centres' surface points land. pixels: (N, H, W, 2). seen: (N, H, W) bool, whether both pictures show them."""
+    """Places of pixel centres' surface points in another picture.
+
+    pixels: (N, H, W, 2). seen: (N, H, W) bool, whether both pictures show them.
+    """
 
     pixels: Tensor
     seen: Tensor

@@ -72,7 +72,7 @@ def places_note(motion: Motion, places: Tensor, frames_per_second: float) -> str
 
 
 def _speed(motion: Motion, places: Tensor, frames_per_second: float) -> str:
-    """How much faster than the motion the video is, for a reader."""
+    """Text on how much faster than the motion the video is."""
     passed = float(places[-1] - places[0])
     if not passed:
         return ""

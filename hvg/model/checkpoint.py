@@ -163,7 +163,7 @@ def saved_config(path: Path) -> str:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Path of the checkpoint of a step."""
     return folder / f"step-{step:07d}.ckpt"
 
 

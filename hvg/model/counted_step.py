@@ -44,7 +44,7 @@ _CPU_ATTENTION = {
 
 @dataclass(frozen=True)
 class Flops:
-    """Of a part in one training step on one device, 2 per multiply-add.
+    """FLOPs of a part in one training step on one device, 2 per multiply-add.
 
     model: of one forward and one backward pass. repeated: of the forward passes that activation checkpointing repeats.
     """
@@ -59,7 +59,7 @@ class Flops:
 
 
 def total_flops(counts: Iterable[Flops | None]) -> Flops | None:
-    """Of all parts; None where one is unknown."""
+    """Sum of all parts' FLOPs; None where one is unknown."""
     known = list(counts)
     if None in known:
         return None

@@ -160,7 +160,7 @@ def picture_size(config: RunConfig) -> tuple[int, int] | None:
 
 
 def step_shape(config: RunConfig) -> Shape | None:
-    """Of the largest batch of a training step on one device; None where the pictures' size is unknown."""
+    """Shape of the largest batch of a training step on one device; None where the pictures' size is unknown."""
     size = picture_size(config)
     if size is None:
         return None

@@ -136,7 +136,7 @@ class HumanVideoSystem(lightning.LightningModule):
         return self.prepared(batch, offsets, reference_offsets), offsets
 
     def offsets(self, batch: ClipBatch) -> tuple[Tensor | None, Tensor | None]:
-        """By how many pixels pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
+        """Pixels by which pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
         return self.alignment.offsets(batch), self.alignment.reference_offsets(batch)
 
     def prepared(self, batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None) -> ClipBatch:

@@ -31,7 +31,7 @@ Item = tuple[int, ...]
 
 
 def network_files(context: Context | None) -> tuple[NetworkFiles, torch.device]:
-    """Where a metric finds its pretrained network, and where it runs. Raises: NotAvailable where no folder is given."""
+    """Files of pretrained networks, and the device to run them on. Raises: NotAvailable where no folder is given."""
     if context is None or context.networks is None:
         raise NotAvailable("looks through a pretrained network, and no folder of networks is given")
     return context.networks, context.device
@@ -90,7 +90,7 @@ class FrameFeatureMetric(FeatureMetric):
 
     @torch.no_grad()
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``."""
+        """The same as ``measure``, read piece by piece."""
         return self._of(clip.pieces(), torch.ones(clip.grid, dtype=torch.bool))
 
     def _of(self, pieces: Iterable[ScoredClip], valid: Tensor) -> Measurement:
@@ -222,7 +222,7 @@ class VideoFeatureMetric(FeatureMetric):
 
     @torch.no_grad()
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``; of a video along time no more than what a network sees together is held, resized."""
+        """The same as ``measure``; of a video along time no more than what a network sees together is held, resized."""
         if self.config.along == "views":
             return self._of(video for piece in clip.pieces() for video in self._videos(piece))
         valid = torch.ones(clip.grid[1], dtype=torch.bool)

@@ -91,7 +91,7 @@ class Conditioner(Part, nn.Module):
 
     @classmethod
     def signal_storage(cls, config: Any) -> Literal["uint8", "float16", "float32"]:
-        """How exactly the map is kept, in files and in memory alike: 255 levels in [-1, 1], or floats of any range."""
+        """Number type that the map is kept in, in files and memory: 255 levels in [-1, 1], or floats of any range."""
         return "uint8"
 
     @classmethod

@@ -145,7 +145,7 @@ class NetworkFiles:
     any_file: bool = False
 
     def path(self, name: str) -> Path:
-        """Where a known network lies. Raises: NotAvailable when it does not."""
+        """Path of a known network. Raises: NotAvailable when it is not there."""
         known = CATALOGUE[name]
         for file_name in known.files:
             # A conversion that the user has put beside the file is there because it is wanted.

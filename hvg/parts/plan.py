@@ -61,7 +61,7 @@ class SolverStep:
 
 
 class Solver(Part):
-    """How to step from one noise level to the next."""
+    """Solver: steps from one noise level to the next."""
 
     @abstractmethod
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
@@ -69,7 +69,7 @@ class Solver(Part):
 
 
 class Guidance(Part):
-    """How strongly to guide."""
+    """Guidance: how strongly the conditioning guides each view and frame."""
 
     @abstractmethod
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:

@@ -42,7 +42,7 @@ class Component:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies on this machine; None for a hub id."""
+        """Folder of the weights on this machine; None for a hub id."""
         folder = Path(self.place)
         if not folder.is_dir():
             return None

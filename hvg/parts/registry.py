@@ -78,7 +78,7 @@ def unknown_kinds() -> list[str]:
 
 
 def origin(kind: str, name: str) -> str:
-    """Where a part comes from: ``built-in`` or the distribution that registers it."""
+    """Origin of a part: ``built-in`` or the distribution that registers it."""
     entry = _plugins().get((kind, name))
     if entry is None:
         return "built-in"

@@ -22,7 +22,7 @@ def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
 
 
 def why_missing(arm: Arm, metric: MetricInfo) -> str:
-    """Why an arm has no value of a metric."""
+    """Reason why an arm has no value of a metric."""
     if arm["status"] != "done":
         return why_no_value(arm)
     reasons = _once(score["unavailable"] or "the value is not finite" for score in scores(arm, metric["name"]))

@@ -1,4 +1,4 @@
-"""Where the numbers of a study are from: commit, hardware, precision and time of every seed."""
+"""Origin of a study's numbers: commit, hardware, precision and time of every seed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def seed_provenance(arms: Sequence[Arm], seeds: Sequence[int], precision: str) -
 
 
 def short_commit(commit: str) -> str:
-    """As people write it, with the mark of changed files."""
+    """Shortened commit, with the mark of changed files."""
     name, plus, changes = commit.partition("+")
     return f"{name[:COMMIT_DIGITS]}{plus}{changes}"
 

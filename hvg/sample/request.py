@@ -100,7 +100,10 @@ def make_clip(
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How people are seen. distance: metres, camera to pelvis. views: cameras around the person. frames: of the video."""
+    """Framing of people.
+
+    distance: metres, camera to pelvis. views: cameras around the person. frames: of the video.
+    """
 
     image_size: tuple[int, int]
     distance: float

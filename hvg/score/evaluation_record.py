@@ -239,7 +239,7 @@ def data_notes(record: Record) -> list[str]:
 
 
 def shift_note(record: Record) -> str:
-    """How the scored clips differ on purpose from those of training; "" where they do not."""
+    """Text on how the scored clips differ on purpose from those of training; "" where they do not."""
     shift = [
         f"{path}={_plain(now)} (trained with {_plain(was)})" for path, (was, now) in record.get("shift", {}).items()
     ]
@@ -251,7 +251,7 @@ def _plain(value: Any) -> str:
 
 
 def arms_data_notes(records: Mapping[str, Sequence[Record]]) -> list[str]:
-    """As ``data_notes``, each line once, with the arms that it holds for where not for all. records: label -> those finished."""
+    """Like ``data_notes``, each line once, with its arms where not of all. records: label -> those finished."""
     arms: dict[str, dict[str, None]] = {}
     for label, of_arm in records.items():
         for line in (line for record in of_arm for line in data_notes(record)):

@@ -61,7 +61,7 @@ def batches(
 
 
 def num_clips(config: RunConfig, clips: Dataset) -> int:
-    """How many clips of a split the configuration scores."""
+    """Number of clips of a split that the configuration scores."""
     return min(len(clips), config.evaluation.clips or len(clips))
 
 

@@ -243,7 +243,7 @@ def left_out_of_results(
     measurements: Measurements,
     clips: Sequence[ClipRecord],
 ) -> dict[str, list[float]]:
-    """As ``left_out_of_run``, of an evaluation in memory."""
+    """The same as ``left_out_of_run``, for an evaluation in memory."""
     return {
         label: left_out(distance, subject_features(_of_metric(measurements, label), _subject_of(clips)))
         for label, distance in set_distances(metrics).items()

@@ -86,7 +86,7 @@ def _merged_arm(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Arm
 
 
 def _merged_metric(name: str, kept: Iterable[Results]) -> MetricInfo:
-    """As of the first seed that had it: one machine may lack what another has."""
+    """A metric's facts, from the first seed that had it: one machine may lack what another has."""
     found = _named(kept, "metrics", name)
     return cast(MetricInfo, _filled(sorted(found, key=lambda metric: metric["unavailable"] is not None)))
 

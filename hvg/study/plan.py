@@ -22,7 +22,7 @@ from hvg.study.study_file import StudyFile
 
 @dataclass(frozen=True)
 class ArmState:
-    """How far an arm is at one seed. text: why it failed, or where it is; "" when it is done."""
+    """State of an arm at one seed. text: why it failed, or where it is; "" when it is done."""
 
     status: Literal["done", "failed", "unfinished"]
     text: str = ""
@@ -50,7 +50,7 @@ class ArmRun:
 
     @property
     def label(self) -> str:
-        """How lines of progress call it."""
+        """Label of the arm and seed in lines of progress."""
         return f"{self.arm} (seed {self.seed})"
 
     @property
@@ -72,7 +72,7 @@ class ArmRun:
         return trainer is not None and not trainer.is_trained() and trainer.state().status == "failed"
 
     def state(self) -> ArmState:
-        """How far it is, as its folder says; whether something works on it is not known there."""
+        """State of the arm, read from its folder; whether something works on it is not known there."""
         result = self.result()
         if result is not None:
             failed = failed_metrics(result)
@@ -149,7 +149,7 @@ def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
 
 
 def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
-    """Where the metric that is to answer is not in a protocol."""
+    """Problem of a headline metric that is not in a protocol."""
     return [
         Problem(
             "headline",
@@ -177,7 +177,7 @@ def _last_wins(*overrides: str) -> list[str]:
 
 
 def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:
-    """Where a run differs from the first in what the study does not vary."""
+    """Problems of a run that differs from the first in what the study does not vary."""
     a, b = first.config.resolved(), run.config.resolved()
     keys = [key for key in a if a[key] != b[key] and key not in {*study.varies, "name", "seed"}]
     return [

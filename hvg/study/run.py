@@ -96,7 +96,7 @@ def _run(
     dry_run: bool,
     progress: ReportProgress,
 ) -> Outcome | None:
-    """As ``run_study``, of arms that were judged, by a process that has the study's folder for itself."""
+    """The same as ``run_study`` for arms that were checked, in a process that has the study's folder for itself."""
     name = study_name(folder)
     asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
@@ -258,7 +258,7 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
 
 
 def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> Path:
-    """Where the report goes. Raises: ConfigError for words that would start or change something."""
+    """Folder of the report. Raises: ConfigError for words that would start or change something."""
     given = options.model_fields_set - {"merge", "seeds"}
     given |= {key for word in overrides if (key := word.lstrip("+~").partition("=")[0]) != "output"}
     if given:

@@ -67,7 +67,7 @@ def parallel_chart(record: SweepRecord) -> Chart | None:
 
 
 def _place(parameter: Parameter, value: float | str) -> float:
-    """Where a value is on its axis, in the units of ``_ends``."""
+    """Position of a value on its axis, in the units of ``_ends``."""
     if isinstance(parameter, Choices):
         return parameter.values.index(str(value))
     return math.log10(float(value)) if parameter.log else float(value)
@@ -107,7 +107,7 @@ def _description(trial: TrialRecord, metric: str) -> str:
 
 
 def course_charts(record: SweepRecord) -> list[Chart]:
-    """How the sweep got better, and the trials' curves."""
+    """Charts of the best value over trials, and of the trials' curves."""
     ended = sorted(record.ranked, key=lambda trial: trial.index)
     better = min if record.direction == "minimize" else max
     values = [(trial.index, trial.value or 0.0) for trial in ended]

@@ -60,7 +60,7 @@ def rerun_command(record: SweepRecord, trial: TrialRecord) -> str:
 
 
 def _counts(record: SweepRecord) -> list[tuple[int | str, str]]:
-    """How much there is of what, in words."""
+    """Counts for the head of the page, each with its label."""
     states = Counter(trial.state for trial in record.trials)
     seconds = sum(trial.seconds for trial in record.trials)
     found = [(states[state], state) for state in LOOKS if states[state]]

@@ -43,7 +43,7 @@ class Sweep:
 
     @property
     def url(self) -> str:
-        """Where its storage is."""
+        """Address of the sweep's storage."""
         return self.options.storage or default_storage(self.folder)
 
     def identity(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def judged_sweep(overrides: Sequence[str], options: SweepOptions, launch_options
 
 
 def _problems(config: RunConfig, options: SweepOptions, launch_options: LaunchOptions) -> list[Problem]:
-    """Why a trial of these settings cannot be part of the sweep."""
+    """Problems for which a trial of these settings cannot be part of the sweep."""
     problems, (nodes, _) = unused_options(launch_options), processes_of(config)
     if options.metric.startswith(VALIDATION) and not config.training.validate_every:
         message = f"is 0, so nothing logs {options.metric}; set training.validate_every, or metric=loss."

@@ -88,7 +88,7 @@ class SweepStore:
             return OpenTrial(self._study, self._sweep, trial)
 
     def unfinished(self) -> int:
-        """How many trials are being trained, or wait to be continued."""
+        """Number of trials that are being trained, or wait to be continued."""
         with answering(self._sweep.url):
             return sum(trial.state in ("waiting", "running") for trial in read_trials(self._study, self._sweep.space))
 

@@ -174,7 +174,7 @@ def _clip_pictures(clip: ClipBatch) -> dict[str, tuple[Tensor, int, bool]]:
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two values differ, by the names of their fields; tensors are compared to the last bit."""
+    """Names of the fields in which two values differ; tensors are compared to the last bit."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return [] if same_bits(a, b) else [path]
     if type(a) is not type(b):

@@ -98,7 +98,7 @@ def _call(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _attribute(func: Callable, args: tuple) -> Any:
-    """Of a tensor: ``device``, or a tensor such as ``mT`` on the same one."""
+    """Attribute of a tensor: ``device``, or a tensor such as ``mT`` on the same one."""
     (x, *_), name = args, getattr(getattr(func, "__self__", None), "__name__", "")
     if name == "device":
         with torch._C.DisableTorchFunctionSubclass():

@@ -132,7 +132,7 @@ class Progress(AfterStep):
         self._losses, self._shapes, self._images = [], [], 0
 
     def _means(self, trainer) -> dict[str, float]:
-        """Of what the step returned, over its batches and all processes."""
+        """Means of what the step returned, over its batches and all processes."""
         means = {name: torch.stack([x[name] for x in self._losses]).mean() for name in self._losses[0]}
         shared = trainer.strategy.reduce(torch.stack(list(means.values())), reduce_op="mean")
         return dict(zip(means, shared.cpu().tolist(), strict=True))

@@ -109,7 +109,7 @@ class LogicalCheckpoints(Strategy):
         return not self.adam().leave_out
 
     def gradient_norm(self) -> float:
-        """Of the last step's gradient, before it was clipped."""
+        """Norm of the last step's gradient, before it was clipped."""
         return self._gradient_norm
 
     @contextmanager

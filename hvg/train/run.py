@@ -111,7 +111,7 @@ def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
 
 
 def num_processes(config: RunConfig) -> int:
-    """How many processes train a run, where it is started here."""
+    """Number of processes that train a run, where it is started here."""
     nodes, devices = processes_of(config)
     if devices == "auto":
         devices = max(1, torch.cuda.device_count()) if choose_device(config.device).type == "cuda" else 1
@@ -139,7 +139,7 @@ def train(
 
 
 def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
-    """As ``train``, by processes of which the first has the run folder for itself."""
+    """The same as ``train``, in processes of which the first has the run folder for itself."""
     folder = run_folder(config)
     start = resume_from(config, log)
     changed = [] if start is None else changed_settings(start, config)
@@ -270,7 +270,7 @@ def _fit(
 
 
 def _cluster() -> SLURMEnvironment | None:
-    """How processes that srun started are found, without Lightning's own requeueing, which waits for another signal."""
+    """Environment of processes started by srun, without Lightning's requeueing, which waits for another signal."""
     by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 

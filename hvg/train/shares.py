@@ -24,8 +24,9 @@ _FLOAT = 4
 
 @dataclass(frozen=True)
 class WeightSizes:
-    """Of a system's networks. trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
+    """Sizes of a system's weights.
 
+    trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
     frozen: bytes of the other weights and of buffers, which every device holds whole.
     """
 
@@ -35,7 +36,7 @@ class WeightSizes:
 
     @property
     def elements(self) -> int:
-        """Of all trained weights."""
+        """Number of elements in all trained weights."""
         return sum(self.trained)
 
     def exchanged(self) -> dict[int, int]:
@@ -45,7 +46,7 @@ class WeightSizes:
 
 
 def weight_sizes(networks: list[nn.Module], bf16: bool) -> WeightSizes:
-    """Of the networks of a system, in its order."""
+    """Sizes of the weights of a system's networks, in their order."""
     half = {
         id(parameter)
         for network in networks
@@ -162,8 +163,9 @@ class Traffic:
 
 
 def traffic(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, repeats: bool) -> Traffic:
-    """Of gradients and weights, by ring algorithms; repeats: whether the forward pass is repeated in the backward pass.
+    """Traffic of gradients and weights, by ring algorithms.
 
+    repeats: whether the forward pass is repeated in the backward pass.
     DeepSpeed's stages 1 and 2 reduce gradients by an all-reduce, of which every device keeps its part.
     """
     weights = _FLOAT * sizes.elements

@@ -1,4 +1,4 @@
-"""How fast a run trains and where its time goes: values of steps, which add up, and the clock that takes them."""
+"""Speed of a run and how its time is spent: values of steps, which add up, and the clock that takes them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Throughput:
 
     @property
     def wall_seconds(self) -> float:
-        """Of the steps and what lies between them."""
+        """Seconds of the steps and of what lies between them."""
         return self.seconds + self.save_seconds + self.validate_seconds + self.count_seconds
 
     @property
     def steps_per_second(self) -> float:
-        """Of training itself, without what lies between steps; 0 before the first step."""
+        """Steps per second of training itself, without what lies between steps; 0 before the first step."""
         return _ratio(self.steps, self.seconds)
 
     @property

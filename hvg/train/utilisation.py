@@ -135,7 +135,7 @@ class StepFlops:
         return None if self._peak is None else 1e12 * self._peak.tflops
 
     def of(self, shapes: Iterable[Shape]) -> int | None:
-        """Of batches together; None where one is unknown."""
+        """FLOPs of all batches together; None where one is unknown."""
         counts = [self._known.get(_key(shape)) for shape in shapes]
         return None if None in counts else sum(count for count in counts if count is not None)
 

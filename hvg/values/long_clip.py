@@ -20,7 +20,7 @@ FRAMES_TOGETHER = 16
 
 
 def frames_in_piece(bytes_per_frame: int) -> int:
-    """How many frames a piece has. bytes_per_frame: of all views, of all that is read."""
+    """Number of frames in a piece. bytes_per_frame: of all views, of all that is read."""
     fit = max(1, HELD_BYTES // bytes_per_frame)
     return fit // FRAMES_TOGETHER * FRAMES_TOGETHER or fit
 
