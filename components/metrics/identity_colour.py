@@ -63,7 +63,7 @@ class IdentityColour(CellMetric):
 
     @classmethod
     def judges(cls, config: Config) -> bool:
-        """Not against the photo: a copy of it would be the best."""
+        """False against the photo: a copy of it would be the best."""
         return config.against == "truth"
 
     def __init__(self, config: Config, context: Context | None = None) -> None:

@@ -186,7 +186,7 @@ class LaunchedRun:
 
     @property
     def folder(self) -> Path:
-        """Its run folder."""
+        """Run folder of the training."""
         return Path(self.config.output) / self.config.name
 
     @property

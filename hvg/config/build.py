@@ -40,7 +40,7 @@ class Parts:
 
 
 def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> Parts:
-    """Every part of a run but its data and metrics, on the CPU.
+    """All parts of a run but its data and metrics, on the CPU.
 
     start: gives the backbone the weights that a new run starts from, before conditioners copy from it; None where the
     parts get the weights of a checkpoint, or need none.

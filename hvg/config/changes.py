@@ -52,7 +52,7 @@ def earlier_config(text: str, where: str) -> RunConfig:
 
 
 def changes(was: RunConfig, now: RunConfig) -> list[Change]:
-    """Every setting that differs, but for how a start is asked for."""
+    """Changes of every setting that differs, but for how a start is asked for."""
     before, after = _settings(was), _settings(now)
     found = [
         Change(path, before.get(path), after.get(path), _mark(now if path in after else was, path))

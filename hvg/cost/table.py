@@ -107,7 +107,7 @@ def fits(forecast: Forecast, options: CheckOptions) -> bool | None:
 
 
 def verdict(forecast: Forecast, options: CheckOptions) -> str:
-    """One line."""
+    """One line that says whether a step fits the GPU, and by how much."""
     if forecast.total is None:
         return "whether it fits is unknown"
     room = options.memory * GB - forecast.total

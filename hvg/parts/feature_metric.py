@@ -170,7 +170,7 @@ class VideoFeatureConfig(PartConfig):
     )
 
     def windows_id(self) -> str:
-        """Every choice in it."""
+        """Identifier with all settings of the pieces, for a metric's definition."""
         pieces = "whole" if self.items == "whole" else f"stride-{self.stride}"
         return f"{self.clip_frames}-frames-{pieces}/along-{self.along}/short-{self.short}"
 

@@ -47,7 +47,7 @@ class Sampler(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class SolverStep:
-    """From one noise level to the next.
+    """A solver's step from one noise level to the next.
 
     denoise: ``denoise(x, sigma)`` gives x0 at another point (second-order solvers). noise: fresh noise like x, of unit
     variance, the same however the grid is split (stochastic solvers). state: lives as long as the grid stays the same.

@@ -69,7 +69,7 @@ class Component:
         raise self.missing(reason)
 
     def settings(self) -> dict[str, Any]:
-        """Its config.json."""
+        """Content of its config.json."""
         return self._mapping(self.file("config.json"))
 
     def _mapping(self, path: Path) -> dict[str, Any]:

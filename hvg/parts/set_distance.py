@@ -22,7 +22,7 @@ class SetDistance(Protocol):
 
     @property
     def id(self) -> str:
-        """Every choice in it."""
+        """Identifier with all settings of the distance, for a metric's definition."""
         ...
 
     def between(self, a: np.ndarray, b: np.ndarray) -> float:

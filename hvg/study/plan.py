@@ -55,7 +55,7 @@ class ArmRun:
 
     @property
     def folder(self) -> Path:
-        """Its run folder."""
+        """Run folder of the arm at this seed."""
         return Path(self.config.output) / self.config.name
 
     def result(self) -> Record | None:

@@ -132,7 +132,7 @@ def check_frame_index(cls: type[Backbone], config: Any) -> None:
 
 @torch.no_grad()
 def check_device(cls: type[Backbone], config: Any) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         backbone = build_backbone(cls, config).to(device)
         out = backbone(*inputs(cls, config, (1, 2, 2)).to(device))

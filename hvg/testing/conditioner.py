@@ -132,7 +132,7 @@ def check_frozen_features(cls: type[Conditioner], config: Any, context: Context,
 
 @torch.no_grad()
 def check_device(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU.
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU.
 
     The codec and the renderer of the context work on the CPU all the while: a renderer's kernels would ask for the GPU.
     """

@@ -189,7 +189,7 @@ class LogicalCheckpoints(Strategy):
         return {**opened.state, "state_dict": {}, "optimizer_states": [{}], "lr_schedulers": places}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Nothing: the weights are there already."""
+        """Does nothing: the weights are there already."""
 
     @property
     def lightning_restore_optimizer(self) -> bool:
