@@ -107,7 +107,7 @@ class _Started:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # What nobody watches must not go on writing.
+                # A process that nobody watches must not go on writing.
                 preexec_fn=ends_with_parent(signal.SIGTERM),
             )
 

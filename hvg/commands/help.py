@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 WIDEST = 120
-# What may be typed, command by command, and what it does.
+# Forms of every command, and what they do.
 FORMS = """\
   list [KIND|WORD] [overrides] [--verbose]
                                   swappable parts; --verbose is the manual of every setting, with the values of a run

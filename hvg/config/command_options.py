@@ -22,9 +22,9 @@ from hvg.core.bounds import (
 )
 from hvg.core.provenance import usable_cores
 
-# What a command may be told to score besides a prediction.
+# Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
-# Of the setting ``anchors`` of commands that score.
+# Description of the setting ``anchors`` of commands that score.
 ANCHORS_DESCRIPTION = (
     "What is scored besides, to say what the numbers are worth: the truth against itself (truth), or also the blurred truth, the "
     "copied photo and a blank video (all). Each is another round of the metrics."

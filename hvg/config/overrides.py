@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from hvg.core.errors import ConfigError, Problem
 
-# That one command line may ask for: a range says any number in a few letters.
+# Limit for one command line: a range says any number in a few letters.
 MOST_RUNS = 10_000
 
 

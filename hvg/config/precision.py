@@ -14,7 +14,7 @@ Precision = Literal["32", "bf16"]
 # NVIDIA's first GPUs (compute capability) that multiply bf16 in hardware; on older ones torch emulates it.
 BF16_SINCE = (8, 0)
 NAMES: dict[Precision, str] = {"32": "float32", "bf16": "bf16 autocast"}
-# What Lightning calls it, of all strategies but ZeRO, which does it itself.
+# Lightning's name for it, with all strategies but ZeRO, which does it itself.
 LIGHTNING: dict[Precision, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 

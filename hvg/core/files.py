@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hvg.core.errors import DataError
 
-# What a disk says that takes no more. A program's own mistake has other numbers.
+# Error numbers of a disk that takes no more. A program's own mistake has other numbers.
 DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 

@@ -17,7 +17,7 @@ from hvg.core.shipped import COMPONENTS, CONF, FOLDERS, HVG
 
 PACKAGES = ("torch", "lightning", "diffusers", "hydra-core", "torchmetrics", "anny", "warp-lang", "numpy")
 ROOT = HVG.parent
-# What of the source tree is the program, and where it lies.
+# Folders of the source tree that are the program, and where they lie.
 PROGRAM = {"hvg": HVG, "components": COMPONENTS, "conf": CONF}
 READ_WHOLE = 2**20
 

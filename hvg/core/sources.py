@@ -24,7 +24,7 @@ INTERFACES = frozenset(
 )
 # Gives on what other modules define: of it a part reaches those alone whose names it imports.
 DOOR = "hvg.plugin"
-# What a part may compute with without importing it: the cameras of a batch.
+# Modules that a part may compute with without importing them: the cameras of a batch.
 ALWAYS = ("hvg.values.cameras",)
 
 

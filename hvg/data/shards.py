@@ -110,7 +110,7 @@ class ShardReader:
         try:
             self.keys, self._members = _places(index)
             self._checks = _checks(index, self._members)
-            # What tells, of a shard whose files have no checksums, that it is what was written; None once it was asked.
+            # Digest that checks a shard whose files have no checksums; None once it was checked.
             self._digest: str | None = index.get("sha256") if self._checks is None else None
             self._sizes, self.part = _sizes(index), _part(path, index)
             self._captions: bool | None = index.get("captions")

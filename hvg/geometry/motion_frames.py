@@ -10,7 +10,7 @@ from torch import Tensor
 from hvg.core.errors import HvgError
 from hvg.geometry.motion import Motion
 
-# Of a file that does not say its rate.
+# Frame rate in Hz of a file that does not say its own.
 ASSUMED_RATE = 30.0
 # So many places are listed one by one.
 FEW = 6

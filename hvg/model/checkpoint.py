@@ -27,7 +27,7 @@ CHECKPOINT_FORMAT = "hvg-checkpoint-2"
 MANIFEST = "manifest.json"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 FILE = re.compile(r"tensors-\d{5}-of-\d{5}\.safetensors")
-# What an export holds: the list of its components, and the folder of the trained weights.
+# Names in an export: the list of its components, and the folder of the trained weights.
 EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
 
 

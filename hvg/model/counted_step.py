@@ -29,7 +29,8 @@ from hvg.values.grid import ViewGrid
 
 # Whose arithmetic is counted besides that of the slots.
 BACKBONE, VIEW_ATTENTION = "backbone", "view_attention"
-# What is no part: networks that are never trained, and arithmetic that is declared, so that it is not counted besides.
+# Name for what belongs to no part: networks that are never trained, and arithmetic that is declared, so that it is not
+# counted besides.
 LEFT_OUT = "left out"
 # The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
 _CPU_ATTENTION = {

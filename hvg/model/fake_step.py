@@ -27,7 +27,7 @@ from hvg.values.clip import ClipBatch, Reference
 
 # (B, V, T, H, W) of a batch.
 Shape = tuple[int, int, int, int, int]
-# Of SMPL-X's mesh, which has about twice as many faces.
+# Vertices of SMPL-X's mesh, which has about twice as many faces.
 MESH_VERTICES = 10475
 
 

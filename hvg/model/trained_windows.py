@@ -95,7 +95,7 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
 
 def _about_places(config: RunConfig, frames: int) -> str | None:
     if config.data.frame_index == "window":
-        # Those are of the windows' sizes, and said with them.
+        # Places within windows depend on the windows' sizes, which another note tells.
         return None
     trained = max((frames for _, frames in clip_grids(config, "train")), default=None)
     if trained is None or frames <= trained:

@@ -11,7 +11,7 @@ from hvg.core.errors import CheckpointError
 from hvg.model.checkpoint import MANIFEST, Checkpoint
 
 Count = Annotated[StrictInt, Field(ge=0)]
-# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
+# The optimiser's state of every weight; sections of a checkpoint, beside "weights".
 MOMENTS = ("exp_avg", "exp_avg_sq", "average")
 
 

@@ -252,7 +252,7 @@ class Codec(Part):
     temporal_stride: int
     # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
     decode_chunk: int = 8
-    # What ``encode`` multiplies the latents by, so that their spread fits the prediction's sigma_data.
+    # Factor by which ``encode`` multiplies the latents, so that their spread fits the prediction's sigma_data.
     scale: float = 1.0
 
     @classmethod

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hvg.core.errors import HvgError
 
-# What a component may be stored as, best first. Half precision is read where there is nothing better.
+# File formats of a component, best first. Half precision is read where there is nothing better.
 _SUFFIXES = {
     "safetensors": None,
     "safetensors.index.json": None,

@@ -11,7 +11,7 @@ from typing import Any
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
-# Of what parts are written against, ``hvg.plugin``: it goes up with any change that breaks a part.
+# Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
 VERSION = 1
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {

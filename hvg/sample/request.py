@@ -33,7 +33,7 @@ PELVIS_TO_MIDDLE = 0.03
 SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
 LYING_DEGREES = 60.0
-# What a photo, a motion and cameras give.
+# Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")

@@ -67,7 +67,7 @@ ANCHORS: Mapping[str, Anchor] = {
     "blank": Anchor("a blank video", "the median colour of each clip", _blank),
 }
 
-# What the floor of a distance between sets is called (``Score.floor``).
+# Label of the floor of a distance between sets (``Score.floor``).
 TWO_SAMPLES = "two samples of the truth"
 
 

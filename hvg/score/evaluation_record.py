@@ -25,7 +25,7 @@ from hvg.score.protocol import Measurements, MetricResult, over_angle, over_time
 
 RECORD_FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
-# What every results.json holds.
+# Keys that every results.json holds.
 REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
 
 

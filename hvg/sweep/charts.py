@@ -17,7 +17,7 @@ from hvg.sweep.space import Choices, Parameter
 
 # Looks of the trials' curves.
 LOOKS = {"complete": 0, "pruned": 1, "running": 2, "waiting": 2, "failed": 7}
-# Of the worst and the best trial; both stand out from a white and a dark page.
+# Colours of the worst and the best trial; both stand out from a white and a dark page.
 SCALE = ("#b8892b", "#2f6fde")
 
 

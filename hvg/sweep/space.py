@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hvg.config.overrides import MOST_RUNS, parse_overrides, sweep_count
 from hvg.core.errors import ConfigError, Problem
 
-# What a sweep says of every trial itself.
+# Settings that a sweep sets itself for every trial.
 RESERVED = {
     "name": "every trial has a folder of its own",
     "output": "a sweep has one folder",

@@ -22,7 +22,7 @@ from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch
 from hvg.values.task import NOVEL_VIEW, clip_task
 
-# What every ClipBatch holds, and what is made of a clip afterwards: neither is the dataset's to name in ``provides``.
+# Fields that every ClipBatch holds, and those made of a clip afterwards: no dataset names either in ``provides``.
 _ALWAYS = frozenset({"cameras", "clip_id", "subject"})
 _MADE = frozenset({"signals", "latents", "coverage", "features", "origin", "sample_index", "unreadable"})
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-# What its tensors say of themselves. It has a name that torch.autocast knows.
+# Device that its tensors report. It has a name that torch.autocast knows.
 DEVICE = torch.device("cuda", 0)
 # As on a GPU: what may take tensors of two devices, and what leaves the device.
 _CROSSING = {"to", "copy_", "type_as", "__getitem__", "__setitem__", "index_put", "index_put_"}

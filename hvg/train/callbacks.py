@@ -33,7 +33,7 @@ from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
 from hvg.train.utilisation import Shape, StepFlops
 from hvg.values.clip import ClipBatch
 
-# What Lightning calls the loader's next batch, to profilers.
+# Lightning's name, for profilers, of fetching the loader's next batch.
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
 # Steps whose mean speed is reported.
 RECENT_STEPS = 10

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 # Names of logged quantities begin with it. They differ from run to run, where losses do not.
 PREFIX = "throughput/"
-# What time goes to besides computing: waiting for the next batch; saving a checkpoint; validating; counting FLOPs.
+# Uses of time besides computing: waiting for the next batch; saving a checkpoint; validating; counting FLOPs.
 Stall = Literal["data", "save", "validate", "count"]
 
 

@@ -20,7 +20,7 @@ from hvg.core.files import write_text
 from hvg.model.counted_step import model_flops
 from hvg.train.throughput import Throughput
 
-# What multiplies matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.
+# Units that multiply matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.
 Unit = Literal["bf16", "tf32", "fp32"]
 
 # TFLOP/s of whole chips, dense: data sheets print twice as much for matrices half of whose entries are 0. A row fits a device

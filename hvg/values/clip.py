@@ -15,7 +15,7 @@ from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
 from hvg.values.tensors import concatenate, count_bytes, map_tensors
 
-# What places in a video are counted in: the whole clip or request, or the step or window that is denoised together.
+# Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
 Within = Literal["grid", "window"]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .branches import Branches
 from .precision import single_precision
 
-# What pictures in [-1, 1] are shifted and divided by, which is ImageNet's mean and spread.
+# Values by which pictures in [-1, 1] are shifted and divided: ImageNet's mean and spread.
 MEAN = (-0.030, -0.088, -0.188)
 SPREAD = (0.458, 0.448, 0.450)
 

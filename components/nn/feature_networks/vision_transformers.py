@@ -20,7 +20,7 @@ from hvg.parts.pretrained import first_line
 
 from .precision import single_precision
 
-# What an image processor does where its file does not say otherwise; none of these can be left out here.
+# Steps of an image processor where its file does not say otherwise; none of these can be left out here.
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 
 
