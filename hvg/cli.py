@@ -331,7 +331,7 @@ def _study(words: list[str], flags: Flags) -> int:
 
 
 def _print_found(results: Results) -> None:
-    """What was found, in words, and the table."""
+    """Prints the finding in sentences, then the table."""
     from rich.console import Console
 
     from hvg.report.comparison import compare

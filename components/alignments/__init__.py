@@ -1,1 +1,1 @@
-"""Where people are moved in the picture before the network sees them."""
+"""Alignments: how people are moved in the picture before the network sees them."""

@@ -19,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class PelvisConfig(PartConfig):
-    """Which pictures move, and to where."""
+    """Settings of the alignment: which pictures move, and to where."""
 
     anchor: tuple[Fraction, Fraction] = Field(
         (0.5, 0.5), description="Where the pelvis goes: fractions of the picture's width and height."

@@ -122,7 +122,7 @@ class SvdUNetConfig(PartConfig):
 
 @dataclass(frozen=True)
 class _Pass:
-    """What every block of one forward pass reads. Folded axis N = B V t.
+    """Inputs that all blocks of one forward pass share. Folded axis N = B V t.
 
     grid: (B, V, t). views: where these views stand, for view attention. embedding: (N, E). context: (N, L, D) or None.
     frame_index: (N,).

@@ -17,7 +17,7 @@ from hvg.parts.part import PartConfig
 from hvg.parts.pretrained import Component, first_line
 from hvg.values.layout import fold_frames, fold_views, unfold_frames
 
-# What the published VAE's config.json says.
+# Settings from the published VAE's config.json.
 SVD_VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -28,7 +28,7 @@ SVD_VAE = {
 
 
 class SvdVaeConfig(PartConfig):
-    """Where the weights are, and how many frames fit in memory."""
+    """Settings: place of the weights, and number of frames that fit in memory."""
 
     path: str = Field(
         "stabilityai/stable-video-diffusion-img2vid-xt",

@@ -1,4 +1,4 @@
-"""Where every pixel looks from and to: a ray a pixel, as a control map."""
+"""Camera rays, one for each pixel, as a control map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every view looks from, relative to the first view."""
+"""Camera rotation of every view relative to the first view."""
 
 from __future__ import annotations
 

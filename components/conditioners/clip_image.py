@@ -22,7 +22,7 @@ from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 # Width of the embedding of SVD's encoder, CLIP ViT-H/14; a hub id is taken to have it until it is read.
 SVD_WIDTH = 1024
-# What the config.json of that encoder says.
+# Settings from that encoder's config.json.
 SVD_ENCODER = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -35,7 +35,7 @@ SVD_ENCODER = {
 
 
 class ClipImageConfig(ConditionerConfig):
-    """Which image encoder."""
+    """Choice of the image encoder."""
 
     path: str = Field(
         "stabilityai/stable-video-diffusion-img2vid-xt",

@@ -67,7 +67,7 @@ class Shards(Dataset):
 
     @classmethod
     def content(cls, config: Config) -> str:
-        """Of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
+        """Digest of the shards' indices; those that ``hvg`` wrote hold a digest of their shard."""
         paths = sorted(index_path(path) for path in Path(config.path).glob("*.tar"))
         return settings_digest([read_text(path) for path in paths if path.exists()])
 
@@ -96,7 +96,7 @@ def _paths(config: Shards.Config) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of a shard, as of ``ShardReader`` and ``Holdings``."""
+    """Facts of a shard, as in ``ShardReader`` and ``Holdings``."""
 
     part: tuple[int, int] | None
     sizes: dict[str, Size]
@@ -106,6 +106,6 @@ class _Known:
 
 @cache
 def _known(path: Path, changed: int) -> _Known:
-    """What is asked for every arm of a study, read once. changed: when the shard was written."""
+    """Facts of a shard, read once though every arm of a study asks. changed: when the shard was written."""
     shard = ShardReader(path)
     return _Known(shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests)

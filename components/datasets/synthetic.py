@@ -39,7 +39,7 @@ Elevation = Annotated[float, Field(ge=-89, le=89)]
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
-# Of a split; and rays of a clip, which are cast at once: some 50 GB.
+# Clips of a split; and rays of a clip, which are cast at once: some 50 GB.
 MOST_CLIPS, MOST_RAYS = 100_000, 2**30
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
@@ -47,7 +47,7 @@ _VERTICAL_JITTER = 1 / 3
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a clip's cameras (V) look at. shape: the bare body's, by the body model's names."""
+    """Person, motion and cameras (V) of one clip. shape: the bare body's, by the body model's names."""
 
     shape: dict[str, float]
     person: Person
@@ -63,7 +63,7 @@ def _counts(config: Any) -> tuple[int, int]:
 
 
 def _height_width(config: Any) -> tuple[int, int]:
-    """Of a picture, pixels."""
+    """Height and width of a picture, pixels."""
     size = config.image_size
     return size if isinstance(size, tuple) else (size, size)
 

@@ -15,7 +15,7 @@ from hvg.parts.plan import Guidance
 
 
 class LinearConfig(PartConfig):
-    """From where to where, and along which axis."""
+    """Settings: scales at both ends, and the axis along which the scale grows."""
 
     minimum: GuidanceScale = Field(1.0, description="Scale of the first frame or view.")
     maximum: GuidanceScale = Field(3.0, description="Scale of the last frame or view.")

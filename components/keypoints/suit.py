@@ -23,7 +23,7 @@ _TRUSTED_SHARE = 0.02
 _LEAST_CONFIDENCE = 1 / 6
 # Half a limb's length in units of the root of the suit's area, and a little more: the thigh's is about 0.3.
 _LIMB_REACH = 0.45
-# Of the true person's pixels, at least this share has to have the suit's hues, and at least so many parts be seen.
+# Least share of the true person's pixels that has the suit's hues, and least number of parts that are seen.
 _LEAST_SUIT, _LEAST_PARTS = 0.5, 10
 
 

@@ -1,4 +1,4 @@
-"""Whether views of one moment agree with each other, wherever the truth does."""
+"""Consistency of the views of one moment with each other, wherever the true views agree."""
 
 from __future__ import annotations
 

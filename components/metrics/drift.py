@@ -1,4 +1,4 @@
-"""Whether a video gets worse as it goes on."""
+"""Drift: change of a video's colour error from its beginning to its end."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Drift(FrameMetric):
         return self._long_enough(super().measure(clip)["cells"])
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``."""
+        """The same as ``measure``, read piece by piece."""
         cells = [super(Drift, self).measure(piece)["cells"] for piece in clip.pieces()]
         return self._long_enough(np.concatenate(cells, axis=1))
 

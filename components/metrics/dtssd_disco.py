@@ -35,7 +35,7 @@ class DiscoTemporalChangeError(CellMetric):
         self.definition = f"dtssd_disco/pil-bicubic-256/mean-over-{self.config.average}/v1"
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``."""
+        """The same as ``measure``, read piece by piece."""
         kept = [self.measure(piece)["cells"] for piece in clip.pieces(before=1) if piece.grid[1] > 1]
         # The last frame of a piece is the first of the next, which knows how it changes.
         return {"cells": np.concatenate([*(cells[:, :-1] for cells in kept), kept[-1][:, -1:]], axis=1)}

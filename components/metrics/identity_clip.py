@@ -1,4 +1,4 @@
-"""Whether CLIP takes the person for the same."""
+"""Identity of the person, judged by CLIP."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class IdentityClip(CellMetric):
 
     @classmethod
     def judges(cls, config: Config) -> bool:
-        """Not against the photo: a copy of it would be the best."""
+        """False against the photo: a copy of it would be the best."""
         return config.against == "truth"
 
     def __init__(self, config: Config, context: Context | None = None) -> None:

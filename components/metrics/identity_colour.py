@@ -1,4 +1,4 @@
-"""Whether the person wears the right colours."""
+"""Identity of the person, judged by the colours they wear."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class IdentityColour(CellMetric):
 
     @classmethod
     def judges(cls, config: Config) -> bool:
-        """Not against the photo: a copy of it would be the best."""
+        """False against the photo: a copy of it would be the best."""
         return config.against == "truth"
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
@@ -103,7 +103,7 @@ class IdentityColour(CellMetric):
         return self._histogram(colours)
 
     def _histogram(self, colours: Tensor) -> Tensor:
-        """How colours (3, P) uint8 are spread over L* x a* x b*, as a flat vector of sum 1, on the processor.
+        """Histogram of colours (3, P) uint8 over L* x a* x b*, as a flat vector of sum 1, on the CPU.
 
         There, because sums on a GPU come in any order and are not the same twice.
         """

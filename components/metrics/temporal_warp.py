@@ -1,4 +1,4 @@
-"""Whether what is painted on the person stays where it is while the person moves."""
+"""Steadiness of the texture on the person's surface while the person moves."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ RadiiScale = Annotated[float, Field(ge=0.01, le=100, description="Factor on ever
 
 @dataclass(frozen=True, kw_only=True)
 class DepthScale:
-    """How distances become brightness; the fields are the settings of the same names, metres."""
+    """Mapping of distances to brightness; the fields are the settings of the same names, metres."""
 
     depth: DepthRange
     half_range: float

@@ -1,4 +1,4 @@
-"""What the drawings of all control maps share."""
+"""Helpers for drawing control maps: a box filter, and channels brought to the front."""
 
 from __future__ import annotations
 

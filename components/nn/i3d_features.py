@@ -1,4 +1,4 @@
-"""What FVD and KVD have in common: features of stretches of video through I3D."""
+"""Base of FVD and KVD: features of stretches of video through I3D."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = 224
 
 
 class I3dConfig(VideoFeatureConfig):
-    """How videos are given to I3D."""
+    """Settings of how videos are given to I3D."""
 
     resize: Literal["pil_bicubic", "torch_bilinear"] = Field(
         "pil_bicubic",

@@ -1,4 +1,4 @@
-"""What FID and KID have in common: features of single pictures through FID's Inception."""
+"""Base of FID and KID: features of single pictures through FID's Inception."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .resizing import fid_resize
 
 
 class InceptionConfig(PartConfig):
-    """Which pictures are looked at."""
+    """Choice of the pictures to score."""
 
     every: FrameCount = Field(
         1, description="Every how many-th valid frame of a clip is looked at, counted over its views one after another."

@@ -1,4 +1,4 @@
-"""Where the pelvis is in a picture, in pixels; NaN where nobody is seen."""
+"""Position of the pelvis in a picture, in pixels; NaN where nobody is seen."""
 
 from __future__ import annotations
 

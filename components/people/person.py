@@ -25,7 +25,7 @@ GARMENTS = ("none", "skirt", "coat")
 
 @dataclass(frozen=True)
 class Look:
-    """What a person wears, drawn once per subject.
+    """Clothes, hair and colours of a person, drawn once per subject.
 
     sleeve: share of the arm covered (0 sleeveless, 1 to the wrist). leg: share of the leg covered by trousers.
     neckline: metres the front of the shirt is cut below the neck. hair: ``short``, ``long``, ``bun`` or ``tail``.
@@ -152,7 +152,7 @@ class Person:
         return colour
 
     def _regions(self, point: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Which cloth covers which T-pose point, as flags (N,)."""
+        """Regions of the body by name, such as shirt or arm, as flags (N,) over the T-pose points."""
         look, joints = self.look, self.joints
         x, y, z = np.abs(point[:, 0]), point[:, 1], point[:, 2]
         shoulder, wrist, neck = joints["left_shoulder"], joints["left_wrist"], joints["neck"]

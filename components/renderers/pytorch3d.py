@@ -31,7 +31,7 @@ class PyTorch3D(Renderer):
             )
 
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:
-        """What each pixel centre sees. vertices: (M, P, 3); M divides the number N of cameras, as in ``warp``."""
+        """Surface seen at each pixel centre. vertices: (M, P, 3); M divides the number N of cameras, as in ``warp``."""
         from pytorch3d.renderer import MeshRasterizer, RasterizationSettings
         from pytorch3d.structures import Meshes
         from pytorch3d.utils import cameras_from_opencv_projection

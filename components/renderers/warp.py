@@ -59,7 +59,7 @@ class Warp(Renderer):
         self.config = config or self.Config()
 
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras | Any) -> MeshImage:
-        """What each pixel centre sees of M poses of one mesh, in float32, on the device of ``vertices``.
+        """The surface seen at each pixel centre, of M poses of one mesh, in float32, on the device of ``vertices``.
 
         vertices: (M, P, 3) world metres, where M divides the number N of cameras: camera n sees pose n * M // N. So
         M = N gives every camera its own pose, M = 1 shows one pose to all, and M = T with cameras in T V order shows

@@ -17,7 +17,7 @@ from ..nn.windows import WEIGHTING, Weighting, require_overlap_below, segments, 
 
 
 class CoarseToFineConfig(PartConfig):
-    """How coarse, for how long. A model that has not seen small pictures in training wants shrink=1."""
+    """Coarseness of grids, and number of coarse steps. A model not trained on small pictures wants shrink=1."""
 
     coarse_fraction: float = Field(
         0.4, ge=0, lt=1, description="Part of the steps on coarse grids; the last step never is. 0: none, as `single`."
@@ -70,6 +70,6 @@ class CoarseToFineWindows(Sampler):
         return windows_of(whole(views), weighted(spans, frames, self.config.weights))
 
     def _level(self, step: int, num_steps: int) -> int:
-        """How coarse this step is: ``levels`` at first, 0 at full size."""
+        """Level of coarseness of this step: ``levels`` at first, 0 at full size."""
         coarse = min(round(self.config.coarse_fraction * num_steps), num_steps - 1)
         return self.config.levels - step * self.config.levels // coarse if step < coarse else 0

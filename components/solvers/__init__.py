@@ -1,1 +1,1 @@
-"""How to step between noise levels."""
+"""Solvers: steps between noise levels."""

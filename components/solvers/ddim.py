@@ -20,7 +20,7 @@ from hvg.parts.plan import Solver, SolverStep
 
 
 class DDIMConfig(PartConfig):
-    """How much of the noise is fresh."""
+    """Setting of the share of fresh noise."""
 
     eta: float = Field(
         0.0, ge=0, le=1, description="0: deterministic, the same as `euler`. 1: ancestral sampling, as in DDPM."

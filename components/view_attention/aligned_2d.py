@@ -20,7 +20,7 @@ from hvg.values.grid import ViewGrid
 
 
 class Aligned2dConfig(PartConfig):
-    """What one token sees."""
+    """Settings of attention among the same cells, or rows, of all views."""
 
     group: Literal["pixel", "row"] = Field(
         "pixel", description="pixel: the same latent cell in all V views; row: the same latent row, V x w cells."

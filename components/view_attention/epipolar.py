@@ -20,7 +20,7 @@ from hvg.values.grid import ViewGrid
 
 
 class EpipolarConfig(PartConfig):
-    """How wide the bands around epipolar lines are."""
+    """Setting of the width of the bands around epipolar lines."""
 
     band: float = Field(
         1.0,
@@ -72,7 +72,7 @@ class _Bands:
             self._centres, self._matrices = _cell_centres(cameras), _fundamental_matrices(cameras)
 
     def seen_from(self, view: int) -> Tensor:
-        """Which tokens of all views the tokens of ``view`` see, (B, t, h w, V h w) bool."""
+        """Visibility, (B, t, h w, V h w) bool: true where a token of ``view`` sees a token of any view."""
         centres = self._centres
         with torch.autocast(centres.device.type, enabled=False):
             lines = _unit_lines(self._matrices[:, view] @ centres.double().mT)

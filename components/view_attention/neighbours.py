@@ -16,7 +16,7 @@ from hvg.values.grid import ViewGrid
 
 
 class NeighboursConfig(PartConfig):
-    """How far a view looks."""
+    """Setting of how many views away a view sees."""
 
     reach: int = Field(
         1,
@@ -62,10 +62,10 @@ class NeighboursViewAttention(ViewAttention):
 
 
 def _near(config: NeighboursConfig, grid: ViewGrid) -> Tensor:
-    """Which views see each other, (B, V, V) bool."""
+    """Visibility between views, (B, V, V) bool: true where two views see each other."""
     return grid.steps() <= config.reach
 
 
 def _most_near(config: NeighboursConfig, views: int) -> int:
-    """How many of ``views`` a view may see, itself included."""
+    """Largest number of ``views`` that a view may see, itself included."""
     return min(views, 2 * config.reach + 1)

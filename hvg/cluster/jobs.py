@@ -13,7 +13,7 @@ from hvg.core.errors import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is started together and ends by itself, such as a training.
+    """Commands that are started together and end by themselves, such as a training.
 
     commands: words after ``python``, as ("-m", "hvg.cli", "train", "seed=1"), one command after another; one that failed
     does not keep those after it from starting, one that was stopped (exit code 143) does. log: the file that takes what they
@@ -68,7 +68,7 @@ def unused_options(options: LaunchOptions) -> list[Problem]:
 
 
 def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
-    """Why a run cannot be started by the chosen launcher."""
+    """Problems for which the chosen launcher cannot start a run."""
     problems, (nodes, devices) = [], processes_of(config)
     asked = (options.nodes or 1) * (options.devices or 1)
     if config.strategy.name == "single" and asked > 1:

@@ -107,12 +107,12 @@ class _Started:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # What nobody watches must not go on writing.
+                # A process that nobody watches must not go on writing.
                 preexec_fn=ends_with_parent(signal.SIGTERM),
             )
 
     def has_ended(self) -> bool:
-        """Whether nothing of it is left to do; starts what comes next."""
+        """Whether the job has ended; starts its next command where one is due."""
         code = self.process.poll()
         if code is None:
             return False
@@ -186,12 +186,12 @@ class LaunchedRun:
 
     @property
     def folder(self) -> Path:
-        """Its run folder."""
+        """Run folder of the training."""
         return Path(self.config.output) / self.config.name
 
     @property
     def job(self) -> Job:
-        """What is started to train it."""
+        """The job that trains the run."""
         return Job(
             name=self.config.name,
             commands=(("-m", "hvg.cli", "train", *self.words),),
@@ -272,7 +272,7 @@ def _sweep_name(overrides: Sequence[str], words: Sequence[str], number: int) -> 
 
 
 def refused_changes(run: LaunchedRun) -> list[Problem]:
-    """Why a run cannot go on from the newest checkpoint in its folder with these settings; the training itself asks again."""
+    """Problems of going on from the newest checkpoint with these settings; the training itself checks again."""
     saved = checkpoints(run.folder / "checkpoints")
     if not saved:
         return []

@@ -1,4 +1,4 @@
-"""What commands that start runs take: where runs are started, of a study and of a sweep; none of it is a property of a run."""
+"""Options of the commands that start runs: launching, a study, a sweep. None is a property of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HYDRAS = {"joblib": "local", "submitit": "slurm", "submitit_slurm": "slurm", "su
 
 
 class LaunchOptions(Section):
-    """Where runs are started. None of it is a property of a run: its config.yaml says the same wherever it trained."""
+    """Options of where runs are started. None belongs to a run: its config.yaml is the same wherever it trained."""
 
     launcher: Literal["basic", "local", "torchrun", "slurm"] = Field(
         default="basic",
@@ -69,7 +69,7 @@ class LaunchOptions(Section):
 
 
 class StudyOptions(LaunchOptions):
-    """What the command line sets besides overrides of all arms."""
+    """Options of ``hvg study``, besides overrides of all arms."""
 
     launcher: Literal["basic", "local", "torchrun", "slurm"] = Field(
         default="local",
@@ -109,7 +109,7 @@ class StudyOptions(LaunchOptions):
 
 
 class SweepOptions(Section):
-    """How a sweep searches. None of it is a property of a run: a trial's config.yaml is that of any other training."""
+    """Options of how a sweep searches. None belongs to a run: a trial's config.yaml is that of any training."""
 
     sweep: Literal["optuna"] = Field(default="optuna", description="Who proposes the trials of a sweep.")
     trials: Count = Field(
@@ -168,7 +168,7 @@ class SweepOptions(Section):
 
 
 class SweepReportOptions(Section):
-    """Which sweep ``hvg sweep report NAME`` reads."""
+    """Options of ``hvg sweep report NAME``."""
 
     storage: str | None = Field(default=None, description="Its storage; null: sweep.db in its folder.")
     output: Path = Field(default=Path("runs"), description="The folder that its folder is in.")

@@ -139,7 +139,7 @@ def _sbatch_options(batch: Batch, options: LaunchOptions, script: Path) -> list[
 
 
 def _meeting_place(batch: Batch) -> list[str]:
-    """Where several processes of a job find each other; no two jobs of a node have the same port, but for bad luck."""
+    """Lines that set where a job's processes meet; no two jobs of a node have the same port, but for bad luck."""
     if batch.jobs[0].processes == (1, 1):
         return []
     first_node = '$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
@@ -147,7 +147,7 @@ def _meeting_place(batch: Batch) -> list[str]:
 
 
 def _starts(batch: Batch) -> list[str]:
-    """What the job, or each element of the array, starts."""
+    """Lines of the script that start the job, or each element of the array."""
     if len(batch.jobs) == 1:
         return _commands(batch.jobs[0])
     cases = [

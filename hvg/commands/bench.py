@@ -129,7 +129,7 @@ class _Spent(NamedTuple):
 
 
 def _steps_in_alternation(config: RunConfig) -> tuple[list[_Spent], list[_Spent]]:
-    """What steps in a run take, and bare ones that take turns with them, so that a busy moment hits both."""
+    """Costs of a run's steps, and of bare steps that take turns with them, so that a busy moment hits both."""
     bare_step, ended = _bare_step(config), _Spent.now()
     whole, model = [], []
 

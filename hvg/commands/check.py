@@ -36,7 +36,7 @@ def check_command(words: Sequence[str]) -> int:
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What a user has to know of the dataset's files, and of how test clips are sampled."""
+    """Notes for the user on the dataset's files and on how test clips are sampled, a line each."""
     from hvg.config.build import build_sampler
     from hvg.config.overlap import dataset_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
@@ -46,7 +46,7 @@ def notes(config: RunConfig) -> list[str]:
 
 
 def summary(config: RunConfig) -> list[str]:
-    """What a run is made of: its parts, and which slot fills which port."""
+    """Lines that list a run's parts, and which slot fills which port."""
     from hvg.config import wiring
     from hvg.config.settings import SINGLE_PARTS
 

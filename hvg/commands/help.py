@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 WIDEST = 120
-# What may be typed, command by command, and what it does.
+# Forms of every command, and what they do.
 FORMS = """\
   list [KIND|WORD] [overrides] [--verbose]
                                   swappable parts; --verbose is the manual of every setting, with the values of a run
@@ -122,7 +122,7 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _choices() -> list[str]:
-    """What a run is composed of where no word says otherwise."""
+    """Lines that list the parts a run is composed of by default."""
     from hvg.config.composition import root_choices
 
     words = " ".join(f"{group}={name or 'null'}" for group, name in root_choices().items())

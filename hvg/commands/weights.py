@@ -9,7 +9,7 @@ from hvg.parts.network_files import CATALOGUE, NetworkFiles, presence
 
 
 def weights_report(folder: Path) -> tuple[list[str], bool]:
-    """What there is in a folder and where to get the rest, as lines; and whether something is damaged."""
+    """Lines that list the networks in a folder and where to get the rest; and whether one is damaged."""
     files = NetworkFiles(folder)
     found = {name: presence(files, name) for name in CATALOGUE}
     rows = [("name", "file", "needed by", "present")]

@@ -24,7 +24,7 @@ def take_flags(arguments: Sequence[str], known: Mapping[str, str]) -> tuple[froz
 
 
 def is_override(word: str) -> bool:
-    """Whether a word sets or leaves out a key, rather than naming a folder or a part."""
+    """True for a word that sets or leaves out a key, rather than naming a folder or a part."""
     return "=" in word or word.startswith("~")
 
 

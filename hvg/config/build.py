@@ -27,7 +27,7 @@ from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a system is made of. ``conditioners`` go by slot, in merging order."""
+    """The parts of a system. ``conditioners`` go by slot, in merging order."""
 
     alignment: Alignment
     codec: Codec
@@ -40,7 +40,7 @@ class Parts:
 
 
 def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> Parts:
-    """Every part of a run but its data and metrics, on the CPU.
+    """All parts of a run but its data and metrics, on the CPU.
 
     start: gives the backbone the weights that a new run starts from, before conditioners copy from it; None where the
     parts get the weights of a checkpoint, or need none.
@@ -102,7 +102,7 @@ def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]
 
 
 def build_alignment(config: RunConfig) -> Alignment:
-    """Where people are moved before the network sees them."""
+    """The alignment, which moves people in the picture before the network sees them."""
     return _build(config.alignment, Context())
 
 

@@ -1,4 +1,4 @@
-"""Whether a run may go on with the settings that it is given: what changed since, and which of it changes what is trained."""
+"""Changes between a run's earlier settings and those it is to go on with, and which of them are allowed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def earlier_config(text: str, where: str) -> RunConfig:
 
 
 def changes(was: RunConfig, now: RunConfig) -> list[Change]:
-    """Every setting that differs, but for how a start is asked for."""
+    """Changes of every setting that differs, but for how a start is asked for."""
     before, after = _settings(was), _settings(now)
     found = [
         Change(path, before.get(path), after.get(path), _mark(now if path in after else was, path))
@@ -65,7 +65,7 @@ def changes(was: RunConfig, now: RunConfig) -> list[Change]:
 
 
 def same_results(text: str, where: str, config: RunConfig) -> bool:
-    """Whether a configuration stands for the same weights and scores as another, written as YAML."""
+    """Whether a configuration gives the same weights and scores as another, written as YAML."""
     return text == config.to_yaml() or all(
         change.continued is Continued.FREE for change in changes(earlier_config(text, where), config)
     )
@@ -74,7 +74,7 @@ def same_results(text: str, where: str, config: RunConfig) -> bool:
 def judged_changes(
     was: RunConfig, now: RunConfig, where: str, *, step: int = 0, clips: tuple[int, int] | None = None
 ) -> list[Change]:
-    """What differs between a run's checkpoint and the configuration that is to continue it, all of it allowed.
+    """Changes between a run's checkpoint and the configuration that is to continue it, all of them allowed.
 
     where: names the checkpoint. step: at which it stands. clips: that a step saw, and is to see; None where that is not known.
     Raises: ConfigError with every setting that changes what is trained and that ``resume_changes`` does not name, and with
@@ -98,7 +98,7 @@ def judged_changes(
 
 
 def _way_out(refused: Sequence[Change], step: int, ends: bool) -> str:
-    """What can be done about changes that are refused."""
+    """Advice for the user about changes that are refused."""
     if ends:
         return f"it stands at step {step}, where nothing is left to train; for another run choose another name"
     names = ",".join(change.path for change in refused)
@@ -117,7 +117,7 @@ def keep_config(folder: Path, text: str) -> str:
 
 
 def _may_change(change: Change, ends: bool, clips: tuple[int, int] | None) -> bool:
-    """Whether a change needs no word. ends: whether nothing is left to train."""
+    """Whether a change is allowed without naming it in ``resume_changes``. ends: whether nothing is left to train."""
     if change.continued is Continued.LONGER:
         return ends or change.now > change.was
     if change.continued is Continued.SHARED:

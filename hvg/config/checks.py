@@ -24,7 +24,7 @@ GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
 
 
 def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
-    """Every way in which the parts do not fit.
+    """Problems of parts that do not fit together.
 
     failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
     """
@@ -32,7 +32,7 @@ def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Probl
 
 
 def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
-    """Every way in which the dataset's clips do not fit a new run. failed: as of ``check``.
+    """Problems of a dataset's clips that do not fit a new run. failed: as of ``check``.
 
     Not for the configuration of a trained model, which need not be where its clips are, and is past drawing from them.
     """
@@ -222,7 +222,7 @@ def _asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def _check_latents(config: RunConfig) -> Iterator[Problem]:
-    """What frozen networks made ahead holds for every training step only where nothing changes the pictures in between."""
+    """Problems with outputs of frozen networks made ahead: no setting may change the pictures of a training step."""
     if config.data.latents == "encode":
         return
     reasons = [

@@ -1,4 +1,4 @@
-"""What commands take besides overrides of a run: typed, documented, and read without importing what does the work."""
+"""Options of commands, besides overrides of a run: typed, documented, and read without importing what does the work."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hvg.core.bounds import (
 )
 from hvg.core.provenance import usable_cores
 
-# What a command may be told to score besides a prediction.
+# Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
-# Of the setting ``anchors`` of commands that score.
+# Description of the setting ``anchors`` of commands that score.
 ANCHORS_DESCRIPTION = (
     "What is scored besides, to say what the numbers are worth: the truth against itself (truth), or also the blurred truth, the "
     "copied photo and a blank video (all). Each is another round of the metrics."
@@ -32,7 +32,7 @@ ANCHORS_DESCRIPTION = (
 
 
 class ShowOptions(BaseModel):
-    """What ``hvg show`` takes besides overrides."""
+    """Options of ``hvg show``, besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class ShowOptions(BaseModel):
 
 
 class PrepareOptions(BaseModel):
-    """What ``hvg prepare`` takes besides overrides."""
+    """Options of ``hvg prepare``, besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ class PrepareOptions(BaseModel):
 
 
 class CheckOptions(BaseModel):
-    """What ``hvg check`` takes besides overrides."""
+    """Options of ``hvg check``, besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
@@ -67,18 +67,18 @@ class CheckOptions(BaseModel):
 
     @property
     def ranks(self) -> int | None:
-        """How many GPUs they ask for; None: as many as the configuration says."""
+        """Number of GPUs that the options ask for; None: as many as the configuration says."""
         return None if self.devices is None else self.devices * (self.nodes or 1)
 
     @property
     def overrides(self) -> list[str]:
-        """What they are short for."""
+        """The overrides that ``devices`` and ``nodes`` are short for."""
         given = {"devices": self.devices, "nodes": self.nodes}
         return [f"strategy.{name}={value}" for name, value in given.items() if value is not None]
 
 
 class DryRunOptions(BaseModel):
-    """What ``hvg train`` takes besides overrides."""
+    """Options of ``hvg train``, besides overrides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     dry_run: int | None = Field(
@@ -90,7 +90,7 @@ class DryRunOptions(BaseModel):
 
 
 class EvaluateOptions(BaseModel):
-    """What ``hvg evaluate checkpoint=...`` takes."""
+    """Options of ``hvg evaluate checkpoint=...``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,7 +110,7 @@ class EvaluateOptions(BaseModel):
 
 
 class FolderOptions(BaseModel):
-    """What ``hvg evaluate predictions=... reference=...`` takes."""
+    """Options of ``hvg evaluate predictions=... reference=...``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -144,7 +144,7 @@ class FolderOptions(BaseModel):
 
 
 class SampleOptions(BaseModel):
-    """What ``hvg sample`` takes besides overrides of how it is sampled."""
+    """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -205,7 +205,7 @@ class SampleOptions(BaseModel):
 
 
 class ExportOptions(BaseModel):
-    """What ``hvg export`` takes."""
+    """Options of ``hvg export``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -215,7 +215,7 @@ class ExportOptions(BaseModel):
 
 
 class ConvertOptions(BaseModel):
-    """What ``hvg convert`` takes."""
+    """Options of ``hvg convert``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -224,7 +224,7 @@ class ConvertOptions(BaseModel):
 
 
 class CompareOptions(BaseModel):
-    """What ``hvg compare`` takes besides runs."""
+    """Options of ``hvg compare``, besides runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -236,7 +236,7 @@ class CompareOptions(BaseModel):
 
 
 class WeightsOptions(BaseModel):
-    """What ``hvg weights`` takes."""
+    """Options of ``hvg weights``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -174,7 +174,7 @@ def root_choices() -> dict[str, str | None]:
 
 
 def _sampling_problem(override: Override, tree: DictConfig, keys: Sequence[str]) -> Problem | None:
-    """Why a trained model with the settings ``tree`` cannot take an override. keys: root keys that may change."""
+    """Problem of an override for a trained model with the settings ``tree``. keys: root keys that may change."""
     root = root_key(override.key_or_group)
     if root not in keys:
         hint = " `hvg evaluate` takes it with shift=true, for other test data on purpose." if root == "dataset" else ""
@@ -232,7 +232,7 @@ def _repeated_choices(choices: Sequence[Override]) -> Iterator[Problem]:
 
 
 def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | None:
-    """Why a group's choice cannot be composed; None when it can."""
+    """Problem for which a group's choice cannot be composed; None when it can."""
     group, value = override.key_or_group, override.value()
     if override.package is not None:
         return Problem(f"{group}@{override.package}", f"parts have fixed places; write {group}=NAME.")

@@ -74,7 +74,7 @@ class _PlainRepository(ConfigRepository):
 
 
 def _package_folders(module: str) -> list[Path]:
-    """Where a package's files lie. It is not imported: a broken plugin must not hurt runs that do not choose it."""
+    """Folders with a package's files. It is not imported: a broken plugin must not hurt runs that do not choose it."""
     top, *inner = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

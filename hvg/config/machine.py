@@ -1,4 +1,4 @@
-"""What this machine can do for a run; asked before any work, where the work is done."""
+"""Checks that this machine can do a run, made before any work, where the work is done."""
 
 from __future__ import annotations
 

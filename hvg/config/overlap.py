@@ -1,4 +1,4 @@
-"""Whether people and clips that a model learned from are among those that it is scored on. No picture is read."""
+"""Overlap of the people and clips that a model learned from with those it is scored on. No picture is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Overlap:
 
     @property
     def lines(self) -> list[str]:
-        """What a reader of a score has to know."""
+        """Notes for the reader of a score: overlaps that were found, and those that could not be ruled out."""
         return [*self.shared, *self.unknown]
 
     @property
@@ -36,7 +36,7 @@ class Overlap:
 
 
 def overlap(trained: PartChoice, scored: PartChoice | None = None, splits: Sequence[str] = ("val", "test")) -> Overlap:
-    """What the ``splits`` of the dataset ``scored`` share with the splits before them of the dataset ``trained``.
+    """People and clips that ``splits`` of the dataset ``scored`` share with the splits before them of ``trained``.
 
     scored: None for the same dataset. What a model is tuned on counts as what it has seen: test is compared with train and
     val. Raises: DataError for files that are damaged or missing.
@@ -55,7 +55,7 @@ def overlap(trained: PartChoice, scored: PartChoice | None = None, splits: Seque
 
 
 def dataset_notes(choice: PartChoice) -> list[str]:
-    """What a user has to know of a dataset before a run trains on it, a line each. Raises: as ``overlap``."""
+    """Notes for the user on a dataset that a run is to train on, a line each. Raises: as ``overlap``."""
     return [*choice.cls.holdings(choice.config).notes, *overlap(choice).lines]
 
 

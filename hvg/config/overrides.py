@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from hvg.core.errors import ConfigError, Problem
 
-# That one command line may ask for: a range says any number in a few letters.
+# Limit for one command line: a range says any number in a few letters.
 MOST_RUNS = 10_000
 
 
@@ -45,7 +45,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def sweep_count(override: Override) -> int:
-    """How many values a list or range has; those of a range are not made, which may be more than memory holds."""
+    """Number of values in a list or range; those of a range are not made, which may be more than memory holds."""
     value = override.value()
     if not isinstance(value, RangeSweep):
         return sum(1 for _ in override.sweep_string_iterator())

@@ -1,4 +1,4 @@
-"""Which arithmetic a network is trained in: one rule for all that train, size memory, or say what was done."""
+"""Precision of training: one rule for all that train, size memory, or report what was done."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Precision = Literal["32", "bf16"]
 # NVIDIA's first GPUs (compute capability) that multiply bf16 in hardware; on older ones torch emulates it.
 BF16_SINCE = (8, 0)
 NAMES: dict[Precision, str] = {"32": "float32", "bf16": "bf16 autocast"}
-# What Lightning calls it, of all strategies but ZeRO, which does it itself.
+# Lightning's name for it, with all strategies but ZeRO, which does it itself.
 LIGHTNING: dict[Precision, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def precision_for(asked: Literal["auto", "32", "bf16"], capability: tuple[int, int] | None) -> Precision:
-    """What ``training.precision`` means on a device; ``capability``: of a GPU, None for a CPU.
+    """The precision that ``training.precision`` means on a device; ``capability``: of a GPU, None for a CPU.
 
     auto takes float32 on every CPU, so that the same words mean the same arithmetic on all of them.
     """
@@ -36,7 +36,7 @@ def capability_here(config: RunConfig) -> tuple[int, int] | None:
 
 
 def precision_here(config: RunConfig) -> Precision:
-    """What the run would be trained in on this machine."""
+    """Precision that the run would be trained in on this machine."""
     return precision_for(config.training.precision, capability_here(config))
 
 
@@ -65,7 +65,7 @@ def _explained(config: RunConfig, precision: Precision, on: str) -> str:
 
 
 def across_models(of_arms: Mapping[str, Sequence[str | None]]) -> tuple[str, list[str]]:
-    """What models were trained in, in words, and a note for who compares them where that is not the same for all.
+    """Precision that models were trained in, in words, and a note for the reader where it is not the same for all.
 
     of_arms: label -> ``trained_in`` of every model; None where it is not known, as of another system's outputs.
     """

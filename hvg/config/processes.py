@@ -1,4 +1,4 @@
-"""How many processes train a run."""
+"""Number of processes that train a run."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """What a training step sees, and how clips reach it."""
+    """Settings of the data: size of a batch, and how clips reach a training step."""
 
     batch_size: Annotated[BatchSize, Continued.SHARED] = Field(
         default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."
@@ -202,7 +202,7 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a trained model is sampled, and where metrics find what they need."""
+    """Settings of how a trained model is sampled, and where metrics find what they need."""
 
     steps: SolverSteps = Field(default=5, description="Solver steps per video.")
     clips: Count | None = Field(default=None, description="Test clips to score; null scores all.")
@@ -233,7 +233,7 @@ class EvaluationConfig(Section):
 
 
 class ProtocolConfig(Section):
-    """How outputs are scored: named, versioned metrics, each with its settings, and what is done to the pictures before."""
+    """Settings of scoring: named, versioned metrics, each with its settings, and how pictures are prepared."""
 
     name: Name = Field(default="none", description="Name of the protocol.")
     version: Count = Field(default=1, description="Goes up whenever a number of the protocol would change.")
@@ -266,7 +266,7 @@ class ProtocolConfig(Section):
 
 
 class StrategyConfig(Section):
-    """On how many devices a run trains, and how they share the work."""
+    """Settings of the number of devices that a run trains on, and how they share the work."""
 
     name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
         default="single",
@@ -292,7 +292,7 @@ class StrategyConfig(Section):
 
 
 class LoggerConfig(Section):
-    """Where curves go besides metrics.jsonl, which every run writes."""
+    """Settings of where curves go besides metrics.jsonl, which every run writes."""
 
     name: Literal["csv", "tensorboard", "wandb", "none"] = Field(default="none", description="Kind of logger.")
     project: str = Field(default="hvg", description="Project under which wandb files the run.")

@@ -169,7 +169,7 @@ def _joined(messages: list[str], error: Any) -> str:
 
 
 def _keys(error: Any, raw: Any) -> list[str | int]:
-    """Where an error is in the tree, without the names that pydantic adds for the alternatives of a union."""
+    """Keys to an error's place in the tree, without the names that pydantic adds for the alternatives of a union."""
     keys: list[str | int] = []
     for key in error["loc"]:
         inside = (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and key in range(len(raw)))

@@ -1,4 +1,4 @@
-"""What the chosen backbone accepts, and what the chosen conditioners fill and read."""
+"""Ports of the chosen backbone, and the ports and fields that the chosen conditioners fill and read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def ports(config: RunConfig) -> Ports:
-    """What the backbone accepts behind the chosen codec."""
+    """Ports of the backbone behind the chosen codec."""
     channels, stride, _ = config.codec.cls.shape(config.codec.config)
     return config.backbone.cls.ports(config.backbone.config, channels, stride)
 

@@ -1,1 +1,1 @@
-"""What everybody uses and nobody looks at twice: errors, files, digests, random keys, ranks, arrays, 8-bit values."""
+"""Foundations that every other package may use: errors, files, digests, random keys, ranks, arrays, 8-bit values."""

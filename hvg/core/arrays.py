@@ -52,7 +52,7 @@ def member_names(path: Path) -> list[str]:
 
 
 def read_archive(path: Path, wanted: Container[str]) -> dict[str, np.ndarray]:
-    """Those arrays of an ``.npz`` file whose names are wanted, by name; nothing of the others is read.
+    """The wanted arrays of an ``.npz`` file, by name; nothing of the others is read.
 
     Raises: ValueError, its message without the file's name; OSError where the file cannot be opened.
     """

@@ -19,7 +19,7 @@ MachineCount = Annotated[int, Field(ge=1, le=65_536)]
 # A seed of torch, which knows none that are longer.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-# Of a clip, or of a part of it that is seen at once.
+# Sizes of a clip, or of a part of it that is seen at once.
 ViewCount = Annotated[int, Field(ge=1, le=1024)]
 FrameCount = Annotated[int, Field(ge=1, le=65_536)]
 FrameCountFromZero = Annotated[int, Field(ge=0, le=65_536)]

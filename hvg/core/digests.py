@@ -49,7 +49,7 @@ def _add_weights(digest: Any, weights: Mapping[str, Tensor]) -> None:
 
 
 def _settings(component: Any) -> Any:
-    """What a library's model or processor was configured with, without what says where and by which version."""
+    """Settings of a library's model or processor, without where they were loaded from and by which version."""
     settings = getattr(component, "config", component)
     plain = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
     plain = {key: value for key, value in plain.items() if key[0] != "_" and key != "transformers_version"}

@@ -1,4 +1,4 @@
-"""How a run ends that a signal stopped: with which exit code, and how processes that cannot end by themselves are ended."""
+"""Exit codes of runs that a signal stopped, and the ending of processes that cannot end by themselves."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hvg.core.errors import DataError
 
-# What a disk says that takes no more. A program's own mistake has other numbers.
+# Error numbers of a disk that takes no more. A program's own mistake has other numbers.
 DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """As ``whole_file``, of a folder that does not exist yet; it is empty and there already."""
+    """The same as ``whole_file`` for a folder that does not exist yet; it is empty and there already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     shutil.rmtree(partial, ignore_errors=True)
@@ -69,7 +69,7 @@ def _disk_error(error: Exception) -> int | None:
 
 
 def system_reason(error: OSError) -> str | None:
-    """What the system refused, and where, in one line; None for an error that is none of a file's, but a program's mistake."""
+    """The system's reason, and the file if known, in one line; None for an error of the program, not of a file."""
     if error.errno is None:
         return None
     name = error.filename2 or error.filename
@@ -80,13 +80,13 @@ def system_reason(error: OSError) -> str | None:
 
 
 def in_the_way(path: Path) -> str:
-    """That there is a file where a folder of a path belongs, in words; "" where there is none."""
+    """Message that a file lies where a folder of a path belongs; "" where none does."""
     file = next((place for place in path.parents if os.path.isfile(place)), None)
     return f"{file} is a file, where a folder belongs" if file else ""
 
 
 def partial_path(path: Path) -> Path:
-    """What a file is called while this process writes it."""
+    """Temporary name of a file while this process writes it."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 

@@ -1,4 +1,4 @@
-"""What people read in place of a name from a configuration: in tables, charts, pictures, tooltips and sentences alike."""
+"""Readable labels for names from a configuration, the same in tables, charts, pictures, tooltips and sentences."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ WRITTEN = {
 
 
 def readable(name: str) -> str:
-    """What a part, an arm, a metric or a logged quantity is called: ``SMPL normal`` for smpl_normal."""
+    """Label of a part, an arm, a metric or a logged quantity: ``SMPL normal`` for smpl_normal."""
     return WRITTEN.get(name) or " ".join(WRITTEN.get(word, word) for word in name.split("_"))
 
 
 def signal_label(key: str) -> str:
-    """What the part that draws a control map is called, by the map's key (``smpl_normal-1a2b3c``)."""
+    """Label of the part that draws a control map, by the map's key (``smpl_normal-1a2b3c``)."""
     return readable(key.rpartition("-")[0])
 
 
 def arm_label(name: str, labels: Mapping[str, str]) -> str:
-    """What an arm is called: as ``labels`` say, else by its name."""
+    """Label of an arm: as ``labels`` say, else made of its name."""
     return labels.get(name, readable(name))

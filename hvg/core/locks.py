@@ -119,7 +119,7 @@ def _named(holder: tuple[str, str] | None) -> str:
 
 
 def _is_at(stream: IO[str], path: Path) -> bool:
-    """Whether a file that is open still lies under its name."""
+    """Whether ``path`` still is the file that is open as ``stream``."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except OSError:

@@ -1,4 +1,4 @@
-"""What runs, arms, views and clips may be called: names of folders and files, and words of commands, are made of them."""
+"""Rules for names of runs, arms, views and clips, which become names of folders and files, and words of commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def name_problem(name: str, *, folders: bool = False, dots: bool = True) -> str:
 
 
 def _part_problem(part: str, dots: bool) -> str:
-    """What is wrong with a name without folders; "" for nothing."""
+    """Problem with a name without folders, in words; "" for none."""
     wrong = [c for c in part if not c.isprintable() or c in "/\\$" or (c == "." and not dots)]
     if not part:
         return "a part of it is empty"
@@ -52,7 +52,7 @@ def text_word(key: str, text: str) -> str:
 
 
 def clip_name_problem(name: str) -> str:
-    """As ``name_problem``, of a clip: folders may part it, and where a shard's files are named after it, a dot ends it."""
+    """Like ``name_problem``, for a clip: folders may part it, and no dot, which would end it in a shard's files."""
     return name_problem(name, folders=True, dots=False)
 
 

@@ -1,4 +1,4 @@
-"""What commands write: tried before work begins, and never put over something in silence.
+"""Output files and folders of commands: tried before work begins, and nothing is overwritten unless asked.
 
 A folder that a command is still writing is locked, and holds ``unfinished.json``, which says for what request. The same command
 may go on in it when the first has ended; another one, or any in a folder that is finished, needs ``overwrite=true``.
@@ -28,7 +28,7 @@ def try_folder(folder: Path, setting: str) -> None:
 
 
 def try_file(path: Path, setting: str) -> None:
-    """As ``try_folder``, for a file."""
+    """The same as ``try_folder`` for a file."""
     _try(path, path, setting)
 
 
@@ -113,7 +113,7 @@ def _refuse_full(folder: Path, request: str | None, overwrite: bool) -> None:
 
 
 def _held(folder: Path) -> list[str]:
-    """What lies in a folder, but for its lock."""
+    """Names of all files in a folder but its lock, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
 
 

@@ -8,7 +8,7 @@ from setuptools import find_namespace_packages
 from setuptools.command.build_py import build_py
 
 FOLDERS = ("components", "conf", "experiments")
-# What runs write, wherever they were started.
+# Files that runs write, wherever they were started.
 WRITTEN = ("*.runs", "*.runs.*", "*.outputs", "*.outputs.*", "*.__pycache__", "*.__pycache__.*")
 
 

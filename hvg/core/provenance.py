@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, hardware, command."""
+"""Provenance of a result: versions, commit, hardware, command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvg.core.shipped import COMPONENTS, CONF, FOLDERS, HVG
 
 PACKAGES = ("torch", "lightning", "diffusers", "hydra-core", "torchmetrics", "anny", "warp-lang", "numpy")
 ROOT = HVG.parent
-# What of the source tree is the program, and where it lies.
+# Folders of the source tree that are the program, and where they lie.
 PROGRAM = {"hvg": HVG, "components": COMPONENTS, "conf": CONF}
 READ_WHOLE = 2**20
 
@@ -62,13 +62,13 @@ def git_commit() -> str:
 
 
 def tree_changes() -> dict[str, Any] | None:
-    """What of the source tree is not as its commit has it: file names, and a digest of those files; None where nothing is."""
+    """Files of the source tree that differ from its commit: names, and a digest of those files; None for none."""
     names = _changed_files()
     return {"files": names, "digest": files_digest({name: ROOT / name for name in names})} if names else None
 
 
 def _commit() -> str:
-    """Of the source tree; "" where there is none, also where the program is installed inside somebody else's repository."""
+    """Commit of the source tree; "" for none, also where hvg is installed inside somebody else's repository."""
     folder, _, commit = _git("rev-parse", "--show-toplevel", "HEAD").strip().partition("\n")
     return commit if Path(folder).resolve() == ROOT else ""
 
@@ -83,7 +83,7 @@ def _changed_files() -> list[str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the source tree; nothing where it is not there, or knows of none."""
+    """Output of a git command in the source tree; "" where git is not installed or fails."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
     except OSError:

@@ -89,7 +89,7 @@ def _at_least(logger: logging.Logger, level: int) -> Iterator[None]:
 
 @contextmanager
 def without_line(words: str) -> Iterator[None]:
-    """What a library's native code writes to standard error inside, but for lines with these words; it comes at the end."""
+    """Filters standard error of native code: lines with these words are dropped, the rest comes at the end."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as caught:

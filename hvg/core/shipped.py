@@ -1,4 +1,4 @@
-"""Where the parts, settings and studies of this project lie: beside ``hvg`` in the source tree, inside it in a wheel, which
+"""Places of this project's parts, settings and studies: beside ``hvg`` in the source tree, inside it in a wheel, which
 brings one top-level name."""
 
 from __future__ import annotations

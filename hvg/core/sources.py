@@ -1,4 +1,4 @@
-"""What code a part is made of, as a digest: what other code made is not read from a cache."""
+"""Digest of the code that a part is made of: caches made by other code are not read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERFACES = frozenset(
 )
 # Gives on what other modules define: of it a part reaches those alone whose names it imports.
 DOOR = "hvg.plugin"
-# What a part may compute with without importing it: the cameras of a batch.
+# Modules that a part may compute with without importing them: the cameras of a batch.
 ALWAYS = ("hvg.values.cameras",)
 
 
@@ -78,7 +78,7 @@ def module_file(name: str) -> Path | None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Of one module. code: a digest. imports: what it imports anywhere, names of functions and classes among them."""
+    """One module. code: a digest. imports: what it imports anywhere, names of functions and classes among them."""
 
     code: str
     imports: frozenset[str]

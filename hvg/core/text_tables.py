@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-# What spreadsheets take a cell for a formula by.
+# First characters by which spreadsheets take a cell for a formula.
 FORMULA = ("=", "+", "-", "@")
 
 

@@ -1,1 +1,1 @@
-"""What a step needs, before it is taken."""
+"""Cost of a training step, estimated before it is taken."""

@@ -97,7 +97,7 @@ def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
 
 
 def holdings(config: RunConfig, rank: int, ranks: int) -> Holdings:
-    """What one rank holds; in a process of its own. Raises: HvgError where it cannot be built."""
+    """Memory that one rank holds, found in a process of its own. Raises: HvgError where it cannot be built."""
     command = [sys.executable, "-m", "hvg.cost.dry_run", str(rank), str(ranks)]
     # One of several machines with one device each; the others do not exist.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
@@ -226,7 +226,7 @@ def _batch(config: RunConfig, networks: FakeNetworks) -> ClipBatch:
 
 
 def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:
-    """What a strategy has to leave out where there is no other process, and what it does on GPUs alone."""
+    """Prepares a strategy: leaves out what needs other processes, and sets what it otherwise does only on GPUs."""
     # Objects are sent as bytes, which fake tensors do not have.
     vars(strategy)["broadcast"] = lambda obj, src=0: obj
     settings: Any = strategy

@@ -1,4 +1,4 @@
-"""What a training step will cost, before anything is allocated: weights, arithmetic, memory and traffic of one device."""
+"""Forecast of a training step's cost, before anything is allocated: weights, FLOPs, memory, traffic of one device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PartCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What was counted of a step of one device, however many there are.
+    """Counts of one device's step that do not depend on the number of devices.
 
     parts: backbone, view attention (as declared) and the slots. sizes: of what strategies divide. published: bytes of
     networks that are read from files and never trained (codec, CLIP). step: bytes of forward and backward pass. encoding:
@@ -45,13 +45,13 @@ class Counts:
 
     @property
     def flops(self) -> Flops | None:
-        """Of a whole training step on one device, without codec, loss and optimiser."""
+        """FLOPs of a whole training step on one device, without codec, loss and optimiser."""
         return total_flops([part.flops for part in self.parts.values()])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run costs on one of its devices. ranks: how many there are."""
+    """Cost of a run on one of its devices. ranks: how many there are."""
 
     counts: Counts
     share: Share
@@ -90,7 +90,7 @@ def forecast(config: RunConfig, ranks: int | None = None) -> Forecast:
 
 
 def divide(counts: Counts, config: RunConfig, ranks: int | None = None) -> Forecast:
-    """What was counted, on one of the devices of a run."""
+    """Forecast for one device of a run, from the counts of a step."""
     ranks, accumulate = rank_count(config.strategy, ranks), config.training.accumulate
     repeats = counts.flops is not None and counts.flops.repeated > 0
     return Forecast(
@@ -140,7 +140,7 @@ def _smaller_steps(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 
 
 def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
-    """How many devices a run has: ``ranks``, or those that its settings say; ``auto`` is those of this machine, at least 1.
+    """Number of devices of a run: ``ranks``, or as its settings say; ``auto`` is those of this machine, at least 1.
 
     Raises: HvgError for several devices of the strategy ``single``.
     """

@@ -1,4 +1,4 @@
-"""What ``hvg check`` says a run will cost on each of its GPUs, and whether it fits."""
+"""Tables and lines of ``hvg check`` on a run's cost on each of its GPUs, and whether it fits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def parts_table(counts: Counts) -> list[str]:
 
 
 def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> list[str]:
-    """What each GPU holds at the fullest moment of a step."""
+    """Lines that list each GPU's memory at the fullest moment of a step."""
     share, counts = forecast.share, forecast.counts
     rows = [
         ("weights", share.weights),
@@ -83,7 +83,7 @@ def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> li
 
 
 def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
-    """What offloading takes of a machine's memory."""
+    """Line on the host's memory that offloading takes; none without offloading."""
     per_node = -(-forecast.ranks // config.strategy.nodes)
     if not forecast.share.host:
         return []
@@ -93,7 +93,7 @@ def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
 
 
 def traffic_line(forecast: Forecast, options: CheckOptions) -> str:
-    """What a GPU sends in an optimiser step, and how long that takes at least."""
+    """Line on the bytes that a GPU sends in an optimiser step, and how long that takes at least."""
     sent = forecast.traffic.bytes
     return (
         f"sent by each GPU in a step: {gigabytes(sent)} ({forecast.traffic.formula}); at {options.bandwidth:g} GB/s "
@@ -107,7 +107,7 @@ def fits(forecast: Forecast, options: CheckOptions) -> bool | None:
 
 
 def verdict(forecast: Forecast, options: CheckOptions) -> str:
-    """One line."""
+    """One line that says whether a step fits the GPU, and by how much."""
     if forecast.total is None:
         return "whether it fits is unknown"
     room = options.memory * GB - forecast.total
@@ -130,7 +130,7 @@ def advice(config: RunConfig, forecast: Forecast, options: CheckOptions) -> Iter
 
 
 def flops(count: Flops | None) -> str:
-    """What runs, in the largest unit that leaves at least one before the point."""
+    """FLOPs that run, as text: in GFLOP, or in TFLOP from 1 TFLOP on."""
     if count is None:
         return "unknown"
     value, unit = count.total / 1e9, "GFLOP"

@@ -21,12 +21,12 @@ from hvg.values.scored_clip import Surface
 
 
 def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
-    """Where shard ``number`` of ``count`` of a split lies."""
+    """Path of shard ``number`` of ``count`` of a split."""
     return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
 
 
 def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> str | None:
-    """What training looks for in ``data.cache`` and has to make at every step instead, in a line; None where nothing is.
+    """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing.
 
     conditioners: by slot.
     """
@@ -52,7 +52,7 @@ def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner
 
 
 def cache_folder(config: RunConfig) -> Path:
-    """Where the rendered clips of a run's dataset lie: a name that changes with every setting they depend on, and the code."""
+    """Folder of a run's rendered clips, whose name changes with every setting they depend on, and the code."""
     choice = config.dataset
     settings = choice.config.model_dump(mode="json", exclude={"split"})
     code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]

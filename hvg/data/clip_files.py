@@ -21,8 +21,8 @@ from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
 
-# Of a clip in it. Version 1, which says nothing of its version, kept what holds for the whole clip among the parameters of
-# every frame; the one body model that there was had one such.
+# Version of a clip's files. Version 1, which says nothing of its version, kept what holds for the whole clip among the
+# parameters of every frame; the one body model that there was had one such.
 CLIP_VERSION = 2
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 # The end of the name of one picture's file: its view, its frame, PNG or floats.

@@ -1,4 +1,4 @@
-"""What frozen networks make of clips, made once by ``hvg prepare latents`` and read by training.
+"""Outputs of frozen networks for clips, made once by ``hvg prepare latents`` and read by training.
 
 Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo. Its
 name changes with everything that its content depends on: the codec, its settings, weights and code, the alignment, the network.
@@ -91,7 +91,7 @@ class PictureLatents(Encoding):
 
 
 class PhotoFeatures(Encoding):
-    """What a conditioner's frozen networks make of the photo."""
+    """Features of the photo from a conditioner's frozen networks."""
 
     def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
         self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
@@ -116,7 +116,7 @@ def encodings(config: RunConfig, codec: Codec, conditioners: Iterable[Conditione
 
 
 def _origin(config: RunConfig, codec: Codec) -> list[Any]:
-    """What everything depends on that is made of a clip: how it was moved, and the codec; and the code of both."""
+    """Settings that all encodings of a clip depend on: alignment, background and codec; and the code behind them."""
     choice = config.codec
     settings = _settings(codec, choice.config, codec.memory_settings)
     made_by = [choice.name, settings, components_digest(codec.frozen())]
@@ -132,7 +132,7 @@ def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[s
 
 
 def encoded_path(shard: Path, name: str) -> Path:
-    """Where the file of the encoding ``name`` lies that belongs to a shard."""
+    """Path of the file with the encoding ``name`` of a shard's clips."""
     return shard.parent / name / f"{shard.stem}.safetensors"
 
 
@@ -189,7 +189,7 @@ class EncodedFile:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor (V, T, ...) float32 and the checksums (V, T) int64 of its cells begin in a file."""
+    """Offsets at which a tensor (V, T, ...) float32 and the checksums (V, T) int64 of its cells begin in a file."""
 
     shape: tuple[int, ...]
     values: int
@@ -286,7 +286,7 @@ class EncodedClips(Dataset):
 
 
 def wanted_images(config: RunConfig, signals: Iterable[str]) -> frozenset[str]:
-    """What training still decodes where all that can be was made ahead: control maps, and what nothing was made of."""
+    """Images that training still decodes where all encodings were made ahead: control maps, and those not encoded."""
     needed: set[str] = set()
     for choice in config.conditioners.values():
         # What has frozen features looks at the photo through them alone.

@@ -116,7 +116,7 @@ def _those_that_fit(
 
 
 def never_stored(configs: Sequence[RunConfig]) -> list[str]:
-    """Which of the chosen parts draw a map that no file holds, a line each."""
+    """Lines that name the chosen parts whose maps no file holds."""
     late = {
         f"{slot}={choice.name}"
         for config in configs
@@ -146,7 +146,7 @@ def prepare(
 def _prepare(
     configs: Sequence[RunConfig], splits: Sequence[str], jobs: int, report: Callable[[int, int], None]
 ) -> Path:
-    """As ``prepare``, by a process that has the folder for itself."""
+    """The same as ``prepare``, in a process that holds the folder's lock."""
     first = configs[0]
     counts = {split: len(build_dataset(first, split)) for split in splits}
     # Only training reads what frozen networks made.
@@ -242,7 +242,7 @@ def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) ->
 
 @lru_cache(maxsize=1)
 def _drawing(texts: tuple[str, ...]) -> tuple[Path, dict[str, Conditioner]]:
-    """Where the clips of these configurations lie, and what draws their maps; kept from one shard to the next."""
+    """Folder of these configurations' clips, and the parts that draw their maps; kept from shard to shard."""
     configs = [parse_resolved(text, "prepare") for text in texts]
     return cache_folder(configs[0]), drawn_ahead(conditioner_signals(configs))
 

@@ -76,7 +76,7 @@ def checksum_of(index: Mapping[str, Any]) -> int:
 
 
 def index_path(path: Path) -> Path:
-    """Where a shard's index lies."""
+    """Path of a shard's index."""
     return path.with_name(path.name + ".index.json")
 
 
@@ -110,7 +110,7 @@ class ShardReader:
         try:
             self.keys, self._members = _places(index)
             self._checks = _checks(index, self._members)
-            # What tells, of a shard whose files have no checksums, that it is what was written; None once it was asked.
+            # Digest that checks a shard whose files have no checksums; None once it was checked.
             self._digest: str | None = index.get("sha256") if self._checks is None else None
             self._sizes, self.part = _sizes(index), _part(path, index)
             self._captions: bool | None = index.get("captions")
@@ -167,7 +167,7 @@ class ShardReader:
         return clip
 
     def _decoded(self, index: int, decode: Callable[[Mapping[str, bytes]], T]) -> T:
-        """What ``decode`` makes of the files of clip ``index``. Raises: DataError naming it."""
+        """Result of ``decode`` for the files of clip ``index``. Raises: DataError naming it."""
         key = self.keys[index]
         try:
             with self.path.open("rb") as stream:
@@ -221,7 +221,7 @@ def _sizes(index: dict[str, Any]) -> list[Size] | None:
 
 
 def _texts(index: dict[str, Any], name: str) -> list[str] | None:
-    """What an index says of every clip under ``name``; None where it does not. Raises: ValueError for what is no text."""
+    """Texts of the clips, from an index under ``name``; None if it has none. Raises: ValueError for what is no text."""
     texts = index.get(name)
     if texts is None:
         return None
@@ -262,7 +262,7 @@ def _decode_subject(files: Mapping[str, bytes]) -> str:
 
 
 def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:
-    """What a user has to know of shards that were found, a line each. parts: ``ShardReader.part`` of each.
+    """Notes for the user on the shards that were found, a line each. parts: ``ShardReader.part`` of each.
 
     Raises: DataError where one is missing, or they are of two sets.
     """

@@ -41,7 +41,7 @@ def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> Cl
 
 
 def drawn_ahead(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
-    """Those whose maps are the same whichever views and frames they are drawn with, so that whole clips may carry them."""
+    """Conditioners whose maps do not depend on the views and frames drawn together, so that clips may carry them."""
     return {key: part for key, part in conditioners.items() if part.per_picture(part.config)}
 
 

@@ -124,7 +124,7 @@ class TrainingOrder(Dataset):
 
 
 class DrawnCells:
-    """Which views and frames a position of the training order sees, for a clip of any size.
+    """Random choice of the views and frames that a position of the training order sees, for a clip of any size.
 
     After a call: generator, for what is drawn next at this position; share, the clip's cells to a cell that is seen.
     """

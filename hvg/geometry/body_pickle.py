@@ -27,9 +27,9 @@ from hvg.core.errors import DataError
 
 # Bytes of a file, and of an array in it. The largest, SMPL-X with 400 shape and expression directions, takes 0.5 GB.
 LARGEST = 2**31
-# What a body model cannot do without.
+# Arrays that every body model needs.
 REQUIRED = ("v_template", "f", "weights", "J_regressor", "shapedirs")
-# What is raised on the way where a pickle does not describe what it should.
+# Errors raised while reading a pickle that does not describe a body model.
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
 # An array's name in the archive becomes a file's.
 _KEY = re.compile(r"[A-Za-z_]\w*")
@@ -81,7 +81,10 @@ class _Name:
 
 @dataclass(eq=False)
 class _Made:
-    """What a call would have made. by: the function's or class's name. state: what the pickle would have set afterwards."""
+    """Stand-in for the object that a call in a pickle would have made.
+
+    by: the function's or class's name. state: what the pickle would have set afterwards.
+    """
 
     by: str
     arguments: tuple[Any, ...]
@@ -106,7 +109,7 @@ _MARK = object()
 
 
 def read_pickle(data: bytes) -> Any:
-    """What a pickle describes: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
+    """Content of a pickle: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
 
     Raises: ValueError (``_Refused`` for a name that is not let through), KeyError, IndexError or TypeError.
     """

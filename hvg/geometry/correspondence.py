@@ -21,7 +21,7 @@ _UNRELATED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """When a surface point counts as seen: the pixels around it show the surface at its depth.
+    """Rule by which a surface point counts as seen: the pixels around it show the surface at its depth.
 
     tolerance_metres: by which depths may differ. max_slope: by which those of the pixels around may differ more for each
     metre that a pixel is wide at that depth, since a surface seen at an angle has other depths a pixel further (2 is an angle
@@ -34,7 +34,10 @@ class Matching:
 
 @dataclass(frozen=True, kw_only=True)
 class Correspondences:
-    """Where pixel centres' surface points land. pixels: (N, H, W, 2). seen: (N, H, W) bool, whether both pictures show them."""
+    """Places of pixel centres' surface points in another picture.
+
+    pixels: (N, H, W, 2). seen: (N, H, W) bool, whether both pictures show them.
+    """
 
     pixels: Tensor
     seen: Tensor

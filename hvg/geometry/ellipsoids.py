@@ -35,7 +35,7 @@ class Ellipsoids:
 
 @dataclass(frozen=True, kw_only=True)
 class EllipsoidImage:
-    """What pixel centres see; every value is 0 where nothing is hit, ``index`` is -1 there.
+    """Ellipsoids as seen at the pixel centres; every value is 0 where nothing is hit, ``index`` is -1 there.
 
     distance: (..., H, W), metres to the camera's origin. z: (..., H, W), camera-space depth, metres.
     normal: (..., H, W, 3), unit, outward, camera axes. index: (..., H, W) int64, which ellipsoid. mask: (..., H, W)
@@ -71,7 +71,7 @@ def ellipsoids_from_bones(joint_a: Tensor, joint_b: Tensor, radius: Tensor) -> E
 
 
 def render(ellipsoids: Ellipsoids, cameras: Cameras) -> EllipsoidImage:
-    """What each pixel centre (+0.5) sees of the nearest ellipsoid.
+    """Image of the nearest ellipsoid at each pixel centre (+0.5).
 
     The leading axes of ellipsoids and cameras broadcast: bodies (B, 1, T) and cameras (B, V, T) give images (B, V, T).
     Only outer surfaces in front of the camera count: an ellipsoid behind it, or one that contains the camera's origin,

@@ -57,7 +57,7 @@ _WIDTHS: Mapping[int, str] = {
 
 
 def foreign_file(path: Path, head: bytes) -> str | None:
-    """What a file that is no .npz is, and what to do; None where that is not known. head: its first bytes."""
+    """Message on a file that is no .npz: its kind, and what to do; None for an unknown kind. head: its first bytes."""
     by_content = next((known for beginning, known in _BEGINNINGS if head.startswith(beginning)), None)
     return by_content or _FILES.get(path.suffix.lower())
 

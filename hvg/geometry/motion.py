@@ -259,7 +259,7 @@ def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, 
 
 
 def _rest_of(poses: Tensor) -> _RestBody:
-    """Of the model whose poses (T, J, 3) have so many joints."""
+    """The body at rest of the model whose poses (T, J, 3) have so many joints."""
     return _SMPL_REST if poses.shape[1] in _SMPL_JOINTS else _SMPLX_REST
 
 

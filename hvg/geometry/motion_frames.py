@@ -1,4 +1,4 @@
-"""Which frames of a motion a video shows."""
+"""Choice of the frames of a motion that a video shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from hvg.core.errors import HvgError
 from hvg.geometry.motion import Motion
 
-# Of a file that does not say its rate.
+# Frame rate in Hz of a file that does not say its own.
 ASSUMED_RATE = 30.0
 # So many places are listed one by one.
 FEW = 6
@@ -57,7 +57,7 @@ def motion_places(
 
 
 def places_note(motion: Motion, places: Tensor, frames_per_second: float) -> str:
-    """Which frames of the motion a video takes, and how fast it is; one sentence."""
+    """Sentence on the frames of the motion that a video takes, and its speed."""
     count, steps = len(places), places.diff()
     listed = [f"{place:.1f}".removesuffix(".0") for place in places.tolist()]
     if count <= FEW:
@@ -72,7 +72,7 @@ def places_note(motion: Motion, places: Tensor, frames_per_second: float) -> str
 
 
 def _speed(motion: Motion, places: Tensor, frames_per_second: float) -> str:
-    """How much faster than the motion the video is, for a reader."""
+    """Text on how much faster than the motion the video is."""
     passed = float(places[-1] - places[0])
     if not passed:
         return ""

@@ -27,7 +27,7 @@ class Room:
 
     @property
     def is_left(self) -> bool:
-        """Whether all of the clip, as far as it was read, is held."""
+        """Whether all of the clip that was read so far is held in memory."""
         return self.bytes >= 0
 
 
@@ -129,7 +129,7 @@ def _size_text(size: tuple[int, ...]) -> str:
 
 
 def time_note(prediction: Video, truth: Video) -> str:
-    """What to say where frames of one number are shown at different times: of other frame rates, or of a rate that varies.
+    """Note where frames of the same number are shown at different times: other frame rates, or a rate that varies.
 
     "" where they part by no more than half a frame of the truth, or where the files do not say. Both have T frames.
     """

@@ -42,7 +42,7 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
 
 
 def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
-    """As ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
+    """The same as ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
     try:
         with _opened(path) as file:
             check_pixels(path, *file.size)

@@ -119,7 +119,7 @@ def read_video(path: Path) -> tuple[Tensor, float]:
 
 
 def read_video_8bit(path: Path) -> tuple[Tensor, float]:
-    """As ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
+    """The same as ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
     with _open_video(path) as (container, stream):
         rate = stream.average_rate
         pixels = [frame.pixels for frame in _decoded(path, container, stream)]
@@ -181,7 +181,10 @@ def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iter
 
 
 def _quarter_turns(path: Path, frame: av.VideoFrame) -> int:
-    """How often a frame is to be turned counterclockwise. Raises: DataError where that does not make it what players show."""
+    """Counterclockwise quarter turns to apply to a frame.
+
+    Raises: DataError where quarter turns do not make it what players show.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return 0

@@ -27,7 +27,7 @@ CHECKPOINT_FORMAT = "hvg-checkpoint-2"
 MANIFEST = "manifest.json"
 PATTERN = re.compile(r"step-(\d+)\.ckpt")
 FILE = re.compile(r"tensors-\d{5}-of-\d{5}\.safetensors")
-# What an export holds: the list of its components, and the folder of the trained weights.
+# Names in an export: the list of its components, and the folder of the trained weights.
 EXPORT_INDEX, EXPORT_MODEL = "model_index.json", "model"
 
 
@@ -118,7 +118,7 @@ class Checkpoint:
 
 
 def precision_of(path: Path) -> str | None:
-    """What the run was trained in, as of ``hvg.config.precision.trained_in``; None for a checkpoint that does not say.
+    """Precision of the run's training, as of ``hvg.config.precision.trained_in``; None where it is not recorded.
 
     Raises: CheckpointError as ``Checkpoint``, which looks at the tensors too.
     """
@@ -163,7 +163,7 @@ def saved_config(path: Path) -> str:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Path of the checkpoint of a step."""
     return folder / f"step-{step:07d}.ckpt"
 
 

@@ -1,4 +1,4 @@
-"""What a step computes and holds: FLOPs and bytes, counted on shapes."""
+"""FLOPs and bytes of a training step, counted on shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from hvg.values.grid import ViewGrid
 
 # Whose arithmetic is counted besides that of the slots.
 BACKBONE, VIEW_ATTENTION = "backbone", "view_attention"
-# What is no part: networks that are never trained, and arithmetic that is declared, so that it is not counted besides.
+# Name for what belongs to no part: networks that are never trained, and arithmetic that is declared, so that it is not
+# counted besides.
 LEFT_OUT = "left out"
 # The kernel that fake tensors, being of the CPU, take for attention; the library counts those of GPUs only.
 _CPU_ATTENTION = {
@@ -44,7 +45,7 @@ _CPU_ATTENTION = {
 
 @dataclass(frozen=True)
 class Flops:
-    """Of a part in one training step on one device, 2 per multiply-add.
+    """FLOPs of a part in one training step on one device, 2 per multiply-add.
 
     model: of one forward and one backward pass. repeated: of the forward passes that activation checkpointing repeats.
     """
@@ -54,12 +55,12 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """What runs."""
+        """FLOPs that run, repeated ones included."""
         return self.model + self.repeated
 
 
 def total_flops(counts: Iterable[Flops | None]) -> Flops | None:
-    """Of all parts; None where one is unknown."""
+    """Sum of all parts' FLOPs; None where one is unknown."""
     known = list(counts)
     if None in known:
         return None
@@ -82,7 +83,7 @@ class PartFlops(TorchDispatchMode):
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        """What runs inside is of this part, or of none where it is ``LEFT_OUT``."""
+        """Counts the FLOPs inside for this part, or for none where it is ``LEFT_OUT``."""
         outer = self._part
         self._begin(part)
         try:
@@ -126,7 +127,7 @@ def repeating() -> bool:
 
 
 def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
-    """What ``function`` returns, and its FLOPs."""
+    """Result of ``function``, and its FLOPs."""
     with PartFlops() as flops, flops.of("it"):
         result = function()
     return result, sum(count.total for count in flops.counts.values())
@@ -144,14 +145,14 @@ def _declare(
 
 
 def _leave_out(function: Callable[..., Tensor], flops: PartFlops, *inputs: Any) -> Tensor:
-    """What the function returns; its arithmetic is nobody's."""
+    """Result of the function, whose FLOPs are counted for no part."""
     with flops.of(LEFT_OUT):
         return function(*inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepBytes:
-    """What a forward and a backward pass make, in bytes; weights apart.
+    """Bytes that a forward and a backward pass allocate, without weights.
 
     saved: what the forward pass keeps for the backward pass. activations: most that is alive at once besides gradients of
     weights that are complete. peak: most that is alive at once, those gradients included.
@@ -165,7 +166,7 @@ class StepBytes:
 def count_step(
     backbone: Backbone, conditioners: Mapping[str, Conditioner], request: FakeRequest
 ) -> tuple[dict[str, Flops], StepBytes]:
-    """What forward and backward pass of a training step compute and make; leaves no gradient behind.
+    """FLOPs by part, and bytes, of a training step's forward and backward pass; leaves no gradient behind.
 
     FLOPs are those of ``backbone``, of ``view_attention`` and of every slot, without networks that are never trained (codec,
     CLIP). Those of view attention are what the part declares, times three for both passes, and once more where the forward pass

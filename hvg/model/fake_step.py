@@ -27,7 +27,7 @@ from hvg.values.clip import ClipBatch, Reference
 
 # (B, V, T, H, W) of a batch.
 Shape = tuple[int, int, int, int, int]
-# Of SMPL-X's mesh, which has about twice as many faces.
+# Vertices of SMPL-X's mesh, which has about twice as many faces.
 MESH_VERTICES = 10475
 
 
@@ -41,11 +41,11 @@ class FakeNetworks:
 
     @property
     def trained(self) -> list[nn.Module]:
-        """Those that are in a system's tree; some of their weights may be frozen all the same."""
+        """Networks in a system's module tree; some of their weights may be frozen all the same."""
         return [self.backbone, *self.conditioners.values()]
 
     def published(self) -> list[nn.Module]:
-        """Those that are outside of it, read from files and never trained."""
+        """Networks outside of a system's module tree, read from files and never trained."""
         parts = cast(list[Part], [self.codec, *self.trained])
         return [network for part in parts for network in part.frozen().values() if isinstance(network, nn.Module)]
 
@@ -74,7 +74,7 @@ def stay(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRequest:
-    """What codec, backbone and conditioners are called with. signals: slot -> control map."""
+    """Inputs of codec, backbone and conditioners. signals: slot -> control map."""
 
     noisy: Tensor
     level: Tensor
@@ -160,7 +160,7 @@ def picture_size(config: RunConfig) -> tuple[int, int] | None:
 
 
 def step_shape(config: RunConfig) -> Shape | None:
-    """Of the largest batch of a training step on one device; None where the pictures' size is unknown."""
+    """Shape of the largest batch of a training step on one device; None where the pictures' size is unknown."""
     size = picture_size(config)
     if size is None:
         return None

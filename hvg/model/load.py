@@ -57,7 +57,7 @@ def exported_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def exported_precision(folder: Path) -> str | None:
-    """What the run was trained in, as of ``hvg.config.precision.trained_in``; None for an export that does not say."""
+    """Precision of the run's training, as of ``hvg.config.precision.trained_in``; None where it is not recorded."""
     found = _model(folder).settings().get("precision")
     return found if isinstance(found, str) else None
 
@@ -90,7 +90,10 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What ``portable`` gave. Raises: CheckpointError for a config.json that does not hold it."""
+    """Settings and frozen keys of an export, as ``portable`` gave them.
+
+    Raises: CheckpointError for a config.json that does not hold them.
+    """
     settings = _model(folder).settings()
     run, frozen = settings.get("run"), settings.get("frozen")
     if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
@@ -170,7 +173,7 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
 
 
 def trained_precision(path: Path) -> str | None:
-    """What a checkpoint, or an export, was trained in, as of ``hvg.config.precision.trained_in``; None where it does not say."""
+    """Precision of a checkpoint or export, as of ``hvg.config.precision.trained_in``; None where not recorded."""
     if is_exported(path):
         return exported_precision(path)
     return precision_of(path)

@@ -136,7 +136,7 @@ class HumanVideoSystem(lightning.LightningModule):
         return self.prepared(batch, offsets, reference_offsets), offsets
 
     def offsets(self, batch: ClipBatch) -> tuple[Tensor | None, Tensor | None]:
-        """By how many pixels pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
+        """Pixels by which pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
         return self.alignment.offsets(batch), self.alignment.reference_offsets(batch)
 
     def prepared(self, batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None) -> ClipBatch:
@@ -159,7 +159,7 @@ class HumanVideoSystem(lightning.LightningModule):
         return Conditioning.merge(parts)
 
     def told_places(self, frame_index: Tensor | None) -> Tensor | None:
-        """What the backbone is told of where frames are, as ``DataConfig.frame_index`` says; None: it counts those it sees."""
+        """Frame indices for the backbone, as ``DataConfig.frame_index`` says; None: it counts the frames it sees."""
         return frame_index if self.frame_index == "grid" else None
 
     def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:

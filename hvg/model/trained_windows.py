@@ -21,7 +21,7 @@ Grid = tuple[int, int]
 
 
 class WindowShape(NamedTuple):
-    """What is denoised together: so many views and frames, of pictures whose sides are divided by ``shrink``."""
+    """Size of a window that is denoised together: views, frames, and the ``shrink`` by which sides are divided."""
 
     views: int
     frames: int
@@ -65,7 +65,7 @@ def clip_grids(config: RunConfig, split: str) -> set[Grid]:
 
 
 def sampling_notes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> list[str]:
-    """What a user has to know where clips of these V x T are sampled in a way that training did not show, a line each."""
+    """Notes for the user where clips of these V x T are sampled in a way that training did not show, a line each."""
     notes = [
         _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
         _about_places(config, max((frames for _, frames in grids), default=0)),
@@ -95,7 +95,7 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
 
 def _about_places(config: RunConfig, frames: int) -> str | None:
     if config.data.frame_index == "window":
-        # Those are of the windows' sizes, and said with them.
+        # Places within windows depend on the windows' sizes, which another note tells.
         return None
     trained = max((frames for _, frames in clip_grids(config, "train")), default=None)
     if trained is None or frames <= trained:

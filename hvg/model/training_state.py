@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold for a run to go on from it: one made by others is signed all the same."""
+"""Checks that a checkpoint holds all that a run needs to go on: one made by others is signed all the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hvg.core.errors import CheckpointError
 from hvg.model.checkpoint import MANIFEST, Checkpoint
 
 Count = Annotated[StrictInt, Field(ge=0)]
-# What the optimiser knows of every weight; sections of a checkpoint, beside "weights".
+# The optimiser's state of every weight; sections of a checkpoint, beside "weights".
 MOMENTS = ("exp_avg", "exp_avg_sq", "average")
 
 
@@ -71,7 +71,7 @@ def saved_config_of(opened: Checkpoint) -> str:
 
 
 def _unlike(expected: Any, given: Any, place: str) -> str | None:
-    """What is missing or of another type, first; None where all that is expected is there."""
+    """First entry that is missing or of another type, in words; None where there is none."""
     if isinstance(expected, Mapping):
         if not isinstance(given, Mapping):
             return f"{place}: expected values by name, got {_shown(given)}"

@@ -1,4 +1,4 @@
-"""What the constructor of a part gets besides its settings."""
+"""Context of a part: what its constructor gets besides its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hvg.values.conditioning import Ports
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a part may need of the others when it is built.
+    """Other parts, and facts of them, that a part may need when it is built.
 
     ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
     For the backbone: channels, the sum of all conditioners' extra input channels; memory, the sites whose memory port some

@@ -1,4 +1,4 @@
-"""What may become of a setting when a run is continued: a mark in the setting's own type, a run's as a part's."""
+"""Marks on settings, of runs and of parts, that say how they may change when a run is continued."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Item = tuple[int, ...]
 
 
 def network_files(context: Context | None) -> tuple[NetworkFiles, torch.device]:
-    """Where a metric finds its pretrained network, and where it runs. Raises: NotAvailable where no folder is given."""
+    """Files of pretrained networks, and the device to run them on. Raises: NotAvailable where no folder is given."""
     if context is None or context.networks is None:
         raise NotAvailable("looks through a pretrained network, and no folder of networks is given")
     return context.networks, context.device
@@ -90,7 +90,7 @@ class FrameFeatureMetric(FeatureMetric):
 
     @torch.no_grad()
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``."""
+        """The same as ``measure``, read piece by piece."""
         return self._of(clip.pieces(), torch.ones(clip.grid, dtype=torch.bool))
 
     def _of(self, pieces: Iterable[ScoredClip], valid: Tensor) -> Measurement:
@@ -148,7 +148,7 @@ class _Reel:
 
 
 class VideoFeatureConfig(PartConfig):
-    """Which pieces of a video a network of videos is shown."""
+    """Settings of the pieces of a video that a video network is shown."""
 
     clip_frames: FrameCount = Field(16, description="Frames that are looked at together.")
     items: Literal["windows", "whole"] = Field(
@@ -170,7 +170,7 @@ class VideoFeatureConfig(PartConfig):
     )
 
     def windows_id(self) -> str:
-        """Every choice in it."""
+        """Identifier with all settings of the pieces, for a metric's definition."""
         pieces = "whole" if self.items == "whole" else f"stride-{self.stride}"
         return f"{self.clip_frames}-frames-{pieces}/along-{self.along}/short-{self.short}"
 
@@ -222,7 +222,7 @@ class VideoFeatureMetric(FeatureMetric):
 
     @torch.no_grad()
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``; of a video along time no more than what a network sees together is held, resized."""
+        """The same as ``measure``; of a video along time no more than what a network sees together is held, resized."""
         if self.config.along == "views":
             return self._of(video for piece in clip.pieces() for video in self._videos(piece))
         valid = torch.ones(clip.grid[1], dtype=torch.bool)
@@ -231,7 +231,7 @@ class VideoFeatureMetric(FeatureMetric):
         )
 
     def _of(self, clip_videos: Iterable[tuple[Frames, Frames, Tensor]]) -> Measurement:
-        """What is kept of videos, each a prediction, a truth and which frames are valid (L,)."""
+        """Measurement of videos, each a prediction, a truth and flags of its valid frames (L,)."""
         found: list[tuple[np.ndarray, np.ndarray]] = []
         short = 0
         for prediction, truth, valid in clip_videos:

@@ -46,7 +46,7 @@ class CellMetric(Metric):
         self.config = config
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
-        """As ``measure``."""
+        """The same as ``measure``, read piece by piece."""
         if self.frames_before is None:
             return super().measure_pieces(clip)
         kept = [self.measure(piece) for piece in clip.pieces(self.frames_before)]

@@ -48,7 +48,7 @@ def guider_stages(in_channels: int, stride: int, widths: tuple[int, ...]) -> nn.
 
 
 def num_halvings(stride: int, widths: tuple[int, ...]) -> int:
-    """How many of the stages halve the map. Raises: HvgError when they cannot reach ``stride``."""
+    """Number of stages that halve the map. Raises: HvgError when they cannot reach ``stride``."""
     halvings = stride.bit_length() - 1
     if stride != 2**halvings or halvings > len(widths):
         raise HvgError(

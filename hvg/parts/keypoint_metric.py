@@ -1,4 +1,4 @@
-"""What metrics of pose have in common: a regressor of key points, and poses relative to a root."""
+"""Base of the metrics of pose: a regressor of key points, and poses relative to a root."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def at_the_root(points: Tensor, truth: Tensor, scored: Tensor, found: Tensor, ro
 
 
 def _reach(truth: Tensor, scored: Tensor, root: Tensor) -> Tensor:
-    """How far the true points are from the root, (..., K)."""
+    """Distances of the true points from the root, (..., K)."""
     return _centred(truth, _origin(scored, root)).norm(dim=-1)
 
 

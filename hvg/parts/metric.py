@@ -18,7 +18,7 @@ from hvg.values.scored_clip import ScoredClip
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What the measurements of all clips came to.
+    """Score of a metric over all clips.
 
     value: the number. per_clip: clip id -> value; empty for a distance between two sets. cells: clip id -> (V, T) value of
     every picture, NaN where it has none; empty where pictures have none of their own. count: N. counted: what N counts.
@@ -124,7 +124,7 @@ class Metric(Part):
 
     @classmethod
     def judges(cls, config: Any) -> bool:
-        """Whether it carries a verdict with these settings: ``verdict``, unless a metric knows better."""
+        """Whether it judges which arm is better, with these settings: ``verdict``, unless a metric knows better."""
         return cls.verdict
 
     @classmethod
@@ -134,7 +134,7 @@ class Metric(Part):
 
     @abstractmethod
     def measure(self, clip: ScoredClip) -> Measurement:
-        """What is kept of a clip; empty where there is nothing in it to score (one frame has no change over time)."""
+        """Measurement of a clip; empty where there is nothing in it to score (one frame has no change over time)."""
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
         """The same of a clip of files that is too large to be held. It is held all the same, unless a metric knows better:

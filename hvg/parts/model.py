@@ -57,7 +57,7 @@ class Conditioner(Part, nn.Module):
     @classmethod
     @abstractmethod
     def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
-        """What it fills on a backbone with these ports."""
+        """Ports that it fills on a backbone with ``ports``, and how widely."""
 
     @classmethod
     def needs(cls, config: Any) -> frozenset[str]:
@@ -91,12 +91,12 @@ class Conditioner(Part, nn.Module):
 
     @classmethod
     def signal_storage(cls, config: Any) -> Literal["uint8", "float16", "float32"]:
-        """How exactly the map is kept, in files and in memory alike: 255 levels in [-1, 1], or floats of any range."""
+        """Number type that the map is kept in, in files and memory: 255 levels in [-1, 1], or floats of any range."""
         return "uint8"
 
     @classmethod
     def mesh_in_step(cls, config: Any) -> bool:
-        """Whether it reads the mesh of what a step sees; the others leave it behind once their map is drawn."""
+        """Whether a step has to carry the mesh for it; other parts need it at most until their map is drawn."""
         return "body.vertices" in cls.needs(config) and not (cls.has_signal() and cls.per_picture(config))
 
     @classmethod
@@ -118,7 +118,7 @@ class Conditioner(Part, nn.Module):
         return {"map": shown.expand(*signal.shape[:-3], 3, *signal.shape[-2:])}
 
     def frozen_features(self, batch: ClipBatch) -> Tensor | None:
-        """What networks that are never trained make of the aligned photo, (B, ...); None where there are none.
+        """Features of the aligned photo from networks that are never trained, (B, ...); None where there are none.
 
         ``hvg prepare latents`` keeps it on the disk, where ``forward`` gets it by ``features``. So it is a function of the
         reference and the clip's id alone, its networks are those of ``frozen`` and the codec, and a part that has some reads
@@ -150,7 +150,7 @@ class Conditioner(Part, nn.Module):
         """The learned part: from the map (and the batch) to ports."""
 
     def null(self, conditioning: Conditioning) -> Conditioning:
-        """What stands in when the signal is dropped; zeros unless a part knows better."""
+        """Conditioning for clips whose signal is dropped; zeros unless a part overrides it."""
         return conditioning.map(torch.zeros_like)
 
 
@@ -252,7 +252,7 @@ class Codec(Part):
     temporal_stride: int
     # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
     decode_chunk: int = 8
-    # What ``encode`` multiplies the latents by, so that their spread fits the prediction's sigma_data.
+    # Factor by which ``encode`` multiplies the latents, so that their spread fits the prediction's sigma_data.
     scale: float = 1.0
 
     @classmethod

@@ -46,7 +46,7 @@ class KnownNetwork:
 
     @property
     def folder(self) -> bool:
-        """Whether it is a folder."""
+        """Whether the network is a folder, not a single file."""
         return bool(self.hub)
 
     def published(self, path: Path) -> str:
@@ -145,7 +145,7 @@ class NetworkFiles:
     any_file: bool = False
 
     def path(self, name: str) -> Path:
-        """Where a known network lies. Raises: NotAvailable when it does not."""
+        """Path of a known network. Raises: NotAvailable when it is not there."""
         known = CATALOGUE[name]
         for file_name in known.files:
             # A conversion that the user has put beside the file is there because it is wanted.
@@ -189,7 +189,7 @@ def _sha256(path: Path) -> str:
 
 
 def _folder_sha256(folder: Path) -> str:
-    """That of its one file of weights, or of a list of its files' hashes and names."""
+    """SHA-256 of a folder's one file of weights, or of a list of its files' hashes and names."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise HvgError(f"{folder}: holds no .safetensors file")
@@ -243,7 +243,7 @@ def _tensors(path: Path, known: KnownNetwork) -> dict[str, Tensor]:
 
 
 def _kind(stored: Any) -> str:
-    """What a file holds, for a message."""
+    """Description of a file's content, for a message."""
     if not isinstance(stored, dict):
         return f"one {type(stored).__name__}"
     odd = next((key for key, value in stored.items() if not isinstance(value, Tensor)), next(iter(stored), None))
@@ -251,7 +251,7 @@ def _kind(stored: Any) -> str:
 
 
 def _read(path: Path) -> Any:
-    """What is stored, with nothing unpickled but tensors and plain containers. Raises: HvgError naming the file."""
+    """Content of a file, with nothing unpickled but tensors and plain containers. Raises: HvgError naming the file."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -274,7 +274,7 @@ def _read(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Presence:
-    """Whether a known network lies in a folder.
+    """State of a known network in a folder.
 
     state: ``no``, ``yes, hash matches``, ``yes, hash unknown``, ``another file`` or ``DAMAGED``. detail: the hash where
     none is published, or what is wrong.
@@ -288,7 +288,7 @@ class Presence:
 
 
 def presence(files: NetworkFiles, name: str) -> Presence:
-    """What there is of a known network."""
+    """State of a known network in the folder."""
     known = CATALOGUE[name]
     try:
         path = files.path(name)

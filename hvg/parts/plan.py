@@ -36,7 +36,7 @@ class Sampler(Part):
         """The windows of this step; together they cover the V x t grid (of its stage, where there are stages)."""
 
     def cost(self, num_steps: int, views: int, frames: int) -> float:
-        """What the plan asks of a solver with one denoising a step, in passes over the whole V x t grid at full size."""
+        """Cost of the plan with one denoising a step, in passes over the whole V x t grid at full size."""
         cells = 0.0
         for step in range(num_steps):
             stage = self.stage(step, num_steps, frames)
@@ -47,7 +47,7 @@ class Sampler(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class SolverStep:
-    """From one noise level to the next.
+    """A solver's step from one noise level to the next.
 
     denoise: ``denoise(x, sigma)`` gives x0 at another point (second-order solvers). noise: fresh noise like x, of unit
     variance, the same however the grid is split (stochastic solvers). state: lives as long as the grid stays the same.
@@ -61,7 +61,7 @@ class SolverStep:
 
 
 class Solver(Part):
-    """How to step from one noise level to the next."""
+    """Solver: steps from one noise level to the next."""
 
     @abstractmethod
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
@@ -69,7 +69,7 @@ class Solver(Part):
 
 
 class Guidance(Part):
-    """How strongly to guide."""
+    """Guidance: how strongly the conditioning guides each view and frame."""
 
     @abstractmethod
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:

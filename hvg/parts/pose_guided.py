@@ -1,4 +1,4 @@
-"""What all pose signals have in common: a control map, an encoder made of guiders, the backbone's stem."""
+"""Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem."""
 
 from __future__ import annotations
 
@@ -102,6 +102,6 @@ def guider_widths(config: GuidedConfig, site: Site) -> tuple[int, ...]:
 
 
 def stem(ports: Ports) -> tuple[Site, int]:
-    """Where pose signals are added, and its stride in pixels."""
+    """Site where pose signals are added, and its stride in pixels."""
     site = ports.residuals[STEM]
     return site, site.stride * ports.latent_stride

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hvg.core.errors import HvgError
 
-# What a component may be stored as, best first. Half precision is read where there is nothing better.
+# File formats of a component, best first. Half precision is read where there is nothing better.
 _SUFFIXES = {
     "safetensors": None,
     "safetensors.index.json": None,
@@ -42,7 +42,7 @@ class Component:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies on this machine; None for a hub id."""
+        """Folder of the weights on this machine; None for a hub id."""
         folder = Path(self.place)
         if not folder.is_dir():
             return None
@@ -69,7 +69,7 @@ class Component:
         raise self.missing(reason)
 
     def settings(self) -> dict[str, Any]:
-        """Its config.json."""
+        """Content of its config.json."""
         return self._mapping(self.file("config.json"))
 
     def _mapping(self, path: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Component:
             )
 
     def missing(self, reason: str) -> HvgError:
-        """What to tell the user when it is not there."""
+        """The error for the user when it is not there."""
         return HvgError(
             f"{self.setting}: no {self.name} at '{self.place}'. Give {self.setting} a folder with config.json and "
             f"{self.stem}.safetensors (or of a diffusers pipeline, with them in {self.name}/), or a hub id that can be "

@@ -11,7 +11,7 @@ from typing import Any
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
-# Of what parts are written against, ``hvg.plugin``: it goes up with any change that breaks a part.
+# Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
 VERSION = 1
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
@@ -68,7 +68,7 @@ def names(kind: str) -> list[str]:
 
 
 def unknown_kinds() -> list[str]:
-    """What to say of the parts of other packages whose kind there is not, a line each: nothing can choose them."""
+    """Warnings on parts of other packages of an unknown kind, a line each: nothing can choose them."""
     return [
         f"'{entry.name}' of package '{origin(kind, name)}': entry points of hvg.components are named <kind>.<name>, and there "
         f"is no kind '{kind}'. {did_you_mean(kind, KINDS)}"
@@ -78,7 +78,7 @@ def unknown_kinds() -> list[str]:
 
 
 def origin(kind: str, name: str) -> str:
-    """Where a part comes from: ``built-in`` or the distribution that registers it."""
+    """Origin of a part: ``built-in`` or the distribution that registers it."""
     entry = _plugins().get((kind, name))
     if entry is None:
         return "built-in"

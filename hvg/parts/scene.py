@@ -26,7 +26,7 @@ class Alignment(Part):
 
     @classmethod
     def per_picture(cls, config: Any) -> bool:
-        """Whether every picture moves in the same way whichever views and frames it comes with; then it can be encoded ahead."""
+        """Whether a picture's move does not depend on other views and frames, so that it can be encoded ahead."""
         return False
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Renderer(Part):
 
     @abstractmethod
     def render(self, vertices: Tensor, faces: Tensor, cameras: Any) -> MeshImage:
-        """What each pixel centre of the cameras (N) sees. faces: (F, 3) int64.
+        """The surface seen at each pixel centre of the cameras (N). faces: (F, 3) int64.
 
         vertices: (M, P, 3) world metres, M poses of one mesh; M divides N and camera n sees pose n M // N.
         """
@@ -59,7 +59,7 @@ class Renderer(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class MeshImage:
-    """What pixel centres see of a mesh.
+    """A mesh as seen at the pixel centres.
 
     face: (N, H, W) int64, -1 where nothing is hit. barycentric: (N, H, W, 3) weights of the face's corners.
     depth: (N, H, W) z in camera space, metres, 0 where nothing is hit. normal: (N, H, W, 3) unit outward normal in camera
@@ -78,7 +78,7 @@ Choose = Callable[[int, int], tuple[Sequence[int], range]]
 
 @dataclass(frozen=True, kw_only=True)
 class Holdings:
-    """What the files of a dataset hold, as far as that is known without reading a picture.
+    """Contents of a dataset's files, as far as known without reading a picture.
 
     sizes: clip id -> (V, T, H, W). subjects: clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a
     digest of its frames, the same for a copy under another name; of clips of which it is known. notes: what a user has to
@@ -118,7 +118,7 @@ class Dataset(Part):
 
     @classmethod
     def holdings(cls, config: Any) -> Holdings:
-        """What the files of the split hold; nothing where there are no files here, or the settings say it (views, frames).
+        """Contents of the split's files; nothing where there are no files here, or the settings say it (views, frames).
 
         Raises: DataError for files that are damaged or missing.
         """
@@ -126,7 +126,7 @@ class Dataset(Part):
 
     @classmethod
     def content(cls, config: Any) -> str:
-        """What besides the settings its clips depend on, such as a digest of files; what is made of them carries it."""
+        """Text of what its clips depend on besides the settings, such as a digest of files; it is kept with caches."""
         return ""
 
     @abstractmethod

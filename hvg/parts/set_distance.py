@@ -22,7 +22,7 @@ class SetDistance(Protocol):
 
     @property
     def id(self) -> str:
-        """Every choice in it."""
+        """Identifier with all settings of the distance, for a metric's definition."""
         ...
 
     def between(self, a: np.ndarray, b: np.ndarray) -> float:
@@ -30,7 +30,7 @@ class SetDistance(Protocol):
         ...
 
     def cautions(self, count: int, width: int) -> tuple[str, ...]:
-        """What a reader of a distance between ``count`` vectors of ``width`` numbers has to know."""
+        """Cautions for the reader of a distance between ``count`` vectors of ``width`` numbers."""
         ...
 
 

@@ -13,7 +13,7 @@ DIVERGED = 2.0**63
 
 
 def has_diverged(weight: Tensor) -> bool:
-    """Whether no model can compute with a weight any more: it holds NaN, or numbers whose squares float32 does not hold."""
+    """Whether a weight is useless to any model: it holds NaN, or numbers whose squares float32 does not hold."""
     return weight.is_floating_point() and weight.numel() > 0 and not float(weight.abs().amax()) < DIVERGED
 
 

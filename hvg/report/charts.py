@@ -31,7 +31,7 @@ from hvg.report.number_format import format_difference
 from hvg.report.results import Arm, MetricInfo, Results, carries_verdict, metric_heading, stands_apart
 from hvg.score.statistics import Interval
 
-# What Lightning logs beside the quantities of interest.
+# Columns that Lightning logs beside the quantities of interest.
 NOT_CHARTED = frozenset({"step", "epoch"})
 # Where an arrow to a better, and to a worse value stands, by whether higher is better.
 SIDES = {None: (), True: ("← worse", "better →"), False: ("← better", "worse →")}

@@ -151,7 +151,7 @@ def _default_label(folder: Path) -> str:
 
 
 def differences(a: Record, b: Record) -> Iterator[str]:
-    """What makes numbers of two evaluations incomparable, the weightiest first."""
+    """Differences that make numbers of two evaluations incomparable, the weightiest first."""
     if a["protocol"]["id"] != b["protocol"]["id"]:
         yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
     yield from (
@@ -197,7 +197,7 @@ def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 def _is_foreign(runs: Sequence[ComparedRun]) -> bool:
-    """Whether it is one set of outputs of a system that we did not train."""
+    """Whether the runs are one set of outputs of a system that we did not train."""
     return len(runs) == 1 and runs[0].seed is None
 
 
@@ -300,7 +300,7 @@ def _metric_infos(runs: Sequence[ComparedRun]) -> list[MetricInfo]:
 
 
 def _anchors(runs: Sequence[ComparedRun]) -> AnchorValues:
-    """What anchors score, as one of the evaluations recorded it, or the study that it is an arm of; {} where none did.
+    """Scores of the anchors, as recorded by one of the evaluations, or by the study of its arm; {} where none did.
 
     All evaluations have the same protocol and the same true frames, so that one speaks for all.
     """
@@ -312,7 +312,7 @@ def _anchors(runs: Sequence[ComparedRun]) -> AnchorValues:
 
 
 def _anchors_of_study(run: ComparedRun) -> AnchorValues:
-    """What the study that the run lies in says, where it is of the same protocol and clips."""
+    """Scores of the anchors from the study that the run lies in, where protocol and clips are the same; else {}."""
     path = run.path.resolve().parent / "results.json"
     try:
         study = json.loads(path.read_text(encoding="utf-8"))

@@ -64,7 +64,7 @@ def compare(results: Results) -> dict[str, dict[str, Cell]]:
 
 
 def _decides(difference: Interval | None) -> TypeGuard[Interval]:
-    """Whether it is over several seeds: one says nothing of the luck of a training run, however many people it is over."""
+    """Whether a difference is over several seeds: one does not show the luck of training, over any number of people."""
     return difference is not None and difference.num_seeds > 1
 
 
@@ -175,7 +175,7 @@ def seed_range(cell: Cell) -> str:
 
 
 def evidence(cell: Cell) -> list[str]:
-    """What stands behind a difference: its corrected p-value, and on how many subjects the arm is better."""
+    """Evidence for a difference, in words: its corrected p-value, and on how many subjects the arm is better."""
     words = [] if cell.p_holm is None else [format_p(cell.p_holm)]
     if cell.wins is not None and cell.difference is not None:
         words.append(f"better on {cell.wins}/{cell.difference.num_subjects}")

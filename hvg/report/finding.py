@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def sentences(self) -> list[str]:
-        """Those that there are."""
+        """The finding's sentences, without empty ones."""
         return [sentence for sentence in (self.answer, self.apart) if sentence]
 
 
@@ -66,7 +66,7 @@ def _has_clips(name: str, results: Results) -> bool:
 
 
 def finding(results: Results, cells: Cells) -> Finding:
-    """What was found, in words. Corrected p-values decide, as the table's colours; a single seed decides nothing."""
+    """The finding in words. Corrected p-values decide, as the table's colours; a single seed decides nothing."""
     first = comparison_arm(results)
     if first is None:
         return Finding("No arm finished, so nothing was found.")
@@ -103,7 +103,7 @@ def _gain(difference: Interval | None, higher_is_better: bool) -> Interval | Non
 
 @dataclass(frozen=True)
 class _Question:
-    """What the differences are to, of which metric, whether all are of one seed, and how many of them are told from 0 by none."""
+    """A comparison: first arm, metric, whether all is of one seed, and number of differences not told from 0."""
 
     first: str
     metric: MetricInfo
@@ -134,7 +134,7 @@ def _compared(first: Arm, rivals: Sequence[_Rival], metric: MetricInfo) -> Findi
 
 
 def _clauses(question: _Question, rivals: Sequence[_Rival], place: str) -> Iterator[str]:
-    """Who is ahead of the first arm, whom it is ahead of, whom nothing separates from it, and who cannot be compared.
+    """Clauses on the arms better than the first arm, worse, level with it, and impossible to compare.
 
     place: as of ``_place``, for the first of them.
     """

@@ -1,4 +1,4 @@
-"""What to say of a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
+"""Notes on a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ENOUGH_SEEDS = 3
 
 
 def scores(arm: Arm, metric: str) -> Iterator[ScoreRecord]:
-    """What every seed has of a metric."""
+    """Scores of a metric, of every seed that has one."""
     return (seed["values"][metric] for seed in arm["seeds"] if metric in seed["values"])
 
 
 def why_missing(arm: Arm, metric: MetricInfo) -> str:
-    """Why an arm has no value of a metric."""
+    """Reason why an arm has no value of a metric."""
     if arm["status"] != "done":
         return why_no_value(arm)
     reasons = _once(score["unavailable"] or "the value is not finite" for score in scores(arm, metric["name"]))
@@ -49,7 +49,7 @@ def networks(found: Iterable[ScoreRecord]) -> list[str]:
 
 
 def warnings(results: Results) -> list[str]:
-    """What intervals cannot bear here; and notes of all scores, each once, with the arms it holds for where not for all."""
+    """Warnings on intervals; and notes of all scores, each once, with the arms it holds for where not for all."""
     notes = _gathered(
         results,
         lambda arm, metric: (

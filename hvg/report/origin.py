@@ -1,4 +1,4 @@
-"""Where the numbers of a study are from: commit, hardware, precision and time of every seed."""
+"""Origin of a study's numbers: commit, hardware, precision and time of every seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMIT_DIGITS = 8
 
 @dataclass(frozen=True)
 class Origin:
-    """What was the same while models were trained and scored; several values are joined in one text."""
+    """Commit, hardware and precision of models' training and scoring; several values are joined in one text."""
 
     commit: str
     hardware: str
@@ -72,13 +72,13 @@ def mixed_origins(arms: Sequence[Arm]) -> list[str]:
 
 
 def seed_provenance(arms: Sequence[Arm], seeds: Sequence[int], precision: str) -> dict[str, Any]:
-    """What a report says of where the seeds' numbers are from. seeds: those of the study, finished or not."""
+    """Record for a report of where the seeds' numbers are from. seeds: those of the study, finished or not."""
     places = {f"seed {seed}": str(origin) for seed, origin in origins(arms).items()}
     return {"seeds": list(seeds), "precision": precision, "measured": places}
 
 
 def short_commit(commit: str) -> str:
-    """As people write it, with the mark of changed files."""
+    """Shortened commit, with the mark of changed files."""
     name, plus, changes = commit.partition("+")
     return f"{name[:COMMIT_DIGITS]}{plus}{changes}"
 

@@ -1,4 +1,4 @@
-"""What a study or a comparison found, as plain data: arms, seeds, metrics, clips."""
+"""Results of a study or a comparison, as plain data: arms, seeds, metrics, clips."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def carries_verdict(metric: MetricInfo) -> bool:
 
 
 def stands_apart(arm: Arm) -> bool:
-    """Whether it is no rival of the arms: a trivial predictor, or the arm without what the others have."""
+    """Whether an arm is no rival of the others: a trivial predictor, or the arm without what the others have."""
     return arm["kind"] == "baseline" or arm.get("control", False)
 
 

@@ -77,7 +77,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 
 def _anchors(results: Results) -> list[tuple[str, str, list[tuple[float | None, str]]]]:
-    """What pictures score that nobody trained for: label, explanation, and value and hint under every metric."""
+    """Rows on the anchors, which need no training: label, explanation, and value and hint under every metric."""
     rows = []
     for name, values in results.get("anchors", {}).items():
         explained = ANCHORS[name].explanation if name in ANCHORS else ""
@@ -90,7 +90,7 @@ def _anchors(results: Results) -> list[tuple[str, str, list[tuple[float | None, 
 
 
 def _floor(metric: MetricInfo, results: Results) -> tuple[float | None, str]:
-    """What two samples of the truth would score, and at which N."""
+    """Score that two samples of the truth would have, and a hint with its N; None where there is none."""
     found = [s for arm in results["arms"] for s in scores(arm, metric["name"]) if s["floor"] is not None]
     if not found:
         return None, "not a distance between sets"

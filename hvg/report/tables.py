@@ -125,7 +125,7 @@ def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -
 
 
 def results_markdown(results: Results) -> str:
-    """What a README shows: what was found, in words, the table, and where the numbers are from."""
+    """Results for a README, in Markdown: finding in words, table, and where the numbers are from."""
     cells = compare(results)
     found = "".join(f"{markdown_text(sentence)}\n\n" for sentence in finding(results, cells).sentences)
     return found + _table_markdown(results, cells) + "".join(f"\n{line}\n" for line in measured_lines(results))

@@ -1,4 +1,4 @@
-"""Where the cameras of a generated video stand: presets by name, and a JSON file that anyone can write.
+"""Camera paths of a generated video: presets by name, and a JSON file that anyone can write.
 
 The file::
 

@@ -150,7 +150,7 @@ class HumanVideoPipeline(DiffusionPipeline):
 
 
 def _options(image: Any, motion: Any, asked: dict[str, Any], folder: Path) -> SampleOptions:
-    """As ``hvg sample`` would be given them; a picture that is no file becomes one in ``folder``."""
+    """Options as for ``hvg sample``; a picture that is no file becomes one in ``folder``."""
     if isinstance(image, Image.Image):
         image.save(folder / "image.png")
         image = folder / "image.png"

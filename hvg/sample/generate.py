@@ -118,7 +118,7 @@ def write(
 
 
 def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
-    """Of all that the latents depend on: the words, and what the files hold that they name."""
+    """Digest of all that the latents depend on: the words, and what the files hold that they name."""
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory"})
     files = [file_digest(path) for path in (options.reference, options.motion, Path(options.camera))]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
@@ -152,7 +152,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
 
 
 def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:
-    """What was asked, of which model, and what it came to; ready for JSON."""
+    """Record of a request: options, model, and resolved values; ready for JSON."""
     config, cameras = request.config, request.batch.cameras
     seed = config.evaluation.seed if options.seed is None else options.seed
     _, views, frames = request.batch.grid

@@ -1,4 +1,4 @@
-"""What a request of ``hvg sample`` takes of the host's memory, told before anything of its size is made."""
+"""Estimate of the host memory for a request of ``hvg sample``, made before anything of its size is allocated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESH_BYTES = 2 * 12 * 10475
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What is asked for. image_size: (height, width)."""
+    """Size of a request. image_size: (height, width)."""
 
     views: int
     frames: int

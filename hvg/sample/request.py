@@ -33,7 +33,7 @@ PELVIS_TO_MIDDLE = 0.03
 SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
 LYING_DEGREES = 60.0
-# What a photo, a motion and cameras give.
+# Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
@@ -100,7 +100,10 @@ def make_clip(
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How people are seen. distance: metres, camera to pelvis. views: cameras around the person. frames: of the video."""
+    """Framing of people.
+
+    distance: metres, camera to pelvis. views: cameras around the person. frames: of the video.
+    """
 
     image_size: tuple[int, int]
     distance: float
@@ -203,7 +206,7 @@ def fit_reference(
 
 
 def first_view_note(batch: ClipBatch) -> str | None:
-    """What to say where the first camera is not in front of a person who faces +z, as in a photo."""
+    """Note where the first camera is not in front of a person who faces +z, as in a photo; else None."""
     assert batch.body is not None
     x, _, z = (batch.cameras.centers[0, 0, 0] - pelvis(batch.body)[0]).tolist()
     azimuth = math.degrees(math.atan2(x, z))
@@ -216,7 +219,7 @@ def first_view_note(batch: ClipBatch) -> str | None:
 
 
 def upright_note(batch: ClipBatch, up: str) -> str | None:
-    """What to say where the person does not stand: the file may mean another axis by up."""
+    """Note where the person does not stand: the file may mean another axis by up; else None."""
     assert batch.body is not None
     spine = batch.body.joints[0, :, batch.body.joint_names.index("neck")] - pelvis(batch.body)
     tilt = math.degrees(float(torch.acos(normalize(spine, dim=-1)[:, 1].clamp(-1, 1)).median()))
@@ -227,13 +230,13 @@ def upright_note(batch: ClipBatch, up: str) -> str | None:
 
 
 def caption_note(config: RunConfig, options: SampleOptions) -> str | None:
-    """What to say where a caption is given that nothing reads."""
+    """Note where a caption is given that nothing reads; else None."""
     read = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
     return None if read or options.caption is None else "no part of this model reads the caption"
 
 
 def out_of_sight_note(batch: ClipBatch) -> str | None:
-    """What to say where the person walks out of the picture, or behind a camera."""
+    """Note where the person walks out of the picture, or behind a camera; else None."""
     assert batch.body is not None
     height, width = batch.cameras.image_size
     pixels, depth = project(pelvis(batch.body)[:, None], batch.cameras[0])

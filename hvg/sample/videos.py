@@ -23,7 +23,10 @@ from hvg.values.clip import ClipBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be generated (a batch of one clip), by what. names: of the views. notes: what the user should know."""
+    """A clip to generate (a batch of one) and the system that generates it.
+
+    names: of the views. notes: what the user should know.
+    """
 
     system: HumanVideoSystem
     config: RunConfig
@@ -82,7 +85,7 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
 
 @torch.no_grad()
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
-    """What each map is called -> what steers the batch, as pictures (V, T, 3, H, W) of maps as they are stored.
+    """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
     Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
     """

@@ -67,7 +67,7 @@ ANCHORS: Mapping[str, Anchor] = {
     "blank": Anchor("a blank video", "the median colour of each clip", _blank),
 }
 
-# What the floor of a distance between sets is called (``Score.floor``).
+# Label of the floor of a distance between sets (``Score.floor``).
 TWO_SAMPLES = "two samples of the truth"
 
 
@@ -77,7 +77,7 @@ def chosen(choice: AnchorChoice) -> tuple[str, ...]:
 
 
 def anchor_label(name: str) -> str:
-    """What tables call an anchor, also one that only another version knows."""
+    """Label of an anchor in tables, also of one that only another version knows."""
     return ANCHORS[name].label if name in ANCHORS else readable(name)
 
 
@@ -101,7 +101,7 @@ def _predicting(anchor: Anchor, clip: ScoredClip | LongClip) -> ScoredClip | Lon
 
 
 def anchor_values(protocol: Protocol, kept: Mapping[str, Mapping[str, ClipMeasurements]]) -> AnchorValues:
-    """What the anchors score. kept: clip id -> ``measure_anchors`` of it; anchors that some clip lacks are left out."""
+    """Scores of the anchors. kept: clip id -> ``measure_anchors`` of it; anchors that some clip lacks are left out."""
     names = [name for name in ANCHORS if kept and all(name in of_clip for of_clip in kept.values())]
     values: AnchorValues = {}
     for name in names:

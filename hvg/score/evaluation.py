@@ -104,7 +104,7 @@ def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path, shi
 
 
 def _overlap(trained: RunConfig, config: RunConfig, split: str) -> list[str]:
-    """What the clips to be scored share with those of training, a line each.
+    """Overlap of the clips to be scored with those of training, a line each.
 
     Raises: HvgError where they share some and nobody allowed it.
     """
@@ -172,7 +172,7 @@ def table_lines(record: Record) -> list[str]:
 
 
 def _anchors(record: Record, metric: str) -> str:
-    """What the anchors score, behind a value."""
+    """Text with the scores of the anchors, to print behind a value."""
     values = {name: found[metric] for name, found in record.get("anchors", {}).items() if metric in found}
     words = [f"{anchor_label(name)} {value:.4g}" for name, value in values.items() if value is not None]
     return "".join(f", {word}" for word in words)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk, whatever was scored: results.json, and all that metrics kept of every clip."""
+"""Files of an evaluation, whatever was scored: results.json, and all that metrics kept of every clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hvg.score.protocol import Measurements, MetricResult, over_angle, over_time
 
 RECORD_FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
-# What every results.json holds.
+# Keys that every results.json holds.
 REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
 
 
@@ -167,7 +167,7 @@ def read_record(path: Path) -> Record:
 
 @cache
 def _shape() -> TypeAdapter:
-    """What a results.json has to hold, field by field; None also where a number was not finite, see ``finite``."""
+    """Schema of a results.json, field by field; None also where a number was not finite, see ``finite``."""
     return TypeAdapter(Record)
 
 
@@ -234,12 +234,12 @@ def failed_metrics(record: Record) -> list[str]:
 
 
 def data_notes(record: Record) -> list[str]:
-    """What a reader has to know of the clips that were scored, a line each."""
+    """Notes for the reader on the clips that were scored, a line each."""
     return [*record.get("overlap", []), *filter(None, [shift_note(record)])]
 
 
 def shift_note(record: Record) -> str:
-    """How the scored clips differ on purpose from those of training; "" where they do not."""
+    """Text on how the scored clips differ on purpose from those of training; "" where they do not."""
     shift = [
         f"{path}={_plain(now)} (trained with {_plain(was)})" for path, (was, now) in record.get("shift", {}).items()
     ]
@@ -251,7 +251,7 @@ def _plain(value: Any) -> str:
 
 
 def arms_data_notes(records: Mapping[str, Sequence[Record]]) -> list[str]:
-    """As ``data_notes``, each line once, with the arms that it holds for where not for all. records: label -> those finished."""
+    """Like ``data_notes``, each line once, with its arms where not of all. records: label -> those finished."""
     arms: dict[str, dict[str, None]] = {}
     for label, of_arm in records.items():
         for line in (line for record in of_arm for line in data_notes(record)):

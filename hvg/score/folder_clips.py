@@ -66,7 +66,7 @@ def _views(path: Path) -> Mapping[str, Place]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without what is hidden."""
+    """Paths in a folder, in natural order, without hidden ones."""
     return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: _natural(path.name))
 
 

@@ -111,7 +111,7 @@ def _described(clip: ScoredClip | LongClip) -> ClipRecord:
 
 
 def _scored(options: FolderOptions) -> str:
-    """What was scored, in words."""
+    """Description of what was scored, with its folders and background."""
     words = [f"{options.predictions} against {options.reference}"]
     words += [f"masks of {options.masks}"] if options.masks else []
     words += [f"transparent pictures on {options.background}"] if options.background else []

@@ -61,7 +61,7 @@ def batches(
 
 
 def num_clips(config: RunConfig, clips: Dataset) -> int:
-    """How many clips of a split the configuration scores."""
+    """Number of clips of a split that the configuration scores."""
     return min(len(clips), config.evaluation.clips or len(clips))
 
 
@@ -169,7 +169,7 @@ def score_anchors(
     load: Callable[[int], ClipBatch],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> AnchorValues:
-    """What anchors score on the first ``count`` clips of a dataset. load: index -> clip, with its true frames."""
+    """Scores of anchors on the first ``count`` clips of a dataset. load: index -> clip, with its true frames."""
     kept = {}
     for index in range(count):
         clip = true_clip(load(index))

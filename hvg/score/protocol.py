@@ -29,14 +29,14 @@ from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 @dataclass(frozen=True)
 class Failure:
-    """What a metric's own code raised: type and message in a line, and the lines of the traceback."""
+    """An error in a metric's own code: type and message in a line, and the lines of the traceback."""
 
     reason: str
     traceback: tuple[str, ...]
 
 
 def failure_of(error: Exception) -> Failure:
-    """What is said of an error in a metric's code, which takes no other metric's number away."""
+    """The failure that records an error in a metric's code; other metrics keep their numbers."""
     reason = f"failed with {type(error).__name__}: {' '.join(str(error).split())}"
     lines = "".join(traceback.format_exception(error)).splitlines()
     return Failure(reason, tuple(lines))
@@ -119,7 +119,7 @@ class Protocol:
         self.settings, self.metrics, self.unavailable = settings, metrics, unavailable
 
     def measure(self, clip: ScoredClip | LongClip) -> ClipMeasurements:
-        """What every metric keeps of a clip, or why it cannot. Raises: as of ``prepare``."""
+        """Measurements of a clip by every metric, or why there is none. Raises: as of ``prepare``."""
         if isinstance(clip, LongClip):
             # What is wrong with one piece is wrong with all; here it is said of the clip, later of each metric.
             self.prepare(next(clip.read([0])))
@@ -271,7 +271,7 @@ def build_protocol(config: RunConfig, device: torch.device) -> Protocol:
 
 
 def gathered(own: Mapping[int, Any]) -> dict[int, Any]:
-    """What all ranks hold by the index of the clip, each of them its own; every rank gets all of it."""
+    """Values of all ranks by index of the clip; each rank gives its own and gets all of them."""
     return {index: value for part in from_all_ranks(dict(own)) for index, value in part.items()}
 
 

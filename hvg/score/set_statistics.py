@@ -1,4 +1,4 @@
-"""What a distance between two sets is worth: how it moves with the subjects, and what two samples of the truth would score.
+"""Statistics of a distance between two sets: its spread over subjects, and its value for two samples of the truth.
 
 Both come from what a metric kept of every clip; no frame is looked at again. Subjects are drawn or left out whole: clips of
 one person are not independent.
@@ -162,7 +162,7 @@ def _kernel_left_out(distance: Kernel, features: SubjectFeatures) -> list[float]
 
 
 def same_distribution_floor(distance: SetDistance, truth: np.ndarray, subject_of: np.ndarray) -> float | None:
-    """What two samples of the truth, each of as many subjects as there are, would score on average; None for too few.
+    """Mean score of two samples of the truth, each of as many subjects as there are; None for too few.
 
     There is one sample only. So its subjects are halved at random, and the halves again, and again: mean distances between
     halves, quarters and eighths, over several halvings, say by which power of the number of subjects the distance falls,
@@ -243,7 +243,7 @@ def left_out_of_results(
     measurements: Measurements,
     clips: Sequence[ClipRecord],
 ) -> dict[str, list[float]]:
-    """As ``left_out_of_run``, of an evaluation in memory."""
+    """The same as ``left_out_of_run``, for an evaluation in memory."""
     return {
         label: left_out(distance, subject_features(_of_metric(measurements, label), _subject_of(clips)))
         for label, distance in set_distances(metrics).items()

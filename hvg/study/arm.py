@@ -88,11 +88,11 @@ def _reporter(path: Path) -> Callable[[str, int, int, str], None]:
 
 
 def _no_report(stage: str, done: int, total: int, note: str) -> None:
-    """For all processes but the first, which speaks for them."""
+    """Reports nothing, in all processes but the first, which reports for them."""
 
 
 def _no_log(line: str) -> None:
-    """As ``_no_report``."""
+    """Prints nothing, in all processes but the first, which prints for them."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a study found: the results of everything that is finished, of its arms and of trivial predictors."""
+"""Results of a study: of everything that is finished, of its arms and of trivial predictors."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _anchors(
     device: torch.device,
     progress: Callable[[str, str, int, int, str], None],
 ) -> AnchorValues:
-    """What the anchors score on the test clips; a copy of the photo only where it is no baseline of the study."""
+    """Scores of the anchors on the test clips; a copy of the photo only where it is no baseline of the study."""
     test = open_clips(config, "test")
     return score_anchors(
         protocol,

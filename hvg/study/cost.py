@@ -1,4 +1,4 @@
-"""What a seed of a study costs."""
+"""Cost of one seed of a study, in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hvg.study.study_file import StudyFile
 
 
 def seed_cost(study: StudyFile, folder: Path, runs: Sequence[ArmRun]) -> str:
-    """What a seed costs: what it trains and scores, and what finished seeds took, here or where they were kept."""
+    """Line on the cost of a seed: its trainings and scorings, and what finished seeds took, wherever they were kept."""
     own = [run for run in runs if run.seed == study.seeds[0]]
     steps = Counter(run.config.training.steps for run in own if run.trained_by is None)
     trainings = ", ".join(f"{count} of {number} steps" for number, count in steps.items())

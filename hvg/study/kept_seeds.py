@@ -27,7 +27,7 @@ FEATURES = "measurements.safetensors.xz"
 
 
 def kept_folder(study_folder: Path, seed: int) -> Path:
-    """Where a seed of a study is kept."""
+    """Folder in which a seed of a study is kept."""
     return study_folder / "results" / f"seed{seed}"
 
 

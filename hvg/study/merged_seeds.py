@@ -86,7 +86,7 @@ def _merged_arm(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Arm
 
 
 def _merged_metric(name: str, kept: Iterable[Results]) -> MetricInfo:
-    """As of the first seed that had it: one machine may lack what another has."""
+    """A metric's facts, from the first seed that had it: one machine may lack what another has."""
     found = _named(kept, "metrics", name)
     return cast(MetricInfo, _filled(sorted(found, key=lambda metric: metric["unavailable"] is not None)))
 
@@ -113,7 +113,7 @@ def _refuse_other_arms(study: StudyFile, seed: int, results: Results) -> None:
 
 
 def _unlike(first: Results, other: Results) -> Iterator[str]:
-    """What makes two seeds no runs of one study, the weightiest first."""
+    """Differences for which two seeds are no runs of one study, the weightiest first."""
     theirs = {arm["name"]: arm for arm in other["arms"]}
     both = [(arm, theirs[arm["name"]]) for arm in first["arms"] if arm["name"] in theirs]
     for a, b in both:

@@ -1,4 +1,4 @@
-"""What ``hvg study`` takes."""
+"""Type of the function to which a study reports its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study runs: every arm at every seed, judged before anything starts, and how far each is."""
+"""Plan of a study: its runs, every arm at every seed, checked before anything starts, and the progress of each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from hvg.study.study_file import StudyFile
 
 @dataclass(frozen=True)
 class ArmState:
-    """How far an arm is at one seed. text: why it failed, or where it is; "" when it is done."""
+    """State of an arm at one seed. text: why it failed, or where it is; "" when it is done."""
 
     status: Literal["done", "failed", "unfinished"]
     text: str = ""
 
 
 class ArmProgress(BaseModel):
-    """What an arm's process writes into progress.json. note: how fast it goes."""
+    """Progress of an arm, as its process writes it into progress.json. note: how fast it goes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,12 +50,12 @@ class ArmRun:
 
     @property
     def label(self) -> str:
-        """How lines of progress call it."""
+        """Label of the arm and seed in lines of progress."""
         return f"{self.arm} (seed {self.seed})"
 
     @property
     def folder(self) -> Path:
-        """Its run folder."""
+        """Run folder of the arm at this seed."""
         return Path(self.config.output) / self.config.name
 
     def result(self) -> Record | None:
@@ -72,7 +72,7 @@ class ArmRun:
         return trainer is not None and not trainer.is_trained() and trainer.state().status == "failed"
 
     def state(self) -> ArmState:
-        """How far it is, as its folder says; whether something works on it is not known there."""
+        """State of the arm, read from its folder; whether something works on it is not known there."""
         result = self.result()
         if result is not None:
             failed = failed_metrics(result)
@@ -86,7 +86,7 @@ class ArmRun:
         return ArmState("unfinished", f"not finished: {self._progress()}")
 
     def progress(self) -> ArmProgress | None:
-        """What it said last of how far it is; None where it said nothing. Raises: DataError for a damaged progress.json."""
+        """Progress that the arm wrote last; None where it wrote none. Raises: DataError for a damaged progress.json."""
         path = self.folder / "progress.json"
         try:
             return ArmProgress.model_validate_json(read_text(path), strict=True)
@@ -149,7 +149,7 @@ def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
 
 
 def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
-    """Where the metric that is to answer is not in a protocol."""
+    """Problem of a headline metric that is not in a protocol."""
     return [
         Problem(
             "headline",
@@ -177,7 +177,7 @@ def _last_wins(*overrides: str) -> list[str]:
 
 
 def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:
-    """Where a run differs from the first in what the study does not vary."""
+    """Problems of a run that differs from the first in what the study does not vary."""
     a, b = first.config.resolved(), run.config.resolved()
     keys = [key for key in a if a[key] != b[key] and key not in {*study.varies, "name", "seed"}]
     return [

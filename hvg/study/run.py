@@ -45,8 +45,10 @@ from hvg.study.videos import study_clips
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is there of a study. missing: a line for every arm and seed that is not finished. exit_code: 0 when all are; 1 when
-    one failed; 75, come again later, when none failed and some are unfinished.
+    """Outcome of a study.
+
+    missing: a line for every arm and seed that is not finished. exit_code: 0 when all are; 1 when one failed; 75, come
+    again later, when none failed and some are unfinished.
     """
 
     results: Results
@@ -94,7 +96,7 @@ def _run(
     dry_run: bool,
     progress: ReportProgress,
 ) -> Outcome | None:
-    """As ``run_study``, of arms that were judged, by a process that has the study's folder for itself."""
+    """The same as ``run_study`` for arms that were checked, in a process that has the study's folder for itself."""
     name = study_name(folder)
     asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
@@ -256,7 +258,7 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
 
 
 def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> Path:
-    """Where the report goes. Raises: ConfigError for words that would start or change something."""
+    """Folder of the report. Raises: ConfigError for words that would start or change something."""
     given = options.model_fields_set - {"merge", "seeds"}
     given |= {key for word in overrides if (key := word.lstrip("+~").partition("=")[0]) != "output"}
     if given:
@@ -268,7 +270,7 @@ def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options
 
 
 def _where_unfinished(output: Path) -> str:
-    """Whether something still works on a study's arms, as far as Slurm knows."""
+    """Sentence on whether something still works on a study's arms, as far as Slurm knows."""
     job, states = queued(output)
     if states:
         return f"job {job} is {', '.join(states)}"

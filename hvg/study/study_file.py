@@ -67,7 +67,7 @@ def find_study(word: str) -> Path:
 
 
 def study_name(folder: Path) -> str:
-    """What a study's folder is called, after which that of its runs is named. Raises: HvgError where it cannot be."""
+    """Name of a study's folder, after which the folder of its runs is named. Raises: HvgError where it cannot be."""
     name = folder.resolve().name
     if problem := name_problem(name):
         raise HvgError(f"the study's folder {str(folder)!r} {problem}; rename it")

@@ -17,7 +17,7 @@ from hvg.sweep.space import Choices, Parameter
 
 # Looks of the trials' curves.
 LOOKS = {"complete": 0, "pruned": 1, "running": 2, "waiting": 2, "failed": 7}
-# Of the worst and the best trial; both stand out from a white and a dark page.
+# Colours of the worst and the best trial; both stand out from a white and a dark page.
 SCALE = ("#b8892b", "#2f6fde")
 
 
@@ -67,7 +67,7 @@ def parallel_chart(record: SweepRecord) -> Chart | None:
 
 
 def _place(parameter: Parameter, value: float | str) -> float:
-    """Where a value is on its axis, in the units of ``_ends``."""
+    """Position of a value on its axis, in the units of ``_ends``."""
     if isinstance(parameter, Choices):
         return parameter.values.index(str(value))
     return math.log10(float(value)) if parameter.log else float(value)
@@ -89,7 +89,7 @@ def _result_ends(results: Sequence[float], lower_is_better: bool) -> tuple[float
 
 
 def _ticks(parameter: Parameter, ends: tuple[float, float]) -> dict[str, Any]:
-    """What stands beside a parameter's axis: its values' names, or round numbers."""
+    """Plotly settings for the ticks of a parameter's axis: its values' names, or round numbers."""
     if isinstance(parameter, Choices):
         return {"tickvals": [*range(len(parameter.values))], "ticktext": [*map(shortened, parameter.values)]}
     if parameter.log:
@@ -107,7 +107,7 @@ def _description(trial: TrialRecord, metric: str) -> str:
 
 
 def course_charts(record: SweepRecord) -> list[Chart]:
-    """How the sweep got better, and the trials' curves."""
+    """Charts of the best value over trials, and of the trials' curves."""
     ended = sorted(record.ranked, key=lambda trial: trial.index)
     better = min if record.direction == "minimize" else max
     values = [(trial.index, trial.value or 0.0) for trial in ended]

@@ -1,4 +1,4 @@
-"""What a search found so far, as plain data."""
+"""Results of a search so far, as plain data."""
 
 from __future__ import annotations
 

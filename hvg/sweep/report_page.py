@@ -60,7 +60,7 @@ def rerun_command(record: SweepRecord, trial: TrialRecord) -> str:
 
 
 def _counts(record: SweepRecord) -> list[tuple[int | str, str]]:
-    """How much there is of what, in words."""
+    """Counts for the head of the page, each with its label."""
     states = Counter(trial.state for trial in record.trials)
     seconds = sum(trial.seconds for trial in record.trials)
     found = [(states[state], state) for state in LOOKS if states[state]]
@@ -68,7 +68,7 @@ def _counts(record: SweepRecord) -> list[tuple[int | str, str]]:
 
 
 def _parameter_line(parameter: Parameter) -> str:
-    """What varies, in words."""
+    """Description of a parameter that varies: its name and its values or range."""
     if isinstance(parameter, Choices):
         return f"{parameter.key}: {' | '.join(parameter.values)}"
     kind = f"{'whole numbers' if parameter.whole else 'numbers'} from {parameter.low:g} to {parameter.high:g}"

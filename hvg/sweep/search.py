@@ -43,11 +43,11 @@ class Sweep:
 
     @property
     def url(self) -> str:
-        """Where its storage is."""
+        """Address of the sweep's storage."""
         return self.options.storage or default_storage(self.folder)
 
     def identity(self) -> dict[str, Any]:
-        """What the storage remembers of it, as values of JSON; all workers have to agree in that."""
+        """Settings of the sweep that the storage keeps, as values of JSON; they have to be the same for all workers."""
         return {
             "words": list(self.words),
             "space": space_to_plain(self.space),
@@ -57,7 +57,7 @@ class Sweep:
         }
 
     def trial_words(self, words: Sequence[str], folder: str) -> tuple[str, ...]:
-        """What a trial with the values ``words`` trains, after ``hvg train``; it continues what its folder holds."""
+        """Words after ``hvg train`` for a trial with the values ``words``; it continues what its folder holds."""
         return (*self.words, *words, text_word("name", f"{self.name}/{folder}"), "resume=auto")
 
 
@@ -109,7 +109,7 @@ def judged_sweep(overrides: Sequence[str], options: SweepOptions, launch_options
 
 
 def _problems(config: RunConfig, options: SweepOptions, launch_options: LaunchOptions) -> list[Problem]:
-    """Why a trial of these settings cannot be part of the sweep."""
+    """Problems for which a trial of these settings cannot be part of the sweep."""
     problems, (nodes, _) = unused_options(launch_options), processes_of(config)
     if options.metric.startswith(VALIDATION) and not config.training.validate_every:
         message = f"is 0, so nothing logs {options.metric}; set training.validate_every, or metric=loss."

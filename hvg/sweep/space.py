@@ -1,4 +1,4 @@
-"""What a sweep varies: overrides with several values, in Hydra's sweep grammar, as parameters of a search."""
+"""Search space of a sweep: overrides with several values, in Hydra's sweep grammar, as parameters of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hvg.config.overrides import MOST_RUNS, parse_overrides, sweep_count
 from hvg.core.errors import ConfigError, Problem
 
-# What a sweep says of every trial itself.
+# Settings that a sweep sets itself for every trial.
 RESERVED = {
     "name": "every trial has a folder of its own",
     "output": "a sweep has one folder",
@@ -104,7 +104,7 @@ def space_to_plain(space: Sequence[Parameter]) -> list[dict[str, Any]]:
 
 
 def space_from_plain(plain: Sequence[Mapping[str, Any]]) -> tuple[Parameter, ...]:
-    """What ``space_to_plain`` was given."""
+    """The search space from plain data, the inverse of ``space_to_plain``."""
     return tuple(Choices(p["key"], tuple(p["values"])) if "values" in p else Numbers(**p) for p in plain)
 
 

@@ -26,7 +26,7 @@ from hvg.sweep.space import Choices, Parameter
 
 
 def stored_sweep(url: str, name: str | None) -> SweepRecord:
-    """What a storage knows of a sweep. name: None for the only one. Raises: HvgError when there is none of that name."""
+    """Record of a sweep in a storage. name: None for the only one. Raises: HvgError if there is none of that name."""
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise HvgError(
@@ -88,7 +88,7 @@ class SweepStore:
             return OpenTrial(self._study, self._sweep, trial)
 
     def unfinished(self) -> int:
-        """How many trials are being trained, or wait to be continued."""
+        """Number of trials that are being trained, or wait to be continued."""
         with answering(self._sweep.url):
             return sum(trial.state in ("waiting", "running") for trial in read_trials(self._study, self._sweep.space))
 
@@ -218,7 +218,7 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _sampler(sweep: Sweep, index: int) -> optuna.samplers.BaseSampler:
-    """What proposes trial ``index``: its random numbers are a function of that, whichever worker asks, and after what."""
+    """Optuna sampler that proposes trial ``index``: its random numbers depend on that alone, not on workers."""
     options = sweep.options
     # NumPy's older generators take 32 bits.
     seed = key_to_seed(options.search_seed, "sweep", index) % 2**32

@@ -98,7 +98,7 @@ class MetricCourse:
         self.logged: set[str] = set()
 
     def new(self) -> Iterator[tuple[int, float]]:
-        """What was written since the last look."""
+        """Rows of the metric written since the last look, as (step, value)."""
         for row in self._new_rows():
             self.logged |= row.keys() - {"step"}
             if self._metric in row:
@@ -108,7 +108,7 @@ class MetricCourse:
                 yield step, self.value(step)
 
     def value(self, step: int) -> float:
-        """What the metric is after ``step`` steps: a validation's number, or the mean over the last tenth of the steps."""
+        """Value of the metric after ``step`` steps: a validation's, or the mean over the last tenth of the steps."""
         if self._metric.startswith(VALIDATION):
             return self._rows[step]
         recent = [value for at, value in self._rows.items() if 0.9 * step < at <= step]
@@ -193,7 +193,7 @@ class _Attempt:
 
 
 def _last_line(log: Path) -> str:
-    """What a training said last."""
+    """Last line of a training's log that is not empty."""
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it said nothing")
 

@@ -1,4 +1,4 @@
-"""What every alignment promises."""
+"""Checks of what every alignment promises."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_selection(part: Alignment, config: Any, batch: ClipBatch) -> None:
 
 
 def check_device(part: Alignment, batch: ClipBatch) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         for name, found in _both(part, batch.to(device)).items():
             require(is_elsewhere(found), f"{name} come back on another device")

@@ -1,4 +1,4 @@
-"""What every backbone promises."""
+"""Checks of what every backbone promises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
 
 
 class Inputs(NamedTuple):
-    """What a backbone is called with, in the order of its arguments."""
+    """Arguments of a backbone, in order."""
 
     noisy: Tensor
     level: Tensor
@@ -132,7 +132,7 @@ def check_frame_index(cls: type[Backbone], config: Any) -> None:
 
 @torch.no_grad()
 def check_device(cls: type[Backbone], config: Any) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         backbone = build_backbone(cls, config).to(device)
         out = backbone(*inputs(cls, config, (1, 2, 2)).to(device))

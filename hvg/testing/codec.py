@@ -1,4 +1,4 @@
-"""What every codec promises."""
+"""Checks of what every codec promises."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_independence(codec: Codec) -> None:
 
 
 def check_device(codec: Codec) -> None:
-    """It works on the device of what it is given; shown on one that is not the CPU, without a GPU."""
+    """Checks that the codec works on the device of its inputs; on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         latents = codec.encode(_video(1, 2, 2).to(device))
         made = (latents, codec.decode(latents))

@@ -1,4 +1,4 @@
-"""What every conditioner promises."""
+"""Checks of what every conditioner promises."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def check_per_clip(cls: type[Conditioner], config: Any, context: Context, batch:
 
 
 def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """What frozen networks make of the photo depends on nothing else, and is all that the part sees of the photo."""
+    """Checks that frozen features depend on the photo alone, and that the part sees nothing else of it."""
     if not cls.has_frozen_features():
         return
     part = nudged(build(cls, config, context))
@@ -132,7 +132,7 @@ def check_frozen_features(cls: type[Conditioner], config: Any, context: Context,
 
 @torch.no_grad()
 def check_device(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU.
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU.
 
     The codec and the renderer of the context work on the CPU all the while: a renderer's kernels would ask for the GPU.
     """

@@ -1,4 +1,4 @@
-"""What every dataset promises."""
+"""Checks of what every dataset promises."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch
 from hvg.values.task import NOVEL_VIEW, clip_task
 
-# What every ClipBatch holds, and what is made of a clip afterwards: neither is the dataset's to name in ``provides``.
+# Fields that every ClipBatch holds, and those made of a clip afterwards: no dataset names either in ``provides``.
 _ALWAYS = frozenset({"cameras", "clip_id", "subject"})
 _MADE = frozenset({"signals", "latents", "coverage", "features", "origin", "sample_index", "unreadable"})
 
@@ -89,7 +89,7 @@ def _check_task(clip: ClipBatch, place: str) -> None:
 
 
 def check_holdings(told: Holdings, clip: ClipBatch, place: str = "the clip") -> None:
-    """What ``holdings`` tells of a clip, its size or whom it shows, is so."""
+    """Checks that ``holdings`` tells a clip's true size and subject."""
     (name,), size = clip.clip_id, (*clip.grid[1:], *clip.cameras.image_size)
     for what, found, held in (("size", told.sizes, size), ("subject", told.subjects, clip.subject[0])):
         require(found.get(name, held) == held, f"{place} has the {what} {held}, but `holdings` tells {found.get(name)}")
@@ -174,7 +174,7 @@ def _clip_pictures(clip: ClipBatch) -> dict[str, tuple[Tensor, int, bool]]:
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two values differ, by the names of their fields; tensors are compared to the last bit."""
+    """Names of the fields in which two values differ; tensors are compared to the last bit."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return [] if same_bits(a, b) else [path]
     if type(a) is not type(b):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-# What its tensors say of themselves. It has a name that torch.autocast knows.
+# Device that its tensors report. It has a name that torch.autocast knows.
 DEVICE = torch.device("cuda", 0)
 # As on a GPU: what may take tensors of two devices, and what leaves the device.
 _CROSSING = {"to", "copy_", "type_as", "__getitem__", "__setitem__", "index_put", "index_put_"}
@@ -64,7 +64,7 @@ def is_elsewhere(x: Tensor) -> bool:
 
 
 def _call(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-    """What a function of torch returns, with its tensors on the device where a GPU would have them."""
+    """Result of a torch function, with its tensors on the device where a GPU would have them."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         return _attribute(func, args)
@@ -98,7 +98,7 @@ def _call(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _attribute(func: Callable, args: tuple) -> Any:
-    """Of a tensor: ``device``, or a tensor such as ``mT`` on the same one."""
+    """Attribute of a tensor: ``device``, or a tensor such as ``mT`` on the same one."""
     (x, *_), name = args, getattr(getattr(func, "__self__", None), "__name__", "")
     if name == "device":
         with torch._C.DisableTorchFunctionSubclass():

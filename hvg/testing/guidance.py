@@ -1,4 +1,4 @@
-"""What every guidance promises."""
+"""Checks of what every guidance promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every metric promises."""
+"""Checks of what every metric promises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_definition(cls: type[Metric], config: Any, context: Context | None) ->
 
 
 def check_measurements(metric: Metric, kept: Mapping[str, Measurement], clips: Sequence[ScoredClip]) -> None:
-    """What is kept of a clip is a function of the clip alone: named arrays, no pictures among them.
+    """Checks that measurements depend on the clip alone, and are named arrays, no pictures among them.
 
     metric: another one of the same settings; it measures the clips in another order.
     """

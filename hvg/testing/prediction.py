@@ -1,4 +1,4 @@
-"""What every prediction promises."""
+"""Checks of what every prediction promises."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_estimate(prediction: Prediction) -> None:
 
 
 def check_device(prediction: Prediction) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         output, noisy, sigma = (x.to(device) for x in _inputs(prediction))
         made = [prediction.denoised(output, noisy, sigma)]

@@ -1,4 +1,4 @@
-"""What every sampler promises."""
+"""Checks of what every sampler promises."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
 
 
 def tiny_scored_clips(clips: int = 3, views: int = 2, frames: int = 4, size: int = 16) -> list[ScoredClip]:
-    """What metrics see: dark people of random colours, half as high and wide as a picture, on white.
+    """Clips for metrics to score: dark people of random colours, half as high and wide as a picture, on white.
 
     Predictions are noisy, and noisier with time."""
     random = generator("tiny_scored_clips")
@@ -120,7 +120,7 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
 
 
 def tiny_context() -> Context:
-    """What conditioners are built with: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
+    """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
     codec, renderer = (_default(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
     part = registry.load("backbone", "svd_unet")
     config = part.Config(

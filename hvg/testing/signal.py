@@ -1,4 +1,4 @@
-"""What every control map promises."""
+"""Checks of what every control map promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every solver promises."""
+"""Checks of what every solver promises."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_batch_independence(solver: Solver) -> None:
 
 
 def check_device(solver: Solver) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         made = _walk(solver, _noise("start").to(device))
         require(is_elsewhere(made), "the latents come back on another device")

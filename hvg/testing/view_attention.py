@@ -1,4 +1,4 @@
-"""What every view attention promises."""
+"""Checks of what every view attention promises."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def check_flops(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
 
 @torch.no_grad()
 def check_device(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
-    """All that it makes is on the device of its inputs; shown on one that is not the CPU, without a GPU."""
+    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
     with elsewhere() as device:
         there = replace(
             grid,

@@ -1,4 +1,4 @@
-"""What happens after a training step, in this order: log, notice signals, validate, save."""
+"""Callbacks after a training step, in this order: log, notice signals, validate, save."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
 from hvg.train.utilisation import Shape, StepFlops
 from hvg.values.clip import ClipBatch
 
-# What Lightning calls the loader's next batch, to profilers.
+# Lightning's name, for profilers, of fetching the loader's next batch.
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
 # Steps whose mean speed is reported.
 RECENT_STEPS = 10
@@ -132,13 +132,13 @@ class Progress(AfterStep):
         self._losses, self._shapes, self._images = [], [], 0
 
     def _means(self, trainer) -> dict[str, float]:
-        """Of what the step returned, over its batches and all processes."""
+        """Means of what the step returned, over its batches and all processes."""
         means = {name: torch.stack([x[name] for x in self._losses]).mean() for name in self._losses[0]}
         shared = trainer.strategy.reduce(torch.stack(list(means.values())), reduce_op="mean")
         return dict(zip(means, shared.cpu().tolist(), strict=True))
 
     def _lap(self, trainer, steps: int) -> Throughput:
-        """What happened since the last lap; images are taken to be as many in the other processes."""
+        """Throughput since the last lap; images are taken to be as many in the other processes."""
         done = self._meter.lap(steps=steps, images=self._images * trainer.world_size, flops=self._work.of(self._shapes))
         self._total += done
         return done

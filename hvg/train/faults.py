@@ -1,4 +1,4 @@
-"""What a run does about clips that cannot be read, and about losses and gradients that cannot be used.
+"""Handling of clips that cannot be read, and of losses and gradients that cannot be used.
 
 Both are listed in the run folder, both have a limit, and both lists are part of a checkpoint: a resumed run has them as if it
 had never stopped. All processes hold the same lists, so all reach a limit at the same step.

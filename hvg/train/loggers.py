@@ -1,4 +1,4 @@
-"""Where the curves of a run go."""
+"""Loggers, which write the curves of a run."""
 
 from __future__ import annotations
 

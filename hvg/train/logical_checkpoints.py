@@ -68,7 +68,7 @@ class LogicalCheckpoints(Strategy):
         self.adam().state[parameter][section].copy_(value)
 
     def gradients(self) -> list[Tensor]:
-        """What this process holds of the gradient between the backward pass and the step."""
+        """This process's share of the gradient between the backward pass and the step."""
         return [parameter.grad for parameter in self.sections.values() if parameter.grad is not None]
 
     def buckets(self) -> list[Tensor]:
@@ -109,7 +109,7 @@ class LogicalCheckpoints(Strategy):
         return not self.adam().leave_out
 
     def gradient_norm(self) -> float:
-        """Of the last step's gradient, before it was clipped."""
+        """Norm of the last step's gradient, before it was clipped."""
         return self._gradient_norm
 
     @contextmanager
@@ -189,7 +189,7 @@ class LogicalCheckpoints(Strategy):
         return {**opened.state, "state_dict": {}, "optimizer_states": [{}], "lr_schedulers": places}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Nothing: the weights are there already."""
+        """Does nothing: the weights are there already."""
 
     @property
     def lightning_restore_optimizer(self) -> bool:

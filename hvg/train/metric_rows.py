@@ -26,7 +26,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_row(line: str, path: Path) -> dict[str, Any]:
-    """What was logged at the step that it says, by name. Raises: DataError for a line that is no row, with its file ``path``."""
+    """Row of a line: the step and its numbers, by name. Raises: DataError naming ``path`` for a line that is no row."""
     try:
         row = json.loads(line)
         numbers = isinstance(row, dict) and all(type(value) in (int, float) for value in row.values())

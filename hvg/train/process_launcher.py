@@ -37,7 +37,10 @@ class ProcessLauncher(_SubprocessScriptLauncher):
     """
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """What ``function`` returns. Raises: HvgError when it failed because another process did, Stopped if one was stopped."""
+        """Result of ``function``.
+
+        Raises: HvgError when it failed because another process did, Stopped if one was stopped.
+        """
         if self.cluster_environment.creates_processes_externally:
             return super().launch(function, *args, trainer=trainer, **kwargs)
         self._noticed, self._left = Event(), Event()
@@ -89,7 +92,7 @@ class ProcessLauncher(_SubprocessScriptLauncher):
         end_process(end.code, end.line)
 
     def _end(self, patience: float) -> _End | None:
-        """What became of a process that failed or was stopped, which is waited for some seconds; None while none has."""
+        """End of a process that failed or was stopped, awaited for ``patience`` seconds; None where none did."""
         until = time.monotonic() + patience
         while time.monotonic() < until:
             for number, process in enumerate(self.procs, start=1):

@@ -103,7 +103,7 @@ def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | N
 
 
 def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
-    """What a run does otherwise from its checkpoint on, all of it allowed. Raises: ConfigError, see ``judged_changes``."""
+    """Settings that a run changes from its checkpoint on, all allowed. Raises: ConfigError, see ``judged_changes``."""
     was = earlier_config(start.state["config"], str(start.path))
     before, now = (c.data.batch_size * c.training.accumulate for c in (was, config))
     clips = start.world_size * before, num_processes(config) * now
@@ -111,7 +111,7 @@ def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
 
 
 def num_processes(config: RunConfig) -> int:
-    """How many processes train a run, where it is started here."""
+    """Number of processes that train a run, where it is started here."""
     nodes, devices = processes_of(config)
     if devices == "auto":
         devices = max(1, torch.cuda.device_count()) if choose_device(config.device).type == "cuda" else 1
@@ -119,7 +119,7 @@ def num_processes(config: RunConfig) -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a run that speaks for all; known before they have joined."""
+    """Whether this is the run's first process, which writes and prints for all; known before they have joined."""
     return not rank_zero_only.rank
 
 
@@ -139,7 +139,7 @@ def train(
 
 
 def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
-    """As ``train``, by processes of which the first has the run folder for itself."""
+    """The same as ``train``, in processes of which the first has the run folder for itself."""
     folder = run_folder(config)
     start = resume_from(config, log)
     changed = [] if start is None else changed_settings(start, config)
@@ -270,7 +270,7 @@ def _fit(
 
 
 def _cluster() -> SLURMEnvironment | None:
-    """How processes that srun started are found, without Lightning's own requeueing, which waits for another signal."""
+    """Environment of processes started by srun, without Lightning's requeueing, which waits for another signal."""
     by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
 
@@ -311,7 +311,7 @@ def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[C
 def _start_record(
     record: Mapping[str, Any], start: Checkpoint | None, kept: str, changed: Sequence[Change]
 ) -> dict[str, Any]:
-    """What ``run.json`` keeps of each start of a run. config: the file that holds its configuration."""
+    """Record of one start of a run, for ``run.json``. config: the file that holds its configuration."""
     return {
         "step": 0 if start is None else int(start.state["global_step"]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -324,7 +324,7 @@ def _start_record(
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says of a run; nothing where there is none. Raises: DataError where it is damaged."""
+    """Content of a run's ``run.json``; empty where there is none. Raises: DataError where it is damaged."""
     path = folder / "run.json"
     try:
         found = json.loads(read_text(path)) if path.exists() else {}

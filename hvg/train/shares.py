@@ -1,4 +1,4 @@
-"""What one of several devices holds of a training state, and what it sends in a step: arithmetic over sizes of weights.
+"""Share of a training state that one of several devices holds, and its traffic in a step, from sizes of weights.
 
 That of DeepSpeed is read off its sources (0.19.8) and held to its real objects by tests/integration/test_dry_run.py.
 """
@@ -24,8 +24,9 @@ _FLOAT = 4
 
 @dataclass(frozen=True)
 class WeightSizes:
-    """Of a system's networks. trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
+    """Sizes of a system's weights.
 
+    trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
     frozen: bytes of the other weights and of buffers, which every device holds whole.
     """
 
@@ -35,7 +36,7 @@ class WeightSizes:
 
     @property
     def elements(self) -> int:
-        """Of all trained weights."""
+        """Number of elements in all trained weights."""
         return sum(self.trained)
 
     def exchanged(self) -> dict[int, int]:
@@ -45,7 +46,7 @@ class WeightSizes:
 
 
 def weight_sizes(networks: list[nn.Module], bf16: bool) -> WeightSizes:
-    """Of the networks of a system, in its order."""
+    """Sizes of the weights of a system's networks, in their order."""
     half = {
         id(parameter)
         for network in networks
@@ -85,7 +86,7 @@ class Share:
 
 
 def share(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, rank: int | None = None) -> Share:
-    """What a device holds under a strategy. rank: of the device; None: one that holds most."""
+    """Share of the training state of a device under a strategy. rank: of the device; None: one that holds most."""
     if strategy.name == "zero3":
         return _stage_3(strategy.offload, sizes, ranks)
     if strategy.name.startswith("zero"):
@@ -155,15 +156,16 @@ def _stage_3(offload: str, sizes: WeightSizes, ranks: int) -> Share:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a device sends, and receives as much, in an optimiser step: bytes, and the formula that gives them."""
+    """Bytes that a device sends in an optimiser step, and receives as well; and the formula that gives them."""
 
     bytes: int
     formula: str
 
 
 def traffic(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, repeats: bool) -> Traffic:
-    """Of gradients and weights, by ring algorithms; repeats: whether the forward pass is repeated in the backward pass.
+    """Traffic of gradients and weights, by ring algorithms.
 
+    repeats: whether the forward pass is repeated in the backward pass.
     DeepSpeed's stages 1 and 2 reduce gradients by an all-reduce, of which every device keeps its part.
     """
     weights = _FLOAT * sizes.elements

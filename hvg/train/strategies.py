@@ -1,4 +1,4 @@
-"""On how many devices a run trains, and how they share its state."""
+"""Strategies: on how many devices a run trains, and how they share its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a run trains and where its time goes: values of steps, which add up, and the clock that takes them."""
+"""Speed of a run and how its time is spent: values of steps, which add up, and the clock that takes them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 # Names of logged quantities begin with it. They differ from run to run, where losses do not.
 PREFIX = "throughput/"
-# What time goes to besides computing: waiting for the next batch; saving a checkpoint; validating; counting FLOPs.
+# Uses of time besides computing: waiting for the next batch; saving a checkpoint; validating; counting FLOPs.
 Stall = Literal["data", "save", "validate", "count"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """What training steps got through, and how long they took; those of several steps add up.
+    """Work that training steps did, and the time they took; throughputs of several steps add up.
 
     images: clips x views x frames that hold something, of all processes. seconds: of the steps; data_seconds, in which
     they waited for a batch, are a part of them. save_seconds, validate_seconds and count_seconds lie between steps:
@@ -40,12 +40,12 @@ class Throughput:
 
     @property
     def wall_seconds(self) -> float:
-        """Of the steps and what lies between them."""
+        """Seconds of the steps and of what lies between them."""
         return self.seconds + self.save_seconds + self.validate_seconds + self.count_seconds
 
     @property
     def steps_per_second(self) -> float:
-        """Of training itself, without what lies between steps; 0 before the first step."""
+        """Steps per second of training itself, without what lies between steps; 0 before the first step."""
         return _ratio(self.steps, self.seconds)
 
     @property
@@ -82,7 +82,7 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What is told of a run after step ``step`` of ``steps``.
+    """Report on a run after step ``step`` of ``steps``.
 
     loss: of the newest logged step, None before it: to read it takes a GPU's queue of work to its end. recent: of the
     last few steps. total: since the process started. peak: FLOP/s of the device, None where unknown.

@@ -1,4 +1,4 @@
-"""What model FLOPs utilisation is made of: the FLOPs of a run's batches, counted once, and what its device could do.
+"""Model FLOPs utilisation: the FLOPs of a run's batches, counted once, and the peak of its device.
 
 Both are kept in ``run.json``: a resumed run need not count again, and a reader sees what a percentage is a share of.
 """
@@ -20,7 +20,7 @@ from hvg.core.files import write_text
 from hvg.model.counted_step import model_flops
 from hvg.train.throughput import Throughput
 
-# What multiplies matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.
+# Units that multiply matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.
 Unit = Literal["bf16", "tf32", "fp32"]
 
 # TFLOP/s of whole chips, dense: data sheets print twice as much for matrices half of whose entries are 0. A row fits a device
@@ -55,14 +55,14 @@ Shape = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do, TFLOP/s, and where the number is from."""
+    """Peak speed of a device, TFLOP/s, and where the number is from."""
 
     tflops: float
     source: str
 
 
 def peak_of(device: torch.device, bf16: bool, given: float | None) -> Peak:
-    """What ``device`` can do: ``given`` (TFLOP/s), else as published, else as measured by a matrix product."""
+    """Peak speed of ``device``: ``given`` (TFLOP/s), else as published, else as measured by a matrix product."""
     if given is not None:
         return Peak(given, "training.peak_tflops")
     if device.type == "cuda":
@@ -89,7 +89,7 @@ def published_peak(name: str, unit: Unit) -> float | None:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
-    """What products of two square matrices reach here and now, with as many threads as training has.
+    """Speed of products of two square matrices, measured here and now, with as many threads as training has.
 
     The fastest counts, of several rows spread over a second: what else a machine does only slows it down.
     """
@@ -135,7 +135,7 @@ class StepFlops:
         return None if self._peak is None else 1e12 * self._peak.tflops
 
     def of(self, shapes: Iterable[Shape]) -> int | None:
-        """Of batches together; None where one is unknown."""
+        """FLOPs of all batches together; None where one is unknown."""
         counts = [self._known.get(_key(shape)) for shape in shapes]
         return None if None in counts else sum(count for count in counts if count is not None)
 

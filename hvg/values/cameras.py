@@ -134,7 +134,7 @@ def orbit(
 
 
 def azimuths_degrees(cameras: Cameras) -> Tensor:
-    """Where cameras look from, (...), around the world's y axis: 0 from +z, positive towards +x, as of ``orbit``."""
+    """Azimuths of cameras in degrees, (...), around the world's y axis: 0 from +z, positive to +x, as of ``orbit``."""
     forward = cameras.world_to_camera[..., 2, :3]
     return torch.rad2deg(torch.atan2(-forward[..., 0], -forward[..., 2]))
 

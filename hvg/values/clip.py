@@ -15,7 +15,7 @@ from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
 from hvg.values.tensors import concatenate, count_bytes, map_tensors
 
-# What places in a video are counted in: the whole clip or request, or the step or window that is denoised together.
+# Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
 Within = Literal["grid", "window"]
 
 
@@ -88,7 +88,7 @@ class ClipBatch:
         return b, v, t
 
     def view_grid(self) -> ViewGrid:
-        """Where its views stand among all views of their clips, and its cameras."""
+        """Grid of its views: their places among all views of their clips, and its cameras."""
         if self.view_index is None or self.num_views is None or self.circle is None:
             return ViewGrid.whole(self.cameras)
         return ViewGrid(view_index=self.view_index, num_views=self.num_views, circle=self.circle, cameras=self.cameras)

@@ -13,7 +13,7 @@ from hvg.values.tensors import count_bytes, map_tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What one conditioner, or all of them merged, gives the backbone. An empty port stays empty.
+    """Inputs for the backbone's ports, from one conditioner or all of them merged. An empty port stays empty.
 
     The axes V and t of a port may be 1: what it holds is then the same for every view, or frame.
 
@@ -123,7 +123,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """What a backbone accepts, known before any weight exists.
+    """Ports of a backbone, known before any weight exists.
 
     latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial).
     residuals: sites of the residual port. memory: sites of the memory port. token_width, embedding_width: 0 where the
@@ -141,7 +141,7 @@ class Ports:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditioningSpec:
-    """Which ports a conditioner fills and how widely, known before any weight exists.
+    """Ports that a conditioner fills and how widely, known before any weight exists.
 
     residuals, memory: site -> channels. tokens: width D, 0 for none. channels: K added to the noisy latents.
     embedding: width E, 0 for none.

@@ -1,4 +1,4 @@
-"""Which views and frames: windows of what is denoised together, and where views stand."""
+"""Selections of views and frames: windows that are denoised together, and the places of views."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ViewGrid:
         return replace(self, cameras=self.cameras.resized(image_size))
 
     def steps(self) -> Tensor:
-        """How many places lie between any two of the views, (B, V, V) int64; around the circle the shorter way."""
+        """Number of places between any two views, (B, V, V) int64; around the circle the shorter way."""
         apart = (self.view_index[:, :, None] - self.view_index[:, None]).abs()
         return torch.where(self.circle[:, None, None], apart.minimum(self.num_views[:, None, None] - apart), apart)
 

@@ -20,14 +20,14 @@ FRAMES_TOGETHER = 16
 
 
 def frames_in_piece(bytes_per_frame: int) -> int:
-    """How many frames a piece has. bytes_per_frame: of all views, of all that is read."""
+    """Number of frames in a piece. bytes_per_frame: of all views, of all that is read."""
     fit = max(1, HELD_BYTES // bytes_per_frame)
     return fit // FRAMES_TOGETHER * FRAMES_TOGETHER or fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongClip:
-    """What is known of the clip, and how it is read; every frame of it is valid.
+    """A clip too large to hold in memory: its facts, and how it is read; every frame of it is valid.
 
     grid: (V, T). size: (height, width) of the truth. truth_digest, note: as of ``ScoredClip``. read: ``read(views)`` opens the
     files of these views and gives the clip in pieces, in order.

@@ -1,4 +1,4 @@
-"""What a metric sees: a clip that a model made, and what is known of the truth."""
+"""Scored clip: a clip that a model made, and what is known of the truth, as metrics see it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ScoredClip:
 
 
 def digest_of_truth(shape: tuple[int, ...], valid: Tensor, pixels: Iterable[Tensor]) -> str:
-    """As of ``ScoredClip.truth_digest``, of true frames of ``shape`` (V, T, 3, H, W) that come one after another."""
+    """Digest for ``ScoredClip.truth_digest``, of true frames of ``shape`` (V, T, 3, H, W) that come one by one."""
     digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
     for x in chain([valid], pixels):
         digest.update(x.cpu().contiguous().numpy().data)

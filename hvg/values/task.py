@@ -1,4 +1,4 @@
-"""What is asked of a clip: the person of the photo seen from elsewhere, or the person in another pose.
+"""Task of a clip: the person of the photo seen from elsewhere, or the person in another pose.
 
 A novel view shows the photo's own pose, in the photo's place, for as long as the clip lasts: only the cameras tell photo and
 target apart. Everything else is a novel pose, however many cameras see it.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .branches import Branches
 from .precision import single_precision
 
-# What pictures in [-1, 1] are shifted and divided by, which is ImageNet's mean and spread.
+# Values by which pictures in [-1, 1] are shifted and divided: ImageNet's mean and spread.
 MEAN = (-0.030, -0.088, -0.188)
 SPREAD = (0.458, 0.448, 0.450)
 
@@ -35,7 +35,7 @@ class Lpips(nn.Module):
 
     @single_precision()
     def layers(self, a: Tensor, b: Tensor) -> Tensor:
-        """What each tapped layer adds to the distance, (N, L)."""
+        """Contribution of each tapped layer to the distance, (N, L)."""
         if a.shape != b.shape:
             raise ValueError(f"LPIPS compares pictures of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
         mean, spread = (a.new_tensor(values)[:, None, None] for values in (MEAN, SPREAD))

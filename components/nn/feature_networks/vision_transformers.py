@@ -20,7 +20,7 @@ from hvg.parts.pretrained import first_line
 
 from .precision import single_precision
 
-# What an image processor does where its file does not say otherwise; none of these can be left out here.
+# Steps of an image processor where its file does not say otherwise; none of these can be left out here.
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 
 
@@ -40,7 +40,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, path: Path) -> Preprocessing:
-        """What a (video_)preprocessor_config.json says. Raises: HvgError naming the file where it asks for something else."""
+        """Reads a (video_)preprocessor_config.json. Raises: HvgError naming the file if it asks for something else."""
         stored = json.loads(path.read_text(encoding="utf-8"))
         absent = [name for name in STEPS if not stored.get(name, True)]
         absent += [name for name in ("size", "crop_size", "image_mean", "image_std", "resample") if name not in stored]
