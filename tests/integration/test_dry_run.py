@@ -108,6 +108,7 @@ def test_deepspeed_has_the_defaults_that_are_counted_with():
 
 RANK = """
 import json, os, sys
+os.environ |= {"NODE_RANK": sys.argv[1], "LOCAL_RANK": "0"}
 import torch
 from torch import distributed
 from hvg.config import build; from hvg.cost import dry_run
@@ -123,7 +124,7 @@ networks = FakeNetworks(codec, *build.build_networks(config, codec))
 strategy = make_strategy(config, torch.device("cpu"), True)
 inspection = dry_run._Inspection(dry_run._Answers(2))
 batches = dry_run._Batches(dry_run._batch(config, networks), 1)
-trainer = dry_run._trainer(config, strategy, inspection, rank, 2)
+trainer = dry_run._trainer(config, strategy, inspection, 2)
 trainer.fit(dry_run._system(config, networks), train_dataloaders=batches)
 print()
 print(json.dumps(inspection.held), flush=True)
