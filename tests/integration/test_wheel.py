@@ -110,7 +110,8 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     assert expected <= set(names)
     # Neither what runs wrote nor the figures of the studies.
     assert not [name for name in names if {"runs", "outputs", "results", "__pycache__"} & set(name.split("/"))]
-    assert {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")} <= {".md", ".yaml", ".html", ".css", ".js"}
+    others = {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")}
+    assert others <= {".md", ".yaml", ".html", ".css", ".js"}
 
 
 def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):
