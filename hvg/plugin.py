@@ -16,6 +16,7 @@ from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
+from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName
 from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
@@ -54,6 +55,8 @@ __all__ = [
     "Count",
     "DataError",
     "Dataset",
+    "EdmConfig",
+    "EdmPrediction",
     "FrameCount",
     "FrameMetric",
     "Frechet",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hvg.config.composition import root_choices
 from hvg.config.groups import all_options, option_values
 from hvg.config.settings import SINGLE_PARTS, SLOTS, Settings
 from hvg.parts import registry
@@ -104,9 +105,9 @@ def configurations(draw: st.DrawFn, most: int = 3) -> list[str]:
     """Up to ``most`` groups chosen anew, and up to ``most`` settings of what is then there, changed."""
     chosen = {group: draw(st.sampled_from(_options(group))) for group in draw(_some(GROUPS, most))}
     words = [f"{group}={option}" for group, option in chosen.items()]
-    fields = {key: field for key, field in settings_of_run().items()}
+    fields, defaults = dict(settings_of_run()), root_choices()
     for group in GROUPS:
-        option = chosen.get(group) or _DEFAULTS.get(group, "none")
+        option = chosen.get(group) or defaults[group]
         kind = SINGLE_PARTS.get(group, "conditioner")
         name = option_values(group, option).get("name")
         if name is not None:
@@ -121,13 +122,6 @@ def configurations(draw: st.DrawFn, most: int = 3) -> list[str]:
 
 def _some(items: Any, most: int) -> st.SearchStrategy:
     return st.lists(st.sampled_from(list(items)), max_size=most, unique=True)
-
-
-_DEFAULTS = {
-    "dataset": "synthetic", "alignment": "none", "codec": "pixel", "backbone": "svd_tiny", "view_attention": "aligned_2d",
-    "prediction": "x0", "pose": "bone_map", "appearance": "reference_latent", "reference_keys": "reference_tokens",
-    "camera": "camera_rotation", "sampler": "single", "solver": "euler", "guidance": "constant", "renderer": "warp",
-}  # fmt: skip
 
 
 def values(field: FieldInfo) -> st.SearchStrategy:

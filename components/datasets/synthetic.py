@@ -39,7 +39,7 @@ Elevation = Annotated[float, Field(ge=-89, le=89)]
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
-# Clips of a split; and rays of a clip, which are cast at once: some 50 GB.
+# Clips of a split; and rays of a clip, which are cast at once: 73 bytes each, 78 GB (decision 48).
 MOST_CLIPS, MOST_RAYS = 100_000, 2**30
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3

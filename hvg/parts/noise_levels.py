@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from hvg.core.bounds import Sigma
+from hvg.parts.model import Prediction
+from hvg.parts.part import PartConfig
+
+# Settings of the levels that training draws, which each prediction describes with its own default.
+MeanLogSigma = Annotated[float, Field(ge=-10, le=10)]
+SpreadOfLogSigma = Annotated[float, Field(gt=0, le=5)]
 
 
 def lognormal_sigmas(shape: Sequence[int], p_mean: float, p_std: float, generator: torch.Generator) -> Tensor:
     """Training noise levels, ln sigma ~ N(p_mean, p_std^2). Source: EDM, table 1."""
     return (p_mean + p_std * torch.randn(*shape, generator=generator)).exp()
-
-
-def require_falling(sigma_max: float, sigma_min: float) -> None:
-    """Raises: ValueError, which the configuration reports, when sampling would not go from more noise to less."""
-    if sigma_min >= sigma_max:
-        raise ValueError(f"sigma_min={sigma_min:g} has to be smaller than sigma_max={sigma_max:g}")
 
 
 def karras_sigmas(num_steps: int, sigma_max: float, sigma_min: float, rho: float) -> Tensor:
@@ -31,3 +35,32 @@ def karras_sigmas(num_steps: int, sigma_max: float, sigma_min: float, rho: float
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     sigmas = (high + ramp * (low - high)) ** rho
     return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
+
+
+class EdmConfig(PartConfig):
+    """Noise levels of EDM: lognormal ones in training, Karras' schedule in sampling."""
+
+    sigma_max: Sigma = Field(description="First sampling level.")
+    sigma_min: Sigma = Field(description="Last sampling level before 0.")
+    rho: float = Field(7.0, ge=1, le=100, description="Curvature of the schedule (EDM, equation 5).")
+    p_mean: MeanLogSigma
+    p_std: SpreadOfLogSigma
+
+    @model_validator(mode="after")
+    def _falls(self) -> EdmConfig:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min={self.sigma_min:g} has to be smaller than sigma_max={self.sigma_max:g}")
+        return self
+
+
+class EdmPrediction(Prediction):
+    """A parameterisation at the noise levels of ``EdmConfig``, told to the network as c_noise = ln(s)/4 (EDM, table 1)."""
+
+    def level(self, sigma: Tensor) -> Tensor:
+        return 0.25 * sigma.log()
+
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        return lognormal_sigmas(shape, self.config.p_mean, self.config.p_std, generator)
+
+    def sigma_schedule(self, num_steps: int) -> Tensor:
+        return karras_sigmas(num_steps, self.config.sigma_max, self.config.sigma_min, self.config.rho)

@@ -36,9 +36,8 @@ from hvg.study.arm_results import study_results
 from hvg.study.cost import seed_cost
 from hvg.study.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.study.merged_seeds import merged, settings_since, shown_in
-from hvg.study.options import ReportProgress
 from hvg.study.plan import ArmRun, ArmState, plan
-from hvg.study.start import run_here, submit_arms
+from hvg.study.start import ReportProgress, run_here, submit_arms
 from hvg.study.study_file import StudyFile, load_study, study_name
 from hvg.study.videos import study_clips
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hvg.cluster.jobs import Batch, Job
@@ -12,8 +12,10 @@ from hvg.config.processes import processes_of
 from hvg.core.exit_codes import INTERRUPTED, TERMINATED
 from hvg.core.files import write_text
 from hvg.core.provenance import usable_cores
-from hvg.study.options import ReportProgress
 from hvg.study.plan import ArmRun
+
+# Takes a task, its stage, what is done of how many, and a note that says how fast.
+ReportProgress = Callable[[str, str, int, int, str], None]
 
 
 def arm_job(runs: Sequence[ArmRun]) -> Job:
