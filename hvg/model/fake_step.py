@@ -52,7 +52,10 @@ class FakeNetworks:
 
 @contextmanager
 def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
-    """The parts with weights on fake tensors; whatever is made inside is fake as well. Reads no file of weights."""
+    """The parts with weights on fake tensors; whatever is made inside is fake as well. Reads no file of weights.
+
+    Parts that compile run uncompiled inside: what was compiled on fake tensors would serve the same part's training, too.
+    """
     with torch.device("meta"):
         codec = build.build_codec(config, blank=True)
         networks = FakeNetworks(codec, *build.build_networks(config, codec, blank=True))
@@ -60,7 +63,7 @@ def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
     for module in modules:
         # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.
         module.to("meta")
-    with FakeTensorMode():
+    with FakeTensorMode(), torch.compiler.set_stance("force_eager"):
         for module in modules:
             module._apply(lambda x: torch.empty(x.shape, dtype=x.dtype))
             stay(module)

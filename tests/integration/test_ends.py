@@ -75,11 +75,13 @@ class Started:
 
     def ended(self) -> tuple[int, list[str]]:
         """Exit code of the first process when all have ended, and what they printed but for progress."""
+        since = time.monotonic()
         printed = self.process.communicate(timeout=SOME_TIME)[0]
         until = time.monotonic() + SOME_TIME
         while self.group():
             assert time.monotonic() < until, f"{self.group()} still run"
             time.sleep(0.05)
+        print(f"the last process ended after {time.monotonic() - since:.1f} s")
         # Before it has read its own files, Python itself tells of an interrupt as of any other error.
         assert "Traceback" not in printed or "Could not import runpy module" in printed, printed
         code = self.process.returncode

@@ -209,6 +209,19 @@ def test_what_a_dataset_provides_is_there_for_the_parts_that_read_it(default):
     assert lean.body is not None and lean.body.vertices is None
 
 
+def test_on_fake_tensors_nothing_is_compiled(default):
+    """What was compiled there served training, too: steps after the count had other bits than those of a resumed run."""
+
+    def refuse(*_):
+        raise NotImplementedError("no compiler")
+
+    compiled = torch.compile(lambda x: x + 1, backend=refuse)
+    with fake_networks(default):
+        assert compiled(torch.ones(2)).shape == (2,)
+    with pytest.raises(Exception, match="no compiler"):
+        compiled(torch.ones(2))
+
+
 def test_a_convolution_and_a_linear_layer_are_counted_by_formula(default):
     pose = default.pose.__class__("conditioner", "one_convolution", OneConvolution, ConditionerConfig())
     part = forecast(default.model_copy(update={"pose": pose})).counts.parts["pose"]
