@@ -97,23 +97,19 @@ class _SpatialTransformer(nn.Module):
 
 def _layers(unet: Any) -> Iterator[tuple[str, nn.Module]]:
     """The UNet's layers after the first convolution, in the order in which they run; sites bear the ports' names."""
-    for i, block in enumerate(unet.down_blocks):
-        yield from _block_layers(f"down_{i}", block)
-        for module in block.downsamplers or ():
-            yield f"down_{i}_sampler", module
-    yield from _block_layers("mid", unet.mid_block)
-    for i, block in enumerate(unet.up_blocks):
-        yield from _block_layers(f"up_{i}", block)
-        for module in block.upsamplers or ():
-            yield f"up_{i}_sampler", module
-
-
-def _block_layers(name: str, block: Any) -> Iterator[tuple[str, nn.Module]]:
-    attentions = getattr(block, "attentions", ())
-    for j, residual in enumerate(block.resnets):
-        yield f"{name}_residual_{j}", residual.spatial_res_block
-        if j < len(attentions):  # the middle has one less
-            yield f"{name}_attention_{j}", attentions[j]
+    blocks = [
+        *((f"down_{i}", block, block.downsamplers) for i, block in enumerate(unet.down_blocks)),
+        ("mid", unet.mid_block, ()),
+        *((f"up_{i}", block, block.upsamplers) for i, block in enumerate(unet.up_blocks)),
+    ]
+    for name, block, samplers in blocks:
+        attentions = getattr(block, "attentions", ())
+        for j, residual in enumerate(block.resnets):
+            yield f"{name}_residual_{j}", residual.spatial_res_block
+            if j < len(attentions):  # the middle has one less
+                yield f"{name}_attention_{j}", attentions[j]
+        for module in samplers or ():
+            yield f"{name}_sampler", module
 
 
 def _narrowed(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
