@@ -236,7 +236,7 @@ def view_attention() -> Iterator[str]:
     """Attention over views against the number of views and cells: measured and as declared; then few tokens, many cells."""
     # Milliseconds, and millions of FLOPs as declared.
     costs: dict[tuple[str, int, int], np.ndarray] = {}
-    rows = [("", "views", "cells", "ms", "MFLOP", "x views", "ms / pixel's", "(declared)")]
+    rows: list[tuple[str, ...]] = [("", "views", "cells", "ms", "MFLOP", "x views", "ms / pixel's", "(declared)")]
     for name in VIEW_ATTENTIONS:
         part, *group = name.split()
         cls = registry.load("view_attention", part)

@@ -124,7 +124,7 @@ def read_pickle(data: bytes) -> Any:
     Raises: ValueError (``_Refused`` for a name or an operation that is not let through), KeyError, IndexError or TypeError.
     """
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for operation, argument, _ in pickletools.genops(data):
         name = operation.name
         if name in _CONSTANTS:
