@@ -21,8 +21,12 @@ def check_solver(cls: type[Solver], config: Any) -> None:
     solver = make(cls, config)
     check_last_step(solver)
     check_walk(solver)
-    check_batch_independence(lambda start: {"the latents": _walk(solver, start)}, (_noise("start"),))
-    check_device(lambda start: {"the latents": _walk(solver, start)}, (_noise("start"),))
+
+    def run(start: Tensor, fresh: Tensor) -> dict[str, Tensor]:
+        return {"the latents": _walk(solver, start, fresh)}
+
+    check_batch_independence(run, (_noise("start"), _noise("fresh")))
+    check_device(run, (_noise("start"), _noise("fresh")))
 
 
 def check_last_step(solver: Solver) -> None:
@@ -48,13 +52,16 @@ def check_walk(solver: Solver) -> None:
     require(torch.equal(x, before[0]) and torch.equal(x0, before[1]), "a step changes the tensors that it is given")
 
 
-def _walk(solver: Solver, start: Tensor, num_steps: int = 200) -> Tensor:
-    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2)."""
+def _walk(solver: Solver, start: Tensor, fresh: Tensor | None = None, num_steps: int = 200) -> Tensor:
+    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2).
+
+    fresh: noise of every step; None: another one for each.
+    """
     levels = [20 * (0.002 / 20) ** (i / (num_steps - 1)) for i in range(num_steps)] + [0.0]
     x, state = levels[0] * start, {}
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        fresh = _noise("fresh", step)[: len(start)].to(start)
-        x = solver.step(x, _denoise(x, sigma), _at(sigma, sigma_next, fresh, state))
+        noise = _noise("fresh", step).to(start) if fresh is None else fresh
+        x = solver.step(x, _denoise(x, sigma), _at(sigma, sigma_next, noise, state))
     return x
 
 
