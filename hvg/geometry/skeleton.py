@@ -81,20 +81,12 @@ _NECK_TO_TOP = 0.182  # root of the neck to the top of the head
 # [0, 1]. SMPL-X has no nose, eyes and ears: neck to nose becomes neck to head, and one limb from head to head_top
 # stands for the four of the face. "neck" is where OpenPose has the middle of the shoulders.
 OPENPOSE_LIMBS: tuple[tuple[str, str], ...] = (
-    ("neck", "right_shoulder"),
-    ("neck", "left_shoulder"),
-    ("right_shoulder", "right_elbow"),
-    ("right_elbow", "right_wrist"),
-    ("left_shoulder", "left_elbow"),
-    ("left_elbow", "left_wrist"),
-    ("neck", "right_hip"),
-    ("right_hip", "right_knee"),
-    ("right_knee", "right_ankle"),
-    ("neck", "left_hip"),
-    ("left_hip", "left_knee"),
-    ("left_knee", "left_ankle"),
-    ("neck", "head"),
-    ("head", "head_top"),
+    *(("neck", "right_shoulder"), ("neck", "left_shoulder")),
+    *(("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist")),
+    *(("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist")),
+    *(("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle")),
+    *(("neck", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle")),
+    *(("neck", "head"), ("head", "head_top")),
 )
 OPENPOSE_JOINTS: tuple[str, ...] = (
     *("head", "neck"),
