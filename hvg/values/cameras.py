@@ -56,6 +56,12 @@ class Cameras:
         scale = constants((scale_x, scale_y, 1.0), self.intrinsics)
         return replace(self, intrinsics=scale[:, None] * self.intrinsics, image_size=image_size)
 
+    def cropped(self, top: float, left: float, image_size: tuple[int, int]) -> Cameras:
+        """The views seen through a crop whose top left corner lies at pixel coordinates (left, top)."""
+        shift = torch.zeros_like(self.intrinsics)
+        shift[..., 0, 2], shift[..., 1, 2] = left, top
+        return replace(self, intrinsics=self.intrinsics - shift, image_size=image_size)
+
 
 def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
     """Pixel coordinates (..., N, 2) and camera-space z (..., N, metres) of world points (..., N, 3).

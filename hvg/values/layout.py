@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -26,6 +27,10 @@ def fold_views(x: Tensor) -> Tensor:
     return x.flatten(0, 1)
 
 
-def per_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Applies an image function (N C H W -> N ...) to B V T C H W."""
-    return unfold_frames(function(fold_frames(x)), x.shape[:3])
+def per_frame(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None) -> Tensor:
+    """Applies an image function (N C H W -> N ...) to B V T C H W, at most ``chunk`` frames at a time."""
+    grid = x.shape[:3]
+    flat = fold_frames(x)
+    if chunk is None or chunk >= len(flat):
+        return unfold_frames(function(flat), grid)
+    return unfold_frames(torch.cat([function(part) for part in flat.split(chunk)]), grid)
