@@ -80,7 +80,9 @@ class _SpatialTransformer(nn.Module):
         super().__init__()
         self.norm, self.proj_in = deepcopy(transformer.norm), deepcopy(transformer.proj_in)
         blocks = transformer.transformer_blocks
-        self.blocks = nn.ModuleList(map(_without_context, blocks) if to_the_end else [_only_norm(blocks[0])])
+        self.blocks = nn.ModuleList(
+            map(_without_context, blocks) if to_the_end else [nn.ModuleDict({"norm1": deepcopy(blocks[0].norm1)})]
+        )
         self.proj_out = deepcopy(transformer.proj_out) if to_the_end else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,12 +130,6 @@ def _without_context(block: Any) -> nn.Module:
             copy.attn1.to_out[0].bias += copy.attn2.to_out[0].bias
         copy.attn2 = copy.norm2 = None
     return copy
-
-
-def _only_norm(block: Any) -> nn.Module:
-    stub = nn.Module()
-    stub.norm1 = deepcopy(block.norm1)
-    return stub
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -131,16 +131,8 @@ class ClipBatch:
         part = change(self, of_grid, lambda x: x[:, v][:, :, t])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
-        views_of = self.view_grid().select(v, t)
-        return replace(
-            part,
-            origin=origin[:, :, t],
-            view_index=views_of.view_index,
-            num_views=views_of.num_views,
-            circle=views_of.circle,
-            cameras=views_of.cameras,
-            body=self.body and change(self.body, ("joints", "vertices", "parameters"), lambda x: x[:, t]),
-        )
+        body = self.body and change(self.body, ("joints", "vertices", "parameters"), lambda x: x[:, t])
+        return replace(part, origin=origin[:, :, t], body=body, **vars(self.view_grid().select(v, t)))
 
     def shrunk(self, factor: int) -> ClipBatch:
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
