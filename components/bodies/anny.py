@@ -24,8 +24,9 @@ from torch.nn.functional import normalize
 
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.required import required
-from hvg.geometry.motion import Motion, axis_angle, rotation_matrix
-from hvg.geometry.skeleton import JOINTS
+from hvg.geometry.motion import BODY_JOINTS as DRIVEN
+from hvg.geometry.motion import Z_UP_TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.skeleton import BONES, JOINTS, bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import BodyModel
@@ -56,28 +57,9 @@ ANNY_BONES: dict[str, str] = {
     **{f"left_{joint}": f"{bone}.L" for joint, bone in _SIDED.items()},
     **{f"right_{joint}": f"{bone}.R" for joint, bone in _SIDED.items()},
 }
-DRIVEN: tuple[str, ...] = JOINTS[:22]
-_PARENT: dict[str, str] = {
-    "spine1": "pelvis",
-    "spine2": "spine1",
-    "spine3": "spine2",
-    "neck": "spine3",
-    "head": "neck",
-    **{
-        f"{side}_{joint}": parent if parent in ("pelvis", "spine3") else f"{side}_{parent}"
-        for side in ("left", "right")
-        for joint, parent in (
-            ("hip", "pelvis"),
-            ("knee", "hip"),
-            ("ankle", "knee"),
-            ("foot", "ankle"),
-            ("collar", "spine3"),
-            ("shoulder", "collar"),
-            ("elbow", "shoulder"),
-            ("wrist", "elbow"),
-        )
-    },
-}
+_PARENT = {end: start for start, end in BONES}
+# The joint at the other end of a limb's bone, by the one where it starts. From pelvis and chest go several bones.
+_END = {start: end for start, end in BONES if start not in ("pelvis", "spine3")}
 # Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
 
@@ -133,9 +115,8 @@ def _topology() -> tuple[Tensor, Tensor]:
 def _rest_of(shape: tuple[tuple[str, float], ...]) -> _Rest:
     model = _model()
     rest = model(phenotype_kwargs={name: torch.tensor([value]) for name, value in shape})
-    to_y_up = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-    vertices = rest["rest_vertices"][0].float() @ to_y_up.mT
-    bones = dict(zip(model.bone_labels, rest["rest_bone_heads"][0].float() @ to_y_up.mT, strict=True))
+    vertices = rest["rest_vertices"][0].float() @ Z_UP_TO_Y_UP.mT
+    bones = dict(zip(model.bone_labels, rest["rest_bone_heads"][0].float() @ Z_UP_TO_Y_UP.mT, strict=True))
     root = bones["root"].clone()
     vertices = vertices - root
     bones = {name: head - root for name, head in bones.items()}
@@ -210,7 +191,7 @@ def _all_joints(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
     """(T, J, 3) in the order of JOINTS: the driven ones, then hands and skull top, which ride on a parent."""
     riders = []
     for joint in JOINTS[len(DRIVEN) :]:
-        parent = "head" if joint == "head_top" else f"{joint.split('_')[0]}_wrist"
+        parent = _PARENT[joint]
         k = DRIVEN.index(parent)
         riders.append(positions[:, k] + rotations[:, k] @ (rest.heads[joint] - rest.heads[parent]))
     return torch.cat([positions, torch.stack(riders, dim=1)], dim=1)
@@ -280,31 +261,13 @@ def _turned_by_joints(rest: _Rest, motion: Motion) -> Tensor:
     for joint in DRIVEN:
         if joint in turned:
             continue
-        parent, end = turned[_PARENT[joint]], _bone_end(joint)
+        parent, end = turned[_PARENT[joint]], _END.get(joint)
         if end is None or end not in given or joint not in given:
             turned[joint] = parent
             continue
         along = (parent @ (stance[end] - stance[joint])[:, None])[..., 0]
         turned[joint] = _swing(along, given[end] - given[joint]) @ parent
     return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
-
-
-def _bone_end(joint: str) -> str | None:
-    """The joint at the other end of the bone that starts at ``joint``; None at the toes."""
-    after = {
-        "neck": "head",
-        "head": "head_top",
-        "collar": "shoulder",
-        "shoulder": "elbow",
-        "elbow": "wrist",
-        "wrist": "middle1",
-        "hip": "knee",
-        "knee": "ankle",
-        "ankle": "foot",
-    }
-    side, _, name = joint.rpartition("_")
-    end = after.get(name)
-    return end if end is None or not side else f"{side}_{end}"
 
 
 class Anny(BodyModel):
@@ -333,8 +296,6 @@ class Anny(BodyModel):
 
         Raises: HvgError for a phenotype or a joint that Anny does not have.
         """
-        from hvg.geometry.skeleton import bone_radii
-
         rest, phenotypes = self._rest(shape or {})
         scale = self.config.scale
         if motion.joints is not None:
