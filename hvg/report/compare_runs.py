@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hvg.config.changes import EXPLANATIONS
 from hvg.config.command_options import CompareOptions
+from hvg.config.parsing import parse
 from hvg.config.precision import across_models
 from hvg.config.validation import validate
 from hvg.core import outputs, provenance
@@ -21,10 +23,17 @@ from hvg.parts import registry
 from hvg.parts.set_distance import SetDistance
 from hvg.report.footnotes import unavailable, warnings
 from hvg.report.number_format import format_number
-from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult
+from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, metric_info
 from hvg.report.tables import write_results
 from hvg.score.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
-from hvg.score.evaluation_record import Record, ScoreRecord, arms_data_notes, read_record, shift_note, with_finite_clips
+from hvg.score.evaluation_record import (
+    EvaluationRecord,
+    ScoreRecord,
+    arms_data_notes,
+    read_record,
+    shift_note,
+    with_finite_clips,
+)
 from hvg.score.set_statistics import distance_of, left_out_of_run
 
 
@@ -33,7 +42,7 @@ class ComparedRun:
     """An evaluation, and where it lies."""
 
     path: Path
-    record: Record
+    record: EvaluationRecord
 
     @property
     def seed(self) -> int | None:
@@ -76,7 +85,7 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
         command=provenance.command(),
         caveats=notes,
         protocol=first["protocol"],
-        metrics=_metric_infos(runs),
+        metrics=[_metric_info(runs, name) for name in first["values"]],
         arms=[
             Arm(
                 name=label,
@@ -150,13 +159,13 @@ def _default_label(folder: Path) -> str:
     return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
 
 
-def differences(a: Record, b: Record) -> Iterator[str]:
+def differences(a: EvaluationRecord, b: EvaluationRecord) -> Iterator[str]:
     """Differences that make numbers of two evaluations incomparable, the weightiest first."""
     if a["protocol"]["id"] != b["protocol"]["id"]:
         yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
     yield from (
         f"its protocol has {place} = {theirs!r}, not {ours!r}"
-        for place, ours, theirs in _changed(a["protocol"]["settings"], b["protocol"]["settings"])
+        for place, ours, theirs in _changed(*_protocols(a["protocol"]["settings"], b["protocol"]["settings"]))
     )
     for label in [*a["values"], *(label for label in b["values"] if label not in a["values"])]:
         ours, theirs = a["values"].get(label), b["values"].get(label)
@@ -185,6 +194,19 @@ def differences(a: Record, b: Record) -> Iterator[str]:
         notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
         why = "".join(f"; {who} {note}" for who, note in notes if note)
         yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
+
+
+def _protocols(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings of two protocols, by what they mean: without explanations; what one lacks, since it came later, is its
+    default. As they are where this version does not know all that they set.
+    """
+    if a == b:
+        return [a, b]
+    plain = [{key: value for key, value in settings.items() if key not in EXPLANATIONS} for settings in (a, b)]
+    parsed = [parse({"protocol": settings}) for settings in plain]
+    if any(problem.path.startswith("protocol") for *_, problems in parsed for problem in problems):
+        return plain
+    return [config.protocol.resolved() for config, *_ in parsed]
 
 
 def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -279,24 +301,10 @@ def _left_out(
     return found, missing
 
 
-def _metric_infos(runs: Sequence[ComparedRun]) -> list[MetricInfo]:
-    infos = []
-    for name, own in runs[0].record["values"].items():
-        scores = [run.record["values"][name] for run in runs]
-        known = next((score for score in scores if score["value"] is not None), None)
-        infos.append(
-            MetricInfo(
-                name=name,
-                label=readable(name),
-                higher_is_better=own["higher_is_better"],
-                unit=own["unit"],
-                definition=(known or own)["definition"],
-                on_person=own.get("on_person", False),
-                verdict=own.get("verdict", True),
-                unavailable=None if known else own["unavailable"],
-            )
-        )
-    return infos
+def _metric_info(runs: Sequence[ComparedRun], name: str) -> MetricInfo:
+    """A column, from the first run that has a value in it."""
+    scores = _scores(runs, name)
+    return metric_info(name, next((score for score in scores if score["value"] is not None), scores[0]))
 
 
 def _anchors(runs: Sequence[ComparedRun]) -> AnchorValues:
@@ -318,7 +326,11 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
         study = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(study, dict) or study.get("protocol") != run.record["protocol"]:
+    protocol, own = study.get("protocol") if isinstance(study, dict) else None, run.record["protocol"]
+    if not isinstance(protocol, dict) or protocol.get("id") != own["id"]:
+        return {}
+    ours, theirs = _protocols(own["settings"], protocol.get("settings", {}))
+    if ours != theirs:
         return {}
 
     def truths(clips: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
@@ -328,7 +340,7 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
     return study.get("anchors", {}) if same else {}
 
 
-def _floors(record: Record) -> list[str]:
+def _floors(record: EvaluationRecord) -> list[str]:
     return [
         f"{readable(name)}: {TWO_SAMPLES} score {format_number(score['floor'])} at this N ({score['count']} "
         f"{score['counted']})"

@@ -22,8 +22,8 @@ from hvg.data.signals import load_with_signals
 from hvg.model.system import HumanVideoSystem
 from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
-from hvg.score.evaluation_record import ClipRecord, ScoreRecord, score_records
-from hvg.score.protocol import ClipMeasurements, Measurements, MetricResult, Protocol, build_protocol, gathered
+from hvg.score.evaluation_record import ClipRecord, ScoreRecord
+from hvg.score.protocol import ClipMeasurements, Measurements, Protocol, build_protocol, gathered
 from hvg.score.set_statistics import with_floors
 from hvg.values.cameras import azimuths_degrees
 from hvg.values.clip import ClipBatch
@@ -33,19 +33,14 @@ from hvg.values.scored_clip import ScoredClip, Surface, scored_clips, true_clip
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that was scored. measurements: what metrics kept of every clip, in the order of ``clips``.
-
-    anchors: what those score that were asked for.
+    """Everything that was scored. values: label -> score, in the protocol's order. measurements: what metrics kept of every
+    clip, in the order of ``clips``. anchors: what those score that were asked for.
     """
 
-    results: dict[str, MetricResult]
+    values: dict[str, ScoreRecord]
     clips: list[ClipRecord]
     measurements: Measurements
     anchors: AnchorValues = field(default_factory=dict)
-
-    def values(self) -> dict[str, ScoreRecord]:
-        """The results as plain data."""
-        return score_records(self.results, self.clips)
 
 
 def batches(
@@ -187,9 +182,9 @@ def finished(protocol: Protocol, clips_by_index: Mapping[int, MeasuredClip]) -> 
     if len(measurements) < len(clips):
         twice = next(name for name, count in Counter(clip["clip_id"] for clip in clips).items() if count > 1)
         raise DataError(f"two clips are named '{twice}'; names have to differ, for scores are kept by them")
-    results = with_floors(protocol.reduce(measurements), protocol.metrics, measurements, clips)
+    values = with_floors(protocol.reduce(measurements, clips), protocol.metrics, measurements, clips)
     anchors = anchor_values(protocol, {one.clip["clip_id"]: one.anchors for one in everything})
-    return Evaluation(results=results, clips=clips, measurements=measurements, anchors=anchors)
+    return Evaluation(values=values, clips=clips, measurements=measurements, anchors=anchors)
 
 
 def _surface(clips: Dataset, index: int, device: torch.device) -> Callable[[], Surface]:
