@@ -23,12 +23,15 @@ class SetDistance(Protocol):
     @property
     def id(self) -> str:
         """Identifier with all settings of the distance, for a metric's definition."""
+        ...
 
     def between(self, a: np.ndarray, b: np.ndarray) -> float:
         """The distance."""
+        ...
 
     def cautions(self, count: int, width: int) -> tuple[str, ...]:
         """Cautions for the reader of a distance between ``count`` vectors of ``width`` numbers."""
+        ...
 
 
 class FrechetConfig(PartConfig):

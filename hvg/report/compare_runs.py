@@ -196,17 +196,17 @@ def differences(a: EvaluationRecord, b: EvaluationRecord) -> Iterator[str]:
         yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
 
 
-def _protocols(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+def _protocols(a: dict[str, Any], b: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of two protocols, by what they mean: without explanations; what one lacks, since it came later, is its
     default. As they are where this version does not know all that they set.
     """
     if a == b:
-        return [a, b]
-    plain = [{key: value for key, value in settings.items() if key not in EXPLANATIONS} for settings in (a, b)]
-    parsed = [parse({"protocol": settings}) for settings in plain]
-    if any(problem.path.startswith("protocol") for *_, problems in parsed for problem in problems):
-        return plain
-    return [config.protocol.resolved() for config, *_ in parsed]
+        return a, b
+    a, b = ({key: value for key, value in settings.items() if key not in EXPLANATIONS} for settings in (a, b))
+    (config_a, _, problems_a), (config_b, _, problems_b) = (parse({"protocol": settings}) for settings in (a, b))
+    if any(problem.path.startswith("protocol") for problem in (*problems_a, *problems_b)):
+        return a, b
+    return config_a.protocol.resolved(), config_b.protocol.resolved()
 
 
 def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -83,7 +83,7 @@ def bounds(values: Iterable[float], margin: float = 0.0) -> tuple[float, float]:
     return low - space, high + space
 
 
-def small_ticks(low: float, high: float) -> dict[str, list[Any]]:
+def small_ticks(low: float, high: float) -> dict[str, Any]:
     """Ticks of an axis whose numbers need exponents, as 6e−06; {} for any other, whose ticks plotly sets."""
     if not 0 < max(abs(low), abs(high)) < SMALL:
         return {}

@@ -24,7 +24,7 @@ from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
 from hvg.score.evaluation_record import ClipRecord, ScoreRecord
 from hvg.score.protocol import ClipMeasurements, Measurements, Protocol, build_protocol, gathered
-from hvg.score.set_statistics import with_floors
+from hvg.score.set_statistics import add_floors
 from hvg.values.cameras import azimuths_degrees
 from hvg.values.clip import ClipBatch
 from hvg.values.long_clip import LongClip
@@ -85,10 +85,6 @@ def evaluate(
             windows_per_call=config.evaluation.windows_per_call,
         )
 
-    def keep(batch: ClipBatch, frames: Tensor) -> None:
-        if predictions is not None:
-            save_predictions(predictions, batch, frames)
-
     clips = open_clips(config, split, system.signals, system.needs_mesh)
     return score_dataset(
         build_protocol(config, system.device),
@@ -97,7 +93,7 @@ def evaluate(
         generate,
         load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
         size=config.data.eval_batch_size,
-        keep=keep,
+        predictions=predictions,
         report=report,
         share=share,
         anchors=anchors,
@@ -112,22 +108,23 @@ def score_dataset(
     *,
     load: Callable[[int], ClipBatch],
     size: int = 1,
-    keep: Callable[[ClipBatch, Tensor], None] = lambda batch, frames: None,
+    predictions: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
     anchors: Sequence[str] = (),
 ) -> Evaluation:
     """Scores ``generate(batch)``, (B, V, T, 3, H, W) in [-1, 1], in 8 bits, on the first ``count`` clips of a dataset.
 
-    load: index -> clip with all that ``generate`` needs. size: clips in a batch. keep: takes every batch and its frames, uint8.
-    share, anchors: as of ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
+    load: index -> clip with all that ``generate`` needs. size: clips in a batch. predictions, share, anchors: as of
+    ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
     """
     own: dict[int, MeasuredClip] = {}
     for indices, batch in batches(clips, count, size, load, share):
         made = generate(batch)
         refuse_not_finite(made, batch.clip_id, "the predicted frames")
         frames = frames_to_uint8(made)
-        keep(batch, frames)
+        if predictions is not None:
+            save_predictions(predictions, batch, frames)
         for index, clip in zip(indices, scored_clips(batch, frames), strict=True):
             surface = _surface(clips, index, clip.truth.device)
             azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
@@ -182,7 +179,8 @@ def finished(protocol: Protocol, clips_by_index: Mapping[int, MeasuredClip]) -> 
     if len(measurements) < len(clips):
         twice = next(name for name, count in Counter(clip["clip_id"] for clip in clips).items() if count > 1)
         raise DataError(f"two clips are named '{twice}'; names have to differ, for scores are kept by them")
-    values = with_floors(protocol.reduce(measurements, clips), protocol.metrics, measurements, clips)
+    values = protocol.reduce(measurements, clips)
+    add_floors(values, protocol.metrics, measurements, clips)
     anchors = anchor_values(protocol, {one.clip["clip_id"]: one.anchors for one in everything})
     return Evaluation(values=values, clips=clips, measurements=measurements, anchors=anchors)
 

@@ -174,10 +174,11 @@ class Protocol:
 
 
 def _without(record: ScoreRecord, reason: str | Failure, more: str = "") -> ScoreRecord:
-    """The same metric without a value, and why."""
+    """Says in a metric's record why it has no value, and returns it."""
     if isinstance(reason, Failure):
-        return record | {"unavailable": f"{reason.reason}{more}", "traceback": list(reason.traceback)}
-    return record | {"unavailable": f"{reason}{more}"}
+        record["traceback"] = list(reason.traceback)
+    record["unavailable"] = f"{reason.reason if isinstance(reason, Failure) else reason}{more}"
+    return record
 
 
 def _numbers(name: str, array: Any) -> np.ndarray:

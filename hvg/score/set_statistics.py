@@ -201,27 +201,24 @@ def set_distances(metrics: Mapping[str, Metric]) -> dict[str, SetDistance]:
     return {label: metric.distance for label, metric in metrics.items() if isinstance(metric, FeatureMetric)}
 
 
-def with_floors(
+def add_floors(
     values: Mapping[str, ScoreRecord],
     metrics: Mapping[str, Metric],
     measurements: Measurements,
     clips: Sequence[ClipRecord],
-) -> dict[str, ScoreRecord]:
-    """The scores, with the floor of every distance between sets that has a value and no floor."""
-    found = dict(values)
+) -> None:
+    """Adds its floor to every distance between sets that has a value and no floor."""
     for label, distance in set_distances(metrics).items():
         score = values[label]
         if score["value"] is not None and score["floor"] is None:
             kept = {clip_id: of_clip[label] for clip_id, of_clip in measurements.items()}
             features = subject_features(kept, _subject_of(clips))
             try:
-                floor = same_distribution_floor(distance, features.truth, features.subject_of_truth)
-                found[label] = score | {"floor": floor}
+                score["floor"] = same_distribution_floor(distance, features.truth, features.subject_of_truth)
             except Exception as error:  # The distance may be anybody's; its value stays.
                 failure = failure_of(error)
-                notes = [*score["notes"], f"its floor {failure.reason}"]
-                found[label] = score | {"notes": notes, "traceback": list(failure.traceback)}
-    return found
+                score["notes"].append(f"its floor {failure.reason}")
+                score["traceback"] = list(failure.traceback)
 
 
 def left_out_of_run(

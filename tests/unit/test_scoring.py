@@ -180,7 +180,7 @@ def test_what_is_kept_holds_on_to_no_tensor():
 
 
 def test_clips_with_nothing_to_score_are_noted():
-    values = evaluate(protocol(fine=Brightness("bb is empty")), clip("a"), clip("bb")).values()
+    values = evaluate(protocol(fine=Brightness("bb is empty")), clip("a"), clip("bb")).values
     assert values["fine"]["notes"] == ["one note", "1 of 2 clips have nothing to score"]
     assert list(values["fine"]["per_clip"]) == ["a"]
 
@@ -300,7 +300,7 @@ def test_scores_do_not_depend_on_the_order_in_which_clips_are_measured():
         for i, c in enumerate(clips)
     }
     forward, backward = (finished(scored, dict(order)) for order in (entries.items(), reversed(entries.items())))
-    assert forward.values() == backward.values()
+    assert forward.values == backward.values
     assert list(forward.measurements) == list(backward.measurements) == ["a", "bb", "ccc"]
 
 
