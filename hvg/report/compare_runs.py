@@ -6,35 +6,31 @@ An arm is one evaluation, or several of one system trained with several seeds: `
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvg.config.changes import EXPLANATIONS
 from hvg.config.command_options import CompareOptions
-from hvg.config.parsing import parse
 from hvg.config.precision import across_models
-from hvg.config.validation import validate
 from hvg.core import outputs, provenance
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.labels import readable
-from hvg.parts import registry
 from hvg.parts.set_distance import SetDistance
 from hvg.report.footnotes import unavailable, warnings
 from hvg.report.number_format import format_number
 from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, metric_info
 from hvg.report.tables import write_results
 from hvg.score.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
+from hvg.score.comparability import differences, protocols_by_meaning
 from hvg.score.evaluation_record import (
     EvaluationRecord,
     ScoreRecord,
     arms_data_notes,
     read_record,
-    shift_note,
     with_finite_clips,
 )
-from hvg.score.set_statistics import distance_of, left_out_of_run
+from hvg.score.set_statistics import distances_of, left_out_of_run
 
 
 @dataclass(frozen=True)
@@ -159,65 +155,6 @@ def _default_label(folder: Path) -> str:
     return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
 
 
-def differences(a: EvaluationRecord, b: EvaluationRecord) -> Iterator[str]:
-    """Differences that make numbers of two evaluations incomparable, the weightiest first."""
-    if a["protocol"]["id"] != b["protocol"]["id"]:
-        yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
-    yield from (
-        f"its protocol has {place} = {theirs!r}, not {ours!r}"
-        for place, ours, theirs in _changed(*_protocols(a["protocol"]["settings"], b["protocol"]["settings"]))
-    )
-    for label in [*a["values"], *(label for label in b["values"] if label not in a["values"])]:
-        ours, theirs = a["values"].get(label), b["values"].get(label)
-        if ours is None or theirs is None:
-            yield f"only one of them has '{label}'"
-        elif ours["value"] is not None and theirs["value"] is not None:
-            if ours["definition"] != theirs["definition"]:
-                yield f"its {label} is {theirs['definition']}, not {ours['definition']}"
-            yield from (
-                f"its {label} looked through {name} {other}, not {own}"
-                for name, own, other in _changed(ours["networks"], theirs["networks"])
-            )
-    subjects_a, subjects_b = ({clip["clip_id"]: clip["subject"] for clip in record["clips"]} for record in (a, b))
-    lost, new = [c for c in subjects_a if c not in subjects_b], [c for c in subjects_b if c not in subjects_a]
-    if lost:
-        yield f"{len(lost)} of {len(subjects_a)} clips are missing, first '{lost[0]}'"
-    if new:
-        yield f"it has {len(new)} further clips, first '{new[0]}'"
-    yield from (
-        f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
-        for clip, ours, theirs in _changed(subjects_a, subjects_b)
-    )
-    truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
-    other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
-    if other:
-        notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
-        why = "".join(f"; {who} {note}" for who, note in notes if note)
-        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
-
-
-def _protocols(a: dict[str, Any], b: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of two protocols, by what they mean: without explanations; what one lacks, since it came later, is its
-    default. As they are where this version does not know all that they set.
-    """
-    if a == b:
-        return a, b
-    a, b = ({key: value for key, value in settings.items() if key not in EXPLANATIONS} for settings in (a, b))
-    (config_a, _, problems_a), (config_b, _, problems_b) = (parse({"protocol": settings}) for settings in (a, b))
-    if any(problem.path.startswith("protocol") for problem in (*problems_a, *problems_b)):
-        return a, b
-    return config_a.protocol.resolved(), config_b.protocol.resolved()
-
-
-def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees of plain values differ, with both values; None stands for what is not there."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in dict.fromkeys([*a, *b]):
-            yield from _changed(a.get(key), b.get(key), f"{place}.{key}" if place else key)
-    elif a != b:
-        yield place, a, b
-
-
 def _is_foreign(runs: Sequence[ComparedRun]) -> bool:
     """Whether the runs are one set of outputs of a system that we did not train."""
     return len(runs) == 1 and runs[0].seed is None
@@ -268,25 +205,6 @@ def _scores(runs: Sequence[ComparedRun], name: str) -> list[ScoreRecord]:
     return [run.record["values"][name] for run in runs]
 
 
-def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
-    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
-    why they do not say.
-    """
-    found: dict[str, SetDistance] = {}
-    unknown: dict[str, str] = {}
-    for name in names:
-        plain = protocol["metrics"][name]
-        settings = {key: value for key, value in plain.items() if key != "name"}
-        cls = registry.load("metric", plain["name"])
-        config, problems = validate(cls.Config, settings, name, cls.__name__)
-        distance = None if config is None else distance_of(config)
-        if distance is None:
-            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
-        else:
-            found[name] = distance
-    return found, unknown
-
-
 def _left_out(
     runs: Sequence[ComparedRun], distances: Mapping[str, SetDistance]
 ) -> tuple[dict[Path, dict[str, list[float]]], list[str]]:
@@ -329,7 +247,7 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
     protocol, own = study.get("protocol") if isinstance(study, dict) else None, run.record["protocol"]
     if not isinstance(protocol, dict) or protocol.get("id") != own["id"]:
         return {}
-    ours, theirs = _protocols(own["settings"], protocol.get("settings", {}))
+    ours, theirs = protocols_by_meaning(own["settings"], protocol.get("settings", {}))
     if ours != theirs:
         return {}
 

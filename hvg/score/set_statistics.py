@@ -6,14 +6,17 @@ one person are not independent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.config.validation import validate
+from hvg.parts import registry
 from hvg.parts.feature_metric import FeatureMetric
 from hvg.parts.metric import Metric
 from hvg.parts.set_distance import KERNEL_ROWS, Frechet, FrechetConfig, Kernel, KernelConfig, SetDistance
@@ -64,6 +67,25 @@ def distance_of(config: object) -> SetDistance | None:
     if isinstance(config, FrechetConfig):
         return Frechet(config)
     return Kernel(config) if isinstance(config, KernelConfig) else None
+
+
+def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
+    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
+    why they do not say.
+    """
+    found: dict[str, SetDistance] = {}
+    unknown: dict[str, str] = {}
+    for name in names:
+        plain = protocol["metrics"][name]
+        settings = {key: value for key, value in plain.items() if key != "name"}
+        cls = registry.load("metric", plain["name"])
+        config, problems = validate(cls.Config, settings, name, cls.__name__)
+        distance = None if config is None else distance_of(config)
+        if distance is None:
+            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
+        else:
+            found[name] = distance
+    return found, unknown
 
 
 def left_out(distance: SetDistance, features: SubjectFeatures) -> list[float]:

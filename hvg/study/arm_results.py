@@ -20,11 +20,11 @@ from hvg.data.cache import open_clips
 from hvg.data.signals import load_with_signals
 from hvg.parts.as_seen import as_seen
 from hvg.parts.set_distance import SetDistance
-from hvg.report.compare_runs import differences
 from hvg.report.origin import mixed_origins, seed_provenance
 from hvg.report.results import Arm, ClipInfo, Measured, Results, SeedResult, metric_info
 from hvg.score.anchors import ANCHORS, AnchorValues
 from hvg.score.baselines import MeanImage, copy_reference, in_place
+from hvg.score.comparability import differences
 from hvg.score.evaluation import make_record, protocol_record
 from hvg.score.evaluation_record import EvaluationRecord, arms_data_notes, with_finite_clips, write_record
 from hvg.score.measured_clips import num_clips, score_anchors, score_dataset

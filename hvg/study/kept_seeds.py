@@ -18,10 +18,9 @@ from safetensors.numpy import load, save
 
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_file, write_text
-from hvg.report.compare_runs import distances_of
 from hvg.report.results import Arm, ClipInfo, Results
 from hvg.score.evaluation_record import finite, read_measurements, read_record
-from hvg.score.set_statistics import left_out, subject_features
+from hvg.score.set_statistics import distances_of, left_out, subject_features
 
 FEATURES = "measurements.safetensors.xz"
 

@@ -14,9 +14,9 @@ from hvg.config.precision import across_models
 from hvg.core.errors import ConfigError, HvgError
 from hvg.core.labels import arm_label
 from hvg.parts.continued import Continued
-from hvg.report.compare_runs import differences
 from hvg.report.origin import mixed_origins, seed_provenance
 from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, value_of
+from hvg.score.comparability import differences
 from hvg.score.evaluation_record import EvaluationRecord
 from hvg.study.study_file import StudyFile
 
