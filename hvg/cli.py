@@ -334,7 +334,7 @@ def _print_found(results: Results) -> None:
     """Prints the finding in sentences, then the table."""
     from rich.console import Console
 
-    from hvg.report.comparison import compare
+    from hvg.report.cells import compare
     from hvg.report.finding import finding
     from hvg.report.tables import table_text
 

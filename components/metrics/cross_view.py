@@ -11,7 +11,6 @@ from torch import Tensor
 from hvg.core.bounds import Metres
 from hvg.core.required import required
 from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
 from hvg.parts.metric import Measurement
 from hvg.values.scored_clip import ScoredClip
@@ -47,14 +46,12 @@ class CrossView(CellMetric):
             0.01, description="A point is hidden where the surface is elsewhere by more than this."
         )
 
+    definition = (
+        "cross_view/excess-{config.pairs}-reach-{config.reach:g}-tolerance-{config.tolerance_metres:g}/"
+        "mean-over-{config.average}/v2"
+    )
     higher_is_better = False
     requires = frozenset({"surface", "cameras"})
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        details = f"{config.pairs}-reach-{config.reach:g}-tolerance-{config.tolerance_metres:g}"
-        self.definition = f"cross_view/excess-{details}/mean-over-{config.average}/v2"
-        self.matching = Matching(tolerance_metres=config.tolerance_metres)
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
@@ -68,11 +65,12 @@ class CrossView(CellMetric):
         check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
         truth = unit_range(clip.truth)
         prediction = torch.stack([self._registered(*views) for views in zip(clip.prediction, truth, strict=True)])
+        matching = Matching(tolerance_metres=self.config.tolerance_metres)
         errors, counts = torch.zeros(2, *clip.grid, dtype=torch.float64)
         frames = torch.arange(clip.grid[1], device=truth.device)
         for one, other in pairs:
             source, target = (torch.stack([torch.full_like(frames, view), frames], dim=1) for view in (one, other))
-            matches = both_ways(surface, cameras, source, target, self.matching)
+            matches = both_ways(surface, cameras, source, target, matching)
             error, count = excess_inconsistency(
                 (prediction[one], prediction[other]), (truth[one], truth[other]), matches
             )

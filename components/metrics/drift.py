@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import FrameMetric
 from hvg.parts.metric import Measurement, Score
 from hvg.parts.part import PartConfig
@@ -30,6 +29,7 @@ class Drift(FrameMetric):
     Counted are the frames that show the person; a video with too few for a quarter (fewer than 4) has no value.
     """
 
+    definition = "drift/lab-distance-foreground/last-{config.share:g}-minus-first/mean-over-clips/v1"
     unit = "ΔE"
     higher_is_better = False
     verdict = False
@@ -41,10 +41,6 @@ class Drift(FrameMetric):
         share: float = Field(
             0.25, gt=0, le=0.5, description="Share of the frames that each end has, rounded down; at least one frame."
         )
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"drift/lab-distance-foreground/last-{config.share:g}-minus-first/mean-over-clips/v1"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) mean distance; NaN where there is no person."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import ChangeMetric
-from hvg.parts.part import PartConfig
 
 
 class TemporalChangeError(ChangeMetric):
@@ -16,10 +14,7 @@ class TemporalChangeError(ChangeMetric):
     Source: dtSSD of Erofeev et al. (BMVC 2015), there on alpha mattes.
     """
 
+    definition = "dtssd/rgb-unit-range/mean-over-{config.average}/v2"
     axis = 1
     frames_before = 1
     verdict = False
-
-    def __init__(self, config: PartConfig, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"dtssd/rgb-unit-range/mean-over-{self.config.average}/v2"

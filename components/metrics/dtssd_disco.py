@@ -7,10 +7,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetric
 from hvg.parts.metric import Measurement
-from hvg.parts.part import PartConfig
 from hvg.values.long_clip import LongClip
 from hvg.values.scored_clip import ScoredClip
 
@@ -27,12 +25,9 @@ class DiscoTemporalChangeError(CellMetric):
     own size. As there, a video that fades has less. A clip with one frame has no score. Source: Wangt-CN/DisCo, tool/metrics.
     """
 
+    definition = "dtssd_disco/pil-bicubic-256/mean-over-{config.average}/v1"
     higher_is_better: ClassVar[bool] = False
     verdict: ClassVar[bool] = False
-
-    def __init__(self, config: PartConfig, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"dtssd_disco/pil-bicubic-256/mean-over-{self.config.average}/v1"
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
         """The same as ``measure``, read piece by piece."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import ChangeMetric
 
 
@@ -15,9 +12,6 @@ class ViewChangeError(ChangeMetric):
     does not counts, an error that all views share does not.
     """
 
+    definition = "dvssd/rgb-unit-range/mean-over-{config.average}/v2"
     axis = 0
     frames_before = 0
-
-    def __init__(self, config: Any, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"dvssd/rgb-unit-range/mean-over-{config.average}/v2"

@@ -12,9 +12,10 @@ from torch.nn.functional import cosine_similarity
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.required import required
 from hvg.parts.context import Context
+from hvg.parts.feature_metric import network_files
 from hvg.parts.frame_metric import FRAMES_PER_CALL, CellMetric, CellMetricConfig
 from hvg.parts.metric import Measurement
-from hvg.values.scored_clip import NotAvailable, ScoredClip
+from hvg.values.scored_clip import ScoredClip
 
 from ..nn.feature_networks.vision_transformers import ClipImages
 
@@ -46,10 +47,9 @@ class IdentityClip(CellMetric):
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context)
-        if context is None or context.networks is None:
-            raise NotAvailable("looks through a pretrained network, and no folder of networks is given")
-        self.encoder = ClipImages(context.networks.path("clip"), context.device)
-        self.networks = {"clip": context.networks.hash("clip")}
+        files, device = network_files(context)
+        self.encoder = ClipImages(files.path("clip"), device)
+        self.networks = {"clip": files.hash("clip")}
         details = f"{self.encoder.preprocessing.id}/against-{config.against}/mean-over-{config.average}"
         self.definition = f"identity_clip/cosine/{details}/v1"
 

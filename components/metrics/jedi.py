@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.bounds import FrameCount, Scale, Weight
-from hvg.core.required import required
 from hvg.parts.context import Context
 from hvg.parts.feature_metric import VideoFeatureConfig, VideoFeatureMetric
 from hvg.parts.set_distance import Kernel, KernelConfig
@@ -49,9 +48,8 @@ class Jedi(VideoFeatureMetric):
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config, context, Kernel(config))
-        files = required(required(context, "context").networks, "Context.networks")
-        self.network = VideoTokens(files.path("vjepa2"), self.device, probe=config.pooling == "probe")
-        self.networks = {"vjepa2": files.hash("vjepa2")}
+        self.network = VideoTokens(self.files.path("vjepa2"), self.device, probe=config.pooling == "probe")
+        self.networks = {"vjepa2": self.files.hash("vjepa2")}
         details = f"{self.network.preprocessing.id}/{config.windows_id()}/{self.distance.id}"
         self.definition = f"jedi-style/vjepa2-{config.pooling}/{details}/v1"
 

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 
@@ -18,6 +17,7 @@ class L1(FrameMetric):
     (``scale=disco``) depend on the resolution, and only videos of one size can be compared.
     """
 
+    definition = "l1/{config.scale}/mean-over-{config.average}/v2"
     higher_is_better = False
 
     class Config(CellMetricConfig):
@@ -26,10 +26,6 @@ class L1(FrameMetric):
         scale: Literal["unit", "disco"] = Field(
             "unit", description="unit: values in [0, 1]. disco: values in 0..255, the mean divided by height x width."
         )
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"l1/{config.scale}/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,), in [0, 1] or in grey levels per pixel."""

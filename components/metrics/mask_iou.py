@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 
 
@@ -17,6 +16,7 @@ class MaskIoU(FrameMetric):
     where clothes are pale or limbs thinner than a pixel: compare with its own score.
     """
 
+    definition = "mask_iou/white-background-{config.threshold:g}/mean-over-{config.average}/v2"
     requires = frozenset({"alpha"})
 
     class Config(CellMetricConfig):
@@ -26,10 +26,6 @@ class MaskIoU(FrameMetric):
         threshold: float = Field(
             0.75, gt=0, lt=1, description="A pixel is the person where any channel, in [0, 1], is below this value."
         )
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"mask_iou/white-background-{config.threshold:g}/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [0, 1]."""

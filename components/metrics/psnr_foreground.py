@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import FrameMetric
 
 # As in the metric ``psnr``: identical frames would make the mean infinite.
@@ -20,13 +17,10 @@ class ForegroundPSNR(FrameMetric):
     Frames without such a pixel have no score and are left out, for every arm alike.
     """
 
+    definition = "psnr_foreground/mean-over-{config.average}/v2"
     unit = "dB"
     on_person = True
     requires = frozenset({"alpha"})
-
-    def __init__(self, config: Any, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"psnr_foreground/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) dB; NaN where no pixel is foreground."""

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetricConfig, FrameMetric
 from hvg.values.scored_clip import NotAvailable
 
@@ -29,6 +28,8 @@ class SSIM(FrameMetric):
     of human-video papers takes. They give different numbers.
     """
 
+    definition = "ssim/{config.window}/{config.colour}/mean-over-{config.average}/v2"
+
     class Config(CellMetricConfig):
         """Settings of the similarity."""
 
@@ -41,10 +42,6 @@ class SSIM(FrameMetric):
             "rgb",
             description="rgb: every channel by itself. grey: frames are first turned to 8-bit grey as OpenCV does.",
         )
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"ssim/{config.window}/{config.colour}/mean-over-{config.average}/v2"
 
     def score(self, prediction: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
         """(N,) in [-1, 1]. Raises: NotAvailable when frames are smaller than the window."""

@@ -8,7 +8,6 @@ from pydantic import Field
 from hvg.core.bounds import Metres
 from hvg.core.required import required
 from hvg.geometry.correspondence import Matching, both_ways, check_shapes, excess_inconsistency
-from hvg.parts.context import Context
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, same_size, unit_range
 from hvg.parts.metric import Measurement
 from hvg.values.scored_clip import ScoredClip
@@ -39,14 +38,10 @@ class TemporalWarp(CellMetric):
             0.01, description="A point is hidden where the surface is elsewhere by more than this."
         )
 
+    definition = "temporal_warp/excess-tolerance-{config.tolerance_metres:g}/mean-over-{config.average}/v2"
     counted = "changes"
     higher_is_better = False
     requires = frozenset({"surface", "cameras"})
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
-        super().__init__(config, context)
-        self.definition = f"temporal_warp/excess-tolerance-{config.tolerance_metres:g}/mean-over-{config.average}/v2"
-        self.matching = Matching(tolerance_metres=config.tolerance_metres)
 
     @torch.no_grad()
     def measure(self, clip: ScoredClip) -> Measurement:
@@ -59,11 +54,12 @@ class TemporalWarp(CellMetric):
         surface, cameras = required(clip.surface, "surface")().to(clip.truth.device), required(clip.cameras, "cameras")
         check_shapes(surface, clip.grid, (clip.truth.shape[-2], clip.truth.shape[-1]), cameras)
         prediction, truth = unit_range(clip.prediction), unit_range(clip.truth)
+        matching = Matching(tolerance_metres=self.config.tolerance_metres)
         view = torch.arange(views, device=truth.device)
         cells = torch.full((views, frames - 1), torch.nan, dtype=torch.float64)
         for t in range(frames - 1):
             source, target = (torch.stack([view, torch.full_like(view, s)], dim=1) for s in (t, t + 1))
-            matches = both_ways(surface, cameras, source, target, self.matching)
+            matches = both_ways(surface, cameras, source, target, matching)
             error, count = excess_inconsistency(
                 (prediction[:, t], prediction[:, t + 1]), (truth[:, t], truth[:, t + 1]), matches
             )

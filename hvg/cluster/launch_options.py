@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from hvg.config.settings import Section
 from hvg.core.bounds import Count, CountFromZero, MachineCount, ProcessCount, ProcessCountFromZero, Seed
@@ -13,6 +13,17 @@ from hvg.core.bounds import Count, CountFromZero, MachineCount, ProcessCount, Pr
 WORD = r"^\S+$"
 # Names of Hydra's launchers -> ours that does the same.
 HYDRAS = {"joblib": "local", "submitit": "slurm", "submitit_slurm": "slurm", "submitit_local": "local"}
+
+
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise ValueError(f"seed {twice[0]} is listed twice")
+    return seeds
+
+
+# Seeds of trainings that stand side by side.
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class LaunchOptions(Section):
@@ -81,9 +92,8 @@ class StudyOptions(LaunchOptions):
         description="Arms at once; null: as many as there are cores here (or 1, if each takes all GPUs), or as the cluster "
         "has room for.",
     )
-    seeds: tuple[int, ...] | None = Field(
+    seeds: Seeds | None = Field(
         default=None,
-        min_length=1,
         description="Those of the study's seeds that are worked on, as seeds=[1]; null: all. The report covers every seed that "
         "is finished.",
     )

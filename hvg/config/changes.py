@@ -19,6 +19,9 @@ from hvg.parts.continued import Continued
 
 # How a start is asked for; no property of the run, so not worth a word where it changes.
 OF_A_START = ("resume", "resume_world", "resume_changes")
+# Words on a protocol, which change no number.
+EXPLANATIONS = ("source", "left_open", "videos")
+NO_CHANGE = frozenset({*OF_A_START, *(f"protocol.{name}" for name in EXPLANATIONS)})
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ def earlier_config(text: str, where: str) -> RunConfig:
 
 
 def changes(was: RunConfig, now: RunConfig) -> list[Change]:
-    """Changes of every setting that differs, but for how a start is asked for."""
+    """Changes of every setting that differs, but for how a start is asked for and what explains a protocol."""
     before, after = _settings(was), _settings(now)
     found = [
         Change(path, before.get(path), after.get(path), _mark(now if path in after else was, path))
         for path in dict.fromkeys([*after, *before])
-        if before.get(path) != after.get(path) and path not in OF_A_START
+        if before.get(path) != after.get(path) and path not in NO_CHANGE
     ]
     # Settings of another part are no changes of their own.
     replaced = {*_parts(was), *_parts(now)}.intersection(change.path for change in found)

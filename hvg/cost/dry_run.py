@@ -44,7 +44,7 @@ from hvg.values.clip import ClipBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holdings:
+class RankBytes:
     """Bytes that a rank's real objects hold, as in ``hvg.train.shares.Share``.
 
     gathered: of zero3, what stays whole between steps. peak: most that was alive at once, everything included. sent: by
@@ -96,7 +96,7 @@ def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
     return [0, ranks - 1] if strategy.name.startswith("zero") and ranks > 1 else [0]
 
 
-def holdings(config: RunConfig, rank: int, ranks: int) -> Holdings:
+def holdings(config: RunConfig, rank: int, ranks: int) -> RankBytes:
     """Memory that one rank holds, found in a process of its own. Raises: HvgError where it cannot be built."""
     command = [sys.executable, "-m", "hvg.cost.dry_run", str(rank), str(ranks)]
     # One of several machines with one device each; the others do not exist.
@@ -106,7 +106,7 @@ def holdings(config: RunConfig, rank: int, ranks: int) -> Holdings:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
         raise HvgError(f"dry_run: rank {rank} of {ranks} cannot be built: {reason}")
     # DeepSpeed writes to the same stream before.
-    return Holdings(**json.loads(result.stdout.splitlines()[-1]))
+    return RankBytes(**json.loads(result.stdout.splitlines()[-1]))
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def main() -> None:
     print("\n" + json.dumps(asdict(hold(parse_resolved(sys.stdin.read(), "dry_run"), rank, ranks))), flush=True)
 
 
-def hold(config: RunConfig, rank: int, ranks: int) -> Holdings:
+def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
     """Builds and steps the job of one rank in this process, and leaves DeepSpeed's traces in it."""
     if config.strategy.name == "zero3":
         # It compares with other ranks the order in which two batches use weights. It holds the same for one.
@@ -131,7 +131,7 @@ def hold(config: RunConfig, rank: int, ranks: int) -> Holdings:
         _trainer(config, strategy, inspection, ranks).fit(
             system, train_dataloaders=_Batches(batch, config.training.accumulate)
         )
-    return Holdings(rank=rank, **inspection.held, peak=alive.peak, sent=answers.sent)
+    return RankBytes(rank=rank, **inspection.held, peak=alive.peak, sent=answers.sent)
 
 
 # --- what stands in for a cluster ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -122,14 +122,6 @@ class FrameFeatureMetric(FeatureMetric):
         return np.concatenate([_kept(self.features(frames[chunk].to(self.device))) for chunk in chunks])
 
 
-class Frames(Protocol):
-    """A video whose frames are asked for in increasing order; a tensor (L, 3, H, W) is one."""
-
-    def __getitem__(self, places: Any, /) -> Tensor:
-        """(n, 3, H, W) at these places, a list of n."""
-        ...
-
-
 class _Reel:
     """A view of a long clip that goes forward as its frames are asked for. name: ``prediction`` or ``truth``."""
 
@@ -145,6 +137,10 @@ class _Reel:
                 self._piece = next(self._pieces)
             frames.append(self._piece[place - self._start])
         return torch.stack(frames)
+
+
+# A video whose frames, (n, 3, H, W), are asked for by lists of places in increasing order.
+Frames = Tensor | _Reel
 
 
 class VideoFeatureConfig(PartConfig):

@@ -34,8 +34,8 @@ class CellMetricConfig(PartConfig):
 class CellMetric(Metric):
     """Keeps one number for every cell of a clip's V x T grid: ``cells``, (V, T) float64, NaN where there is none.
 
-    frames_before: how many frames before its own a number depends on: 0 where each is of one moment. Then a long clip is
-    measured piece by piece along time. None: it depends on more.
+    definition: may name settings in braces, as ``l1/{config.scale}/v2``. frames_before: how many frames before its own a number
+    depends on: 0 where each is of one moment. Then a long clip is measured piece by piece along time. None: it depends on more.
     """
 
     Config: ClassVar[type[PartConfig]] = CellMetricConfig
@@ -44,6 +44,9 @@ class CellMetric(Metric):
 
     def __init__(self, config: Any, context: Context | None = None) -> None:
         self.config = config
+        definition = getattr(type(self), "definition", None)
+        if isinstance(definition, str):
+            self.definition = definition.format(config=config)
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
         """The same as ``measure``, read piece by piece."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Literal
 
 from hvg.core.text_tables import csv_text
-from hvg.report.comparison import Cell
+from hvg.report.cells import Cell, Cells
 from hvg.report.footnotes import facts, why_missing
 from hvg.report.number_format import format_number
 from hvg.report.published import PublishedColumn, PublishedTable, chosen_tables
@@ -55,7 +55,7 @@ class ProtocolTable:
         return [(columns[0], len(columns)) for columns in found]
 
 
-def protocol_tables(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> list[ProtocolTable]:
+def protocol_tables(results: Results, cells: Cells) -> list[ProtocolTable]:
     """The tables that the study names under ``published``, or those of its protocol."""
     tables = chosen_tables(protocol_name(results), results.get("published"))
     return [_lay_out(name, table, results, cells) for name, table in tables.items()]
@@ -66,9 +66,7 @@ def protocol_name(results: Results) -> str:
     return results["protocol"]["id"].partition("/")[0]
 
 
-def _lay_out(
-    name: str, table: PublishedTable, results: Results, cells: Mapping[str, Mapping[str, Cell]]
-) -> ProtocolTable:
+def _lay_out(name: str, table: PublishedTable, results: Results, cells: Cells) -> ProtocolTable:
     own = [
         TableRow(
             label_of(arm), " ".join(arm["overrides"]), arm["kind"], _own_cells(arm, cells[arm["name"]], table, results)
@@ -150,10 +148,6 @@ def protocol_table_csv(table: ProtocolTable) -> str:
     rows: list[list[object]] = [["method", "kind", "source", *heads]]
     for row in table.rows:
         source = table.published.source if row.kind == "published" else "this study"
-        words = [word for cell in row.cells for word in [_csv_word(cell)] * cell.span]
+        words = ["" if cell.value is None else cell.value for cell in row.cells for _ in range(cell.span)]
         rows.append([row.label, row.kind, source, *words])
     return csv_text(rows)
-
-
-def _csv_word(cell: TableCell) -> str | float:
-    return "" if cell.value is None else cell.value

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hvg.core.labels import readable
-from hvg.report.comparison import Cell
+from hvg.report.cells import Cell, Cells
 from hvg.report.figures import (
     FAINT_GREY,
     INK,
@@ -25,6 +25,7 @@ from hvg.report.figures import (
     new_figure,
     rounded,
     shortened,
+    small_ticks,
 )
 from hvg.report.footnotes import clip_values, per_clip_metrics, scores
 from hvg.report.number_format import format_difference
@@ -35,8 +36,6 @@ from hvg.score.statistics import Interval
 NOT_CHARTED = frozenset({"step", "epoch"})
 # Where an arrow to a better, and to a worse value stands, by whether higher is better.
 SIDES = {None: (), True: ("← worse", "better →"), False: ("← better", "worse →")}
-
-Cells = Mapping[str, Mapping[str, Cell]]
 
 
 class Row(NamedTuple):
@@ -65,7 +64,7 @@ def _forest_chart(metric: MetricInfo, rows: Sequence[Row]) -> Chart:
     spans = [(row.difference.low, row.difference.mean, row.difference.high) for row in rows]
     low, high = bounds([0.0, *(x for span in spans for x in span if math.isfinite(x))], margin=0.04)
     figure = new_figure(94 + 44 * len(rows), xaxis_title_text=escape(label), margin_t=24)
-    figure.update_xaxes(range=[low, high], nticks=5, zeroline=True, zerolinewidth=2)
+    figure.update_xaxes(range=[low, high], nticks=5, zeroline=True, zerolinewidth=2, **small_ticks(low, high))
     figure.update_yaxes(range=[len(rows) - 0.6, -0.8], visible=False)
     for y, (row, span) in enumerate(zip(rows, spans, strict=True)):
         numbers, colour = format_difference(row.difference, row.cell.value), look(row.number)["color"]
@@ -170,6 +169,7 @@ def _strip_chart(metric: MetricInfo, results: Results) -> Chart:
     title = metric_heading(metric)
     figure = new_figure(56 + 34 * len(rows), xaxis_title_text=escape(title))
     names = [shortened(results["arms"][number]["label"]) for number in rows]
+    figure.update_xaxes(**small_ticks(*bounds(value for number in rows for value in values[number].values())))
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5], tickvals=[*range(len(rows))], ticktext=names)
     for clip in results["clips"]:
         name, found = clip["clip_id"], [number for number in rows if clip["clip_id"] in values[number]]

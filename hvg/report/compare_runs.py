@@ -6,26 +6,31 @@ An arm is one evaluation, or several of one system trained with several seeds: `
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hvg.config.command_options import CompareOptions
 from hvg.config.precision import across_models
-from hvg.config.validation import validate
 from hvg.core import outputs, provenance
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.labels import readable
-from hvg.parts import registry
 from hvg.parts.set_distance import SetDistance
 from hvg.report.footnotes import unavailable, warnings
 from hvg.report.number_format import format_number
-from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult
+from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, metric_info
 from hvg.report.tables import write_results
 from hvg.score.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
-from hvg.score.evaluation_record import Record, ScoreRecord, arms_data_notes, read_record, shift_note, with_finite_clips
-from hvg.score.set_statistics import distance_of, left_out_of_run
+from hvg.score.comparability import differences, protocols_by_meaning
+from hvg.score.evaluation_record import (
+    EvaluationRecord,
+    ScoreRecord,
+    arms_data_notes,
+    read_record,
+    with_finite_clips,
+)
+from hvg.score.set_statistics import distances_of, left_out_of_run
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class ComparedRun:
     """An evaluation, and where it lies."""
 
     path: Path
-    record: Record
+    record: EvaluationRecord
 
     @property
     def seed(self) -> int | None:
@@ -76,7 +81,7 @@ def compare_runs(words: Sequence[str], options: CompareOptions) -> tuple[Results
         command=provenance.command(),
         caveats=notes,
         protocol=first["protocol"],
-        metrics=_metric_infos(runs),
+        metrics=[_metric_info(runs, name) for name in first["values"]],
         arms=[
             Arm(
                 name=label,
@@ -150,52 +155,6 @@ def _default_label(folder: Path) -> str:
     return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
 
 
-def differences(a: Record, b: Record) -> Iterator[str]:
-    """Differences that make numbers of two evaluations incomparable, the weightiest first."""
-    if a["protocol"]["id"] != b["protocol"]["id"]:
-        yield f"it follows protocol {b['protocol']['id']}, not {a['protocol']['id']}"
-    yield from (
-        f"its protocol has {place} = {theirs!r}, not {ours!r}"
-        for place, ours, theirs in _changed(a["protocol"]["settings"], b["protocol"]["settings"])
-    )
-    for label in [*a["values"], *(label for label in b["values"] if label not in a["values"])]:
-        ours, theirs = a["values"].get(label), b["values"].get(label)
-        if ours is None or theirs is None:
-            yield f"only one of them has '{label}'"
-        elif ours["value"] is not None and theirs["value"] is not None:
-            if ours["definition"] != theirs["definition"]:
-                yield f"its {label} is {theirs['definition']}, not {ours['definition']}"
-            yield from (
-                f"its {label} looked through {name} {other}, not {own}"
-                for name, own, other in _changed(ours["networks"], theirs["networks"])
-            )
-    subjects_a, subjects_b = ({clip["clip_id"]: clip["subject"] for clip in record["clips"]} for record in (a, b))
-    lost, new = [c for c in subjects_a if c not in subjects_b], [c for c in subjects_b if c not in subjects_a]
-    if lost:
-        yield f"{len(lost)} of {len(subjects_a)} clips are missing, first '{lost[0]}'"
-    if new:
-        yield f"it has {len(new)} further clips, first '{new[0]}'"
-    yield from (
-        f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
-        for clip, ours, theirs in _changed(subjects_a, subjects_b)
-    )
-    truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
-    other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
-    if other:
-        notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
-        why = "".join(f"; {who} {note}" for who, note in notes if note)
-        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
-
-
-def _changed(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees of plain values differ, with both values; None stands for what is not there."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in dict.fromkeys([*a, *b]):
-            yield from _changed(a.get(key), b.get(key), f"{place}.{key}" if place else key)
-    elif a != b:
-        yield place, a, b
-
-
 def _is_foreign(runs: Sequence[ComparedRun]) -> bool:
     """Whether the runs are one set of outputs of a system that we did not train."""
     return len(runs) == 1 and runs[0].seed is None
@@ -246,25 +205,6 @@ def _scores(runs: Sequence[ComparedRun], name: str) -> list[ScoreRecord]:
     return [run.record["values"][name] for run in runs]
 
 
-def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
-    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
-    why they do not say.
-    """
-    found: dict[str, SetDistance] = {}
-    unknown: dict[str, str] = {}
-    for name in names:
-        plain = protocol["metrics"][name]
-        settings = {key: value for key, value in plain.items() if key != "name"}
-        cls = registry.load("metric", plain["name"])
-        config, problems = validate(cls.Config, settings, name, cls.__name__)
-        distance = None if config is None else distance_of(config)
-        if distance is None:
-            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
-        else:
-            found[name] = distance
-    return found, unknown
-
-
 def _left_out(
     runs: Sequence[ComparedRun], distances: Mapping[str, SetDistance]
 ) -> tuple[dict[Path, dict[str, list[float]]], list[str]]:
@@ -279,24 +219,10 @@ def _left_out(
     return found, missing
 
 
-def _metric_infos(runs: Sequence[ComparedRun]) -> list[MetricInfo]:
-    infos = []
-    for name, own in runs[0].record["values"].items():
-        scores = [run.record["values"][name] for run in runs]
-        known = next((score for score in scores if score["value"] is not None), None)
-        infos.append(
-            MetricInfo(
-                name=name,
-                label=readable(name),
-                higher_is_better=own["higher_is_better"],
-                unit=own["unit"],
-                definition=(known or own)["definition"],
-                on_person=own.get("on_person", False),
-                verdict=own.get("verdict", True),
-                unavailable=None if known else own["unavailable"],
-            )
-        )
-    return infos
+def _metric_info(runs: Sequence[ComparedRun], name: str) -> MetricInfo:
+    """A column, from the first run that has a value in it."""
+    scores = _scores(runs, name)
+    return metric_info(name, next((score for score in scores if score["value"] is not None), scores[0]))
 
 
 def _anchors(runs: Sequence[ComparedRun]) -> AnchorValues:
@@ -318,7 +244,11 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
         study = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(study, dict) or study.get("protocol") != run.record["protocol"]:
+    protocol, own = study.get("protocol") if isinstance(study, dict) else None, run.record["protocol"]
+    if not isinstance(protocol, dict) or protocol.get("id") != own["id"]:
+        return {}
+    ours, theirs = protocols_by_meaning(own["settings"], protocol.get("settings", {}))
+    if ours != theirs:
         return {}
 
     def truths(clips: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
@@ -328,7 +258,7 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
     return study.get("anchors", {}) if same else {}
 
 
-def _floors(record: Record) -> list[str]:
+def _floors(record: EvaluationRecord) -> list[str]:
     return [
         f"{readable(name)}: {TWO_SAMPLES} score {format_number(score['floor'])} at this N ({score['count']} "
         f"{score['counted']})"

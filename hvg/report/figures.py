@@ -10,6 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from hvg.report.number_format import SMALL
+
 # Okabe and Ito's palette, which people with colour-deficient sight tell apart, tuned to stand out from a white and a dark page.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8578f", "#8a6d00", "#3c9bd1", "#7d62b5", "#757b84")
 GREY, FAINT_GREY = COLOURS[-1], "rgba(117, 123, 132, 0.3)"
@@ -19,7 +21,8 @@ INK, PAPER = "#000000", "#ffffff"
 MOST_DOTS = 40
 # As many letters of a label as fit beside what else a chart shows.
 LABEL_LETTERS = 28
-AXIS = {"exponentformat": "e", "automargin": True, "tickfont_size": 12, "title_font_size": 12, "title_standoff": 10}
+# Plain numbers of six digits: plotly's own format makes 0.5e+4 of 5000. Small ones: see ``small_ticks``.
+AXIS = {"tickformat": "~g", "automargin": True, "tickfont_size": 12, "title_font_size": 12, "title_standoff": 10}
 AXIS |= {"gridcolor": FAINT_GREY, "linecolor": GREY, "tickcolor": GREY, "zeroline": False, "zerolinecolor": GREY}
 TEMPLATE = go.layout.Template(
     layout={
@@ -80,6 +83,16 @@ def bounds(values: Iterable[float], margin: float = 0.0) -> tuple[float, float]:
     return low - space, high + space
 
 
+def small_ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks of an axis whose numbers need exponents, as 6e−06; {} for any other, whose ticks plotly sets."""
+    if not 0 < max(abs(low), abs(high)) < SMALL:
+        return {}
+    step = 10.0 ** math.floor(math.log10((high - low) / 2))
+    step *= next(factor for factor in (1, 2, 5) if (high - low) / (factor * step) < 6)
+    places = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return {"tickvals": places, "ticktext": [f"{place:.4g}".replace("-", "−") for place in places]}
+
+
 def new_figure(height: float, **layout: Any) -> go.Figure:
     """An empty figure. height: pixels. The page sets its width."""
     return go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
@@ -96,7 +109,8 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, *, shown: floa
         return None
     places = [x for _, points in finite for x, _ in points]
     figure = new_figure(280, xaxis_title_text=escape(x_label), yaxis_title_text=escape(y_label))
-    figure.update_yaxes(range=bounds([values[0], values[min(len(values) - 1, int(shown * len(values)))]], margin=0.05))
+    ends = bounds([values[0], values[min(len(values) - 1, int(shown * len(values)))]], margin=0.05)
+    figure.update_yaxes(range=ends, **small_ticks(*ends))
     # Between frames, or steps, there is nothing to read.
     figure.update_xaxes(range=bounds(places, margin=0.02), dtick=1 if max(places) - min(places) < 6 else None)
     for line, points in finite:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from hvg.report.comparison import Cell, comparison_arm
+from hvg.core.required import required
+from hvg.report.cells import Cell, Cells, comparison_arm
 from hvg.report.footnotes import why_missing
 from hvg.report.number_format import format_amount
 from hvg.report.results import SIGNIFICANCE, Arm, MetricInfo, Results, carries_verdict, stands_apart
 from hvg.score.statistics import Interval, visible_difference
 
-Cells = Mapping[str, Mapping[str, Cell]]
 # A list that is longer names three, and counts the others.
 MOST_NAMED = 4
 
@@ -31,18 +32,16 @@ class Finding:
         return [sentence for sentence in (self.answer, self.apart) if sentence]
 
 
-@dataclass(frozen=True)
-class _Rival:
-    """An arm beside the one that all are compared with. gain: its difference to it, above 0 where it is better.
+class _Rival(NamedTuple):
+    """An arm beside the one that all are compared with. gain: its difference to it, above 0 where it is better."""
 
-    trained: it is no trivial predictor.
-    """
-
-    label: str
-    apart: bool
-    trained: bool
-    gain: Interval | None
+    arm: Arm
     cell: Cell
+    gain: Interval | None
+
+    @property
+    def label(self) -> str:
+        return self.arm["label"]
 
 
 def headline(results: Results, cells: Cells) -> MetricInfo | None:
@@ -89,16 +88,9 @@ def _rivals(first: Arm, metric: MetricInfo, results: Results, cells: Cells) -> l
     for arm in results["arms"]:
         cell = cells[arm["name"]].get(metric["name"])
         if arm is not first and cell is not None:
-            gain = _gain(cell.difference, metric["higher_is_better"])
-            found.append(_Rival(arm["label"], stands_apart(arm), arm["kind"] == "arm", gain, cell))
+            gain = cell.difference
+            found.append(_Rival(arm, cell, gain if gain is None or metric["higher_is_better"] else -gain))
     return sorted(found, key=lambda rival: float("inf") if rival.gain is None else -rival.gain.mean)
-
-
-def _gain(difference: Interval | None, higher_is_better: bool) -> Interval | None:
-    if difference is None or higher_is_better:
-        return difference
-    d = difference
-    return Interval(-d.mean, -d.high, -d.low, d.num_subjects, d.num_seeds, d.p)
 
 
 @dataclass(frozen=True)
@@ -112,14 +104,14 @@ class _Question:
 
 
 def _compared(first: Arm, rivals: Sequence[_Rival], metric: MetricInfo) -> Finding:
-    arms, others = ([rival for rival in rivals if rival.apart == apart] for apart in (False, True))
+    arms, others = ([rival for rival in rivals if stands_apart(rival.arm) == apart] for apart in (False, True))
     gains = [rival.gain for rival in rivals if rival.gain is not None]
     one_seed = bool(gains) and all(gain.num_seeds == 1 for gain in gains)
     level = sum(_side(rival, one_seed) == "" for rival in rivals)
     question = _Question(first["label"], metric, one_seed, level)
     if not arms:
         # Nothing but what is trained without a pose: then that is what there is to be ahead of.
-        arms, others = ([rival for rival in others if rival.trained == trained] for trained in (True, False))
+        arms, others = ([rival for rival in others if rival.arm["kind"] == kind] for kind in ("arm", "baseline"))
     if arms:
         answer = "; ".join(_clauses(question, arms, _place(arms, metric))) + "."
         answer = f"One seed decides nothing about training; in these runs {answer}" if one_seed else _capital(answer)
@@ -200,11 +192,8 @@ def _could_be_seen(question: _Question, level: Sequence[_Rival]) -> str:
 
 def _amount(rival: _Rival, unit: str) -> str:
     """How far it and the first arm are apart, without a sign."""
-    gain = rival.gain
-    assert gain is not None, "a side is known only with a difference"
-    if gain.mean < 0:
-        gain = Interval(-gain.mean, -gain.high, -gain.low, gain.num_subjects, gain.num_seeds, gain.p)
-    return format_amount(gain, unit)
+    gain = required(rival.gain, "the difference of an arm whose side is known")
+    return format_amount(gain if gain.mean >= 0 else -gain, unit)
 
 
 def _listed(words: Sequence[str], comma: str = ", ", last: str = " and ") -> str:

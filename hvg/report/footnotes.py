@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from hvg.report.comparison import Cell
+from hvg.report.cells import Cell
 from hvg.report.number_format import format_number, format_p
 from hvg.report.results import Arm, MetricInfo, Results, why_no_value
 from hvg.score.anchors import TWO_SAMPLES
@@ -56,10 +56,10 @@ def warnings(results: Results) -> list[str]:
             f"{metric['label']}: {note}" for score in scores(arm, metric["name"]) for note in score["notes"]
         ),
     )
-    return [*_about_intervals(results), *notes]
+    return [*about_intervals(results), *notes]
 
 
-def _about_intervals(results: Results) -> Iterator[str]:
+def about_intervals(results: Results) -> Iterator[str]:
     """Too few people or seeds for what an interval says. Numbers: decision 22."""
     people = len({clip["subject"] for clip in results["clips"]})
     if 0 < people < ENOUGH_PEOPLE:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import groupby
 
 from hvg.report.beside_published import ProtocolTable, TableRow, protocol_tables
-from hvg.report.comparison import Cell, comparison_arm, is_decided
+from hvg.report.cells import Cell, Cells, comparison_arm, is_decided
 from hvg.report.number_format import format_difference, format_number
 from hvg.report.results import Arm, Results, label_of, metric_heading
 
@@ -36,13 +35,13 @@ def escape(text: str) -> str:
     return "".join(ESCAPES.get(sign, sign) for sign in " ".join(text.split()))
 
 
-def results_latex(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+def results_latex(results: Results, cells: Cells) -> str:
     """The study's own table, then every published table with the study's rows in it."""
     tables = [protocol_table_latex(table) for table in protocol_tables(results, cells)]
     return "\n".join(["% \\usepackage{booktabs,xcolor}", results_table(results, cells), *tables])
 
 
-def results_table(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+def results_table(results: Results, cells: Cells) -> str:
     """All arms and metrics; below a value, the difference to the first arm with its interval."""
     metrics = results["metrics"]
     heads = [escape(metric_heading(metric)) for metric in metrics]
@@ -76,7 +75,7 @@ def _arm_lines(arm: Arm, cells: list[Cell | None]) -> list[str]:
 def protocol_table_latex(table: ProtocolTable) -> str:
     """The paper's table with the study's rows above; published rows are grey and say so."""
     published = table.published
-    groups = [_spanned(_head(column.label, column.better == "higher"), span) for column, span in table.groups]
+    groups = [_spanned(escape(column.heading), span) for column, span in table.groups]
     lines = [_line("", groups)]
     if any(column.set for column in published.columns):
         lines.append(_line("", [escape(column.set) for column in published.columns]))
@@ -97,10 +96,6 @@ def _row_line(row: TableRow) -> str:
         )
     label = f"{escape(row.label)} (published; {escape(row.note)})"
     return _line(_grey(label), [_grey(escape(cell.text)) for cell in row.cells])
-
-
-def _head(label: str, higher_is_better: bool) -> str:
-    return f"{escape(label)} {escape('↑' if higher_is_better else '↓')}"
 
 
 def _bold(text: str, best: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from hvg.core.labels import readable
 from hvg.score.anchors import AnchorValues
 from hvg.score.evaluation_record import ClipRecord, ProtocolRecord, ScoreRecord
 
@@ -40,11 +41,9 @@ class Measured(TypedDict):
 
 
 class SeedResult(TypedDict):
-    """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed. precision: as of ``Record``.
-
-    left_out: name of a distance between sets -> the distance with every subject left out in turn, which is what its
-    interval is made of; as of ``hvg.score.set_statistics.left_out``. config: the run's whole configuration as YAML. It and
-    ``measured`` are there for a study's own arms.
+    """One trained model. values: metric name -> score. curve: as ``Arm.curve``, of this seed. precision, config: as of
+    ``hvg.score.evaluation_record.EvaluationRecord``. left_out: name of a distance between sets ->
+    ``hvg.score.set_statistics.left_out``, of which its interval is made. A study's own arms have ``config`` and ``measured``.
     """
 
     seed: int
@@ -114,6 +113,20 @@ class Results(TypedDict):
     headline: NotRequired[str]
     overrides: NotRequired[list[str]]
     anchors: NotRequired[AnchorValues]
+
+
+def metric_info(name: str, score: ScoreRecord) -> MetricInfo:
+    """The column of a metric, from what one evaluation says of it."""
+    return MetricInfo(
+        name=name,
+        label=readable(name),
+        higher_is_better=score["higher_is_better"],
+        unit=score["unit"],
+        definition=score["definition"],
+        on_person=score.get("on_person", False),
+        verdict=score.get("verdict", True),
+        unavailable=score["unavailable"],
+    )
 
 
 def carries_verdict(metric: MetricInfo) -> bool:

@@ -1,7 +1,6 @@
 """report.html: a study's question, tables, charts, videos and provenance in one file that opens from disk.
 
-``hvg.report.results`` holds the schema of what is reported, the comparison, and the table for the terminal, CSV and JSON. Here is
-what else study.html, the page's template, shows; its charts are in ``hvg.report.charts``.
+Here is what study.html, the page's template, shows besides the results and their cells; its charts are in ``hvg.report.charts``.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hvg.media.video import video_data_uri
-from hvg.report import comparison, footnotes
-from hvg.report import results as tables
+from hvg.report import cells as comparison
+from hvg.report import footnotes
+from hvg.report import results as words
 from hvg.report.beside_published import protocol_table_csv, protocol_tables
+from hvg.report.cells import compare
 from hvg.report.charts import distributions, forest_charts, learning_curves, metric_curves
-from hvg.report.comparison import compare
 from hvg.report.finding import finding, headline
 from hvg.report.footnotes import clip_values, networks, per_clip_metrics, scores
 from hvg.report.latex import protocol_table_latex, results_latex
@@ -48,10 +48,10 @@ def write_report(results: Results, folder: Path) -> Path:
         results=results,
         cells=cells,
         # What the template asks of single arms, metrics and cells.
-        tables=tables,
+        words=words,
         comparison=comparison,
         csv=table_csv(results),
-        score_facts=footnotes,
+        footnotes=footnotes,
         format_difference=format_difference,
         found=finding(results, cells),
         answers=headline(results, cells),

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from hvg.core.files import write_text
 from hvg.core.text_tables import csv_text, markdown_text
-from hvg.report.comparison import Cell, compare, comparison_arm, evidence, is_decided, seed_range
+from hvg.report.cells import Cell, Cells, compare, comparison_arm, evidence, is_decided, seed_range
 from hvg.report.finding import finding
+from hvg.report.footnotes import about_intervals
 from hvg.report.latex import results_latex
 from hvg.report.number_format import format_difference, format_number, format_p
 from hvg.report.origin import measured_lines
@@ -52,7 +53,7 @@ def _anchor_texts(values: Mapping[str, float | None], results: Results) -> list[
     return ["–" if value is None else format_number(value) for value in found]
 
 
-def _caption(first: Arm | None, cells: Mapping[str, Mapping[str, Cell]]) -> str:
+def _caption(first: Arm | None, cells: Cells) -> str:
     if first is None:
         return "No arm finished."
     difference = f"difference to {first['label']} with its 95 % interval over subjects"
@@ -106,12 +107,8 @@ def _csv_fields(cell: Cell | None) -> list[Any]:
     return [cell.value, d.mean, d.low, d.high, cell.wins, d.num_subjects, d.num_seeds, cell.p, cell.p_holm]
 
 
-def table_markdown(results: Results) -> str:
+def table_markdown(results: Results, cells: Cells) -> str:
     """The table for a README; in brackets the difference to the first arm, its interval, and, of several seeds, p after Holm."""
-    return _table_markdown(results, compare(results))
-
-
-def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -> str:
     metrics = results["metrics"]
     rows = [["", *map(metric_heading, metrics)], ["---"] * (len(metrics) + 1)]
     for arm in results["arms"]:
@@ -125,10 +122,11 @@ def _table_markdown(results: Results, cells: Mapping[str, Mapping[str, Cell]]) -
 
 
 def results_markdown(results: Results) -> str:
-    """Results for a README, in Markdown: finding in words, table, and where the numbers are from."""
+    """Results for a README, in Markdown: finding in words, table, what to beware of, and where the numbers are from."""
     cells = compare(results)
     found = "".join(f"{markdown_text(sentence)}\n\n" for sentence in finding(results, cells).sentences)
-    return found + _table_markdown(results, cells) + "".join(f"\n{line}\n" for line in measured_lines(results))
+    below = [*(f"Beware: {warning}." for warning in about_intervals(results)), *measured_lines(results)]
+    return found + table_markdown(results, cells) + "".join(f"\n{line}\n" for line in below)
 
 
 def _cell_markdown(cell: Cell | None) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,21 +31,12 @@ BLUR = 0.04
 AnchorValues = dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True)
-class Anchor:
+class Anchor(NamedTuple):
     """label: its name in tables. explanation: more of what it is. make: a clip -> (V, T, 3, H, W) uint8."""
 
     label: str
     explanation: str
     make: Callable[[ScoredClip], Tensor]
-
-
-def _truth(clip: ScoredClip) -> Tensor:
-    return clip.truth
-
-
-def _blurred_truth(clip: ScoredClip) -> Tensor:
-    return blurred(clip.truth, BLUR * clip.truth.shape[-2])
 
 
 def _photo(clip: ScoredClip) -> Tensor:
@@ -61,8 +53,12 @@ def _blank(clip: ScoredClip) -> Tensor:
 
 
 ANCHORS: Mapping[str, Anchor] = {
-    "truth": Anchor("the truth itself", "scored against itself", _truth),
-    "blurred_truth": Anchor("the truth, blurred", f"Gaussian of {100 * BLUR:g} % of the height", _blurred_truth),
+    "truth": Anchor("the truth itself", "scored against itself", lambda clip: clip.truth),
+    "blurred_truth": Anchor(
+        "the truth, blurred",
+        f"Gaussian of {100 * BLUR:g} % of the height",
+        lambda clip: blurred(clip.truth, BLUR * clip.truth.shape[-2]),
+    ),
     "photo": Anchor("the photo, copied", "in every view and frame", _photo),
     "blank": Anchor("a blank video", "the median colour of each clip", _blank),
 }
@@ -90,24 +86,17 @@ def measure_anchors(
     """
     if isinstance(clip, LongClip) or clip.reference is None:
         names = [name for name in names if name != "photo"]
-    return {name: protocol.measure(_predicting(ANCHORS[name], clip)) for name in names}
-
-
-def _predicting(anchor: Anchor, clip: ScoredClip | LongClip) -> ScoredClip | LongClip:
-    """The clip with the anchor for its prediction."""
-    if isinstance(clip, LongClip):
-        return clip.map(lambda piece: replace(piece, prediction=anchor.make(piece)))
-    return replace(clip, prediction=anchor.make(clip))
+    return {
+        name: protocol.measure(clip.map(lambda piece, make=ANCHORS[name].make: replace(piece, prediction=make(piece))))
+        for name in names
+    }
 
 
 def anchor_values(protocol: Protocol, kept: Mapping[str, Mapping[str, ClipMeasurements]]) -> AnchorValues:
     """Scores of the anchors. kept: clip id -> ``measure_anchors`` of it; anchors that some clip lacks are left out."""
     names = [name for name in ANCHORS if kept and all(name in of_clip for of_clip in kept.values())]
-    values: AnchorValues = {}
-    for name in names:
-        results = protocol.reduce({clip_id: of_clip[name] for clip_id, of_clip in kept.items()})
-        values[name] = {label: result.value for label, result in results.items()}
-    return values
+    scores = {name: protocol.reduce({clip_id: of_clip[name] for clip_id, of_clip in kept.items()}) for name in names}
+    return {name: {label: score["value"] for label, score in of_anchor.items()} for name, of_anchor in scores.items()}
 
 
 def blurred(frames: Tensor, pixels: float) -> Tensor:

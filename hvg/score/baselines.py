@@ -56,7 +56,7 @@ class MeanImage:
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
-        self._counts: Tensor | None = None
+        self._counts = torch.zeros(1, dtype=torch.float64)
 
     def add(self, batch: ClipBatch) -> None:
         """Adds training clips, all with the same number of views; padded frames are left out.
@@ -72,36 +72,27 @@ class MeanImage:
         if self._sums is not None and self._sums.shape != sums.shape:
             raise ValueError(f"views and image size changed from {tuple(self._sums.shape)} to {tuple(sums.shape)}")
         self._sums = sums if self._sums is None else self._sums + sums
-        self._counts = counts if self._counts is None else self._counts + counts
+        self._counts = self._counts + counts
 
-    def mean(self) -> Tensor:
-        """The mean image, (3, H, W) in [-1, 1]. Raises: ValueError when nothing was added."""
-        sums, counts = self._seen()
-        return (sums.sum(dim=0) / counts.sum()).float()
+    def mean(self, *, per_view: bool) -> Tensor:
+        """The mean image, (1, 3, H, W) in [-1, 1]; or that of every view index, (V, 3, H, W).
 
-    def mean_per_view(self) -> Tensor:
-        """The mean image of every view index, (V, 3, H, W) in [-1, 1].
-
-        Raises: ValueError when a view was never seen.
+        Raises: ValueError when nothing was added, or no frame of a view.
         """
-        sums, counts = self._seen()
-        if (counts == 0).any():
-            raise ValueError(f"no frame of view {int((counts == 0).nonzero()[0, 0])} was added")
+        counts = self._counts if per_view else self._counts.sum(dim=0, keepdim=True)
+        if self._sums is None or not counts.all():
+            raise ValueError("the mean image has seen no training frame, or none of one of the views")
+        sums = self._sums if per_view else self._sums.sum(dim=0, keepdim=True)
         return (sums / counts[:, None, None, None]).float()
 
     def predict(self, batch: ClipBatch, *, per_view: bool) -> Tensor:
         """The mean image, or each view's own, in every frame: (B, V, T, 3, H, W) in [-1, 1].
 
-        Raises: ValueError when nothing was added or, per view, when the number of views differs from training.
+        Raises: as of ``mean``; ValueError when, per view, the number of views differs from training.
         """
         clips, views, frames = batch.grid
-        image = self.mean_per_view()[:, None] if per_view else self.mean()[None, None]
+        image = self.mean(per_view=per_view)
         if per_view and len(image) != views:
             raise ValueError(f"the mean was taken over {len(image)} views, the clip has {views}")
-        image = image.to(batch.cameras.world_to_camera.device)
+        image = image[:, None].to(batch.cameras.world_to_camera.device)
         return image.expand(clips, views, frames, *image.shape[-3:])
-
-    def _seen(self) -> tuple[Tensor, Tensor]:
-        if self._sums is None or self._counts is None or self._counts.sum() == 0:
-            raise ValueError("the mean image has seen no training frame")
-        return self._sums, self._counts

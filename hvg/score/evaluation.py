@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from hvg.config.changes import changes
+from hvg.config.changes import EXPLANATIONS, changes
 from hvg.config.command_options import EvaluateOptions
 from hvg.config.composition import given_settings, named_protocol, recompose, single_settings
 from hvg.config.overlap import overlap
@@ -22,8 +22,8 @@ from hvg.model.trained_windows import clip_grids, sampling_notes
 from hvg.score.anchors import TWO_SAMPLES, anchor_label, chosen
 from hvg.score.evaluation_record import (
     RECORD_FORMAT,
+    EvaluationRecord,
     ProtocolRecord,
-    Record,
     ScoreRecord,
     data_notes,
     failed_metrics,
@@ -129,15 +129,15 @@ def _shift(trained: RunConfig, config: RunConfig) -> dict[str, list[Any]]:
 
 def make_record(
     evaluation: Evaluation, protocol: ProtocolConfig, scored: str, seed: int | None, sampling_seed: int | None
-) -> Record:
+) -> EvaluationRecord:
     """The evaluation with what makes its numbers comparable."""
-    record = Record(
+    record = EvaluationRecord(
         format=RECORD_FORMAT,
         scored=scored,
         protocol=protocol_record(protocol),
         seeds={"training": seed, "sampling": sampling_seed},
         clips=evaluation.clips,
-        values=evaluation.values(),
+        values=evaluation.values,
         provenance=provenance.collect(seed),
     )
     if evaluation.anchors:
@@ -148,13 +148,12 @@ def make_record(
 def protocol_record(protocol: ProtocolConfig) -> ProtocolRecord:
     """Its id and settings; the id says where they differ from what goes by that name."""
     known = named_protocol(protocol.name)
-    # Explanations change no number.
-    words = {"source": protocol.source, "left_open": protocol.left_open, "videos": protocol.videos}
+    words = {name: getattr(protocol, name) for name in EXPLANATIONS}
     changed = known is None or known.model_copy(update=words).resolved() != protocol.resolved()
     return {"id": protocol.id + ("+changes" if changed else ""), "settings": protocol.resolved()}
 
 
-def table_lines(record: Record) -> list[str]:
+def table_lines(record: EvaluationRecord) -> list[str]:
     """One line a metric, for the terminal, and below them what a reader has to know."""
     lines = [f"protocol {record['protocol']['id']}"]
     notes = []
@@ -171,7 +170,7 @@ def table_lines(record: Record) -> list[str]:
     return [*lines, *data_notes(record), *notes]
 
 
-def _anchors(record: Record, metric: str) -> str:
+def _anchors(record: EvaluationRecord, metric: str) -> str:
     """Text with the scores of the anchors, to print behind a value."""
     values = {name: found[metric] for name, found in record.get("anchors", {}).items() if metric in found}
     words = [f"{anchor_label(name)} {value:.4g}" for name, value in values.items() if value is not None]

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NotRequired, cast
+from typing import Annotated, Any, NotRequired, cast
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -21,12 +21,13 @@ from hvg.config.changes import same_results
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
 from hvg.core.files import read_text, regular_file, whole_file, write_text
-from hvg.score.protocol import Measurements, MetricResult, over_angle, over_time
 
 RECORD_FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
 # Keys that every results.json holds.
 REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
+# A number that was not finite is None in the file, see ``finite``.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 class ClipRecord(TypedDict):
@@ -46,12 +47,12 @@ class ClipRecord(TypedDict):
 
 
 class ScoreRecord(TypedDict):
-    """One metric. value is None where the metric is not available, and ``unavailable`` says why.
+    """A metric's number with what makes it comparable. value: None where it is not available; ``unavailable`` says why.
 
     definition: id of exactly how it was computed. networks: pretrained network -> hash of its file. count: N; counted:
     what N counts. floor: what two samples of the truth would score at this N. per_clip: clip id -> value. over_time: mean
-    of every frame; over_angle: pairs (degrees from the photo, mean). on_person, verdict: as of ``MetricResult``.
-    traceback: its lines, where the metric's code failed.
+    of every frame; over_angle: pairs (degrees from the photo, mean). on_person: as of ``hvg.parts.metric.Metric``; verdict:
+    as of its ``judges``. traceback: its lines, where the metric's code failed.
     """
 
     value: float | None
@@ -64,9 +65,9 @@ class ScoreRecord(TypedDict):
     counted: str
     floor: float | None
     notes: list[str]
-    per_clip: dict[str, float]
+    per_clip: dict[str, Number]
     over_time: list[float | None]
-    over_angle: list[list[float]]
+    over_angle: list[list[Number]]
     on_person: NotRequired[bool]
     verdict: NotRequired[bool]
     traceback: NotRequired[list[str]]
@@ -86,7 +87,7 @@ class Seeds(TypedDict):
     sampling: int | None
 
 
-class Record(TypedDict):
+class EvaluationRecord(TypedDict):
     """One evaluation. scored: what was scored, in words. values: label -> score, in the protocol's order.
 
     precision: what the model was trained in, as of ``hvg.config.precision.trained_in``; None, or not there, where it is
@@ -115,21 +116,11 @@ class Record(TypedDict):
     anchors: NotRequired[dict[str, dict[str, float | None]]]
 
 
-def score_records(results: Mapping[str, MetricResult], clips: list[ClipRecord]) -> dict[str, ScoreRecord]:
-    """Label -> score as plain data, with its curves."""
-    azimuths = {clip["clip_id"]: clip["azimuths"] for clip in clips}
-    records: dict[str, Any] = {}
-    for label, result in results.items():
-        curves: dict[str, Any] = {"over_time": [], "over_angle": []}
-        if result.score is not None:
-            pairs = over_angle(result.score, azimuths)
-            curves = {"over_time": over_time(result.score), "over_angle": [list(pair) for pair in pairs]}
-        records[label] = result.as_json() | curves
-    return records
+def write_record(folder: Path, record: EvaluationRecord, measurements: Mapping[str, Mapping[str, object]]) -> Path:
+    """Writes results.json and measurements.safetensors, each whole or not at all; returns the path of the first.
 
-
-def write_record(folder: Path, record: Record, measurements: Measurements) -> Path:
-    """Writes results.json and measurements.safetensors, each whole or not at all; returns the path of the first."""
+    measurements: clip id -> label -> what a metric kept, as of ``hvg.score.protocol.Measurements``, in the order of the clips.
+    """
     arrays = {
         f"{label}/{index:06d}/{name}": array
         for index, kept in enumerate(measurements.values())
@@ -144,7 +135,7 @@ def write_record(folder: Path, record: Record, measurements: Measurements) -> Pa
     return path
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> EvaluationRecord:
     """The evaluation at a results.json, or in a folder that holds one. Raises: HvgError naming the file."""
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
@@ -162,40 +153,19 @@ def read_record(path: Path) -> Record:
     damage = _damage(record)
     if damage:
         raise HvgError(f"{path}: damaged: {damage}")
-    return cast(Record, record)
+    return cast(EvaluationRecord, record)
 
 
 @cache
 def _shape() -> TypeAdapter:
-    """Schema of a results.json, field by field; None also where a number was not finite, see ``finite``."""
-    return TypeAdapter(Record)
-
-
-def _finite_again(record: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation with NaN for what ``finite`` made None of in the values and curves of clips."""
-
-    def numbers(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: numbers(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [numbers(item) for item in value]
-        return math.nan if value is None else value
-
-    if not isinstance(record["values"], dict):
-        return record
-    values = {
-        label: score | {key: numbers(score[key]) for key in ("per_clip", "over_angle") if key in score}
-        if isinstance(score, dict)
-        else score
-        for label, score in record["values"].items()
-    }
-    return record | {"values": values}
+    """Schema of a results.json, field by field."""
+    return TypeAdapter(EvaluationRecord)
 
 
 def _damage(record: dict[str, Any]) -> str:
     """The first thing that an evaluation cannot hold, and where; "" where everything fits together."""
     try:
-        _shape().validate_python(_finite_again(record))
+        _shape().validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -215,7 +185,7 @@ def _damage(record: dict[str, Any]) -> str:
     return f"protocol.settings.metrics.{wrong[0]}: names no metric" if wrong else ""
 
 
-def with_finite_clips(record: Record, path: Path) -> Record:
+def with_finite_clips(record: EvaluationRecord, path: Path) -> EvaluationRecord:
     """The evaluation at ``path``, to be compared clip by clip. Raises: HvgError where a clip's value is not finite."""
     for label, score in record["values"].items():
         for clip, value in score["per_clip"].items():
@@ -224,7 +194,7 @@ def with_finite_clips(record: Record, path: Path) -> Record:
     return record
 
 
-def failed_metrics(record: Record) -> list[str]:
+def failed_metrics(record: EvaluationRecord) -> list[str]:
     """A line for every metric whose code failed: which, how, and where its traceback is."""
     return [
         f"metric {label}: {score['unavailable'] or 'its floor failed'} (traceback: values.{label} in results.json)"
@@ -233,12 +203,12 @@ def failed_metrics(record: Record) -> list[str]:
     ]
 
 
-def data_notes(record: Record) -> list[str]:
+def data_notes(record: EvaluationRecord) -> list[str]:
     """Notes for the reader on the clips that were scored, a line each."""
     return [*record.get("overlap", []), *filter(None, [shift_note(record)])]
 
 
-def shift_note(record: Record) -> str:
+def shift_note(record: EvaluationRecord) -> str:
     """Text on how the scored clips differ on purpose from those of training; "" where they do not."""
     shift = [
         f"{path}={_plain(now)} (trained with {_plain(was)})" for path, (was, now) in record.get("shift", {}).items()
@@ -250,7 +220,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def arms_data_notes(records: Mapping[str, Sequence[Record]]) -> list[str]:
+def arms_data_notes(records: Mapping[str, Sequence[EvaluationRecord]]) -> list[str]:
     """Like ``data_notes``, each line once, with its arms where not of all. records: label -> those finished."""
     arms: dict[str, dict[str, None]] = {}
     for label, of_arm in records.items():
@@ -260,7 +230,7 @@ def arms_data_notes(records: Mapping[str, Sequence[Record]]) -> list[str]:
     return [line if len(labels) == len(scored) else f"{', '.join(labels)}: {line}" for line, labels in arms.items()]
 
 
-def record_of(folder: Path, config: RunConfig) -> Record | None:
+def finished_record(folder: Path, config: RunConfig) -> EvaluationRecord | None:
     """The finished evaluation in a folder; None where there is none of these settings, but for those that change no result."""
     path = Path(folder) / "results.json"
     if not path.exists():
@@ -269,7 +239,7 @@ def record_of(folder: Path, config: RunConfig) -> Record | None:
     return record if same_results(record.get("config", ""), str(path), config) else None
 
 
-def read_measurements(path: Path, record: Record, label: str) -> dict[str, dict[str, np.ndarray]]:
+def read_measurements(path: Path, record: EvaluationRecord, label: str) -> dict[str, dict[str, np.ndarray]]:
     """Clip id -> what a metric kept of it, of the evaluation whose results.json, or folder, is at ``path``.
 
     Raises: HvgError when measurements.safetensors is missing, damaged, or of another evaluation.

@@ -22,9 +22,9 @@ from hvg.data.signals import load_with_signals
 from hvg.model.system import HumanVideoSystem
 from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
-from hvg.score.evaluation_record import ClipRecord, ScoreRecord, score_records
-from hvg.score.protocol import ClipMeasurements, Measurements, MetricResult, Protocol, build_protocol, gathered
-from hvg.score.set_statistics import with_floors
+from hvg.score.evaluation_record import ClipRecord, ScoreRecord
+from hvg.score.protocol import ClipMeasurements, Measurements, Protocol, build_protocol, gathered
+from hvg.score.set_statistics import add_floors
 from hvg.values.cameras import azimuths_degrees
 from hvg.values.clip import ClipBatch
 from hvg.values.long_clip import LongClip
@@ -33,19 +33,14 @@ from hvg.values.scored_clip import ScoredClip, Surface, scored_clips, true_clip
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that was scored. measurements: what metrics kept of every clip, in the order of ``clips``.
-
-    anchors: what those score that were asked for.
+    """Everything that was scored. values: label -> score, in the protocol's order. measurements: what metrics kept of every
+    clip, in the order of ``clips``. anchors: what those score that were asked for.
     """
 
-    results: dict[str, MetricResult]
+    values: dict[str, ScoreRecord]
     clips: list[ClipRecord]
     measurements: Measurements
     anchors: AnchorValues = field(default_factory=dict)
-
-    def values(self) -> dict[str, ScoreRecord]:
-        """The results as plain data."""
-        return score_records(self.results, self.clips)
 
 
 def batches(
@@ -90,10 +85,6 @@ def evaluate(
             windows_per_call=config.evaluation.windows_per_call,
         )
 
-    def keep(batch: ClipBatch, frames: Tensor) -> None:
-        if predictions is not None:
-            save_predictions(predictions, batch, frames)
-
     clips = open_clips(config, split, system.signals, system.needs_mesh)
     return score_dataset(
         build_protocol(config, system.device),
@@ -102,7 +93,7 @@ def evaluate(
         generate,
         load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
         size=config.data.eval_batch_size,
-        keep=keep,
+        predictions=predictions,
         report=report,
         share=share,
         anchors=anchors,
@@ -117,22 +108,23 @@ def score_dataset(
     *,
     load: Callable[[int], ClipBatch],
     size: int = 1,
-    keep: Callable[[ClipBatch, Tensor], None] = lambda batch, frames: None,
+    predictions: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
     anchors: Sequence[str] = (),
 ) -> Evaluation:
     """Scores ``generate(batch)``, (B, V, T, 3, H, W) in [-1, 1], in 8 bits, on the first ``count`` clips of a dataset.
 
-    load: index -> clip with all that ``generate`` needs. size: clips in a batch. keep: takes every batch and its frames, uint8.
-    share, anchors: as of ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
+    load: index -> clip with all that ``generate`` needs. size: clips in a batch. predictions, share, anchors: as of
+    ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
     """
     own: dict[int, MeasuredClip] = {}
     for indices, batch in batches(clips, count, size, load, share):
         made = generate(batch)
         refuse_not_finite(made, batch.clip_id, "the predicted frames")
         frames = frames_to_uint8(made)
-        keep(batch, frames)
+        if predictions is not None:
+            save_predictions(predictions, batch, frames)
         for index, clip in zip(indices, scored_clips(batch, frames), strict=True):
             surface = _surface(clips, index, clip.truth.device)
             azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
@@ -187,9 +179,10 @@ def finished(protocol: Protocol, clips_by_index: Mapping[int, MeasuredClip]) -> 
     if len(measurements) < len(clips):
         twice = next(name for name, count in Counter(clip["clip_id"] for clip in clips).items() if count > 1)
         raise DataError(f"two clips are named '{twice}'; names have to differ, for scores are kept by them")
-    results = with_floors(protocol.reduce(measurements), protocol.metrics, measurements, clips)
+    values = protocol.reduce(measurements, clips)
+    add_floors(values, protocol.metrics, measurements, clips)
     anchors = anchor_values(protocol, {one.clip["clip_id"]: one.anchors for one in everything})
-    return Evaluation(results=results, clips=clips, measurements=measurements, anchors=anchors)
+    return Evaluation(values=values, clips=clips, measurements=measurements, anchors=anchors)
 
 
 def _surface(clips: Dataset, index: int, device: torch.device) -> Callable[[], Surface]:

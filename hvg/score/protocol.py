@@ -6,10 +6,11 @@ its clip alone: ranks share the clips, and their numbers are those of one proces
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from hvg.core.required import required
 from hvg.parts.context import Context
 from hvg.parts.metric import Measurement, Metric, Score
 from hvg.parts.network_files import NetworkFiles, default_folder
+from hvg.score.evaluation_record import ClipRecord, ScoreRecord
 from hvg.values.long_clip import LongClip
 from hvg.values.scored_clip import NotAvailable, ScoredClip
 
@@ -51,62 +53,6 @@ Measurements = Mapping[str, ClipMeasurements]
 ANGLE_BIN = 30.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricResult:
-    """A score with what makes it comparable, or why there is none.
-
-    label: its name in the protocol. definition: id of exactly how it was computed. networks: name of each pretrained
-    network -> hash of its file. on_person: as of ``hvg.parts.metric.Metric``; verdict: as of its ``judges``. score: None where
-    the metric is not available; unavailable: why, or why the score has no finite value. failure: what the metric's own code
-    raised; None where it raised nothing.
-    """
-
-    label: str
-    definition: str
-    higher_is_better: bool
-    unit: str = ""
-    on_person: bool = False
-    verdict: bool = True
-    networks: Mapping[str, str] = field(default_factory=dict)
-    score: Score | None = None
-    unavailable: str | None = None
-    failure: Failure | None = None
-
-    def without(self, reason: str | Failure) -> MetricResult:
-        """The same metric without a score, and why."""
-        if isinstance(reason, Failure):
-            return replace(self, unavailable=reason.reason, failure=reason)
-        return replace(self, unavailable=reason)
-
-    @property
-    def value(self) -> float | None:
-        """The number; None where there is none, or where it is not finite."""
-        return None if self.score is None or self.unavailable else self.score.value
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; pictures' own values are left out."""
-        plain: dict[str, Any] = {
-            "value": self.value,
-            "definition": self.definition,
-            "higher_is_better": self.higher_is_better,
-            "unit": self.unit,
-            "on_person": self.on_person,
-            "verdict": self.verdict,
-            "networks": dict(self.networks),
-            "unavailable": self.unavailable,
-        }
-        score = self.score or Score(value=0.0, count=0)
-        notes = list(score.notes)
-        return plain | {
-            "count": score.count,
-            "counted": score.counted,
-            "floor": score.floor,
-            "notes": notes,
-            "per_clip": dict(score.per_clip),
-            **({"traceback": list(self.failure.traceback)} if self.failure else {}),
-        }
-
-
 class Protocol:
     """The metrics of a protocol, ready to measure. unavailable: label -> why a metric could not be built.
 
@@ -123,9 +69,7 @@ class Protocol:
         if isinstance(clip, LongClip):
             # What is wrong with one piece is wrong with all; here it is said of the clip, later of each metric.
             self.prepare(next(clip.read([0])))
-            clip = clip.map(self.prepare)
-        else:
-            clip = self.prepare(clip)
+        clip = clip.map(self.prepare)
         kept: dict[str, Measurement | str | Failure] = {}
         shared: dict[str, Measurement | str | Failure] = {}
         for label, metric in self.metrics.items():
@@ -169,54 +113,72 @@ class Protocol:
         prediction = truth if clip.prediction is clip.truth else _on_white(clip.prediction, alpha)
         return replace(clip, prediction=prediction, truth=truth)
 
-    def reduce(self, measurements: Measurements) -> dict[str, MetricResult]:
-        """Label -> result, in the protocol's order. Raises: NotAvailable where nothing was measured."""
+    def reduce(self, measurements: Measurements, clips: Sequence[ClipRecord] = ()) -> dict[str, ScoreRecord]:
+        """Label -> score, in the protocol's order, without floors. clips: whose angles the curves over the angle are of.
+
+        Raises: NotAvailable where nothing was measured.
+        """
         if not measurements:
             raise NotAvailable("no clip was measured")
-        return {label: self._result(label, measurements) for label in self.settings.metrics}
+        azimuths = {clip["clip_id"]: clip["azimuths"] for clip in clips}
+        return {label: self._score(label, measurements, azimuths) for label in self.settings.metrics}
 
-    def _result(self, label: str, measurements: Measurements) -> MetricResult:
-        choice = self.settings.metrics[label]
-        if label in self.unavailable:
-            return MetricResult(
-                label=label,
-                definition=choice.name,
-                higher_is_better=choice.cls.higher_is_better,
-                unit=choice.cls.unit,
-                on_person=choice.cls.on_person,
-                verdict=choice.cls.judges(choice.config),
-            ).without(self.unavailable[label])
-        metric = self.metrics[label]
-        result = MetricResult(
-            label=label,
-            definition=metric.definition,
-            higher_is_better=metric.higher_is_better,
-            unit=metric.unit,
-            on_person=metric.on_person,
-            verdict=metric.judges(choice.config),
-            networks=metric.networks,
+    def described(self, label: str) -> ScoreRecord:
+        """The metric without a number; and why it will have none, where it could not be built."""
+        choice, missing = self.settings.metrics[label], self.unavailable.get(label)
+        part = self.metrics.get(label, choice.cls)
+        record = ScoreRecord(
+            value=None,
+            definition=self.metrics[label].definition if label in self.metrics else choice.name,
+            higher_is_better=part.higher_is_better,
+            unit=part.unit,
+            on_person=part.on_person,
+            verdict=part.judges(choice.config),
+            networks=dict(part.networks),
+            unavailable=None,
+            count=0,
+            counted="frames",
+            floor=None,
+            notes=[],
+            per_clip={},
+            over_time=[],
+            over_angle=[],
         )
+        return record if missing is None else _without(record, missing)
+
+    def _score(
+        self, label: str, measurements: Measurements, azimuths: Mapping[str, Sequence[float] | None]
+    ) -> ScoreRecord:
+        record, metric = self.described(label), self.metrics.get(label)
+        if metric is None:
+            return record
         of_clips = {clip_id: kept[label] for clip_id, kept in measurements.items()}
         reasons = [kept for kept in of_clips.values() if isinstance(kept, (str, Failure))]
         if reasons:
             # What failed is to be mended, so it is said before what the data do not hold.
             first = next((reason for reason in reasons if isinstance(reason, Failure)), reasons[0])
-            result = result.without(first)
             more = f" ({len(reasons)} of {len(of_clips)} clips)" if len(reasons) < len(of_clips) else ""
-            return replace(result, unavailable=f"{result.unavailable}{more}")
+            return _without(record, first, more)
         kept = {clip_id: kept for clip_id, kept in of_clips.items() if not isinstance(kept, (str, Failure)) and kept}
         if not kept:
-            return result.without("no clip has anything to score: too few views or frames")
+            return _without(record, "no clip has anything to score: too few views or frames")
         try:
-            score = _plain(metric.reduce(kept))
+            found = _plain(metric.reduce(kept), azimuths)
         except NotAvailable as error:
-            return result.without(str(error))
+            return _without(record, str(error))
         except Exception as error:
-            return result.without(failure_of(error))
-        empty = len(of_clips) - len(kept)
-        notes = (*score.notes, f"{empty} of {len(of_clips)} clips have nothing to score") if empty else score.notes
-        reason = None if np.isfinite(score.value) else f"the value is {score.value}"
-        return replace(result, score=replace(score, notes=notes), unavailable=reason)
+            return _without(record, failure_of(error))
+        if len(kept) < len(of_clips):
+            found["notes"].append(f"{len(of_clips) - len(kept)} of {len(of_clips)} clips have nothing to score")
+        return cast(ScoreRecord, record | found)
+
+
+def _without(record: ScoreRecord, reason: str | Failure, more: str = "") -> ScoreRecord:
+    """Says in a metric's record why it has no value, and returns it."""
+    if isinstance(reason, Failure):
+        record["traceback"] = list(reason.traceback)
+    record["unavailable"] = f"{reason.reason if isinstance(reason, Failure) else reason}{more}"
+    return record
 
 
 def _numbers(name: str, array: Any) -> np.ndarray:
@@ -228,18 +190,23 @@ def _numbers(name: str, array: Any) -> np.ndarray:
     return copy
 
 
-def _plain(score: Score) -> Score:
-    """The score with plain numbers, as JSON takes them. Raises: TypeError, ValueError for what is none."""
+def _plain(score: Score, azimuths: Mapping[str, Sequence[float] | None]) -> dict[str, Any]:
+    """What a score says, as JSON takes it. Raises: TypeError, ValueError for what is no number."""
     flat = [clip_id for clip_id, cells in score.cells.items() if np.ndim(cells) != 2]
     if flat:
         raise ValueError(f"reduce gave cells of clip '{flat[0]}' that are not (V, T)")
-    return replace(
-        score,
-        value=float(score.value),
-        count=int(score.count),
-        per_clip={clip_id: float(value) for clip_id, value in score.per_clip.items()},
-        floor=None if score.floor is None else float(score.floor),
-    )
+    value = float(score.value)
+    return {
+        "value": value if math.isfinite(value) else None,
+        "unavailable": None if math.isfinite(value) else f"the value is {value}",
+        "count": int(score.count),
+        "counted": score.counted,
+        "floor": None if score.floor is None else float(score.floor),
+        "notes": [*score.notes],
+        "per_clip": {clip_id: float(value) for clip_id, value in score.per_clip.items()},
+        "over_time": over_time(score),
+        "over_angle": [list(pair) for pair in over_angle(score, azimuths)],
+    }
 
 
 def _on_white(frames: Tensor, alpha: Tensor) -> Tensor:

@@ -6,19 +6,22 @@ one person are not independent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.config.validation import validate
+from hvg.parts import registry
 from hvg.parts.feature_metric import FeatureMetric
-from hvg.parts.metric import Measurement, Metric
+from hvg.parts.metric import Metric
 from hvg.parts.set_distance import KERNEL_ROWS, Frechet, FrechetConfig, Kernel, KernelConfig, SetDistance
-from hvg.score.evaluation_record import ClipRecord, Record, read_measurements
-from hvg.score.protocol import Failure, Measurements, MetricResult, failure_of
+from hvg.score.evaluation_record import ClipRecord, EvaluationRecord, ScoreRecord, read_measurements
+from hvg.score.protocol import Measurements, failure_of
 
 # Below these, quarters and eighths of the subjects are too few to extrapolate from.
 SUBJECTS_FOR_A_FLOOR = 8
@@ -44,14 +47,14 @@ class SubjectFeatures:
     num_subjects: int
 
 
-def subject_features(kept: Mapping[str, Measurement | str | Failure], subject_of: Mapping[str, str]) -> SubjectFeatures:
+def subject_features(kept: Mapping[str, object], subject_of: Mapping[str, str]) -> SubjectFeatures:
     """Gathers clip id -> measurement; subjects in the order of their names. Clips of which nothing was kept are left out."""
-    kept = {clip_id: arrays for clip_id, arrays in kept.items() if arrays and isinstance(arrays, Mapping)}
-    names = sorted({subject_of[clip_id] for clip_id in kept})
+    of_clips = {clip_id: arrays for clip_id, arrays in kept.items() if arrays and isinstance(arrays, Mapping)}
+    names = sorted({subject_of[clip_id] for clip_id in of_clips})
     index = {name: i for i, name in enumerate(names)}
 
     def gather(name: str) -> tuple[np.ndarray, np.ndarray]:
-        arrays = {clip_id: measurement[name] for clip_id, measurement in kept.items()}
+        arrays = {clip_id: measurement[name] for clip_id, measurement in of_clips.items()}
         owners = [np.full(len(array), index[subject_of[clip_id]]) for clip_id, array in arrays.items()]
         return np.concatenate(list(arrays.values())).astype(np.float64), np.concatenate(owners)
 
@@ -64,6 +67,25 @@ def distance_of(config: object) -> SetDistance | None:
     if isinstance(config, FrechetConfig):
         return Frechet(config)
     return Kernel(config) if isinstance(config, KernelConfig) else None
+
+
+def distances_of(protocol: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, SetDistance], dict[str, str]]:
+    """Metric -> the distance between sets that it takes, of those named, as the settings of a protocol say; and, of the others,
+    why they do not say.
+    """
+    found: dict[str, SetDistance] = {}
+    unknown: dict[str, str] = {}
+    for name in names:
+        plain = protocol["metrics"][name]
+        settings = {key: value for key, value in plain.items() if key != "name"}
+        cls = registry.load("metric", plain["name"])
+        config, problems = validate(cls.Config, settings, name, cls.__name__)
+        distance = None if config is None else distance_of(config)
+        if distance is None:
+            unknown[name] = str(problems[0]) if problems else "its settings do not say how sets are compared"
+        else:
+            found[name] = distance
+    return found, unknown
 
 
 def left_out(distance: SetDistance, features: SubjectFeatures) -> list[float]:
@@ -201,29 +223,29 @@ def set_distances(metrics: Mapping[str, Metric]) -> dict[str, SetDistance]:
     return {label: metric.distance for label, metric in metrics.items() if isinstance(metric, FeatureMetric)}
 
 
-def with_floors(
-    results: Mapping[str, MetricResult],
+def add_floors(
+    values: Mapping[str, ScoreRecord],
     metrics: Mapping[str, Metric],
     measurements: Measurements,
     clips: Sequence[ClipRecord],
-) -> dict[str, MetricResult]:
-    """The results, with the floor of every distance between sets that has none."""
-    found = dict(results)
+) -> None:
+    """Adds its floor to every distance between sets that has a value and no floor."""
     for label, distance in set_distances(metrics).items():
-        score = results[label].score
-        if score is not None and score.floor is None:
-            features = subject_features(_of_metric(measurements, label), _subject_of(clips))
+        score = values[label]
+        if score["value"] is not None and score["floor"] is None:
+            kept = {clip_id: of_clip[label] for clip_id, of_clip in measurements.items()}
+            features = subject_features(kept, _subject_of(clips))
             try:
-                floor = same_distribution_floor(distance, features.truth, features.subject_of_truth)
-                found[label] = replace(results[label], score=replace(score, floor=floor))
+                score["floor"] = same_distribution_floor(distance, features.truth, features.subject_of_truth)
             except Exception as error:  # The distance may be anybody's; its value stays.
                 failure = failure_of(error)
-                noted = replace(score, notes=(*score.notes, f"its floor {failure.reason}"))
-                found[label] = replace(results[label], score=noted, failure=failure)
-    return found
+                score["notes"].append(f"its floor {failure.reason}")
+                score["traceback"] = list(failure.traceback)
 
 
-def left_out_of_run(folder: Path, record: Record, distances: Mapping[str, SetDistance]) -> dict[str, list[float]]:
+def left_out_of_run(
+    folder: Path, record: EvaluationRecord, distances: Mapping[str, SetDistance]
+) -> dict[str, list[float]]:
     """Label -> ``left_out``, for every one of the distances that an evaluation on disk has a value of.
 
     Raises: HvgError when its measurements are missing or damaged.
@@ -235,24 +257,6 @@ def left_out_of_run(folder: Path, record: Record, distances: Mapping[str, SetDis
         for label, distance in distances.items()
         if label in record["values"] and record["values"][label]["value"] is not None
     }
-
-
-def left_out_of_results(
-    results: Mapping[str, MetricResult],
-    metrics: Mapping[str, Metric],
-    measurements: Measurements,
-    clips: Sequence[ClipRecord],
-) -> dict[str, list[float]]:
-    """The same as ``left_out_of_run``, for an evaluation in memory."""
-    return {
-        label: left_out(distance, subject_features(_of_metric(measurements, label), _subject_of(clips)))
-        for label, distance in set_distances(metrics).items()
-        if results[label].score is not None
-    }
-
-
-def _of_metric(measurements: Measurements, label: str) -> dict[str, Measurement | str | Failure]:
-    return {clip_id: of_clip[label] for clip_id, of_clip in measurements.items()}
 
 
 def _subject_of(clips: Sequence[ClipRecord]) -> dict[str, str]:

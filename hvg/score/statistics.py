@@ -7,7 +7,7 @@ subject after the other (``jackknife_difference``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -32,10 +32,9 @@ class Interval:
     num_seeds: int
     p: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the sign of the mean is settled at the interval's level."""
-        return self.low > 0 or self.high < 0
+    def __neg__(self) -> Interval:
+        """The difference the other way round."""
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 
 
 def paired_difference(
@@ -155,17 +154,13 @@ def wins(
     return int((difference > 0).sum()), len(difference)
 
 
-def subject_means(values: ClipValues, subject_of: Mapping[str, str]) -> dict[str, float]:
-    """Subject -> mean over that person's clips, sorted by name. Raises: ValueError when a clip has no subject."""
-    clips = sorted(values)
-    matrix, counts, names = _group([[values[clip] for clip in clips]], clips, subject_of)
-    return dict(zip(names, (matrix[0] / counts).tolist(), strict=True))
-
-
 def _sums_per_subject(
     values_a: SeedValues, values_b: SeedValues, subject_of: Mapping[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the clip differences per seed and subject, (S, N), and number of clips per subject, (N,)."""
+    """Sum of the clip differences per seed and subject, (S, N), and number of clips per subject, (N,).
+
+    Raises: ValueError when clips or seeds do not match, or a clip has no subject.
+    """
     seeds_a, seeds_b = _as_seeds(values_a), _as_seeds(values_b)
     num_seeds = max(len(seeds_a), len(seeds_b))
     for values, seeds in ((values_a, seeds_a), (values_b, seeds_b)):
@@ -178,25 +173,17 @@ def _sums_per_subject(
             raise ValueError(f"clips do not pair: {len(missing)} of {len(clips)} are missing, first '{missing[0]}'")
     if not clips:
         raise ValueError("no clips to compare")
-    a, b = (np.array([[values[clip] for clip in clips] for values in seeds]) for seeds in (seeds_a, seeds_b))
-    matrix, counts, _ = _group(np.broadcast_to(a - b, (num_seeds, len(clips))), clips, subject_of)
-    return matrix, counts
+    unknown = [clip for clip in clips if clip not in subject_of]
+    if unknown:
+        raise ValueError(f"clip '{unknown[0]}' has no subject")
+    a, b = (np.array([[values[c] for c in clips] for values in seeds], float) for seeds in (seeds_a, seeds_b))
+    names, index = np.unique([subject_of[clip] for clip in clips], return_inverse=True)
+    member = index[:, None] == np.arange(len(names))
+    return np.broadcast_to(a - b, (num_seeds, len(clips))) @ member, member.sum(axis=0)
 
 
 def _as_seeds(values: SeedValues) -> Sequence[ClipValues]:
     return [values] if isinstance(values, Mapping) else values
-
-
-def _group(
-    values: np.ndarray | Sequence[Sequence[float]], clips: Sequence[str], subject_of: Mapping[str, str]
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Sums of values (S, clips) over the clips of every subject, (S, N); clips per subject (N,); the N names."""
-    unknown = [clip for clip in clips if clip not in subject_of]
-    if unknown:
-        raise ValueError(f"clip '{unknown[0]}' has no subject")
-    names, index = np.unique([subject_of[clip] for clip in clips], return_inverse=True)
-    member = index[:, None] == np.arange(len(names))
-    return np.asarray(values, dtype=float) @ member, member.sum(axis=0), names.tolist()
 
 
 def _variance_of_mean(values: np.ndarray) -> float:

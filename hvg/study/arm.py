@@ -33,20 +33,21 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.model.checkpoint import checkpoint_path
     from hvg.model.load import build_system, load_system_weights, trained_precision
     from hvg.score.evaluation import make_record
-    from hvg.score.evaluation_record import failed_metrics, record_of, write_record
+    from hvg.score.evaluation_record import failed_metrics, finished_record, write_record
     from hvg.score.measured_clips import evaluate
     from hvg.train.run import train
 
     started = time.perf_counter()
     config = load_resolved(folder / "config.yaml")
-    finished = record_of(folder, config)
+    finished = finished_record(folder, config)
     # What a metric's code failed at is tried again: somebody may have mended it.
     if finished is not None and not failed_metrics(finished):
         return
     # One group for training and scoring: torchrun's processes can join only once.
     with joined_ranks() as (rank, world):
-        report = _reporter(folder / "progress.json") if rank == 0 else _no_report
-        log = print if rank == 0 else _no_log
+        # The first process speaks for all.
+        report = _reporter(folder / "progress.json") if rank == 0 else lambda *_: None
+        log = print if rank == 0 else lambda _: None
         if trained is None:
             system = train(config, lambda done: report("train", done.step, done.steps, done.note), log)
         last = checkpoint_path((trained or folder) / "checkpoints", config.training.steps)
@@ -85,14 +86,6 @@ def _reporter(path: Path) -> Callable[[str, int, int, str], None]:
             write_text(path, json.dumps({"stage": stage, "done": done, "total": total, "note": note}))
 
     return report
-
-
-def _no_report(stage: str, done: int, total: int, note: str) -> None:
-    """Reports nothing, in all processes but the first, which reports for them."""
-
-
-def _no_log(line: str) -> None:
-    """Prints nothing, in all processes but the first, which prints for them."""
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,22 +15,23 @@ from hvg.config.precision import across_models
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
 from hvg.core.errors import HvgError
-from hvg.core.labels import arm_label, readable
+from hvg.core.labels import arm_label
 from hvg.data.cache import open_clips
 from hvg.data.signals import load_with_signals
 from hvg.parts.as_seen import as_seen
 from hvg.parts.set_distance import SetDistance
-from hvg.report.compare_runs import differences
 from hvg.report.origin import mixed_origins, seed_provenance
-from hvg.report.results import Arm, Measured, MetricInfo, Results, SeedResult
+from hvg.report.results import Arm, ClipInfo, Measured, Results, SeedResult, metric_info
 from hvg.score.anchors import ANCHORS, AnchorValues
 from hvg.score.baselines import MeanImage, copy_reference, in_place
+from hvg.score.comparability import differences
 from hvg.score.evaluation import make_record, protocol_record
-from hvg.score.evaluation_record import Record, arms_data_notes, with_finite_clips, write_record
+from hvg.score.evaluation_record import EvaluationRecord, arms_data_notes, with_finite_clips, write_record
 from hvg.score.measured_clips import num_clips, score_anchors, score_dataset
-from hvg.score.protocol import Failure, Protocol, build_protocol
-from hvg.score.set_statistics import left_out_of_results, left_out_of_run, set_distances
-from hvg.study.plan import ArmRun
+from hvg.score.protocol import Protocol, build_protocol
+from hvg.score.set_statistics import left_out_of_run, set_distances
+from hvg.study.plan import ArmRun, ArmState
+from hvg.study.start import ReportProgress
 from hvg.study.study_file import StudyFile
 from hvg.train import throughput
 from hvg.train.metric_rows import read_rows
@@ -46,26 +47,25 @@ BASELINE_LABELS = {
 def study_results(
     study: StudyFile,
     name: str,
-    runs: Sequence[ArmRun],
-    progress: Callable[[str, str, int, int, str], None],
+    states: Sequence[tuple[ArmRun, ArmState]],
+    progress: ReportProgress,
 ) -> Results:
     """The results of everything that is finished, without clips. name: of the study. progress: as of ``run_study``.
 
     Raises: HvgError naming two runs that were scored by different code or against other truth.
     """
-    _refuse_incomparable(runs)
-    config = runs[0].config
+    finished = [(run, state.record) for run, state in states if state.record is not None]
+    _refuse_incomparable(finished)
+    config = states[0][0].config
     # What collects need not have the GPU of those that trained.
     device = choose_device(config.device if torch.cuda.is_available() else "cpu")
     protocol = build_protocol(config, device)
+    distances = set_distances(protocol.metrics)
     baselines = _baselines(study, config, protocol, device, progress)
     anchors = _anchors(study, config, protocol, device, progress)
-    arms = [_arm(study, arm, runs, set_distances(protocol.metrics)) for arm in study.arms]
+    arms = [_arm(study, arm, [pair for pair in states if pair[0].arm == arm], distances) for arm in study.arms]
     precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
-    finished = {
-        arm["label"]: [result for run in runs if run.arm == arm["name"] and (result := run.result())] for arm in arms
-    }
-    data = arms_data_notes(finished)
+    data = arms_data_notes({a["label"]: [record for run, record in finished if run.arm == a["name"]] for a in arms})
     results = Results(
         title=study.title,
         question=study.question,
@@ -74,7 +74,7 @@ def study_results(
         command=provenance.command(),
         caveats=[*study.caveats, *data, *mixed, *mixed_origins(arms)],
         protocol=protocol_record(config.protocol),
-        metrics=_metric_infos(protocol),
+        metrics=[metric_info(label, protocol.described(label)) for label in config.protocol.metrics],
         arms=[*arms, *baselines],
         clips=[],
         anchors=anchors,
@@ -87,29 +87,14 @@ def study_results(
     return results
 
 
-def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping[str, SetDistance]) -> Arm:
-    own = [run for run in runs if run.arm == name]
-    seeds = []
-    for run in own:
-        result = run.result()
-        if result is not None:
-            with_finite_clips(result, run.folder)
-            curve = _curve((run.trained_by or run).folder / "metrics.jsonl")
-            without = left_out_of_run(run.folder, result, distances)
-            precision = result.get("precision")
-            seeds.append(
-                SeedResult(
-                    seed=run.seed,
-                    values=result["values"],
-                    curve=curve,
-                    left_out=without,
-                    precision=precision,
-                    config=result.get("config", ""),
-                    measured=_measured(result),
-                )
-            )
-    missing = {run.seed: run.state() for run in own if run.seed not in {seed["seed"] for seed in seeds}}
+def _arm(
+    study: StudyFile, name: str, states: Sequence[tuple[ArmRun, ArmState]], distances: Mapping[str, SetDistance]
+) -> Arm:
+    """One row. states: of the arm's own runs."""
+    seeds = [_seed(run, state.record, distances) for run, state in states if state.record is not None]
+    missing = {run.seed: state for run, state in states if state.record is None}
     failed = any(state.status == "failed" for state in missing.values())
+    first = states[0][0]
     return Arm(
         name=name,
         label=arm_label(name, study.labels),
@@ -118,14 +103,27 @@ def _arm(study: StudyFile, name: str, runs: Sequence[ArmRun], distances: Mapping
         status="done" if seeds else "failed" if failed else "unfinished",
         error="; ".join(f"seed {seed}: {state.text}" for seed, state in missing.items()) or None,
         seeds=seeds,
-        num_seeds=len(own),
-        config_diff=_config_diff(study, own[0]),
-        control=_is_control(study, own[0]),
+        num_seeds=len(states),
+        config_diff=_config_diff(study, first),
+        control=_is_control(study, first),
     )
 
 
-def _refuse_incomparable(runs: Sequence[ArmRun]) -> None:
-    finished = [(run, record) for run in runs if (record := run.result()) is not None]
+def _seed(run: ArmRun, record: EvaluationRecord, distances: Mapping[str, SetDistance]) -> SeedResult:
+    with_finite_clips(record, run.folder)
+    place = record["provenance"]
+    return SeedResult(
+        seed=run.seed,
+        values=record["values"],
+        curve=_curve((run.trained_by or run).folder / "metrics.jsonl"),
+        left_out=left_out_of_run(run.folder, record, distances),
+        precision=record.get("precision"),
+        config=record.get("config", ""),
+        measured=Measured(commit=place["commit"], hardware=place["hardware"], seconds=record.get("seconds", {})),
+    )
+
+
+def _refuse_incomparable(finished: Sequence[tuple[ArmRun, EvaluationRecord]]) -> None:
     for run, record in finished[1:]:
         what = next(differences(finished[0][1], record), None)
         if what is not None:
@@ -133,9 +131,16 @@ def _refuse_incomparable(runs: Sequence[ArmRun]) -> None:
             raise HvgError(f"{run.label} cannot be compared with {finished[0][0].label}: {what}; {away}")
 
 
-def _measured(result: Record) -> Measured:
-    place = result["provenance"]
-    return Measured(commit=place["commit"], hardware=place["hardware"], seconds=result.get("seconds", {}))
+def drawn_otherwise(clips: Sequence[ClipInfo], finished: Iterable[EvaluationRecord]) -> list[str]:
+    """A caveat where true frames are others now than those that finished arms were scored against."""
+    scored = [clip for record in finished for clip in record["clips"] if "truth" in clip]
+    now = {clip["clip_id"]: clip.get("truth") for clip in clips}
+    other = {clip["clip_id"] for clip in scored if clip.get("truth") != now.get(clip["clip_id"])}
+    text = (
+        f"{len(other)} of {len(clips)} test clips are drawn otherwise now than when arms were scored: trivial predictors, anchors"
+        " and videos are of the new ones; fresh=true scores all alike"
+    )
+    return [text] if other else []
 
 
 def _is_control(study: StudyFile, run: ArmRun) -> bool:
@@ -165,7 +170,7 @@ def _baselines(
     config: RunConfig,
     protocol: Protocol,
     device: torch.device,
-    progress: Callable[[str, str, int, int, str], None],
+    progress: ReportProgress,
 ) -> list[Arm]:
     """The trivial predictors on the test clips: people are moved as for the first arm, frames pass through the same 8 bits."""
     test, mean = open_clips(config, "test"), MeanImage()
@@ -191,10 +196,10 @@ def _baselines(
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
         # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
-        folder = Path(config.output) / name
-        write_record(folder, make_record(evaluation, config.protocol, name, None, None), evaluation.measurements)
-        without = left_out_of_results(evaluation.results, protocol.metrics, evaluation.measurements, evaluation.clips)
-        seeds = [SeedResult(seed=0, values=evaluation.values(), left_out=without)]
+        folder, record = Path(config.output) / name, make_record(evaluation, config.protocol, name, None, None)
+        write_record(folder, record, evaluation.measurements)
+        without = left_out_of_run(folder, record, set_distances(protocol.metrics))
+        seeds = [SeedResult(seed=0, values=record["values"], left_out=without)]
         title = arm_label(name, BASELINE_LABELS)
         arms.append(Arm(name=name, label=title, overrides=[], kind="baseline", status="done", error=None, seeds=seeds))
     return arms
@@ -205,7 +210,7 @@ def _anchors(
     config: RunConfig,
     protocol: Protocol,
     device: torch.device,
-    progress: Callable[[str, str, int, int, str], None],
+    progress: ReportProgress,
 ) -> AnchorValues:
     """Scores of the anchors on the test clips; a copy of the photo only where it is no baseline of the study."""
     test = open_clips(config, "test")
@@ -217,23 +222,3 @@ def _anchors(
         load=lambda index: load_with_signals(test, index, {}).to(device),
         report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
     )
-
-
-def _metric_infos(protocol: Protocol) -> list[MetricInfo]:
-    """The protocol's columns."""
-    infos = []
-    for name, choice in protocol.settings.metrics.items():
-        metric, missing = protocol.metrics.get(name), protocol.unavailable.get(name)
-        infos.append(
-            MetricInfo(
-                name=name,
-                label=readable(name),
-                higher_is_better=choice.cls.higher_is_better,
-                unit=choice.cls.unit,
-                definition=metric.definition if metric else choice.name,
-                on_person=choice.cls.on_person,
-                verdict=choice.cls.judges(choice.config),
-                unavailable=missing.reason if isinstance(missing, Failure) else missing,
-            )
-        )
-    return infos

@@ -20,7 +20,7 @@ def seed_cost(study: StudyFile, folder: Path, runs: Sequence[ArmRun]) -> str:
     took: dict[int, float] = {}
     for kept in read_kept(folder, study.seeds).values():
         took |= work(kept["arms"])
-    records = [(run, record) for run in runs if (record := run.result()) is not None]
+    records = [(run, record) for run in runs if (record := run.state().record) is not None]
     for seed, count in Counter(run.seed for run, _ in records).items():
         if count == len(own):
             took[seed] = sum(sum(r.get("seconds", {}).values()) for run, r in records if run.seed == seed)

@@ -18,10 +18,9 @@ from safetensors.numpy import load, save
 
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_file, write_text
-from hvg.report.compare_runs import distances_of
 from hvg.report.results import Arm, ClipInfo, Results
 from hvg.score.evaluation_record import finite, read_measurements, read_record
-from hvg.score.set_statistics import left_out, subject_features
+from hvg.score.set_statistics import distances_of, left_out, subject_features
 
 FEATURES = "measurements.safetensors.xz"
 
@@ -123,10 +122,8 @@ def _renew_left_out(results: Results, path: Path) -> None:
     distances, _ = distances_of(results["protocol"]["settings"], {label for _, label in kept})
     for arm in results["arms"]:
         for seed in arm["seeds"]:
-            own = {label: kept[arm["name"], label] for label in distances if (arm["name"], label) in kept}
-            renewed = {
-                label: left_out(distances[label], subject_features(of_metric, subject_of))
-                for label, of_metric in own.items()
-                if seed["values"][label]["value"] is not None
+            seed["left_out"] = seed.get("left_out", {}) | {
+                label: left_out(distance, subject_features(kept[arm["name"], label], subject_of))
+                for label, distance in distances.items()
+                if (arm["name"], label) in kept and seed["values"][label]["value"] is not None
             }
-            seed["left_out"] = seed.get("left_out", {}) | renewed

@@ -14,10 +14,10 @@ from hvg.config.precision import across_models
 from hvg.core.errors import ConfigError, HvgError
 from hvg.core.labels import arm_label
 from hvg.parts.continued import Continued
-from hvg.report.compare_runs import differences
 from hvg.report.origin import mixed_origins, seed_provenance
 from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, value_of
-from hvg.score.evaluation_record import Record
+from hvg.score.comparability import differences
+from hvg.score.evaluation_record import EvaluationRecord
 from hvg.study.study_file import StudyFile
 
 # Settings that differ between seeds by their nature.
@@ -126,9 +126,11 @@ def _unlike(first: Results, other: Results) -> Iterator[str]:
             yield from _other_values(a, b)
 
 
-def _as_record(results: Results, seed: SeedResult) -> Record:
+def _as_record(results: Results, seed: SeedResult) -> EvaluationRecord:
     """One model of a study, as far as ``differences`` looks at it."""
-    return cast(Record, {"protocol": results["protocol"], "values": seed["values"], "clips": results["clips"]})
+    return cast(
+        EvaluationRecord, {"protocol": results["protocol"], "values": seed["values"], "clips": results["clips"]}
+    )
 
 
 def _other_settings(a: SeedResult, b: SeedResult) -> Iterator[str]:

@@ -16,16 +16,19 @@ from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text, regular_file
 from hvg.core.names import text_word
 from hvg.model.checkpoint import checkpoint_path, checkpoints
-from hvg.score.evaluation_record import Record, failed_metrics, record_of
+from hvg.score.evaluation_record import EvaluationRecord, failed_metrics, finished_record
 from hvg.study.study_file import StudyFile
 
 
 @dataclass(frozen=True)
 class ArmState:
-    """State of an arm at one seed. text: why it failed, or where it is; "" when it is done."""
+    """State of an arm at one seed. text: why it failed, or where it is; "" when it is done. record: its evaluation, also where
+    the code of a metric failed in it.
+    """
 
     status: Literal["done", "failed", "unfinished"]
     text: str = ""
+    record: EvaluationRecord | None = None
 
 
 class ArmProgress(BaseModel):
@@ -58,10 +61,6 @@ class ArmRun:
         """Run folder of the arm at this seed."""
         return Path(self.config.output) / self.config.name
 
-    def result(self) -> Record | None:
-        """The finished result of this configuration."""
-        return record_of(self.folder, self.config)
-
     def is_trained(self) -> bool:
         """Whether the weights of its last step are there."""
         return checkpoint_path(self.folder / "checkpoints", self.config.training.steps).exists()
@@ -73,10 +72,10 @@ class ArmRun:
 
     def state(self) -> ArmState:
         """State of the arm, read from its folder; whether something works on it is not known there."""
-        result = self.result()
-        if result is not None:
-            failed = failed_metrics(result)
-            return ArmState("failed", "; ".join(failed)) if failed else ArmState("done")
+        record = finished_record(self.folder, self.config)
+        if record is not None:
+            failed = failed_metrics(record)
+            return ArmState("failed" if failed else "done", "; ".join(failed), record)
         if self.trained_by is not None and self.lacks_weights():
             return ArmState("failed", f"arm {self.trained_by.arm}, which trains for it, failed")
         failure = self.folder / "error.txt"

@@ -32,7 +32,7 @@ from hvg.parts.continued import Continued
 from hvg.report.results import Results
 from hvg.report.study_report import write_report
 from hvg.report.tables import results_markdown, write_results
-from hvg.study.arm_results import study_results
+from hvg.study.arm_results import drawn_otherwise, study_results
 from hvg.study.cost import seed_cost
 from hvg.study.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.study.merged_seeds import merged, settings_since, shown_in
@@ -83,19 +83,19 @@ def run_study(
         try_folder(output, "output")
         return _collect(study, folder, runs, overrides, options, progress, {})
     with nullcontext() if dry_run else held_folder(output, "output"):
-        return _run(study, folder, runs, overrides, options, dry_run, progress)
+        seconds = _run(study, folder, runs, options, dry_run, progress)
+        return None if seconds is None else _collect(study, folder, runs, overrides, options, progress, seconds)
 
 
 def _run(
     study: StudyFile,
     folder: Path,
     runs: Sequence[ArmRun],
-    overrides: Sequence[str],
     options: StudyOptions,
     dry_run: bool,
     progress: ReportProgress,
-) -> Outcome | None:
-    """The same as ``run_study`` for arms that were checked, in a process that has the study's folder for itself."""
+) -> dict[str, float] | None:
+    """Runs what is not done of arms that were checked, and returns seconds by stage; None as of ``run_study``."""
     name = study_name(folder)
     asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
@@ -123,8 +123,7 @@ def _run(
     if dry_run:
         return None
     trained = time.perf_counter()
-    seconds = {"rendering": rendered - started, "training and scoring": trained - rendered}
-    return _collect(study, folder, runs, overrides, options, progress, seconds)
+    return {"rendering": rendered - started, "training and scoring": trained - rendered}
 
 
 def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> list[ArmRun]:
@@ -195,10 +194,13 @@ def _collect(
     """Writes results.json and report.html from what is finished of all seeds. seconds: what the stages before took."""
     started, output = time.perf_counter(), runs[0].folder.parent
     _refuse_other_settings(runs)
-    states = [(run, run.state()) for run in runs if run.seed in (options.seeds or study.seeds)]
-    results = study_results(study, study_name(folder), runs, progress)
+    # Read once: what stands in an arm's files is judged anew whenever they are read.
+    states = [(run, run.state()) for run in runs]
+    results = study_results(study, study_name(folder), states, progress)
     results["overrides"] = list(overrides)
-    results["clips"] = study_clips(study, runs, output)
+    results["clips"] = study_clips(study, states, output)
+    results["caveats"] += drawn_otherwise(results["clips"], (s.record for _, s in states if s.record is not None))
+    states = [(run, state) for run, state in states if run.seed in (options.seeds or study.seeds)]
     seconds = seconds | {"report": time.perf_counter() - started}
     results["provenance"]["seconds"] = {stage: round(took, 1) for stage, took in seconds.items()}
     write_results(results, output)

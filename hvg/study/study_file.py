@@ -12,9 +12,10 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hvg.cluster.launch_options import Seeds
 from hvg.config.parsing import read_yaml
 from hvg.config.validation import validate
-from hvg.core.bounds import Count, Seed
+from hvg.core.bounds import Count
 from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
 from hvg.core.files import read_text
 from hvg.core.names import Name, name_problem
@@ -37,7 +38,7 @@ class StudyFile(BaseModel):
         min_length=1, description="Arm -> its overrides; the first is the yardstick."
     )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="Every arm is trained once per seed.")
+    seeds: Seeds = Field((0,), description="Every arm is trained once per seed.")
     baselines: tuple[Baseline, ...] = Field((), description="Trivial predictors to stand beside the arms.")
     caveats: tuple[str, ...] = Field((), description="What a reader has to know before believing the numbers.")
     videos: Count = Field(8, description="Test clips shown in the report.")

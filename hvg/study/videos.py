@@ -21,17 +21,17 @@ from hvg.parts.as_seen import photo_as_seen
 from hvg.parts.model import Conditioner
 from hvg.report.results import ClipInfo
 from hvg.score.measured_clips import azimuths_of, load_prediction, num_clips
-from hvg.study.plan import ArmRun
+from hvg.study.plan import ArmRun, ArmState
 from hvg.study.study_file import StudyFile
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import true_clip
 
 
-def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[ClipInfo]:
+def study_clips(study: StudyFile, states: Sequence[tuple[ArmRun, ArmState]], output: Path) -> list[ClipInfo]:
     """Every test clip; the first few with a side-by-side video of the arms at the seed that most of them finished."""
-    config, finished = runs[0].config, [(run, record) for run in runs if (record := run.result()) is not None]
-    done = Counter(run.seed for run, _ in finished)
-    shown = [run for run, _ in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
+    config, finished = states[0][0].config, [run for run, state in states if state.record is not None]
+    done = Counter(run.seed for run in finished)
+    shown = [run for run in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
     wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
     clips = open_clips(config, "test", wanted)
     titles = map_titles(

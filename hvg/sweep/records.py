@@ -98,7 +98,7 @@ def read_record(study: optuna.Study) -> SweepRecord:
 def _record_of(study: optuna.Study, stored: Mapping[str, Any]) -> SweepRecord:
     space = space_from_plain(stored["space"])
     trials = read_trials(study, space)
-    ended = sum(trial.state == "complete" for trial in trials)
+    ended, evaluator = sum(t.state == "complete" for t in trials), PedAnovaImportanceEvaluator(target_quantile=0.25)
     return SweepRecord(
         name=study.study_name,
         folder=Path(stored["folder"]),
@@ -107,12 +107,8 @@ def _record_of(study: optuna.Study, stored: Mapping[str, Any]) -> SweepRecord:
         metric=stored["metric"],
         direction=stored["direction"],
         trials=trials,
-        importance=_importance(study) if ended >= FEWEST_FOR_IMPORTANCE else {},
+        importance=get_param_importances(study, evaluator=evaluator) if ended >= FEWEST_FOR_IMPORTANCE else {},
     )
-
-
-def _importance(study: optuna.Study) -> dict[str, float]:
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.25))
 
 
 def read_trials(study: optuna.Study, space: tuple[Parameter, ...]) -> tuple[TrialRecord, ...]:

@@ -6,8 +6,9 @@ Every start of the same command is a worker. The storage remembers the sweep, so
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from hvg.config.processes import processes_of
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.names import text_word
-from hvg.sweep.space import Parameter, read_space, space_to_plain
+from hvg.sweep.space import Parameter, read_space
 
 VALIDATION = "validation_"
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"validation_psnr": "maximize", "loss": "minimize"}
@@ -48,13 +49,14 @@ class Sweep:
 
     def identity(self) -> dict[str, Any]:
         """Settings of the sweep that the storage keeps, as values of JSON; they have to be the same for all workers."""
-        return {
-            "words": list(self.words),
-            "space": space_to_plain(self.space),
+        own = {
+            "words": self.words,
+            "space": [asdict(parameter) for parameter in self.space],
             "metric": self.options.metric,
             "direction": self.direction,
             "folder": str(self.folder),
         }
+        return json.loads(json.dumps(own))
 
     def trial_words(self, words: Sequence[str], folder: str) -> tuple[str, ...]:
         """Words after ``hvg train`` for a trial with the values ``words``; it continues what its folder holds."""

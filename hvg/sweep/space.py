@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -95,16 +95,8 @@ def read_space(overrides: Sequence[str]) -> tuple[tuple[Parameter, ...], tuple[s
     return tuple(parameters), tuple(fixed)
 
 
-def space_to_plain(space: Sequence[Parameter]) -> list[dict[str, Any]]:
-    """The parameters as values of JSON."""
-    return [
-        asdict(parameter) | ({"values": list(p)} if (p := getattr(parameter, "values", None)) else {})
-        for parameter in space
-    ]
-
-
 def space_from_plain(plain: Sequence[Mapping[str, Any]]) -> tuple[Parameter, ...]:
-    """The search space from plain data, the inverse of ``space_to_plain``."""
+    """The search space from the fields of its parameters, as JSON holds them."""
     return tuple(Choices(p["key"], tuple(p["values"])) if "values" in p else Numbers(**p) for p in plain)
 
 

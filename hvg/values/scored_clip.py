@@ -92,6 +92,10 @@ class ScoredClip:
         if missing:
             raise NotAvailable(f"needs {', '.join(missing)}, which clip '{self.clip_id}' does not hold")
 
+    def map(self, change: Callable[[ScoredClip], ScoredClip]) -> ScoredClip:
+        """The clip changed; as ``LongClip.map``, which changes every piece."""
+        return change(self)
+
     def with_surface(self, surface: Callable[[], Surface]) -> ScoredClip:
         """The same clip with what makes its geometry; it is made once, when first asked for."""
         return replace(self, surface=cache(surface))

@@ -14,6 +14,7 @@ import pytest
 from hvg.cli import run
 from hvg.config.composition import compose
 from hvg.model.checkpoint import checkpoint_path, latest_checkpoint
+from hvg.score import evaluation_record
 from hvg.study.arm import run_arm
 from hvg.study.plan import ArmRun, plan
 from hvg.study.study_file import load_study
@@ -51,7 +52,7 @@ def start_arm(arm: ArmRun) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "hvg.study.arm", str(arm.folder)], env=environment)
 
 
-def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_path, capsys):
+def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_path, capsys, monkeypatch):
     base = [*tiny, cache, "device=cpu", "evaluation.clips=2", "evaluation.steps=1", f"output={tmp_path / 'out'}"]
     study = write_study(tmp_path / "small", base=base, seeds=[0, 1])
     arms = {(arm.arm, arm.seed): arm for arm in plan(load_study(study), "small", [])}
@@ -90,7 +91,11 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_pat
     assert seeds["bone_map"] == "1"
 
     (failing.folder / "error.txt").unlink()
-    assert run(["study", str(study), "collect=true"]) == os.EX_TEMPFAIL
+    read, reads = evaluation_record.read_record, []
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation_record, "read_record", lambda path: reads.append(path) or read(path))
+        assert run(["study", str(study), "collect=true"]) == os.EX_TEMPFAIL
+    assert len(reads) == len({*reads}) == 3, "what a finished arm left is read and judged once"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [arm["status"] for arm in results["arms"]] == ["done", "done", "unfinished", "done"]
     # What was trained for it is taken, and what is finished is left alone.

@@ -83,9 +83,9 @@ def test_the_truths_own_score_stands_beside_the_result(protocol):
     )
     assert list(found.anchors) == list(ANCHORS)
     truth, blank = found.anchors["truth"], found.anchors["blank"]
-    assert list(truth) == list(found.results)
+    assert list(truth) == list(found.values)
     assert (truth["psnr"], truth["ssim"], truth["mask_iou"]) == pytest.approx((100, 1, 1))
-    assert blank["mask_iou"] == 0 and blank["psnr"] < found.results["psnr"].value
+    assert blank["mask_iou"] == 0 and blank["psnr"] < found.values["psnr"]["value"]
     record = make_record(found, CONFIG.protocol, "mine", None, None)
     assert record["anchors"] == found.anchors
     line = next(line for line in table_lines(record) if line.startswith("mask_iou"))
@@ -122,5 +122,5 @@ def test_what_a_copy_of_the_photo_wins_carries_no_verdict(name):
     settings = ProtocolConfig(
         name="mine", metrics={"same": PartChoice("metric", name, part, part.Config(against="reference"))}
     )
-    results = Protocol(settings, {}, {"same": "not here"}).reduce({"clip": {}})
-    assert results["same"].as_json()["verdict"] is False
+    values = Protocol(settings, {}, {"same": "not here"}).reduce({"clip": {}})
+    assert values["same"]["verdict"] is False

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_study import score
 
 from components.metrics.fid import FID
 from components.metrics.kid import KID
@@ -20,14 +21,19 @@ from hvg.config.command_options import CompareOptions
 from hvg.config.settings import PartChoice, ProtocolConfig
 from hvg.core.errors import HvgError
 from hvg.parts.frame_metric import mean_score
-from hvg.parts.metric import Score
 from hvg.parts.set_distance import Frechet, Kernel
+from hvg.report.cells import compare
 from hvg.report.compare_runs import compare_runs
-from hvg.report.comparison import compare
 from hvg.report.tables import table_markdown
 from hvg.score.evaluation import protocol_record
-from hvg.score.evaluation_record import MEASUREMENTS, RECORD_FORMAT, ClipRecord, Record, score_records, write_record
-from hvg.score.protocol import MetricResult
+from hvg.score.evaluation_record import (
+    MEASUREMENTS,
+    RECORD_FORMAT,
+    ClipRecord,
+    EvaluationRecord,
+    ScoreRecord,
+    write_record,
+)
 
 CLIPS = [
     ClipRecord(clip_id=f"person{i}_clip{k}", subject=f"person{i}", azimuths=None, truth="0011")
@@ -47,7 +53,7 @@ def write(
     luck: int = 0,
     seed: int | None = 0,
     network: str = "sha256:1",
-    change: Callable[[Record], Any] = lambda record: None,
+    change: Callable[[EvaluationRecord], Any] = lambda record: None,
 ) -> Path:
     """The evaluation of a system whose PSNR is higher and whose features are nearer to the true ones with ``quality``."""
     shared, own = np.random.default_rng(0), np.random.default_rng([luck, int(100 * quality)])
@@ -60,37 +66,29 @@ def write(
     prediction, truth = (np.concatenate([f[name] for f in features.values()]) for name in ("prediction", "truth"))
     settings = PROTOCOL.metrics
 
-    def of_sets(label: str, value: float, **more: Any) -> MetricResult:
-        return MetricResult(
-            label=label,
-            definition=f"{label}/v1",
-            higher_is_better=False,
-            networks={"inception": network},
-            score=Score(value=value, count=len(truth), **more),
-        )
+    def of_sets(label: str, value: float, **more: Any) -> ScoreRecord:
+        networks = {"inception": network}
+        return score(label, {}, value=value, definition=f"{label}/v1", networks=networks, count=len(truth), **more)
 
-    results = {
-        "psnr": MetricResult(
-            label="psnr", definition="psnr/v2", higher_is_better=True, unit="dB", score=mean_score(cells)
-        ),
-        "lpips": MetricResult(
-            label="lpips", definition="lpips", higher_is_better=False, unavailable="the file of lpips is missing"
-        ),
+    psnr = mean_score(cells)
+    values = {
+        "psnr": score("psnr", dict(psnr.per_clip), value=psnr.value, definition="psnr/v2", count=psnr.count),
+        "lpips": score("lpips", {}, unavailable="the file of lpips is missing"),
         "fid": of_sets(
             "fid",
             Frechet(settings["fid"].config).between(prediction, truth),
             floor=0.25,
-            notes=("N is small",),
+            notes=["N is small"],
         ),
         "kid": of_sets("kid", Kernel(settings["kid"].config).between(prediction, truth)),
     }
-    record = Record(
+    record = EvaluationRecord(
         format=RECORD_FORMAT,
         scored=str(folder),
         protocol=protocol_record(PROTOCOL),
         seeds={"training": seed, "sampling": 0},
         clips=[dict(clip) for clip in CLIPS],  # type: ignore[misc]
-        values=score_records(results, CLIPS),
+        values=values,
         provenance={},
     )
     change(record)
@@ -148,7 +146,7 @@ def test_arms_of_several_seeds_side_by_side(tmp_path, capsys):
 def test_anchors_come_from_the_evaluations_or_from_their_study(tmp_path):
     """Whichever recorded them; a study of other true frames has nothing to say."""
 
-    def recorded(values: dict[str, dict[str, float | None]]) -> Callable[[Record], None]:
+    def recorded(values: dict[str, dict[str, float | None]]) -> Callable[[EvaluationRecord], None]:
         return lambda record: record.update(anchors=values)
 
     paths = [write(tmp_path / "study" / name, quality) for name, quality in (("a", 0.0), ("b", 1.0))]
@@ -159,7 +157,7 @@ def test_anchors_come_from_the_evaluations_or_from_their_study(tmp_path):
     (tmp_path / "study" / "results.json").write_text(json.dumps(study))
     results, _ = compare_runs(words, CompareOptions())
     assert results.get("anchors") == {"blank": {"psnr": 10.0}}
-    assert "a blank video" in table_markdown(results)
+    assert "a blank video" in table_markdown(results, compare(results))
     other = write(tmp_path / "c", 0.5, change=recorded({"truth": {"psnr": 100.0}}))
     results, _ = compare_runs([*words, str(other)], CompareOptions())
     assert results.get("anchors") == {"truth": {"psnr": 100.0}, "blank": {"psnr": 10.0}}
@@ -242,7 +240,7 @@ def test_what_is_special_about_the_scored_clips_is_told_first_with_whom_it_holds
 
 
 def test_scores_on_differently_shifted_data_are_refused_with_the_shift(tmp_path):
-    def shift(record: Record) -> None:
+    def shift(record: EvaluationRecord) -> None:
         record.update(shift=SHIFT, clips=[{**clip, "truth": "2233"} for clip in record["clips"]])
 
     plain, shifted, again = (
@@ -258,11 +256,24 @@ def test_scores_on_differently_shifted_data_are_refused_with_the_shift(tmp_path)
     assert compare_runs([f"{shifted}", f"{again}"], CompareOptions())[0]["caveats"][0] == SHIFTED
 
 
+def test_protocols_are_compared_by_what_they_mean(tmp_path):
+    """A setting that came later has its default in records that lack it, and explanations change no number."""
+
+    def earlier(record: EvaluationRecord) -> None:
+        del record["protocol"]["settings"]["metrics"]["psnr"]["bound"]
+        record["protocol"]["settings"]["source"] = "said otherwise"
+
+    one, two = write(tmp_path / "one", 0.0), write(tmp_path / "two", 0.0, change=earlier)
+    assert compare_runs([f"{one}", f"{two}"], CompareOptions())[0]["arms"][1]["status"] == "done"
+    assert compare_runs([f"{two}", f"{one}"], CompareOptions())[0]["arms"][1]["status"] == "done"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
         ("protocol.id", "other/v2", "follows protocol other/v2, not mine/v1"),
         ("protocol.settings.metrics.psnr.average", "frames", "protocol has metrics.psnr.average = 'frames'"),
+        ("protocol.settings.metrics.psnr.unheard_of", 1, "protocol has metrics.psnr.unheard_of = 1, not None"),
         ("values.psnr.definition", "psnr/v1", "its psnr is psnr/v1, not psnr/v2"),
         ("values.fid.networks", {"inception": "sha256:2"}, "its fid looked through inception sha256:2, not sha256:1"),
         ("clips.3.truth", "2233", "1 of 24 clips were scored against other true frames, first 'person1_clip1'"),
@@ -288,7 +299,7 @@ def test_other_clips_are_named(tmp_path, capsys):
 
 
 def test_a_metric_that_one_run_lacks_is_listed(tmp_path):
-    def lose(record: Record) -> None:
+    def lose(record: EvaluationRecord) -> None:
         record["values"]["fid"] |= {"value": None, "definition": "fid", "networks": {}, "unavailable": "no file here"}
 
     first, second = write(tmp_path / "first", 0.0), write(tmp_path / "second", 1.0, change=lose)

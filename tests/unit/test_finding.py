@@ -12,13 +12,13 @@ from example_study import arm, study_results
 from rich.console import Console
 
 from hvg.core.errors import ConfigError
-from hvg.report.comparison import compare
+from hvg.report.cells import compare
 from hvg.report.finding import Finding, finding, headline
 from hvg.report.footnotes import warnings
 from hvg.report.latex import results_latex
 from hvg.report.results import Results
 from hvg.report.study_report import write_report
-from hvg.report.tables import table_csv, table_markdown, table_text
+from hvg.report.tables import results_markdown, table_csv, table_markdown, table_text
 from hvg.study.plan import plan
 from hvg.study.study_file import StudyFile
 
@@ -139,7 +139,8 @@ def test_one_seed_decides_nothing(tmp_path):
     out = io.StringIO()
     Console(file=out, width=160, force_terminal=True).print(table_text(results))
     assert not re.search(r"\bp [<\d]|\[3[12]m", out.getvalue())
-    assert "**" not in table_markdown(results) and not re.search(r"\bp [<\d]", table_markdown(results))
+    markdown = table_markdown(results, cells)
+    assert "**" not in markdown and not re.search(r"\bp [<\d]", markdown)
     assert r"\textbf" not in results_latex(results, cells)
     rows = [row for row in csv.DictReader(io.StringIO(table_csv(results))) if row["metric"] == "psnr"]
     assert {row["p"] for row in rows} == {row["p_holm"] for row in rows} == {""} and rows[1]["low"]
@@ -156,7 +157,7 @@ def test_a_metric_that_only_describes_ranks_nobody(tmp_path):
     cell = cells["smpl"]["psnr"]
     assert cell.difference is not None and cell.p_holm < 0.05, "the difference is there all the same"
     assert (cell.verdict, cell.best, cell.wins) == ("", False, None)
-    assert "PSNR (dB) |" in table_markdown(results) and "PSNR" not in finding(results, cells).answer
+    assert "PSNR (dB) |" in table_markdown(results, compare(results)) and "PSNR" not in finding(results, cells).answer
     page = write_report(results, tmp_path / "described").read_text()
     assert "describes an arm, and does not say which is better" in page
     # Of one metric fewer.
@@ -172,6 +173,9 @@ def test_too_few_people_or_seeds_are_said(tmp_path):
     assert any(line.startswith("intervals over 2 people hold") for line in warnings(two))
     page = write_report(two, tmp_path).read_text()
     assert "two seeds decide next to nothing" in page and "intervals over 2 people hold" in page
+    readme = results_markdown(two)
+    assert "\nBeware: two seeds decide next to nothing" in readme and "\nBeware: intervals over 2 people" in readme
+    assert "Beware" not in results_markdown(three)
 
 
 def test_several_seeds_show_their_spread(tmp_path):

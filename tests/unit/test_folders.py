@@ -184,7 +184,7 @@ def test_scores_of_files_are_those_of_the_same_arrays(tmp_path):
     )
     kept = protocol.measure(clip)
     expected = finished(protocol, {0: MeasuredClip(ClipRecord(clip_id="clip", subject="clip", azimuths=None), kept)})
-    assert record["values"] == json.loads(json.dumps(expected.values()))
+    assert record["values"] == json.loads(json.dumps(expected.values))
     assert all(score["value"] is not None for score in record["values"].values())
     for label, measurement in kept.items():
         stored = read_measurements(path, record, label)["clip"]

@@ -19,7 +19,7 @@ from hvg.config.composition import compose
 from hvg.config.settings import PartChoice, ProtocolConfig
 from hvg.core.errors import HvgError
 from hvg.parts.set_distance import Frechet
-from hvg.report.comparison import compare
+from hvg.report.cells import compare
 from hvg.report.origin import measured_lines
 from hvg.report.results import Results
 from hvg.report.tables import table_markdown
@@ -124,7 +124,7 @@ def test_merged_seeds_give_the_numbers_of_one_go(kept):
     together = merged(STUDY, "conditioning", read_kept(study, (0, 1)))
     assert together["arms"] == results["arms"]
     assert together["metrics"] == results["metrics"] and together["clips"] == results["clips"]
-    assert table_markdown(together) == table_markdown(results)
+    assert table_markdown(together, compare(together)) == table_markdown(results, compare(results))
     cell = compare(together)["bone"]["fid"]
     assert cell.difference is not None and cell.difference.num_seeds == 2
     assert measured_lines(together) == [

@@ -445,10 +445,10 @@ def test_mean_images_are_means_and_skip_padding():
     mean = MeanImage()
     for clip in range(3):
         mean.add(replace(some, valid=valid).clips(slice(clip, clip + 1)))
-    torch.testing.assert_close(mean.mean(), some.frames[valid].mean(dim=0))
-    torch.testing.assert_close(mean.mean_per_view()[0], some.frames[:, 0][valid[:, 0]].mean(dim=0))
+    torch.testing.assert_close(mean.mean(per_view=False)[0], some.frames[valid].mean(dim=0))
+    torch.testing.assert_close(mean.mean(per_view=True)[0], some.frames[:, 0][valid[:, 0]].mean(dim=0))
     for per_view in (False, True):
         assert mean.predict(some, per_view=per_view).shape == some.frames.shape
-    torch.testing.assert_close(mean.predict(some, per_view=True)[2, 1, 1], mean.mean_per_view()[1])
+    torch.testing.assert_close(mean.predict(some, per_view=True)[2, 1, 1], mean.mean(per_view=True)[1])
     with pytest.raises(ValueError, match="no training frame"):
-        MeanImage().mean()
+        MeanImage().mean(per_view=False)

@@ -21,10 +21,11 @@ from rich.console import Console
 from hvg.core.text_tables import markdown_text
 from hvg.media.video import write_video
 from hvg.report.beside_published import protocol_table_csv, protocol_tables
+from hvg.report.cells import compare
 from hvg.report.charts import distributions, forest_charts, smooth
-from hvg.report.comparison import compare
-from hvg.report.figures import COLOURS, PAPER, Line, line_chart
+from hvg.report.figures import COLOURS, PAPER, Line, line_chart, small_ticks
 from hvg.report.finding import finding
+from hvg.report.footnotes import warnings
 from hvg.report.latex import escape, results_latex
 from hvg.report.number_format import format_amount, format_number
 from hvg.report.published import chosen_tables, published_tables
@@ -200,7 +201,7 @@ def test_what_is_not_finished_is_named_in_every_table(results, tmp_path):
     label = f"{results['arms'][1]['label']} (2 of 3 seeds)"
     out = io.StringIO()
     Console(file=out, width=160).print(table_text(results))
-    tables = out.getvalue(), table_markdown(results), read(write_report(results, tmp_path)).text
+    tables = out.getvalue(), table_markdown(results, compare(results)), read(write_report(results, tmp_path)).text
     assert label in tables[0] and markdown_text(label) in tables[1] and label in tables[2]
     assert "seed 0: not finished" in tables[0]
     assert "unfinished" in tables[1] and "unfinished" in results_latex(results, compare(results))
@@ -231,11 +232,12 @@ def test_results_and_csv_are_written_whole(results, tmp_path):
     assert {p.suffix for p in tmp_path.iterdir()} == {".csv", ".json", ".md", ".tex"}
     assert (tmp_path / "results.tex").read_text() == results_latex(results, compare(results))
     sentences = map(markdown_text, finding(results, compare(results)).sentences)
-    assert (tmp_path / "results.md").read_text() == "\n\n".join([*sentences, table_markdown(results)])
+    expected = "\n\n".join([*sentences, table_markdown(results, compare(results))])
+    assert (tmp_path / "results.md").read_text() == expected + f"\nBeware: {warnings(results)[0]}.\n"
 
 
 def test_the_table_for_a_readme_has_every_arm_and_metric(results):
-    lines = table_markdown(results).splitlines()
+    lines = table_markdown(results, compare(results)).splitlines()
     assert "PSNR (dB) ↑" in lines[0]
     assert len(lines) == 2 + len(results["arms"])
     assert {line.count("|") for line in lines} == {2 + len(results["metrics"])}
@@ -270,6 +272,15 @@ def test_charts():
     assert [len(trace.x) for trace in chart.figure.data] == [10, 1] and chart.legend == {"a": 0, "b": 9}
     assert [trace.line.dash for trace in chart.figure.data] == ["solid", "dash"]
     assert line_chart([Line("a", 0, [(0.0, float("nan"))])], "x", "y") is None
+
+
+def test_small_numbers_on_an_axis_have_one_digit_before_the_exponent():
+    assert small_ticks(0, 1.1e-5)["ticktext"] == ["0", "2e−06", "4e−06", "6e−06", "8e−06", "1e−05"]
+    assert small_ticks(-2.2e-4, 5e-4)["ticktext"] == ["−0.0002", "0", "0.0002", "0.0004"]
+    assert small_ticks(0, 0.5) == small_ticks(-3.0, 1e-5) == {}
+    axis = line_chart([Line("a", 0, [(0.0, 6e-6), (5000.0, 9e-6)])], "x", "y").figure.layout
+    assert axis.yaxis.ticktext[0] == "6e−06" and axis.xaxis.ticktext is None
+    assert axis.template.layout.xaxis.tickformat == "~g", "5000, not 0.5e+4"
     assert smooth([(0, 0.0), (1, 3.0), (2, 0.0)], reach=1) == [(0, 1.5), (1, 1.0), (2, 1.5)]
 
 
@@ -356,8 +367,8 @@ def test_anchors_stand_below_the_arms_and_take_no_part(results, tmp_path):
     assert "98.75" in rows[0] and "12.50" in rows[1] and "7.250" in rows[2]
     assert "best" not in body[0] and "difference" not in body[0]
     assert "Last rows: what pictures score that nobody trained for" in page.text
-    markdown = table_markdown(with_anchors).splitlines()
-    assert markdown[:-2] == table_markdown(results).splitlines()
+    markdown = table_markdown(with_anchors, compare(with_anchors)).splitlines()
+    assert markdown[:-2] == table_markdown(results, compare(results)).splitlines()
     assert markdown[-2] == "| *the truth itself* | 0.0000 | 98.75 | 0.0000 | – |"
     lines = list(csv.DictReader(io.StringIO(table_csv(with_anchors))))
     anchored = [line for line in lines if line["kind"] == "anchor"]

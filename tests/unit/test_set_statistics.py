@@ -14,14 +14,15 @@ from hvg.parts.context import Context
 from hvg.parts.feature_metric import FrameFeatureMetric
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
-from hvg.score.evaluation_record import ClipRecord
+from hvg.score.evaluation import make_record
+from hvg.score.evaluation_record import ClipRecord, write_record
 from hvg.score.measured_clips import MeasuredClip, finished
 from hvg.score.protocol import Protocol
 from hvg.score.set_statistics import (
     SubjectFeatures,
     distance_of,
     left_out,
-    left_out_of_results,
+    left_out_of_run,
     same_distribution_floor,
     subject_features,
 )
@@ -247,15 +248,17 @@ def test_an_evaluation_knows_its_floor_and_what_a_subject_contributes(tmp_path):
     protocol = Protocol(ProtocolConfig(name="mine", metrics={"colour": choice}), {"colour": metric}, {})
     own = measured(protocol)
     found = finished(protocol, own)
-    floor = found.values()["colour"]["floor"]
-    assert floor is not None and 0 < floor < found.results["colour"].value * 3
-    without = left_out_of_results(found.results, protocol.metrics, found.measurements, found.clips)
+    score = found.values["colour"]
+    assert score["floor"] is not None and 0 < score["floor"] < score["value"] * 3
+    record = make_record(found, protocol.settings, "mine", None, None)
+    write_record(tmp_path / "mine", record, found.measurements)
+    without = left_out_of_run(tmp_path / "mine", record, {"colour": FRECHET})
     kept = {clip: of_clip["colour"] for clip, of_clip in found.measurements.items()}
     arrays = subject_features(kept, {clip["clip_id"]: clip["subject"] for clip in found.clips})
     assert arrays.num_subjects == 10 and arrays.prediction.shape == (60, 3)
     assert np.corrcoef(without["colour"], without_each(FRECHET, arrays))[0, 1] > 0.9
     few = finished(protocol, dict(list(own.items())[:8]))
-    assert few.values()["colour"]["floor"] is None
+    assert few.values["colour"]["floor"] is None
 
 
 class NoSmallSets(Frechet):
@@ -272,6 +275,6 @@ def test_a_floor_that_fails_leaves_the_value(tmp_path):
     metric = ColourDistance(choice.config, Context(networks=NetworkFiles(tmp_path)))
     metric.distance = NoSmallSets(choice.config)
     protocol = Protocol(ProtocolConfig(name="mine", metrics={"colour": choice}), {"colour": metric}, {})
-    found = finished(protocol, measured(protocol)).values()["colour"]
+    found = finished(protocol, measured(protocol)).values["colour"]
     assert found["value"] is not None and found["floor"] is None
     assert "its floor failed with IndexError: few" in found["notes"] and found.get("traceback")

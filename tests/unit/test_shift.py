@@ -11,7 +11,7 @@ from hvg.config.composition import compose
 from hvg.core.errors import ConfigError
 from hvg.data.shard_writing import write_shard
 from hvg.score.evaluation import _rescored, _shift
-from hvg.score.evaluation_record import RECORD_FORMAT, Record, data_notes
+from hvg.score.evaluation_record import RECORD_FORMAT, EvaluationRecord, data_notes
 from hvg.testing import tiny_batch
 
 TRAINED = compose(["scale=cpu"])
@@ -46,7 +46,7 @@ def test_another_dataset_is_recorded_whole(tmp_path):
     shifted = _rescored(TRAINED, ["dataset=shards", f"dataset.path={tmp_path}"], MODEL, shift=True)
     shift = _shift(TRAINED, shifted)
     assert shift == {"dataset": [TRAINED.dataset.resolved(), shifted.dataset.resolved()]}
-    record = Record(
+    record = EvaluationRecord(
         format=RECORD_FORMAT,
         scored="",
         protocol={"id": "", "settings": {}},

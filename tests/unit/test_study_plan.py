@@ -5,9 +5,12 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from hvg.cli import run
 from hvg.cluster.jobs import Batch, Job
@@ -17,6 +20,7 @@ from hvg.cluster.slurm import queued, refuse_queued, sbatch_script
 from hvg.commands.words import take_options
 from hvg.core.errors import ConfigError, HvgError
 from hvg.model.checkpoint import checkpoint_path
+from hvg.study.arm_results import drawn_otherwise
 from hvg.study.plan import ArmRun, plan
 from hvg.study.run import run_study
 from hvg.study.study_file import load_study
@@ -63,11 +67,11 @@ SCORE = {
 }
 
 
-def finish(arm: ArmRun, **scores: dict) -> None:
-    """Leaves what a finished arm leaves, without clips."""
+def finish(arm: ArmRun, config: str = "", **scores: dict) -> None:
+    """Leaves what a finished arm leaves, without clips. config: with which it was started, as YAML."""
     record = {
         "format": "hvg-evaluation-2",
-        "config": arm.config.to_yaml(),
+        "config": config or arm.config.to_yaml(),
         "scored": "it",
         "clips": [],
         "provenance": {},
@@ -150,6 +154,7 @@ def test_here_those_that_train_come_first(study, tmp_path, capsys):
         (("launcher=torchrun", "strategy=ddp", "nodes=2", "rendezvous=first:29500"), "launcher"),
         (("collect=true", "fresh=true"), "fresh"),
         (("seeds=[0,7]",), "seeds"),
+        (("seeds=[0,0]",), "seeds"),
         (("launcher=slurm", "keep=true"), "keep"),
         (("name=mine",), "name"),
         (("resume_changes=[seed]",), "resume_changes"),
@@ -180,6 +185,7 @@ def test_a_word_that_leaves_something_out_is_no_folder(study, capsys):
         ({"armz": {}}, "armz", "unknown key for a study. Did you mean 'arms'?"),
         ({"arms": {"a": "pose=none"}}, "arms.a", "expected a list, got 'pose=none' (str)."),
         ({"seeds": [0, "1"]}, "seeds.1", "expected a valid integer, got '1' (str)."),
+        ({"seeds": [0, 1, 0]}, "seeds", "seed 0 is listed twice"),
         ({"baselines": ["mean"]}, "baselines.0", "expected 'copy_reference', 'mean_image' or 'mean_image_per_view'"),
         ({"published": ["hvg_33"]}, "published", "Did you mean 'hvg_3'?"),
     ],
@@ -268,6 +274,51 @@ def test_what_changes_no_result_may_differ_between_the_starts_of_a_study(study, 
     message = capsys.readouterr().err
     assert "arm single, parts, other: training.learning_rate: was 0.003, now 0.0001" in message
     assert f"evaluation.steps: was {before[0].config.evaluation.steps}, now 9" in message
+
+
+def edited(config: str, path: str, *value: Any) -> str:
+    """A configuration as a version wrote it that did not know a setting; or with another value of it."""
+    settings = yaml.safe_load(config)
+    *parents, key = path.split(".")
+    section = reduce(lambda tree, parent: tree[parent], parents, settings)
+    del section[key]
+    section |= {key: value[0]} if value else {}
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [("training.weight_decay", 0.5), ("evaluation.overlap", "allow"), ("protocol.metrics.psnr.bound", "identical")],
+)
+def test_a_setting_that_came_later_voids_no_arm_that_was_finished_with_its_default(study, capsys, path, other):
+    arms = plan(load_study(study), "plans", [])
+    earlier = {arm.arm: edited(arm.config.to_yaml(), path) for arm in arms}
+    for arm in arms:
+        finish(arm, earlier[arm.arm])
+        (arm.folder / "config.yaml").write_text(earlier[arm.arm])
+    assert [arm.state().status for arm in arms] == ["done"] * 3
+    started(study, "launcher=slurm")
+    assert "every arm is finished" in capsys.readouterr().out
+    single, config = arms[0], edited(arms[0].config.to_yaml(), path, other)
+    finish(single, config)
+    (single.folder / "config.yaml").write_text(config)
+    assert [arm.state().status for arm in arms] == ["unfinished", "done", "done"]
+    assert run(["study", str(study), "collect=true"]) == 1
+    assert f"arm single: {path}: was {other}, now " in capsys.readouterr().err
+
+
+def test_clips_that_other_code_draws_are_said():
+    clips: Any = [{"clip_id": name, "subject": "ann", "truth": digest} for name, digest in (("a", "00"), ("b", "11"))]
+    records: Any = [{"clips": clips}, {"clips": [clips[0] | {"truth": "22"}, {"clip_id": "b", "subject": "ann"}]}]
+    assert drawn_otherwise(clips, records[:1]) == []
+    (caveat,) = drawn_otherwise(clips, records)
+    assert caveat.startswith("1 of 2 test clips are drawn otherwise now")
+
+
+def test_words_on_a_protocol_void_no_finished_arm(study):
+    arm = plan(load_study(study), "plans", [])[0]
+    finish(arm, edited(arm.config.to_yaml(), "protocol.source", "said otherwise"))
+    assert arm.state().status == "done"
 
 
 # --- jobs with several commands ---------------------------------------------------------------------------------------

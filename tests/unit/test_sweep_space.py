@@ -1,12 +1,13 @@
 """Hydra's sweep grammar as parameters of a search, and words that cannot be one."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError
-from hvg.sweep.space import Choices, Numbers, read_space, space_from_plain, space_to_plain
+from hvg.sweep.space import Choices, Numbers, read_space, space_from_plain
 
 RATE = "training.learning_rate"
 
@@ -31,7 +32,7 @@ def test_the_grammar_is_hydras(text, parameter):
     space, fixed = read_space([f"a={text}", "b=2", "~c"])
     assert space == (parameter,)
     assert fixed == ("b=2", "~c")
-    assert space_from_plain(json.loads(json.dumps(space_to_plain(space)))) == space
+    assert space_from_plain(json.loads(json.dumps([asdict(parameter) for parameter in space]))) == space
 
 
 def test_values_become_overrides_that_say_exactly_them():

@@ -33,13 +33,17 @@ class Cell:
     best: bool = False
 
 
+# Arm name -> metric name -> cell.
+Cells = Mapping[str, Mapping[str, Cell]]
+
+
 def comparison_arm(results: Results) -> Arm | None:
     """The first arm that is done; all differences are to it. None when every arm failed."""
     return next((arm for arm in results["arms"] if _is_contender(arm)), None)
 
 
-def compare(results: Results) -> dict[str, dict[str, Cell]]:
-    """Arm name -> metric name -> cell, for every arm and baseline that is done and has the metric."""
+def compare(results: Results) -> Cells:
+    """The cell of every arm and baseline that is done, under every metric that it has."""
     table: dict[str, dict[str, Cell]] = {arm["name"]: {} for arm in results["arms"]}
     for metric in results["metrics"]:
         arms = [arm for arm in results["arms"] if arm["status"] == "done" and _has_metric(arm, metric["name"])]
@@ -163,7 +167,7 @@ def _clip_values(seeds: list[SeedResult], metric: str, clips: set[str], num_othe
     return values[0] if len(values) == 1 and num_others > 1 else values
 
 
-def is_decided(cells: Mapping[str, Mapping[str, Cell]]) -> bool:
+def is_decided(cells: Cells) -> bool:
     """Whether some difference is over several seeds, so that it has a p-value."""
     return any(cell.p is not None for row in cells.values() for cell in row.values())
 
