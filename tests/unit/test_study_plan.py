@@ -23,13 +23,13 @@ from hvg.study.study_file import load_study
 
 
 @pytest.fixture
-def study(tiny, tmp_path) -> Path:
-    """Two trainings; with the weights of the first, another arm samples."""
+def study(tmp_path) -> Path:
+    """Two trainings; with the weights of the first, another arm samples. Few words, for every arm composes them all."""
     text = {
         "title": "Plans",
         "question": "Which plan?",
         "varies": ["sampler", "view_attention"],
-        "base": [*tiny, "device=cpu", f"output={tmp_path / 'out'}"],
+        "base": ["debug=tiny", "device=cpu", f"output={tmp_path / 'out'}"],
         "arms": {
             "single": ["sampler=single"],
             "parts": ["sampler=partition", "sampler.views=1", "sampler.frames=1"],
