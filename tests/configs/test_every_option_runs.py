@@ -107,14 +107,13 @@ def refusal(words: list[str], capsys) -> str:
 
 
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt"
+SMALL_SVD = ("backbone=svd_xt", *BACKBONES["svd_xt"], f"backbone.weights={SVD}", "backbone.norm_groups=32")
+CLIP = ("image_embedding=clip_image", "backbone.cross_attention_width=32")
 # What no machine has by itself -> how its refusal begins.
 ELSEWHERE = {
-    ("backbone=svd_xt",): f"backbone.weights: no unet at '{SVD}'. Give",
+    SMALL_SVD: f"backbone.weights: no unet at '{SVD}'. Give",
     ("codec=svd_vae",): f"codec.path: no vae at '{SVD}'. Give",
-    (
-        "image_embedding=clip_image",
-        "backbone.cross_attention_width=32",
-    ): f"image_embedding.path: no image_encoder at '{SVD}'. Give",
+    CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
     ("scale=paper", "dataset.image_size=64"): f"codec.path: no vae at '{SVD}'. Give",
     ("dataset=shards", "dataset.path=nowhere"): "nowhere: no shard named train*.tar",
 }
