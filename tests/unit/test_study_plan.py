@@ -170,6 +170,7 @@ def test_a_word_that_leaves_something_out_is_no_folder(study, capsys):
     assert capsys.readouterr().out.count("hvg.study.arm") == 3
     (arm, *_) = plan(load_study(study), "plans", ["~camera", "~slots.more"])
     assert not {"camera", "more"} & set(arm.config.conditioners)
+    (study / "study.yaml").write_text(json.dumps(text | {"arms": {"alone": []}}))
     assert run(["study", str(study), "~seed", "--dry-run"]) == 1
     assert "seed: cannot be set in the command line" in capsys.readouterr().err
 
