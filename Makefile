@@ -7,6 +7,8 @@ ARGS   ?=
 # The moments at which tests interrupt runs are drawn from it: `make test-long SEED=1790000000`.
 SEED   := $(or $(SEED),$(shell date +%s))
 export HVG_TEST_SEED = $(SEED)
+# Many processes import the same modules: compiled and rewritten tests are kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

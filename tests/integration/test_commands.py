@@ -396,7 +396,8 @@ def test_prepared_clips_equal_those_made_on_the_fly(hvg, tiny, tmp_path):
     from hvg.data.cache import conditioner_signals, open_clips
     from hvg.data.signals import load_with_signals
 
-    done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=2", "pose=bone_map,smpl_normal")
+    # Several processes render the data of every study; each takes seconds to start.
+    done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=1", "pose=bone_map,smpl_normal")
     assert done.returncode == 0, done.stderr
     stored, live = compose([*tiny, f"data.cache={tmp_path}"]), compose(tiny)
     signals = conditioner_signals([compose([*tiny, f"pose={pose}"]) for pose in ("bone_map", "smpl_normal")])

@@ -21,9 +21,7 @@ def overrides(tiny, cache, tmp_path_factory):
     # One level: the fewer kinds of blocks there are, the less has to be compiled.
     small = ("backbone.widths=[32]", "backbone.heads=[1]", "backbone.attention=[true]", "view_attention=none")
     folder = tmp_path_factory.mktemp("compiled")
-    words = (*tiny, cache, *every, *small, "pose=skeleton", "reference_keys=none", "device=cpu", f"output={folder}")
-    prepare([compose(words)], ("train", "val"), jobs=1)
-    return words
+    return (*tiny, cache, *every, *small, "pose=skeleton", "reference_keys=none", "device=cpu", f"output={folder}")
 
 
 def run_folder(overrides, name):
@@ -37,6 +35,7 @@ def losses(overrides, name):
 
 @pytest.mark.long
 def test_compiled_blocks_train_alike_and_resume_to_the_same_bits(overrides):
+    prepare([compose(overrides)], ("train", "val"), jobs=1)
     train_together(1, [[*overrides, "name=plain"], [*overrides, COMPILED, "name=whole"]])
     middle = checkpoint_path(run_folder(overrides, "whole") / "checkpoints", STEPS // 2)
     train_together(1, [[*overrides, COMPILED, f"resume={middle}", "name=again"]])

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forks import Started
 from torch import nn
 from train_runs import train_together
 
@@ -18,7 +17,6 @@ from hvg.data.prepare import prepare
 from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.train.zero import hide_frozen
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
 TWO = ("strategy.devices=2", "data.batch_size=1")
 ONE = ("strategy=single", "data.batch_size=2")
@@ -177,22 +175,17 @@ def test_a_frozen_reference_net_stays_whole_and_a_zero3_run_can_be_exported(hvg,
 def test_a_run_whose_second_process_dies_says_so_and_ends_with_1(overrides, when):
     name = when.split()[0]
     words = [*overrides, *TWO, "strategy=ddp", "training.steps=100000", "training.log_every=1", f"name={name}"]
-    command = [sys.executable, "-m", "hvg.cli", "train", *words]
     metrics = output(overrides) / name / "metrics.jsonl"
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
-        try:
-            while run.poll() is None and not (
-                second_processes(run.pid) and (name == "before" or holds_a_line(metrics))
-            ):
-                time.sleep(0.02)
-            for process in second_processes(run.pid):
-                os.kill(process, signal.SIGKILL)
-            message = run.communicate()[1]
-        finally:
-            run.kill()
-    assert run.returncode == 1
-    assert "process 1 of the 2 on this machine was ended by signal 9" in message.strip().splitlines()[-1]
-    assert "Traceback" not in message
+    run = Started("hvg.cli", "train", *words)
+    pid = run.process.pid
+    while run.process.is_alive() and not (second_processes(pid) and (name == "before" or holds_a_line(metrics))):
+        time.sleep(0.02)
+    for process in second_processes(pid):
+        os.kill(process, signal.SIGKILL)
+    done = run.finish()
+    assert done.returncode == 1
+    assert "process 1 of the 2 on this machine was ended by signal 9" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def holds_a_line(path) -> bool:

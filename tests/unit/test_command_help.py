@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -86,13 +87,28 @@ def test_a_wrong_flag_is_a_line(capsys, words, line):
     assert capsys.readouterr().err == f"{line}\n"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--verbose"], ["train", "--help"]])
-def test_output_that_nobody_reads_ends_quietly(words):
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe to write to of which nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "hvg.cli", *words], stdout=writer, stderr=subprocess.PIPE, text=True)
+    yield writer
     os.close(writer)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "--verbose"]])
+def test_a_process_whose_output_nobody_reads_ends_quietly(words, unread):
+    """Short, as when Python writes it at its end; and longer than what Python keeps."""
+    done = subprocess.run([sys.executable, "-m", "hvg.cli", *words], stdout=unread, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (cli.UNREAD, "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--verbose"], ["train", "--help"]])
+def test_output_that_nobody_reads_ends_quietly(words, unread, monkeypatch, capsys):
+    with monkeypatch.context() as patch, open(unread, "w", closefd=False) as output:
+        patch.setattr(sys, "stdout", output)
+        assert cli.run(words) == cli.UNREAD
+    assert capsys.readouterr().err == ""
 
 
 def test_another_pipe_that_broke_is_not_hushed_up(monkeypatch, capfd):

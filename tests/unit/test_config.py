@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -438,10 +439,13 @@ def test_check_says_the_precision_that_is_used_and_sizes_memory_for_it(words, sa
     small = [*tiny, "data.batch_size=16"]
     assert check.check_command([*small, *words]) == 0
     shown = capsys.readouterr().out
-    precision = "bf16" if said.startswith("bf16") else "32"
-    step = forecast(compose([*small, f"training.precision={precision}"])).counts.step
-    kept = gigabytes(required(step, "Counts.step").saved)
+    kept = kept_by(*small, f"training.precision={'bf16' if said.startswith('bf16') else '32'}")
     assert f"trained in {said}\n" in shown and f"The forward pass keeps {kept} " in shown
+
+
+@cache
+def kept_by(*words: str) -> str:
+    return gigabytes(required(forecast(compose(words)).counts.step, "Counts.step").saved)
 
 
 def test_check_of_files_of_unknown_size_shows_weights_alone(capsys, tmp_path):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -51,17 +49,12 @@ def test_what_is_started_elsewhere_is_judged_there(words, capsys):
     assert capsys.readouterr().out.count("#SBATCH --job-name") == 2
 
 
-def test_a_logger_that_cannot_be_used_is_missed_at_once(words, tmp_path):
+def test_a_logger_that_cannot_be_used_is_missed_at_once(hvg, words, tmp_path, monkeypatch):
     """In a process of its own: W&B remembers for the length of one who is logged in."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "NETRC"))}
-    code = "import sys; from hvg import cli; sys.exit(cli.run(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", *words, "logger=wandb"],
-        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    for key in [key for key in os.environ if key.startswith(("WANDB_", "NETRC"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = hvg("train", *words, "logger=wandb")
     assert done.returncode == 1 and "logger: wandb is not logged in here; run `wandb login`" in done.stderr
     assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "runs").exists()
 

@@ -27,13 +27,13 @@ from hvg.study.study_file import load_study
 
 
 @pytest.fixture
-def study(tiny, tmp_path) -> Path:
-    """Two trainings; with the weights of the first, another arm samples."""
+def study(tmp_path) -> Path:
+    """Two trainings; with the weights of the first, another arm samples. Few words, for every arm composes them all."""
     text = {
         "title": "Plans",
         "question": "Which plan?",
         "varies": ["sampler", "view_attention"],
-        "base": [*tiny, "device=cpu", f"output={tmp_path / 'out'}"],
+        "base": ["debug=tiny", "device=cpu", f"output={tmp_path / 'out'}"],
         "arms": {
             "single": ["sampler=single"],
             "parts": ["sampler=partition", "sampler.views=1", "sampler.frames=1"],
@@ -175,6 +175,7 @@ def test_a_word_that_leaves_something_out_is_no_folder(study, capsys):
     assert capsys.readouterr().out.count("hvg.study.arm") == 3
     (arm, *_) = plan(load_study(study), "plans", ["~camera", "~slots.more"])
     assert not {"camera", "more"} & set(arm.config.conditioners)
+    (study / "study.yaml").write_text(json.dumps(text | {"arms": {"alone": []}}))
     assert run(["study", str(study), "~seed", "--dry-run"]) == 1
     assert "seed: cannot be set in the command line" in capsys.readouterr().err
 
