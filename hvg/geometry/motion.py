@@ -182,16 +182,16 @@ def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Mot
     translation = _translation(path, arrays, translation_key, len(poses)) if translation_key in arrays else None
     z_up = _up(path, arrays, default_up, up) == "z"
     if z_up:
-        rotations["pelvis"] = axis_angle(_Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
+        rotations["pelvis"] = axis_angle(Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
     if translation is not None:
         # The rest pelvis is the fixed point of the file's first rotation, so it is not turned by it.
         pelvis = rest.origin + translation
-        translation = (pelvis @ _Z_UP_TO_Y_UP.mT if z_up else pelvis) - rest.standing
+        translation = (pelvis @ Z_UP_TO_Y_UP.mT if z_up else pelvis) - rest.standing
     return Motion(rotations=rotations, translation=translation, frames_per_second=frames_per_second)
 
 
 # (x, y, z) with z up -> (x, z, -y) with y up.
-_Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -300,7 +300,7 @@ def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: s
     joints = joints[:, : len(names)]
     _check_metres(path, dict(zip(names, joints.unbind(1), strict=True)))
     if _up(path, arrays, "y", asked_up) == "z":
-        joints = joints @ _Z_UP_TO_Y_UP.mT
+        joints = joints @ Z_UP_TO_Y_UP.mT
     return Motion(joints=joints, joint_names=names)
 
 
