@@ -1,8 +1,10 @@
 """Body models of the SMPL family in the true file format, filled with a body of our own."""
 
 import numpy as np
+import torch
 
 from hvg.geometry.body_files import FAMILY_JOINTS, FAMILY_VERTICES
+from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import JOINTS
 from hvg.testing.scene import standing_joints
 
@@ -76,6 +78,64 @@ def body_model(family, directions, *, mean_within=45, seed=0, dtype=np.float32):
         arrays["dynamic_lmk_faces_idx"] = rng.integers(0, 2 * vertices, (79, 17))
         arrays["dynamic_lmk_bary_coords"] = rng.uniform(size=(79, 17, 3))
     return {name: x.astype(dtype) if x.dtype == np.float64 else x for name, x in arrays.items()}
+
+
+def person_model(family, directions=20, seed=0):
+    """As ``body_model``, in the shape of Anny's mean person, so that pictures of it show one; betas change height and girth."""
+    from components.bodies.anny import DRIVEN, Anny, _topology
+
+    joints, count = FAMILY_JOINTS[family], FAMILY_VERTICES[family]
+    stand = Anny().animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}))
+    vertices, faces = stand.vertices[0, 0].numpy().astype(np.float64), stand.faces.numpy()
+    blend = _topology()[1].numpy()
+    kept, faces = _collapsed(faces, len(vertices), count, np.random.default_rng(seed))
+    weights = np.zeros((count, len(joints)))
+    for column, joint in enumerate((*DRIVEN, "left_elbow", "right_elbow")):
+        weights[:, joints.index(joint)] += blend[kept, column]
+    model = body_model(family, directions, seed=seed)
+    places = dict(zip(stand.joint_names, stand.joints[0, 0].numpy(), strict=True))
+    known = {**places, **{f"{side}_hand": places[f"{side}_middle1"] for side in ("left", "right")}}
+    origin = np.array([0.003, -1.3, 0.02])
+    vertices = vertices[kept]
+    regressor = np.zeros((len(joints), count))
+    for row, joint in enumerate(joints):
+        place = known.get(joint, known["head"] if parent_of(joint) == "head" else None)
+        place = known[f"{joint.split('_')[0]}_middle1"] if place is None else place
+        near = np.argsort(((vertices - place) ** 2).sum(1))[:60]
+        regressor[row, near] = np.linalg.lstsq(np.vstack([vertices[near].T, np.ones(60)]), [*place, 1], rcond=None)[0]
+    # Standard deviations of grown people: some 4 % of height and 8 % of girth.
+    shapes = np.zeros((count, 3, directions))
+    shapes[:, 1, 0] = 0.04 * vertices[:, 1]
+    shapes[:, 2, 1] = 0.08 * vertices[:, 2]
+    person = {
+        "v_template": vertices + origin,
+        "f": faces,
+        "weights": weights,
+        "J_regressor": regressor,
+        "shapedirs": shapes,
+    }
+    person["posedirs"] = np.zeros_like(model["posedirs"])
+    return {**model, **{k: x.astype(np.float32) if x.dtype == np.float64 else x for k, x in person.items()}}
+
+
+def _collapsed(faces, vertices, count, rng):
+    """Edges are drawn together until ``count`` vertices are left: numbers of those, and faces in new numbers."""
+    target, left = np.arange(vertices), vertices
+    while left > count:
+        now = target[faces]
+        touched = np.zeros(vertices, bool)
+        edges = np.unique(np.sort(np.concatenate([now[:, [0, 1]], now[:, [1, 2]]]), axis=1), axis=0)
+        for a, b in rng.permutation(edges[edges[:, 0] != edges[:, 1]]):
+            if left > count and not (touched[a] or touched[b]):
+                target[target == b] = a
+                touched[[a, b]] = True
+                left -= 1
+    kept = np.unique(target)
+    number = np.zeros(vertices, np.int64)
+    number[kept] = np.arange(count)
+    faces = number[target[faces]]
+    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    return kept, faces[whole].astype(np.uint32)
 
 
 def write_body_model(path, family, directions, **options):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -80,6 +81,16 @@ _PARENT: dict[str, str] = {
 }
 # Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
+
+# Ranges of the phenotypes of grown people.
+_GROWN = {
+    "gender": (0.0, 1.0),
+    "age": (0.6, 0.85),
+    "muscle": (0.25, 0.8),
+    "weight": (0.25, 0.85),
+    "height": (0.2, 0.42),
+    "proportions": (0.3, 0.8),
+}
 
 
 @dataclass(frozen=True)
@@ -356,6 +367,10 @@ class Anny(BodyModel):
             parameters={"rotations": turned[None]},
             constants={"shape": torch.tensor([list(phenotypes.values())])},
         )
+
+    def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
+        """Phenotypes of grown people, drawn evenly."""
+        return {name: float(generator.uniform(low, high)) for name, (low, high) in _GROWN.items()}
 
     def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:
         labels = list(_model().phenotype_labels)

@@ -31,6 +31,7 @@ from hvg.values.body import BodyMotion
 
 # Frames that are skinned at once: of SMPL-X's mesh they take 0.3 GB on the way.
 _AT_ONCE = 64
+_HANDS, _KNUCKLES = ("left_hand", "right_hand"), ("left_middle1", "right_middle1")
 _BETA = re.compile(r"beta_(\d+)")
 
 
@@ -89,8 +90,13 @@ class FamilyBody(BodyModel):
         )
         return self.pose(parameters, mesh=mesh)
 
+    def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
+        """The first ten betas, normal as in the people that the model was fitted to, at most two deviations from the mean."""
+        drawn = generator.normal(size=min(10, self.file.num_betas)).clip(-2, 2)
+        return {f"beta_{k}": float(value) for k, value in enumerate(drawn)}
+
     def pose(self, parameters: BodyParameters, *, mesh: bool = True) -> BodyMotion:
-        """The person with these parameters: joints (1, T, J + 1, 3), those of the family and the top of the skull.
+        """The person with these parameters: joints (1, T, N, 3), those of the family, then what else ``JOINTS`` has.
 
         radii: (1, 24). vertices: (1, T, P, 3) if ``mesh``. parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to
         the T-pose. constants: ``betas`` (1, S) where one frame's are all frames'. Raises: HvgError for another family's.
@@ -108,11 +114,13 @@ class FamilyBody(BodyModel):
         scale, shift = parameters.scale[:, None, None], parameters.translation[:, None]
         turned = self._turned(parameters)
         top = self._skull_top(betas, joints, turned)
-        joints = scale * torch.cat([joints, top[:, None]], dim=1) + shift
+        # SMPL's hand joints lie where the others have the first knuckles.
+        hands = [self.file.joints.index(joint) for joint in _HANDS] if self.family == "smpl" else []
+        joints = scale * torch.cat([joints, joints[:, hands], top[:, None]], dim=1) + shift
         stature = self._stature(betas[:1]) * parameters.scale[:1]
         return BodyMotion(
             joints=joints[None],
-            joint_names=(*self.file.joints, "head_top"),
+            joint_names=(*self.file.joints, *(_KNUCKLES if hands else ()), "head_top"),
             bone_radii=bone_radii(stature),
             vertices=(scale * vertices + shift)[None] if mesh else None,
             faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)) if mesh else None,

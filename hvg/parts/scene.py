@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from hvg.parts.part import Part
@@ -44,6 +45,10 @@ class BodyModel(Part):
     @abstractmethod
     def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.geometry.motion.Motion``; world, metres."""
+
+    def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
+        """A grown person's shape by the model's own names; the mean person's where a model has but one."""
+        return {}
 
 
 class Renderer(Part):

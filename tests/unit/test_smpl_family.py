@@ -2,21 +2,28 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, skinned, write_body_model
+from body_models import body_model, person_model, skinned, write_body_model
 
+from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
 from components.bodies.smplx import SmplX
+from hvg.config.build import build_dataset
+from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
 from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
-from hvg.geometry.motion import Motion, rotation_matrix
+from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
+from hvg.parts import registry
+from hvg.testing import check_body
+from hvg.values.cameras import project
 
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
 DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
@@ -95,7 +102,7 @@ def test_the_body_equals_the_package_called_directly(files, bodies, family, opti
     body = bodies[family]
     made = body.pose(body_parameters(given, convention_of(options), body.file))
     assert (made.vertices[0] - vertices).abs().max() < 1e-6
-    assert (made.joints[0, :, :-1] - joints).abs().max() < 1e-6
+    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
 
 
 def test_smpl_equals_the_package_called_directly(files, bodies):
@@ -104,7 +111,7 @@ def test_smpl_equals_the_package_called_directly(files, bodies):
     body = bodies["smpl"]
     made = body.pose(body_parameters(given, BodyConvention(), body.file))
     assert (made.vertices[0] - vertices).abs().max() < 1e-6
-    assert (made.joints[0, :, :-1] - joints).abs().max() < 1e-6
+    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("family", BODIES)
@@ -125,7 +132,7 @@ def test_the_body_equals_linear_blend_skinning(bodies, family):
             coefficients[300:310] = given["expression"][frame]
         vertices, joints = skinned(arrays, coefficients, vectors, given["transl"][frame].numpy())
         assert np.abs(made.vertices[0, frame].numpy() - vertices).max() < 2e-6
-        assert np.abs(made.joints[0, frame, :-1].numpy() - joints).max() < 2e-6
+        assert np.abs(made.joints[0, frame, : len(joints)].numpy() - joints).max() < 2e-6
 
 
 EVERY = {
@@ -261,6 +268,63 @@ def test_a_shape_or_a_joint_that_the_model_lacks_is_refused(within):
         within.animate(still, {"beta_10": 1.0})
     with pytest.raises(HvgError, match="no joint 'tail' to turn"):
         within.animate(Motion(rotations={"tail": torch.zeros(1, 3)}))
+
+
+@pytest.mark.parametrize("name", registry.names("body"))
+def test_every_body_keeps_its_promises(tmp_path, name):
+    part = registry.load("body", name)
+    if name not in BODIES:
+        check_body(part, part.Config())
+        return
+    np.savez(tmp_path / "person.npz", allow_pickle=True, **person_model(name))
+    check_body(part, part.Config(path=tmp_path / "person.npz"))
+
+
+class Leans(Anny):
+    """Follows a translation with its mesh alone."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        still = super().animate(replace(motion, translation=None), shape, mesh=mesh)
+        return replace(moved, joints=still.joints)
+
+
+class OffTheFloor(Anny):
+    """Pelvis at the origin, as the model has it."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        return replace(moved, vertices=None if moved.vertices is None else moved.vertices - 0.9)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [(Leans, "a translation does not move the joints by it"), (OffTheFloor, "not on the floor")],
+)
+def test_a_broken_promise_of_a_body_is_named(part, message):
+    with pytest.raises(AssertionError, match=message):
+        check_body(part, part.Config())
+
+
+def test_synthetic_people_are_drawn_on_the_family(tmp_path):
+    """Photo, pictures and maps of a dressed person on SMPL-X; another body, the same clothes."""
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", allow_pickle=True, **person_model("smplx"))
+    words = ["dataset.image_size=48", "dataset.views=2", "dataset.frames=2"]
+    clips = []
+    for body in ([], ["body=smplx", f"body.path={tmp_path}"]):
+        config = compose([*words, *body])
+        clips.append(build_dataset(config, "train").load(0))
+    anny, family = clips
+    assert family.body.joint_names[:55] == SMPLX_JOINTS
+    for clip in clips:
+        seen = clip.alpha.mean(dim=(-1, -2))
+        assert ((seen > 0.05) & (seen < 0.5)).all()
+        # Joints are on the person: the pelvis' pixel is covered.
+        pelvis = clip.body.joints[:, None, :, clip.body.joint_names.index("pelvis")]
+        columns, rows = project(pelvis[..., None, :], clip.cameras)[0][..., 0, :].long().unbind(-1)
+        index = torch.meshgrid(*(torch.arange(n) for n in rows.shape), indexing="ij")
+        assert (clip.alpha[..., 0, :, :][(*index, rows, columns)] > 0.9).all()
+    assert not torch.equal(anny.frames, family.frames)
 
 
 class Planted:
