@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvg.parts.context import Context
 from hvg.parts.metric import KeypointRegressor
-from hvg.parts.part import PartConfig
 from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 from ..people.suit import HUES, PARTS
@@ -38,9 +36,6 @@ class SuitKeypoints(KeypointRegressor):
     root = ("trunk", "left_thigh", "right_thigh")
     joints = PARTS
     definition = "suit/v1"
-
-    def __init__(self, config: PartConfig | None = None, context: Context | None = None) -> None:
-        self.config = config or self.Config()
 
     def check(self, clip: ScoredClip) -> None:
         """Raises: NotAvailable where the true person does not wear the suit."""

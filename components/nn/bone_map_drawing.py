@@ -14,7 +14,6 @@ from hvg.core.bounds import Metres
 from hvg.core.required import required
 from hvg.geometry.ellipsoids import EllipsoidImage, ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
-from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch
 
 from .control_maps import box_filter, channels_first
@@ -78,8 +77,10 @@ def draw_bone_maps(
     body = required(batch.body, "ClipBatch.body")
     joints = complete_joints(body.joints, body.joint_names)
     first, second = bone_index(JOINTS, joints.device)
-    radii = _radii(body, joints) * radii_scale
-    bones = ellipsoids_from_bones(joints[:, None, :, first], joints[:, None, :, second], radii[:, None, None])
+    # A clip's stature is the mean over its frames.
+    radii = bone_radii(estimate_stature(joints, JOINTS).mean(-1)) if body.bone_radii is None else body.bone_radii
+    radii = (radii_scale * radii)[:, None, None]
+    bones = ellipsoids_from_bones(joints[:, None, :, first], joints[:, None, :, second], radii)
     height, width = batch.cameras.image_size
     image = render(bones, batch.cameras.resized((supersampling * height, supersampling * width)))
     pelvis = joints[:, None, :, JOINTS.index("pelvis")]
@@ -101,13 +102,6 @@ def _brightness(image: EllipsoidImage, pelvis: Tensor, scale: DepthScale) -> Ten
         span = (farthest - nearest).clamp_min(torch.finfo(nearest.dtype).tiny)
         nearness = 1 - (image.distance - nearest) / span
     return (FAR + (1 - FAR) * nearness.clamp(0, 1)) * image.mask
-
-
-def _radii(body: BodyMotion, joints: Tensor) -> Tensor:
-    """(B, N) metres; a clip's stature is the mean over its frames."""
-    if body.bone_radii is not None:
-        return body.bone_radii
-    return bone_radii(estimate_stature(joints, JOINTS).mean(-1))
 
 
 def bone_map_image(name: str, signal: Tensor) -> Tensor:

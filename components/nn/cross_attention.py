@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
+
+from .spatio_temporal import attend
 
 
 class MapCrossAttention(nn.Module):
@@ -26,14 +27,9 @@ class MapCrossAttention(nn.Module):
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
         """query and context: (N, D, h, w)."""
-        queries = self._heads(self.query(self.query_norm(_cells(query))))
         keys, values = self.key_value(self.context_norm(_cells(context))).chunk(2, dim=-1)
-        seen = functional.scaled_dot_product_attention(queries, self._heads(keys), self._heads(values))
-        return query + self.out(seen.transpose(1, 2).flatten(2)).mT.unflatten(-1, query.shape[-2:])
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(N, h w, D) -> (N, heads, h w, D / heads)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        seen = attend(self.query(self.query_norm(_cells(query))), keys, values, self.num_heads)
+        return query + self.out(seen).mT.unflatten(-1, query.shape[-2:])
 
 
 def _cells(features: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hvg.parts.part import PartConfig
 from hvg.parts.set_distance import SetDistance
 
 from .feature_networks.load import load_network
-from .resizing import fid_resize
+from .resizing import torch_bilinear
 
 
 class InceptionConfig(PartConfig):
@@ -37,4 +37,5 @@ class InceptionMetric(FrameFeatureMetric):
 
     def features(self, frames: Tensor) -> Tensor:
         """Frames (N, 3, H, W) uint8 -> (N, 2048)."""
-        return self.module(2 * fid_resize(frames) - 1)
+        # As pytorch-fid resizes them, of values in [0, 1].
+        return self.module(2 * torch_bilinear(frames.float() / 255, 299) - 1)

@@ -80,7 +80,9 @@ class _SpatialTransformer(nn.Module):
         super().__init__()
         self.norm, self.proj_in = deepcopy(transformer.norm), deepcopy(transformer.proj_in)
         blocks = transformer.transformer_blocks
-        self.blocks = nn.ModuleList(map(_without_context, blocks) if to_the_end else [_only_norm(blocks[0])])
+        self.blocks = nn.ModuleList(
+            map(_without_context, blocks) if to_the_end else [nn.ModuleDict({"norm1": deepcopy(blocks[0].norm1)})]
+        )
         self.proj_out = deepcopy(transformer.proj_out) if to_the_end else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,23 +99,19 @@ class _SpatialTransformer(nn.Module):
 
 def _layers(unet: Any) -> Iterator[tuple[str, nn.Module]]:
     """The UNet's layers after the first convolution, in the order in which they run; sites bear the ports' names."""
-    for i, block in enumerate(unet.down_blocks):
-        yield from _block_layers(f"down_{i}", block)
-        for module in block.downsamplers or ():
-            yield f"down_{i}_sampler", module
-    yield from _block_layers("mid", unet.mid_block)
-    for i, block in enumerate(unet.up_blocks):
-        yield from _block_layers(f"up_{i}", block)
-        for module in block.upsamplers or ():
-            yield f"up_{i}_sampler", module
-
-
-def _block_layers(name: str, block: Any) -> Iterator[tuple[str, nn.Module]]:
-    attentions = getattr(block, "attentions", ())
-    for j, residual in enumerate(block.resnets):
-        yield f"{name}_residual_{j}", residual.spatial_res_block
-        if j < len(attentions):  # the middle has one less
-            yield f"{name}_attention_{j}", attentions[j]
+    blocks = [
+        *((f"down_{i}", block, block.downsamplers) for i, block in enumerate(unet.down_blocks)),
+        ("mid", unet.mid_block, ()),
+        *((f"up_{i}", block, block.upsamplers) for i, block in enumerate(unet.up_blocks)),
+    ]
+    for name, block, samplers in blocks:
+        attentions = getattr(block, "attentions", ())
+        for j, residual in enumerate(block.resnets):
+            yield f"{name}_residual_{j}", residual.spatial_res_block
+            if j < len(attentions):  # the middle has one less
+                yield f"{name}_attention_{j}", attentions[j]
+        for module in samplers or ():
+            yield f"{name}_sampler", module
 
 
 def _narrowed(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
@@ -132,12 +130,6 @@ def _without_context(block: Any) -> nn.Module:
             copy.attn1.to_out[0].bias += copy.attn2.to_out[0].bias
         copy.attn2 = copy.norm2 = None
     return copy
-
-
-def _only_norm(block: Any) -> nn.Module:
-    stub = nn.Module()
-    stub.norm1 = deepcopy(block.norm1)
-    return stub
 
 
 def _size(x: Tensor) -> tuple[int, int]:

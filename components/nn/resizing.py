@@ -28,11 +28,6 @@ def torch_bilinear(frames: Tensor, size: int) -> Tensor:
     return interpolate(frames.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=False)
 
 
-def fid_resize(frames: Tensor) -> Tensor:
-    """Frames (N, 3, H, W) uint8 -> (N, 3, 299, 299) float32 in [0, 1], as pytorch-fid resizes them."""
-    return torch_bilinear(frames.float() / 255, 299)
-
-
 def grey_8bit(frames: Tensor) -> Tensor:
     """RGB frames (N, 3, H, W) uint8 -> grey (N, H, W) uint8: 15-bit fixed point, equal to OpenCV's."""
     red, green, blue = frames.int().unbind(1)

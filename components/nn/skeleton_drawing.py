@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated
 
 import torch
@@ -14,6 +15,7 @@ from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPEN
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch
 from hvg.values.layout import fold_frames, unfold_frames
+from hvg.values.tensors import map_tensors
 
 # ControlNet's annotator darkens limbs, so that joints stand out.
 LIMB_BRIGHTNESS = 0.6
@@ -57,18 +59,8 @@ def draw_skeleton(batch: ClipBatch, *, line_width: float, joint_size: float) -> 
     half_width = max(1.0, line_width * height) / 2
     strokes = _strokes(joints, batch.cameras, half_width, half_width * joint_size)
     images = max(1, PIXELS_AT_ONCE // (height * width))
-    pieces = [
-        _draw(
-            Strokes(
-                start=strokes.start[i : i + images],
-                end=strokes.end[i : i + images],
-                color=strokes.color[i : i + images],
-                half_width=strokes.half_width[i : i + images],
-            ),
-            (height, width),
-        )
-        for i in range(0, len(strokes.start), images)
-    ]
+    parts = [slice(i, i + images) for i in range(0, len(strokes.start), images)]
+    pieces = [_draw(map_tensors(strokes, itemgetter(part)), (height, width)) for part in parts]
     return unfold_frames(torch.cat(pieces), batch.grid)
 
 

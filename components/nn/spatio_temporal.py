@@ -65,15 +65,15 @@ def _gated_self_attention(attention: Any, tokens: Tensor, memory: Tensor, gate: 
     The frames that share a row of memory look at it as one long sequence of queries, so that it is projected once.
     """
     query = attention.to_q(tokens)
-    image = _attend(query, attention.to_k(tokens), attention.to_v(tokens), attention.heads)
+    image = attend(query, attention.to_k(tokens), attention.to_v(tokens), attention.heads)
     shared = query.reshape(len(memory), -1, query.shape[-1])
-    seen = _attend(shared, attention.to_k(memory), attention.to_v(memory), attention.heads).view_as(image)
+    seen = attend(shared, attention.to_k(memory), attention.to_v(memory), attention.heads).view_as(image)
     gates = gate.to(image.dtype).repeat_interleave(image.shape[-1] // attention.heads)
     linear, dropout = attention.to_out
     return dropout(linear(image + gates * seen))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Softmax attention; query (R, S, D), key and value (R, M, D)."""
     query, key, value = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value))
     return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

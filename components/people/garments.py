@@ -37,10 +37,6 @@ class Skirt:
     upright: np.ndarray
 
     @property
-    def num_vertices(self) -> int:
-        return self.support.size
-
-    @property
     def rest(self) -> np.ndarray:
         """Texture coordinates (R * M, 3): metres around, metres down from the waist, 0."""
         rings, points = self.support.shape
@@ -79,8 +75,8 @@ def make_skirt(
     """
     pelvis = joints["pelvis"]
     relative = {name: joint - pelvis for name, joint in joints.items()}
-    leg = _path_length(relative)
-    hip = relative["left_hip"]
+    hip, knee, ankle = (relative[f"left_{name}"] for name in ("hip", "knee", "ankle"))
+    leg = float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
     below = np.concatenate([np.zeros(6), np.linspace(0, hem * leg, 18)[1:]])
     height = np.concatenate([np.linspace(top, hip[1], 6), hip[1] - below[6:]])
     # Points go round from the back; a coat starts and ends at the edges of its front opening instead.
@@ -92,8 +88,7 @@ def make_skirt(
     axis = np.stack([np.zeros_like(height), height, np.zeros_like(height)], axis=-1)
     support = np.stack([_support(trunk, y, directions) for y in height])
     upper = np.maximum.accumulate(support, axis=0)
-    crotch = relative["left_hip"][1] - 0.09
-    keep = height > crotch
+    keep = height > hip[1] - 0.09
     support = np.where(keep[:, None], upper, np.maximum(support, upper[keep][-1] * 0.97))
     down = np.clip((hip[1] + 0.02 - height) / (hip[1] - height[-1]), 0, 1)
     waves = np.cos(angle * generator.integers(6, 10) + generator.uniform(0, 6)) * folds
@@ -110,11 +105,6 @@ def make_skirt(
         lag=float(generator.uniform(0.35, 0.65)),
         upright=pelvis_axes({name: joint[None] for name, joint in joints.items()})[0],
     )
-
-
-def _path_length(joints: dict[str, np.ndarray]) -> float:
-    thigh = np.linalg.norm(joints["left_knee"] - joints["left_hip"])
-    return float(thigh + np.linalg.norm(joints["left_ankle"] - joints["left_knee"]))
 
 
 def _support(points: np.ndarray, height: float, directions: np.ndarray) -> np.ndarray:
@@ -153,12 +143,10 @@ def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(T, 3, 3): smallest rotation between unit vectors (T, 3) that are not opposite."""
     axis = np.cross(start, end)
     cosine = (start * end).sum(-1)[:, None, None]
-    cross = np.zeros((len(axis), 3, 3), dtype=axis.dtype)
-    for (row, column), (index, sign) in {
-        (0, 1): (2, -1), (0, 2): (1, 1), (1, 0): (2, 1), (1, 2): (0, -1), (2, 0): (1, -1), (2, 1): (0, 1)
-    }.items():  # fmt: skip
-        cross[:, row, column] = sign * axis[:, index]
-    return np.eye(3, dtype=axis.dtype) + cross + cross @ cross / (1 + cosine).clip(0.05)
+    identity = np.eye(3, dtype=axis.dtype)
+    # The matrix of the cross product with the axis.
+    cross = np.cross(identity, axis[:, None])
+    return identity + cross + cross @ cross / (1 + cosine).clip(0.05)
 
 
 def drape(skirt: Skirt, joints: dict[str, np.ndarray]) -> np.ndarray:

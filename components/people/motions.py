@@ -8,7 +8,7 @@ by +x; the trunk bows by +x; a person turns to their left by +y.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,12 +32,13 @@ class _Pose:
     """
 
     frames: int
+    values: dict[str, Tensor] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.values: dict[str, Tensor] = {}
-
-    def set(self, name: str, value: np.ndarray | float) -> None:
-        self.values[name] = torch.as_tensor(np.broadcast_to(value, self.frames).astype(np.float32).copy())
+    def set(self, side: str = "", **angles: np.ndarray | float) -> None:
+        """Sets angles by name, of a side's limbs where one is given."""
+        for name, value in angles.items():
+            values = np.broadcast_to(value, self.frames).astype(np.float32).copy()
+            self.values[f"{side}_{name}" if side else name] = torch.as_tensor(values)
 
     def turn(self, name: str, axis: Tensor) -> Tensor:
         """Rotation matrices (T, 3, 3) about ``axis`` by the named angle, 0 where it was not set."""
@@ -70,12 +71,14 @@ def _standing(generator: np.random.Generator, frames: int) -> _Pose:
     """A relaxed stance with small personal differences."""
     pose = _Pose(frames)
     for side, _ in SIDES:
-        pose.set(f"{side}_lift", generator.uniform(0.16, 0.32))
-        pose.set(f"{side}_swing", generator.uniform(-0.05, 0.12))
-        pose.set(f"{side}_elbow", generator.uniform(0.15, 0.4))
-        pose.set(f"{side}_spread", generator.uniform(0.0, 0.08))
-    pose.set("look", generator.uniform(-0.25, 0.25))
-    pose.set("nod", generator.uniform(-0.05, 0.12))
+        pose.set(
+            side,
+            lift=generator.uniform(0.16, 0.32),
+            swing=generator.uniform(-0.05, 0.12),
+            elbow=generator.uniform(0.15, 0.4),
+            spread=generator.uniform(0.0, 0.08),
+        )
+    pose.set(look=generator.uniform(-0.25, 0.25), nod=generator.uniform(-0.05, 0.12))
     return pose
 
 
@@ -87,9 +90,7 @@ def _cycle(generator: np.random.Generator, frames: int, seconds: float, frames_p
 
 def _bend_legs(pose: _Pose, side: str, thigh: np.ndarray, knee: np.ndarray) -> None:
     """Sets a leg and keeps its sole about level."""
-    pose.set(f"{side}_thigh", thigh)
-    pose.set(f"{side}_knee", knee)
-    pose.set(f"{side}_toes", np.clip(thigh - knee, -0.9, 0.4))
+    pose.set(side, thigh=thigh, knee=knee, toes=np.clip(thigh - knee, -0.9, 0.4))
 
 
 def walk(generator: np.random.Generator, frames: int, frames_per_second: float = 8.0) -> Motion:
@@ -101,11 +102,8 @@ def walk(generator: np.random.Generator, frames: int, frames_per_second: float =
         step = np.sin(phase + offset)
         knee = 0.1 + stride * 1.5 * np.clip(np.cos(phase + offset), 0, None) ** 1.5
         _bend_legs(pose, side, 0.08 + stride * step, knee)
-        pose.set(f"{side}_swing", -arms * stride * step * 1.3)
-        pose.set(f"{side}_elbow", 0.35 + 0.3 * arms * np.clip(-step, 0, None))
-    pose.set("twist", 0.12 * np.sin(phase))
-    pose.set("bow", generator.uniform(0.0, 0.12))
-    pose.set("sway", 0.02 * np.cos(phase))
+        pose.set(side, swing=-arms * stride * step * 1.3, elbow=0.35 + 0.3 * arms * np.clip(-step, 0, None))
+    pose.set(twist=0.12 * np.sin(phase), bow=generator.uniform(0.0, 0.12), sway=0.02 * np.cos(phase))
     return _headed(pose, generator).motion(frames_per_second)
 
 
@@ -114,10 +112,10 @@ def wave(generator: np.random.Generator, frames: int, frames_per_second: float =
     pose = _standing(generator, frames)
     phase = _cycle(generator, frames, 0.9, frames_per_second)
     side, _ = SIDES[generator.integers(2)]
-    pose.set(f"{side}_swing", 0.15)
-    pose.set(f"{side}_lift", generator.uniform(1.6, 2.0) + 0.15 * np.sin(phase))
-    pose.set(f"{side}_elbow", 0.75 + 0.5 * np.sin(phase))
-    pose.set("lean", (0.1 if side == "right" else -0.1) + 0.04 * np.sin(phase))
+    pose.set(
+        side, swing=0.15, lift=generator.uniform(1.6, 2.0) + 0.15 * np.sin(phase), elbow=0.75 + 0.5 * np.sin(phase)
+    )
+    pose.set(lean=(0.1 if side == "right" else -0.1) + 0.04 * np.sin(phase))
     return _headed(pose, generator).motion(frames_per_second)
 
 
@@ -128,11 +126,8 @@ def squat(generator: np.random.Generator, frames: int, frames_per_second: float 
     spread = generator.uniform(0.12, 0.25)
     for side, _ in SIDES:
         _bend_legs(pose, side, depth, 1.85 * depth)
-        pose.set(f"{side}_spread", spread)
-        pose.set(f"{side}_swing", 1.15 * depth)
-        pose.set(f"{side}_elbow", 0.2)
-    pose.set("tilt", 0.25 * depth)
-    pose.set("bow", 0.4 * depth)
+        pose.set(side, spread=spread, swing=1.15 * depth, elbow=0.2)
+    pose.set(tilt=0.25 * depth, bow=0.4 * depth)
     return _headed(pose, generator).motion(frames_per_second)
 
 
@@ -143,9 +138,9 @@ def turn(generator: np.random.Generator, frames: int, frames_per_second: float =
     for side, offset in (("left", 0.0), ("right", np.pi)):
         lifted = np.clip(np.sin(phase + offset), 0, None)
         _bend_legs(pose, side, 0.45 * lifted, 0.85 * lifted)
-        pose.set(f"{side}_swing", -0.2 * np.sin(phase + offset))
+        pose.set(side, swing=-0.2 * np.sin(phase + offset))
     speed = generator.choice([-1.0, 1.0]) * generator.uniform(1.5, 2.6)
-    pose.set("yaw", generator.uniform(-np.pi, np.pi) + speed * np.arange(frames) / frames_per_second)
+    pose.set(yaw=generator.uniform(-np.pi, np.pi) + speed * np.arange(frames) / frames_per_second)
     return pose.motion(frames_per_second)
 
 
@@ -157,13 +152,14 @@ def dance(generator: np.random.Generator, frames: int, frames_per_second: float 
     for side, offset in (("left", 0.0), ("right", np.pi)):
         beat = np.sin(phase + offset)
         _bend_legs(pose, side, 0.18 + 0.3 * np.clip(beat, 0, None), 0.3 + 0.55 * np.clip(beat, 0, None))
-        pose.set(f"{side}_spread", 0.15)
-        pose.set(f"{side}_lift", height + 0.45 * np.sin(phase + offset + 0.6))
-        pose.set(f"{side}_swing", 0.35)
-        pose.set(f"{side}_elbow", 0.9 + 0.5 * np.cos(phase + offset))
-    pose.set("lean", 0.14 * np.sin(phase))
-    pose.set("twist", 0.3 * np.sin(phase + 0.8))
-    pose.set("sway", -0.04 * np.sin(phase))
+        pose.set(
+            side,
+            spread=0.15,
+            lift=height + 0.45 * np.sin(phase + offset + 0.6),
+            swing=0.35,
+            elbow=0.9 + 0.5 * np.cos(phase + offset),
+        )
+    pose.set(lean=0.14 * np.sin(phase), twist=0.3 * np.sin(phase + 0.8), sway=-0.04 * np.sin(phase))
     return _headed(pose, generator).motion(frames_per_second)
 
 
@@ -174,22 +170,18 @@ def pose(generator: np.random.Generator, frames: int, frames_per_second: float =
     side, _ = SIDES[generator.integers(2)]
     if kind == 0:
         for each, _ in SIDES:
-            held.set(f"{each}_lift", 0.75)
-            held.set(f"{each}_swing", -0.35)
-            held.set(f"{each}_elbow", 1.55)
+            held.set(each, lift=0.75, swing=-0.35, elbow=1.55)
     elif kind == 1:
         for each, _ in SIDES:
-            held.set(f"{each}_lift", generator.uniform(1.2, 1.7))
-            held.set(f"{each}_elbow", 0.1)
+            held.set(each, lift=generator.uniform(1.2, 1.7), elbow=0.1)
     elif kind == 2:
-        held.set(f"{side}_swing", 0.8)
-        held.set(f"{side}_elbow", 2.2)
+        held.set(side, swing=0.8, elbow=2.2)
     elif kind == 3:
         _bend_legs(held, side, np.full(frames, 0.85), np.full(frames, 0.95))
         other = "right" if side == "left" else "left"
         _bend_legs(held, other, np.full(frames, -0.35), np.full(frames, 0.35))
-        held.set(f"{other}_toes", -0.0)
-    held.set("bow", 0.03 * np.sin(_cycle(generator, frames, 3.0, frames_per_second)))
+        held.set(other, toes=-0.0)
+    held.set(bow=0.03 * np.sin(_cycle(generator, frames, 3.0, frames_per_second)))
     return _headed(held, generator).motion(frames_per_second)
 
 
@@ -197,16 +189,14 @@ def reference_pose(generator: np.random.Generator) -> Motion:
     """One frame: a relaxed stance that faces the camera, arms clear of the body."""
     stance = _standing(generator, 1)
     for side, _ in SIDES:
-        stance.set(f"{side}_lift", generator.uniform(0.25, 0.5))
-        stance.set(f"{side}_swing", 0.05)
-    stance.set("look", generator.uniform(-0.1, 0.1))
-    stance.set("yaw", generator.uniform(-0.12, 0.12))
+        stance.set(side, lift=generator.uniform(0.25, 0.5), swing=0.05)
+    stance.set(look=generator.uniform(-0.1, 0.1), yaw=generator.uniform(-0.12, 0.12))
     return stance.motion(1.0)
 
 
 def _headed(pose: _Pose, generator: np.random.Generator) -> _Pose:
     """Facing nearly any way within half a right angle of the first camera."""
-    pose.set("yaw", generator.uniform(-0.6, 0.6))
+    pose.set(yaw=generator.uniform(-0.6, 0.6))
     return pose
 
 

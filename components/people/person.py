@@ -79,7 +79,8 @@ class Person:
         self.rest = required(rest.vertices, "BodyMotion.vertices")[0, 0].numpy().astype(np.float32)
         self.joints = dict(zip(rest.joint_names, rest.joints[0, 0].numpy(), strict=True))
         self.body_faces = required(rest.faces, "BodyMotion.faces")
-        self._head = _head_vertices(self.rest, self.joints)
+        above = self.rest[:, 1] > self.joints["head"][1] - 0.02
+        self._head = np.flatnonzero(above & (np.abs(self.rest[:, 0]) < 0.2))
         self._offset = self._offsets().astype(np.float32)
         self._hair_vertices, hair_faces = _hair_mesh(look.hair, self.joints)
         self._skirt = self._cut(generator)
@@ -218,11 +219,6 @@ class Person:
         colour[brow] = 0.8 * self.look.hair_colour
         colour[mouth] = 0.55 * self.look.skin + np.array([0.32, 0.08, 0.10])
         return colour
-
-
-def _head_vertices(rest: np.ndarray, joints: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Indices of the vertices of the head, in the T-pose."""
-    return np.flatnonzero((rest[:, 1] > joints["head"][1] - 0.02) & (np.abs(rest[:, 0]) < 0.2))
 
 
 def _rigid(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

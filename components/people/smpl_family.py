@@ -23,6 +23,7 @@ from hvg.core.errors import HvgError
 from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, Family, Gender, read_body_file
 from hvg.geometry.body_parameters import POSES, BodyParameters
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
+from hvg.geometry.retargeting import follow_joints, relative
 from hvg.geometry.skeleton import bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
@@ -67,6 +68,8 @@ class FamilyBody(BodyModel):
     def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The person in every frame: as ``pose``, in its T-pose where the motion turns no joint.
 
+        With ``motion.joints`` the pelvis is put where the given pelvis is, and bones point the way the given ones do.
+
         Raises: HvgError for a beta or a joint that the model does not have, DataError for its file.
         """
         betas = self._betas(shape or {})
@@ -75,17 +78,21 @@ class FamilyBody(BodyModel):
             raise HvgError(
                 f"the {self.family} body has no joint '{unknown[0]}' to turn; it has {', '.join(self.file.joints)}"
             )
-        if motion.joints is not None:
-            raise HvgError(f"the {self.family} body follows rotations, not joint positions; body=anny follows both")
         pelvis, floor = self._standing(betas)
-        offset = torch.zeros(1, 3) if motion.translation is None else motion.translation.float()
-        place = torch.stack([torch.zeros(()), pelvis[1] - floor, torch.zeros(())])
+        given, rotations = motion.places(), motion.rotations
+        if given:
+            rotations = relative(follow_joints(self._stance(betas), given))
+            place = given["pelvis"]
+        else:
+            place = torch.stack([torch.zeros(()), pelvis[1] - floor, torch.zeros(())])
+        if motion.translation is not None:
+            place = place + motion.translation.float()
         parameters = BodyParameters(
             family=self.family,
-            rotations={joint: x.float() for joint, x in motion.rotations.items()},
+            rotations={joint: x.float() for joint, x in rotations.items()},
             betas=betas,
             expression=torch.zeros(1, 0),
-            translation=(place - pelvis + offset).expand(motion.num_frames, 3),
+            translation=(place - pelvis).expand(motion.num_frames, 3),
             scale=torch.ones(1),
         )
         return self.pose(parameters, mesh=mesh)
@@ -166,6 +173,13 @@ class FamilyBody(BodyModel):
     def _standing(self, betas: Tensor) -> tuple[Tensor, float]:
         """Pelvis (3,) at rest and height of the soles there, in the model's own axes."""
         return self.file.rest_joints(betas)[0, 0], float(self._rest_vertices(betas)[..., 1].min())
+
+    def _stance(self, betas: Tensor) -> dict[str, Tensor]:
+        """Joint name -> (3,) of the T-pose, for the joints of ``JOINTS``."""
+        joints = self.file.rest_joints(betas)
+        top = self._skull_top(betas, joints, torch.eye(3).expand(1, joints.shape[1], 3, 3))
+        places = dict(zip(self.file.joints, joints[0], strict=True)) | {"head_top": top[0]}
+        return places | {b: places[a] for a, b in zip(_HANDS, _KNUCKLES, strict=True) if a in places}
 
     def _stature(self, betas: Tensor) -> Tensor:
         height = self._rest_vertices(betas)[..., 1]

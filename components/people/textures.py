@@ -70,9 +70,8 @@ class Cloth:
         return (np.abs(across) < 0.03) & (np.abs(along) < 0.085) | (np.abs(along) < 0.03) & (np.abs(across) < 0.085)
 
 
-def vivid(generator: np.random.Generator, hue: float | None = None) -> np.ndarray:
-    """A saturated sRGB colour (3,), of random hue in [0, 1] unless one is given."""
-    hue = generator.uniform() if hue is None else hue
+def vivid(generator: np.random.Generator, hue: float) -> np.ndarray:
+    """A saturated sRGB colour (3,) of a hue, of which the whole part does not matter."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, generator.uniform(0.62, 0.95), generator.uniform(0.55, 0.95)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, no_type_check
 
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.geometry.meshes import vertex_normals
-from hvg.parts.context import Context
-from hvg.parts.part import PartConfig
 from hvg.parts.scene import MeshImage, Renderer
 from hvg.values.cameras import Cameras
 
@@ -55,9 +54,6 @@ def _cast(
 class Warp(Renderer):
     """Exact ray casting through pixel centres; both sides of a face are seen."""
 
-    def __init__(self, config: PartConfig | None = None, context: Context | None = None) -> None:
-        self.config = config or self.Config()
-
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras | Any) -> MeshImage:
         """The surface seen at each pixel centre, of M poses of one mesh, in float32, on the device of ``vertices``.
 
@@ -74,11 +70,7 @@ class Warp(Renderer):
         vertices = vertices.detach().float().contiguous()
         device = vertices.device
         cameras = cameras.to(device=device, dtype=torch.float32)
-        count = num_cameras * height * width
-        face = torch.full((count,), -1, dtype=torch.int64, device=device)
-        barycentric = torch.zeros(count, 3, device=device)
-        depth = torch.zeros(count, device=device)
-        _cast_poses(vertices, faces, cameras, face, barycentric, depth)
+        face, barycentric, depth = _cast_poses(vertices, faces, cameras)
         normal = _hit_normals(vertices, faces.to(device), cameras, face, barycentric)
         shape = (num_cameras, height, width)
         return MeshImage(
@@ -89,16 +81,16 @@ class Warp(Renderer):
         )
 
 
-def _cast_poses(
-    vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor, barycentric: Tensor, depth: Tensor
-) -> None:
-    """Fills face, barycentric and depth, one pose after the other; the tree is built once and refitted."""
+def _cast_poses(vertices: Tensor, faces: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """Face (rays), barycentric (rays, 3) and depth (rays), one pose after the other; the tree is built once and refitted."""
     start_warp()
-    device = vertices.device
+    device, rays = vertices.device, cameras.shape.numel() * math.prod(cameras.image_size)
+    face = torch.full((rays,), -1, dtype=torch.int64, device=device)
+    barycentric, depth = torch.zeros(rays, 3, device=device), torch.zeros(rays, device=device)
     rotation = cameras.world_to_camera[:, :3, :3]
     to_world = (rotation.mT @ torch.linalg.inv(cameras.intrinsics)).contiguous()
     height, width = cameras.image_size
-    rays_per_pose = len(face) // len(vertices)
+    rays_per_pose = rays // len(vertices)
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
     with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(stream):
         points = vertices[0].clone()
@@ -121,6 +113,7 @@ def _cast_poses(
                 dim=rays_per_pose,
                 inputs=[mesh.id, pose * rays_per_pose, height * width, width, *arrays],
             )
+    return face, barycentric, depth
 
 
 def _pixel_bounds(vertices: Tensor, cameras: Cameras) -> Tensor:

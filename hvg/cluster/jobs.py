@@ -42,29 +42,16 @@ def process_words(options: LaunchOptions) -> list[str]:
     return [f"strategy.{key}={n}" for key in ("nodes", "devices") if (n := getattr(options, key))]
 
 
-# Options that only a batch script of Slurm's holds.
-SLURMS = (
-    *(
-        "partition",
-        "account",
-        "qos",
-        "time",
-        "stop_before",
-        "requeues",
-        "gpus_per_node",
-        "cpus_per_task",
-        "mem",
-        "extra",
-    ),
-    "setup",
-)
+# Options that other launchers know, too; the rest only a batch script of Slurm's holds.
+ANY_LAUNCHERS = ("launcher", "jobs", "nodes", "devices", "rendezvous")
 
 
 def unused_options(options: LaunchOptions) -> list[Problem]:
     """A problem for every option that the chosen launcher would ignore in silence."""
     message = f"is Slurm's, launcher={options.launcher} has no use for it; leave it out, or choose launcher=slurm."
-    given = [name for name in SLURMS if name in options.model_fields_set and options.launcher != "slurm"]
-    return [Problem(name, message) for name in given]
+    slurms = [name for name in LaunchOptions.model_fields if name not in ANY_LAUNCHERS]
+    given = options.model_fields_set if options.launcher != "slurm" else ()
+    return [Problem(name, message) for name in slurms if name in given]
 
 
 def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:

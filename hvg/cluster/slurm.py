@@ -1,4 +1,4 @@
-"""Slurm: a batch script that a person can read, change and submit again.
+"""Slurm: a batch script that a person can read, change and submit again, filled in from ``job.sbatch``.
 
 It asks for a run's continuation by nothing but a command that continues from its folder, and exit code 143, with which
 training ends when SIGTERM came and the step was saved.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hvg.cluster.jobs import Batch, Job
+from hvg.cluster.jobs import Batch
 from hvg.cluster.launch_options import LaunchOptions
 from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.exit_codes import TERMINATED
@@ -78,37 +78,30 @@ def sbatch_script(batch: Batch, options: LaunchOptions, script: Path) -> str:
     if len(processes) > 1:
         message = f"jobs of one array have the same size; this asks for {len(processes)}: launch them apart."
         raise ConfigError([Problem("strategy", message)])
-    # What a job has for a process, srun asks for only if it is told again (since Slurm 22.05).
-    cores = f"--cpus-per-task={options.cpus_per_task} " if options.cpus_per_task else ""
-    lines = [
-        "#!/bin/bash",
-        f"# Written by hvg. Submit it again: sbatch {shlex.quote(str(script))}",
-        *(f"#SBATCH {shlex.quote(option)}" for option in _sbatch_options(batch, options, script)),
-        "",
-        f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
-        *options.setup,
-        *_meeting_place(batch),
-        "",
-        "code=0",
-        "stopping=",
-        "start() {",
-        f'    if [ "$stopping" ] || [ "$code" = {TERMINATED} ]; then code={TERMINATED}; return; fi',
-        "    # One process per device. When one ends, the others have a minute: then they wait for it in vain.",
-        f'    srun {cores}--kill-on-bad-exit=0 --wait=60 {shlex.quote(sys.executable)} "$@" &',
-        "    step=$!",
-        "    # Slurm sends TERM to the processes; to this shell too, where it ends or moves the job. The shell outlives them",
-        "    # then, and waits again: what a trap interrupts is no exit code. (srun must get no signal from here: it would kill",
-        "    # them.)",
-        '    while told=; wait "$step"; ended=$?; [ "$told" ]; do :; done',
-        '    if [ "$ended" != 0 ]; then code=$ended; fi',
-        "}",
-        "trap 'told=yes stopping=yes' TERM",
-        "",
-        *_starts(batch),
-        *_requeue(options.requeues, array=len(batch.jobs) > 1),
-        'exit "$code"',
-    ]
-    return "\n".join(lines) + "\n"
+    # Here: commands that submit nothing need not wait for it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("hvg.cluster", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"quote": shlex.quote, "typed": shlex.join}
+    return templates.get_template("job.sbatch").render(
+        script=str(script),
+        options=_sbatch_options(batch, options, script),
+        folder=str(Path.cwd()),
+        setup=options.setup,
+        meet=processes != {(1, 1)},
+        stopped=TERMINATED,
+        cores=options.cpus_per_task,
+        python=sys.executable,
+        array=len(batch.jobs) > 1,
+        jobs=batch.jobs,
+        requeues=options.requeues,
+    )
 
 
 def _sbatch_options(batch: Batch, options: LaunchOptions, script: Path) -> list[str]:
@@ -136,44 +129,3 @@ def _sbatch_options(batch: Batch, options: LaunchOptions, script: Path) -> list[
     }
     flags = ["--requeue" if options.requeues else "--no-requeue", *options.extra]
     return [f"--{key}={value}" for key, value in given.items() if value is not None] + flags
-
-
-def _meeting_place(batch: Batch) -> list[str]:
-    """Lines that set where a job's processes meet; no two jobs of a node have the same port, but for bad luck."""
-    if batch.jobs[0].processes == (1, 1):
-        return []
-    first_node = '$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
-    return [f"export MASTER_ADDR={first_node} MASTER_PORT=$((15000 + SLURM_JOB_ID % 10000))"]
-
-
-def _starts(batch: Batch) -> list[str]:
-    """Lines of the script that start the job, or each element of the array."""
-    if len(batch.jobs) == 1:
-        return _commands(batch.jobs[0])
-    cases = [
-        line
-        for index, job in enumerate(batch.jobs)
-        for line in (f"{index}) # {job.name}", *(f"    {command}" for command in _commands(job)), "    ;;")
-    ]
-    return ['case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac"]
-
-
-def _commands(job: Job) -> list[str]:
-    return [f"start {shlex.join(words)}" for words in job.commands]
-
-
-def _requeue(requeues: int, array: bool) -> list[str]:
-    """Lines that start a job anew when its run was stopped and saved, and is to go on."""
-    if not requeues:
-        return []
-    # An element of an array is known by array and task: the last one's SLURM_JOB_ID is that of the whole array.
-    job = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if array else "$SLURM_JOB_ID"
-    return [
-        f"# {TERMINATED}: stopped by SIGTERM and saved. A job that was cancelled, or that Slurm itself is requeueing, no longer",
-        "# runs, and is left alone. Whatever else ends a run ends the job.",
-        f'job="{job}"',
-        f'if [ "$code" = {TERMINATED} ] && [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ]; then',
-        f'    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then scontrol requeue "$job"',
-        f'    else echo "stopped after {requeues} requeues; the same launch continues the run" >&2; fi',
-        "fi",
-    ]

@@ -10,43 +10,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from typing import NamedTuple
 from unittest.mock import patch
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
 from hvg.core.random_keys import generator
+from hvg.core.required import required
 from hvg.core.text_tables import table
-from hvg.data.cache import open_clips, open_training_clips
+from hvg.data.cache import open_training_clips
 from hvg.data.prepare import prepare
 from hvg.data.signals import load_with_signals
-from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
+from hvg.data.training_data import KEPT_BYTES, ClipDataModule
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
-from hvg.geometry.skeleton import BONES, bone_radii
+from hvg.geometry.skeleton import BONES, bone_index, bone_radii
 from hvg.model.load import build_system
 from hvg.model.system import HumanVideoSystem
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.train.run import run_folder, train
-from hvg.values.cameras import orbit
+from hvg.values.cameras import Cameras, orbit
 from hvg.values.clip import ClipBatch
 from hvg.values.grid import ViewGrid
 from hvg.values.scored_clip import ScoredClip
 
 
-def _seconds(function: Callable[[], object], runs: int) -> list[float]:
-    """Wall time of ``runs`` calls, after one that is not counted."""
+def _seconds(function: Callable[[], object], runs: int) -> float:
+    """Median wall time of ``runs`` calls, after one that is not counted."""
     function()
     times = []
     for _ in range(runs):
         started = time.perf_counter()
         function()
         times.append(time.perf_counter() - started)
-    return times
+    return statistics.median(times)
 
 
 @contextmanager
@@ -59,29 +61,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _clip(config: RunConfig) -> ClipBatch:
-    return build_dataset(config, "test").load(0)
+def _cameras(azimuths_degrees: Tensor, side: int, target: Tensor) -> Cameras:
+    """Cameras around a target, with pictures of ``side`` x ``side`` pixels."""
+    size = (side, side)
+    return orbit(
+        azimuths_degrees, elevation_degrees=5.0, distance=3.0, target=target, fov_degrees=37.0, image_size=size
+    )
 
 
 def bone_map() -> Iterator[str]:
     """Bone maps of 24 bones at 576 x 576 on one core."""
-    clip = _clip(compose(["scale=cpu"]))
-    assert clip.body is not None
-    joints = clip.body.joints[0, 0]
-    index = {name: i for i, name in enumerate(clip.body.joint_names)}
-    a, b = (torch.stack([joints[index[bone[end]]] for bone in BONES]) for end in (0, 1))
-    ellipsoids = ellipsoids_from_bones(a, b, bone_radii(1.7))
-    cameras = orbit(
-        torch.tensor([20.0]),
-        elevation_degrees=5.0,
-        distance=3.0,
-        target=joints[0],
-        fov_degrees=37.0,
-        image_size=(576, 576),
-    )[0]
+    body = required(build_dataset(compose(["scale=cpu"]), "test").load(0).body, "ClipBatch.body")
+    joints, (first, second) = body.joints[0, 0], bone_index(body.joint_names)
+    ellipsoids = ellipsoids_from_bones(joints[first], joints[second], bone_radii(1.7))
+    cameras = _cameras(torch.tensor([20.0]), 576, joints[0])[0]
     with _one_thread(), torch.no_grad():
-        times = _seconds(lambda: render(ellipsoids, cameras), 30)
-    yield f"{1e3 * statistics.median(times):.1f} ms a frame, {len(BONES)} bones, 576 x 576, one core, median of 30"
+        seconds = _seconds(lambda: render(ellipsoids, cameras), 30)
+    yield f"{1e3 * seconds:.1f} ms a frame, {len(BONES)} bones, 576 x 576, one core, median of 30"
 
 
 def people() -> Iterator[str]:
@@ -91,10 +87,9 @@ def people() -> Iterator[str]:
         clips, signals = build_dataset(config, "train"), build_system(config).signals
         with _one_thread():
             numbers = iter(range(len(clips)))
-            times = _seconds(lambda: load_with_signals(clips, next(numbers), signals), 8)  # noqa: B023
+            seconds = _seconds(lambda: load_with_signals(clips, next(numbers), signals), 8)  # noqa: B023
         _, views, frames = clips.load(0).grid
-        median = statistics.median(times)
-        yield f"{1 / median:.1f} clips/s of {views} x {frames} images with pose={pose}, one core, median of 8"
+        yield f"{1 / seconds:.1f} clips/s of {views} x {frames} images with pose={pose}, one core, median of 8"
 
 
 def training() -> Iterator[str]:
@@ -107,61 +102,43 @@ def training() -> Iterator[str]:
         prepare([config], ("train", "val"), jobs=1)
         whole, model = _steps_in_alternation(config)
         total = json.loads((run_folder(config) / "run.json").read_text())["throughput"]["total"]
-    yield f"{1 / statistics.median(step.wall for step in whole):.2f} steps/s, one core, median of {len(whole)}"
-    rest = statistics.median(1 - bare.work / step.work for step, bare in zip(whole, model, strict=True))
+    yield f"{1 / np.median(whole[:, 0]):.2f} steps/s, one core, median of {len(whole)}"
+    rest = np.median(1 - model[:, 1] / whole[:, 1])
     yield f"{100 * rest:.1f} % of a step's processor time is not forward, backward and optimiser, median of {len(whole)}"
     yield f"{1e3 * total['data_seconds'] / total['steps']:.1f} ms a step waiting for data, mean of {total['steps']}"
     yield f"{total['save_seconds'] / 3:.2f} s a checkpoint, mean of 3"
 
 
-class _Spent(NamedTuple):
+def _clocks() -> np.ndarray:
     """Seconds on the wall, and of work of this process: what other processes do changes those little."""
-
-    wall: float
-    work: float
-
-    @classmethod
-    def now(cls) -> _Spent:
-        return cls(time.perf_counter(), time.process_time())
-
-    def since(self, before: _Spent) -> _Spent:
-        return _Spent(self.wall - before.wall, self.work - before.work)
+    return np.array([time.perf_counter(), time.process_time()])
 
 
-def _steps_in_alternation(config: RunConfig) -> tuple[list[_Spent], list[_Spent]]:
-    """Costs of a run's steps, and of bare steps that take turns with them, so that a busy moment hits both."""
-    bare_step, ended = _bare_step(config), _Spent.now()
+def _steps_in_alternation(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Costs (N, 2) of a run's steps, and of bare steps that take turns with them, so that a busy moment hits both."""
+    system = build_system(config)
+    step, batch = _bare_step(system), next(_batches(config, system, num_steps=1, workers=0))
+    ended = _clocks()
     whole, model = [], []
 
     def report(*_: object) -> None:
         nonlocal ended
-        reached = _Spent.now()
-        bare_step()
-        whole.append(reached.since(ended))
-        ended = _Spent.now()
-        model.append(ended.since(reached))
+        reached = _clocks()
+        step(batch)
+        whole.append(reached - ended)
+        ended = _clocks()
+        model.append(ended - reached)
 
     train(config, report)
     # The first ones warm up.
-    return whole[10:], model[10:]
+    return np.array(whole[10:]), np.array(model[10:])
 
 
-def _bare_step(config: RunConfig) -> Callable[[], None]:
-    """Does forward, loss, backward, clipping and optimiser on one batch that is ready."""
-    system = build_system(config)
-    order = TrainingOrder(
-        open_clips(config, "train", system.signals, system.needs_mesh),
-        system.signals,
-        seed=0,
-        grids=[(config.data.views, config.data.frames)],
-        clips_per_step=config.data.batch_size,
-        mesh=system.needs_mesh,
-        first_view=config.data.first_view,
-    )
-    batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
+def _bare_step(system: HumanVideoSystem) -> Callable[[ClipBatch], None]:
+    """Does forward, loss, backward, clipping and optimiser on a batch that is ready."""
     optimizer = system.configure_optimizers()["optimizer"]
 
-    def step() -> None:
+    def step(batch: ClipBatch) -> None:
         optimizer.zero_grad()
         system.training_step(batch, 0)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(system.parameters(), 1.0)
@@ -170,20 +147,45 @@ def _bare_step(config: RunConfig) -> Callable[[], None]:
     return step
 
 
+def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
+    """Batches as a run of so many steps takes them, in their own colours."""
+    data = ClipDataModule(
+        open_training_clips(config, system.codec, system.conditioners),
+        system.signals,
+        seed=0,
+        grids=[(config.data.views, config.data.frames)],
+        batch_size=config.data.batch_size,
+        num_steps=num_steps,
+        workers=workers,
+        mesh=system.needs_mesh,
+        first_view=config.data.first_view,
+    )
+    return iter(data.train_dataloader())
+
+
 def sampling() -> Iterator[str]:
     """Sampling time over the bare calls of the denoiser."""
     config = compose(["scale=cpu"])
     with _one_thread():
-        system = build_system(config).eval()
-        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
-        spent: list[float] = []
-        ratios = [_overhead(system, clip, config.evaluation.steps, spent) for _ in range(9)]
-    yield f"{statistics.median(spent):.2f} s a clip of {clip.grid[1]} x {clip.grid[2]} images, one core, median of 9"
-    yield f"{100 * (statistics.median(ratios) - 1):.1f} % over the bare calls of the denoiser, median of 9"
+        system, clip = _test_clip(config)
+        yield from _sampled(system, clip, config.evaluation.steps, 9, f" of {clip.grid[1]} x {clip.grid[2]} images")
 
 
-def _overhead(system: HumanVideoSystem, clip: ClipBatch, steps: int, spent: list[float]) -> float:
-    """Time of a whole sampling run over the time of its calls of the denoiser within the same run."""
+def _test_clip(config: RunConfig) -> tuple[HumanVideoSystem, ClipBatch]:
+    """A new system, and a clip for it to sample."""
+    system = build_system(config).eval()
+    return system, load_with_signals(build_dataset(config, "test"), 0, system.signals)
+
+
+def _sampled(system: HumanVideoSystem, clip: ClipBatch, steps: int, runs: int, what: str = "") -> Iterator[str]:
+    """Lines on how long sampling a clip takes, and how much of that is not the denoiser. what: words on the clip."""
+    seconds, ratios = zip(*(_overhead(system, clip, steps) for _ in range(runs)), strict=True)
+    yield f"{statistics.median(seconds):.2f} s a clip{what}, one core, median of {runs}"
+    yield f"{100 * (statistics.median(ratios) - 1):.1f} % over the bare calls of the denoiser, median of {runs}"
+
+
+def _overhead(system: HumanVideoSystem, clip: ClipBatch, steps: int) -> tuple[float, float]:
+    """Seconds of a whole sampling run, and they over those of its calls of the denoiser within the same run."""
     inside, denoise = 0.0, system.backbone.forward
 
     def timed(*arguments):
@@ -196,8 +198,8 @@ def _overhead(system: HumanVideoSystem, clip: ClipBatch, steps: int, spent: list
     with patch.object(system.backbone, "forward", timed):
         started = time.perf_counter()
         system.generate(clip, num_steps=steps)
-        spent.append(time.perf_counter() - started)
-    return spent[-1] / inside
+        spent = time.perf_counter() - started
+    return spent, spent / inside
 
 
 def progressive() -> Iterator[str]:
@@ -207,16 +209,12 @@ def progressive() -> Iterator[str]:
     # Pose maps are encoded once a video: in the tiny scale's three steps that weighs more than in the 25 of SVD.
     steps = 8
     with _one_thread():
-        system = build_system(config).eval()
-        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
+        system, clip = _test_clip(config)
         calls, cells = _denoised(system, clip, steps)
-        spent: list[float] = []
-        ratios = [_overhead(system, clip, steps, spent) for _ in range(3)]
-    declared = system.sampler.cost(steps, views, frames)
-    yield f"{views} views x {frames} frames, {steps} steps: {calls} calls of the denoiser, {cells} images"
-    yield f"{cells / (views * frames):.2f} passes over the whole grid, {declared:.2f} declared"
-    yield f"{statistics.median(spent):.2f} s a clip, one core, median of {len(spent)}"
-    yield f"{100 * (statistics.median(ratios) - 1):.1f} % over the bare calls of the denoiser, median of {len(ratios)}"
+        declared = system.sampler.cost(steps, views, frames)
+        yield f"{views} views x {frames} frames, {steps} steps: {calls} calls of the denoiser, {cells} images"
+        yield f"{cells / (views * frames):.2f} passes over the whole grid, {declared:.2f} declared"
+        yield from _sampled(system, clip, steps, 3)
 
 
 def _denoised(system: HumanVideoSystem, clip: ClipBatch, steps: int) -> tuple[int, int]:
@@ -230,39 +228,32 @@ def _denoised(system: HumanVideoSystem, clip: ClipBatch, steps: int) -> tuple[in
 
 CHANNELS, HEADS = 64, 2
 VIEWS, SIDES = (2, 4, 8, 16), (8, 16, 32)
-VIEW_ATTENTIONS: dict[str, tuple[str, dict[str, str]]] = {
-    "aligned_2d pixel": ("aligned_2d", {"group": "pixel"}),
-    "aligned_2d row": ("aligned_2d", {"group": "row"}),
-    "full_3d": ("full_3d", {}),
-    "epipolar": ("epipolar", {}),
-    "neighbours": ("neighbours", {}),
-}
+# The part, and in which groups of tokens it attends where it has several.
+VIEW_ATTENTIONS = ("aligned_2d pixel", "aligned_2d row", "full_3d", "epipolar", "neighbours")
 
 
 def view_attention() -> Iterator[str]:
     """Attention over views against the number of views and cells: measured and as declared; then few tokens, many cells."""
-    milliseconds: dict[tuple[str, int, int], float] = {}
-    declared: dict[tuple[str, int, int], int] = {}
-    for name, (part, settings) in VIEW_ATTENTIONS.items():
+    # Milliseconds, and millions of FLOPs as declared.
+    costs: dict[tuple[str, int, int], np.ndarray] = {}
+    rows: list[tuple[str, ...]] = [("", "views", "cells", "ms", "MFLOP", "x views", "ms / pixel's", "(declared)")]
+    for name in VIEW_ATTENTIONS:
+        part, *group = name.split()
         cls = registry.load("view_attention", part)
-        module = cls(cls.Config(**settings), CHANNELS, HEADS)
+        module = cls(cls.Config(group=group[0]) if group else cls.Config(), CHANNELS, HEADS)
         for views, side in product(VIEWS, SIDES):
-            x, grid = torch.randn(1, views, 1, side, side, CHANNELS), _orbit(views, side)
+            cameras = _cameras(torch.arange(views) * (360.0 / views), side, torch.zeros(3))
+            x, grid = torch.randn(1, views, 1, side, side, CHANNELS), ViewGrid.whole(cameras[None, :, None])
             with _one_thread(), torch.no_grad():
-                milliseconds[name, views, side] = 1e3 * statistics.median(_seconds(partial(module, x, grid), 5))
-            declared[name, views, side] = cls.flops(module.config, views, side, side, CHANNELS)
+                seconds = _seconds(partial(module, x, grid), 5)
+            cost = np.array([1e3 * seconds, cls.flops(module.config, views, side, side, CHANNELS) / 1e6])
+            costs[name, views, side] = cost
+            half = costs.get((name, views // 2, side))
+            growth = "" if half is None else "{:.1f} ({:.1f})".format(*cost / half)
+            over = "{:.1f} ({:.1f})".format(*cost / costs["aligned_2d pixel", views, side]).split()
+            rows.append((name, str(views), f"{side} x {side}", f"{cost[0]:.2f}", f"{cost[1]:.1f}", growth, *over))
     yield f"forward pass of one latent frame, {CHANNELS} channels, {HEADS} heads, one core, median of 5"
     yield "x: growth from the row with half as many views, measured and (declared)"
-    rows = [("", "views", "cells", "ms", "MFLOP", "x views", "ms / pixel's", "(declared)")]
-    for (name, views, side), time_ in milliseconds.items():
-        half, pixel = (name, views // 2, side), ("aligned_2d pixel", views, side)
-        growth = ""
-        if half in milliseconds:
-            times, costs = time_ / milliseconds[half], declared[name, views, side] / declared[half]
-            growth = f"{times:.1f} ({costs:.1f})"
-        over = f"{time_ / milliseconds[pixel]:.1f}", f"({declared[name, views, side] / declared[pixel]:.1f})"
-        cost = f"{declared[name, views, side] / 1e6:.1f}"
-        rows.append((name, str(views), f"{side} x {side}", f"{time_:.2f}", cost, growth, *over))
     yield from table(rows)
     yield ""
     yield "aligned_2d pixel: time of attention over that of its four projections, forward; forward and backward, median of 9"
@@ -271,19 +262,6 @@ def view_attention() -> Iterator[str]:
         forward, both = (f"{_products_over_projections(views, side, backward):.2f}" for backward in (False, True))
         few.append((str(views), f"{side} x {side}", forward, both))
     yield from table(few)
-
-
-def _orbit(views: int, side: int) -> ViewGrid:
-    """Cameras evenly around a person, with pictures of ``side`` x ``side`` cells."""
-    cameras = orbit(
-        torch.arange(views) * (360.0 / views),
-        elevation_degrees=5.0,
-        distance=3.0,
-        target=torch.zeros(3),
-        fov_degrees=40.0,
-        image_size=(side, side),
-    )
-    return ViewGrid.whole(cameras[None, :, None])
 
 
 def _products_over_projections(views: int, side: int, backward: bool) -> float:
@@ -306,7 +284,7 @@ def _products_over_projections(views: int, side: int, backward: bool) -> float:
 
     with _one_thread(), torch.set_grad_enabled(backward):
         # One after the other, so that a busy moment hits both.
-        pairs = [(_seconds(mix, 1)[0], _seconds(project, 1)[0]) for _ in range(9)]
+        pairs = [(_seconds(mix, 1), _seconds(project, 1)) for _ in range(9)]
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
 
 
@@ -328,7 +306,7 @@ def scoring() -> Iterator[str]:
             choice = compose([f"protocol={protocol}"]).protocol.metrics.get(label)
             if choice is not None:
                 seconds = _seconds(partial(choice.cls(choice.config, Context()).measure, clip), 3)
-                rows.append((f"{protocol} {label}", f"{4 * statistics.median(seconds):.2f}"))
+                rows.append((f"{protocol} {label}", f"{4 * seconds:.2f}"))
     yield f"median of 3 times 250 frames, {provenance.usable_cores()} cores"
     yield from table(rows)
 
@@ -343,10 +321,8 @@ def data() -> Iterator[str]:
         for (kind, config), room, workers in product(configs.items(), (KEPT_BYTES, 0), (0, 1)):
             with patch("hvg.data.training_data.KEPT_BYTES", room):
                 waiting, whole = _waiting(config, workers)
-            place = "in memory" if room else "on the disk"
-            rows.append(
-                (kind, place, str(workers), f"{1e3 * waiting:.1f}", f"{1e3 * whole:.0f}", f"{waiting / whole:.1%}")
-            )
+            shown = f"{1e3 * waiting:.1f}", f"{1e3 * whole:.0f}", f"{waiting / whole:.1%}"
+            rows.append((kind, "in memory" if room else "on the disk", str(workers), *shown))
     yield "wall time, one core for the model, median of 16 steps; pixels folded by 4, so that encoding costs nothing"
     yield from table(rows)
 
@@ -354,37 +330,19 @@ def data() -> Iterator[str]:
 def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
     """Median seconds that a step waits for its batch, and that it takes in all."""
     system = build_system(config)
-    optimizer = system.configure_optimizers()["optimizer"]
-    loader = ClipDataModule(
-        open_training_clips(config, system.codec, system.conditioners),
-        system.signals,
-        seed=0,
-        grids=[(config.data.views, config.data.frames)],
-        batch_size=config.data.batch_size,
-        num_steps=24,
-        workers=workers,
-        mesh=system.needs_mesh,
-    ).train_dataloader()
-    waits, whole, batches = [], [], iter(loader)
-    for _ in range(len(loader)):
+    step, num_steps, waits, whole = _bare_step(system), 24, [], []
+    batches = _batches(config, system, num_steps, workers)
+    for _ in range(num_steps):
         started = time.perf_counter()
         batch = next(batches)
         waits.append(time.perf_counter() - started)
-        optimizer.zero_grad()
-        system.training_step(batch, 0)["loss"].backward()
-        optimizer.step()
+        step(batch)
         whole.append(time.perf_counter() - started)
     # The first ones warm up, and fill the memory.
     return statistics.median(waits[8:]), statistics.median(whole[8:])
 
 
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
-    "bone_map": bone_map,
-    "people": people,
-    "training": training,
-    "sampling": sampling,
-    "progressive": progressive,
-    "view_attention": view_attention,
-    "scoring": scoring,
-    "data": data,
+    benchmark.__name__: benchmark
+    for benchmark in (bone_map, people, training, sampling, progressive, view_attention, scoring, data)
 }

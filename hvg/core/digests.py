@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def settings_digest(settings: Any, size: int = 8) -> str:
@@ -36,16 +36,12 @@ def components_digest(components: Mapping[str, Any]) -> str:
     for name in sorted(components):
         component = components[name]
         digest.update(f"{name} {settings_digest(_settings(component))}".encode())
-        if isinstance(component, nn.Module):
-            _add_weights(digest, component.state_dict())
+        weights = component.state_dict() if isinstance(component, nn.Module) else {}
+        for weight in sorted(weights):
+            tensor = weights[weight].detach().cpu().contiguous()
+            digest.update(f"{weight} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _add_weights(digest: Any, weights: Mapping[str, Tensor]) -> None:
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
 def _settings(component: Any) -> Any:

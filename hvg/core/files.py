@@ -23,27 +23,24 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         with disk_errors(path):
             yield partial
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """The same as ``whole_file`` for a folder that does not exist yet; it is empty and there already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        with disk_errors(path):
-            yield partial
-            partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with whole_file(path) as partial:
+        partial.mkdir()
+        yield partial
 
 
 @contextmanager

@@ -9,25 +9,12 @@ PHOTO = "photo, as seen"
 # Words that are not written as the names in configurations are; two words that belong together come first.
 WRITTEN = {
     "fid_vid": "FID-VID",
-    "smpl": "SMPL",
-    "hvg": "HVG",
-    "gas": "GAS",
-    "svd": "SVD",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "lpips": "LPIPS",
-    "l1": "L1",
     "iou": "IoU",
-    "fid": "FID",
-    "fvd": "FVD",
-    "kid": "KID",
-    "kvd": "KVD",
     "jedi": "JEDi",
-    "mpjpe": "MPJPE",
-    "pck": "PCK",
-    "clip": "CLIP",
     "dtssd": "dtSSD",
     "dvssd": "dvSSD",
+    **{word: word.upper() for word in ("smpl", "hvg", "gas", "svd", "clip", "psnr", "ssim", "lpips", "l1")},
+    **{word: word.upper() for word in ("fid", "fvd", "kid", "kvd", "mpjpe", "pck")},
 }
 
 

@@ -79,7 +79,8 @@ def _acquired(path: Path, wait: float, log: Callable[[str], None]) -> IO[str] | 
                     f"note: {path.parent} cannot be locked ({error.strerror}); start no second process that writes there"
                 )
                 return None
-            waited, most = time.monotonic() - began, _patience(holder, wait)
+            here = holder is None or holder[0] == socket.gethostname()
+            waited, most = time.monotonic() - began, wait or (0.0 if here else LEASE)
             if waited >= most:
                 raise HvgError(
                     f"{path.parent} is in use by {_named(holder)}; wait until that has ended, or stop it, or choose another "
@@ -98,13 +99,6 @@ def _acquired(path: Path, wait: float, log: Callable[[str], None]) -> IO[str] | 
             _warn_of_machines(path, log)
             return stream
         stream.close()
-
-
-def _patience(holder: tuple[str, str] | None, wait: float) -> float:
-    """Seconds to wait for a holder."""
-    if wait:
-        return wait
-    return 0.0 if holder is None or holder[0] == socket.gethostname() else LEASE
 
 
 def _holder(stream: IO[str]) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -63,18 +64,12 @@ def check_clip_names(names: Iterable[str]) -> None:
             raise DataError(f"clip {name!r} {problem}")
 
 
-def _judged(name: str) -> str:
-    if problem := name_problem(name):
-        raise ValueError(problem)
-    return name
-
-
-def _judged_with_folders(name: str) -> str:
-    if problem := name_problem(name, folders=True):
+def _judged(name: str, *, folders: bool = False) -> str:
+    if problem := name_problem(name, folders=folders):
         raise ValueError(problem)
     return name
 
 
 # Settings that hold a name; one of a folder inside other folders.
 Name = Annotated[str, AfterValidator(_judged)]
-NameInFolders = Annotated[str, AfterValidator(_judged_with_folders)]
+NameInFolders = Annotated[str, AfterValidator(partial(_judged, folders=True))]

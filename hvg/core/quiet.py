@@ -50,8 +50,9 @@ def quiet_training() -> Iterator[None]:
     """Lightning's Trainer without its news, and without warnings that speak to its programmers."""
     deepspeed = logging.getLogger("DeepSpeed")
     with ExitStack() as stack:
-        for name in LIGHTNINGS_NEWS:
-            stack.enter_context(_at_least(logging.getLogger(name), logging.WARNING))
+        for logger in map(logging.getLogger, LIGHTNINGS_NEWS):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(max(logging.WARNING, logger.level))
         deepspeed.addFilter(_not_of_deepspeed)
         stack.callback(deepspeed.removeFilter, _not_of_deepspeed)
         stack.enter_context(warnings.catch_warnings())
@@ -75,16 +76,6 @@ def quiet_first_forward(module: nn.Module) -> None:
 
     before = module.register_forward_pre_hook(lambda *_: stack.enter_context(without_line(OF_DATA_PARALLEL)))
     after = module.register_forward_hook(end, always_call=True)
-
-
-@contextmanager
-def _at_least(logger: logging.Logger, level: int) -> Iterator[None]:
-    before = logger.level
-    logger.setLevel(max(level, before))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 @contextmanager

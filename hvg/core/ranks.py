@@ -46,17 +46,18 @@ def joined_ranks() -> Iterator[tuple[int, int]]:
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number in the group, and how many there are; (0, 1) outside of one."""
-    return (distributed.get_rank(), distributed.get_world_size()) if _joined() else (0, 1)
+    return (distributed.get_rank(), distributed.get_world_size()) if joined() else (0, 1)
 
 
 def from_all_ranks(value: Any) -> list[Any]:
     """Every process's value, in the order of their numbers; every process gets all of them, and all have to ask."""
-    if not _joined():
+    if not joined():
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def _joined() -> bool:
+def joined() -> bool:
+    """Whether this process is in a group."""
     return distributed.is_available() and distributed.is_initialized()

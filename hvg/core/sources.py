@@ -99,9 +99,7 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            base = parents[: len(parents) - node.level + 1] if node.level else []
-            origin = ".".join([*base, *filter(None, [node.module])])
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             if origin == DOOR:
                 yield from (_behind_the_door().get(alias.name, DOOR) for alias in node.names)
                 continue

@@ -106,99 +106,9 @@ ALLOWED = frozenset(
     | {_CHUMPY, _SELECT, _ENCODE, "numpy.ndarray", "numpy.dtype"}
 )
 _MARK = object()
-
-
-def read_pickle(data: bytes) -> Any:
-    """Content of a pickle: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
-
-    Raises: ValueError (``_Refused`` for a name that is not let through), KeyError, IndexError or TypeError.
-    """
-    machine = _Machine()
-    for operation, argument, _ in pickletools.genops(data):
-        machine.step(operation.name, argument)
-    return machine.stack.pop()
-
-
-class _Machine:
-    """The stack and the memo of the pickle format; operations by their names in ``pickletools``."""
-
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def step(self, name: str, argument: Any) -> None:
-        """Raises: _Refused for an operation that body models have no use for."""
-        if name in _CONSTANTS:
-            self.stack.append(argument)
-        elif name in _FRESH:
-            self.stack.append(_FRESH[name]())
-        elif name in _STORES:
-            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            self.stack.append(self.memo[argument])
-        elif name in _OPERATIONS:
-            _OPERATIONS[name](self, argument)
-        elif name not in ("PROTO", "FRAME", "STOP"):
-            raise _Refused(f"asks for the operation {name}, which is never followed")
-
-    def take(self, count: int) -> tuple[Any, ...]:
-        """The topmost values, which leave the stack."""
-        if len(self.stack) < count:
-            raise IndexError("the stack is empty")
-        taken = tuple(self.stack[len(self.stack) - count :])
-        del self.stack[len(self.stack) - count :]
-        return taken
-
-    def since_mark(self) -> tuple[Any, ...]:
-        """Everything above the last mark, which leaves the stack with it."""
-        above: list[Any] = []
-        while (value := self.stack.pop()) is not _MARK:
-            above.append(value)
-        return tuple(reversed(above))
-
-    def push_name(self, module: Any, name: Any) -> None:
-        """Raises: _Refused for a name that is not let through."""
-        whole = f"{module}.{name}"
-        if whole not in ALLOWED:
-            raise _Refused(f"asks for {whole!r}, which is never called; a body model needs only arrays")
-        self.stack.append(_Name(whole))
-
-    def call(self) -> None:
-        """Where a pickle calls: keeps what is called and its arguments."""
-        function, arguments = self.take(2)
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise ValueError("calls what is no function")
-        # The class is an argument of the function that makes an instance.
-        if function.name in _RECONSTRUCTOR:
-            function, arguments = arguments[0], ()
-        self.stack.append(_Made(function.name, arguments))
-
-    def build(self) -> None:
-        """Where a pickle sets a value's state: keeps it."""
-        (state,) = self.take(1)
-        if not isinstance(self.stack[-1], _Made):
-            raise ValueError("sets the state of what was not made")
-        self.stack[-1].state = state
-
-    def append(self, values: tuple[Any, ...]) -> None:
-        """Adds to the topmost list or set (which is kept as a list)."""
-        if not isinstance(self.stack[-1], list):
-            raise ValueError("adds to what is no list")
-        self.stack[-1].extend(values)
-
-    def set_items(self, values: tuple[Any, ...]) -> None:
-        """Adds keys and values, in turns, to the topmost dictionary."""
-        entries = self.stack[-1]
-        if not isinstance(entries, dict) or not all(isinstance(key, (str, int, float)) for key in values[::2]):
-            raise ValueError("sets entries of what is no dictionary, or whose names are no names")
-        entries.update(zip(values[::2], values[1::2], strict=True))
-
-    def push_dict(self, values: tuple[Any, ...]) -> None:
-        """A dictionary of keys and values in turns."""
-        self.stack.append({})
-        self.set_items(values)
-
-
+# How pickletools writes that an operation takes everything down to the last mark.
+_ABOVE = (pickletools.markobject, pickletools.stackslice)
+# Operations that give what stands in the file.
 _CONSTANTS = frozenset(
     (
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -206,38 +116,101 @@ _CONSTANTS = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
 )
-_STORES = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
-_FRESH: dict[str, Callable[[], Any]] = {
+
+
+def read_pickle(data: bytes) -> Any:
+    """Content of a pickle: plain containers and values as such, all else as ``_Made``. Nothing is called or imported.
+
+    Raises: ValueError (``_Refused`` for a name or an operation that is not let through), KeyError, IndexError or TypeError.
+    """
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
+    for operation, argument, _ in pickletools.genops(data):
+        name = operation.name
+        if name in _CONSTANTS:
+            stack.append(argument)
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in _MEANINGS:
+            above = _since_mark(stack) if pickletools.markobject in operation.stack_before else []
+            needed = [kind for kind in operation.stack_before if kind not in _ABOVE]
+            values = [stack.pop() for _ in needed][::-1] + above
+            result = _MEANINGS[name](*([] if argument is None else [argument]), *values)
+            stack += [result] * len(operation.stack_after)
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise _Refused(f"asks for the operation {name}, which is never followed")
+    return stack.pop()
+
+
+def _since_mark(stack: list[Any]) -> list[Any]:
+    """Everything above the last mark, which leaves the stack with it."""
+    above: list[Any] = []
+    while (value := stack.pop()) is not _MARK:
+        above.append(value)
+    return above[::-1]
+
+
+def _named(module: Any, name: Any) -> _Name:
+    """Raises: _Refused for a name that is not let through."""
+    whole = f"{module}.{name}"
+    if whole not in ALLOWED:
+        raise _Refused(f"asks for {whole!r}, which is never called; a body model needs only arrays")
+    return _Name(whole)
+
+
+def _called(function: Any, arguments: Any) -> _Made:
+    """Where a pickle calls: what is called, and its arguments."""
+    if not isinstance(function, _Name) or not isinstance(arguments, tuple):
+        raise ValueError("calls what is no function")
+    # The class is an argument of the function that makes an instance.
+    return _Made(arguments[0].name, ()) if function.name in _RECONSTRUCTOR else _Made(function.name, arguments)
+
+
+def _built(made: Any, state: Any) -> _Made:
+    """Where a pickle sets a value's state: keeps it."""
+    if not isinstance(made, _Made):
+        raise ValueError("sets the state of what was not made")
+    made.state = state
+    return made
+
+
+def _extended(items: Any, *values: Any) -> list[Any]:
+    """A list or set (which is kept as a list) with more in it."""
+    if not isinstance(items, list):
+        raise ValueError("adds to what is no list")
+    items.extend(values)
+    return items
+
+
+def _with_entries(entries: Any, *values: Any) -> dict[Any, Any]:
+    """A dictionary with more keys and values, in turns."""
+    if not isinstance(entries, dict) or not all(isinstance(key, (str, int, float)) for key in values[::2]):
+        raise ValueError("sets entries of what is no dictionary, or whose names are no names")
+    entries.update(zip(values[::2], values[1::2], strict=True))
+    return entries
+
+
+# Operation -> what it makes of the argument in the file, where it has one, and of what it takes from the stack.
+_MEANINGS: dict[str, Callable[..., Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
-    "MARK": lambda: _MARK,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_TUPLE": tuple,
-}
-_OPERATIONS: dict[str, Callable[[_Machine, Any], Any]] = {
-    "POP": lambda machine, _: machine.stack.pop(),
-    "POP_MARK": lambda machine, _: machine.since_mark(),
-    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
-    "TUPLE": lambda machine, _: machine.stack.append(machine.since_mark()),
-    "TUPLE1": lambda machine, _: machine.stack.append(machine.take(1)),
-    "TUPLE2": lambda machine, _: machine.stack.append(machine.take(2)),
-    "TUPLE3": lambda machine, _: machine.stack.append(machine.take(3)),
-    "LIST": lambda machine, _: machine.stack.append(list(machine.since_mark())),
-    "FROZENSET": lambda machine, _: machine.stack.append(list(machine.since_mark())),
-    "DICT": lambda machine, _: machine.push_dict(machine.since_mark()),
-    "APPEND": lambda machine, _: machine.append(machine.take(1)),
-    "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
-    "ADDITEMS": lambda machine, _: machine.append(machine.since_mark()),
-    "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
-    "GLOBAL": lambda machine, name: machine.push_name(*name.split(" ", 1)),
-    "STACK_GLOBAL": lambda machine, _: machine.push_name(*machine.take(2)),
-    "REDUCE": lambda machine, _: machine.call(),
-    "NEWOBJ": lambda machine, _: machine.call(),
-    "BUILD": lambda machine, _: machine.build(),
+    "POP": lambda value: None,
+    "POP_MARK": lambda *values: None,
+    "DUP": lambda value: value,
+    **dict.fromkeys(("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), lambda *values: values),
+    **dict.fromkeys(("EMPTY_LIST", "LIST", "EMPTY_SET", "FROZENSET"), lambda *values: list(values)),
+    **dict.fromkeys(("EMPTY_DICT", "DICT"), lambda *values: _with_entries({}, *values)),
+    **dict.fromkeys(("APPEND", "APPENDS", "ADDITEMS"), _extended),
+    **dict.fromkeys(("SETITEM", "SETITEMS"), _with_entries),
+    "GLOBAL": lambda name: _named(*name.split(" ", 1)),
+    "STACK_GLOBAL": _named,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _called),
+    "BUILD": _built,
 }
 
 

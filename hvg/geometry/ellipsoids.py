@@ -7,11 +7,13 @@ closed form from its projected conic, so that work is spent on hit pixels only; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
 from hvg.values.cameras import Cameras
+from hvg.values.tensors import map_tensors
 
 # Shortest long semi-axis, metres: two joints at one place would make a disc without thickness.
 MIN_HALF_LENGTH = 1e-3
@@ -87,8 +89,9 @@ def render(ellipsoids: Ellipsoids, cameras: Cameras) -> EllipsoidImage:
     images = max(1, PIXELS_AT_ONCE // (height * width))
     for start in range(0, len(intrinsics), images):
         part = slice(start, start + images)
-        index[part] = _nearest(_images(local, part), intrinsics[part], (height, width))
-        hit, seen = _surface(_images(local, part), intrinsics[part], index[part])
+        some = map_tensors(local, itemgetter(part))
+        index[part] = _nearest(some, intrinsics[part], (height, width))
+        hit, seen = _surface(some, intrinsics[part], index[part])
         hits.append(hit + start * height * width)
         values.append(seen)
     canvas = local.center.new_zeros(5, index.numel()).index_copy_(1, torch.cat(hits), torch.cat(values, dim=1))
@@ -130,23 +133,16 @@ def _rays(intrinsics: Tensor, pixel: Tensor, image_size: tuple[int, int]) -> Ten
 def _in_camera(ellipsoids: Ellipsoids, cameras: Cameras, shape: torch.Size) -> Ellipsoids:
     """The ellipsoids in camera axes, leading axes folded to one (I images): (I, N, ...)."""
     rotation, translation = cameras.world_to_camera[..., :3, :3], cameras.world_to_camera[..., :3, 3]
+
+    def folded(x: Tensor, *size: int) -> Tensor:
+        return x.expand(*shape, *size).reshape(-1, *size)
+
     count = ellipsoids.radius.shape[-1]
     return Ellipsoids(
-        center=(ellipsoids.center @ rotation.mT + translation[..., None, :])
-        .expand(*shape, count, 3)
-        .reshape(-1, count, 3),
-        axis=(ellipsoids.axis @ rotation.mT).expand(*shape, count, 3).reshape(-1, count, 3),
-        half_length=ellipsoids.half_length.expand(*shape, count).reshape(-1, count),
-        radius=ellipsoids.radius.expand(*shape, count).reshape(-1, count),
-    )
-
-
-def _images(local: Ellipsoids, part: slice) -> Ellipsoids:
-    return Ellipsoids(
-        center=local.center[part],
-        axis=local.axis[part],
-        half_length=local.half_length[part],
-        radius=local.radius[part],
+        center=folded(ellipsoids.center @ rotation.mT + translation[..., None, :], count, 3),
+        axis=folded(ellipsoids.axis @ rotation.mT, count, 3),
+        half_length=folded(ellipsoids.half_length, count),
+        radius=folded(ellipsoids.radius, count),
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 _SAVE = "save its arrays with numpy.savez('motion.npz', global_orient=..., body_pose=..., transl=...)"
 TORCH_FILE = f"a file of PyTorch, which holds a pickle; hvg opens none: in a Python where you trust it, {_SAVE}"
@@ -55,6 +59,10 @@ _WIDTHS: Mapping[int, str] = {
     322: "Motion-X's rows; save [:, :66] as poses and [:, 309:312] as trans",
 }
 
+# Metres of bones of arms and legs: usual, of a small child, of a giant.
+_LIMB, _LIMBS = 0.3, (0.05, 1.0)
+_PER_METRE = {"millimetres": 1000, "centimetres": 100}
+
 
 def foreign_file(path: Path, head: bytes) -> str | None:
     """Message on a file that is no .npz: its kind, and what to do; None for an unknown kind. head: its first bytes."""
@@ -65,3 +73,19 @@ def foreign_file(path: Path, head: bytes) -> str | None:
 def foreign_width(numbers: int) -> str | None:
     """Whose poses of so many numbers a frame look like, and what to do; None where that is not known."""
     return _WIDTHS.get(numbers)
+
+
+def foreign_unit(joints: Mapping[str, Tensor]) -> str | None:
+    """Message where bones of arms and legs are not as long as people's, in metres; joints: name -> (T, 3)."""
+    lengths = [
+        (joints[f"{side}_{end}"] - joints[f"{side}_{start}"]).norm(dim=-1).median()
+        for side in ("left", "right")
+        for start, end in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
+        if f"{side}_{start}" in joints and f"{side}_{end}" in joints
+    ]
+    length = float(torch.stack(lengths).median()) if lengths else _LIMB
+    if _LIMBS[0] <= length <= _LIMBS[1]:
+        return None
+    unit, nearest = min(_PER_METRE.items(), key=lambda each: abs(math.log(max(length, 1e-9) / each[1] / _LIMB)))
+    looks = f" (they look like {unit}: save joints / {nearest})" if length > _LIMBS[1] else ""
+    return f"bones of arms and legs in 'joints' are {length:.3g} long; expected metres, about {_LIMB}{looks}"

@@ -30,8 +30,7 @@ from torch import Tensor
 
 from hvg.core.arrays import member_names, read_archive
 from hvg.core.errors import DataError
-from hvg.core.files import whole_file
-from hvg.geometry.foreign_motion import EASYMOCAP, TORCH_FILE, foreign_file, foreign_width
+from hvg.geometry.foreign_motion import EASYMOCAP, TORCH_FILE, foreign_file, foreign_unit, foreign_width
 from hvg.geometry.skeleton import JOINTS
 
 BODY_JOINTS: tuple[str, ...] = JOINTS[:22]
@@ -53,7 +52,7 @@ class _RestBody:
 
 
 # J_regressor @ v_template of the neutral models, and its height above their soles; SMPL-H's person is SMPL's.
-_SMPLX_REST = _RestBody(torch.tensor([0.003123, -0.351407, 0.012037]), torch.tensor([0.0, 0.95, 0.0]))
+SMPLX_REST = _RestBody(torch.tensor([0.003123, -0.351407, 0.012037]), torch.tensor([0.0, 0.95, 0.0]))
 _SMPL_REST = _RestBody(torch.tensor([-0.001795, -0.223333, 0.028219]), torch.tensor([0.0, 0.92, 0.0]))
 # With the pelvis or without.
 _SMPL_JOINTS = (23, 24, 52)
@@ -63,9 +62,8 @@ _SOURCES = ({"poses"}, {"root_orient", "pose_body"}, {"global_orient", "body_pos
 _KEYS = frozenset({*set().union(*_SOURCES), "trans", "transl", "joint_names", "up", *_RATE_KEYS})
 # Largest entry of R R^T - 1: files hold float16 at worst.
 _ROTATION_TOLERANCE = 1e-2
-# Bones of arms and legs: usual, of a small child, of a giant.
-_LIMB, _LIMB_METRES = 0.3, (0.05, 1.0)
-_PER_METRE = {"millimetres": 1000, "centimetres": 100}
+# (x, y, z) with z up -> (x, z, -y) with y up.
+Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +87,10 @@ class Motion:
     def num_frames(self) -> int:
         """T."""
         return len(self.joints) if self.joints is not None else len(next(iter(self.rotations.values())))
+
+    def places(self) -> dict[str, Tensor]:
+        """Joint name -> (T, 3) float32, where joints are given; else nothing."""
+        return {} if self.joints is None else dict(zip(self.joint_names, self.joints.float().unbind(1), strict=True))
 
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:
@@ -140,31 +142,6 @@ def resample(motion: Motion, places: Tensor) -> Motion:
     )
 
 
-def save_motion(path: str | Path, motion: Motion) -> None:
-    """Writes ``motion`` so that ``load_motion`` gives it back: AMASS keys or ``joints``, y up, without pickle.
-
-    A translation comes back to within a micrometre: files count it from elsewhere.
-
-    Raises: DataError for a rotation of a joint that the file format has no place for.
-    """
-    unknown = sorted(set(motion.rotations) - set(BODY_JOINTS))
-    if unknown:
-        raise DataError(f"{path}: rotations of {unknown} cannot be stored; expected names of {list(BODY_JOINTS)}")
-    arrays: dict[str, Any] = {"up": np.array("y")}
-    if motion.frames_per_second is not None:
-        arrays["mocap_frame_rate"] = np.array(motion.frames_per_second)
-    if motion.joints is not None:
-        arrays["joints"] = motion.joints.numpy()
-        arrays["joint_names"] = np.array(motion.joint_names)
-    else:
-        still = torch.zeros(motion.num_frames, 3)
-        arrays["poses"] = torch.cat([motion.rotations.get(name, still) for name in BODY_JOINTS], dim=1).numpy()
-    if motion.translation is not None:
-        arrays["trans"] = (motion.translation + _SMPLX_REST.standing - _SMPLX_REST.origin).numpy()
-    with whole_file(Path(path)) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
-
-
 def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Motion:
     """The motion in an ``.npz`` file, float32, y up; keys as in this module's docstring.
 
@@ -179,19 +156,16 @@ def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Mot
         return replace(_from_joints(path, arrays, up), frames_per_second=frames_per_second)
     poses, translation_key, default_up, rest = _poses(path, arrays)
     rotations = dict(zip(BODY_JOINTS, poses.unbind(1), strict=True))
-    translation = _translation(path, arrays, translation_key, len(poses)) if translation_key in arrays else None
     z_up = _up(path, arrays, default_up, up) == "z"
     if z_up:
         rotations["pelvis"] = axis_angle(Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
-    if translation is not None:
+    translation = None
+    if translation_key in arrays:
+        shape = (len(poses), 1, 3) if arrays[translation_key].ndim == 3 else (len(poses), 3)
         # The rest pelvis is the fixed point of the file's first rotation, so it is not turned by it.
-        pelvis = rest.origin + translation
+        pelvis = rest.origin + _numbers(path, arrays, translation_key, shape).reshape(-1, 3)
         translation = (pelvis @ Z_UP_TO_Y_UP.mT if z_up else pelvis) - rest.standing
     return Motion(rotations=rotations, translation=translation, frames_per_second=frames_per_second)
-
-
-# (x, y, z) with z up -> (x, z, -y) with y up.
-Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -235,13 +209,6 @@ def _numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape
     return torch.from_numpy(single)
 
 
-def _translation(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, frames: int) -> Tensor:
-    """(T, 3), of an array (T, 3) or (T, 1, 3)."""
-    if arrays[key].ndim == 3:
-        return _numbers(path, arrays, key, (frames, 1, 3))[:, 0]
-    return _numbers(path, arrays, key, (frames, 3))
-
-
 def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, str, str, _RestBody]:
     """Body poses (T, 22, 3), the key of the translation, the axis that is up unless the file says otherwise, and whose pelvis
     the translation moves.
@@ -260,7 +227,7 @@ def _poses(path: str | Path, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, 
 
 def _rest_of(poses: Tensor) -> _RestBody:
     """The body at rest of the model whose poses (T, J, 3) have so many joints."""
-    return _SMPL_REST if poses.shape[1] in _SMPL_JOINTS else _SMPLX_REST
+    return _SMPL_REST if poses.shape[1] in _SMPL_JOINTS else SMPLX_REST
 
 
 def _rotations(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, counts: tuple[int, ...]) -> Tensor:
@@ -298,31 +265,11 @@ def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: s
     joints = _numbers(path, arrays, "joints", (None, None, 3))
     names = _joint_names(path, arrays, joints.shape[1])
     joints = joints[:, : len(names)]
-    _check_metres(path, dict(zip(names, joints.unbind(1), strict=True)))
+    if problem := foreign_unit(dict(zip(names, joints.unbind(1), strict=True))):
+        raise DataError(f"{path}: {problem}")
     if _up(path, arrays, "y", asked_up) == "z":
         joints = joints @ Z_UP_TO_Y_UP.mT
     return Motion(joints=joints, joint_names=names)
-
-
-def _check_metres(path: str | Path, joints: Mapping[str, Tensor]) -> None:
-    """Raises: DataError where bones of arms and legs are not as long as people's. joints: name -> (T, 3)."""
-    lengths = [
-        (joints[f"{side}_{end}"] - joints[f"{side}_{start}"]).norm(dim=-1).median()
-        for side in ("left", "right")
-        for start, end in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
-        if f"{side}_{start}" in joints and f"{side}_{end}" in joints
-    ]
-    if not lengths:
-        return
-    length = float(torch.stack(lengths).median())
-    if _LIMB_METRES[0] <= length <= _LIMB_METRES[1]:
-        return
-    nearest = min(_PER_METRE.values(), key=lambda per_metre: abs(math.log(max(length, 1e-9) / per_metre / _LIMB)))
-    unit = next(unit for unit, per_metre in _PER_METRE.items() if per_metre == nearest)
-    looks = f" (they look like {unit}: save joints / {nearest})" if length > _LIMB_METRES[1] else ""
-    raise DataError(
-        f"{path}: bones of arms and legs in 'joints' are {length:.3g} long; expected metres, about {_LIMB}{looks}"
-    )
 
 
 def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:

@@ -13,29 +13,15 @@ from hvg.core.errors import DataError
 # does not have: where a source lacks it, it is put on the line from neck to head.
 JOINTS: tuple[str, ...] = (
     "pelvis",
-    "left_hip",
-    "right_hip",
-    "spine1",
-    "left_knee",
-    "right_knee",
-    "spine2",
-    "left_ankle",
-    "right_ankle",
-    "spine3",
-    "left_foot",
-    "right_foot",
-    "neck",
-    "left_collar",
-    "right_collar",
-    "head",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_middle1",
-    "right_middle1",
+    *("left_hip", "right_hip", "spine1"),
+    *("left_knee", "right_knee", "spine2"),
+    *("left_ankle", "right_ankle", "spine3"),
+    *("left_foot", "right_foot", "neck"),
+    *("left_collar", "right_collar", "head"),
+    *("left_shoulder", "right_shoulder"),
+    *("left_elbow", "right_elbow"),
+    *("left_wrist", "right_wrist"),
+    *("left_middle1", "right_middle1"),
     "head_top",
 )
 
@@ -95,56 +81,32 @@ _NECK_TO_TOP = 0.182  # root of the neck to the top of the head
 # [0, 1]. SMPL-X has no nose, eyes and ears: neck to nose becomes neck to head, and one limb from head to head_top
 # stands for the four of the face. "neck" is where OpenPose has the middle of the shoulders.
 OPENPOSE_LIMBS: tuple[tuple[str, str], ...] = (
-    ("neck", "right_shoulder"),
-    ("neck", "left_shoulder"),
-    ("right_shoulder", "right_elbow"),
-    ("right_elbow", "right_wrist"),
-    ("left_shoulder", "left_elbow"),
-    ("left_elbow", "left_wrist"),
-    ("neck", "right_hip"),
-    ("right_hip", "right_knee"),
-    ("right_knee", "right_ankle"),
-    ("neck", "left_hip"),
-    ("left_hip", "left_knee"),
-    ("left_knee", "left_ankle"),
-    ("neck", "head"),
-    ("head", "head_top"),
+    *(("neck", "right_shoulder"), ("neck", "left_shoulder")),
+    *(("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist")),
+    *(("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist")),
+    *(("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle")),
+    *(("neck", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle")),
+    *(("neck", "head"), ("head", "head_top")),
 )
 OPENPOSE_JOINTS: tuple[str, ...] = (
-    "head",
-    "neck",
-    "right_shoulder",
-    "right_elbow",
-    "right_wrist",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_hip",
-    "right_knee",
-    "right_ankle",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
+    *("head", "neck"),
+    *("right_shoulder", "right_elbow", "right_wrist"),
+    *("left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle"),
+    *("left_hip", "left_knee", "left_ankle"),
     "head_top",
 )
+
+
+def _hue(step: int) -> tuple[float, float, float]:
+    """Full colour of a hue, counted in 18ths of the wheel from red on."""
+    away = ((step - primary + 9) % 18 - 9 for primary in (0, 6, 12))
+    red, green, blue = (min(1.0, max(0, 6 - abs(distance)) / 3) for distance in away)
+    return red, green, blue
+
+
 # Limb i and joint i have colour i.
-OPENPOSE_COLORS: tuple[tuple[float, float, float], ...] = (
-    (1.0, 0.0, 0.0),
-    (1.0, 1 / 3, 0.0),
-    (1.0, 2 / 3, 0.0),
-    (1.0, 1.0, 0.0),
-    (2 / 3, 1.0, 0.0),
-    (1 / 3, 1.0, 0.0),
-    (0.0, 1.0, 0.0),
-    (0.0, 1.0, 1 / 3),
-    (0.0, 1.0, 2 / 3),
-    (0.0, 1.0, 1.0),
-    (0.0, 2 / 3, 1.0),
-    (0.0, 1 / 3, 1.0),
-    (0.0, 0.0, 1.0),
-    (1 / 3, 0.0, 1.0),
-    (2 / 3, 0.0, 1.0),
-)
+OPENPOSE_COLORS = tuple(_hue(step) for step in range(len(OPENPOSE_JOINTS)))
 
 
 def bone_radii(stature: Tensor | float) -> Tensor:

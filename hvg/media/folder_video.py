@@ -92,8 +92,7 @@ def survey(place: Place, background: str | None, room: Room, look: Callable[[Ten
 def _frames(place: Place, background: str | None) -> Iterator[tuple[np.ndarray, float | None]]:
     """Every frame, (H, W, 3) uint8, with when it is shown."""
     if isinstance(place, Path):
-        for found in video_frames(place):
-            yield np.ascontiguousarray(found.pixels), found.time
+        yield from ((np.ascontiguousarray(frame), time) for frame, time in video_frames(place))
         return
     size: tuple[int, ...] = ()
     for path in place.values():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 
@@ -24,25 +24,19 @@ _AT_MOST = f"at most {MOST_PIXELS / 1e6:.0f} million are read, to bound the memo
 
 def write_png(path: Path, image: Tensor) -> None:
     """Writes one image, (3, H, W) in [-1, 1]."""
-    picture = _to_picture(frames_to_uint8(image))
+    picture = Image.fromarray(frames_to_uint8(image).movedim(0, -1).contiguous().cpu().numpy())
     with whole_file(path) as partial:
         picture.save(partial, format="PNG")
 
 
-def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
-    """An image file as (3, H, W) in [-1, 1] and its alpha as (1, H, W) in [0, 1], None where the file has none.
+def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
+    """An image file as (3, H, W) and its alpha as (1, H, W), None where the file has none; uint8.
 
     Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied. Grey, palette and CMYK
     become RGB, 16 bits become 8; of an animation, the first picture is taken.
 
     Raises: DataError naming the file when it is missing, cannot be decoded, or has more than ``MOST_PIXELS``.
     """
-    pixels, alpha = read_image_8bit(path)
-    return frames_from_uint8(pixels), None if alpha is None else alpha.float() / 255
-
-
-def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
-    """The same as ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
     try:
         with _opened(path) as file:
             check_pixels(path, *file.size)
@@ -88,8 +82,3 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     if picture.mode == "F" or grey.min() < 0 or grey.max() > 65535:
         raise ValueError(f"its pixels are of Pillow's mode {picture.mode}; save it with 8 or 16 bits a channel")
     return Image.fromarray((np.arange(65536) / 257).round().astype(np.uint8)[grey])
-
-
-def _to_picture(image: Tensor) -> Image.Image:
-    """uint8 (3, H, W) -> a PIL image."""
-    return Image.fromarray(image.movedim(0, -1).contiguous().cpu().numpy())

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
-import torch
 from av.container import InputContainer
 from av.video.reformatter import Colorspace
-from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
+from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 from hvg.media.images import check_pixels
@@ -30,20 +27,21 @@ from hvg.media.images import check_pixels
 # ITU-T H.273 code of BT.709 for primaries, transfer and matrix. A player guesses them from the image height otherwise,
 # and shifts the colours of small videos.
 BT709 = 1
+# x264's constant rate factor, 0 lossless to 51 worst; 18 looks like the source.
+QUALITY = "18"
 
 
-def write_video(path: Path, frames: Tensor, fps: float, quality: int = 18) -> None:
+def write_video(path: Path, frames: Tensor, fps: float) -> None:
     """Writes (T, 3, H, W) in [-1, 1] as H.264, 4:2:0, BT.709, which every browser plays.
 
     Odd sides grow by one pixel at the bottom or right (the edge is repeated), for 4:2:0 needs even sides.
-    quality: x264's constant rate factor, 0 lossless to 51 worst; 18 looks like the source.
 
     The same frames give the same bytes, every time on one machine. Another processor's instructions may encode them in other
     bytes, whose pictures look the same.
 
     Raises: ValueError when there is no frame or the shape is wrong.
     """
-    with VideoWriter(path, fps, quality) as video:
+    with VideoWriter(path, fps) as video:
         video.add(frames)
 
 
@@ -51,11 +49,10 @@ class VideoWriter:
     """A context in which ``add`` encodes a video piece by piece, as ``write_video`` does, so that none is held whole.
 
     The file appears under its name when the context ends; where it ends with an error, the old file stays as it was.
-    fps and quality: as in ``write_video``.
     """
 
-    def __init__(self, path: Path, fps: float, quality: int = 18) -> None:
-        self._path, self._rate, self._quality = path, Fraction(fps).limit_denominator(1001), quality
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._rate = path, Fraction(fps).limit_denominator(1001)
         self._open = ExitStack()
 
     def __enter__(self) -> VideoWriter:
@@ -66,7 +63,7 @@ class VideoWriter:
             self._container = opening.enter_context(av.open(str(partial), "w", format="mp4", options=options))
             # Without x264's macroblock tree: with AVX-512 it takes rows of macroblocks eight at a time, and where a picture's
             # width is no multiple of 128 pixels what memory held behind a row changes the file.
-            settings = {"crf": str(self._quality), "mbtree": "0"}
+            settings = {"crf": QUALITY, "mbtree": "0"}
             self._stream = self._container.add_stream("libx264", rate=self._rate, options=settings)
             opening.push(self._flush)
             self._open = opening.pop_all()
@@ -94,77 +91,43 @@ class VideoWriter:
         # One thread: the file does not depend on the machine's number of cores.
         codec.thread_count = 1
 
-    def _flush(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _flush(self, kind: object, *_: object) -> None:
         """Encodes what the encoder held back for looking ahead."""
         if kind is None:
             self._container.mux(self._stream.encode())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
 
-def read_video(path: Path) -> tuple[Tensor, float]:
-    """All frames of a video file, (T, 3, H, W) in [-1, 1], and its mean frame rate in Hz.
+def video_frames(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
+    """The frames of a video file in the order in which they are shown, one at a time: (H, W, 3) uint8, with when it is
+    shown, seconds, None where the file does not say.
 
-    Frames are turned as the file says that they are to be shown.
+    Frames are turned as the file says that they are to be shown. Nothing damaged is concealed.
 
     Raises: DataError naming the file when it is missing, cannot be decoded, or holds no video.
     """
-    frames, rate = read_video_8bit(path)
-    return frames_from_uint8(frames), rate
-
-
-def read_video_8bit(path: Path) -> tuple[Tensor, float]:
-    """The same as ``read_video``, with frames (T, 3, H, W) as uint8. Nothing damaged is concealed."""
-    with _open_video(path) as (container, stream):
-        rate = stream.average_rate
-        pixels = [frame.pixels for frame in _decoded(path, container, stream)]
-    if rate is None:
-        raise DataError(f"{path}: the file holds no video frames")
-    return torch.from_numpy(np.stack(pixels)).movedim(-1, 1), float(rate)
-
-
-@dataclass(frozen=True)
-class VideoFrame:
-    """pixels: (H, W, 3) uint8. time: when it is shown, seconds; None where the file does not say."""
-
-    pixels: np.ndarray
-    time: float | None
-
-
-def video_frames(path: Path) -> Iterator[VideoFrame]:
-    """The frames of a video file in the order in which they are shown, one at a time. Raises: as of ``read_video``."""
-    with _open_video(path) as (container, stream):
-        yield from _decoded(path, container, stream)
-
-
-@contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open file and its video. Raises: DataError for whatever is wrong with it, now or while it is decoded."""
     try:
         # An absolute path and this list keep a name that looks like an address from being opened as one.
         with av.open(str(regular_file(path).resolve()), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: the file holds no video")
-            stream = container.streams.video[0]
-            # There is none where the library lacks the decoder, whatever its annotation says.
-            if getattr(stream, "codec_context", None) is None:
-                raise DataError(f"{path}: no decoder is here for its video; encode it anew, as H.264 in MP4")
-            check_pixels(path, stream.codec_context.width, stream.codec_context.height)
-            # The decoder would otherwise paint over damaged blocks in silence.
-            stream.codec_context.options = {"err_detect": "explode"}
-            yield container, stream
+            yield from _decoded(path, container)
     except FileNotFoundError:
         raise DataError(f"{path}: no such video file") from None
     except av.FFmpegError as error:
         raise DataError(f"{path}: the video cannot be read: {error.strerror}") from error
 
 
-def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decoded(path: Path, container: InputContainer) -> Iterator[tuple[np.ndarray, float | None]]:
+    if not container.streams.video:
+        raise DataError(f"{path}: the file holds no video")
+    stream = container.streams.video[0]
+    # There is none where the library lacks the decoder, whatever its annotation says.
+    if getattr(stream, "codec_context", None) is None:
+        raise DataError(f"{path}: no decoder is here for its video; encode it anew, as H.264 in MP4")
+    check_pixels(path, stream.codec_context.width, stream.codec_context.height)
+    # The decoder would otherwise paint over damaged blocks in silence.
+    stream.codec_context.options = {"err_detect": "explode"}
     shape, turns = None, 0
     for frame in container.decode(stream):
         check_pixels(path, frame.width, frame.height)
@@ -175,7 +138,7 @@ def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iter
         if shape not in (None, pixels.shape):
             raise DataError(f"{path}: its frames have different sizes")
         shape = pixels.shape
-        yield VideoFrame(pixels, frame.time)
+        yield pixels, frame.time
     if shape is None:
         raise DataError(f"{path}: the file holds no video frames")
 

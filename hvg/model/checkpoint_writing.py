@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -21,17 +21,15 @@ from hvg.parts.weights import has_diverged
 
 # safetensors' names of types.
 _TYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
     torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
+    **{getattr(torch, f"float{bits}"): f"F{bits}" for bits in (16, 32, 64)},
+    **{getattr(torch, f"int{bits}"): f"I{bits}" for bits in (8, 16, 32, 64)},
 }
+
+# What kept a process from writing.
+Problem = OSError | CheckpointError | None
 
 
 @dataclass(frozen=True)
@@ -107,50 +105,47 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _write_share(
-    path: Path, entries: Sequence[Entry], rank: int, world: int
-) -> tuple[dict[str, Any], OSError | CheckpointError | None]:
+def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) -> tuple[dict[str, Any], Problem]:
     """Writes every ``world``-th entry as a safetensors file; its size and hash, and what went wrong.
 
     Goes on reading where writing has failed, for the other processes read with it.
     """
     mine = range(rank, len(entries), world)
     digest, size = hashlib.sha256(), 0
-    error: OSError | CheckpointError | None = None
-    stream = None
+    streams: list[IO[bytes]] = []
 
     def put(data: Any) -> None:
         nonlocal size
-        assert stream is not None
-        stream.write(data)
+        streams[0].write(data)
         digest.update(data)
         size += len(data)
 
-    try:
-        stream = path.open("wb")
+    def begin() -> None:
+        streams.append(path.open("wb"))
         put(_header([entries[index] for index in mine]))
-    except OSError as problem:
-        error = problem
+
+    def end() -> None:
+        streams[0].close()
+        flush_to_disk(path)
+
+    error = _attempt(begin)
     for index, entry in enumerate(entries):
         tensor = entry.read()
         if index in mine and error is None:
-            try:
-                values = tensor.detach().cpu().contiguous().reshape(-1)
-                if entry.learned and has_diverged(values):
-                    raise CheckpointError(
-                        f"training has diverged, {entry.name} holds {float(values.abs().amax()):.3g}; a smaller "
-                        "training.learning_rate may keep it from that"
-                    )
-                put(values.view(torch.uint8).numpy().data)
-            except (OSError, CheckpointError) as problem:
-                error = problem
-    try:
-        if stream is not None:
-            stream.close()
-            flush_to_disk(path)
-    except OSError as problem:
-        error = error or problem
-    return {"bytes": size, "sha256": digest.hexdigest()}, error
+            error = _attempt(lambda: put(_checked_bytes(entry, tensor)))  # noqa: B023
+    at_the_end = _attempt(end) if streams else None
+    return {"bytes": size, "sha256": digest.hexdigest()}, error or at_the_end
+
+
+def _checked_bytes(entry: Entry, tensor: Tensor) -> Any:
+    """The bytes of a tensor. Raises: CheckpointError where training has diverged."""
+    values = tensor.detach().cpu().contiguous().reshape(-1)
+    if entry.learned and has_diverged(values):
+        raise CheckpointError(
+            f"training has diverged, {entry.name} holds {float(values.abs().amax()):.3g}; a smaller "
+            "training.learning_rate may keep it from that"
+        )
+    return values.view(torch.uint8).numpy().data
 
 
 def _header(entries: Sequence[Entry]) -> bytes:
@@ -180,15 +175,15 @@ def _finish(partial: Path, path: Path, content: Mapping[str, Any]) -> None:
     flush_to_disk(path.parent)
 
 
-def _attempt(action: Callable[[], None]) -> OSError | None:
+def _attempt(action: Callable[[], None]) -> Problem:
     try:
         action()
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         return error
     return None
 
 
-def _raise_together(path: Path, partial: Path, error: OSError | CheckpointError | None) -> None:
+def _raise_together(path: Path, partial: Path, error: Problem) -> None:
     """Raises in every process when one has an error."""
     reasons = [reason for reason in from_all_ranks(error and (getattr(error, "strerror", "") or str(error))) if reason]
     if not reasons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from hvg.parts.scene import Alignment
 from hvg.testing.building import make, require
-from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
 from hvg.values.clip import ClipBatch
 
@@ -20,9 +21,9 @@ def check_alignment(cls: type[Alignment], config: Any) -> None:
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
         check_offsets(part, tiny_batch(2, views, frames))
     batch = tiny_batch(2, 3, 3)
-    check_batch_independence(part, batch)
+    check_batch_independence(partial(_both, part), (batch,))
     check_selection(part, config, batch)
-    check_device(part, batch)
+    check_device(partial(_both, part), (batch,))
 
 
 def check_offsets(part: Alignment, batch: ClipBatch) -> None:
@@ -33,13 +34,6 @@ def check_offsets(part: Alignment, batch: ClipBatch) -> None:
     for name, found in _both(part, batch).items():
         require(found.dtype == torch.int64, f"{name} are {found.dtype}, not int64")
         require(tuple(found.shape) == shapes[name], f"{name} are {tuple(found.shape)}, not {shapes[name]}")
-
-
-def check_batch_independence(part: Alignment, batch: ClipBatch) -> None:
-    """A clip's offsets do not depend on the clips beside it."""
-    first = _both(part, batch.clips(slice(0, 1)))
-    for name, found in _both(part, batch).items():
-        require(torch.equal(found[:1], first[name]), f"{name} of a clip change with the clips beside it")
 
 
 def check_selection(part: Alignment, config: Any, batch: ClipBatch) -> None:
@@ -53,13 +47,6 @@ def check_selection(part: Alignment, config: Any, batch: ClipBatch) -> None:
         require(
             torch.equal(some[name], expected), f"{name} depend on the other views and frames, but per_picture is true"
         )
-
-
-def check_device(part: Alignment, batch: ClipBatch) -> None:
-    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
-    with elsewhere() as device:
-        for name, found in _both(part, batch.to(device)).items():
-            require(is_elsewhere(found), f"{name} come back on another device")
 
 
 def _both(part: Alignment, batch: ClipBatch) -> dict[str, Tensor]:

@@ -12,11 +12,12 @@ from hvg.core.random_keys import generator
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.parts.model import Backbone
-from hvg.testing.building import build, require
-from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.building import build, require, require_gradients
+from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
 from hvg.values.conditioning import Conditioning, Ports
 from hvg.values.grid import ViewGrid
+from hvg.values.tensors import moved
 
 CODEC_CHANNELS, CODEC_STRIDE, EXTRA, SIZE = 4, 8, 2, 8
 
@@ -30,10 +31,12 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
         check_shapes(cls, config, views, frames)
     check_gradients(cls, config)
     check_precision(cls, config)
-    check_batch_independence(cls, config)
     check_views(cls, config)
     check_frame_index(cls, config)
-    check_device(cls, config)
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
+    with torch.no_grad():
+        check_batch_independence(lambda *some: {"the output": backbone(*some)}, given)
+        check_device(lambda *some: {"the output": backbone(*some)}, given, backbone)
 
 
 class Inputs(NamedTuple):
@@ -47,13 +50,7 @@ class Inputs(NamedTuple):
 
     def to(self, *args, **kwargs) -> Inputs:
         """The same on another device, or floating tensors in another type."""
-        return Inputs(
-            self.noisy.to(*args, **kwargs),
-            self.level.to(*args, **kwargs),
-            self.conditioning.map(lambda x: x.to(*args, **kwargs)),
-            self.frame_index,
-            _batch(*self.noisy.shape[:3]).to(*args, **kwargs).view_grid(),
-        )
+        return Inputs(*(moved(value, *args, **kwargs) for value in self))
 
 
 @torch.no_grad()
@@ -72,8 +69,7 @@ def check_gradients(cls: type[Backbone], config: Any) -> None:
     asked: list[Tensor] = []
     conditioning = given.conditioning.map(lambda x: asked.append(x.requires_grad_()) or x)
     backbone(*given._replace(conditioning=conditioning)).square().sum().backward()
-    starved = [n for n, p in backbone.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    require(not starved, f"no gradient reaches {', '.join(starved)}")
+    require_gradients(backbone)
     require(all(x.grad is not None and bool(x.grad.any()) for x in asked), "a port has no effect on the output")
 
 
@@ -88,17 +84,6 @@ def check_precision(cls: type[Backbone], config: Any) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         mixed = backbone(*given)
     require(bool((mixed.float() - full).norm() < 0.05 * full.norm()), "mixed precision is far from full precision")
-
-
-@torch.no_grad()
-def check_batch_independence(cls: type[Backbone], config: Any) -> None:
-    """A clip's output does not depend on the clips beside it."""
-    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
-    first = Inputs(
-        given.noisy[:1], given.level[:1], given.conditioning.map(lambda x: x[:1]), None, _batch(1, 2, 3).view_grid()
-    )
-    close = torch.allclose(backbone(*given)[:1], backbone(*first), rtol=1e-4, atol=1e-5)
-    require(close, "the output of a clip changes with the clips beside it")
 
 
 @torch.no_grad()
@@ -128,15 +113,6 @@ def check_frame_index(cls: type[Backbone], config: Any) -> None:
     )
     require(torch.equal(default, same), "frames do not count from 0 where frame_index is not given")
     require(not torch.equal(default, later), "frame_index has no effect")
-
-
-@torch.no_grad()
-def check_device(cls: type[Backbone], config: Any) -> None:
-    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
-    with elsewhere() as device:
-        backbone = build_backbone(cls, config).to(device)
-        out = backbone(*inputs(cls, config, (1, 2, 2)).to(device))
-        require(is_elsewhere(out), "the output comes back on another device")
 
 
 def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:
@@ -175,7 +151,7 @@ def inputs(cls: type[Backbone], config: Any, shape: tuple[int, int, int]) -> Inp
         level=noise(),
         conditioning=_filled(ports, noise),
         frame_index=None,
-        grid=_batch(*shape).view_grid(),
+        grid=tiny_batch(*shape, size=SIZE * CODEC_STRIDE).view_grid(),
     )
 
 
@@ -188,7 +164,3 @@ def _filled(ports: Ports, noise: Any) -> Conditioning:
         channels=noise(EXTRA, SIZE, SIZE) if ports.channels else None,
         embedding=noise(ports.embedding_width) if ports.embedding_width else None,
     )
-
-
-def _batch(clips: int, views: int, frames: int) -> Any:
-    return tiny_batch(clips, views, frames, size=SIZE * CODEC_STRIDE)

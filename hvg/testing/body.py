@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS
@@ -17,6 +18,8 @@ from hvg.values.body import BodyMotion
 # Metres by which a joint may be elsewhere: bodies are computed in float32.
 _NEAR = 1e-4
 _FRAMES = 3
+_LIMBS = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("knee", "ankle", "elbow", "wrist"))
+_ONE_DEGREE = 0.9998
 
 
 def check_body(cls: type[BodyModel], config: Any) -> None:
@@ -27,6 +30,7 @@ def check_body(cls: type[BodyModel], config: Any) -> None:
         check_shapes(body, person)
         check_standing(body, person)
         check_movement(body, person)
+        check_following(body, person)
     check_repeats(body, shape)
 
 
@@ -91,6 +95,18 @@ def check_movement(body: BodyModel, shape: dict[str, float]) -> None:
     require(_far(alone.joints, together.joints[:, 1:2]) < _NEAR, "a frame changes with the frames beside it")
 
 
+def check_following(body: BodyModel, shape: dict[str, float]) -> None:
+    """Given its own joints instead of rotations, the body comes to stand in them, limbs within a degree."""
+    walked = body.animate(_walk(BODY_JOINTS[:1] + _LIMBS), shape, mesh=False)
+    follows = body.animate(Motion(joints=walked.joints[0], joint_names=walked.joint_names), shape, mesh=False)
+    at, there = (dict(zip(x.joint_names, x.joints[0].unbind(1), strict=True)) for x in (walked, follows))
+    require(_far(at["pelvis"], there["pelvis"]) < _NEAR, "a given pelvis is not where the body's pelvis comes to be")
+    for end in _LIMBS:
+        start = next(a for a, b in BONES if b == end)
+        cosine = cosine_similarity(at[end] - at[start], there[end] - there[start], dim=-1).min()
+        require(float(cosine) > _ONE_DEGREE, f"the bone to {end} does not point the way that given joints have it")
+
+
 def check_repeats(body: BodyModel, shape: dict[str, float]) -> None:
     """The same motion and shape give the same body; the generator alone says which shape is drawn."""
     first, second = (body.animate(_walk(), shape) for _ in range(2))
@@ -103,10 +119,10 @@ def _still() -> Motion:
     return Motion(rotations={"pelvis": torch.zeros(1, 3)})
 
 
-def _walk() -> Motion:
-    """All joints turn a little, differently in every frame."""
+def _walk(joints: tuple[str, ...] = BODY_JOINTS) -> Motion:
+    """Joints turn a little, differently in every frame."""
     random = torch.Generator().manual_seed(0)
-    return Motion(rotations={name: 0.3 * torch.randn(_FRAMES, 3, generator=random) for name in BODY_JOINTS})
+    return Motion(rotations={name: 0.3 * torch.randn(_FRAMES, 3, generator=random) for name in joints})
 
 
 def _mesh(body: BodyMotion) -> tuple[Tensor, Tensor]:

@@ -15,12 +15,12 @@ from hvg.parts.registry import KINDS, interface_problem
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def build(cls: type[Network], config: Any, context: Context) -> Network:
-    """The part with weights from a fixed seed; the global random state is left as it was."""
+def build(cls: type[Network], config: Any, *more: Any) -> Network:
+    """The part with weights from a fixed seed; the global random state is left as it was. more: its further arguments."""
     require_interface(cls)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return cls(config, context).eval()
+        return cls(config, *more).eval()
 
 
 def make(cls: Any, config: Any, context: Context | None = None) -> Any:
@@ -45,6 +45,13 @@ def require_interface(cls: Any) -> None:
     kind = next((base for base in cls.__mro__ if f"{base.__module__}.{base.__name__}" in interfaces), Part)
     problem = interface_problem(cls, kind)
     require(problem is None, f"{cls.__name__} {problem}")
+
+
+def require_gradients(part: nn.Module) -> None:
+    """After a backward pass, every trainable weight has a gradient."""
+    weights = [(name, p) for name, p in part.named_parameters() if p.requires_grad]
+    starved = [name for name, p in weights if p.grad is None or not p.grad.any()]
+    require(not starved, f"no gradient reaches {', '.join(starved)}")
 
 
 def require(holds: bool, message: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from hvg.core.random_keys import generator
 from hvg.parts.context import Context
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import MeshImage, Renderer
-from hvg.testing.building import build, nudged, require
-from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.building import build, nudged, require, require_gradients
+from hvg.testing.outputs import alike, check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
 from hvg.testing.signal import check_signal
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
+from hvg.values.tensors import moved
 
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
@@ -27,15 +29,13 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
         check_shapes(cls, config, context, tiny_batch(2, views, frames))
     batch = tiny_batch()
-    check_zero_start(cls, config, context, batch)
-    check_determinism(cls, config, context, batch)
-    check_gradients(cls, config, context, batch)
-    check_half_precision(cls, config, context, batch)
-    check_batch_independence(cls, config, context, batch)
-    check_frozen_features(cls, config, context, batch)
-    check_per_clip(cls, config, context, batch)
+    for check in (check_zero_start, check_determinism, check_half_precision, check_place):
+        check(cls, config, context, batch)
+    part = nudged(build(cls, config, context))
+    for check in (check_gradients, check_frozen_features, check_per_clip):
+        check(part, batch)
+    check_batch_independence(partial(_run, part), (batch,))
     check_signal(cls, config, context)
-    check_device(cls, config, context, batch)
 
 
 def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -59,29 +59,26 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
     """A new part adds exactly nothing to the backbone's residuals and embedding."""
-    for name, x in _run(build(cls, config, context), batch):
-        added = name == "embedding" or name.startswith("residuals")
-        require(not added or not x.any(), f"port {name} is not zero at initialisation")
+    for name, x in _run(build(cls, config, context), batch).items():
+        added = name.startswith(("port embedding", "port residuals"))
+        require(not added or not x.any(), f"{name} is not zero at initialisation")
 
 
 def check_determinism(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
     """The same seed gives the same weights and the same output."""
     first, second = (_run(nudged(build(cls, config, context)), batch) for _ in range(2))
-    for (name, x), (_, y) in zip(first, second, strict=True):
-        require(torch.equal(x, y), f"port {name} differs between two runs with the same seed")
+    for name, x in first.items():
+        require(torch.equal(x, second[name]), f"{name} differs between two runs with the same seed")
 
 
-def check_gradients(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+def check_gradients(part: Conditioner, batch: ClipBatch) -> None:
     """Every trainable weight gets a gradient once the zero-initialised ones have moved."""
-    part = nudged(build(cls, config, context))
-    weights = [(name, p) for name, p in part.named_parameters() if p.requires_grad]
-    if not weights:
+    if not any(parameter.requires_grad for parameter in part.parameters()):
         return
     random = generator("loss")
-    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for _, x in _run(part, batch)]
+    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for x in _run(part, batch).values()]
     torch.stack(losses).sum().backward()
-    starved = [name for name, p in weights if p.grad is None or not p.grad.any()]
-    require(not starved, f"no gradient reaches {', '.join(starved)}")
+    require_gradients(part)
 
 
 def check_half_precision(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -93,59 +90,51 @@ def check_half_precision(cls: type[Conditioner], config: Any, context: Context, 
         require(x.dtype == torch.bfloat16, f"port {name} is {x.dtype} for bfloat16 weights and inputs")
 
 
-def check_batch_independence(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """A clip's ports do not depend on the clips beside it."""
-    part = nudged(build(cls, config, context))
-    for clip in (slice(i, i + 1) for i in range(len(batch.clip_id))):
-        for (name, together), (_, alone) in zip(_run(part, batch), _run(part, batch.clips(clip)), strict=True):
-            same = together[clip].shape == alone.shape and torch.allclose(together[clip], alone, rtol=1e-4, atol=1e-5)
-            require(same, f"port {name} of a clip changes with the clips beside it")
-
-
-def check_per_clip(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+def check_per_clip(part: Conditioner, batch: ClipBatch) -> None:
     """A part that says ``per_clip`` gives the same of every view and frame: sampling asks it in one window for all."""
-    if not cls.per_clip:
+    if not part.per_clip:
         return
-    part = nudged(build(cls, config, context))
     whole = _run(part, batch)
     _, views, frames = batch.grid
     for view, frame in ((0, 0), (views - 1, frames - 1)):
-        for (name, x), (_, y) in zip(whole, _run(part, batch.select([view], [frame])), strict=True):
-            close = x.shape == y.shape and torch.allclose(x, y, rtol=1e-4, atol=1e-5)
-            require(close, f"per_clip promises the same for every window, but port {name} differs in view {view}")
+        window = _run(part, batch.select([view], [frame]))
+        for name, x in whole.items():
+            same = alike(x, window[name])
+            require(same, f"per_clip promises the same for every window, but {name} differs in view {view}")
 
 
-def check_frozen_features(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:
     """Checks that frozen features depend on the photo alone, and that the part sees nothing else of it."""
-    if not cls.has_frozen_features():
+    if not part.has_frozen_features():
         return
-    part = nudged(build(cls, config, context))
     features = part.features(batch)
     require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
     require(not features.requires_grad, "frozen features carry a gradient")
     bare = replace(batch, frames=None, alpha=None, body=None, driving=None, caption=None, task=None)
     require(torch.equal(part.features(bare), features), "frozen features depend on more than the reference")
     kept = replace(batch, reference=None, features={part.features_key: features})
-    for (name, live), (_, cached) in zip(_run(part, batch), _run(part, kept), strict=True):
-        require(torch.equal(live, cached), f"port {name} differs where frozen features come with the batch")
+    cached = _run(part, kept)
+    for name, live in _run(part, batch).items():
+        require(torch.equal(live, cached[name]), f"{name} differs where frozen features come with the batch")
 
 
 @torch.no_grad()
-def check_device(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU.
+def check_place(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+    """The control map, the ports, and what stands in for them are on the device of the inputs.
 
     The codec and the renderer of the context work on the CPU all the while: a renderer's kernels would ask for the GPU.
     """
     if context.renderer is not None:
         context = replace(context, renderer=_RendererOnCpu(context.renderer))
-    with elsewhere() as device:
-        part, there = nudged(build(cls, config, context)).to(device), batch.to(device)
+    part = nudged(build(cls, config, context))
+
+    def everything(there: ClipBatch) -> dict[str, Tensor]:
         signal = part.signal(there)
-        require(signal is None or is_elsewhere(signal), "the control map comes back on another device")
         conditioning = part(signal, there)
-        for filled in (conditioning, part.null(conditioning)):
-            astray = [name for name, x in ports_of(filled) if not is_elsewhere(x)]
-            require(not astray, f"port {', '.join(astray)} comes back on another device")
+        made = {} if signal is None else {"the control map": signal}
+        return made | dict(ports_of(conditioning)) | {f"null {n}": x for n, x in ports_of(part.null(conditioning))}
+
+    check_device(everything, (batch,), part)
 
 
 class _RendererOnCpu(Renderer):
@@ -155,8 +144,7 @@ class _RendererOnCpu(Renderer):
         self._renderer = renderer
 
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:
-        image = self._renderer.render(vertices.cpu(), faces.cpu(), cameras.to("cpu"))
-        return MeshImage(**{f.name: getattr(image, f.name).to(vertices.device) for f in fields(image)})
+        return moved(self._renderer.render(vertices.cpu(), faces.cpu(), cameras.to("cpu")), vertices.device)
 
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
@@ -169,8 +157,8 @@ def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
             yield f"{name}.{site}", x
 
 
-def _run(part: Conditioner, batch: ClipBatch) -> list[tuple[str, Tensor]]:
-    return list(ports_of(part(part.signal(batch), batch)))
+def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
+    return {f"port {name}": x for name, x in ports_of(part(part.signal(batch), batch))}
 
 
 def _comparable(name: str, x: Tensor) -> tuple[int, ...]:

@@ -49,7 +49,9 @@ def check_measurements(metric: Metric, kept: Mapping[str, Measurement], clips: S
         require(
             bool(found), f"nothing is kept of clip '{clip.clip_id}': give clips that the metric can score, as clips="
         )
-        require(_equal(found, metric.measure(clip)), "a measurement depends on what was measured before")
+        again = metric.measure(clip)
+        same = found.keys() == again.keys() and all(np.array_equal(found[k], again[k], equal_nan=True) for k in found)
+        require(same, "a measurement depends on what was measured before")
         for name, array in found.items():
             require(isinstance(array, np.ndarray), f"'{name}' is kept as {type(array).__name__}, not as a numpy array")
             require(array.shape[-2:] != clip.truth.shape[-2:], f"'{name}' keeps pictures: it is {array.shape}")
@@ -76,9 +78,3 @@ def check_direction(metric: Metric, kept: Mapping[str, Measurement], clips: Sequ
     better = ideal >= noisy if metric.higher_is_better else ideal <= noisy
     direction = "higher" if metric.higher_is_better else "lower"
     require(better, f"{direction} is better, but the truth scores {ideal}, a noisy prediction {noisy}")
-
-
-def _equal(first: Measurement, second: Measurement) -> bool:
-    return first.keys() == second.keys() and all(
-        np.array_equal(x, second[name], equal_nan=True) for name, x in first.items()
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +120,8 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
 
 def tiny_context() -> Context:
     """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
-    codec, renderer = (_default(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
+    small = (registry.load(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
+    codec, renderer = (cls(cls.Config(), Context()) for cls in small)
     part = registry.load("backbone", "svd_unet")
     config = part.Config(
         widths=(32, 64),
@@ -134,8 +134,3 @@ def tiny_context() -> Context:
     ports = part.ports(config, codec.channels, codec.stride)
     backbone = build(part, config, Context(ports=ports))
     return Context(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
-
-
-def _default(kind: str, name: str) -> Any:
-    part = registry.load(kind, name)
-    return part(part.Config(), Context())

@@ -14,6 +14,7 @@ from hvg.parts.model import Conditioner
 from hvg.testing.building import build, require
 from hvg.testing.scene import tiny_batch
 from hvg.values.clip import ClipBatch
+from hvg.values.tensors import change
 
 # A map may be drawn by sums in another order where it is drawn with other pictures; on an outline that decides.
 _ROUNDING, _OUTLINE = 1e-3, 1e-3
@@ -61,16 +62,12 @@ def check_signal_of_parts(cls: type[Conditioner], config: Any, context: Context,
                 _alike(drawn, expected),
                 "the control map depends on which views and frames it is drawn with; let `per_picture` say False",
             )
+    photo = batch.reference and change(batch.reference, ("frames",), torch.neg)
+    recoloured = replace(change(batch, ("frames",), torch.neg), reference=photo)
     require(
-        _alike(_drawn(part, _recoloured(batch)), whole),
+        _alike(_drawn(part, recoloured), whole),
         "the control map depends on the colours of frames or photo, which data.recolour changes; let `per_picture` say False",
     )
-
-
-def _recoloured(batch: ClipBatch) -> ClipBatch:
-    """The batch in other colours, frames and photo alike."""
-    photo = batch.reference and replace(batch.reference, frames=-batch.reference.frames)
-    return replace(batch, frames=None if batch.frames is None else -batch.frames, reference=photo)
 
 
 def _drawn(part: Conditioner, batch: ClipBatch) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hvg.core.random_keys import generator
 from hvg.parts.plan import Solver, SolverStep
 from hvg.testing.building import make, require
-from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.outputs import check_batch_independence, check_device
 
 _MEAN, _SPREAD = 0.7, 0.5
 
@@ -21,8 +21,12 @@ def check_solver(cls: type[Solver], config: Any) -> None:
     solver = make(cls, config)
     check_last_step(solver)
     check_walk(solver)
-    check_batch_independence(solver)
-    check_device(solver)
+
+    def run(start: Tensor, fresh: Tensor) -> dict[str, Tensor]:
+        return {"the latents": _walk(solver, start, fresh)}
+
+    check_batch_independence(run, (_noise("start"), _noise("fresh")))
+    check_device(run, (_noise("start"), _noise("fresh")))
 
 
 def check_last_step(solver: Solver) -> None:
@@ -48,28 +52,16 @@ def check_walk(solver: Solver) -> None:
     require(torch.equal(x, before[0]) and torch.equal(x0, before[1]), "a step changes the tensors that it is given")
 
 
-def check_batch_independence(solver: Solver) -> None:
-    """A clip's step does not depend on the clips beside it."""
-    x, x0 = _noise("x"), _noise("x0")
-    fresh = _noise("fresh")
-    together = solver.step(x, x0, _at(2.0, 1.0, fresh))
-    alone = solver.step(x[:1], x0[:1], _at(2.0, 1.0, fresh[:1]))
-    require(torch.allclose(together[:1], alone, rtol=1e-5, atol=1e-6), "a clip's step changes with the clips beside it")
+def _walk(solver: Solver, start: Tensor, fresh: Tensor | None = None, num_steps: int = 200) -> Tensor:
+    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2).
 
-
-def check_device(solver: Solver) -> None:
-    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
-    with elsewhere() as device:
-        made = _walk(solver, _noise("start").to(device))
-        require(is_elsewhere(made), "the latents come back on another device")
-
-
-def _walk(solver: Solver, start: Tensor, num_steps: int = 200) -> Tensor:
-    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2)."""
+    fresh: noise of every step; None: another one for each.
+    """
     levels = [20 * (0.002 / 20) ** (i / (num_steps - 1)) for i in range(num_steps)] + [0.0]
     x, state = levels[0] * start, {}
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        x = solver.step(x, _denoise(x, sigma), _at(sigma, sigma_next, _noise("fresh", step).to(start), state))
+        noise = _noise("fresh", step).to(start) if fresh is None else fresh
+        x = solver.step(x, _denoise(x, sigma), _at(sigma, sigma_next, noise, state))
     return x
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from hvg.core.random_keys import generator
 from hvg.model.counted_step import counted_flops
 from hvg.parts.model import ViewAttention
-from hvg.testing.building import require, require_interface
-from hvg.testing.elsewhere import elsewhere, is_elsewhere
+from hvg.testing.building import build, require, require_gradients
+from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
 from hvg.values.grid import ViewGrid
 
@@ -32,9 +32,15 @@ def check_view_attention(cls: type[ViewAttention], config: Any) -> None:
     grid = view_grid(whole)
     check_gradients(cls, config, grid)
     check_half_precision(cls, config, grid)
-    check_batch_independence(cls, config, unlike_clips(whole))
     check_flops(cls, config, grid)
-    check_device(cls, config, grid)
+    part, grid = _stirred(cls, config), unlike_clips(whole)
+
+    def run(x: Tensor, grid: ViewGrid) -> dict[str, Tensor]:
+        return {"what is seen": cls.sees(config, grid), "the features": part(x, grid)}
+
+    with torch.no_grad():
+        check_batch_independence(run, (_features(grid), grid))
+        check_device(run, (_features(grid), grid), part)
 
 
 def check_identity(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
@@ -86,8 +92,7 @@ def check_gradients(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> No
     """Every weight gets a gradient once the zero-initialised ones have moved."""
     part = _stirred(cls, config)
     part(_features(grid).requires_grad_(), grid).square().sum().backward()
-    starved = [name for name, p in part.named_parameters() if p.grad is None or not p.grad.any()]
-    require(not starved, f"no gradient reaches {', '.join(starved)}")
+    require_gradients(part)
 
 
 def check_half_precision(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
@@ -100,25 +105,6 @@ def check_half_precision(cls: type[ViewAttention], config: Any, grid: ViewGrid) 
 
 
 @torch.no_grad()
-def check_batch_independence(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
-    """A clip's features do not depend on the clips beside it."""
-    part, x = _stirred(cls, config), _features(grid)
-    together, seen = part(x, grid), cls.sees(config, grid)
-    for clip in (slice(i, i + 1) for i in range(len(x))):
-        alone = ViewGrid(
-            view_index=grid.view_index[clip],
-            num_views=grid.num_views[clip],
-            circle=grid.circle[clip],
-            cameras=grid.cameras[clip],
-        )
-        close = torch.allclose(together[clip], part(x[clip], alone), rtol=1e-4, atol=1e-5)
-        require(close, "the features of a clip change with the clips beside it")
-        require(
-            torch.equal(seen[clip], cls.sees(config, alone)), "who sees whom in a clip changes with the clips beside it"
-        )
-
-
-@torch.no_grad()
 def check_flops(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
     """``flops`` declares no less than what torch's own counter sees (which sees products of matrices alone)."""
     part, x = _build(cls, config), _features(grid)
@@ -126,22 +112,6 @@ def check_flops(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
     declared = b * t * cls.flops(config, v, *grid.cameras.image_size, WIDTH)
     _, counted = counted_flops(lambda: part(x, grid))
     require(declared >= counted, f"flops declares {declared}, and {counted} run")
-
-
-@torch.no_grad()
-def check_device(cls: type[ViewAttention], config: Any, grid: ViewGrid) -> None:
-    """Checks that all outputs are on the device of the inputs; shown on one that is not the CPU, without a GPU."""
-    with elsewhere() as device:
-        there = replace(
-            grid,
-            view_index=grid.view_index.to(device),
-            num_views=grid.num_views.to(device),
-            circle=grid.circle.to(device),
-            cameras=grid.cameras.to(device),
-        )
-        result = _stirred(cls, config).to(device)(_features(grid).to(device), there)
-        require(is_elsewhere(result), "the features come back on another device")
-        require(is_elsewhere(cls.sees(config, there)), "sees answers on another device than the grid's")
 
 
 def view_grid(batch: Any) -> ViewGrid:
@@ -161,10 +131,7 @@ def _features(grid: ViewGrid) -> Tensor:
 
 
 def _build(cls: type[ViewAttention], config: Any) -> ViewAttention:
-    require_interface(cls)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return cls(config, WIDTH, HEADS)
+    return build(cls, config, WIDTH, HEADS)
 
 
 def _stirred(cls: type[ViewAttention], config: Any) -> ViewAttention:

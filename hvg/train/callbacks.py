@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
@@ -297,20 +297,16 @@ class ValidationSamples(AfterStep):
                 errors.append(float(((frames - truth) / 2).square().mean()))
                 path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
                 write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
-                _show(trainer.loggers, clip.clip_id[0], path, step - 1)
+                for logger in trainer.loggers:
+                    if isinstance(logger, WandbLogger):
+                        # Each clip under a name of its own.
+                        logger.log_video(f"samples/{clip.clip_id[0]}", [str(path)], step - 1, format=["mp4"])
         finally:
             system.train()
         if errors:
             psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
             for logger in trainer.loggers:
                 logger.log_metrics({"validation_psnr": psnr}, step - 1)
-
-
-def _show(loggers: list[Logger], clip_id: str, path: Path, step: int) -> None:
-    """Hands a clip's video to the loggers that can show one, each clip under a name of its own."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_video(f"samples/{clip_id}", [str(path)], step, format=["mp4"])
 
 
 class Checkpoints(AfterStep):

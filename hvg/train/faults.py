@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -172,12 +172,13 @@ class SkippedSteps(FaultList):
             "clips": [list(names) for _, names in self._seen],
         }
         ranks = from_all_ranks(seen)
-        finite = all(isinstance(loss, float) for rank in ranks for loss in rank["losses"])
-        reason = "loss" if not finite else "gradient" if not math.isfinite(norm) else "spike"
+        batches = [batch for rank in ranks for batch in zip(rank["losses"], rank["clips"], strict=True)]
+        clips = [clip for loss, names in batches if isinstance(loss, str) for clip in names]
+        reason = "loss" if clips else "gradient" if not math.isfinite(norm) else "spike"
         step = trainer.global_step - 1
         record = {"step": step, "reason": reason, "gradient_norm": _plain(norm), "ranks": ranks}
         why = {
-            "loss": f"the loss is not finite for {_clips_without_loss(ranks)}",
+            "loss": f"the loss is not finite for {', '.join(clips)}",
             "gradient": f"the gradient's norm is {norm}",
             "spike": f"the loss {self._mean:.4g} is over {self._ratio} times the median of the last {len(self._window)}",
         }
@@ -197,9 +198,3 @@ class SkippedSteps(FaultList):
 def _plain(value: float) -> float | str:
     """JSON has no word for a number that is not finite."""
     return value if math.isfinite(value) else str(value)
-
-
-def _clips_without_loss(ranks: Sequence[Mapping[str, Any]]) -> str:
-    """The clips, over all processes, in batches whose loss is not finite."""
-    batches = [batch for rank in ranks for batch in zip(rank["losses"], rank["clips"], strict=True)]
-    return ", ".join(clip for loss, clips in batches if isinstance(loss, str) for clip in clips)

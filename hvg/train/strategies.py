@@ -11,6 +11,7 @@ from torch import distributed
 
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
+from hvg.core.ranks import joined
 from hvg.train.logical_checkpoints import DataParallel, LogicalCheckpoints, SingleDevice
 from hvg.train.zero import Zero
 
@@ -37,12 +38,8 @@ def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> Logica
 @contextmanager
 def joined_group() -> Iterator[None]:
     """Processes that join a group inside leave it together; one that ended in it could abort after success."""
-    outside = _in_group()
+    outside = joined()
     yield
-    if _in_group() and not outside:
+    if joined() and not outside:
         distributed.barrier()
         distributed.destroy_process_group()
-
-
-def _in_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 # Names of logged quantities begin with it. They differ from run to run, where losses do not.
 PREFIX = "throughput/"
@@ -121,7 +121,7 @@ class Meter:
 
     def start(self) -> None:
         """The first step begins."""
-        self._spent: dict[Stall, float] = {"data": 0.0, "save": 0.0, "validate": 0.0, "count": 0.0}
+        self._spent: dict[Stall, float] = dict.fromkeys(get_args(Stall), 0.0)
         self._since = self._clock()
 
     def begin(self, stall: Stall) -> None:
@@ -145,17 +145,9 @@ class Meter:
         """All that happened since the last lap. Between laps there is no gap, so that they add up to wall time."""
         spent, since = self._spent, self._since
         self.start()
-        beside = spent["save"] + spent["validate"] + spent["count"]
-        return Throughput(
-            steps=steps,
-            images=images,
-            flops=flops,
-            seconds=self._since - since - beside,
-            data_seconds=spent["data"],
-            save_seconds=spent["save"],
-            validate_seconds=spent["validate"],
-            count_seconds=spent["count"],
-        )
+        beside = sum(seconds for stall, seconds in spent.items() if stall != "data")
+        each: dict[str, Any] = {f"{stall}_seconds": seconds for stall, seconds in spent.items()}
+        return Throughput(steps=steps, images=images, flops=flops, seconds=self._since - since - beside, **each)
 
 
 def _sum(a: float | None, b: float | None) -> float | None:

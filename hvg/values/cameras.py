@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.on_device import constants
+from hvg.values.tensors import map_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +40,15 @@ class Cameras:
 
     def to(self, *args, **kwargs) -> Cameras:
         """The same cameras on another device or in another floating type."""
-        return replace(
-            self,
-            world_to_camera=self.world_to_camera.to(*args, **kwargs),
-            intrinsics=self.intrinsics.to(*args, **kwargs),
-        )
+        return map_tensors(self, lambda x: x.to(*args, **kwargs))
 
     def __getitem__(self, index) -> Cameras:
         """Selects along the leading axes."""
-        return replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
+        return map_tensors(self, lambda x: x[index])
 
     def expand(self, *shape: int) -> Cameras:
         """Broadcasts the leading axes to ``shape``."""
-        return replace(
-            self,
-            world_to_camera=self.world_to_camera.expand(*shape, 4, 4),
-            intrinsics=self.intrinsics.expand(*shape, 3, 3),
-        )
+        return map_tensors(self, lambda x: x.expand(*shape, *x.shape[-2:]))
 
     def resized(self, image_size: tuple[int, int]) -> Cameras:
         """The same views sampled at another image size (height, width)."""

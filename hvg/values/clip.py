@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.functional import avg_pool2d
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
-from hvg.values.tensors import concatenate, count_bytes, map_tensors
+from hvg.values.tensors import change, concatenate, map_tensors, moved, tensors_of
 
 # Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
 Within = Literal["grid", "window"]
@@ -106,14 +107,11 @@ class ClipBatch:
 
     def nbytes(self) -> int:
         """Bytes of all its tensors."""
-        return count_bytes(self, lambda x: x.nbytes)
+        return sum(x.nbytes for x in tensors_of(self))
 
     def to(self, *args, **kwargs) -> ClipBatch:
         """The same batch on another device; a floating type changes floating tensors only. ``sample_index`` stays."""
-        moved = map_tensors(
-            self, lambda x: x.to(*args, **kwargs) if x.is_floating_point() else _to_device(x, *args, **kwargs)
-        )
-        return replace(moved, sample_index=self.sample_index)
+        return moved(self, *args, leave=("sample_index",), **kwargs)
 
     def pin_memory(self) -> ClipBatch:
         """The same batch in memory from which a GPU copies by itself; a loader asks for it."""
@@ -129,35 +127,12 @@ class ClipBatch:
         """
         v = slice(None) if views is None else torch.as_tensor(views)
         t = slice(None) if frames is None else torch.as_tensor(frames)
-
-        def grid(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[:, v][:, :, t]
-
-        body = self.body and replace(
-            self.body,
-            joints=self.body.joints[:, t],
-            vertices=None if self.body.vertices is None else self.body.vertices[:, t],
-            parameters={key: value[:, t] for key, value in self.body.parameters.items()},
-        )
+        of_grid = ("frames", "alpha", "latents", "coverage", "valid", "signals")
+        part = change(self, of_grid, lambda x: x[:, v][:, :, t])
+        part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
-        views_of = self.view_grid().select(v, t)
-        return replace(
-            self,
-            origin=origin[:, :, t],
-            view_index=views_of.view_index,
-            num_views=views_of.num_views,
-            circle=views_of.circle,
-            frames=grid(self.frames),
-            alpha=grid(self.alpha),
-            latents=grid(self.latents),
-            coverage=grid(self.coverage),
-            valid=grid(self.valid),
-            cameras=views_of.cameras,
-            body=body,
-            driving=None if self.driving is None else self.driving[:, t],
-            frame_index=None if self.frame_index is None else self.frame_index[:, t],
-            signals={key: value[:, v][:, :, t] for key, value in self.signals.items()},
-        )
+        body = self.body and change(self.body, ("joints", "vertices", "parameters"), lambda x: x[:, t])
+        return replace(part, origin=origin[:, :, t], body=body, **vars(self.view_grid().select(v, t)))
 
     def shrunk(self, factor: int) -> ClipBatch:
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
@@ -167,29 +142,18 @@ class ClipBatch:
         if factor == 1:
             return self
 
-        def small(x: Tensor | None) -> Tensor | None:
-            if x is None:
-                return None
+        def small(x: Tensor) -> Tensor:
             return avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
 
         def resized(cameras: Cameras | None) -> Cameras | None:
             return cameras and cameras.resized((cameras.image_size[0] // factor, cameras.image_size[1] // factor))
 
-        reference = self.reference and replace(
-            self.reference,
-            frames=small(self.reference.frames),
-            alpha=small(self.reference.alpha),
-            cameras=resized(self.reference.cameras),
-        )
+        photo = self.reference and change(self.reference, ("frames", "alpha"), small)
         return replace(
-            self,
-            frames=small(self.frames),
-            alpha=small(self.alpha),
-            driving=small(self.driving),
+            change(self, ("frames", "alpha", "driving", "signals"), small),
             cameras=resized(self.cameras),
             origin=resized(self.origin),
-            reference=reference,
-            signals={key: small(value) for key, value in self.signals.items()},
+            reference=photo and replace(photo, cameras=resized(photo.cameras)),
             latents=None,
             coverage=None,
             features={},
@@ -197,24 +161,8 @@ class ClipBatch:
 
     def clips(self, index: slice) -> ClipBatch:
         """The batch restricted to some clips, given as a slice of the B axis."""
-        part = map_tensors(self, lambda x: x[index])
-        body = self.body and replace(part.body, faces=self.body.faces)
-        reference = part.reference
-        if self.reference is not None and self.reference.body is not None:
-            reference = replace(reference, body=replace(reference.body, faces=self.reference.body.faces))
-        caption = None if self.caption is None else self.caption[index]
-        unreadable = None if self.unreadable is None else self.unreadable[index]
-        num_valid = None if self.num_valid is None else self.num_valid[index]
-        return replace(
-            part,
-            body=body,
-            reference=reference,
-            clip_id=self.clip_id[index],
-            subject=self.subject[index],
-            caption=caption,
-            num_valid=num_valid,
-            unreadable=unreadable,
-        )
+        names = {name: values[index] for name, values in self._of_each_clip().items()}
+        return replace(map_tensors(self, lambda x: x[index], leave=("faces",)), **names)
 
     @staticmethod
     def stack(batches: Sequence[ClipBatch]) -> ClipBatch:
@@ -224,18 +172,10 @@ class ClipBatch:
         """
         if len({b.present() for b in batches}) != 1:
             raise ValueError(f"clips hold different fields: {sorted({tuple(sorted(b.present())) for b in batches})}")
-        first = batches[0]
-        stacked = concatenate(list(batches))
-        return replace(
-            stacked,
-            clip_id=tuple(name for b in batches for name in b.clip_id),
-            subject=tuple(name for b in batches for name in b.subject),
-            caption=None if first.caption is None else tuple(c for b in batches for c in (b.caption or ())),
-            num_valid=None if first.num_valid is None else tuple(n for b in batches for n in (b.num_valid or ())),
-            unreadable=None if first.unreadable is None else tuple(r for b in batches for r in (b.unreadable or ())),
-        )
+        names = {name: tuple(chain(*(getattr(b, name) for b in batches))) for name in batches[0]._of_each_clip()}
+        return replace(concatenate(batches), **names)
 
-
-def _to_device(x: Tensor, *args, **kwargs) -> Tensor:
-    device = kwargs.get("device", next((a for a in args if isinstance(a, (str, torch.device))), None))
-    return x if device is None else x.to(device=device, non_blocking=kwargs.get("non_blocking", False))
+    def _of_each_clip(self) -> dict[str, tuple]:
+        """Name -> what is no tensor, one item per clip."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, tuple)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from hvg.values.tensors import count_bytes, map_tensors
+from hvg.values.tensors import combine, concatenate, map_tensors, tensors_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Conditioning:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
         """Applies ``function`` to every port's tensor (auxiliary losses are left out)."""
-        return replace(map_tensors(replace(self, losses={}), function), losses=self.losses)
+        return map_tensors(self, function, leave=("losses",))
 
     def expand(self, views: int, frames: int) -> Conditioning:
         """The ports with all their views and latent frames; nothing is copied."""
@@ -42,22 +42,17 @@ class Conditioning:
 
     def nbytes(self) -> int:
         """Bytes that the ports hold."""
-        return count_bytes(replace(self, losses={}), lambda x: x.untyped_storage().nbytes())
+        return sum(x.untyped_storage().nbytes() for x in tensors_of(replace(self, losses={})))
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
         """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
 
-        def choose(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(keep.view(-1, *[1] * (a.ndim - 1)), a, b)
+        def choose(ports: list[Tensor]) -> Tensor:
+            if ports[1] is None:
+                raise ValueError("the conditioning that stands in has to fill the same ports")
+            return torch.where(keep.view(-1, *[1] * (ports[0].ndim - 1)), *ports)
 
-        return replace(
-            self,
-            residuals={site: choose(x, other.residuals[site]) for site, x in self.residuals.items()},
-            memory={site: choose(x, other.memory[site]) for site, x in self.memory.items()},
-            tokens=None if self.tokens is None else choose(self.tokens, _filled(other.tokens)),
-            channels=None if self.channels is None else choose(self.channels, _filled(other.channels)),
-            embedding=None if self.embedding is None else choose(self.embedding, _filled(other.embedding)),
-        )
+        return combine([self, other], choose, leave=("losses",))
 
     @staticmethod
     def merge(parts: Sequence[Conditioning]) -> Conditioning:
@@ -87,26 +82,7 @@ class Conditioning:
     @staticmethod
     def stack(parts: Sequence[Conditioning]) -> Conditioning:
         """Conditionings of equal shapes, one after the other along B."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-
-        def cat(values: list[Tensor | None]) -> Tensor | None:
-            return None if values[0] is None else torch.cat([_filled(value) for value in values])
-
-        return Conditioning(
-            residuals={site: torch.cat([p.residuals[site] for p in parts]) for site in first.residuals},
-            memory={site: torch.cat([p.memory[site] for p in parts]) for site in first.memory},
-            tokens=cat([p.tokens for p in parts]),
-            channels=cat([p.channels for p in parts]),
-            embedding=cat([p.embedding for p in parts]),
-        )
-
-
-def _filled(x: Tensor | None) -> Tensor:
-    if x is None:
-        raise ValueError("the conditioning that stands in has to fill the same ports")
-    return x
+        return parts[0] if len(parts) == 1 else concatenate([replace(part, losses={}) for part in parts])
 
 
 def _merge_sites(a: Mapping[str, Tensor], b: Mapping[str, Tensor], combine: Callable) -> dict[str, Tensor]:

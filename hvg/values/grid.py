@@ -56,7 +56,7 @@ class ViewGrid:
     @staticmethod
     def stack(grids: Sequence[ViewGrid]) -> ViewGrid:
         """Grids of equal shapes, one after the other along B."""
-        return concatenate(list(grids))
+        return concatenate(grids)
 
 
 @dataclass(frozen=True)

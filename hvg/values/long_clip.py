@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hvg.core.required import required
 from hvg.values.scored_clip import ScoredClip
+from hvg.values.tensors import change
 
 # Bytes of 8-bit pictures, of all views and of prediction, truth and mask together, above which a clip is not held whole,
 # and of a piece of one that is not. Metrics take several times that while they look at a piece.
@@ -17,6 +17,8 @@ HELD_BYTES = 2**28
 # A piece has a multiple of so many frames where that fits, so that networks see the frames of one view in the same groups
 # as in a clip that is held: their numbers are the same to the last bit.
 FRAMES_TOGETHER = 16
+# Fields that have an axis of time.
+_IN_TIME = ("prediction", "truth", "valid", "alpha")
 
 
 def frames_in_piece(bytes_per_frame: int) -> int:
@@ -70,14 +72,8 @@ class LongClip:
 
 def join(pieces: Sequence[ScoredClip]) -> ScoredClip:
     """Pieces of one clip, one after another in time."""
-    first = pieces[0]
-    return replace(
-        first,
-        prediction=_joined([piece.prediction for piece in pieces]),
-        truth=_joined([piece.truth for piece in pieces]),
-        valid=_joined([piece.valid for piece in pieces]),
-        alpha=None if first.alpha is None else _joined([required(piece.alpha, "alpha") for piece in pieces]),
-    )
+    held = [name for name in _IN_TIME if getattr(pieces[0], name) is not None]
+    return replace(pieces[0], **{name: _joined([getattr(piece, name) for piece in pieces]) for name in held})
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -88,9 +84,5 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _last_frames(clip: ScoredClip, count: int) -> ScoredClip:
-    def part(x: Tensor) -> Tensor:
-        # Copied, or the whole piece would stay in memory with its end.
-        return x[:, -count:].clone()
-
-    alpha = None if clip.alpha is None else part(clip.alpha)
-    return replace(clip, prediction=part(clip.prediction), truth=part(clip.truth), valid=part(clip.valid), alpha=alpha)
+    # Copied, or the whole piece would stay in memory with its end.
+    return change(clip, _IN_TIME, lambda x: x[:, -count:].clone())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
+from hvg.values.tensors import change
 
 
 def move(images: Tensor, offsets: Tensor | None, fill: float | Tensor = 0.0) -> Tensor:
@@ -65,18 +66,12 @@ def align(
     reference = batch.reference
     if reference is not None and reference_offsets is not None:
         reference = replace(
-            reference,
+            change(reference, ("alpha",), lambda x: move(x, reference_offsets)),
             frames=move(reference.frames, reference_offsets, background),
-            alpha=None if reference.alpha is None else move(reference.alpha, reference_offsets),
             cameras=reference.cameras and move_cameras(reference.cameras, reference_offsets),
         )
     if offsets is None:
         return replace(batch, reference=reference)
-    return replace(
-        batch,
-        frames=None if batch.frames is None else move(batch.frames, offsets, background),
-        alpha=None if batch.alpha is None else move(batch.alpha, offsets),
-        signals={key: move(signal, offsets) for key, signal in batch.signals.items()},
-        cameras=move_cameras(batch.cameras, offsets),
-        reference=reference,
-    )
+    moved = change(batch, ("alpha", "signals"), lambda x: move(x, offsets))
+    moved = change(moved, ("frames",), lambda x: move(x, offsets, background))
+    return replace(moved, cameras=move_cameras(batch.cameras, offsets), reference=reference)

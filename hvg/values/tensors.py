@@ -1,59 +1,61 @@
-"""Values that hold tensors: the same change to each of them, their size, and several values as one."""
+"""Values that hold tensors: the same change to each of them, a list of them, and several values as one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hvg.values.body import BodyMotion
-from hvg.values.cameras import Cameras
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor], leave: Container[str] = ()) -> Any:
+    """``value`` with ``function`` applied to every tensor in it. leave: names of fields that stay as they are."""
+    return combine([value], lambda tensors: function(tensors[0]), leave)
 
 
-def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with ``function`` applied to every tensor in it (dataclasses, mappings and tuples are walked)."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, Cameras):
-        return replace(value, world_to_camera=function(value.world_to_camera), intrinsics=function(value.intrinsics))
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: map_tensors(getattr(value, f.name), function) for f in fields(value)})
-    if isinstance(value, Mapping):
-        return {key: map_tensors(item, function) for key, item in value.items()}
-    return value
+def moved(value: Any, *args: Any, leave: Container[str] = (), **kwargs: Any) -> Any:
+    """``value`` on another device, as of ``Tensor.to``; a floating type changes floating tensors only."""
+    device = kwargs.get("device", next((a for a in args if isinstance(a, (str, torch.device))), None))
+    waits = {"non_blocking": kwargs.get("non_blocking", False)}
+
+    def there(x: Tensor) -> Tensor:
+        if x.is_floating_point():
+            return x.to(*args, **kwargs)
+        return x if device is None else x.to(device=device, **waits)
+
+    return map_tensors(value, there, leave)
 
 
-def count_bytes(value: Any, size: Callable[[Tensor], int]) -> int:
-    total = 0
-
-    def count(x: Tensor) -> Tensor:
-        nonlocal total
-        total += size(x)
-        return x
-
-    map_tensors(value, count)
-    return total
+def change(value: Any, names: Iterable[str], function: Callable[[Tensor], Tensor]) -> Any:
+    """A dataclass with ``function`` applied to every tensor in the fields of these names."""
+    return replace(value, **map_tensors({name: getattr(value, name) for name in names}, function))
 
 
-def concatenate(values: list[Any]) -> Any:
-    """Concatenates along B, field by field; values that are no tensors are taken from the first."""
+def tensors_of(value: Any) -> list[Tensor]:
+    """Every tensor in a value, in the order of its fields."""
+    found: list[Tensor] = []
+    map_tensors(value, lambda x: found.append(x) or x)
+    return found
+
+
+def concatenate(values: Sequence[Any]) -> Any:
+    """Values of one form along B, field by field; faces of a mesh, and what is no tensor, are the first one's."""
+    return combine(values, torch.cat, leave=("faces",))
+
+
+def combine(values: Sequence[Any], function: Callable[[list[Tensor]], Tensor], leave: Container[str] = ()) -> Any:
+    """One value of several of one form (tensors, dataclasses, mappings): ``function`` makes a tensor of theirs.
+
+    Fields named in ``leave``, and what is no tensor, are the first one's.
+    """
     first = values[0]
     if isinstance(first, Tensor):
-        return torch.cat(values)
-    if isinstance(first, Cameras):
-        return replace(
-            first,
-            world_to_camera=torch.cat([v.world_to_camera for v in values]),
-            intrinsics=torch.cat([v.intrinsics for v in values]),
-        )
-    if isinstance(first, BodyMotion):
-        parts = {f.name: concatenate([getattr(v, f.name) for v in values]) for f in fields(first) if f.name != "faces"}
-        return replace(first, **parts)
+        return function(list(values))
     if is_dataclass(first) and not isinstance(first, type):
-        return replace(first, **{f.name: concatenate([getattr(v, f.name) for v in values]) for f in fields(first)})
+        names = [f.name for f in fields(first) if f.name not in leave]
+        return replace(first, **{n: combine([getattr(v, n) for v in values], function, leave) for n in names})
     if isinstance(first, Mapping):
-        return {key: concatenate([v[key] for v in values]) for key in first}
+        return {key: combine([v[key] for v in values], function, leave) for key in first}
     return first

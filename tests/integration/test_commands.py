@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from footage import read_image, read_video
 from forks import start_ranks
+from motion_files import save_motion
 
 from hvg import cli
 from hvg.commands.words import take_options
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import load_resolved
 from hvg.config.precision import explain_here, precision_here
-from hvg.geometry.motion import Motion, save_motion
-from hvg.media.images import read_image, write_png
-from hvg.media.video import read_video
+from hvg.geometry.motion import Motion
+from hvg.media.images import write_png
 from hvg.model.checkpoint import latest_checkpoint, precision_of
 from hvg.sample.generate import open_request
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from full_disk import full_disk
+from motion_files import save_motion
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
@@ -16,7 +17,7 @@ from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
-from hvg.geometry.motion import Motion, load_motion, save_motion
+from hvg.geometry.motion import Motion, load_motion
 from hvg.model.checkpoint import Checkpoint, latest_checkpoint
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import load_exported, load_system

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from footage import read_video
+from motion_files import save_motion
 
 from hvg.cli import run
-from hvg.geometry.motion import Motion, save_motion
+from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.media.video import read_video
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import (

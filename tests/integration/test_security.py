@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from footage import read_video
+from motion_files import save_motion
 from omegaconf import OmegaConf
 
 from hvg import cli
@@ -23,9 +25,9 @@ from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.data.clip_files import encode_clip
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.geometry.motion import Motion, load_motion, save_motion
+from hvg.geometry.motion import Motion, load_motion
 from hvg.media.photo import load_photo
-from hvg.media.video import read_video, write_video
+from hvg.media.video import write_video
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.pretrained import Component

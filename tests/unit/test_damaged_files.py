@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from footage import read_video_8bit
 
 from hvg.config.command_options import CompareOptions
 from hvg.config.composition import load_resolved
@@ -15,7 +16,6 @@ from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
 from hvg.geometry.motion import load_motion
 from hvg.media.images import read_image_8bit
-from hvg.media.video import read_video_8bit
 from hvg.model.checkpoint import MANIFEST, Checkpoint
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.report.compare_runs import compare_runs

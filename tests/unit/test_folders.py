@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from footage import read_video_8bit
 from PIL import Image
 
 from hvg import cli
@@ -17,7 +18,7 @@ from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_from_uint8, resize_8bit
 from hvg.core.errors import HvgError
 from hvg.media.folder_video import Video, time_note
-from hvg.media.video import read_video_8bit, write_video
+from hvg.media.video import write_video
 from hvg.score.evaluation_record import ClipRecord, read_measurements, read_record
 from hvg.score.folder_clips import find_clips
 from hvg.score.folders import evaluate_folders, load_clip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import smplx
 import torch
+from motion_files import save_motion
 
 from components.bodies.anny import Anny
 from hvg.core.errors import DataError, HvgError
@@ -19,7 +20,6 @@ from hvg.geometry.motion import (
     load_motion,
     resample,
     rotation_matrix,
-    save_motion,
 )
 from hvg.geometry.skeleton import JOINTS
 

@@ -14,7 +14,6 @@ from hvg import cli
 from hvg.commands.help import Command
 from hvg.core.files import system_reason, whole_file, whole_folder, write_text
 from hvg.data.shard_writing import write_shard
-from hvg.geometry.motion import Motion, save_motion
 from hvg.media.video import write_video
 from hvg.score.measured_clips import save_predictions
 from hvg.testing import tiny_batch
@@ -42,7 +41,6 @@ WRITERS = {
     "folder": with_several_files,
     "video": lambda path: write_video(path.with_suffix(".mp4"), torch.rand(4, 3, 64, 64) * 2 - 1, 4),
     "shard": lambda path: write_shard(path, [tiny_batch(1)]),
-    "motion": lambda path: save_motion(path, Motion(rotations={"pelvis": torch.rand(50, 3)})),
     "predictions": predictions,
 }
 

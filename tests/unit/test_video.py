@@ -10,13 +10,14 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from footage import read_image, read_video
 from PIL import Image
 
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import DataError
-from hvg.media.images import read_image, write_png
+from hvg.media.images import write_png
 from hvg.media.tiles import LARGEST_SIDE, tile_columns, tile_groups
-from hvg.media.video import VideoWriter, read_video, video_data_uri, write_video
+from hvg.media.video import VideoWriter, video_data_uri, write_video
 
 
 def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Tensor:

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 class Branches(nn.Module):
     """(N, C, ...) -> (N, C of all branches, ...).
 
-    layers: by the names that published files give them. chains: one per branch, such as ``"a b c|d"``: a, then b, then c
-    and d side by side.
+    branches: each a chain of layers, in order, by the names that published files give them. A mapping in place of a layer
+    holds layers side by side, each of which goes on with the chain.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], *chains: str) -> None:
+    def __init__(self, *branches: Mapping[str, nn.Module | Mapping[str, nn.Module]]) -> None:
         super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self.chains = [[link.split("|") for link in chain.split()] for chain in chains]
+        self.chains: list[list[list[str]]] = []
+        for branch in branches:
+            links = [{name: layer} if isinstance(layer, nn.Module) else layer for name, layer in branch.items()]
+            for name, layer in (item for link in links for item in link.items()):
+                self.add_module(name, layer)
+            self.chains.append([list(link) for link in links])
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = []

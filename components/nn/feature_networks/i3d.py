@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,7 +40,8 @@ class I3d(nn.Module):
         self.MaxPool3d_5a_2x2 = MaxPool((2, 2, 2), (2, 2, 2))
         self.Mixed_5b = mixed(832, 256, (160, 320), (32, 128), 128)
         self.Mixed_5c = mixed(832, 384, (192, 384), (48, 128), 128)
-        self.logits = Logits()
+        # 400 classes of Kinetics.
+        self.logits = nn.Sequential(OrderedDict(conv3d=nn.Conv3d(1024, 400, 1)))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.eps = norm_epsilon
@@ -78,29 +81,14 @@ class MaxPool(nn.Module):
         return F.max_pool3d(same_padding(x, self.kernel, self.stride), self.kernel, self.stride)
 
 
-class Logits(nn.Module):
-    """1024 features -> 400 classes of Kinetics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv3d = nn.Conv3d(1024, 400, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv3d(x)
-
-
 def mixed(channels: int, one: int, three: tuple[int, int], second_three: tuple[int, int], pooled: int) -> Branches:
     """Inception-v1's block. What was 5x5 there is a second 3x3x3."""
-    layers = {
-        "b0": Convolution(channels, one, 1),
-        "b1a": Convolution(channels, three[0], 1),
-        "b1b": Convolution(*three, 3),
-        "b2a": Convolution(channels, second_three[0], 1),
-        "b2b": Convolution(*second_three, 3),
-        "b3a": MaxPool((3, 3, 3), (1, 1, 1)),
-        "b3b": Convolution(channels, pooled, 1),
-    }
-    return Branches(layers, "b0", "b1a b1b", "b2a b2b", "b3a b3b")
+    return Branches(
+        {"b0": Convolution(channels, one, 1)},
+        {"b1a": Convolution(channels, three[0], 1), "b1b": Convolution(*three, 3)},
+        {"b2a": Convolution(channels, second_three[0], 1), "b2b": Convolution(*second_three, 3)},
+        {"b3a": MaxPool((3, 3, 3), (1, 1, 1)), "b3b": Convolution(channels, pooled, 1)},
+    )
 
 
 def same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
@@ -111,8 +99,3 @@ def same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) ->
         # torch wants the last axis first.
         padding = [total // 2, total - total // 2, *padding]
     return F.pad(x, padding) if any(padding) else x
-
-
-def content_debiased_i3d() -> I3d:
-    """The network of content-debiased FVD (arXiv 2404.12391), which takes the same file and differs in two settings."""
-    return I3d(pool_frames=2, norm_epsilon=1e-5)

@@ -84,98 +84,82 @@ def tall(channels: int, out_channels: int) -> Convolution:
 
 def block_35x35(channels: int, pooled: int) -> Branches:
     """224 + pooled channels. Source: figure 5, with 5x5 in one of the branches."""
-    layers = {
-        "branch1x1": Convolution(channels, 64, 1),
-        "branch5x5_1": Convolution(channels, 48, 1),
-        "branch5x5_2": Convolution(48, 64, 5, padding=2),
-        "branch3x3dbl_1": Convolution(channels, 64, 1),
-        "branch3x3dbl_2": Convolution(64, 96, 3, padding=1),
-        "branch3x3dbl_3": Convolution(96, 96, 3, padding=1),
-        "pool": average_pool(),
-        "branch_pool": Convolution(channels, pooled, 1),
-    }
     return Branches(
-        layers,
-        "branch1x1",
-        "branch5x5_1 branch5x5_2",
-        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
-        "pool branch_pool",
+        {"branch1x1": Convolution(channels, 64, 1)},
+        {"branch5x5_1": Convolution(channels, 48, 1), "branch5x5_2": Convolution(48, 64, 5, padding=2)},
+        {
+            "branch3x3dbl_1": Convolution(channels, 64, 1),
+            "branch3x3dbl_2": Convolution(64, 96, 3, padding=1),
+            "branch3x3dbl_3": Convolution(96, 96, 3, padding=1),
+        },
+        {"pool": average_pool(), "branch_pool": Convolution(channels, pooled, 1)},
     )
 
 
 def to_17x17(channels: int) -> Branches:
     """480 more channels at half the size. Source: figure 10."""
-    layers = {
-        "branch3x3": Convolution(channels, 384, 3, stride=2),
-        "branch3x3dbl_1": Convolution(channels, 64, 1),
-        "branch3x3dbl_2": Convolution(64, 96, 3, padding=1),
-        "branch3x3dbl_3": Convolution(96, 96, 3, stride=2),
-        "pool": nn.MaxPool2d(3, stride=2),
-    }
-    return Branches(layers, "branch3x3", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "pool")
+    return Branches(
+        {"branch3x3": Convolution(channels, 384, 3, stride=2)},
+        {
+            "branch3x3dbl_1": Convolution(channels, 64, 1),
+            "branch3x3dbl_2": Convolution(64, 96, 3, padding=1),
+            "branch3x3dbl_3": Convolution(96, 96, 3, stride=2),
+        },
+        {"pool": nn.MaxPool2d(3, stride=2)},
+    )
 
 
 def block_17x17(width: int) -> Branches:
     """768 channels to 768. Source: figure 6, n = 7."""
-    layers = {
-        "branch1x1": Convolution(768, 192, 1),
-        "branch7x7_1": Convolution(768, width, 1),
-        "branch7x7_2": wide(width, width),
-        "branch7x7_3": tall(width, 192),
-        "branch7x7dbl_1": Convolution(768, width, 1),
-        "branch7x7dbl_2": tall(width, width),
-        "branch7x7dbl_3": wide(width, width),
-        "branch7x7dbl_4": tall(width, width),
-        "branch7x7dbl_5": wide(width, 192),
-        "pool": average_pool(),
-        "branch_pool": Convolution(768, 192, 1),
-    }
     return Branches(
-        layers,
-        "branch1x1",
-        "branch7x7_1 branch7x7_2 branch7x7_3",
-        "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5",
-        "pool branch_pool",
+        {"branch1x1": Convolution(768, 192, 1)},
+        {
+            "branch7x7_1": Convolution(768, width, 1),
+            "branch7x7_2": wide(width, width),
+            "branch7x7_3": tall(width, 192),
+        },
+        {
+            "branch7x7dbl_1": Convolution(768, width, 1),
+            "branch7x7dbl_2": tall(width, width),
+            "branch7x7dbl_3": wide(width, width),
+            "branch7x7dbl_4": tall(width, width),
+            "branch7x7dbl_5": wide(width, 192),
+        },
+        {"pool": average_pool(), "branch_pool": Convolution(768, 192, 1)},
     )
 
 
 def to_8x8() -> Branches:
     """768 channels to 1280 at half the size."""
-    layers = {
-        "branch3x3_1": Convolution(768, 192, 1),
-        "branch3x3_2": Convolution(192, 320, 3, stride=2),
-        "branch7x7x3_1": Convolution(768, 192, 1),
-        "branch7x7x3_2": wide(192, 192),
-        "branch7x7x3_3": tall(192, 192),
-        "branch7x7x3_4": Convolution(192, 192, 3, stride=2),
-        "pool": nn.MaxPool2d(3, stride=2),
-    }
     return Branches(
-        layers,
-        "branch3x3_1 branch3x3_2",
-        "branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4",
-        "pool",
+        {"branch3x3_1": Convolution(768, 192, 1), "branch3x3_2": Convolution(192, 320, 3, stride=2)},
+        {
+            "branch7x7x3_1": Convolution(768, 192, 1),
+            "branch7x7x3_2": wide(192, 192),
+            "branch7x7x3_3": tall(192, 192),
+            "branch7x7x3_4": Convolution(192, 192, 3, stride=2),
+        },
+        {"pool": nn.MaxPool2d(3, stride=2)},
     )
 
 
 def block_8x8(channels: int, pool: nn.Module) -> Branches:
     """2048 channels. Source: figure 7."""
-    layers = {
-        "branch1x1": Convolution(channels, 320, 1),
-        "branch3x3_1": Convolution(channels, 384, 1),
-        "branch3x3_2a": Convolution(384, 384, (1, 3), padding=(0, 1)),
-        "branch3x3_2b": Convolution(384, 384, (3, 1), padding=(1, 0)),
-        "branch3x3dbl_1": Convolution(channels, 448, 1),
-        "branch3x3dbl_2": Convolution(448, 384, 3, padding=1),
-        "branch3x3dbl_3a": Convolution(384, 384, (1, 3), padding=(0, 1)),
-        "branch3x3dbl_3b": Convolution(384, 384, (3, 1), padding=(1, 0)),
-        "pool": pool,
-        "branch_pool": Convolution(channels, 192, 1),
-    }
+
+    def fork(name: str) -> dict[str, nn.Module]:
+        """384 channels, side by side through 1x3 and 3x1."""
+        return {
+            f"{name}a": Convolution(384, 384, (1, 3), padding=(0, 1)),
+            f"{name}b": Convolution(384, 384, (3, 1), padding=(1, 0)),
+        }
+
     return Branches(
-        layers,
-        "branch1x1",
-        "branch3x3_1 branch3x3_2a|branch3x3_2b",
-        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a|branch3x3dbl_3b",
-        "pool branch_pool",
+        {"branch1x1": Convolution(channels, 320, 1)},
+        {"branch3x3_1": Convolution(channels, 384, 1), "fork": fork("branch3x3_2")},
+        {
+            "branch3x3dbl_1": Convolution(channels, 448, 1),
+            "branch3x3dbl_2": Convolution(448, 384, 3, padding=1),
+            "fork": fork("branch3x3dbl_3"),
+        },
+        {"pool": pool, "branch_pool": Convolution(channels, 192, 1)},
     )

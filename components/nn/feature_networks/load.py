@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from hvg.core.errors import HvgError
 from hvg.parts.network_files import NetworkFiles
 
-from .i3d import I3d, content_debiased_i3d
+from .i3d import I3d
 from .inception import FidInception
 from .lpips import Lpips, lpips_alex, lpips_squeeze, lpips_vgg
 from .resnet3d import Resnet3d50
@@ -22,7 +23,8 @@ from .resnet3d import Resnet3d50
 # Name -> what builds it, and its entry among the network files.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "i3d": (I3d, "i3d"),
-    "i3d_content_debiased": (content_debiased_i3d, "i3d"),
+    # Of content-debiased FVD (arXiv 2404.12391), which takes the same file.
+    "i3d_content_debiased": (partial(I3d, pool_frames=2, norm_epsilon=1e-5), "i3d"),
     "resnet3d50": (Resnet3d50, "resnet3d50"),
     "inception": (FidInception, "inception"),
 }

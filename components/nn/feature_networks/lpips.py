@@ -44,15 +44,11 @@ class Lpips(nn.Module):
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                unit_a, unit_b = unit_length(x).chunk(2)
+                # Every pixel's features, divided by their length.
+                unit_a, unit_b = (x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)).chunk(2)
                 weighted = self.heads[len(distances)]((unit_a - unit_b) ** 2)
                 distances.append(weighted.mean(dim=(1, 2, 3)))
         return torch.stack(distances, dim=1)
-
-
-def unit_length(x: Tensor) -> Tensor:
-    """(N, C, h, w) with every pixel's C features divided by their length."""
-    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
 def lpips_vgg() -> Lpips:
@@ -113,10 +109,6 @@ def lpips_squeeze() -> Lpips:
 
 def fire(channels: int, squeezed: int, width: int) -> Branches:
     """SqueezeNet's block: 1x1 to few channels, then 1x1 and 3x3 side by side, ``width`` channels each."""
-    layers = {
-        "squeeze": nn.Conv2d(channels, squeezed, 1),
-        "relu": nn.ReLU(),
-        "expand1x1": nn.Conv2d(squeezed, width, 1),
-        "expand3x3": nn.Conv2d(squeezed, width, 3, padding=1),
-    }
-    return Branches(layers, "squeeze relu expand1x1|expand3x3 relu")
+    squeeze = nn.Conv2d(channels, squeezed, 1)
+    expand = {"expand1x1": nn.Conv2d(squeezed, width, 1), "expand3x3": nn.Conv2d(squeezed, width, 3, padding=1)}
+    return Branches({"squeeze": squeeze, "relu": nn.ReLU(), "expand": expand, "expanded_relu": nn.ReLU()})
