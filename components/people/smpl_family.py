@@ -7,6 +7,7 @@ non-commercial research only; it is imported when such a body is chosen, and by 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -20,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.errors import HvgError
-from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, Family, Gender, read_body_file
+from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, Family, Gender, find_body_file, read_body_file
 from hvg.geometry.body_parameters import POSES, BodyParameters
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.retargeting import follow_joints, relative
@@ -54,12 +55,20 @@ class FamilyBody(BodyModel):
         gender: Gender = Field(default="neutral", description="Which of a folder's files.")
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
+        """Raises: DataError where there is no such file; it is read at first use."""
         self.config = config
+        self._path = find_body_file(config.path, self.family, config.gender)
+
+    @classmethod
+    def content(cls, config: Config) -> str:
+        """Digest of the model's file. Raises: DataError for one that is not there."""
+        with find_body_file(config.path, cls.family, config.gender).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
     def file(self) -> BodyFile:
-        """The model, read at first use. Raises: DataError for a file that is missing, damaged or another's."""
-        return read_body_file(self.config.path, self.family, self.config.gender)
+        """The model. Raises: DataError for a file that is damaged or another's."""
+        return read_body_file(self._path, self.family)
 
     @cached_property
     def _network(self) -> Any:

@@ -95,8 +95,10 @@ def find_body_file(path: Path, family: Family, gender: Gender) -> Path:
 
     Raises: DataError that says what was looked for.
     """
-    if not path.is_dir():
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such file; expected a body model's .npz, or a folder of them")
     name = f"{family.upper()}_{gender.upper()}.npz"
     places = (path / name, path / family / name)
     found = next((place for place in places if place.is_file()), None)
@@ -113,8 +115,6 @@ def read_body_file(path: Path, family: Family, gender: Gender = "neutral") -> Bo
     Raises: DataError, one line that names the file, what was found and what was expected.
     """
     path = find_body_file(path, family, gender)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; expected a body model's .npz, or a folder of them")
     if path.suffix.lower() in (".pkl", ".pickle"):
         raise DataError(f"{path}: is a pickle, which hvg never runs; {_converted(path)}")
     keys = {*_NEEDED, *(_HANDS if family != "smpl" else ()), *(_LANDMARKS if family == "smplx" else ())}

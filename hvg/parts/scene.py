@@ -42,6 +42,11 @@ class Alignment(Part):
 class BodyModel(Part):
     """Body parameters -> vertices, joints with SMPL-X names, bone radii."""
 
+    @classmethod
+    def content(cls, config: Any) -> str:
+        """Text of what its bodies depend on besides the settings, such as a digest of files; it is kept with caches."""
+        return ""
+
     @abstractmethod
     def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.geometry.motion.Motion``; world, metres."""

@@ -17,6 +17,7 @@ from components.bodies.smplx import SmplX
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
+from hvg.data.cache import cache_folder
 from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
 from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
 from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
@@ -325,6 +326,17 @@ def test_synthetic_people_are_drawn_on_the_family(tmp_path):
         index = torch.meshgrid(*(torch.arange(n) for n in rows.shape), indexing="ij")
         assert (clip.alpha[..., 0, :, :][(*index, rows, columns)] > 0.9).all()
     assert not torch.equal(anny.frames, family.frames)
+
+
+def test_clips_of_another_model_file_are_cached_elsewhere(tmp_path):
+    """Under the same settings: what the file holds counts."""
+    folders = []
+    for seed in (0, 1):
+        write_body_model(tmp_path / "SMPL_NEUTRAL.npz", "smpl", 10, seed=seed)
+        folders.append(cache_folder(compose(["body=smpl", f"body.path={tmp_path}"])))
+    assert folders[0] != folders[1]
+    with pytest.raises(DataError, match="there is no such file"):
+        cache_folder(compose(["body=smpl", f"body.path={tmp_path}/nowhere"]))
 
 
 class Planted:
