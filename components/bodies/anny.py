@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.core.errors import HvgError, did_you_mean
-from hvg.core.required import required
 from hvg.geometry.motion import BODY_JOINTS as DRIVEN
 from hvg.geometry.motion import Z_UP_TO_Y_UP, Motion, axis_angle, rotation_matrix
-from hvg.geometry.skeleton import BONES, JOINTS, bone_radii
+from hvg.geometry.retargeting import PARENT, align, follow_joints, swing
+from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import BodyModel
@@ -57,11 +58,18 @@ ANNY_BONES: dict[str, str] = {
     **{f"left_{joint}": f"{bone}.L" for joint, bone in _SIDED.items()},
     **{f"right_{joint}": f"{bone}.R" for joint, bone in _SIDED.items()},
 }
-_PARENT = {end: start for start, end in BONES}
-# The joint at the other end of a limb's bone, by the one where it starts. From pelvis and chest go several bones.
-_END = {start: end for start, end in BONES if start not in ("pelvis", "spine3")}
 # Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
+
+# Ranges of the phenotypes of grown people.
+_GROWN = {
+    "gender": (0.0, 1.0),
+    "age": (0.6, 0.85),
+    "muscle": (0.25, 0.8),
+    "weight": (0.25, 0.85),
+    "height": (0.2, 0.42),
+    "proportions": (0.3, 0.8),
+}
 
 
 @dataclass(frozen=True)
@@ -142,35 +150,13 @@ def _rest_correction(bones: Mapping[str, Tensor]) -> Tensor:
         index, little = bones[f"finger2-1.{suffix}"], bones[f"finger5-1.{suffix}"]
         back_of_hand = sign * torch.linalg.cross(index - at["wrist"], little - at["wrist"])
         out, up = torch.tensor([sign, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
-        correction[f"{side}_shoulder"] = _align(upper, hinge, out, -sign * up)
-        correction[f"{side}_elbow"] = _align(fore, hinge, out, -sign * up)
-        correction[f"{side}_wrist"] = _align(at["middle1"] - at["wrist"], back_of_hand, out, up)
+        correction[f"{side}_shoulder"] = align(upper, hinge, out, -sign * up)
+        correction[f"{side}_elbow"] = align(fore, hinge, out, -sign * up)
+        correction[f"{side}_wrist"] = align(at["middle1"] - at["wrist"], back_of_hand, out, up)
         for joint, end in (("hip", "knee"), ("knee", "ankle")):
             x, y, z = _LEG_DIRECTIONS[joint]
-            correction[f"{side}_{joint}"] = _swing(at[end] - at[joint], torch.tensor([sign * x, y, z]))
+            correction[f"{side}_{joint}"] = swing(at[end] - at[joint], torch.tensor([sign * x, y, z]))
     return torch.stack([correction[joint] for joint in DRIVEN])
-
-
-def _basis(first: Tensor, second: Tensor) -> Tensor:
-    """Right-handed orthonormal columns (..., 3, 3): along ``first``, then ``second`` made perpendicular to it."""
-    x = normalize(first, dim=-1)
-    z = normalize(torch.linalg.cross(x, second.expand_as(x)), dim=-1)
-    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
-
-
-def _align(first: Tensor, second: Tensor, to_first: Tensor, to_second: Tensor) -> Tensor:
-    """The rotation (..., 3, 3) that takes direction ``first`` to ``to_first`` and ``second`` as near as it can."""
-    return _basis(to_first, to_second) @ _basis(first, second).mT
-
-
-def _swing(start: Tensor, end: Tensor) -> Tensor:
-    """The smallest rotation (..., 3, 3) between two directions (..., 3); half turns are about any normal axis."""
-    start, end = torch.broadcast_tensors(normalize(start, dim=-1), normalize(end, dim=-1))
-    axis = torch.linalg.cross(start, end)
-    spare = torch.linalg.cross(start, start.roll(1, dims=-1) + torch.tensor([0.0, 0.3, 0.1]))
-    sine, cosine = axis.norm(dim=-1, keepdim=True), (start * end).sum(-1, keepdim=True)
-    axis = normalize(torch.where(sine > 1e-6, axis, spare), dim=-1)
-    return rotation_matrix(axis * torch.atan2(sine, cosine))
 
 
 def _forward_kinematics(rest: _Rest, turned: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +167,7 @@ def _forward_kinematics(rest: _Rest, turned: Tensor, root: Tensor) -> tuple[Tens
     rotations = turned @ rest.correction
     positions = {"pelvis": root}
     for joint in DRIVEN[1:]:
-        parent = _PARENT[joint]
+        parent = PARENT[joint]
         offset = rest.heads[joint] - rest.heads[parent]
         positions[joint] = positions[parent] + rotations[:, DRIVEN.index(parent)] @ offset
     return rotations, torch.stack([positions[joint] for joint in DRIVEN], dim=1)
@@ -191,7 +177,7 @@ def _all_joints(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
     """(T, J, 3) in the order of JOINTS: the driven ones, then hands and skull top, which ride on a parent."""
     riders = []
     for joint in JOINTS[len(DRIVEN) :]:
-        parent = _PARENT[joint]
+        parent = PARENT[joint]
         k = DRIVEN.index(parent)
         riders.append(positions[:, k] + rotations[:, k] @ (rest.heads[joint] - rest.heads[parent]))
     return torch.cat([positions, torch.stack(riders, dim=1)], dim=1)
@@ -230,44 +216,15 @@ def _turned_by_rotations(motion: Motion) -> Tensor:
     given = torch.stack([motion.rotations.get(joint, still).float() for joint in DRIVEN])
     turned: dict[str, Tensor] = {}
     for joint, local in zip(DRIVEN, rotation_matrix(given), strict=True):
-        turned[joint] = local if joint == "pelvis" else turned[_PARENT[joint]] @ local
+        turned[joint] = local if joint == "pelvis" else turned[PARENT[joint]] @ local
     return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
 
 
-def _turned_by_joints(rest: _Rest, motion: Motion) -> Tensor:
-    """Q (T, 22, 3, 3) whose bones point the way the given joints do; bone lengths stay the person's own.
-
-    The pelvis is set by hips and spine, the chest by shoulders and neck, with the lower spine halfway between; every
-    other bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its
-    parent.
-    """
-    given = dict(zip(motion.joint_names, required(motion.joints, "Motion.joints").float().unbind(1), strict=True))
-    missing = sorted({"pelvis", "left_hip", "right_hip", "left_shoulder", "right_shoulder", "neck"} - set(given))
-    if missing:
-        raise HvgError(f"joint positions lack {missing}, without which a body has no orientation")
+def _stance(rest: _Rest) -> dict[str, Tensor]:
+    """Joint name -> (3,) of the T-pose."""
     identity = torch.eye(3).expand(1, len(DRIVEN), 3, 3)
-    rest_rotations, rest_positions = _forward_kinematics(rest, identity, torch.zeros(1, 3))
-    stance = dict(zip(JOINTS, _all_joints(rest, rest_rotations, rest_positions)[0], strict=True))
-    waist = next(name for name in ("spine2", "spine3", "neck") if name in given)
-
-    def frame(of: Mapping[str, Tensor], joint: str, low: str, high: str) -> Tensor:
-        return _basis(of[f"left_{joint}"] - of[f"right_{joint}"], of[high] - of[low])
-
-    pelvis = frame(given, "hip", "pelvis", waist) @ frame(stance, "hip", "pelvis", waist).mT
-    base = waist if waist != "neck" else "pelvis"
-    chest = frame(given, "shoulder", base, "neck") @ frame(stance, "shoulder", base, "neck").mT
-    halfway = rotation_matrix(0.5 * axis_angle(chest @ pelvis.mT)) @ pelvis
-    turned = {"pelvis": pelvis, "spine1": pelvis, "spine2": halfway, "spine3": chest}
-    for joint in DRIVEN:
-        if joint in turned:
-            continue
-        parent, end = turned[_PARENT[joint]], _END.get(joint)
-        if end is None or end not in given or joint not in given:
-            turned[joint] = parent
-            continue
-        along = (parent @ (stance[end] - stance[joint])[:, None])[..., 0]
-        turned[joint] = _swing(along, given[end] - given[joint]) @ parent
-    return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
+    rotations, positions = _forward_kinematics(rest, identity, torch.zeros(1, 3))
+    return dict(zip(JOINTS, _all_joints(rest, rotations, positions)[0], strict=True))
 
 
 class Anny(BodyModel):
@@ -298,9 +255,9 @@ class Anny(BodyModel):
         """
         rest, phenotypes = self._rest(shape or {})
         scale = self.config.scale
-        if motion.joints is not None:
-            turned = _turned_by_joints(rest, motion)
-            root = motion.joints[:, motion.joint_names.index("pelvis")].float() / scale
+        if given := motion.places():
+            turned = follow_joints(_stance(rest), given)
+            root = given["pelvis"] / scale
         else:
             turned = _turned_by_rotations(motion)
             root = torch.tensor([0.0, -rest.floor, 0.0]).expand(motion.num_frames, 3)
@@ -317,6 +274,10 @@ class Anny(BodyModel):
             parameters={"rotations": turned[None]},
             constants={"shape": torch.tensor([list(phenotypes.values())])},
         )
+
+    def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
+        """Phenotypes of grown people, drawn evenly."""
+        return {name: float(generator.uniform(low, high)) for name, (low, high) in _GROWN.items()}
 
     def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:
         labels = list(_model().phenotype_labels)

@@ -261,15 +261,7 @@ class Synthetic(Dataset):
     def _person(self, number: int) -> tuple[dict[str, float], Person]:
         """Body shape and dressed person of subject ``number``."""
         generator = numpy_generator(self.config.seed, self.config.split, number, "person")
-        ranges = {
-            "gender": (0.0, 1.0),
-            "age": (0.6, 0.85),
-            "muscle": (0.25, 0.8),
-            "weight": (0.25, 0.85),
-            "height": (0.2, 0.42),
-            "proportions": (0.3, 0.8),
-        }
-        shape = {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
+        shape = self._body.random_shape(generator)
         rest = self._body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=True)
         if self.config.clothes == "suit":
             return shape, SuitedPerson(rest, generator)

@@ -57,8 +57,8 @@ def cache_folder(config: RunConfig) -> Path:
     settings = choice.config.model_dump(mode="json", exclude={"split"})
     code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
     parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), SHARD_FORMAT, __version__, code]
-    content = choice.cls.content(choice.config)
-    name = settings_digest([*parts, content] if content else parts)
+    contents = filter(None, (part.cls.content(part.config) for part in (choice, config.body)))
+    name = settings_digest([*parts, *contents])
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
 
 

@@ -8,7 +8,7 @@ matrices and chumpy's values hold is then taken from these descriptions, by code
 What becomes of the result: ``smplx`` reads any ``.npz`` with ``np.load(allow_pickle=True)``, which unpickles arrays of
 objects. A file that this command wrote has none, so reading it so is harmless; one from anyone else may. ``smplx.SMPL``
 reads from a path only ``.pkl``: give it the arrays themselves, as ``data_struct=smplx.utils.Struct(**np.load(FILE))``.
-Nothing in hvg or its parts gives smplx a file of the user's today.
+hvg's bodies of the family never give smplx a file of the user's, only arrays that were read without pickle.
 """
 
 from __future__ import annotations

@@ -88,6 +88,10 @@ class Motion:
         """T."""
         return len(self.joints) if self.joints is not None else len(next(iter(self.rotations.values())))
 
+    def places(self) -> dict[str, Tensor]:
+        """Joint name -> (T, 3) float32, where joints are given; else nothing."""
+        return {} if self.joints is None else dict(zip(self.joint_names, self.joints.float().unbind(1), strict=True))
+
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) in radians."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from hvg.parts.part import Part
@@ -41,9 +42,18 @@ class Alignment(Part):
 class BodyModel(Part):
     """Body parameters -> vertices, joints with SMPL-X names, bone radii."""
 
+    @classmethod
+    def content(cls, config: Any) -> str:
+        """Text of what its bodies depend on besides the settings, such as a digest of files; it is kept with caches."""
+        return ""
+
     @abstractmethod
     def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.geometry.motion.Motion``; world, metres."""
+
+    def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
+        """A grown person's shape by the model's own names; the mean person's where a model has but one."""
+        return {}
 
 
 class Renderer(Part):

@@ -6,6 +6,7 @@ promises in its docstring, and ends in an AssertionError that says which one is 
 
 from hvg.testing.alignment import check_alignment
 from hvg.testing.backbone import check_backbone
+from hvg.testing.body import check_body
 from hvg.testing.building import build, nudged
 from hvg.testing.codec import check_codec
 from hvg.testing.conditioner import check_conditioner, ports_of
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "check_alignment",
     "check_backbone",
+    "check_body",
     "check_codec",
     "check_conditioner",
     "check_dataset",

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Imported where it is there: it has no wheel.
 OPTIONAL = {"pytorch3d"}
-# Declared without an import: LPIPS reads its heads from torchmetrics' files; the body models of smplx come next.
-NOT_IMPORTED = {"torchmetrics", "smplx"}
+# Declared without an import: LPIPS reads its heads from torchmetrics' files.
+NOT_IMPORTED = {"torchmetrics"}
 
 
 def _name(requirement: str) -> str:

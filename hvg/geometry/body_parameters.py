@@ -1,0 +1,255 @@
+"""Parameters of bodies of the SMPL family, in one convention; and how those of others become so and back.
+
+A point X of a body that is posed but for its first rotation R is at
+
+    scale (R (X - J) + J) + translation
+
+in the world, where J is the pelvis at rest of that shape. Metres, y up. Hands are 15 rotations each, and 0 is the flat hand. What
+others do differently (``BodyConvention``):
+
+- hands: 0 is the model's mean hand: flat = given + mean. Or they are the first few principal components of the model.
+- EasyMocap: R X + Th, about the model's origin. So translation = Th + scale (R J - J).
+- scale: also of the translation, scale (... + translation).
+- world: z up, or in millimetres.
+
+Sources: arXiv 1904.05866 and github.com/vchoutas/smplx; github.com/zju3dv/EasyMocap, for its R and Th.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hvg.core.errors import DataError
+from hvg.geometry.body_files import HAND_NUMBERS, BodyFile, Family
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Z_UP_TO_Y_UP, axis_angle, rotation_matrix
+
+# Words of the package smplx, in the order of a pose: the first rotation, the body, what only SMPL-X has, the hands.
+POSES: Mapping[str, tuple[str, ...]] = {
+    "global_orient": ("pelvis",),
+    "body_pose": BODY_JOINTS[1:],
+    "jaw_pose": (SMPLX_JOINTS[22],),
+    "leye_pose": (SMPLX_JOINTS[23],),
+    "reye_pose": (SMPLX_JOINTS[24],),
+    "left_hand_pose": SMPLX_JOINTS[25:40],
+    "right_hand_pose": SMPLX_JOINTS[40:55],
+}
+_HANDS = {"left_hand_pose": "l", "right_hand_pose": "r"}
+# Largest entry of a hand's rotation, in radians, that components which cannot express it may lose.
+_LOST = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyParameters:
+    """T frames of a body of the SMPL family, as this module's docstring has it.
+
+    rotations: joint name -> (T, 3) axis-angle radians, relative to the parent; a joint that is missing is at rest.
+    betas: (T or 1, up to S). expression: (T or 1, up to E). translation: (T, 3). scale: (T or 1,).
+    """
+
+    family: Family
+    rotations: Mapping[str, Tensor]
+    betas: Tensor
+    expression: Tensor
+    translation: Tensor
+    scale: Tensor
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.translation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyConvention:
+    """How somebody writes the parameters of a body; the defaults are those of ``BodyParameters``.
+
+    hands: whether a hand of zeros is flat or the model's mean. components: of a hand, where it is not 15 rotations.
+    about: the point about which the first rotation turns the body. scaled: whether the scale is also the translation's.
+    per_metre: 1000 where lengths are in millimetres.
+    """
+
+    hands: Literal["flat", "mean"] = "flat"
+    components: int | None = None
+    about: Literal["pelvis", "origin"] = "pelvis"
+    scaled: Literal["body", "all"] = "body"
+    up: Literal["y", "z"] = "y"
+    per_metre: float = 1.0
+
+
+# Of systems and data sets; sources: their repositories, as named.
+CONVENTIONS: Mapping[str, BodyConvention] = {
+    # vchoutas/smplx: defaults of smplx.create, and with flat_hand_mean=True, use_pca=False.
+    "smplx": BodyConvention(hands="mean", components=6),
+    "smplx_flat": BodyConvention(),
+    "amass": BodyConvention(up="z"),
+    "easymocap": BodyConvention(hands="mean", components=6, about="origin"),
+    "thuman": BodyConvention(hands="mean", components=12),
+    "custom_humans": BodyConvention(components=12),
+    "mvhumannet": BodyConvention(hands="mean", components=6, about="origin"),
+    "mvhumannet_plusplus": BodyConvention(components=6),
+}
+
+
+def body_parameters(given: Mapping[str, Tensor], convention: BodyConvention, file: BodyFile) -> BodyParameters:
+    """The parameters in this module's convention.
+
+    given: by the words of the package smplx (``POSES``, ``betas``, ``expression``, ``transl``, ``scale``), each (T or 1, ...);
+    what is missing is zero, a scale 1. Betas and expressions beyond the model's are left out: ``surplus`` says how many.
+
+    Raises: DataError for a word, a length or a shape that does not fit.
+    """
+    values = {name: x.float() for name, x in given.items()}
+    frames = _frames(values)
+    rotations = _rotations(values, convention, file)
+    betas = values.get("betas", torch.zeros(1, 0))[:, : file.num_betas]
+    expression = values.get("expression", torch.zeros(1, 0))[:, : file.num_expressions]
+    scale = values.get("scale", torch.ones(1)).reshape(-1)
+    shift = values.get("transl", torch.zeros(1, 3)).expand(frames, 3) / convention.per_metre
+    if convention.scaled == "all":
+        shift = scale[:, None] * shift
+    first = rotation_matrix(rotations.get("pelvis", torch.zeros(frames, 3)))
+    pelvis = file.rest_joints(betas, expression)[:, 0]
+    if convention.about == "origin":
+        shift = shift + scale[:, None] * (_turned(first, pelvis) - pelvis)
+    if convention.up == "z":
+        turn = Z_UP_TO_Y_UP
+        rotations["pelvis"] = axis_angle(turn @ first)
+        shift = (scale[:, None] * pelvis + shift) @ turn.mT - scale[:, None] * pelvis
+    return BodyParameters(
+        family=file.family,
+        rotations=rotations,
+        betas=betas,
+        expression=expression,
+        translation=shift,
+        scale=scale,
+    )
+
+
+def surplus(given: Mapping[str, Tensor], file: BodyFile) -> list[str]:
+    """Notes on betas and expressions that the model has no directions for."""
+    known = {"betas": file.num_betas, "expression": file.num_expressions}
+    return [
+        f"{file.path} has {count} {name}; the other {given[name].shape[1] - count} were left out"
+        for name, count in known.items()
+        if name in given and given[name].shape[1] > count and given[name][:, count:].any()
+    ]
+
+
+def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFile) -> dict[str, Tensor]:
+    """The parameters as somebody else writes them: the inverse of ``body_parameters``.
+
+    Raises: DataError where so few components cannot express a hand.
+    """
+    frames, scale = body.num_frames, body.scale[:, None]
+    first = rotation_matrix(body.rotations.get("pelvis", torch.zeros(frames, 3)).expand(frames, 3))
+    pelvis, shift = file.rest_joints(body.betas, body.expression)[:, 0], body.translation
+    if convention.up == "z":
+        back = Z_UP_TO_Y_UP.mT
+        shift = (scale * pelvis + shift) @ back.mT - scale * pelvis
+        first = back @ first
+    if convention.about == "origin":
+        shift = shift - scale * (_turned(first, pelvis) - pelvis)
+    if convention.scaled == "all":
+        shift = shift / scale
+    turned = replace(body, rotations={**body.rotations, "pelvis": axis_angle(first)})
+    poses = {name: _pose(name, turned, convention, file) for name in _words(file)}
+    return {
+        **poses,
+        "betas": body.betas,
+        "expression": body.expression,
+        "transl": shift * convention.per_metre,
+        "scale": body.scale,
+    }
+
+
+def _words(file: BodyFile) -> tuple[str, ...]:
+    return tuple(name for name, joints in POSES.items() if joints[0] in file.joints)
+
+
+def _joints(word: str, file: BodyFile) -> tuple[str, ...]:
+    """Joints that a pose turns; SMPL's hands are part of its body."""
+    hands = ("left_hand", "right_hand") if word == "body_pose" and file.family == "smpl" else ()
+    return (*POSES[word], *hands)
+
+
+def _frames(values: Mapping[str, Tensor]) -> int:
+    """T, that all parameters of more than one frame have."""
+    lengths = {name: len(x) for name, x in values.items()}
+    counts = sorted({count for count in lengths.values() if count != 1})
+    if len(counts) > 1:
+        raise DataError(f"parameters of a body differ in their number of frames: {lengths}")
+    return counts[0] if counts else 1
+
+
+def _rotations(values: Mapping[str, Tensor], convention: BodyConvention, file: BodyFile) -> dict[str, Tensor]:
+    """Joint name -> (T, 3)."""
+    known = {*_words(file), "betas", "expression", "transl", "scale"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise DataError(f"'{unknown[0]}' is no parameter of {file.family}; it has {', '.join(sorted(known))}")
+    frames, rotations = _frames(values), {}
+    for word in _words(file):
+        if word not in values:
+            continue
+        joints, pose = _joints(word, file), values[word].reshape(len(values[word]), -1)
+        if word in _HANDS:
+            pose = _flat_hand(word, pose, convention, file)
+        elif file.family == "smpl" and word == "body_pose" and pose.shape[1] == 3 * len(BODY_JOINTS[1:]):
+            joints = BODY_JOINTS[1:]
+        if pose.shape[1] != 3 * len(joints):
+            raise DataError(f"'{word}' has {pose.shape[1]} numbers a frame; expected {3 * len(joints)}")
+        vectors = pose.unflatten(1, (-1, 3)).expand(frames, -1, 3)
+        rotations.update(zip(joints, vectors.unbind(1), strict=True))
+    # A mean hand is one even where nothing was given.
+    for word, side in _HANDS.items():
+        if convention.hands == "mean" and word in _words(file) and word not in values:
+            mean = _array(file, f"hands_mean{side}").reshape(-1, 3)
+            rotations.update({joint: x.expand(frames, 3) for joint, x in zip(POSES[word], mean, strict=True)})
+    return rotations
+
+
+def _flat_hand(word: str, pose: Tensor, convention: BodyConvention, file: BodyFile) -> Tensor:
+    """(T, 45) axis-angle, 0 for the flat hand."""
+    side, count = _HANDS[word], convention.components
+    if count is not None:
+        if pose.shape[1] != count:
+            raise DataError(f"'{word}' has {pose.shape[1]} numbers a frame; expected {count} components")
+        pose = pose @ _array(file, f"hands_components{side}")[:count]
+    elif pose.shape[1] != HAND_NUMBERS:
+        raise DataError(f"'{word}' has {pose.shape[1]} numbers a frame; expected {HAND_NUMBERS} (15 rotations)")
+    return pose + _array(file, f"hands_mean{side}") if convention.hands == "mean" else pose
+
+
+def _pose(word: str, body: BodyParameters, convention: BodyConvention, file: BodyFile) -> Tensor:
+    """(T, numbers) of one of ``POSES``."""
+    still = torch.zeros(body.num_frames, 3)
+    pose = torch.cat([body.rotations.get(joint, still).expand_as(still) for joint in _joints(word, file)], dim=1)
+    if word not in _HANDS:
+        return pose
+    side, count = _HANDS[word], convention.components
+    if convention.hands == "mean":
+        pose = pose - _array(file, f"hands_mean{side}")
+    if count is None:
+        return pose
+    basis = _array(file, f"hands_components{side}")[:count]
+    components = torch.linalg.lstsq(basis.mT, pose.mT).solution.mT
+    lost = float((components @ basis - pose).abs().max())
+    if lost > _LOST:
+        raise DataError(
+            f"{count} components cannot express '{word}': rotations would change by up to {lost:.3f} radians"
+        )
+    return components
+
+
+def _turned(rotation: Tensor, point: Tensor) -> Tensor:
+    """(T, 3) of rotations (T, 3, 3) and points (T or 1, 3)."""
+    return (rotation @ point[..., None])[..., 0]
+
+
+def _array(file: BodyFile, name: str) -> Tensor:
+    return torch.from_numpy(file.arrays[name]).float()

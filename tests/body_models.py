@@ -1,0 +1,178 @@
+"""Body models of the SMPL family in the true file format, filled with a body of our own."""
+
+import numpy as np
+import torch
+
+from hvg.geometry.body_files import FAMILY_JOINTS, FAMILY_VERTICES
+from hvg.geometry.motion import Motion
+from hvg.geometry.skeleton import JOINTS
+from hvg.testing.scene import standing_joints
+
+# Parents by name; fingers, jaw and eyes are chains that begin at a wrist or the head.
+_PARENTS = {
+    "spine1": "pelvis", "spine2": "spine1", "spine3": "spine2", "neck": "spine3", "head": "neck",
+    "jaw": "head", "left_eye_smplhf": "head", "right_eye_smplhf": "head",
+}  # fmt: skip
+_CHAINS = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "foot": "ankle", "collar": "spine3", "shoulder": "collar",
+           "elbow": "shoulder", "wrist": "elbow", "hand": "wrist"}  # fmt: skip
+
+
+def parent_of(joint):
+    """Name of the joint that another turns with; None for the pelvis."""
+    if joint == "pelvis":
+        return None
+    if joint in _PARENTS:
+        return _PARENTS[joint]
+    side, _, name = joint.partition("_")
+    if name[-1].isdigit():
+        return f"{side}_wrist" if name[-1] == "1" else f"{side}_{name[:-1]}{int(name[-1]) - 1}"
+    above = _CHAINS[name]
+    return above if above in ("pelvis", "spine3") else f"{side}_{above}"
+
+
+def rest_places(family, rng):
+    """(J, 3), metres: a standing person, not centred, as the true models are not."""
+    known = dict(zip(JOINTS, standing_joints().numpy(), strict=True))
+    places = {}
+    for joint in FAMILY_JOINTS[family]:
+        near = known.get(joint)
+        places[joint] = near if near is not None else places[parent_of(joint)] + rng.normal(0, 0.03, 3)
+    return np.stack(list(places.values())) + np.array([0.003, -1.3, 0.02])
+
+
+def body_model(family, directions, *, mean_within=45, seed=0, dtype=np.float32):
+    """Name -> array, as in the published .npz files. mean_within: components of which the mean hand is made."""
+    rng = np.random.default_rng(seed)
+    joints, vertices = FAMILY_JOINTS[family], FAMILY_VERTICES[family]
+    places = rest_places(family, rng)
+    owner = rng.integers(0, len(joints), vertices)
+    owner[: len(joints)] = np.arange(len(joints))
+    template = places[owner] + rng.normal(0, 0.05, (vertices, 3))
+    weights = np.zeros((vertices, len(joints)))
+    for k in range(3):
+        weights[np.arange(vertices), (owner + k) % len(joints)] += rng.uniform(0.1, 1.0, vertices)
+    regressor = np.zeros((len(joints), vertices))
+    for joint in range(len(joints)):
+        near = np.flatnonzero(owner == joint)[:8]
+        regressor[joint, near] = rng.dirichlet(np.ones(len(near)))
+    arrays = {
+        "v_template": template,
+        "f": rng.integers(0, vertices, (2 * vertices, 3)).astype(np.uint32),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "posedirs": rng.normal(0, 1e-3, (vertices, 3, 9 * (len(joints) - 1))),
+        "shapedirs": rng.normal(0, 0.01, (vertices, 3, directions)),
+        "J_regressor": regressor,
+        "kintree_table": np.array(
+            [[0, *(joints.index(parent_of(joint)) for joint in joints[1:])], list(range(len(joints)))], dtype=np.int64
+        ),
+    }
+    if family != "smpl":
+        for side in "lr":
+            components = np.linalg.qr(rng.normal(size=(45, 45)))[0]
+            arrays[f"hands_components{side}"] = components
+            arrays[f"hands_mean{side}"] = rng.normal(0, 0.3, mean_within) @ components[:mean_within]
+    if family == "smplx":
+        corners = rng.uniform(size=(51, 3))
+        arrays["lmk_faces_idx"] = rng.integers(0, 2 * vertices, 51)
+        arrays["lmk_bary_coords"] = corners / corners.sum(1, keepdims=True)
+        arrays["dynamic_lmk_faces_idx"] = rng.integers(0, 2 * vertices, (79, 17))
+        arrays["dynamic_lmk_bary_coords"] = rng.uniform(size=(79, 17, 3))
+    return {name: x.astype(dtype) if x.dtype == np.float64 else x for name, x in arrays.items()}
+
+
+def person_model(family, directions=20, seed=0):
+    """As ``body_model``, in the shape of Anny's mean person, so that pictures of it show one; betas change height and girth."""
+    from components.bodies.anny import DRIVEN, Anny, _topology
+
+    joints, count = FAMILY_JOINTS[family], FAMILY_VERTICES[family]
+    stand = Anny().animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}))
+    vertices, faces = stand.vertices[0, 0].numpy().astype(np.float64), stand.faces.numpy()
+    blend = _topology()[1].numpy()
+    kept, faces = _collapsed(faces, len(vertices), count, np.random.default_rng(seed))
+    weights = np.zeros((count, len(joints)))
+    for column, joint in enumerate((*DRIVEN, "left_elbow", "right_elbow")):
+        weights[:, joints.index(joint)] += blend[kept, column]
+    model = body_model(family, directions, seed=seed)
+    places = dict(zip(stand.joint_names, stand.joints[0, 0].numpy(), strict=True))
+    known = {**places, **{f"{side}_hand": places[f"{side}_middle1"] for side in ("left", "right")}}
+    origin = np.array([0.003, -1.3, 0.02])
+    vertices = vertices[kept]
+    regressor = np.zeros((len(joints), count))
+    for row, joint in enumerate(joints):
+        place = known.get(joint, known["head"] if parent_of(joint) == "head" else None)
+        place = known[f"{joint.split('_')[0]}_middle1"] if place is None else place
+        near = np.argsort(((vertices - place) ** 2).sum(1))[:60]
+        regressor[row, near] = np.linalg.lstsq(np.vstack([vertices[near].T, np.ones(60)]), [*place, 1], rcond=None)[0]
+    # Standard deviations of grown people: some 4 % of height and 8 % of girth.
+    shapes = np.zeros((count, 3, directions))
+    shapes[:, 1, 0] = 0.04 * vertices[:, 1]
+    shapes[:, 2, 1] = 0.08 * vertices[:, 2]
+    person = {
+        "v_template": vertices + origin,
+        "f": faces,
+        "weights": weights,
+        "J_regressor": regressor,
+        "shapedirs": shapes,
+    }
+    person["posedirs"] = np.zeros_like(model["posedirs"])
+    return {**model, **{k: x.astype(np.float32) if x.dtype == np.float64 else x for k, x in person.items()}}
+
+
+def _collapsed(faces, vertices, count, rng):
+    """Edges are drawn together until ``count`` vertices are left: numbers of those, and faces in new numbers."""
+    target, left = np.arange(vertices), vertices
+    while left > count:
+        now = target[faces]
+        touched = np.zeros(vertices, bool)
+        edges = np.unique(np.sort(np.concatenate([now[:, [0, 1]], now[:, [1, 2]]]), axis=1), axis=0)
+        for a, b in rng.permutation(edges[edges[:, 0] != edges[:, 1]]):
+            if left > count and not (touched[a] or touched[b]):
+                target[target == b] = a
+                touched[[a, b]] = True
+                left -= 1
+    kept = np.unique(target)
+    number = np.zeros(vertices, np.int64)
+    number[kept] = np.arange(count)
+    faces = number[target[faces]]
+    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    return kept, faces[whole].astype(np.uint32)
+
+
+def write_body_model(path, family, directions, **options):
+    """Writes one; gives its arrays."""
+    arrays = body_model(family, directions, **options)
+    np.savez(path, allow_pickle=True, **arrays)
+    return arrays
+
+
+def skinned(arrays, betas, vectors, shift):
+    """Vertices (P, 3) and joints (J, 3) of one frame, in float64, by the formulas of the papers alone.
+
+    betas: coefficients of all of ``shapedirs``. vectors: (J, 3) axis-angle.
+    """
+    a = {name: x.astype(np.float64) for name, x in arrays.items()}
+    rest = a["v_template"] + a["shapedirs"] @ betas
+    places = a["J_regressor"] @ rest
+    rotations = np.stack([_rotation(v) for v in vectors])
+    posed = rest + a["posedirs"] @ (rotations[1:] - np.eye(3)).reshape(-1)
+    parents = a["kintree_table"][0].astype(int)
+    world = np.zeros((len(places), 4, 4))
+    for j, (rotation, place) in enumerate(zip(rotations, places, strict=True)):
+        local = np.eye(4)
+        local[:3, :3], local[:3, 3] = rotation, place - (places[parents[j]] if j else 0)
+        world[j] = world[parents[j]] @ local if j else local
+    moved = world.copy()
+    moved[:, :3, 3] -= np.einsum("jab,jb->ja", world[:, :3, :3], places)
+    blend = np.einsum("pj,jab->pab", a["weights"], moved)
+    vertices = np.einsum("pab,pb->pa", blend[:, :3, :3], posed) + blend[:, :3, 3]
+    return vertices + shift, world[:, :3, 3] + shift
+
+
+def _rotation(vector):
+    """Rodrigues' formula."""
+    angle = np.linalg.norm(vector)
+    if angle == 0:
+        return np.eye(3)
+    x, y, z = vector / angle
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k

@@ -1,0 +1,409 @@
+"""Bodies of the SMPL family: equal to the package called directly and to a skinning of our own; conventions go there and back."""
+
+import contextlib
+import io
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from body_models import body_model, person_model, skinned, write_body_model
+
+from components.bodies.anny import Anny
+from components.bodies.smpl import Smpl
+from components.bodies.smplh import SmplH
+from components.bodies.smplx import SmplX
+from hvg.config.build import build_dataset
+from hvg.config.composition import compose
+from hvg.core.errors import DataError, HvgError
+from hvg.data.cache import cache_folder
+from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
+from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
+from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
+from hvg.geometry.skeleton import JOINTS, joint_index
+from hvg.parts import registry
+from hvg.testing import check_body
+from hvg.values.cameras import project
+
+BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
+DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bodies")
+    for family, directions in DIRECTIONS.items():
+        write_body_model(folder / f"{family.upper()}_NEUTRAL.npz", family, directions)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bodies(files):
+    return {family: body(body.Config(path=files)) for family, body in BODIES.items()}
+
+
+def given_parameters(family, rng, hand=45, frames=FRAMES):
+    """By the package's words, every frame another; large turns of the whole, small ones of joints."""
+    words = {word: joints for word, joints in POSES.items() if joints[0] in FAMILY_JOINTS[family]}
+    values = {word: torch.tensor(rng.normal(0, 0.3, (frames, 3 * len(joints)))) for word, joints in words.items()}
+    values["global_orient"] *= 4
+    if family == "smpl":
+        values["body_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, 69)))
+    else:
+        for side in ("left", "right"):
+            values[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, hand)))
+    betas = torch.tensor(rng.normal(0, 1, (frames, 10)))
+    expression = {"expression": torch.tensor(rng.normal(0, 1, (frames, 10)))} if family == "smplx" else {}
+    return {**values, **expression, "betas": betas, "transl": torch.tensor(rng.normal(0, 1, (frames, 3)))}
+
+
+def by_the_package(files, family, given, **options):
+    """Vertices and joints of smplx.create on the very file."""
+    import smplx
+    from smplx.utils import Struct
+
+    path = files / f"{family.upper()}_NEUTRAL.npz"
+    data = {"data_struct": Struct(**np.load(path))} if family != "smplx" else {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        network = {"smpl": smplx.SMPL, "smplh": smplx.SMPLH, "smplx": smplx.SMPLX}[family](
+            model_path=str(path), **data, **options
+        )
+    with torch.no_grad():
+        made = network(**{word: x.float() for word, x in given.items()})
+    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family])]
+
+
+def convention_of(options):
+    return BodyConvention(
+        hands="flat" if options["flat_hand_mean"] else "mean",
+        components=options["num_pca_comps"] if options["use_pca"] else None,
+    )
+
+
+# A network of the true size takes seconds; those that most files are written with are always tried.
+HAND_OPTIONS = [
+    pytest.param(
+        {"use_pca": pca, "num_pca_comps": count, "flat_hand_mean": flat},
+        id=f"{count if pca else 'no'} components, {'flat' if flat else 'mean'}",
+        marks=() if (pca, count, flat) in ((True, 6, False), (True, 12, False)) else pytest.mark.long,
+    )
+    for pca, count in ((False, 6), (True, 6), (True, 12), (True, 45))
+    for flat in (False, True)
+]
+
+
+@pytest.mark.parametrize("family", ["smplh", "smplx"])
+@pytest.mark.parametrize("options", HAND_OPTIONS)
+def test_the_body_equals_the_package_called_directly(files, bodies, family, options):
+    hand = options["num_pca_comps"] if options["use_pca"] else 45
+    given = given_parameters(family, np.random.default_rng(1), hand)
+    vertices, joints = by_the_package(files, family, given, **options)
+    body = bodies[family]
+    made = body.pose(body_parameters(given, convention_of(options), body.file))
+    assert (made.vertices[0] - vertices).abs().max() < 1e-6
+    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
+
+
+def test_smpl_equals_the_package_called_directly(files, bodies):
+    given = given_parameters("smpl", np.random.default_rng(1))
+    vertices, joints = by_the_package(files, "smpl", given)
+    body = bodies["smpl"]
+    made = body.pose(body_parameters(given, BodyConvention(), body.file))
+    assert (made.vertices[0] - vertices).abs().max() < 1e-6
+    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_the_body_equals_linear_blend_skinning(bodies, family):
+    """Written from the papers; 16 betas of SMPL-H count, too, where the package by itself takes ten."""
+    body = bodies[family]
+    rng = np.random.default_rng(2)
+    given = given_parameters(family, rng)
+    betas = rng.normal(0, 1, (1, min(DIRECTIONS[family], 300)))
+    given["betas"] = torch.tensor(betas)
+    made = body.pose(parameters := body_parameters(given, BodyConvention(), body.file))
+    arrays = np.load(body.file.path)
+    for frame in range(FRAMES):
+        vectors = np.stack([parameters.rotations[joint][frame].double().numpy() for joint in body.file.joints])
+        coefficients = np.zeros(DIRECTIONS[family])
+        coefficients[: betas.shape[1]] = betas
+        if family == "smplx":
+            coefficients[300:310] = given["expression"][frame]
+        vertices, joints = skinned(arrays, coefficients, vectors, given["transl"][frame].numpy())
+        assert np.abs(made.vertices[0, frame].numpy() - vertices).max() < 2e-6
+        assert np.abs(made.joints[0, frame, : len(joints)].numpy() - joints).max() < 2e-6
+
+
+EVERY = {
+    **CONVENTIONS,
+    "all at once": BodyConvention(hands="mean", components=12, about="origin", scaled="all", up="z", per_metre=1000),
+}
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory):
+    """A body whose mean hand is made of six components, so that every convention can express the same hands."""
+    path = tmp_path_factory.mktemp("within") / "SMPLX_NEUTRAL.npz"
+    write_body_model(path, "smplx", 20, mean_within=6)
+    return SmplX(SmplX.Config(path=path))
+
+
+@pytest.mark.parametrize(("here", "there"), list(combinations(EVERY, 2)))
+def test_a_joint_is_the_same_joint_in_every_pair_of_conventions(within, here, there):
+    """Written in one, read, written in the other, read: the joints stay where they were, to 1e-5 m."""
+    rng = np.random.default_rng(3)
+    given = given_parameters("smplx", rng) | {"scale": torch.tensor([1.3])}
+    for side in ("left", "right"):
+        components = within.file.arrays[f"hands_components{side[0]}"][:6]
+        given[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (FRAMES, 6)) @ components)
+    body = body_parameters(given, BodyConvention(), within.file)
+    joints = within.pose(body, mesh=False).joints
+    for convention in (EVERY[here], EVERY[there]):
+        written = in_convention(body, convention, within.file)
+        body = body_parameters(written, convention, within.file)
+        assert (within.pose(body, mesh=False).joints - joints).abs().max() < 1e-5
+
+
+def test_conventions_are_those_of_their_systems(within):
+    """What each does to a body, by the formulas of its own repository and not by ours."""
+    rng = np.random.default_rng(5)
+    given = given_parameters("smplx", rng, hand=6)
+    rest = {**given, "global_orient": torch.zeros(FRAMES, 3), "transl": torch.zeros(FRAMES, 3)}
+    mean, flat = BodyConvention(hands="mean", components=6), BodyConvention(components=6)
+
+    def joints(values, convention):
+        return within.pose(body_parameters(values, convention, within.file), mesh=False).joints[0]
+
+    turn, shift = rotation_matrix(given["global_orient"].float()), given["transl"].float()[:, None]
+    # EasyMocap: R X + Th, of a body that is not turned.
+    assert (joints(given, CONVENTIONS["easymocap"]) - (joints(rest, mean) @ turn.mT + shift)).abs().max() < 1e-5
+    # THuman: scale X + translation, of a body that is turned by the package, which moves nothing.
+    scale = torch.tensor([0.7])
+    turned = {**given, "transl": torch.zeros(FRAMES, 3)}
+    thuman = joints({**given, "scale": scale}, BodyConvention(hands="mean", components=6))
+    assert (thuman - (0.7 * joints(turned, mean) + shift)).abs().max() < 1e-5
+    # Somebody who scales the world, millimetres, z up.
+    everything = joints({**given, "scale": scale}, BodyConvention(components=6, scaled="all"))
+    assert (everything - 0.7 * joints(given, flat)).abs().max() < 1e-5
+    millimetres = joints({**given, "transl": 1000 * given["transl"]}, BodyConvention(components=6, per_metre=1000))
+    assert (millimetres - joints(given, flat)).abs().max() < 1e-5
+    x, y, z = joints(given, flat).unbind(-1)
+    assert (joints(given, BodyConvention(components=6, up="z")) - torch.stack([x, z, -y], -1)).abs().max() < 1e-5
+
+
+def test_hands_that_few_components_cannot_express_are_refused(bodies):
+    body = bodies["smplx"]
+    start = body_parameters(given_parameters("smplx", np.random.default_rng(6)), BodyConvention(), body.file)
+    with pytest.raises(DataError, match=r"6 components cannot express 'left_hand_pose': .* radians"):
+        in_convention(start, CONVENTIONS["smplx"], body.file)
+
+
+def test_a_mean_hand_is_one_where_no_hand_was_given(bodies):
+    body = bodies["smplx"]
+    nothing = body_parameters({"transl": torch.zeros(2, 3)}, CONVENTIONS["smplx"], body.file)
+    mean = body.file.arrays["hands_meanl"][:3]
+    assert np.allclose(nothing.rotations["left_index1"].numpy(), [mean, mean], atol=1e-7)
+    assert not body_parameters({"transl": torch.zeros(2, 3)}, BodyConvention(), body.file).rotations
+
+
+@pytest.mark.parametrize(("count", "kept"), [(10, 10), (16, 10), (300, 10)])
+def test_betas_beyond_the_models_are_left_out_and_said(within, count, kept):
+    betas = torch.ones(1, count)
+    given = {"betas": betas, "transl": torch.zeros(2, 3)}
+    body = body_parameters(given, BodyConvention(), within.file)
+    assert body.betas.shape == (1, kept)
+    notes = surplus(given, within.file)
+    assert [f"has 10 betas; the other {count - 10} were left out" in note for note in notes] == [True] * (count > 10)
+    fewer = within.pose(body_parameters({**given, "betas": betas[:, :4]}, BodyConvention(), within.file), mesh=False)
+    padded = torch.cat([torch.ones(1, 4), torch.zeros(1, 6)], dim=1)
+    whole = within.pose(body_parameters({**given, "betas": padded}, BodyConvention(), within.file), mesh=False)
+    assert torch.equal(fewer.joints, whole.joints)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"poses": torch.zeros(1, 165)}, "'poses' is no parameter of smplx"),
+        ({"body_pose": torch.zeros(1, 69)}, "'body_pose' has 69 numbers a frame; expected 63"),
+        ({"left_hand_pose": torch.zeros(1, 12)}, "'left_hand_pose' has 12 numbers a frame; expected 45"),
+        ({"body_pose": torch.zeros(3, 63), "transl": torch.zeros(2, 3)}, "differ in their number of frames"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_in_one_line(within, given, reason):
+    with pytest.raises(DataError, match=reason) as caught:
+        body_parameters(given, BodyConvention(), within.file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_standing_person_stands_on_the_floor_wherever_the_model_has_its_origin(bodies):
+    for body in (bodies["smpl"], bodies["smplx"]):
+        for shape in ({}, {"beta_0": 2.0, "beta_3": -1.0}):
+            stand = body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape)
+            assert float(stand.vertices[..., 1].min()) == pytest.approx(0, abs=1e-6)
+            pelvis = stand.joints[0, 0, stand.joint_names.index("pelvis")]
+            assert pelvis[[0, 2]].abs().max() < 1e-6
+            moved = body.animate(
+                Motion(rotations={"pelvis": torch.zeros(1, 3)}, translation=torch.tensor([[1.0, 2.0, 3.0]])), shape
+            )
+            assert (moved.joints - stand.joints - torch.tensor([1.0, 2.0, 3.0])).abs().max() < 1e-5
+
+
+def test_signals_find_their_joints(bodies):
+    body = bodies["smplx"]
+    still = body.animate(Motion(rotations={"pelvis": torch.zeros(2, 3)}), mesh=False)
+    assert still.vertices is None and still.faces is None
+    assert still.joints.shape == (1, 2, 56, 3)
+    joint_index(still.joint_names, JOINTS)
+    assert torch.equal(still.parameters["rotations"], torch.eye(3).expand(1, 2, 22, 3, 3))
+    top, head, neck = (still.joints[0, 0, still.joint_names.index(name)] for name in ("head_top", "head", "neck"))
+    assert top[1] > head[1] > neck[1]
+
+
+def test_a_shape_or_a_joint_that_the_model_lacks_is_refused(within):
+    still = Motion(rotations={"pelvis": torch.zeros(1, 3)})
+    with pytest.raises(HvgError, match="smplx has no 'gender'; its shape is beta_0 to beta_9"):
+        within.animate(still, {"gender": 1.0})
+    with pytest.raises(HvgError, match="smplx has no 'beta_10'"):
+        within.animate(still, {"beta_10": 1.0})
+    with pytest.raises(HvgError, match="no joint 'tail' to turn"):
+        within.animate(Motion(rotations={"tail": torch.zeros(1, 3)}))
+
+
+@pytest.mark.parametrize("name", registry.names("body"))
+def test_every_body_keeps_its_promises(tmp_path, name):
+    part = registry.load("body", name)
+    if name not in BODIES:
+        check_body(part, part.Config())
+        return
+    np.savez(tmp_path / "person.npz", allow_pickle=True, **person_model(name))
+    check_body(part, part.Config(path=tmp_path / "person.npz"))
+
+
+class Leans(Anny):
+    """Follows a translation with its mesh alone."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        still = super().animate(replace(motion, translation=None), shape, mesh=mesh)
+        return replace(moved, joints=still.joints)
+
+
+class OffTheFloor(Anny):
+    """Pelvis at the origin, as the model has it."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        return replace(moved, vertices=None if moved.vertices is None else moved.vertices - 0.9)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [(Leans, "a translation does not move the joints by it"), (OffTheFloor, "not on the floor")],
+)
+def test_a_broken_promise_of_a_body_is_named(part, message):
+    with pytest.raises(AssertionError, match=message):
+        check_body(part, part.Config())
+
+
+def test_synthetic_people_are_drawn_on_the_family(tmp_path):
+    """Photo, pictures and maps of a dressed person on SMPL-X; another body, the same clothes."""
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", allow_pickle=True, **person_model("smplx"))
+    words = ["dataset.image_size=48", "dataset.views=2", "dataset.frames=2"]
+    clips = []
+    for body in ([], ["body=smplx", f"body.path={tmp_path}"]):
+        config = compose([*words, *body])
+        clips.append(build_dataset(config, "train").load(0))
+    anny, family = clips
+    assert family.body.joint_names[:55] == SMPLX_JOINTS
+    for clip in clips:
+        seen = clip.alpha.mean(dim=(-1, -2))
+        assert ((seen > 0.05) & (seen < 0.5)).all()
+        # Joints are on the person: the pelvis' pixel is covered.
+        pelvis = clip.body.joints[:, None, :, clip.body.joint_names.index("pelvis")]
+        columns, rows = project(pelvis[..., None, :], clip.cameras)[0][..., 0, :].long().unbind(-1)
+        index = torch.meshgrid(*(torch.arange(n) for n in rows.shape), indexing="ij")
+        assert (clip.alpha[..., 0, :, :][(*index, rows, columns)] > 0.9).all()
+    assert not torch.equal(anny.frames, family.frames)
+
+
+def test_clips_of_another_model_file_are_cached_elsewhere(tmp_path):
+    """Under the same settings: what the file holds counts."""
+    folders = []
+    for seed in (0, 1):
+        write_body_model(tmp_path / "SMPL_NEUTRAL.npz", "smpl", 10, seed=seed)
+        folders.append(cache_folder(compose(["body=smpl", f"body.path={tmp_path}"])))
+    assert folders[0] != folders[1]
+    with pytest.raises(DataError, match="there is no such file"):
+        cache_folder(compose(["body=smpl", f"body.path={tmp_path}/nowhere"]))
+
+
+class Planted:
+    """Pickled, it writes a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def spoiled(arrays, name):
+    """What may be wrong with a file, by name of the case."""
+    shapes = arrays["shapedirs"]
+    return {
+        "lacks": {k: x for k, x in arrays.items() if k != "weights"},
+        "shape": arrays | {"v_template": arrays["v_template"][:-1]},
+        "type": arrays | {"weights": arrays["weights"].astype(str)},
+        "nan": arrays | {"shapedirs": np.full_like(shapes, np.nan)},
+        "few": arrays | {"shapedirs": shapes[:, :, :0]},
+        "face": arrays | {"f": arrays["f"] + 7000},
+        "tree": arrays | {"kintree_table": arrays["kintree_table"][:, ::-1]},
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("lacks", "lacks weights; expected an .npz of smpl"),
+        ("shape", r"'v_template' has shape \(6889, 3\) .* smpl has numbers \(6890, 3\)"),
+        ("type", "'weights' has shape"),
+        ("nan", "'shapedirs' holds NaN or infinity"),
+        ("few", "'shapedirs' has 0 directions; expected 1 or more"),
+        ("face", "'f' holds numbers outside of 0 to 6889"),
+        ("tree", "'kintree_table' is no tree"),
+    ],
+)
+def test_a_file_that_is_no_body_model_is_refused_in_one_line(tmp_path, name, reason):
+    path = tmp_path / "model.npz"
+    np.savez(path, allow_pickle=True, **spoiled(body_model("smpl", 10), name))
+    with pytest.raises(DataError, match=reason) as caught:
+        read_body_file(path, "smpl")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    """An array of objects that is not needed is left out, one in a needed place refuses the file."""
+    planted, arrays = np.array([Planted(tmp_path / "ran")], dtype=object), body_model("smpl", 10)
+    np.savez(tmp_path / "beside.npz", allow_pickle=True, **arrays, J_regressor_prior=planted)
+    assert "J_regressor_prior" not in read_body_file(tmp_path / "beside.npz", "smpl").arrays
+    np.savez(tmp_path / "within.npz", allow_pickle=True, **arrays | {"weights": planted})
+    with pytest.raises(DataError, match="array 'weights': it holds pickled Python objects"):
+        read_body_file(tmp_path / "within.npz", "smpl")
+    assert not (tmp_path / "ran").exists()
+    np.load(tmp_path / "within.npz", allow_pickle=True)["weights"]
+    assert (tmp_path / "ran").exists()
+
+
+def test_where_a_file_is_looked_for_is_said(tmp_path):
+    with pytest.raises(DataError, match=r"holds no SMPLX_FEMALE.npz and no smplx/SMPLX_FEMALE.npz$"):
+        read_body_file(tmp_path, "smplx", "female")
+    (tmp_path / "smplx").mkdir()
+    pickled = tmp_path / "smplx" / "SMPLX_FEMALE.pkl"
+    pickled.write_bytes(b"")
+    for path in (tmp_path, pickled):
+        with pytest.raises(DataError, match=rf"hvg convert body={pickled} out=.*SMPLX_FEMALE.npz"):
+            read_body_file(path, "smplx", "female")
+    with pytest.raises(DataError, match="there is no such file"):
+        read_body_file(tmp_path / "nowhere.npz", "smplx")
