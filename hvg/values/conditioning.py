@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -60,7 +60,7 @@ class Conditioning:
         )
 
     @staticmethod
-    def merge(parts: Sequence[Conditioning]) -> Conditioning:
+    def merge(parts: Iterable[Conditioning]) -> Conditioning:
         """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -16,7 +16,6 @@ from hvg.data.shards import ShardReader
 from hvg.data.signals import load_with_signals, needs_mesh, with_signals
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system
-from hvg.model.system import HumanVideoSystem
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.parts.scene import Dataset
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
@@ -161,14 +160,13 @@ def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny, first_view):
     words = ("sampler=view", "sampler.views=2", f"data.first_view={first_view}")
     config = compose([*tiny, *words]).model_copy(update={"pose": choice})
     system, seen = build_system(config).eval(), []
-    forward = HumanVideoSystem.condition_slot
+    forward = TurnThatSaysSo.forward
 
-    def watched(self, slot, batch):
-        if slot == "pose":
-            seen.append((batch.cameras, batch.origin, batch.signals[self.signal_keys["pose"]]))
-        return forward(self, slot, batch)
+    def watched(self, signal, batch):
+        seen.append((batch.cameras, batch.origin, signal))
+        return forward(self, signal, batch)
 
-    monkeypatch.setattr(HumanVideoSystem, "condition_slot", watched)
+    monkeypatch.setattr(TurnThatSaysSo, "forward", watched)
     clip = load_with_signals(Clips(), 0, system.signals)
     system.generate(clip, num_steps=1)
     assert len(seen) == VIEWS // 2
