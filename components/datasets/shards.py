@@ -13,7 +13,7 @@ from pydantic import Field
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
-from hvg.data.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
+from hvg.data.shards import ShardReader, Size, check_complete, index_path, whole_shard
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Choose, Dataset, Holdings
@@ -82,7 +82,7 @@ class Shards(Dataset):
         reader, place = self._place(index)
         if not reader.signals >= signals:
             return None
-        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
+        return reader.load(place, choose, signals=signals)
 
     def _place(self, index: int) -> tuple[ShardReader, int]:
         """A clip's shard, and its number in it."""

@@ -23,7 +23,6 @@ from hvg.core.random_keys import generator
 from hvg.core.text_tables import table
 from hvg.data.cache import open_clips, open_training_clips
 from hvg.data.prepare import prepare
-from hvg.data.signals import load_with_signals
 from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_radii
@@ -91,7 +90,7 @@ def people() -> Iterator[str]:
         clips, signals = build_dataset(config, "train"), build_system(config).signals
         with _one_thread():
             numbers = iter(range(len(clips)))
-            times = _seconds(lambda: load_with_signals(clips, next(numbers), signals), 8)  # noqa: B023
+            times = _seconds(lambda: signals.load(clips, next(numbers)), 8)  # noqa: B023
         _, views, frames = clips.load(0).grid
         median = statistics.median(times)
         yield f"{1 / median:.1f} clips/s of {views} x {frames} images with pose={pose}, one core, median of 8"
@@ -150,12 +149,11 @@ def _bare_step(config: RunConfig) -> Callable[[], None]:
     """Does forward, loss, backward, clipping and optimiser on one batch that is ready."""
     system = build_system(config)
     order = TrainingOrder(
-        open_clips(config, "train", system.signals, system.needs_mesh),
+        open_clips(config, "train", system.signals),
         system.signals,
         seed=0,
         grids=[(config.data.views, config.data.frames)],
         clips_per_step=config.data.batch_size,
-        mesh=system.needs_mesh,
         first_view=config.data.first_view,
     )
     batch = ClipBatch.stack([order[i] for i in range(config.data.batch_size)])
@@ -175,7 +173,7 @@ def sampling() -> Iterator[str]:
     config = compose(["scale=cpu"])
     with _one_thread():
         system = build_system(config).eval()
-        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
+        clip = system.signals.load(build_dataset(config, "test"), 0)
         spent: list[float] = []
         ratios = [_overhead(system, clip, config.evaluation.steps, spent) for _ in range(9)]
     yield f"{statistics.median(spent):.2f} s a clip of {clip.grid[1]} x {clip.grid[2]} images, one core, median of 9"
@@ -208,7 +206,7 @@ def progressive() -> Iterator[str]:
     steps = 8
     with _one_thread():
         system = build_system(config).eval()
-        clip = load_with_signals(build_dataset(config, "test"), 0, system.signals)
+        clip = system.signals.load(build_dataset(config, "test"), 0)
         calls, cells = _denoised(system, clip, steps)
         spent: list[float] = []
         ratios = [_overhead(system, clip, steps, spent) for _ in range(3)]
@@ -363,7 +361,6 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
         batch_size=config.data.batch_size,
         num_steps=24,
         workers=workers,
-        mesh=system.needs_mesh,
     ).train_dataloader()
     waits, whole, batches = [], [], iter(loader)
     for _ in range(len(loader)):

@@ -27,12 +27,11 @@ from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
-from hvg.data.cache import cache_folder, conditioner_signals, shard_path, shard_paths
+from hvg.data.cache import cache_folder, shard_path, shard_paths
 from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, whole_shard
-from hvg.data.signals import drawn_ahead, with_signals, without_mesh
-from hvg.parts.model import Conditioner
+from hvg.data.signals import Signals, is_drawn_ahead, signals_of_all, without_mesh
 from hvg.parts.scene import Alignment, Dataset
 from hvg.parts.scene import Dataset as ClipDataset
 from hvg.values.clip import ClipBatch
@@ -43,7 +42,7 @@ def render_shard(
     folder: Path,
     split: str,
     clips: ClipDataset,
-    signals: Mapping[str, Conditioner],
+    signals: Signals,
     *,
     keep_mesh: bool = False,
     part: tuple[int, int] = (0, 1),
@@ -64,7 +63,7 @@ def render_shard(
         return path
 
     def render(index: int) -> ClipBatch:
-        clip = with_signals(clips.load(index), signals)
+        clip = signals.draw(clips.load(index))
         kept = {} if old is None else old.load(index - indices.start).signals
         return replace(clip, signals={**kept, **clip.signals})
 
@@ -121,7 +120,7 @@ def never_stored(configs: Sequence[RunConfig]) -> list[str]:
         f"{slot}={choice.name}"
         for config in configs
         for slot, choice in config.conditioners.items()
-        if choice.cls.has_signal() and not choice.cls.per_picture(choice.config)
+        if choice.cls.has_signal() and not is_drawn_ahead(choice)
     }
     return [f"{word} draws its map of the views and frames of a step, so it is not stored" for word in sorted(late)]
 
@@ -159,7 +158,7 @@ def _prepare(
         report(done, total)
 
     advance(0)
-    folder, wanted = cache_folder(first), drawn_ahead(conditioner_signals(configs)).keys()
+    folder, wanted = cache_folder(first), signals_of_all(configs).ahead.keys()
     texts, tasks = tuple(config.to_yaml() for config in configs), []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
@@ -241,10 +240,10 @@ def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) ->
 
 
 @lru_cache(maxsize=1)
-def _drawing(texts: tuple[str, ...]) -> tuple[Path, dict[str, Conditioner]]:
+def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals]:
     """Folder of these configurations' clips, and the parts that draw their maps; kept from shard to shard."""
     configs = [parse_resolved(text, "prepare") for text in texts]
-    return cache_folder(configs[0]), drawn_ahead(conditioner_signals(configs))
+    return cache_folder(configs[0]), signals_of_all(configs).ahead
 
 
 @lru_cache(maxsize=1)
@@ -280,7 +279,7 @@ def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
     wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
     for index in range(len(shard)):
-        clip = shard.load(index, images=frozenset({"frames", "reference"})).to(device)
+        clip = shard.load(index, images=("frames", "reference"), signals=()).to(device)
         background = clip.cameras.intrinsics.new_tensor(config.data.background) * 2 - 1
         clip = align(clip, alignment.offsets(clip), alignment.reference_offsets(clip), background)
         with torch.no_grad():

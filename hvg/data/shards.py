@@ -19,7 +19,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -30,7 +30,7 @@ from hvg.core.arrays import read_array
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
-from hvg.data.clip_files import decode_cameras, decode_clip
+from hvg.data.clip_files import SIGNAL, decode_cameras, decode_clip
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
 
@@ -40,8 +40,6 @@ SHARD_FORMAT = "hvg-shard-1"
 NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
 # (V, T, H, W) of a clip.
 Size = tuple[int, int, int, int]
-# Images of a clip that are no control maps.
-CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
 
 
 class _Members(Mapping[str, bytes]):
@@ -125,7 +123,7 @@ class ShardReader:
     def signals(self) -> frozenset[str]:
         """Keys of the control maps that every clip carries."""
         per_clip = [
-            {name.removeprefix("signal-").split(".")[0] for name in members if name.startswith("signal-")}
+            {name.removeprefix(SIGNAL).split(".")[0] for name in members if name.startswith(SIGNAL)}
             for members in self._members.values()
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
@@ -150,18 +148,25 @@ class ShardReader:
     def eight_bit(self) -> bool:
         """Whether frames, photos and driving videos are all kept in 8 bits."""
         names = (name for members in self._members.values() for name in members)
-        return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
+        pictures = {"frames", "reference", "driving"}
+        return not any(name.endswith(".npy") and name.partition(".")[0] in pictures for name in names)
 
     @cached_property
     def captions(self) -> bool:
         """Whether every clip carries a caption; where an index does not say so, as older ones do not, the clips do."""
         if self._captions is not None:
             return self._captions is True
-        return all(self.load(place, images=frozenset()).caption is not None for place in range(len(self)))
+        return all(self.load(place, images=(), signals=()).caption is not None for place in range(len(self)))
 
-    def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
-        """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
-        clip = self._decoded(index, lambda files: decode_clip(files, choose, images))
+    def load(
+        self,
+        index: int,
+        choose: Choose | None = None,
+        images: Collection[str] | None = None,
+        signals: Collection[str] | None = None,
+    ) -> ClipBatch:
+        """Clip ``index`` with B = 1; the others say what of it, as for ``decode_clip``. The rest is not read."""
+        clip = self._decoded(index, lambda files: decode_clip(files, choose, images, signals))
         if clip.clip_id != (self.keys[index],):
             raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
         return clip

@@ -17,6 +17,7 @@ from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import RunConfig
 from hvg.core.errors import CheckpointError
+from hvg.data.signals import signal_keys
 from hvg.model.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
@@ -126,7 +127,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         sampler=parts.sampler,
         solver=parts.solver,
         guidance=parts.guidance,
-        names={slot: choice.name for slot, choice in config.conditioners.items()},
+        signal_keys=signal_keys(config),
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
         background=config.data.background,

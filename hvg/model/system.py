@@ -14,7 +14,7 @@ from hvg.core.on_device import constants, upload
 from hvg.core.random_keys import generator
 from hvg.core.required import required
 from hvg.data.latents import latent_coverage
-from hvg.data.signals import needs_mesh, signal_key, with_signals
+from hvg.data.signals import Signals
 from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable
 from hvg.model.window_denoiser import WindowDenoiser
@@ -30,7 +30,8 @@ from hvg.values.moved import align, move
 class HumanVideoSystem(lightning.LightningModule):
     """Conditioners steer a backbone that denoises a codec's latents.
 
-    ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged.
+    ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged. ``signal_keys``: slot
+    -> the key of its control map.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class HumanVideoSystem(lightning.LightningModule):
         sampler: Sampler,
         solver: Solver,
         guidance: Guidance,
-        names: Mapping[str, str],
+        signal_keys: Mapping[str, str],
         seed: int,
         foreground_weight: float = 0.0,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -64,18 +65,9 @@ class HumanVideoSystem(lightning.LightningModule):
         self.seed, self.foreground_weight = seed, foreground_weight
         self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
         self.frame_index: Within = frame_index
-        self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
+        self.signal_keys = signal_keys
+        self.signals = Signals.of({signal_keys[slot]: part for slot, part in conditioners.items()})
         self._optimizer = optimizer
-
-    @property
-    def signals(self) -> dict[str, Conditioner]:
-        """Signal key -> the conditioner that renders it."""
-        return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
-
-    @property
-    def needs_mesh(self) -> bool:
-        """Whether a batch has to carry the body's mesh."""
-        return needs_mesh(self.conditioners.values())
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -139,11 +131,11 @@ class HumanVideoSystem(lightning.LightningModule):
         off stays cut off, and results do not depend on what was cached.
         """
         background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
-        return align(with_signals(batch, self.signals), offsets, reference_offsets, background)
+        return align(self.signals.draw(batch), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
         """All slots' ports for an aligned batch, merged; ``keep`` says per part which clips (B) keep their signal."""
-        given = condition_slots(self.conditioners, self.signal_keys, with_signals(batch, self.signals))
+        given = condition_slots(self.conditioners, self.signal_keys, self.signals.draw(batch))
         if keep is not None:
             for slot, part in droppable(self.conditioners).items():
                 given[slot] = given[slot].where(keep(part), part.null(given[slot]))

@@ -17,7 +17,7 @@ from hvg.core import provenance
 from hvg.core.errors import HvgError
 from hvg.core.labels import arm_label, readable
 from hvg.data.cache import open_clips
-from hvg.data.signals import load_with_signals
+from hvg.data.signals import NO_SIGNALS
 from hvg.parts.as_seen import as_seen
 from hvg.parts.set_distance import SetDistance
 from hvg.report.compare_runs import differences
@@ -173,7 +173,7 @@ def _baselines(
     if any(name.startswith("mean") for name in study.baselines):
         train = open_clips(config, "train")
         for index in range(len(train)):
-            mean.add(as_seen(load_with_signals(train, index, {}), alignment, background))
+            mean.add(as_seen(NO_SIGNALS.load(train, index), alignment, background))
     predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
         "copy_reference": copy_reference,
         "mean_image": lambda batch: mean.predict(batch, per_view=False),
@@ -187,7 +187,7 @@ def _baselines(
             test,
             num_clips(config, test),
             predict,
-            load=lambda index: load_with_signals(test, index, {}).to(device),
+            load=lambda index: NO_SIGNALS.load(test, index).to(device),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
         # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
@@ -214,7 +214,7 @@ def _anchors(
         test,
         num_clips(config, test),
         [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
-        load=lambda index: load_with_signals(test, index, {}).to(device),
+        load=lambda index: NO_SIGNALS.load(test, index).to(device),
         report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
     )
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from hvg.config.build import build_alignment
 from hvg.core.errors import DataError
-from hvg.core.labels import PHOTO, arm_label, signal_label
+from hvg.core.labels import PHOTO, arm_label
 from hvg.core.required import required
-from hvg.data.cache import conditioner_signals, open_clips
-from hvg.data.signals import drawn_ahead, load_with_signals
+from hvg.data.cache import open_clips
+from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_label, signals_of_all
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
 from hvg.parts.as_seen import photo_as_seen
@@ -32,14 +32,12 @@ def study_clips(study: StudyFile, runs: Sequence[ArmRun], output: Path) -> list[
     config, finished = runs[0].config, [(run, record) for run in runs if (record := run.result()) is not None]
     done = Counter(run.seed for run, _ in finished)
     shown = [run for run, _ in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
-    wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
+    wanted = signals_of_all([run.config for run in shown]).ahead
     clips = open_clips(config, "test", wanted)
-    titles = map_titles(
-        {arm_label(run.arm, study.labels): list(drawn_ahead(conditioner_signals([run.config]))) for run in shown}
-    )
+    titles = map_titles({arm_label(run.arm, study.labels): drawn_keys(run.config) for run in shown})
     entries = []
     for index in range(num_clips(config, clips)):
-        clip = load_with_signals(clips, index, wanted if index < study.videos else {})
+        clip = (wanted if index < study.videos else NO_SIGNALS).load(clips, index)
         video = None
         if index < study.videos:
             video = f"samples/{clip.clip_id[0]}.mp4"

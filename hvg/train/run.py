@@ -200,10 +200,10 @@ def _fit(
     for note in dataset_notes(config.dataset):
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
-    missing = missing_from_cache(config, system.conditioners)
+    missing = missing_from_cache(config)
     if missing:
         log(missing)
-    validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
+    validation_clips = open_clips(config, "val", system.signals)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
     data = ClipDataModule(
         train_clips,
@@ -216,7 +216,6 @@ def _fit(
         first_step=first_step,
         recolour=config.data.recolour,
         accumulate=config.training.accumulate,
-        mesh=system.needs_mesh,
         first_view=config.data.first_view,
     )
     interruption, meter = Interruption(), Meter()

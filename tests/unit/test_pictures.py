@@ -13,8 +13,7 @@ from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.labels import PHOTO, readable
-from hvg.data.cache import conditioner_signals
-from hvg.data.signals import load_with_signals
+from hvg.data.signals import signals_of_all
 from hvg.media.images import read_image_8bit
 from hvg.media.tiles import GAP, LABEL_HEIGHT
 from hvg.model.load import build_system
@@ -164,8 +163,8 @@ def test_a_studys_videos_show_the_photo_as_each_alignment_moves_it(tiny):
 
 def test_a_studys_videos_show_every_half_of_a_map(tiny):
     config = compose([*tiny, "pose=bone_map"])
-    parts = conditioner_signals([config])
-    clip = load_with_signals(build_dataset(config, "test"), 0, parts)
+    parts = signals_of_all([config])
+    clip = parts.load(build_dataset(config, "test"), 0)
     found = maps(clip, parts, map_titles({"bone map": list(parts)}))
     assert list(found) == ["bone map normal", "bone map depth"]
 
