@@ -41,10 +41,11 @@ def read_image(path: Path) -> tuple[Tensor, Tensor | None]:
     return frames_from_uint8(pixels), None if alpha is None else alpha.float() / 255
 
 
-def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
-    """The same as ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8."""
+def read_image_8bit(source: Path | Image.Image) -> tuple[Tensor, Tensor | None]:
+    """The same as ``read_image``, with colours (3, H, W) and alpha (1, H, W) as uint8; an open picture is read like its file."""
+    path = image_name(source)
     try:
-        with _opened(path) as file:
+        with source.copy() if isinstance(source, Image.Image) else _opened(source) as file:
             check_pixels(path, *file.size)
             # In place, and converted only where it has to be: every copy of a large photo counts.
             ImageOps.exif_transpose(file, in_place=True)
@@ -62,6 +63,11 @@ def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
     return channels[:3], channels[3:] if has_alpha else None
 
 
+def image_name(source: Path | Image.Image) -> str:
+    """What messages call a file of a picture, or an open picture."""
+    return "the image" if isinstance(source, Image.Image) else str(source)
+
+
 def _opened(path: Path) -> Image.Image:
     """The picture, of which only the header is read. Raises: DataError for one that Pillow takes for a bomb."""
     with warnings.catch_warnings():
@@ -74,7 +80,7 @@ def _opened(path: Path) -> Image.Image:
             raise DataError(f"{path}: has more than {pillows:.0f} million pixels; {_AT_MOST}") from None
 
 
-def check_pixels(path: Path, width: int, height: int) -> None:
+def check_pixels(path: Path | str, width: int, height: int) -> None:
     """Raises: DataError for a picture that would take too much memory."""
     if width * height > MOST_PIXELS:
         raise DataError(f"{path}: is {width} x {height} pixels, {width * height / 1e6:.0f} million; {_AT_MOST}")
