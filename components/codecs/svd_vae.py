@@ -40,7 +40,7 @@ class SvdVaeConfig(PartConfig):
     )
 
 
-class SvdVaeCodec(Codec):
+class SvdVaeCodec(Codec[SvdVaeConfig]):
     """Frozen. The encoder works frame by frame and returns the mode, so that encoding twice gives the same latents."""
 
     Config = SvdVaeConfig
@@ -48,7 +48,7 @@ class SvdVaeCodec(Codec):
     temporal_stride = 1
 
     def __init__(self, config: SvdVaeConfig, context: Context | None = None) -> None:
-        self.config = config
+        super().__init__(config, context)
         self.channels, self.stride, _ = self.shape(config)
         self._vae = _blank(config.path) if context and context.blank else _load(config.path)
         self.scale = self._vae.config.scaling_factor

@@ -17,7 +17,7 @@ class SkeletonConfig(PoseGuidedConfig):
     joint_size: JointSize = 1.5
 
 
-class Skeleton(PoseGuided):
+class Skeleton(PoseGuided[SkeletonConfig]):
     """Control map (B, V, T, 4, H, W): sRGB in [0, 1] on black, then coverage in [0, 1]; the background is 0 throughout.
 
     Limbs and joints of the 18-point OpenPose figure with its colours (``hvg.geometry.skeleton.OPENPOSE_LIMBS``), drawn

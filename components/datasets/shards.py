@@ -29,7 +29,7 @@ class Shards(Dataset):
         mesh: bool = Field(False, description="Whether the clips carry the bare body's mesh (body.vertices).")
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
-        self.config = config
+        super().__init__(config)
         paths = _paths(config)
         if not paths:
             raise DataError(f"{config.path}: no shard named {config.split}*.tar")

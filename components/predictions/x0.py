@@ -24,7 +24,7 @@ class X0Config(EdmConfig):
     sigma_min: Sigma = Field(0.03, description="Last sampling level before 0.")
 
 
-class X0Prediction(EdmPrediction):
+class X0Prediction(EdmPrediction[X0Config]):
     """c_skip = 0, c_out = 1, c_in = 1/sqrt(s^2 + sigma_data^2), c_noise = ln(s)/4."""
 
     Config = X0Config

@@ -27,7 +27,7 @@ class Aligned2dConfig(PartConfig):
     )
 
 
-class Aligned2dViewAttention(ViewAttention):
+class Aligned2dViewAttention(ViewAttention[Aligned2dConfig]):
     """Tokens at one cell (or row) of one latent frame see each other across views."""
 
     Config = Aligned2dConfig

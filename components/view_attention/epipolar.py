@@ -31,7 +31,7 @@ class EpipolarConfig(PartConfig):
     )
 
 
-class EpipolarViewAttention(ViewAttention):
+class EpipolarViewAttention(ViewAttention[EpipolarConfig]):
     """A token sees itself, and in every other view the tokens within ``band`` cells of its epipolar line.
 
     Two cameras at one place have no such lines; there it sees all tokens of the other view.

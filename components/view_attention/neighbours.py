@@ -27,7 +27,7 @@ class NeighboursConfig(PartConfig):
     )
 
 
-class NeighboursViewAttention(ViewAttention):
+class NeighboursViewAttention(ViewAttention[NeighboursConfig]):
     """All tokens of a latent frame in views that are at most ``reach`` places apart see each other."""
 
     Config = NeighboursConfig

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,10 +19,13 @@ from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+
+P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def build_networks(
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
     if start is not None:
         start(backbone)
-    return backbone, _build_conditioners(config, replace(context, backbone=backbone))
+    return backbone, _build_conditioners(config, context, backbone)
 
 
 def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]]:
@@ -98,7 +101,7 @@ def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]
     context = _network_context(config, codec, _build(config.renderer, Context()), build_body(config))
     with torch.device("meta"):
         backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
-    return codec, _build_conditioners(config, replace(context, backbone=backbone))
+    return codec, _build_conditioners(config, context, backbone)
 
 
 def build_alignment(config: RunConfig) -> Alignment:
@@ -106,9 +109,11 @@ def build_alignment(config: RunConfig) -> Alignment:
     return _build(config.alignment, Context())
 
 
-def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None) -> Context:
+def _network_context(
+    config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None
+) -> BackboneContext:
     specs = wiring.specs(config).values()
-    return Context(
+    return BackboneContext(
         ports=wiring.ports(config),
         codec=codec,
         renderer=renderer,
@@ -119,20 +124,21 @@ def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None,
     )
 
 
-def _build_conditioners(config: RunConfig, context: Context) -> dict[str, Conditioner]:
+def _build_conditioners(config: RunConfig, context: BackboneContext, backbone: Backbone) -> dict[str, Conditioner]:
+    given = ConditionerContext(**{**vars(context), "backbone": backbone})
     return {
-        slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
+        slot: _build_seeded(choice, given, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
     }
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:
     """The run's dataset restricted to a split: ``train``, ``val`` or ``test``. Raises: ConfigError as of ``split_config``."""
     settings = split_config(config.dataset, split)
-    context = Context(renderer=_build(config.renderer, Context()), body=build_body(config))
+    context = SceneContext(renderer=_build(config.renderer, Context()), body=build_body(config))
     return config.dataset.cls(settings, context)
 
 
-def split_config(choice: PartChoice, split: str) -> Any:
+def split_config(choice: PartChoice[Dataset], split: str) -> Any:
     """The dataset's settings with another split, judged like new ones. Raises: ConfigError where it has no such split."""
     if "split" not in choice.cls.Config.model_fields:
         raise ConfigError(
@@ -166,11 +172,11 @@ def build_guidance(config: RunConfig) -> Guidance:
     return _build(config.guidance, Context())
 
 
-def _build(choice: PartChoice, context: Context) -> Any:
+def _build(choice: PartChoice[P], context: Context) -> P:
     return choice.cls(choice.config, context)
 
 
-def _build_seeded(choice: PartChoice, context: Context, *key: int | str) -> Any:
+def _build_seeded(choice: PartChoice[P], context: Context, *key: int | str) -> P:
     with _seeded(*key):
         return _build(choice, context)
 

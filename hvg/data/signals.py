@@ -22,7 +22,7 @@ from hvg.parts.scene import Dataset
 from hvg.values.clip import ClipBatch
 
 
-def signal_key(choice: PartChoice) -> str:
+def signal_key(choice: PartChoice[Conditioner]) -> str:
     """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
 
     And with the code that draws it, so that a map of other code is drawn anew.
@@ -41,7 +41,7 @@ def signal_keys(config: RunConfig) -> dict[str, str]:
     return {slot: signal_key(choice) for slot, choice in config.conditioners.items()}
 
 
-def is_drawn_ahead(choice: PartChoice) -> bool:
+def is_drawn_ahead(choice: PartChoice[Conditioner]) -> bool:
     """Whether a conditioner draws a map that does not depend on the views and frames drawn together: clips may carry it."""
     return choice.cls.has_signal() and choice.cls.per_picture(choice.config)
 

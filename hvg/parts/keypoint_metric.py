@@ -35,7 +35,7 @@ class KeypointMetric(CellMetric):
     Config: ClassVar[type[PartConfig]] = KeypointMetricConfig
     higher_is_better: ClassVar[bool] = False
 
-    def __init__(self, config: Any, context: Context | None = None) -> None:
+    def __init__(self, config: KeypointMetricConfig, context: Context | None = None) -> None:
         """Raises: UnknownPartError for the regressor; NotAvailable where it lacks its file."""
         super().__init__(config, context)
         cls, settings = config.inner_part("regressor")
@@ -45,7 +45,7 @@ class KeypointMetric(CellMetric):
         self.root = torch.tensor([name in self.regressor.root for name in names])
 
     @classmethod
-    def programs(cls, config: Any) -> tuple[Path, ...]:
+    def programs(cls, config: KeypointMetricConfig) -> tuple[Path, ...]:
         regressor, settings = config.inner_part("regressor")
         return regressor.programs(settings)
 

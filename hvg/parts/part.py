@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 from hvg.parts import registry
 
@@ -41,7 +42,7 @@ class PartConfig(BaseModel):
         marks = {name: field.metadata for name, field in cls.model_fields.items()}
         return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
 
-    def inner_part(self, name: str) -> tuple[Any, PartConfig]:
+    def inner_part(self, name: str) -> tuple[type[Any], PartConfig]:
         """Class and settings of the part that the setting ``name`` names.
 
         Raises: UnknownPartError, PartImportError; ValidationError for settings that it does not have.
@@ -51,8 +52,12 @@ class PartConfig(BaseModel):
         return cls, cls.Config(**getattr(self, inner.settings))
 
 
-class Part:
-    """Anything that can be chosen by name. ``Config`` is its settings class.
+# Settings of a part. A part whose own Config stands inside it cannot name it in front, so that nothing is known of them.
+ConfigT = TypeVar("ConfigT", bound=PartConfig, default=Any)
+
+
+class Part(Generic[ConfigT]):
+    """Anything that can be chosen by name. ``Config`` is its settings class, as in ``class Pairs(Sampler[PairsConfig])``.
 
     It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
     made_for: the ``VERSION`` that a part of somebody's own was written against; it is refused by an hvg of another one.
@@ -61,9 +66,10 @@ class Part:
     Config: ClassVar[type[PartConfig]] = PartConfig
     made_for: ClassVar[int | None] = None
 
-    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+    def __init__(self, config: ConfigT | None = None, context: Context | None = None) -> None:
+        """config: None only for parts that have no settings and are not chosen by name."""
         super().__init__()
-        self.config = config
+        self.config = cast(ConfigT, config)
 
     def frozen(self) -> Mapping[str, Any]:
         """Published models that it uses and never trains, by their component name in a diffusers pipeline (``vae``).
