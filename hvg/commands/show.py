@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_alignment, build_dataset
+from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
@@ -39,7 +39,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     clip, signals = with_all_signals(config, clip)
-    seen = as_seen(clip, build_alignment(config), config.data.background)
+    seen = as_seen(clip, build_part(config.alignment), config.data.background)
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:

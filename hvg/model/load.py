@@ -119,14 +119,7 @@ def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = N
 def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = HumanVideoSystem) -> HumanVideoSystem:
     """The system of these parts."""
     return kind(
-        alignment=parts.alignment,
-        backbone=parts.backbone,
-        conditioners=parts.conditioners,
-        codec=parts.codec,
-        prediction=parts.prediction,
-        sampler=parts.sampler,
-        solver=parts.solver,
-        guidance=parts.guidance,
+        **vars(parts),
         signal_keys=signal_keys(config),
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,

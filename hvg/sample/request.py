@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.config import wiring
-from hvg.config.build import build_body
+from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
@@ -86,7 +86,7 @@ def make_clip(
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    body = build_body(config).animate(resample(motion, places), None, mesh=mesh)
+    body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hvg.commands.show import contact_sheet, with_all_signals
-from hvg.config.build import build_alignment, build_dataset
+from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_to_uint8
@@ -85,7 +85,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(tiny, tmp_path):
     clip = build_dataset(config, "test").load(0)
     path = contact_sheet(config, ShowOptions(out=tmp_path / "sheet.png"))
     sheet, _ = read_image_8bit(path)
-    seen = frames_to_uint8(photo_as_seen(clip, build_alignment(config), config.data.background))
+    seen = frames_to_uint8(photo_as_seen(clip, build_part(config.alignment), config.data.background))
     top, side = GAP + LABEL_HEIGHT, 128
     cell = sheet[:, top : top + side, GAP : GAP + side]
     assert torch.equal(cell[:, ::4, ::4], seen)

@@ -120,8 +120,5 @@ def die(ticks):
 
 @pytest.mark.long
 def test_a_killed_process_is_told_in_a_line():
-    with (
-        pytest.raises(HvgError, match="one of the processes that prepare clips was ended from outside"),
-        prepare._Processes(1) as processes,
-    ):
-        processes.run(die, [()], lambda: None)
+    with pytest.raises(HvgError, match="one of the processes that prepare clips was ended from outside"):
+        prepare._in_processes(1, die, [()], lambda: None)
