@@ -45,7 +45,6 @@ class PelvisAlignment(Alignment[PelvisConfig]):
     picture or the latents are moved: the picture here. Scale is not changed.
     """
 
-    Config = PelvisConfig
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
 
     @classmethod

@@ -144,8 +144,6 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     ``memory_gate.<site>``, at the sites that some conditioner fills.
     """
 
-    Config = SvdUNetConfig
-
     # Taken over from the library's UNet; its blocks are typed no further.
     conv_in: nn.Conv2d
     time_proj: nn.Module

@@ -30,7 +30,6 @@ class PixelConfig(PartConfig):
 class PixelCodec(Codec[PixelConfig]):
     """Space to depth; channel order (3, row in the cell, column in the cell)."""
 
-    Config = PixelConfig
     temporal_stride = 1
 
     def __init__(self, config: PixelConfig, context: Context | None = None) -> None:

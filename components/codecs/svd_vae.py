@@ -43,7 +43,6 @@ class SvdVaeConfig(PartConfig):
 class SvdVaeCodec(Codec[SvdVaeConfig]):
     """Frozen. The encoder works frame by frame and returns the mode, so that encoding twice gives the same latents."""
 
-    Config = SvdVaeConfig
     memory_settings: ClassVar[frozenset[str]] = frozenset({"encode_chunk", "decode_chunk"})
     temporal_stride = 1
 

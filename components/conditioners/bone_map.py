@@ -51,8 +51,6 @@ class BoneMap(PoseGuided[BoneMapConfig]):
     here one guider takes both, so that pose signals are compared by what they show.
     """
 
-    Config = BoneMapConfig
-
     @classmethod
     def signal_channels(cls, config: BoneMapConfig) -> int:
         return sum(BONE_MAPS[name] for name in config.maps)

@@ -37,7 +37,6 @@ class CameraRays(PoseGuided[CameraRaysConfig]):
     2404.02101), section 3.2. We differ: the encoder is the guider of all control maps, and moments are scaled.
     """
 
-    Config = CameraRaysConfig
     requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
 
     @classmethod

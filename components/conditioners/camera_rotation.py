@@ -32,7 +32,6 @@ class CameraRotation(Conditioner[CameraRotationConfig]):
     starts at zero, which the paper leaves open: the backbone's pretrained behaviour is the starting point.
     """
 
-    Config = CameraRotationConfig
     requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
 
     def __init__(self, config: CameraRotationConfig, context: ConditionerContext) -> None:

@@ -51,7 +51,6 @@ class ClipImage(Conditioner[ClipImageConfig]):
     Source: SVD (arXiv 2311.15127); preprocessing of its diffusers pipeline.
     """
 
-    Config = ClipImageConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     per_clip: ClassVar[bool] = True
 

@@ -81,7 +81,6 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
     which map is the query, the heads, and the initialisation; our choices are in decision 15.
     """
 
-    Config = HvgPoseConfig
     encoder_settings: ClassVar[frozenset[str]] = PoseSignal.encoder_settings | {"heads"}
 
     def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:

@@ -37,7 +37,6 @@ class ReferenceLatent(Conditioner[ReferenceLatentConfig]):
     channels are zero, as SVD does for guidance.
     """
 
-    Config = ReferenceLatentConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "scaled"})
     per_clip: ClassVar[bool] = True

@@ -41,7 +41,6 @@ class ReferenceNet(Conditioner[ReferenceNetConfig]):
     embedding by cross-attention, ours an empty context. Features are returned, not left in a bank.
     """
 
-    Config = ReferenceNetConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "sites", "trainable", "checkpointing"})
     per_clip: ClassVar[bool] = True

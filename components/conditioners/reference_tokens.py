@@ -36,7 +36,6 @@ class ReferenceTokens(Conditioner[ReferenceTokensConfig]):
     2311.17117), which runs a second UNet to fill the same port.
     """
 
-    Config = ReferenceTokensConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "width"})
     per_clip: ClassVar[bool] = True

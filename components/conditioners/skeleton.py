@@ -27,8 +27,6 @@ class Skeleton(PoseGuided[SkeletonConfig]):
     [0, 1], as AnimateAnyone feeds it.
     """
 
-    Config = SkeletonConfig
-
     def draw_map(self, batch: ClipBatch) -> Tensor:
         return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)
 

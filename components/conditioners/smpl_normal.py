@@ -28,7 +28,6 @@ class SmplNormal(PoseGuided[SmplNormalConfig]):
     Source: Champ (arXiv 2403.14781) and the arm "SMPL body normal map" of HVG (arXiv 2602.21188), table 3.
     """
 
-    Config = SmplNormalConfig
     requires: ClassVar[frozenset[str]] = frozenset({"body", "body.vertices", "cameras"})
 
     def __init__(self, config: SmplNormalConfig, context: ConditionerContext) -> None:

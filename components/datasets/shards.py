@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
 
 from pydantic import Field
@@ -33,9 +31,9 @@ class Shards(Dataset):
         paths = _paths(config)
         if not paths:
             raise DataError(f"{config.path}: no shard named {config.split}*.tar")
-        self._shards = [ShardReader(path) for path in paths]
-        check_complete({shard.path: shard.part for shard in self._shards})
-        self._ends = list(accumulate(len(shard) for shard in self._shards))
+        shards = [ShardReader(path) for path in paths]
+        check_complete({shard.path: shard.part for shard in shards})
+        self._places = [(shard, i) for shard in shards for i in range(len(shard))]
 
     @classmethod
     def provides(cls, config: Config) -> frozenset[str]:
@@ -72,22 +70,17 @@ class Shards(Dataset):
         return settings_digest([read_text(path) for path in paths if path.exists()])
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._places)
 
     def load(self, index: int) -> ClipBatch:
-        reader, place = self._place(index)
+        reader, place = self._places[index]
         return reader.load(place)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        reader, place = self._place(index)
+        reader, place = self._places[index]
         if not reader.signals >= signals:
             return None
         return reader.load(place, choose, signals=signals)
-
-    def _place(self, index: int) -> tuple[ShardReader, int]:
-        """A clip's shard, and its number in it."""
-        shard = bisect.bisect_right(self._ends, index)
-        return self._shards[shard], index - (self._ends[shard - 1] if shard else 0)
 
 
 def _paths(config: Shards.Config) -> list[Path]:

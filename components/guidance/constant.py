@@ -22,7 +22,5 @@ class ConstantConfig(PartConfig):
 class ConstantGuidance(Guidance[ConstantConfig]):
     """One number for all views, frames and levels."""
 
-    Config = ConstantConfig
-
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         return torch.full((views, frames), self.config.value)

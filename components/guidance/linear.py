@@ -27,8 +27,6 @@ class LinearConfig(PartConfig):
 class LinearGuidance(Guidance[LinearConfig]):
     """minimum + (maximum - minimum) i / (n - 1) at i of n; minimum where there is only one."""
 
-    Config = LinearConfig
-
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         along_frames = self.config.axis == "frames"
         ramp = torch.linspace(self.config.minimum, self.config.maximum, frames if along_frames else views)

@@ -30,8 +30,6 @@ class TriangularConfig(PartConfig):
 class TriangularGuidance(Guidance[TriangularConfig]):
     """minimum + (maximum - minimum) (1 - |1 - 2 i / n|) at i of n evenly spaced around a full circle."""
 
-    Config = TriangularConfig
-
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         along_frames = self.config.axis == "frames"
         number = frames if along_frames else views

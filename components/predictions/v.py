@@ -31,8 +31,6 @@ class VConfig(EdmConfig):
 class VPrediction(EdmPrediction[VConfig]):
     """c_skip = 1/(s^2+1), c_out = -s/sqrt(s^2+1), c_in = 1/sqrt(s^2+1), c_noise = ln(s)/4."""
 
-    Config = VConfig
-
     def input_scale(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + 1).rsqrt()
 

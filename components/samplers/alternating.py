@@ -14,7 +14,5 @@ from ..nn.windows import SpaceTimeConfig
 class AlternatingWindows(Sampler[SpaceTimeConfig]):
     """Temporal windows at even steps, view windows at odd ones."""
 
-    Config = SpaceTimeConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         return self.config.families(views, frames)[step % 2]

@@ -43,8 +43,6 @@ class AnchoredConfig(PartConfig):
 class AnchoredWindows(Sampler[AnchoredConfig]):
     """``temporal`` with frame 0 in front of every window; there it is the plain mean of all windows."""
 
-    Config = AnchoredConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
         rest = segments(frames - 1, config.frames - 1, overlap_in_time(config.overlap, config.frames))

@@ -55,8 +55,6 @@ class CoarseToFineConfig(PartConfig):
 class CoarseToFineWindows(Sampler[CoarseToFineConfig]):
     """Coarse grids at the highest noise levels, the whole video after that; windows over time within each grid."""
 
-    Config = CoarseToFineConfig
-
     def stage(self, step: int, num_steps: int, frames: int) -> Stage:
         level = self._level(step, num_steps)
         kept = {*range(0, frames, self.config.frame_stride**level), frames - 1}

@@ -22,8 +22,6 @@ class PartitionConfig(PartConfig):
 class PartitionWindows(Sampler[PartitionConfig]):
     """The cheapest plan: every cell once a step, and nothing that joins the blocks."""
 
-    Config = PartitionConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         groups = weighted(blocks(views, self.config.views), views, "uniform")
         return windows_of(groups, weighted(blocks(frames, self.config.frames), frames, "uniform"))

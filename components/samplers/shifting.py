@@ -31,8 +31,6 @@ class ShiftingConfig(PartConfig):
 class ShiftingWindows(Sampler[ShiftingConfig]):
     """No seam that stays where it is; every cell once a step, but for the ends of a video that is cut in time."""
 
-    Config = ShiftingConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         groups = blocks(views, self.config.views)
         if len(groups) > 1:

@@ -12,8 +12,6 @@ from ..nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted,
 class TemporalWindows(Sampler[TimeWindowsConfig]):
     """Long videos; every window sees all views at once."""
 
-    Config = TimeWindowsConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
         spans = segments(frames, config.frames, overlap_in_time(config.overlap, config.frames))

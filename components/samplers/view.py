@@ -45,8 +45,6 @@ class ViewWindowsConfig(PartConfig):
 class ViewWindows(Sampler[ViewWindowsConfig]):
     """Many cameras and short clips; by default every window sees all frames at once."""
 
-    Config = ViewWindowsConfig
-
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config
         groups = segments(views, config.views, overlap_of_views(config.overlap, config.views), config.circular)

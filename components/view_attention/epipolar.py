@@ -37,8 +37,6 @@ class EpipolarViewAttention(ViewAttention[EpipolarConfig]):
     Two cameras at one place have no such lines; there it sees all tokens of the other view.
     """
 
-    Config = EpipolarConfig
-
     def __init__(self, config: EpipolarConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)
         self.attention = ViewMaskAttention(width, num_heads)

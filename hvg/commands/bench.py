@@ -353,15 +353,9 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
     """Median seconds that a step waits for its batch, and that it takes in all."""
     system = build_system(config)
     optimizer = system.configure_optimizers()["optimizer"]
-    loader = ClipDataModule(
-        open_training_clips(config, system.codec, system.conditioners),
-        system.signals,
-        seed=0,
-        grids=[(config.data.views, config.data.frames)],
-        batch_size=config.data.batch_size,
-        num_steps=24,
-        workers=workers,
-    ).train_dataloader()
+    clips = open_training_clips(config, system.codec, system.conditioners)
+    order = partial(TrainingOrder, clips, system.signals, seed=0, grids=config.data.trained_grids)
+    loader = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=24, workers=workers).train_dataloader()
     waits, whole, batches = [], [], iter(loader)
     for _ in range(len(loader)):
         started = time.perf_counter()

@@ -6,7 +6,7 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -146,45 +146,28 @@ class DrawnCells:
 class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
-    train: clips by index. signals: the maps, and the mesh, that batches carry. grids: (views, frames) that steps draw from.
-    first_step: where a resumed run continues in the order. accumulate: batches of a step. first_view: as ``DataConfig`` says.
+    order: gives the ``TrainingOrder`` for a number of ``clips_per_step``. first_step: where a resumed run continues in it.
+    accumulate: batches of a step.
     """
 
     def __init__(
         self,
-        train: ClipDataset,
-        signals: Signals,
+        order: Callable[..., TrainingOrder],
         *,
-        seed: int,
-        grids: Sequence[tuple[int, int]],
         batch_size: int,
         num_steps: int,
         workers: int,
         first_step: int = 0,
-        recolour: float = 0.0,
         accumulate: int = 1,
-        first_view: Within = "grid",
     ) -> None:
         super().__init__()
-        self.train, self.signals = train, signals
-        self.first_view: Within = first_view
-        self.seed, self.grids = seed, grids
-        self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
-        self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
+        self.order, self.batch_size, self.num_steps, self.workers = order, batch_size, num_steps, workers
+        self.first_step, self.accumulate = first_step, accumulate
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        order = TrainingOrder(
-            self.train,
-            self.signals,
-            seed=self.seed,
-            grids=self.grids,
-            clips_per_step=self.batch_size * world * self.accumulate,
-            recolour=self.recolour,
-            first_view=self.first_view,
-        )
         return DataLoader(
-            order,
+            self.order(clips_per_step=self.batch_size * world * self.accumulate),
             batch_sampler=StepPositions(
                 self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
             ),

@@ -50,7 +50,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
     ports are 1.
     """
 
-    Config = ConditionerConfig
+    Config: ClassVar[type[PartConfig]] = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
     per_clip: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
@@ -52,19 +52,27 @@ class PartConfig(BaseModel):
         return cls, cls.Config(**getattr(self, inner.settings))
 
 
-# Settings of a part. A part whose own Config stands inside it cannot name it in front, so that nothing is known of them.
+# Settings of a part. Of one whose ``Config`` stands inside it, and so cannot be named before it, type checkers know nothing.
 ConfigT = TypeVar("ConfigT", bound=PartConfig, default=Any)
 
 
 class Part(Generic[ConfigT]):
-    """Anything that can be chosen by name. ``Config`` is its settings class, as in ``class Pairs(Sampler[PairsConfig])``.
+    """Anything that can be chosen by name.
 
+    ``Config`` is its settings class: the type parameter, as in ``class Pairs(Sampler[PairsConfig])``, or what is called so.
     It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
     made_for: the ``VERSION`` that a part of somebody's own was written against; it is refused by an hvg of another one.
     """
 
     Config: ClassVar[type[PartConfig]] = PartConfig
     made_for: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        named = (argument for base in vars(cls).get("__orig_bases__", ()) for argument in get_args(base))
+        for argument in named:
+            if "Config" not in vars(cls) and isinstance(argument, type) and issubclass(argument, PartConfig):
+                cls.Config = argument
 
     def __init__(self, config: ConfigT | None = None, context: Context | None = None) -> None:
         """config: None only for parts that have no settings and are not chosen by name."""

@@ -1,6 +1,7 @@
 """The training order is a function of (seed, position) alone."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -49,15 +50,9 @@ def test_workers_do_not_change_the_batches(tmp_path):
     write_shard(tmp_path / "a.tar", [tiny_batch(seed=i).clips(slice(0, 1)) for i in range(3)])
 
     def batches(workers):
-        data = ClipDataModule(
-            RenderedClips([tmp_path / "a.tar"], Clips(), frozenset()),
-            NO_SIGNALS,
-            seed=1,
-            grids=[(1, 1)],
-            batch_size=2,
-            num_steps=4,
-            workers=workers,
-        )
+        clips = RenderedClips([tmp_path / "a.tar"], Clips(), frozenset())
+        order = partial(TrainingOrder, clips, NO_SIGNALS, seed=1, grids=[(1, 1)])
+        data = ClipDataModule(order, batch_size=2, num_steps=4, workers=workers)
         return [(batch.clip_id, batch.sample_index.tolist(), batch.frames) for batch in data.train_dataloader()]
 
     for (names, index, frames), (names2, index2, frames2) in zip(batches(0), batches(2), strict=True):

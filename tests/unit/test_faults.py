@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -69,10 +70,9 @@ def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_fills_a_place_depends_on_the_place_alone(workers):
     clips = Clips({1: DataError("unreadable")})
-    settings = {"seed": 0, "grids": [(1, 2)], "batch_size": 2, "num_steps": 6, "workers": workers}
-    whole, late = (
-        ClipDataModule(clips, NO_SIGNALS, **settings, first_step=first).train_dataloader() for first in (0, 3)
-    )
+    order = partial(TrainingOrder, clips, NO_SIGNALS, seed=0, grids=[(1, 2)])
+    settings = {"batch_size": 2, "num_steps": 6, "workers": workers}
+    whole, late = (ClipDataModule(order, **settings, first_step=first).train_dataloader() for first in (0, 3))
     batches = list(whole)
     assert any(any(batch.unreadable) for batch in batches[:3]) and any(any(batch.unreadable) for batch in batches[3:])
     for batch, other in zip(batches[3:], late, strict=True):

@@ -1,6 +1,7 @@
 """Control maps are the same wherever and whenever they are drawn, and files keep them as exactly as they say."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -256,6 +257,7 @@ def test_a_map_that_needs_no_body_asks_for_none(tiny):
 def test_loader_processes_draw_what_a_step_sees():
     """The maps of a step are drawn in the loader, not in the training process."""
     signals = Signals({"turn": part(TurnThatSaysSo)})
-    data = ClipDataModule(Clips(), signals, seed=0, grids=[(2, 1)], batch_size=2, num_steps=1, workers=0)
+    order = partial(TrainingOrder, Clips(), signals, seed=0, grids=[(2, 1)])
+    data = ClipDataModule(order, batch_size=2, num_steps=1, workers=0)
     (batch,) = data.train_dataloader()
     assert batch.signals["turn"].shape == (2, 2, 1, 1, 32, 32)
