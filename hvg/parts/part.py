@@ -67,8 +67,8 @@ class Part(Generic[ConfigT]):
     Config: ClassVar[type[PartConfig]] = PartConfig
     made_for: ClassVar[int | None] = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         named = (argument for base in vars(cls).get("__orig_bases__", ()) for argument in get_args(base))
         for argument in named:
             if "Config" not in vars(cls) and isinstance(argument, type) and issubclass(argument, PartConfig):
