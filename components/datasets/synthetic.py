@@ -177,7 +177,7 @@ class Synthetic(Dataset):
         ]
         if problems:
             raise ConfigError(problems)
-        super().__init__(config)
+        self.config = config
         self._num_subjects, self._clips_per_subject = _counts(config)
         self._body = required(context.body, "Context.body")
         self._renderer = required(context.renderer, "Context.renderer")

@@ -39,7 +39,8 @@ T = TypeVar("T")
 SHARD_FORMAT = "hvg-shard-1"
 # The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
 NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
-Count, CountFromZero = Annotated[StrictInt, Field(ge=1)], Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=1)]
+CountFromZero = Annotated[StrictInt, Field(ge=0)]
 # (V, T, H, W) of a clip.
 Size = tuple[Count, Count, Count, Count]
 

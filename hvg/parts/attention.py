@@ -73,7 +73,7 @@ class _AttentionLayers(nn.Module):
 
     def split_heads(self, query_key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 3 D) -> query, key and value, each (..., heads, d)."""
-        query, key, value = query_key_value.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, self.num_heads, -1)), -3)
         return query, key, value
 
 

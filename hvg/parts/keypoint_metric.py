@@ -1,5 +1,7 @@
 """Base of the metrics of pose: a regressor of key points, and poses relative to a root."""
 
+# Of some methods of tensors the library does not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Mapping

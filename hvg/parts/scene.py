@@ -90,9 +90,9 @@ class Holdings:
     know of the files, a line each.
     """
 
-    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
-    subjects: Mapping[str, str] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
+    subjects: Mapping[str, str] = field(default_factory=dict[str, str])
+    digests: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
 
 

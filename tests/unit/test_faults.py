@@ -149,7 +149,7 @@ def system() -> HumanVideoSystem:
         sampler=default("sampler", "single"),
         solver=default("solver", "euler"),
         guidance=default("guidance", "constant"),
-        names=SLOTS,
+        signal_keys=SLOTS,
         seed=0,
         foreground_weight=2.0,
     )
