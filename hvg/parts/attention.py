@@ -1,5 +1,7 @@
 """Attention among groups of tokens: shared by the view attentions and the backbones."""
 
+# Of some methods of tensors the library does not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Callable
