@@ -9,7 +9,7 @@ from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
 from hvg.core.required import required
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
 from hvg.parts.guider import Guider
@@ -36,6 +36,7 @@ __all__ = [
     "VERSION",
     "Alignment",
     "Backbone",
+    "BackboneContext",
     "BodyModel",
     "BodyMotion",
     "Cameras",
@@ -47,6 +48,7 @@ __all__ = [
     "Colour",
     "Conditioner",
     "ConditionerConfig",
+    "ConditionerContext",
     "Conditioning",
     "ConditioningSpec",
     "ConfigError",
@@ -89,6 +91,7 @@ __all__ = [
     "Renderer",
     "Sampler",
     "Scale",
+    "SceneContext",
     "Score",
     "ScoredClip",
     "Side",

@@ -15,7 +15,7 @@ from hvg.values.clip import ClipBatch
 from ..nn.pelvis_in_picture import pelvis_in_photo, projected_pelvis, whole_pixels
 
 
-class FirstFrameAlignment(Alignment):
+class FirstFrameAlignment(Alignment[PartConfig]):
     """Moves only the photo: its pelvis goes, by whole pixels, to where the pelvis is in the first view's first frame.
 
     The photo's pelvis is found as ``pelvis`` finds it, and a photo in which nobody is seen stays. In training the first
@@ -24,11 +24,7 @@ class FirstFrameAlignment(Alignment):
     Source: HVG (arXiv 2602.21188), section 3.3, Temporal Alignment. Scale is not changed.
     """
 
-    Config = PartConfig
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     def offsets(self, batch: ClipBatch) -> Tensor | None:
         return None

@@ -9,13 +9,8 @@ from hvg.parts.scene import Alignment
 from hvg.values.clip import ClipBatch
 
 
-class NoAlignment(Alignment):
+class NoAlignment(Alignment[PartConfig]):
     """Nothing moves."""
-
-    Config = PartConfig
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     @classmethod
     def per_picture(cls, config: PartConfig) -> bool:

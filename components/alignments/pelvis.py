@@ -34,7 +34,7 @@ class PelvisConfig(PartConfig):
     )
 
 
-class PelvisAlignment(Alignment):
+class PelvisAlignment(Alignment[PelvisConfig]):
     """Moves the projected pelvis to ``anchor``, rounded to whole pixels, in every view and in the photo.
 
     A photo without body or camera is moved by its alpha: the pelvis of a standing person is taken to be at 47 % of its
@@ -45,11 +45,7 @@ class PelvisAlignment(Alignment):
     picture or the latents are moved: the picture here. Scale is not changed.
     """
 
-    Config = PelvisConfig
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
-
-    def __init__(self, config: PelvisConfig, context: object = None) -> None:
-        self.config = config
 
     @classmethod
     def per_picture(cls, config: PelvisConfig) -> bool:

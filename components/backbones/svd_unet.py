@@ -22,7 +22,7 @@ from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext
 from hvg.parts.continued import Continued
 from hvg.parts.model import Backbone
 from hvg.parts.part import PartConfig
@@ -137,14 +137,12 @@ class _Pass:
     memory: Mapping[str, Tensor]
 
 
-class SvdUNet(Backbone):
+class SvdUNet(Backbone[SvdUNetConfig]):
     """The denoiser of SVD. Weights are named as in diffusers.
 
     New ones: view attention's, ``view_attention.<site>.*``, and with ``memory=gated`` a gate for each block and head,
     ``memory_gate.<site>``, at the sites that some conditioner fills.
     """
-
-    Config = SvdUNetConfig
 
     # Taken over from the library's UNet; its blocks are typed no further.
     conv_in: nn.Conv2d
@@ -159,10 +157,9 @@ class SvdUNet(Backbone):
     conv_act: nn.Module
     conv_out: nn.Conv2d
 
-    def __init__(self, config: SvdUNetConfig, context: Context) -> None:
-        super().__init__()
-        self.config = config
-        self.latent_channels = required(context.ports, "Context.ports").latent_channels
+    def __init__(self, config: SvdUNetConfig, context: BackboneContext) -> None:
+        super().__init__(config, context)
+        self.latent_channels = context.ports.latent_channels
         for name, module in _library_unet(config, self.latent_channels, context.channels).named_children():
             self.add_module(name, module)
         view_attention = nn.ModuleDict()

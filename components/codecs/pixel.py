@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hvg.core.bounds import Scale
+from hvg.parts.context import Context
 from hvg.parts.model import Codec
 from hvg.parts.part import PartConfig
 from hvg.values.layout import per_frame
@@ -26,14 +27,13 @@ class PixelConfig(PartConfig):
     )
 
 
-class PixelCodec(Codec):
+class PixelCodec(Codec[PixelConfig]):
     """Space to depth; channel order (3, row in the cell, column in the cell)."""
 
-    Config = PixelConfig
     temporal_stride = 1
 
-    def __init__(self, config: PixelConfig, context: object = None) -> None:
-        self.config = config
+    def __init__(self, config: PixelConfig, context: Context | None = None) -> None:
+        super().__init__(config, context)
         self.channels, self.stride, _ = self.shape(config)
         self.scale = config.scale
         self._offset = {"white": 1.0, "grey": 0.0}[config.zero]

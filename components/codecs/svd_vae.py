@@ -40,15 +40,14 @@ class SvdVaeConfig(PartConfig):
     )
 
 
-class SvdVaeCodec(Codec):
+class SvdVaeCodec(Codec[SvdVaeConfig]):
     """Frozen. The encoder works frame by frame and returns the mode, so that encoding twice gives the same latents."""
 
-    Config = SvdVaeConfig
     memory_settings: ClassVar[frozenset[str]] = frozenset({"encode_chunk", "decode_chunk"})
     temporal_stride = 1
 
     def __init__(self, config: SvdVaeConfig, context: Context | None = None) -> None:
-        self.config = config
+        super().__init__(config, context)
         self.channels, self.stride, _ = self.shape(config)
         self._vae = _blank(config.path) if context and context.blank else _load(config.path)
         self.scale = self._vae.config.scaling_factor

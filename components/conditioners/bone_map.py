@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -39,7 +39,7 @@ class BoneMapConfig(PoseGuidedConfig):
     far: Far = 6.0
 
 
-class BoneMap(PoseGuided):
+class BoneMap(PoseGuided[BoneMapConfig]):
     """Control map (B, V, T, K, H, W): normals in [-1, 1] (camera axes: x right, y down, z forward), depth in [0.1, 1].
 
     The background is 0 in all channels. Depth is the distance to the camera's origin, by default relative to the pelvis'
@@ -51,10 +51,8 @@ class BoneMap(PoseGuided):
     here one guider takes both, so that pose signals are compared by what they show.
     """
 
-    Config = BoneMapConfig
-
     @classmethod
-    def signal_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: BoneMapConfig) -> int:
         return sum(BONE_MAPS[name] for name in config.maps)
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,7 +27,7 @@ class CameraRaysConfig(GuidedConfig):
     )
 
 
-class CameraRays(PoseGuided):
+class CameraRays(PoseGuided[CameraRaysConfig]):
     """Control map (B, V, T, 6, H, W) of floats: a unit direction d, then the moment o x d / scale, o the camera's centre.
 
     These are the Pluecker coordinates of the ray through the pixel's centre. They tell all of a camera: rotation, translation
@@ -37,19 +37,18 @@ class CameraRays(PoseGuided):
     2404.02101), section 3.2. We differ: the encoder is the guider of all control maps, and moments are scaled.
     """
 
-    Config = CameraRaysConfig
     requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
 
     @classmethod
-    def signal_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: CameraRaysConfig) -> int:
         return 6
 
     @classmethod
-    def signal_storage(cls, config: Any) -> Literal["float32"]:
+    def signal_storage(cls, config: CameraRaysConfig) -> Literal["float32"]:
         return "float32"
 
     @classmethod
-    def per_picture(cls, config: Any) -> bool:
+    def per_picture(cls, config: CameraRaysConfig) -> bool:
         return config.relative_to == "world"
 
     def draw_map(self, batch: ClipBatch) -> Tensor:

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
-from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.zero import zero_module
 from hvg.values.cameras import relative_rotation
@@ -26,19 +25,18 @@ class CameraRotationConfig(ConditionerConfig):
     width: int = Field(16, ge=2, le=65_536, multiple_of=2, description="Sinusoidal features of each of the 9 numbers.")
 
 
-class CameraRotation(Conditioner):
+class CameraRotation(Conditioner[CameraRotationConfig]):
     """Fills ``embedding``: the 3x3 rotation relative to the first view, each number sinusoidal, then one linear layer.
 
     Source: HVG (arXiv 2602.21188), section 3.2, Embeddings; translation and intrinsics are not told. The linear layer
     starts at zero, which the paper leaves open: the backbone's pretrained behaviour is the starting point.
     """
 
-    Config = CameraRotationConfig
     requires: ClassVar[frozenset[str]] = frozenset({"cameras"})
 
-    def __init__(self, config: CameraRotationConfig, context: Context) -> None:
+    def __init__(self, config: CameraRotationConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        self.linear = zero_module(nn.Linear(9 * config.width, required(context.ports, "Context.ports").embedding_width))
+        self.linear = zero_module(nn.Linear(9 * config.width, context.ports.embedding_width))
 
     @classmethod
     def spec(cls, config: CameraRotationConfig, ports: Ports) -> ConditioningSpec:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.pretrained import Component, first_line
 from hvg.values.clip import ClipBatch
@@ -43,7 +43,7 @@ class ClipImageConfig(ConditionerConfig):
     )
 
 
-class ClipImage(Conditioner):
+class ClipImage(Conditioner[ClipImageConfig]):
     """Fills ``tokens`` with one token, CLIP's image embedding of the first reference photo, for every view and frame.
 
     The encoder is frozen. Where the backbone's context has the embedding's width, as in SVD, nothing is learned;
@@ -51,13 +51,12 @@ class ClipImage(Conditioner):
     Source: SVD (arXiv 2311.15127); preprocessing of its diffusers pipeline.
     """
 
-    Config = ClipImageConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     per_clip: ClassVar[bool] = True
 
-    def __init__(self, config: ClipImageConfig, context: Context) -> None:
+    def __init__(self, config: ClipImageConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        width = required(context.ports, "Context.ports").token_width
+        width = context.ports.token_width
         self.encoder = FrozenClip(config.path, context.blank)
         self.projection = None if self.encoder.width == width else nn.Linear(self.encoder.width, width)
 

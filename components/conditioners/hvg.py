@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -12,7 +12,7 @@ from hvg.core.bounds import Heads
 from hvg.core.errors import HvgError
 from hvg.core.labels import readable
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.guider import guider_stages
 from hvg.parts.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
 from hvg.parts.zero import zero_module
@@ -69,7 +69,7 @@ class HvgPoseConfig(PoseGuidedConfig):
         return maps
 
 
-class HvgPose(PoseSignal):
+class HvgPose(PoseSignal[HvgPoseConfig]):
     """Control map (B, V, T, K, H, W): the chosen ``maps`` one after the other, 0 where there is nobody.
 
     bone_normal (3 channels) and bone_depth (1) are drawn as for the part ``bone_map``; skeleton (4) and smpl_normal (4)
@@ -81,13 +81,12 @@ class HvgPose(PoseSignal):
     which map is the query, the heads, and the initialisation; our choices are in decision 15.
     """
 
-    Config = HvgPoseConfig
     encoder_settings: ClassVar[frozenset[str]] = PoseSignal.encoder_settings | {"heads"}
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         self.renderer = context.renderer
-        site, stride = stem(required(context.ports, "Context.ports"))
+        site, stride = stem(context.ports)
         widths = guider_widths(config, site)
         self.guiders = nn.ModuleDict({name: guider_stages(CHANNELS[name], stride, widths) for name in config.maps})
         fused = len(config.maps) == 2
@@ -95,7 +94,7 @@ class HvgPose(PoseSignal):
         self.projection = zero_module(nn.Conv2d(widths[-1], site.channels, 1))
 
     @classmethod
-    def signal_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: HvgPoseConfig) -> int:
         return sum(CHANNELS[name] for name in config.maps)
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
@@ -110,11 +109,11 @@ class HvgPose(PoseSignal):
         return part[..., :3, :, :] if name == "smpl_normal" else bone_map_image(name.removeprefix("bone_"), part)
 
     @classmethod
-    def needs(cls, config: Any) -> frozenset[str]:
+    def needs(cls, config: HvgPoseConfig) -> frozenset[str]:
         return cls.requires | ({"body.vertices"} if "smpl_normal" in config.maps else set())
 
     @classmethod
-    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+    def spec(cls, config: HvgPoseConfig, ports: Ports) -> ConditioningSpec:
         site, _ = stem(ports)
         num_heads(config.heads, guider_widths(config, site)[-1])
         return super().spec(config, ports)

@@ -9,17 +9,11 @@ from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
-class NoneConfig(ConditionerConfig):
-    """Settings of the empty condition."""
-
-
-class NoCondition(Conditioner):
+class NoCondition(Conditioner[ConditionerConfig]):
     """Fills no port."""
 
-    Config = NoneConfig
-
     @classmethod
-    def spec(cls, config: NoneConfig, ports: Ports) -> ConditioningSpec:
+    def spec(cls, config: ConditionerConfig, ports: Ports) -> ConditioningSpec:
         return ConditioningSpec()
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:

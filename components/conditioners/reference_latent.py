@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
@@ -30,21 +30,20 @@ class ReferenceLatentConfig(ConditionerConfig):
     )
 
 
-class ReferenceLatent(Conditioner):
+class ReferenceLatent(Conditioner[ReferenceLatentConfig]):
     """Fills ``channels`` with the codec's latents of the first reference photo, the same for every view and frame.
 
     Nothing is learned. Source: image-to-video SVD (arXiv 2311.15127); HVG (arXiv 2602.21188), section 3.2. Dropped, the
     channels are zero, as SVD does for guidance.
     """
 
-    Config = ReferenceLatentConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "scaled"})
     per_clip: ClassVar[bool] = True
 
-    def __init__(self, config: ReferenceLatentConfig, context: Context) -> None:
+    def __init__(self, config: ReferenceLatentConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        self.codec = required(context.codec, "Context.codec")
+        self.codec = context.codec
 
     @classmethod
     def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.core.errors import HvgError
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.continued import Continued
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.values.clip import ClipBatch
@@ -33,7 +33,7 @@ class ReferenceNetConfig(ConditionerConfig):
     )
 
 
-class ReferenceNet(Conditioner):
+class ReferenceNet(Conditioner[ReferenceNetConfig]):
     """Fills ``memory`` with what the backbone's own spatial layers, copied, see of the photo's clean latents.
 
     The copy starts from the backbone's weights, published ones where it loaded them. It runs once a clip.
@@ -41,17 +41,15 @@ class ReferenceNet(Conditioner):
     embedding by cross-attention, ours an empty context. Features are returned, not left in a bank.
     """
 
-    Config = ReferenceNetConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "sites", "trainable", "checkpointing"})
     per_clip: ClassVar[bool] = True
 
-    def __init__(self, config: ReferenceNetConfig, context: Context) -> None:
+    def __init__(self, config: ReferenceNetConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        self.codec = required(context.codec, "Context.codec")
-        sites = _sites(config, required(context.ports, "Context.ports"))
-        backbone = required(context.backbone, "Context.backbone")
-        self.encoder = backbone.reference_encoder(sites, config.checkpointing == "blocks")
+        self.codec = context.codec
+        sites = _sites(config, context.ports)
+        self.encoder = context.backbone.reference_encoder(sites, config.checkpointing == "blocks")
         self.encoder.requires_grad_(config.trainable)
 
     @classmethod

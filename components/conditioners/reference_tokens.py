@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.pose_guided import STEM
 from hvg.parts.zero import zero_module
@@ -28,7 +28,7 @@ class ReferenceTokensConfig(ConditionerConfig):
     )
 
 
-class ReferenceTokens(Conditioner):
+class ReferenceTokens(Conditioner[ReferenceTokensConfig]):
     """Fills ``memory`` at every site: one token per cell of the reference at the site's stride.
 
     A convolution on the codec's latents, then one of stride 2 per halving; at each site's stride the features plus a 2D
@@ -36,15 +36,13 @@ class ReferenceTokens(Conditioner):
     2311.17117), which runs a second UNet to fill the same port.
     """
 
-    Config = ReferenceTokensConfig
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "width"})
     per_clip: ClassVar[bool] = True
 
-    def __init__(self, config: ReferenceTokensConfig, context: Context) -> None:
+    def __init__(self, config: ReferenceTokensConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        ports = required(context.ports, "Context.ports")
-        self.codec, self.sites = required(context.codec, "Context.codec"), dict(ports.memory)
+        ports, self.codec, self.sites = context.ports, context.codec, dict(context.ports.memory)
         halvings = max((site.stride.bit_length() - 1 for site in self.sites.values()), default=0)
         self.stem = nn.Conv2d(ports.latent_channels, config.width, 3, padding=1)
         self.halvings = nn.ModuleList(

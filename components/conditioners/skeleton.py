@@ -17,7 +17,7 @@ class SkeletonConfig(PoseGuidedConfig):
     joint_size: JointSize = 1.5
 
 
-class Skeleton(PoseGuided):
+class Skeleton(PoseGuided[SkeletonConfig]):
     """Control map (B, V, T, 4, H, W): sRGB in [0, 1] on black, then coverage in [0, 1]; the background is 0 throughout.
 
     Limbs and joints of the 18-point OpenPose figure with its colours (``hvg.geometry.skeleton.OPENPOSE_LIMBS``), drawn
@@ -26,8 +26,6 @@ class Skeleton(PoseGuided):
     Source: AnimateAnyone (arXiv 2311.17117) and the arm "skeleton map" of HVG (arXiv 2602.21188), table 3. On black in
     [0, 1], as AnimateAnyone feeds it.
     """
-
-    Config = SkeletonConfig
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)

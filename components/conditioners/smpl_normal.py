@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
@@ -18,7 +18,7 @@ class SmplNormalConfig(PoseGuidedConfig):
     """Settings of the body normal map."""
 
 
-class SmplNormal(PoseGuided):
+class SmplNormal(PoseGuided[SmplNormalConfig]):
     """Control map (B, V, T, 4, H, W): outward normal in [-1, 1] (camera axes: x right, y down, z forward), then mask.
 
     The mask is 1 on the body; the background is 0 in all channels. With supersampling, outlines hold the mean of their
@@ -28,10 +28,9 @@ class SmplNormal(PoseGuided):
     Source: Champ (arXiv 2403.14781) and the arm "SMPL body normal map" of HVG (arXiv 2602.21188), table 3.
     """
 
-    Config = SmplNormalConfig
     requires: ClassVar[frozenset[str]] = frozenset({"body", "body.vertices", "cameras"})
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: SmplNormalConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         self.renderer = context.renderer
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
 
 from pydantic import Field
@@ -13,7 +11,7 @@ from pydantic import Field
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
-from hvg.data.shards import CLIP_IMAGES, ShardReader, Size, check_complete, index_path, whole_shard
+from hvg.data.shards import ShardReader, Size, check_complete, index_path, whole_shard
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Choose, Dataset, Holdings
@@ -29,13 +27,13 @@ class Shards(Dataset):
         mesh: bool = Field(False, description="Whether the clips carry the bare body's mesh (body.vertices).")
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
-        self.config = config
+        super().__init__(config)
         paths = _paths(config)
         if not paths:
             raise DataError(f"{config.path}: no shard named {config.split}*.tar")
-        self._shards = [ShardReader(path) for path in paths]
-        check_complete({shard.path: shard.part for shard in self._shards})
-        self._ends = list(accumulate(len(shard) for shard in self._shards))
+        shards = [ShardReader(path) for path in paths]
+        check_complete({shard.path: shard.part for shard in shards})
+        self._places = [(shard, i) for shard in shards for i in range(len(shard))]
 
     @classmethod
     def provides(cls, config: Config) -> frozenset[str]:
@@ -72,22 +70,17 @@ class Shards(Dataset):
         return settings_digest([read_text(path) for path in paths if path.exists()])
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._places)
 
     def load(self, index: int) -> ClipBatch:
-        reader, place = self._place(index)
+        reader, place = self._places[index]
         return reader.load(place)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        reader, place = self._place(index)
+        reader, place = self._places[index]
         if not reader.signals >= signals:
             return None
-        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
-
-    def _place(self, index: int) -> tuple[ShardReader, int]:
-        """A clip's shard, and its number in it."""
-        shard = bisect.bisect_right(self._ends, index)
-        return self._shards[shard], index - (self._ends[shard - 1] if shard else 0)
+        return reader.load(place, choose, signals=signals)
 
 
 def _paths(config: Shards.Config) -> list[Path]:

@@ -19,13 +19,8 @@ class ConstantConfig(PartConfig):
     )
 
 
-class ConstantGuidance(Guidance):
+class ConstantGuidance(Guidance[ConstantConfig]):
     """One number for all views, frames and levels."""
-
-    Config = ConstantConfig
-
-    def __init__(self, config: ConstantConfig, context: object = None) -> None:
-        self.config = config
 
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         return torch.full((views, frames), self.config.value)

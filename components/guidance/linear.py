@@ -24,13 +24,8 @@ class LinearConfig(PartConfig):
     )
 
 
-class LinearGuidance(Guidance):
+class LinearGuidance(Guidance[LinearConfig]):
     """minimum + (maximum - minimum) i / (n - 1) at i of n; minimum where there is only one."""
-
-    Config = LinearConfig
-
-    def __init__(self, config: LinearConfig, context: object = None) -> None:
-        self.config = config
 
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         along_frames = self.config.axis == "frames"

@@ -27,13 +27,8 @@ class TriangularConfig(PartConfig):
     )
 
 
-class TriangularGuidance(Guidance):
+class TriangularGuidance(Guidance[TriangularConfig]):
     """minimum + (maximum - minimum) (1 - |1 - 2 i / n|) at i of n evenly spaced around a full circle."""
-
-    Config = TriangularConfig
-
-    def __init__(self, config: TriangularConfig, context: object = None) -> None:
-        self.config = config
 
     def scale(self, views: int, frames: int, sigma: float) -> Tensor:
         along_frames = self.config.axis == "frames"

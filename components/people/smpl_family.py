@@ -37,7 +37,16 @@ _HANDS, _KNUCKLES = ("left_hand", "right_hand"), ("left_middle1", "right_middle1
 _BETA = re.compile(r"beta_(\d+)")
 
 
-class FamilyBody(BodyModel):
+class FamilyConfig(PartConfig):
+    """Settings of the body."""
+
+    path: Path = Field(
+        description="The model's .npz, or a folder with files named as the package smplx has them (SMPLX_NEUTRAL.npz)."
+    )
+    gender: Gender = Field(default="neutral", description="Which of a folder's files.")
+
+
+class FamilyBody(BodyModel[FamilyConfig]):
     """A body of the family, from the user's model file.
 
     ``shape`` holds betas by number, ``beta_0`` to ``beta_299``: deviations from the mean person in units of one standard
@@ -46,21 +55,13 @@ class FamilyBody(BodyModel):
 
     family: ClassVar[Family]
 
-    class Config(PartConfig):
-        """Settings of the body."""
-
-        path: Path = Field(
-            description="The model's .npz, or a folder with files named as the package smplx has them (SMPLX_NEUTRAL.npz)."
-        )
-        gender: Gender = Field(default="neutral", description="Which of a folder's files.")
-
-    def __init__(self, config: Config, context: Context | None = None) -> None:
+    def __init__(self, config: FamilyConfig, context: Context | None = None) -> None:
         """Raises: DataError where there is no such file; it is read at first use."""
         self.config = config
         self._path = find_body_file(config.path, self.family, config.gender)
 
     @classmethod
-    def content(cls, config: Config) -> str:
+    def content(cls, config: FamilyConfig) -> str:
         """Digest of the model's file. Raises: DataError for one that is not there."""
         with find_body_file(config.path, cls.family, config.gender).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,10 +28,8 @@ class VConfig(EdmConfig):
     sigma_min: Sigma = Field(0.002, description="Last sampling level before 0.")
 
 
-class VPrediction(EdmPrediction):
+class VPrediction(EdmPrediction[VConfig]):
     """c_skip = 1/(s^2+1), c_out = -s/sqrt(s^2+1), c_in = 1/sqrt(s^2+1), c_noise = ln(s)/4."""
-
-    Config = VConfig
 
     def input_scale(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + 1).rsqrt()

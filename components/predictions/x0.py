@@ -24,10 +24,8 @@ class X0Config(EdmConfig):
     sigma_min: Sigma = Field(0.03, description="Last sampling level before 0.")
 
 
-class X0Prediction(EdmPrediction):
+class X0Prediction(EdmPrediction[X0Config]):
     """c_skip = 0, c_out = 1, c_in = 1/sqrt(s^2 + sigma_data^2), c_noise = ln(s)/4."""
-
-    Config = X0Config
 
     def input_scale(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + self.config.sigma_data**2).rsqrt()

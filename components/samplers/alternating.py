@@ -11,13 +11,8 @@ from hvg.values.grid import Window
 from ..nn.windows import SpaceTimeConfig
 
 
-class AlternatingWindows(Sampler):
+class AlternatingWindows(Sampler[SpaceTimeConfig]):
     """Temporal windows at even steps, view windows at odd ones."""
-
-    Config = SpaceTimeConfig
-
-    def __init__(self, config: SpaceTimeConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         return self.config.families(views, frames)[step % 2]

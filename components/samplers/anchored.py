@@ -40,13 +40,8 @@ class AnchoredConfig(PartConfig):
         return self
 
 
-class AnchoredWindows(Sampler):
+class AnchoredWindows(Sampler[AnchoredConfig]):
     """``temporal`` with frame 0 in front of every window; there it is the plain mean of all windows."""
-
-    Config = AnchoredConfig
-
-    def __init__(self, config: AnchoredConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config

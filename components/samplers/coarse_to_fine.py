@@ -52,13 +52,8 @@ class CoarseToFineConfig(PartConfig):
         return self
 
 
-class CoarseToFineWindows(Sampler):
+class CoarseToFineWindows(Sampler[CoarseToFineConfig]):
     """Coarse grids at the highest noise levels, the whole video after that; windows over time within each grid."""
-
-    Config = CoarseToFineConfig
-
-    def __init__(self, config: CoarseToFineConfig, context: object = None) -> None:
-        self.config = config
 
     def stage(self, step: int, num_steps: int, frames: int) -> Stage:
         level = self._level(step, num_steps)

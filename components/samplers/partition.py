@@ -19,13 +19,8 @@ class PartitionConfig(PartConfig):
     frames: FrameCount = Field(12, description="Latent frames in a block.")
 
 
-class PartitionWindows(Sampler):
+class PartitionWindows(Sampler[PartitionConfig]):
     """The cheapest plan: every cell once a step, and nothing that joins the blocks."""
-
-    Config = PartitionConfig
-
-    def __init__(self, config: PartitionConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         groups = weighted(blocks(views, self.config.views), views, "uniform")

@@ -21,13 +21,8 @@ class ProgressiveConfig(SpaceTimeConfig):
     )
 
 
-class ProgressiveWindows(Sampler):
+class ProgressiveWindows(Sampler[ProgressiveConfig]):
     """At every step x0 = mix x (blend of temporal windows) + (1 - mix) x (blend of view windows)."""
-
-    Config = ProgressiveConfig
-
-    def __init__(self, config: ProgressiveConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         shares = (self.config.mix, 1 - self.config.mix)

@@ -28,13 +28,8 @@ class ShiftingConfig(PartConfig):
     )
 
 
-class ShiftingWindows(Sampler):
+class ShiftingWindows(Sampler[ShiftingConfig]):
     """No seam that stays where it is; every cell once a step, but for the ends of a video that is cut in time."""
-
-    Config = ShiftingConfig
-
-    def __init__(self, config: ShiftingConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         groups = blocks(views, self.config.views)

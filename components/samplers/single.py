@@ -9,13 +9,8 @@ from hvg.parts.plan import Sampler
 from hvg.values.grid import Window
 
 
-class SingleWindow(Sampler):
+class SingleWindow(Sampler[PartConfig]):
     """One window that covers everything."""
-
-    Config = PartConfig
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         return [Window(tuple(range(views)), tuple(range(frames)), torch.ones(views, frames))]

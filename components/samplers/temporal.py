@@ -9,13 +9,8 @@ from hvg.values.grid import Window
 from ..nn.windows import TimeWindowsConfig, overlap_in_time, segments, weighted, whole, windows_of
 
 
-class TemporalWindows(Sampler):
+class TemporalWindows(Sampler[TimeWindowsConfig]):
     """Long videos; every window sees all views at once."""
-
-    Config = TimeWindowsConfig
-
-    def __init__(self, config: TimeWindowsConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config

@@ -42,13 +42,8 @@ class ViewWindowsConfig(PartConfig):
         return self
 
 
-class ViewWindows(Sampler):
+class ViewWindows(Sampler[ViewWindowsConfig]):
     """Many cameras and short clips; by default every window sees all frames at once."""
-
-    Config = ViewWindowsConfig
-
-    def __init__(self, config: ViewWindowsConfig, context: object = None) -> None:
-        self.config = config
 
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
         config = self.config

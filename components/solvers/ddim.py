@@ -27,13 +27,8 @@ class DDIMConfig(PartConfig):
     )
 
 
-class DDIMSolver(Solver):
+class DDIMSolver(Solver[DDIMConfig]):
     """One denoising per step; fresh noise unless eta is 0 or the step goes to 0."""
-
-    Config = DDIMConfig
-
-    def __init__(self, config: DDIMConfig, context: object = None) -> None:
-        self.config = config
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         up = self.config.eta * at.sigma_next / at.sigma * sqrt(at.sigma**2 - at.sigma_next**2)

@@ -10,13 +10,8 @@ from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
 
-class DPMSolverPP2M(Solver):
+class DPMSolverPP2M(Solver[PartConfig]):
     """One denoising per step, and the one before; deterministic, second order. The first step and the last are Euler's."""
-
-    Config = PartConfig
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         before = at.state.get("before")

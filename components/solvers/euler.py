@@ -8,13 +8,8 @@ from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
 
-class EulerSolver(Solver):
+class EulerSolver(Solver[PartConfig]):
     """One denoising per step; deterministic, first order."""
-
-    Config = PartConfig
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         # x + (sigma_next - sigma) (x - x0) / sigma, written so that the last step, to 0, returns x0 exactly.

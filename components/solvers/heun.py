@@ -8,13 +8,8 @@ from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
 
-class HeunSolver(Solver):
+class HeunSolver(Solver[PartConfig]):
     """Two denoisings per step, one in the last; deterministic, second order."""
-
-    Config = PartConfig
-
-    def __init__(self, config: PartConfig, context: object = None) -> None:
-        self.config = config
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         euler = x0 + (at.sigma_next / at.sigma) * (x - x0)

@@ -27,10 +27,8 @@ class Aligned2dConfig(PartConfig):
     )
 
 
-class Aligned2dViewAttention(ViewAttention):
+class Aligned2dViewAttention(ViewAttention[Aligned2dConfig]):
     """Tokens at one cell (or row) of one latent frame see each other across views."""
-
-    Config = Aligned2dConfig
 
     def __init__(self, config: Aligned2dConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)

@@ -31,13 +31,11 @@ class EpipolarConfig(PartConfig):
     )
 
 
-class EpipolarViewAttention(ViewAttention):
+class EpipolarViewAttention(ViewAttention[EpipolarConfig]):
     """A token sees itself, and in every other view the tokens within ``band`` cells of its epipolar line.
 
     Two cameras at one place have no such lines; there it sees all tokens of the other view.
     """
-
-    Config = EpipolarConfig
 
     def __init__(self, config: EpipolarConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)

@@ -5,8 +5,6 @@ Source: the "3D" attention of multi-view diffusion (MVDream, arXiv 2308.16512), 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,12 +14,10 @@ from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
 
 
-class Full3dViewAttention(ViewAttention):
+class Full3dViewAttention(ViewAttention[PartConfig]):
     """All V x h x w tokens of one latent frame see each other."""
 
-    Config = PartConfig
-
-    def __init__(self, config: Any, width: int, num_heads: int) -> None:
+    def __init__(self, config: PartConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)
         self.attention = GroupAttention(width, num_heads)
 
@@ -31,10 +27,10 @@ class Full3dViewAttention(ViewAttention):
         return self.attention(tokens).unflatten(1, space).permute(0, 1, 4, 2, 3, 5)
 
     @classmethod
-    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor:
+    def token_groups(cls, config: PartConfig, views: int, height: int, width: int) -> Tensor:
         return torch.zeros(views, height, width, dtype=torch.int64)
 
     @classmethod
-    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+    def flops(cls, config: PartConfig, views: int, height: int, width: int, channels: int) -> int:
         tokens = views * height * width
         return group_attention_flops(tokens, tokens, channels)

@@ -27,10 +27,8 @@ class NeighboursConfig(PartConfig):
     )
 
 
-class NeighboursViewAttention(ViewAttention):
+class NeighboursViewAttention(ViewAttention[NeighboursConfig]):
     """All tokens of a latent frame in views that are at most ``reach`` places apart see each other."""
-
-    Config = NeighboursConfig
 
     def __init__(self, config: NeighboursConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)

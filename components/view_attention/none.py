@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,18 +10,16 @@ from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
 
 
-class NoViewAttention(ViewAttention):
+class NoViewAttention(ViewAttention[PartConfig]):
     """Identity; tokens see only themselves."""
-
-    Config = PartConfig
 
     def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
         return x
 
     @classmethod
-    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor:
+    def token_groups(cls, config: PartConfig, views: int, height: int, width: int) -> Tensor:
         return torch.arange(views * height * width).view(views, height, width)
 
     @classmethod
-    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+    def flops(cls, config: PartConfig, views: int, height: int, width: int, channels: int) -> int:
         return 0

@@ -25,8 +25,7 @@ from hvg.core.required import required
 from hvg.core.text_tables import table
 from hvg.data.cache import open_training_clips
 from hvg.data.prepare import prepare
-from hvg.data.signals import load_with_signals
-from hvg.data.training_data import KEPT_BYTES, ClipDataModule
+from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_index, bone_radii
 from hvg.model.load import build_system
@@ -87,7 +86,7 @@ def people() -> Iterator[str]:
         clips, signals = build_dataset(config, "train"), build_system(config).signals
         with _one_thread():
             numbers = iter(range(len(clips)))
-            seconds = _seconds(lambda: load_with_signals(clips, next(numbers), signals), 8)  # noqa: B023
+            seconds = _seconds(lambda: signals.load(clips, next(numbers)), 8)  # noqa: B023
         _, views, frames = clips.load(0).grid
         yield f"{1 / seconds:.1f} clips/s of {views} x {frames} images with pose={pose}, one core, median of 8"
 
@@ -149,17 +148,10 @@ def _bare_step(system: HumanVideoSystem) -> Callable[[ClipBatch], None]:
 
 def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
     """Batches as a run of so many steps takes them, in their own colours."""
-    data = ClipDataModule(
-        open_training_clips(config, system.codec, system.conditioners),
-        system.signals,
-        seed=0,
-        grids=[(config.data.views, config.data.frames)],
-        batch_size=config.data.batch_size,
-        num_steps=num_steps,
-        workers=workers,
-        mesh=system.needs_mesh,
-        first_view=config.data.first_view,
-    )
+    clips = open_training_clips(config, system.codec, system.conditioners)
+    grids = [(config.data.views, config.data.frames)]
+    order = partial(TrainingOrder, clips, system.signals, seed=0, grids=grids, first_view=config.data.first_view)
+    data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=num_steps, workers=workers)
     return iter(data.train_dataloader())
 
 
@@ -174,7 +166,7 @@ def sampling() -> Iterator[str]:
 def _test_clip(config: RunConfig) -> tuple[HumanVideoSystem, ClipBatch]:
     """A new system, and a clip for it to sample."""
     system = build_system(config).eval()
-    return system, load_with_signals(build_dataset(config, "test"), 0, system.signals)
+    return system, system.signals.load(build_dataset(config, "test"), 0)
 
 
 def _sampled(system: HumanVideoSystem, clip: ClipBatch, steps: int, runs: int, what: str = "") -> Iterator[str]:

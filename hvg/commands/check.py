@@ -37,11 +37,11 @@ def check_command(words: Sequence[str]) -> int:
 
 def notes(config: RunConfig) -> list[str]:
     """Notes for the user on the dataset's files and on how test clips are sampled, a line each."""
-    from hvg.config.build import build_sampler
+    from hvg.config.build import build_part
     from hvg.config.overlap import dataset_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
-    sampler, grids = build_sampler(config), clip_grids(config, "test")
+    sampler, grids = build_part(config.sampler), clip_grids(config, "test")
     return [*dataset_notes(config.dataset), *sampling_notes(config, sampler, config.evaluation.steps, grids)]
 
 

@@ -7,20 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_alignment, build_dataset
+from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core import outputs
 from hvg.core.errors import HvgError
-from hvg.core.labels import PHOTO, signal_label
-from hvg.data.cache import conditioner_signals
-from hvg.data.signals import with_signals
+from hvg.core.labels import PHOTO
+from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_columns
 from hvg.parts import registry
 from hvg.parts.as_seen import as_seen
-from hvg.parts.model import Conditioner
 from hvg.values.cameras import project
 from hvg.values.clip import ClipBatch
 
@@ -41,7 +39,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     clip, signals = with_all_signals(config, clip)
-    seen = as_seen(clip, build_alignment(config), config.data.background)
+    seen = as_seen(clip, build_part(config.alignment), config.data.background)
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:
@@ -60,13 +58,13 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     return options.out
 
 
-def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, dict[str, Conditioner]]:
+def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, Signals]:
     """The clip with the map of every registered conditioner that draws one of what it holds; signal key -> who drew it.
 
     First those that the run chose, with its settings; the others with their defaults.
     """
-    present, signals = clip.present(), conditioner_signals([config])
-    drawn = with_signals(clip, signals)
+    present, signals = clip.present(), signals_of_all([config])
+    drawn = signals.draw(clip)
     chosen = {choice.name for choice in config.conditioners.values()}
     for name in registry.names("conditioner"):
         if name in chosen:
@@ -74,7 +72,7 @@ def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, dic
         # A part that cannot be used hurts only who selects it; here nobody did.
         try:
             more = signals | default_signals(config, name, present)
-            drawn, signals = with_signals(drawn, more), more
+            drawn, signals = more.draw(drawn), more
         except HvgError as error:
             print(f"left out: {error}")
         except Exception as error:
@@ -86,20 +84,20 @@ def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, dic
     return drawn, signals
 
 
-def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> dict[str, Conditioner]:
+def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> Signals:
     """Signal key -> conditioner, for the map of a part at its defaults; none where it draws none, or not from these fields.
 
     Raises: HvgError for a part that cannot be imported or built, or that has no defaults.
     """
     cls = registry.load("conditioner", name)
     if not cls.has_signal():
-        return {}
+        return NO_SIGNALS
     settings, problems = validate(cls.Config, {}, name, cls.__name__)
     if settings is None:
         raise HvgError("; ".join(map(str, problems)))
     if not cls.needs(settings) <= present:
-        return {}
-    return conditioner_signals([config.model_copy(update={"pose": PartChoice("conditioner", name, cls, settings)})])
+        return NO_SIGNALS
+    return signals_of_all([config.model_copy(update={"pose": PartChoice("conditioner", name, cls, settings)})])
 
 
 def draw_joints(clip: ClipBatch) -> Tensor:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,15 +19,18 @@ from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+
+P = TypeVar("P", bound=Part)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The parts of a system. ``conditioners`` go by slot, in merging order."""
+    """The parts of a system, by the names under which it takes them. ``conditioners`` go by slot, in merging order."""
 
     alignment: Alignment
     codec: Codec
@@ -45,7 +48,7 @@ def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = No
     start: gives the backbone the weights that a new run starts from, before conditioners copy from it; None where the
     parts get the weights of a checkpoint, or need none.
     """
-    renderer, body = _build(config.renderer, Context()), build_body(config)
+    renderer, body = build_part(config.renderer), build_part(config.body)
     codec = build_codec(config)
     backbone, conditioners = build_networks(config, codec, renderer, body, start)
     return complete_parts(config, codec, backbone, conditioners)
@@ -54,20 +57,25 @@ def build_parts(config: RunConfig, start: Callable[[Backbone], None] | None = No
 def complete_parts(config: RunConfig, codec: Codec, backbone: Backbone, conditioners: dict[str, Conditioner]) -> Parts:
     """Every part of a run, of which those with weights are built already."""
     return Parts(
-        alignment=build_alignment(config),
+        alignment=build_part(config.alignment),
         codec=codec,
         backbone=backbone,
         conditioners=conditioners,
-        prediction=_build(config.prediction, Context()),
-        sampler=build_sampler(config),
-        solver=_build(config.solver, Context()),
-        guidance=build_guidance(config),
+        prediction=build_part(config.prediction),
+        sampler=build_part(config.sampler),
+        solver=build_part(config.solver),
+        guidance=build_part(config.guidance),
     )
+
+
+def build_part(choice: PartChoice[P], context: Context | None = None) -> P:
+    """The chosen part. context: None for one that needs nothing but its settings."""
+    return choice.cls(choice.config, context or Context())
 
 
 def build_codec(config: RunConfig, blank: bool = False) -> Codec:
     """The run's codec; ``blank`` as in ``Context``."""
-    return _build(config.codec, Context(blank=blank))
+    return build_part(config.codec, Context(blank=blank))
 
 
 def build_networks(
@@ -86,7 +94,7 @@ def build_networks(
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
     if start is not None:
         start(backbone)
-    return backbone, _build_conditioners(config, replace(context, backbone=backbone))
+    return backbone, _build_conditioners(config, context, backbone)
 
 
 def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]]:
@@ -94,21 +102,18 @@ def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]
 
     The backbone and what is copied from it have shapes, but neither values nor memory.
     """
-    codec = _build(config.codec, Context())
-    context = _network_context(config, codec, _build(config.renderer, Context()), build_body(config))
+    codec = build_part(config.codec)
+    context = _network_context(config, codec, build_part(config.renderer), build_part(config.body))
     with torch.device("meta"):
         backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
-    return codec, _build_conditioners(config, replace(context, backbone=backbone))
+    return codec, _build_conditioners(config, context, backbone)
 
 
-def build_alignment(config: RunConfig) -> Alignment:
-    """The alignment, which moves people in the picture before the network sees them."""
-    return _build(config.alignment, Context())
-
-
-def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None) -> Context:
+def _network_context(
+    config: RunConfig, codec: Codec, renderer: Renderer | None, body: BodyModel | None
+) -> BackboneContext:
     specs = wiring.specs(config).values()
-    return Context(
+    return BackboneContext(
         ports=wiring.ports(config),
         codec=codec,
         renderer=renderer,
@@ -119,20 +124,21 @@ def _network_context(config: RunConfig, codec: Codec, renderer: Renderer | None,
     )
 
 
-def _build_conditioners(config: RunConfig, context: Context) -> dict[str, Conditioner]:
+def _build_conditioners(config: RunConfig, context: BackboneContext, backbone: Backbone) -> dict[str, Conditioner]:
+    given = ConditionerContext(**{**vars(context), "backbone": backbone})
     return {
-        slot: _build_seeded(choice, context, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
+        slot: _build_seeded(choice, given, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
     }
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:
     """The run's dataset restricted to a split: ``train``, ``val`` or ``test``. Raises: ConfigError as of ``split_config``."""
     settings = split_config(config.dataset, split)
-    context = Context(renderer=_build(config.renderer, Context()), body=build_body(config))
+    context = SceneContext(renderer=build_part(config.renderer), body=build_part(config.body))
     return config.dataset.cls(settings, context)
 
 
-def split_config(choice: PartChoice, split: str) -> Any:
+def split_config(choice: PartChoice[Dataset], split: str) -> Any:
     """The dataset's settings with another split, judged like new ones. Raises: ConfigError where it has no such split."""
     if "split" not in choice.cls.Config.model_fields:
         raise ConfigError(
@@ -151,28 +157,9 @@ def split_config(choice: PartChoice, split: str) -> Any:
     return found
 
 
-def build_body(config: RunConfig) -> BodyModel:
-    """The run's body model."""
-    return _build(config.body, Context())
-
-
-def build_sampler(config: RunConfig) -> Sampler:
-    """The plan of windows; it holds no weights."""
-    return _build(config.sampler, Context())
-
-
-def build_guidance(config: RunConfig) -> Guidance:
-    """The guidance schedule; it holds no weights, so that wiring may look at it."""
-    return _build(config.guidance, Context())
-
-
-def _build(choice: PartChoice, context: Context) -> Any:
-    return choice.cls(choice.config, context)
-
-
-def _build_seeded(choice: PartChoice, context: Context, *key: int | str) -> Any:
+def _build_seeded(choice: PartChoice[P], context: Context, *key: int | str) -> P:
     with _seeded(*key):
-        return _build(choice, context)
+        return build_part(choice, context)
 
 
 def _view_attention(config: RunConfig) -> Callable[[int, int], ViewAttention]:

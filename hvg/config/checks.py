@@ -154,9 +154,9 @@ def _check_splits(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_guidance(config: RunConfig) -> Iterator[Problem]:
-    from hvg.config.build import build_guidance
+    from hvg.config.build import build_part
 
-    guidance = build_guidance(config)
+    guidance = build_part(config.guidance)
     # A schedule may be 1 on one frame of one view and not on a longer request.
     scales = (guidance.scale(4, 4, sigma) for sigma in GUIDANCE_LEVELS)
     guided = any(bool((scale != 1).any()) for scale in scales)
@@ -190,9 +190,9 @@ def _check_sampler(config: RunConfig) -> Iterator[Problem]:
 
 def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
     """Pictures, (height, width), that a sampler shrinks still have to be whole cells of the backbone's coarsest level."""
-    from hvg.config.build import build_sampler
+    from hvg.config.build import build_part
 
-    sampler, steps, cell = build_sampler(config), config.evaluation.steps, math.prod(image_cell(config))
+    sampler, steps, cell = build_part(config.sampler), config.evaluation.steps, math.prod(image_cell(config))
     shrinks = sorted({sampler.stage(step, steps, 1).shrink for step in range(steps)}, reverse=True)
     for height, width in dict.fromkeys(map(tuple, pictures)):
         wrong = next((s for s in shrinks if s > 1 and (height % (cell * s) or width % (cell * s))), None)

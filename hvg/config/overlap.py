@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hvg.config.build import split_config
 from hvg.config.settings import PartChoice
 from hvg.core.errors import ConfigError
-from hvg.parts.scene import Holdings
+from hvg.parts.scene import Dataset, Holdings
 
 SPLITS = ("train", "val", "test")
 MOST_NAMED = 3
@@ -35,7 +35,9 @@ class Overlap:
         )
 
 
-def overlap(trained: PartChoice, scored: PartChoice | None = None, splits: Sequence[str] = ("val", "test")) -> Overlap:
+def overlap(
+    trained: PartChoice[Dataset], scored: PartChoice[Dataset] | None = None, splits: Sequence[str] = ("val", "test")
+) -> Overlap:
     """People and clips that ``splits`` of the dataset ``scored`` share with the splits before them of ``trained``.
 
     scored: None for the same dataset. What a model is tuned on counts as what it has seen: test is compared with train and
@@ -54,12 +56,12 @@ def overlap(trained: PartChoice, scored: PartChoice | None = None, splits: Seque
     return Overlap(tuple(shared), tuple(unknown))
 
 
-def dataset_notes(choice: PartChoice) -> list[str]:
+def dataset_notes(choice: PartChoice[Dataset]) -> list[str]:
     """Notes for the user on a dataset that a run is to train on, a line each. Raises: as ``overlap``."""
     return [*choice.cls.holdings(choice.config).notes, *overlap(choice).lines]
 
 
-def _holdings(choice: PartChoice, split: str) -> Holdings:
+def _holdings(choice: PartChoice[Dataset], split: str) -> Holdings:
     try:
         return choice.cls.holdings(split_config(choice, split))
     except ConfigError:

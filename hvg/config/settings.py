@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypeVar
 
 from hvg.core.bounds import (
     BatchSize,
@@ -25,6 +26,16 @@ from hvg.core.bounds import (
 from hvg.core.names import Name, NameInFolders
 from hvg.parts.continued import Continued
 
+if TYPE_CHECKING:
+    from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+    from hvg.parts.plan import Guidance, Sampler, Solver
+    from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+else:
+    # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
+    Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
+    Alignment = BodyModel = Dataset = Renderer = Any
+
+PartT = TypeVar("PartT", default=Any)
 # How much an average keeps of what it was.
 Average = Annotated[float, Field(ge=0, lt=1)]
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
@@ -345,12 +356,13 @@ class Settings(Section):
 
 
 @dataclass(frozen=True)
-class PartChoice:
+class PartChoice(Generic[PartT]):
     """A part chosen by name: its class and its judged settings. Nothing is built yet."""
 
     kind: str
     name: str
-    cls: type
+    cls: type[PartT]
+    # Of the class's own Config, which no annotation can name.
     config: Any
 
     def resolved(self) -> dict[str, Any]:
@@ -361,32 +373,44 @@ class PartChoice:
 class RunConfig(Settings):
     """A whole run: settings and the choice of every part."""
 
-    dataset: PartChoice = Field(description="Where clips come from; the split is chosen by the code that uses it.")
-    alignment: PartChoice = Field(description="Where people are moved in the picture before the network sees them.")
-    codec: PartChoice = Field(description="Frames <-> latents.")
-    backbone: PartChoice = Field(description="The denoiser.")
-    view_attention: PartChoice = Field(description="How views see each other inside the backbone.")
-    prediction: PartChoice = Field(description="What the network predicts, and at which noise levels it learns.")
-    sampler: Annotated[PartChoice, Continued.SAMPLING] = Field(description="What is denoised together at each step.")
-    solver: Annotated[PartChoice, Continued.SAMPLING] = Field(description="How to step between noise levels.")
-    guidance: Annotated[PartChoice, Continued.SAMPLING] = Field(description="How strongly to guide.")
-    renderer: PartChoice = Field(description="Mesh rasteriser of datasets and control maps.")
-    body: PartChoice = Field(description="Body model of datasets.")
-    pose: PartChoice | None = Field(default=None, description="Conditioner of the pose; none: generated from the rest.")
-    appearance: PartChoice | None = Field(
+    dataset: PartChoice[Dataset] = Field(
+        description="Where clips come from; the split is chosen by the code that uses it."
+    )
+    alignment: PartChoice[Alignment] = Field(
+        description="Where people are moved in the picture before the network sees them."
+    )
+    codec: PartChoice[Codec] = Field(description="Frames <-> latents.")
+    backbone: PartChoice[Backbone] = Field(description="The denoiser.")
+    view_attention: PartChoice[ViewAttention] = Field(description="How views see each other inside the backbone.")
+    prediction: PartChoice[Prediction] = Field(
+        description="What the network predicts, and at which noise levels it learns."
+    )
+    sampler: Annotated[PartChoice[Sampler], Continued.SAMPLING] = Field(
+        description="What is denoised together at each step."
+    )
+    solver: Annotated[PartChoice[Solver], Continued.SAMPLING] = Field(description="How to step between noise levels.")
+    guidance: Annotated[PartChoice[Guidance], Continued.SAMPLING] = Field(description="How strongly to guide.")
+    renderer: PartChoice[Renderer] = Field(description="Mesh rasteriser of datasets and control maps.")
+    body: PartChoice[BodyModel] = Field(description="Body model of datasets.")
+    pose: PartChoice[Conditioner] | None = Field(
+        default=None, description="Conditioner of the pose; none: generated from the rest."
+    )
+    appearance: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the person's looks, pixel by pixel."
     )
-    reference_keys: PartChoice | None = Field(
+    reference_keys: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner that lets attention look at the photo."
     )
-    image_embedding: PartChoice | None = Field(
+    image_embedding: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the photo as a whole, for cross-attention."
     )
-    camera: PartChoice | None = Field(default=None, description="Conditioner of the viewpoint.")
-    slots: dict[str, PartChoice] = Field(default={}, description="Further conditioners, by a slot name of one's own.")
+    camera: PartChoice[Conditioner] | None = Field(default=None, description="Conditioner of the viewpoint.")
+    slots: dict[str, PartChoice[Conditioner]] = Field(
+        default={}, description="Further conditioners, by a slot name of one's own."
+    )
 
     @property
-    def conditioners(self) -> dict[str, PartChoice]:
+    def conditioners(self) -> dict[str, PartChoice[Conditioner]]:
         """Slot -> conditioner, for every slot that holds one, in the order in which they are merged."""
         root = {slot: getattr(self, slot) for slot in SLOTS}
         return {slot: choice for slot, choice in {**root, **self.slots}.items() if choice is not None}

@@ -8,6 +8,7 @@ from hvg.core.errors import HvgError, did_you_mean
 
 if TYPE_CHECKING:
     from hvg.config.settings import PartChoice, RunConfig
+    from hvg.parts.model import Conditioner
     from hvg.values.conditioning import ConditioningSpec, Ports
 
 
@@ -33,7 +34,7 @@ def image_cell(config: RunConfig) -> tuple[int, int]:
     return available.latent_stride, max(strides, default=1)
 
 
-def spec_of(choice: PartChoice, available: Ports) -> ConditioningSpec:
+def spec_of(choice: PartChoice[Conditioner], available: Ports) -> ConditioningSpec:
     try:
         return choice.cls.spec(choice.config, available)
     except KeyError as error:

@@ -23,11 +23,6 @@ def readable(name: str) -> str:
     return WRITTEN.get(name) or " ".join(WRITTEN.get(word, word) for word in name.split("_"))
 
 
-def signal_label(key: str) -> str:
-    """Label of the part that draws a control map, by the map's key (``smpl_normal-1a2b3c``)."""
-    return readable(key.rpartition("-")[0])
-
-
 def arm_label(name: str, labels: Mapping[str, str]) -> str:
     """Label of an arm: as ``labels`` say, else made of its name."""
     return labels.get(name, readable(name))

@@ -33,7 +33,6 @@ from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
 from hvg.cost.forecast import forecast, rank_count
 from hvg.cost.table import gigabytes
-from hvg.data.signals import signal_key
 from hvg.model.counted_step import LiveBytes, handle
 from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.model.load import make_system
@@ -217,12 +216,9 @@ def _batch(config: RunConfig, networks: FakeNetworks) -> ClipBatch:
     shape = step_shape(config)
     assert shape is not None
     request = fake_request(config, shape)
-    names = {slot: choice.name for slot, choice in config.conditioners.items()}
-    signals = {signal_key(networks.conditioners[slot], names[slot]): signal for slot, signal in request.signals.items()}
-    batch = replace(request.batch, signals=signals)
     if config.data.latents == "encode":
-        return batch
-    return replace(with_features(batch, networks.conditioners), latents=request.noisy, frames=None)
+        return request.batch
+    return replace(with_features(request.batch, networks.conditioners), latents=request.noisy, frames=None)
 
 
 def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:

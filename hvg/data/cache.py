@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hvg import __version__
-from hvg.config.build import build_conditioners, build_dataset
+from hvg.config.build import build_dataset
 from hvg.config.settings import RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.sources import source_digest
 from hvg.data.latents import EncodedClips, encoded_path, encodings, wanted_images
-from hvg.data.shards import CLIP_IMAGES, SHARD_FORMAT, ShardReader
-from hvg.data.signals import drawn_ahead, needs_mesh, signal_key
+from hvg.data.shards import SHARD_FORMAT, ShardReader
+from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_key, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, Dataset
 from hvg.values.clip import ClipBatch
@@ -25,19 +25,15 @@ def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
     return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
 
 
-def missing_from_cache(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> str | None:
-    """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing.
-
-    conditioners: by slot.
-    """
+def missing_from_cache(config: RunConfig) -> str | None:
+    """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing."""
     if config.data.cache is None:
         return None
     place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
     kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
-    slots = {f"{slot}={choice.name}": slot for slot, choice in config.conditioners.items()}
-    keys, ahead = _slot_keys(config, conditioners), drawn_ahead(conditioners)
-    drawn = [word for word, slot in slots.items() if slot in ahead and slot in keys and keys[slot] not in kept]
-    meshes = [word for word, slot in slots.items() if needs_mesh([conditioners[slot]])]
+    slots = {f"{slot}={choice.name}": choice for slot, choice in config.conditioners.items()}
+    drawn = [word for word, choice in slots.items() if is_drawn_ahead(choice) and signal_key(choice) not in kept]
+    meshes = [word for word, choice in slots.items() if choice.cls.mesh_in_step(choice.config)]
     made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
     remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
     if not config.data.cache.is_dir():
@@ -62,28 +58,6 @@ def cache_folder(config: RunConfig) -> Path:
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
 
 
-def conditioner_signals(configs: Sequence[RunConfig]) -> dict[str, Conditioner]:
-    """Signal key -> conditioner, over all configurations."""
-    signals: dict[str, Conditioner] = {}
-    for config in configs:
-        signals |= slot_signals(config, build_conditioners(config)[1])
-    return signals
-
-
-def slot_signals(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
-    """Signal key -> conditioner, for the conditioners of a configuration by slot."""
-    return {key: conditioners[slot] for slot, key in _slot_keys(config, conditioners).items()}
-
-
-def _slot_keys(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> dict[str, str]:
-    """Slot -> signal key, for those that draw a map."""
-    return {
-        slot: signal_key(part, config.conditioners[slot].name)
-        for slot, part in conditioners.items()
-        if part.has_signal()
-    }
-
-
 class RenderedClips(Dataset):
     """Clips from shards, which hold no mesh.
 
@@ -106,13 +80,13 @@ class RenderedClips(Dataset):
         reader, place = self._places[index]
         if self._mesh or not self._wanted <= reader.signals:
             return self._source.load(index)
-        return reader.load(place, images=CLIP_IMAGES | {f"signal-{key}" for key in self._wanted})
+        return reader.load(place, signals=self._wanted)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
         reader, place = self._places[index]
         if self._mesh or not reader.signals >= self._wanted | signals:
             return None
-        return reader.load(place, choose, CLIP_IMAGES | {f"signal-{key}" for key in signals})
+        return reader.load(place, choose, signals=signals)
 
     def surface(self, index: int) -> Surface:
         return self._source.surface(index)
@@ -124,16 +98,14 @@ def shard_paths(config: RunConfig, split: str) -> list[Path]:
     return found if found and len(found) == int(found[0].stem.rsplit("-", 1)[1]) else []
 
 
-def open_clips(
-    config: RunConfig, split: str, signals: Mapping[str, Conditioner] | None = None, mesh: bool = False
-) -> Dataset:
+def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> Dataset:
     """The clips of a split: from the cache where it was prepared, else made on the fly.
 
-    ``signals`` are the control maps (by key) that will be asked of the clips, ``mesh`` whether theirs will be.
+    signals: the control maps, and the mesh, that will be asked of the clips.
     """
     source = build_dataset(config, split)
     paths = shard_paths(config, split) if config.data.cache else []
-    return RenderedClips(paths, source, frozenset(drawn_ahead(signals or {})), mesh) if paths else source
+    return RenderedClips(paths, source, frozenset(signals.ahead), signals.mesh) if paths else source
 
 
 def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
@@ -141,16 +113,18 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
 
     conditioners: by slot. Raises: DataError where something was not prepared for these settings and weights, or is damaged.
     """
-    signals = drawn_ahead(slot_signals(config, conditioners))
+    signals = signals_of(config, conditioners)
     if config.data.latents == "encode":
-        return open_clips(config, "train", signals, needs_mesh(conditioners.values()))
+        return open_clips(config, "train", signals)
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
-    if not shards or not set(signals) <= frozenset.intersection(*(ShardReader(path).signals for path in shards)):
+    if not shards or not signals.ahead.keys() <= frozenset.intersection(
+        *(ShardReader(path).signals for path in shards)
+    ):
         raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
     for encoding in made:
         if not all(encoded_path(shard, encoding.name).exists() for shard in shards):
             raise _unprepared(cache_folder(config) / encoding.name, f"there are no {encoding.what}")
-    return EncodedClips(shards, made, wanted_images(config, signals))
+    return EncodedClips(shards, made, wanted_images(config), frozenset(signals.ahead))
 
 
 def _unprepared(folder: Path, reason: str) -> DataError:

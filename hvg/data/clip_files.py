@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,8 @@ from hvg.values.clip import ClipBatch, Reference
 # parameters of every frame; the one body model that there was had one such.
 CLIP_VERSION = 2
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
+# How the names of a control map's files begin; its key follows.
+SIGNAL = "signal-"
 # The end of the name of one picture's file: its view, its frame, PNG or floats.
 _CELL = re.compile(r"\.\d+\.\d+\.(png|npy)$")
 
@@ -117,7 +119,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
-        files |= _signal(f"signal-{key}", signal[0])
+        files |= _signal(SIGNAL + key, signal[0])
     files |= {f"{name}.npy": _npy(value) for name, value in arrays.items() if value is not None}
     return {"meta.json": json.dumps(meta).encode(), **files}
 
@@ -130,26 +132,32 @@ def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
 
 
 def decode_clip(
-    files: Mapping[str, bytes], choose: Choose | None = None, images: frozenset[str] | None = None
+    files: Mapping[str, bytes],
+    choose: Choose | None = None,
+    images: Collection[str] | None = None,
+    signals: Collection[str] | None = None,
 ) -> ClipBatch:
     """The clip (B = 1) that ``encode_clip`` wrote, or some of it; no file is asked for that is not needed.
 
-    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference``, ``driving`` and
-    ``signal-<key>``; None: all.
+    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference`` and ``driving``. signals: keys of
+    control maps. None: all.
     """
+
+    def is_wanted(image: str) -> bool:
+        wanted = signals if image.startswith(SIGNAL) else images
+        return wanted is None or image.removeprefix(SIGNAL) in wanted
+
     meta = json.loads(files["meta.json"])
     arrays = {
         name[:-4]: _array(files[name])
         for name in files
-        if name.endswith(".npy")
-        and not _CELL.search(name)
-        and (images is None or not name.startswith("signal-") or name[:-4] in images)
+        if name.endswith(".npy") and not _CELL.search(name) and (is_wanted(name[:-4]) or not name.startswith(SIGNAL))
     }
     if meta.get("version", 1) < CLIP_VERSION:
         arrays = _with_constants(arrays)
     cameras = decode_cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
-    pictures = _decode_images(files, cells, images)
+    pictures = _decode_images(files, cells, is_wanted)
     names = tuple(meta.get("joint_names", ()))
     clip = ClipBatch(
         cameras=cameras,
@@ -161,11 +169,10 @@ def decode_clip(
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
         caption=(meta["caption"],) if "caption" in meta else None,
-        signals={name.removeprefix("signal-"): x[None] for name, x in arrays.items() if name.startswith("signal-")},
+        signals=_signals(arrays),
     )
     clip = clip if cells is None else clip.select(*cells)
     frames, alpha = _split_rgba(pictures.get("frames"))
-    drawn = {name.removeprefix("signal-"): x[None] for name, x in pictures.items() if name.startswith("signal-")}
     return replace(
         clip,
         frames=None if frames is None else frames[None],
@@ -173,9 +180,14 @@ def decode_clip(
         driving=_colour(pictures["driving"]) if "driving" in pictures else None,
         signals={
             key: signal_from_uint8(signal) if signal.dtype == torch.uint8 else signal.float()
-            for key, signal in {**clip.signals, **drawn}.items()
+            for key, signal in {**clip.signals, **_signals(pictures)}.items()
         },
     )
+
+
+def _signals(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Key -> control map (1, V, T, K, H, W), as its file holds it, of those among tensors by file name."""
+    return {name.removeprefix(SIGNAL): x[None] for name, x in named.items() if name.startswith(SIGNAL)}
 
 
 def _reference(
@@ -195,7 +207,7 @@ def _reference(
 
 
 def _decode_images(
-    files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, images: frozenset[str] | None
+    files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, is_wanted: Callable[[str], bool]
 ) -> dict[str, Tensor]:
     """Image name -> V T K H W, uint8 or floats; the photo is always whole, and the driving video has one view."""
     grids: dict[str, dict[tuple[int, int], str]] = {}
@@ -203,7 +215,7 @@ def _decode_images(
         # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
         if name.endswith(".png") or _CELL.search(name):
             image, view, frame, _ = name.rsplit(".", 3)
-            if images is None or image in images:
+            if is_wanted(image):
                 grids.setdefault(image, {})[int(view), int(frame)] = name
     stacked = {}
     for image, grid in grids.items():

@@ -13,7 +13,7 @@ import json
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -254,12 +254,14 @@ def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
 class EncodedClips(Dataset):
     """Rendered clips for training, with what was made of them ahead in place of their frames.
 
-    images: what is still decoded, as for ``hvg.data.clip_files.decode_clip``. Raises: DataError where a file is missing
+    images, signals: what is still decoded, as for ``hvg.data.clip_files.decode_clip``. Raises: DataError where a file is missing
     or damaged.
     """
 
-    def __init__(self, shards: Sequence[Path], encodings: Sequence[Encoding], images: frozenset[str]) -> None:
-        self._encodings, self._images = encodings, images
+    def __init__(
+        self, shards: Sequence[Path], encodings: Sequence[Encoding], images: Collection[str], signals: Collection[str]
+    ) -> None:
+        self._encodings, self._images, self._signals = encodings, images, signals
         self._shards = [ShardReader(path) for path in shards]
         self._files = [[EncodedFile(encoded_path(s.path, e.name), s.keys) for e in encodings] for s in self._shards]
         self._places = [(shard, i) for shard, reader in enumerate(self._shards) for i in range(len(reader))]
@@ -279,16 +281,16 @@ class EncodedClips(Dataset):
 
     def _load(self, index: int, choose: Choose | None) -> ClipBatch:
         shard, place = self._places[index]
-        clip = self._shards[shard].load(place, choose, self._images)
+        clip = self._shards[shard].load(place, choose, self._images, self._signals)
         for encoding, file in zip(self._encodings, self._files[shard], strict=True):
             clip = encoding.restore(clip, file, choose)
         return clip
 
 
-def wanted_images(config: RunConfig, signals: Iterable[str]) -> frozenset[str]:
-    """Images that training still decodes where all encodings were made ahead: control maps, and those not encoded."""
+def wanted_images(config: RunConfig) -> set[str]:
+    """Images, besides control maps, that training still decodes where all encodings were made ahead."""
     needed: set[str] = set()
     for choice in config.conditioners.values():
         # What has frozen features looks at the photo through them alone.
         needed |= choice.cls.needs(choice.config) - ({"reference"} if choice.cls.has_frozen_features() else set())
-    return frozenset({f"signal-{key}" for key in signals} | (needed & {"reference", "driving"}))
+    return needed & {"reference", "driving"}

@@ -7,19 +7,17 @@ import multiprocessing
 import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_alignment, build_conditioners, build_dataset
+from hvg.config.build import build_conditioners, build_dataset, build_part
 from hvg.config.composition import compose, parse_resolved
 from hvg.config.groups import all_options
 from hvg.config.machine import choose_device
@@ -27,23 +25,21 @@ from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
-from hvg.data.cache import cache_folder, conditioner_signals, shard_path, shard_paths
+from hvg.data.cache import cache_folder, shard_path, shard_paths
 from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, whole_shard
-from hvg.data.signals import drawn_ahead, with_signals, without_mesh
-from hvg.parts.model import Conditioner
+from hvg.data.signals import Signals, drawn_keys, is_drawn_ahead, signals_of_all, without_mesh
+from hvg.parts.as_seen import as_seen
 from hvg.parts.scene import Alignment, Dataset
-from hvg.parts.scene import Dataset as ClipDataset
 from hvg.values.clip import ClipBatch
-from hvg.values.moved import align
 
 
 def render_shard(
     folder: Path,
     split: str,
-    clips: ClipDataset,
-    signals: Mapping[str, Conditioner],
+    clips: Dataset,
+    signals: Signals,
     *,
     keep_mesh: bool = False,
     part: tuple[int, int] = (0, 1),
@@ -64,7 +60,7 @@ def render_shard(
         return path
 
     def render(index: int) -> ClipBatch:
-        clip = with_signals(clips.load(index), signals)
+        clip = signals.draw(clips.load(index))
         kept = {} if old is None else old.load(index - indices.start).signals
         return replace(clip, signals={**kept, **clip.signals})
 
@@ -121,7 +117,7 @@ def never_stored(configs: Sequence[RunConfig]) -> list[str]:
         f"{slot}={choice.name}"
         for config in configs
         for slot, choice in config.conditioners.items()
-        if choice.cls.has_signal() and not choice.cls.per_picture(choice.config)
+        if choice.cls.has_signal() and not is_drawn_ahead(choice)
     }
     return [f"{word} draws its map of the views and frames of a step, so it is not stored" for word in sorted(late)]
 
@@ -159,7 +155,7 @@ def _prepare(
         report(done, total)
 
     advance(0)
-    folder, wanted = cache_folder(first), drawn_ahead(conditioner_signals(configs)).keys()
+    folder, wanted = cache_folder(first), {key for config in configs for key in drawn_keys(config)}
     texts, tasks = tuple(config.to_yaml() for config in configs), []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
@@ -169,68 +165,46 @@ def _prepare(
                 advance(len(shard))
             else:
                 tasks.append((texts, split, (number, shards)))
-    on_gpu = choose_device(first.device).type == "cuda"
-    with _Processes(jobs) as processes, _Processes(1) as one_process:
-        processes.run(_render, tasks, advance)
-        tasks = []
-        for config, names in owned:
-            for shard in map(ShardReader, shard_paths(first, "train")):
-                missing = [name for name in names if not _is_encoded(shard, name)]
-                if missing:
-                    tasks.append((config.to_yaml(), shard.path, missing))
-                else:
-                    advance(len(shard))
-        (one_process if on_gpu else processes).run(_encode, tasks, advance)
+    _in_processes(jobs, _render, tasks, advance)
+    tasks = []
+    for config, names in owned:
+        for shard in map(ShardReader, shard_paths(first, "train")):
+            missing = [name for name in names if not _is_encoded(shard, name)]
+            if missing:
+                tasks.append((config.to_yaml(), shard.path, missing))
+            else:
+                advance(len(shard))
+    _in_processes(1 if choose_device(first.device).type == "cuda" else jobs, _encode, tasks, advance)
     return folder
 
 
-class _Processes:
-    """``jobs`` processes that are started with the first task and end with the context."""
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs, self._stack = jobs, ExitStack()
-        self._started: tuple[ProcessPoolExecutor, Any] | None = None
-
-    def __enter__(self) -> _Processes:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.close()
-
-    def run(self, function: Callable[..., None], tasks: Sequence[tuple], on_clip: Callable[[], None]) -> None:
-        """Calls ``function(*task, ticks)`` for each task; whatever it puts into ``ticks`` is a clip done."""
-        if not tasks:
-            return
-        pool, ticks = self._start()
-        try:
-            self._follow(pool, [pool.submit(function, *task, ticks) for task in tasks], ticks, on_clip)
-        except BrokenProcessPool as error:
-            raise HvgError(
-                "one of the processes that prepare clips was ended from outside, for want of memory perhaps; what is rendered "
-                "is kept, the same command with a smaller jobs= continues"
-            ) from error
-
-    @staticmethod
-    def _follow(pool: ProcessPoolExecutor, futures: Sequence[Future], ticks: Any, on_clip: Callable[[], None]) -> None:
-        while not all(future.done() for future in futures) or not ticks.empty():
-            try:
-                ticks.get(timeout=0.2)
-                on_clip()
-            except queue.Empty:
-                failed = next((f for f in futures if f.done() and f.exception()), None)
-                if failed is not None:
-                    pool.shutdown(cancel_futures=True)
-                    failed.result()
-        for future in futures:
-            future.result()
-
-    def _start(self) -> tuple[ProcessPoolExecutor, Any]:
-        if self._started is None:
-            context = multiprocessing.get_context("spawn")
-            ticks = self._stack.enter_context(context.Manager()).Queue()
-            pool = self._stack.enter_context(ProcessPoolExecutor(self._jobs, mp_context=context))
-            self._started = pool, ticks
-        return self._started
+def _in_processes(
+    jobs: int, function: Callable[..., None], tasks: Sequence[tuple], on_clip: Callable[[], None]
+) -> None:
+    """Calls ``function(*task, ticks)`` for each task; whatever it puts into ``ticks`` is a clip done."""
+    if not tasks:
+        return
+    context = multiprocessing.get_context("spawn")
+    try:
+        with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            ticks = manager.Queue()
+            futures = [pool.submit(function, *task, ticks) for task in tasks]
+            while not all(future.done() for future in futures) or not ticks.empty():
+                try:
+                    ticks.get(timeout=0.2)
+                    on_clip()
+                except queue.Empty:
+                    failed = next((f for f in futures if f.done() and f.exception()), None)
+                    if failed is not None:
+                        pool.shutdown(cancel_futures=True)
+                        failed.result()
+            for future in futures:
+                future.result()
+    except BrokenProcessPool as error:
+        raise HvgError(
+            "one of the processes that prepare clips was ended from outside, for want of memory perhaps; what is rendered "
+            "is kept, the same command with a smaller jobs= continues"
+        ) from error
 
 
 def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
@@ -241,10 +215,10 @@ def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) ->
 
 
 @lru_cache(maxsize=1)
-def _drawing(texts: tuple[str, ...]) -> tuple[Path, dict[str, Conditioner]]:
+def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals]:
     """Folder of these configurations' clips, and the parts that draw their maps; kept from shard to shard."""
     configs = [parse_resolved(text, "prepare") for text in texts]
-    return cache_folder(configs[0]), drawn_ahead(conditioner_signals(configs))
+    return cache_folder(configs[0]), signals_of_all(configs).ahead
 
 
 @lru_cache(maxsize=1)
@@ -280,9 +254,8 @@ def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
     wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
     for index in range(len(shard)):
-        clip = shard.load(index, images=frozenset({"frames", "reference"})).to(device)
-        background = clip.cameras.intrinsics.new_tensor(config.data.background) * 2 - 1
-        clip = align(clip, alignment.offsets(clip), alignment.reference_offsets(clip), background)
+        clip = shard.load(index, images=("frames", "reference"), signals=()).to(device)
+        clip = as_seen(clip, alignment, config.data.background)
         with torch.no_grad():
             for encoding in wanted:
                 made[encoding.name][clip.clip_id[0]] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
@@ -297,7 +270,7 @@ def _encoders(text: str) -> tuple[RunConfig, Alignment, dict[str, Encoding]]:
     config = parse_resolved(text, "prepare")
     codec, conditioners = build_conditioners(config)
     found = encodings(config, codec, conditioners.values())
-    return config, build_alignment(config), {encoding.name: encoding for encoding in found}
+    return config, build_part(config.alignment), {encoding.name: encoding for encoding in found}
 
 
 def _one_thread() -> None:

@@ -19,18 +19,19 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
 import torch
+from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from hvg.core.arrays import read_array
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
-from hvg.data.clip_files import decode_cameras, decode_clip
+from hvg.data.clip_files import SIGNAL, decode_cameras, decode_clip
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
 
@@ -38,28 +39,29 @@ T = TypeVar("T")
 SHARD_FORMAT = "hvg-shard-1"
 # The end of a shard's name that numbers it: ``-00001-of-00003``, ``-1`` or ``_01``.
 NUMBER = re.compile(r"[-_.]?(\d+)(-of-(\d+))?$")
+Count = Annotated[StrictInt, Field(ge=1)]
+CountFromZero = Annotated[StrictInt, Field(ge=0)]
 # (V, T, H, W) of a clip.
-Size = tuple[int, int, int, int]
-# Images of a clip that are no control maps.
-CLIP_IMAGES = frozenset({"frames", "reference", "driving"})
+Size = tuple[Count, Count, Count, Count]
 
 
 class _Members(Mapping[str, bytes]):
-    """File name -> its bytes, read from a shard when asked for. places: name -> offset and size. checks: name -> CRC-32.
+    """File name -> its bytes, of one clip, read from a shard when asked for.
 
-    Raises: ValueError for a file that is not what was written.
+    places: name -> offset and size. checks: name, after the clip's -> CRC-32. Raises: ValueError for a file that is not what
+    was written.
     """
 
     def __init__(
-        self, stream: IO[bytes], places: Mapping[str, tuple[int, int]], checks: Mapping[str, int] | None
+        self, stream: IO[bytes], clip: str, places: Mapping[str, tuple[int, int]], checks: Mapping[str, int] | None
     ) -> None:
-        self._stream, self._places, self._checks = stream, places, checks
+        self._stream, self._clip, self._places, self._checks = stream, clip, places, checks
 
     def __getitem__(self, name: str) -> bytes:
         offset, size = self._places[name]
         self._stream.seek(offset)
         data = self._stream.read(size)
-        if self._checks is not None and zlib.crc32(data) != self._checks[name]:
+        if self._checks is not None and zlib.crc32(data) != self._checks[f"{self._clip}.{name}"]:
             raise ValueError(f"{name} is not what was written (CRC-32 differs)")
         return data
 
@@ -78,6 +80,42 @@ def checksum_of(index: Mapping[str, Any]) -> int:
 def index_path(path: Path) -> Path:
     """Path of a shard's index."""
     return path.with_name(path.name + ".index.json")
+
+
+class _Index(BaseModel):
+    """Contents of a shard as its index says, which may be older than some of the fields, or anybody's."""
+
+    bytes: CountFromZero
+    clips: list[str]
+    members: dict[str, tuple[CountFromZero, CountFromZero]]
+    crc32: dict[str, int] | None = None
+    sha256: str | None = None
+    sizes: list[Size] | None = None
+    subjects: list[str] | None = None
+    digests: list[str] | None = None
+    captions: StrictBool | None = None
+    part: tuple[CountFromZero, Count] | None = None
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> _Index:
+        clips = set(self.clips)
+        for clip in clips:
+            if problem := clip_name_problem(clip):
+                raise ValueError(f"clip {clip!r} {problem}")
+        for field in ("sizes", "subjects", "digests"):
+            found = getattr(self, field)
+            if found is not None and len(found) != len(self.clips):
+                raise ValueError(f"{field} of {len(found)} clips, it holds {len(self.clips)}")
+        for name, (offset, size) in self.members.items():
+            if name.partition(".")[0] not in clips:
+                raise ValueError(f"{name!r} belongs to no clip")
+            if offset + size > self.bytes:
+                raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")
+        if sum(size for _, size in self.members.values()) > self.bytes:
+            raise ValueError("its files overlap")
+        if self.crc32 is not None and not self.members.keys() <= self.crc32.keys():
+            raise ValueError("it lacks the checksum of a file")
+        return self
 
 
 class ShardReader:
@@ -108,15 +146,20 @@ class ShardReader:
         if "checksum" in index and index.pop("checksum") != checksum_of(index):
             raise DataError(f"{index_path(path)}: damaged: it is not what was written (its checksum differs)")
         try:
-            self.keys, self._members = _places(index)
-            self._checks = _checks(index, self._members)
-            # Digest that checks a shard whose files have no checksums; None once it was checked.
-            self._digest: str | None = index.get("sha256") if self._checks is None else None
-            self._sizes, self.part = _sizes(index), _part(path, index)
-            self._captions: bool | None = index.get("captions")
-            self._subjects, self._digests = (_texts(index, name) for name in ("subjects", "digests"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{index_path(path)}: damaged: {type(error).__name__}: {error}") from error
+            known = _Index.model_validate(index)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = " ".join([".".join(map(str, first["loc"])), first["msg"]])
+            raise DataError(f"{index_path(path)}: damaged: {' '.join(problem.split())}") from None
+        self.keys, self._known = known.clips, known
+        self._members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in known.clips}
+        for name, span in known.members.items():
+            clip, _, file = name.partition(".")
+            self._members[clip][file] = span
+        # Digest that checks a shard whose files have no checksums; None once it was checked.
+        self._digest = known.sha256 if known.crc32 is None else None
+        named = NUMBER.search(path.stem)
+        self.part = known.part or ((int(named[1]), int(named[3])) if named and named[3] else None)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -125,7 +168,7 @@ class ShardReader:
     def signals(self) -> frozenset[str]:
         """Keys of the control maps that every clip carries."""
         per_clip = [
-            {name.removeprefix("signal-").split(".")[0] for name in members if name.startswith("signal-")}
+            {name.removeprefix(SIGNAL).split(".")[0] for name in members if name.startswith(SIGNAL)}
             for members in self._members.values()
         ]
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
@@ -133,35 +176,42 @@ class ShardReader:
     @cached_property
     def sizes(self) -> list[Size]:
         """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
-        return self._sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
+        return self._known.sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
 
     @cached_property
     def subjects(self) -> dict[str, str]:
         """Clip id -> whom it shows; no picture is read. Raises: DataError for a clip that cannot be decoded."""
-        names = self._subjects or [self._decoded(i, _decode_subject) for i in range(len(self))]
+        names = self._known.subjects or [self._decoded(i, _decode_subject) for i in range(len(self))]
         return dict(zip(self.keys, names, strict=True))
 
     @cached_property
     def digests(self) -> dict[str, str]:
         """Clip id -> digest of its frames; empty where an index does not say it, as older ones do not."""
-        return dict(zip(self.keys, self._digests, strict=True)) if self._digests else {}
+        return dict(zip(self.keys, self._known.digests or [], strict=False))
 
     @cached_property
     def eight_bit(self) -> bool:
         """Whether frames, photos and driving videos are all kept in 8 bits."""
         names = (name for members in self._members.values() for name in members)
-        return not any(name.endswith(".npy") and name.partition(".")[0] in CLIP_IMAGES for name in names)
+        pictures = {"frames", "reference", "driving"}
+        return not any(name.endswith(".npy") and name.partition(".")[0] in pictures for name in names)
 
     @cached_property
     def captions(self) -> bool:
         """Whether every clip carries a caption; where an index does not say so, as older ones do not, the clips do."""
-        if self._captions is not None:
-            return self._captions is True
-        return all(self.load(place, images=frozenset()).caption is not None for place in range(len(self)))
+        if self._known.captions is not None:
+            return self._known.captions
+        return all(self.load(place, images=(), signals=()).caption is not None for place in range(len(self)))
 
-    def load(self, index: int, choose: Choose | None = None, images: frozenset[str] | None = None) -> ClipBatch:
-        """Clip ``index`` with B = 1; choose, images: what of it, as for ``decode_clip``. The rest is not read."""
-        clip = self._decoded(index, lambda files: decode_clip(files, choose, images))
+    def load(
+        self,
+        index: int,
+        choose: Choose | None = None,
+        images: Collection[str] | None = None,
+        signals: Collection[str] | None = None,
+    ) -> ClipBatch:
+        """Clip ``index`` with B = 1; the others say what of it, as for ``decode_clip``. The rest is not read."""
+        clip = self._decoded(index, lambda files: decode_clip(files, choose, images, signals))
         if clip.clip_id != (self.keys[index],):
             raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
         return clip
@@ -172,7 +222,7 @@ class ShardReader:
         try:
             with self.path.open("rb") as stream:
                 self._check_whole(stream)
-                return decode(_Members(stream, self._members[key], None if self._checks is None else self._checks[key]))
+                return decode(_Members(stream, key, self._members[key], self._known.crc32))
         except Exception as error:  # Damaged bytes make the readers of images and JSON raise nearly anything.
             if isinstance(error, OSError) and error.errno is not None:
                 # The file system's, which may have it the next time; Pillow's have no number.
@@ -185,64 +235,6 @@ class ShardReader:
         if self._digest is not None and hashlib.file_digest(stream, "sha256").hexdigest() != self._digest:
             raise ValueError("the shard is not what was written (SHA-256 differs)")
         self._digest = None
-
-
-def _places(index: dict[str, Any]) -> tuple[list[str], dict[str, dict[str, tuple[int, int]]]]:
-    """The clips of an index, and clip -> file -> offset and size. Raises: ValueError for what a shard cannot hold."""
-    keys: list[str] = [str(key) for key in index["clips"]]
-    members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in keys}
-    for key in keys:
-        if problem := clip_name_problem(key):
-            raise ValueError(f"clip {key!r} {problem}")
-    for name, (offset, size) in index["members"].items():
-        if not (isinstance(offset, int) and isinstance(size, int) and 0 <= offset <= offset + size <= index["bytes"]):
-            raise ValueError(f"{name!r} lies outside of the file, at {offset} with {size} bytes")
-        key, _, rest = name.partition(".")
-        members[key][rest] = (offset, size)
-    if sum(size for files in members.values() for _, size in files.values()) > index["bytes"]:
-        raise ValueError("its files overlap")
-    return keys, members
-
-
-def _checks(index: dict[str, Any], members: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]] | None:
-    """Clip -> file -> CRC-32, as an index says; None where it does not. Raises: KeyError where it lacks that of a file."""
-    found = index.get("crc32")
-    return found and {key: {name: found[f"{key}.{name}"] for name in files} for key, files in members.items()}
-
-
-def _sizes(index: dict[str, Any]) -> list[Size] | None:
-    """(V, T, H, W) of every clip, as an index says; None where it does not. Raises: ValueError for what is no size."""
-    sizes = index.get("sizes")
-    if sizes is None:
-        return None
-    if len(sizes) != len(index["clips"]):
-        raise ValueError(f"sizes of {len(sizes)} clips, it holds {len(index['clips'])}")
-    return [(_whole(views), _whole(frames), _whole(h), _whole(w)) for views, frames, h, w in sizes]
-
-
-def _texts(index: dict[str, Any], name: str) -> list[str] | None:
-    """Texts of the clips, from an index under ``name``; None if it has none. Raises: ValueError for what is no text."""
-    texts = index.get(name)
-    if texts is None:
-        return None
-    if len(texts) != len(index["clips"]) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name} are not a text for each of {len(index['clips'])} clips")
-    return texts
-
-
-def _part(path: Path, index: dict[str, Any]) -> tuple[int, int] | None:
-    """A shard's number and how many there are, as its index or its name says. Raises: ValueError for what is no number."""
-    named = NUMBER.search(path.stem)
-    if index.get("part") is not None:
-        number, count = index["part"]
-        return _whole(number, least=0), _whole(count)
-    return (int(named[1]), int(named[3])) if named and named[3] else None
-
-
-def _whole(value: Any, least: int = 1) -> int:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{value!r} is no whole number from {least} on")
-    return value
 
 
 def _decode_size(files: Mapping[str, bytes]) -> Size:

@@ -1,67 +1,131 @@
-"""Control maps of clips: by which key they go, and drawing those that a batch does not carry."""
+"""Control maps of clips: their keys, who draws them, which of them files hold, and what a batch carries for them.
+
+Parts say what a map is (``Conditioner``); whoever stores, loads or shows one asks here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from hvg.config.build import build_conditioners
+from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.eight_bit import signal_as_stored
+from hvg.core.labels import readable
 from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
-from hvg.parts.scene import Dataset as ClipDataset
+from hvg.parts.scene import Dataset
 from hvg.values.clip import ClipBatch
 
 
-def signal_key(conditioner: Conditioner, name: str) -> str:
+def signal_key(choice: PartChoice[Conditioner]) -> str:
     """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
 
     And with the code that draws it, so that a map of other code is drawn anew.
     """
-    settings = conditioner.config.model_dump(mode="json", exclude=set(conditioner.encoder_settings))
-    return f"{name}-{settings_digest([settings, source_digest(type(conditioner).__module__)], 6)}"
+    settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.encoder_settings))
+    return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__)], 6)}"
 
 
-def with_signals(clip: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
-    """The clip with every conditioner's map, keyed by ``signal_key``; maps are rounded to what a file holds of them.
+def signal_label(key: str) -> str:
+    """Label of the part that draws a control map, by the map's key (``smpl_normal-1a2b3c``)."""
+    return readable(key.rpartition("-")[0])
 
-    ``conditioners``: signal key -> conditioner. Maps that the clip already carries are kept.
+
+def signal_keys(config: RunConfig) -> dict[str, str]:
+    """Slot -> the key of its map, which it may not draw."""
+    return {slot: signal_key(choice) for slot, choice in config.conditioners.items()}
+
+
+def is_drawn_ahead(choice: PartChoice[Conditioner]) -> bool:
+    """Whether a conditioner draws a map that does not depend on the views and frames drawn together: clips may carry it."""
+    return choice.cls.has_signal() and choice.cls.per_picture(choice.config)
+
+
+def drawn_keys(config: RunConfig) -> list[str]:
+    """Keys of a run's maps that can be drawn ahead."""
+    return [signal_key(choice) for choice in config.conditioners.values() if is_drawn_ahead(choice)]
+
+
+@dataclass(frozen=True, eq=False)
+class Signals(Mapping[str, Conditioner]):
+    """Key -> the conditioner that draws the map.
+
+    mesh: whether a step needs the body's mesh besides, for these or for conditioners without a map.
     """
-    signals = dict(clip.signals)
-    for key, conditioner in conditioners.items():
-        if key not in signals:
-            with torch.no_grad():
-                signal = conditioner.signal(clip)
-            if signal is not None:
-                signals[key] = signal_as_stored(signal, conditioner.signal_storage(conditioner.config))
-    return replace(clip, signals={key: signals[key] for key in conditioners if key in signals})
+
+    parts: Mapping[str, Conditioner] = field(default_factory=dict)
+    mesh: bool = False
+
+    @classmethod
+    def of(cls, conditioners: Mapping[str, Conditioner]) -> Signals:
+        """Those of conditioners by key, of which some may draw no map."""
+        drawing = {key: part for key, part in conditioners.items() if part.has_signal()}
+        return cls(drawing, any(part.mesh_in_step(part.config) for part in conditioners.values()))
+
+    def __getitem__(self, key: str) -> Conditioner:
+        return self.parts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __or__(self, other: Signals) -> Signals:
+        return Signals({**self.parts, **other.parts}, self.mesh or other.mesh)
+
+    @property
+    def ahead(self) -> Signals:
+        """Those that clips may carry, for which no step needs a mesh (``is_drawn_ahead``)."""
+        return Signals({key: part for key, part in self.items() if part.per_picture(part.config)})
+
+    def draw(self, clip: ClipBatch) -> ClipBatch:
+        """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept."""
+        signals = dict(clip.signals)
+        for key, part in self.items():
+            if key not in signals:
+                with torch.no_grad():
+                    signal = part.signal(clip)
+                if signal is not None:
+                    signals[key] = signal_as_stored(signal, part.signal_storage(part.config))
+        return replace(clip, signals={key: signals[key] for key in self if key in signals})
+
+    def draw_ahead(self, clip: ClipBatch) -> ClipBatch:
+        """The clip with the maps that can be drawn ahead, and without its mesh unless a step needs it."""
+        clip = self.ahead.draw(clip)
+        return clip if self.mesh else without_mesh(clip)
+
+    def load(self, clips: Dataset, index: int) -> ClipBatch:
+        """Clip ``index``, as of ``draw_ahead``. Raises: HvgError for a clip id that cannot be the name of a file."""
+        clip = clips.load(index)
+        check_clip_names(clip.clip_id)
+        return self.draw_ahead(clip)
 
 
-def drawn_ahead(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:
-    """Conditioners whose maps do not depend on the views and frames drawn together, so that clips may carry them."""
-    return {key: part for key, part in conditioners.items() if part.per_picture(part.config)}
+# Neither maps nor a mesh.
+NO_SIGNALS = Signals()
 
 
-def needs_mesh(conditioners: Iterable[Conditioner]) -> bool:
-    """Whether clips keep their mesh once the maps that can be drawn ahead are there."""
-    return any(part.mesh_in_step(part.config) for part in conditioners)
+def signals_of(config: RunConfig, conditioners: Mapping[str, Conditioner]) -> Signals:
+    """The maps of a run. conditioners: by slot."""
+    return Signals.of({key: conditioners[slot] for slot, key in signal_keys(config).items()})
 
 
-def load_with_signals(
-    clips: ClipDataset, index: int, conditioners: Mapping[str, Conditioner], mesh: bool = False
-) -> ClipBatch:
-    """Clip ``index`` with every control map that can be drawn ahead; with its mesh where ``mesh`` asks for it."""
-    clip = clips.load(index)
-    check_clip_names(clip.clip_id)
-    clip = with_signals(clip, drawn_ahead(conditioners))
-    return clip if mesh else without_mesh(clip)
+def signals_of_all(configs: Sequence[RunConfig]) -> Signals:
+    """The maps of all configurations, whose conditioners are built for it."""
+    found = NO_SIGNALS
+    for config in configs:
+        found |= signals_of(config, build_conditioners(config)[1])
+    return found
 
 
 def without_mesh(clip: ClipBatch) -> ClipBatch:
-    """The clip without body vertices and faces, which few need once the signals are rendered (``needs_mesh``)."""
+    """The clip without body vertices and faces, which few need once the maps are drawn."""
     body = clip.body and replace(clip.body, vertices=None, faces=None)
     reference = clip.reference
     if reference is not None and reference.body is not None:

@@ -6,7 +6,7 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
-from hvg.data.signals import drawn_ahead, load_with_signals, with_signals, without_mesh
+from hvg.data.signals import Signals
 from hvg.data.unreadable import read_or_replace
-from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset as ClipDataset
 from hvg.values.clip import ClipBatch, Within
 
@@ -55,23 +54,22 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees.
 
     grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
-    that share a step and so a grid. mesh: whether clips keep theirs. first_view: as ``DataConfig`` says. A clip that cannot be
+    that share a step and so a grid. first_view: as ``DataConfig`` says. A clip that cannot be
     read has another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
         self,
         clips: ClipDataset,
-        signals: Mapping[str, Conditioner],
+        signals: Signals,
         *,
         seed: int,
         grids: Sequence[tuple[int, int]],
         clips_per_step: int,
         recolour: float = 0.0,
-        mesh: bool = False,
         first_view: Within = "grid",
     ) -> None:
-        self._clips, self._signals, self._mesh, self._first_view = clips, signals, mesh, first_view
+        self._clips, self._signals, self._first_view = clips, signals, first_view
         self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
         self._kept: dict[int, ClipBatch] = {}
         self._kept_bytes = 0
@@ -86,7 +84,7 @@ class TrainingOrder(Dataset):
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
             part = recolour(part, choose.generator)
         # Maps that depend on what is drawn together: now it is known.
-        part = with_signals(part, self._signals)
+        part = self._signals.draw(part)
         valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
         valid = torch.zeros_like(valid) if unreadable else valid
         count, place = int(valid.sum()), torch.tensor([position])
@@ -101,13 +99,11 @@ class TrainingOrder(Dataset):
     def _part(self, index: int, choose: DrawnCells) -> ClipBatch:
         """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
         if self._in_parts is not False:
-            ahead = drawn_ahead(self._signals)
-            part = self._clips.load_part(index, choose, frozenset(ahead))
+            part = self._clips.load_part(index, choose, frozenset(self._signals.ahead))
             if self._in_parts is None:
                 self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
             if part is not None and self._in_parts:
-                part = with_signals(part, ahead)
-                return part if self._mesh else without_mesh(part)
+                return self._signals.draw_ahead(part)
         clip = self._clip(index)
         return clip.select(*choose(*clip.grid[1:]))
 
@@ -115,7 +111,7 @@ class TrainingOrder(Dataset):
         """A whole clip, kept as long as there is room."""
         if index in self._kept:
             return self._kept[index]
-        clip = load_with_signals(self._clips, index, self._signals, self._mesh)
+        clip = self._signals.load(self._clips, index)
         size = clip.nbytes()
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
@@ -150,48 +146,28 @@ class DrawnCells:
 class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
-    train: clips by index. signals: signal key -> conditioner, whose maps every batch carries. grids: (views, frames) that
-    steps draw from. first_step: where a resumed run continues in the order. accumulate: batches of a step. mesh: whether
-    batches carry one. first_view: as ``DataConfig`` says.
+    order: gives the ``TrainingOrder`` for a number of ``clips_per_step``. first_step: where a resumed run continues in it.
+    accumulate: batches of a step.
     """
 
     def __init__(
         self,
-        train: ClipDataset,
-        signals: Mapping[str, Conditioner],
+        order: Callable[..., TrainingOrder],
         *,
-        seed: int,
-        grids: Sequence[tuple[int, int]],
         batch_size: int,
         num_steps: int,
         workers: int,
         first_step: int = 0,
-        recolour: float = 0.0,
         accumulate: int = 1,
-        mesh: bool = False,
-        first_view: Within = "grid",
     ) -> None:
         super().__init__()
-        self.train, self.signals, self.mesh = train, signals, mesh
-        self.first_view: Within = first_view
-        self.seed, self.grids = seed, grids
-        self.batch_size, self.num_steps, self.workers = batch_size, num_steps, workers
-        self.first_step, self.recolour, self.accumulate = first_step, recolour, accumulate
+        self.order, self.batch_size, self.num_steps, self.workers = order, batch_size, num_steps, workers
+        self.first_step, self.accumulate = first_step, accumulate
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        order = TrainingOrder(
-            self.train,
-            self.signals,
-            seed=self.seed,
-            grids=self.grids,
-            clips_per_step=self.batch_size * world * self.accumulate,
-            recolour=self.recolour,
-            mesh=self.mesh,
-            first_view=self.first_view,
-        )
         return DataLoader(
-            order,
+            self.order(clips_per_step=self.batch_size * world * self.accumulate),
             batch_sampler=StepPositions(
                 self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
             ),

@@ -29,16 +29,19 @@ def write_png(path: Path, image: Tensor) -> None:
         picture.save(partial, format="PNG")
 
 
-def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
+def read_image_8bit(source: Path | Image.Image) -> tuple[Tensor, Tensor | None]:
     """An image file as (3, H, W) and its alpha as (1, H, W), None where the file has none; uint8.
+
+    An open picture is read like its file.
 
     Colours are returned as stored, also where alpha is 0. The file's orientation tag is applied. Grey, palette and CMYK
     become RGB, 16 bits become 8; of an animation, the first picture is taken.
 
     Raises: DataError naming the file when it is missing, cannot be decoded, or has more than ``MOST_PIXELS``.
     """
+    path = image_name(source)
     try:
-        with _opened(path) as file:
+        with source.copy() if isinstance(source, Image.Image) else _opened(source) as file:
             check_pixels(path, *file.size)
             # In place, and converted only where it has to be: every copy of a large photo counts.
             ImageOps.exif_transpose(file, in_place=True)
@@ -56,6 +59,11 @@ def read_image_8bit(path: Path) -> tuple[Tensor, Tensor | None]:
     return channels[:3], channels[3:] if has_alpha else None
 
 
+def image_name(source: Path | Image.Image) -> str:
+    """What messages call a file of a picture, or an open picture."""
+    return "the image" if isinstance(source, Image.Image) else str(source)
+
+
 def _opened(path: Path) -> Image.Image:
     """The picture, of which only the header is read. Raises: DataError for one that Pillow takes for a bomb."""
     with warnings.catch_warnings():
@@ -68,7 +76,7 @@ def _opened(path: Path) -> Image.Image:
             raise DataError(f"{path}: has more than {pillows:.0f} million pixels; {_AT_MOST}") from None
 
 
-def check_pixels(path: Path, width: int, height: int) -> None:
+def check_pixels(path: Path | str, width: int, height: int) -> None:
     """Raises: DataError for a picture that would take too much memory."""
     if width * height > MOST_PIXELS:
         raise DataError(f"{path}: is {width} x {height} pixels, {width * height / 1e6:.0f} million; {_AT_MOST}")

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from hvg.core.errors import DataError
-from hvg.media.images import read_image_8bit
+from hvg.media.images import image_name, read_image_8bit
 from hvg.values.clip import Reference
 
 # Mean height of the people's outlines in the synthetic reference photos, over 40 people at 64 px. At the default camera
@@ -35,16 +36,16 @@ def person_fraction(distance: float, fov_degrees: float, size: tuple[int, int]) 
 
 
 def load_photo(
-    path: Path, size: tuple[int, int], *, fraction: float, box: Box | None, background: Sequence[float]
+    source: Path | Image.Image, size: tuple[int, int], *, fraction: float, box: Box | None, background: Sequence[float]
 ) -> tuple[Reference, str | None]:
-    """The file's person in a picture of ``size`` (height, width), and what would make a better one, if anything.
+    """The photo's person in a picture of ``size`` (height, width), and what would make a better one, if anything.
 
     The person is what alpha covers, inside the box where one is given; without either the whole photo. Other aspects are
     padded, never stretched. fraction: of the picture's height, that the person takes. background: sRGB in [0, 1].
 
     Raises: DataError naming the file, for a box outside of the photo or around nothing, and for an empty alpha.
     """
-    photo, alpha = read_image_8bit(path)
+    path, (photo, alpha) = image_name(source), read_image_8bit(source)
     if alpha is not None and bool((alpha >= HALF).all()):
         alpha = None
     if box is not None:
@@ -59,7 +60,7 @@ def load_photo(
     return reference, _advice(path, alpha, box)
 
 
-def _checked(path: Path, box: Box, photo: Tensor) -> Box:
+def _checked(path: str, box: Box, photo: Tensor) -> Box:
     left, top, right, bottom = box
     height, width = photo.shape[1:]
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -70,7 +71,7 @@ def _checked(path: Path, box: Box, photo: Tensor) -> Box:
     return box
 
 
-def _trimmed(path: Path, photo: Tensor, alpha: Tensor, where: str) -> tuple[Tensor, Tensor]:
+def _trimmed(path: str, photo: Tensor, alpha: Tensor, where: str) -> tuple[Tensor, Tensor]:
     """Photo and alpha cut to the person's outline."""
     covered = alpha[0] >= HALF
     rows, columns = covered.any(dim=1).nonzero()[:, 0], covered.any(dim=0).nonzero()[:, 0]
@@ -108,7 +109,7 @@ def place(
     return Reference(frames=frames[None, None], alpha=canvas[None, None, 3:])
 
 
-def _advice(path: Path, alpha: Tensor | None, box: Box | None) -> str | None:
+def _advice(path: str, alpha: Tensor | None, box: Box | None) -> str | None:
     if alpha is not None:
         return None
     if box is not None:

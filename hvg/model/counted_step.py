@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,12 @@ from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, picture_size
+from hvg.model.slots import condition_slots
 from hvg.parts.model import Backbone, Codec, Conditioner, ViewAttention
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
 
+T = TypeVar("T")
 # Whose arithmetic is counted besides that of the slots.
 BACKBONE, VIEW_ATTENTION = "backbone", "view_attention"
 # Name for what belongs to no part: networks that are never trained, and arithmetic that is declared, so that it is not
@@ -141,12 +143,12 @@ def _declare(
     once = b * t * module.flops(module.config, v, height, width, channels)
     # A backward pass costs two forward passes: one for the inputs, one for the weights.
     flops.add(VIEW_ATTENTION, *((0, once) if repeating() else (3 * once, 0)))
-    return _leave_out(forward, flops, x, grid)
+    return _count_for(LEFT_OUT, forward, flops, x, grid)
 
 
-def _leave_out(function: Callable[..., Tensor], flops: PartFlops, *inputs: Any) -> Tensor:
-    """Result of the function, whose FLOPs are counted for no part."""
-    with flops.of(LEFT_OUT):
+def _count_for(part: str, function: Callable[..., T], flops: PartFlops, *inputs: Any) -> T:
+    """Result of the function, whose FLOPs are counted for the part."""
+    with flops.of(part):
         return function(*inputs)
 
 
@@ -192,22 +194,20 @@ def count_step(
         ]
         for module in attentions:
             vars(module)["forward"] = partial(_declare, module, module.forward, flops)
-        for part in conditioners.values():
-            vars(part)["features"] = partial(_leave_out, part.features, flops)
+        for slot, part in conditioners.items():
+            vars(part)["forward"] = partial(_count_for, slot, part.forward, flops)
+            vars(part)["features"] = partial(_count_for, LEFT_OUT, part.features, flops)
         with saved_tensors_hooks(keep, lambda x: x):
-            parts = []
-            for slot, part in conditioners.items():
-                with flops.of(slot):
-                    parts.append(part(request.signals.get(slot), request.batch))
+            given = condition_slots(conditioners, request.signal_keys, request.batch)
             with flops.of(BACKBONE):
-                grid = request.batch.view_grid()
-                output = backbone(request.noisy, request.level, Conditioning.merge(parts), grid=grid)
-            ends = [output, *(loss for part in parts for loss in part.losses.values() if loss.requires_grad)]
+                conditioning, grid = Conditioning.merge(given.values()), request.batch.view_grid()
+                output = backbone(request.noisy, request.level, conditioning, grid=grid)
+            ends = [output, *(loss for loss in conditioning.losses.values() if loss.requires_grad)]
         torch.autograd.backward([end.sum() for end in ends])
     for module in attentions:
         del vars(module)["forward"]
     for part in conditioners.values():
-        del vars(part)["features"]
+        del vars(part)["forward"], vars(part)["features"]
     for hook in hooks:
         hook.remove()
     for network in networks:

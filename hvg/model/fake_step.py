@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hvg.config import build
 from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
+from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts.model import Backbone, Codec, Conditioner
@@ -77,12 +78,12 @@ def stay(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRequest:
-    """Inputs of codec, backbone and conditioners. signals: slot -> control map."""
+    """Inputs of codec, backbone and conditioners. signal_keys: slot -> the key of its control map in the batch."""
 
     noisy: Tensor
     level: Tensor
     batch: ClipBatch
-    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    signal_keys: Mapping[str, str]
 
 
 def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
@@ -93,15 +94,17 @@ def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
     provided = set(config.dataset.cls.provides(config.dataset.config))
     if not any(choice.cls.mesh_in_step(choice.config) for choice in config.conditioners.values()):
         provided.discard("body.vertices")
+    keys = signal_keys(config)
+    signals = {
+        keys[slot]: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
+        for slot, choice in config.conditioners.items()
+        if choice.cls.has_signal()
+    }
     return FakeRequest(
         noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
         level=torch.zeros(b, v, frames),
-        batch=fake_batch(provided, shape),
-        signals={
-            slot: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
-            for slot, choice in config.conditioners.items()
-            if choice.cls.has_signal()
-        },
+        batch=replace(fake_batch(provided, shape), signals=signals),
+        signal_keys=keys,
     )
 
 

@@ -17,6 +17,7 @@ from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import RunConfig
 from hvg.core.errors import CheckpointError
+from hvg.data.signals import signal_keys
 from hvg.model.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
@@ -118,15 +119,8 @@ def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = N
 def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = HumanVideoSystem) -> HumanVideoSystem:
     """The system of these parts."""
     return kind(
-        alignment=parts.alignment,
-        backbone=parts.backbone,
-        conditioners=parts.conditioners,
-        codec=parts.codec,
-        prediction=parts.prediction,
-        sampler=parts.sampler,
-        solver=parts.solver,
-        guidance=parts.guidance,
-        names={slot: choice.name for slot, choice in config.conditioners.items()},
+        **vars(parts),
+        signal_keys=signal_keys(config),
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
         background=config.data.background,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import cast
 
 import lightning
@@ -15,21 +14,24 @@ from hvg.core.on_device import constants, upload
 from hvg.core.random_keys import generator
 from hvg.core.required import required
 from hvg.data.latents import latent_coverage
-from hvg.data.signals import needs_mesh, signal_key, with_signals
-from hvg.model.sampling import classifier_free_guidance, sample
+from hvg.data.signals import Signals
+from hvg.model.sampling import sample
+from hvg.model.slots import condition_slots, droppable
+from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, Sampler, Solver
 from hvg.parts.scene import Alignment
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
-from hvg.values.grid import ViewGrid, Window
-from hvg.values.moved import align, move, move_cameras
+from hvg.values.grid import ViewGrid
+from hvg.values.moved import align, move
 
 
 class HumanVideoSystem(lightning.LightningModule):
     """Conditioners steer a backbone that denoises a codec's latents.
 
-    ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged.
+    ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged. ``signal_keys``: slot
+    -> the key of its control map.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class HumanVideoSystem(lightning.LightningModule):
         sampler: Sampler,
         solver: Solver,
         guidance: Guidance,
-        names: Mapping[str, str],
+        signal_keys: Mapping[str, str],
         seed: int,
         foreground_weight: float = 0.0,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -63,18 +65,9 @@ class HumanVideoSystem(lightning.LightningModule):
         self.seed, self.foreground_weight = seed, foreground_weight
         self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
         self.frame_index: Within = frame_index
-        self.signal_keys = {slot: signal_key(part, names[slot]) for slot, part in conditioners.items()}
+        self.signal_keys = signal_keys
+        self.signals = Signals.of({signal_keys[slot]: part for slot, part in conditioners.items()})
         self._optimizer = optimizer
-
-    @property
-    def signals(self) -> dict[str, Conditioner]:
-        """Signal key -> the conditioner that renders it."""
-        return {self.signal_keys[slot]: part for slot, part in self.conditioners.items() if part.has_signal()}
-
-    @property
-    def needs_mesh(self) -> bool:
-        """Whether a batch has to carry the body's mesh."""
-        return needs_mesh(self.conditioners.values())
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -83,16 +76,8 @@ class HumanVideoSystem(lightning.LightningModule):
         batch, _ = self.aligned(batch)
         latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
-        noisy = latents + sigma * noise
         conditioning = self.condition(batch, lambda part: draw >= part.config.dropout)
-        output = self.backbone(
-            self.prediction.input_scale(sigma) * noisy,
-            self.prediction.level(sigma)[..., 0, 0, 0],
-            conditioning,
-            self.told_places(batch.frame_index),
-            batch.view_grid(),
-        )
-        denoised = self.prediction.denoised(output.float(), noisy, sigma)
+        denoised = self.denoise(latents + sigma * noise, sigma, conditioning, batch.frame_index, batch.view_grid())
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
         return {"loss": error + sum(auxiliary.values()), **auxiliary}
@@ -146,25 +131,31 @@ class HumanVideoSystem(lightning.LightningModule):
         off stays cut off, and results do not depend on what was cached.
         """
         background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
-        return align(with_signals(batch, self.signals), offsets, reference_offsets, background)
+        return align(self.signals.draw(batch), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
         """All slots' ports for an aligned batch, merged; ``keep`` says per part which clips (B) keep their signal."""
-        batch, parts = with_signals(batch, self.signals), []
-        for slot, part in self.conditioners.items():
-            conditioning = self.condition_slot(slot, batch)
-            if keep is not None and part.config.dropout > 0:
-                conditioning = conditioning.where(keep(part), part.null(conditioning))
-            parts.append(conditioning)
-        return Conditioning.merge(parts)
+        given = condition_slots(self.conditioners, self.signal_keys, self.signals.draw(batch))
+        if keep is not None:
+            for slot, part in droppable(self.conditioners).items():
+                given[slot] = given[slot].where(keep(part), part.null(given[slot]))
+        return Conditioning.merge(given.values())
 
-    def told_places(self, frame_index: Tensor | None) -> Tensor | None:
-        """Frame indices for the backbone, as ``DataConfig.frame_index`` says; None: it counts the frames it sees."""
-        return frame_index if self.frame_index == "grid" else None
+    def denoise(
+        self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
+    ) -> Tensor:
+        """The estimate of the clean latents (B, V, t, C, h, w): what training compares, and what sampling steps towards.
 
-    def condition_slot(self, slot: str, batch: ClipBatch) -> Conditioning:
-        """One slot's ports for an aligned batch that carries its control map."""
-        return self.conditioners[slot](batch.signals.get(self.signal_keys[slot]), batch)
+        sigma: (B, V, t, 1, 1, 1). frame_index: (B, t), of which the backbone hears as ``DataConfig.frame_index`` says.
+        """
+        output = self.backbone(
+            self.prediction.input_scale(sigma) * noisy,
+            self.prediction.level(sigma)[..., 0, 0, 0],
+            conditioning,
+            frame_index if self.frame_index == "grid" else None,
+            grid,
+        )
+        return self.prediction.denoised(output.float(), noisy, sigma)
 
     def configure_optimizers(self):
         if self._optimizer is None:
@@ -223,7 +214,7 @@ class HumanVideoSystem(lightning.LightningModule):
             )
 
         latents = sample(
-            _Denoiser(self, batch, offsets, reference_offsets, cells),
+            WindowDenoiser(self, batch, offsets, reference_offsets, cells),
             noise("sample"),
             self.prediction.sigma_schedule(num_steps),
             self.sampler,
@@ -266,86 +257,3 @@ class HumanVideoSystem(lightning.LightningModule):
             align_corners=False,
         )
         return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
-
-
-class _Denoiser:
-    """x0 of windows of one request: draws their conditioning once where it fits, anew at every step where it does not."""
-
-    def __init__(
-        self,
-        system: HumanVideoSystem,
-        batch: ClipBatch,
-        offsets: Tensor | None,
-        reference_offsets: Tensor | None,
-        cells: tuple[int, int],
-    ) -> None:
-        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents."""
-        self.system, self.batch, self.cells = system, batch, cells
-        self.offsets, self.reference_offsets = offsets, reference_offsets
-        whole = batch.view_grid()
-        self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
-        self.guided = any(part.config.dropout > 0 for part in system.conditioners.values())
-        self._room = system.kept_conditioning * 2**30
-        self._per_clip: dict[int, dict[str, Conditioning]] = {}
-        self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
-
-    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
-        shrink = self.cells[0] // x.shape[-2]
-        conditional, unconditional = zip(*(self._condition(window, shrink) for window in windows), strict=True)
-        index = self.system.told_places(self.batch.frame_index)
-        if index is not None:
-            index = torch.cat([index[:, list(w.frames)] for w in windows])
-        grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
-        estimate = self._estimate(x, sigma, Conditioning.stack(conditional), index, grid)
-        if not self.guided or bool((scale == 1).all()):
-            return estimate
-        nothing = self._estimate(x, sigma, Conditioning.stack(unconditional), index, grid)
-        return classifier_free_guidance(estimate, nothing, scale)
-
-    def _estimate(
-        self, x: Tensor, sigma: float, conditioning: Conditioning, index: Tensor | None, grid: ViewGrid
-    ) -> Tensor:
-        system = self.system
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
-        output = system.backbone(
-            system.prediction.input_scale(level) * x,
-            system.prediction.level(level)[..., 0, 0, 0],
-            conditioning,
-            index,
-            grid,
-        )
-        return system.prediction.denoised(output.float(), x, level)
-
-    def _condition(self, window: Window, shrink: int) -> tuple[Conditioning, Conditioning | None]:
-        """The window's conditioning, and what stands in for it where guidance asks."""
-        key = (window.views, window.frames, shrink)
-        if key in self._windows:
-            return self._windows[key]
-        part = self._aligned(window.views, window.frames, shrink)
-        if shrink not in self._per_clip:
-            slots = [slot for slot, conditioner in self.system.conditioners.items() if conditioner.per_clip]
-            self._per_clip[shrink] = {slot: self.system.condition_slot(slot, part) for slot in slots}
-        known = self._per_clip[shrink]
-        given = {
-            slot: known[slot] if slot in known else self.system.condition_slot(slot, part)
-            for slot in self.system.conditioners
-        }
-        merged = Conditioning.merge(list(given.values()))
-        unconditional = None
-        if self.guided:
-            dropped = {
-                slot: p.null(given[slot]) for slot, p in self.system.conditioners.items() if p.config.dropout > 0
-            }
-            unconditional = Conditioning.merge(list((given | dropped).values()))
-        size = sum(c.nbytes() for c in (merged, unconditional) if c is not None)
-        if size <= self._room:
-            self._room -= size
-            self._windows[key] = merged, unconditional
-        return merged, unconditional
-
-    def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
-        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]
-        part = self.batch.select(views, frames)
-        if self.system.first_view == "window":
-            part = replace(part, origin=None)
-        return self.system.prepared(part, offsets, self.reference_offsets).shrunk(shrink)

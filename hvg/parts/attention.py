@@ -1,5 +1,7 @@
 """Attention among groups of tokens: shared by the view attentions and the backbones."""
 
+# Of some methods of tensors the library does not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -73,7 +75,7 @@ class _AttentionLayers(nn.Module):
 
     def split_heads(self, query_key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 3 D) -> query, key and value, each (..., heads, d)."""
-        query, key, value = query_key_value.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, self.num_heads, -1)), -3)
         return query, key, value
 
 

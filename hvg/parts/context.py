@@ -36,3 +36,26 @@ class Context:
     networks: NetworkFiles | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     blank: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneContext(Context):
+    """What a dataset gets."""
+
+    renderer: Renderer = field()
+    body: BodyModel = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneContext(Context):
+    """What a backbone gets."""
+
+    ports: Ports = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionerContext(BackboneContext):
+    """What a conditioner gets; without a renderer or a body model where it draws nothing, as where a step is only counted."""
+
+    codec: Codec = field()
+    backbone: Backbone = field()

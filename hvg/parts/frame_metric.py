@@ -1,5 +1,7 @@
 """Metrics that score one picture at a time: picture -> mean over a clip's pictures -> mean over clips (or pictures)."""
 
+# Of some methods of tensors the library does not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from abc import abstractmethod

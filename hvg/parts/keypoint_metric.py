@@ -1,5 +1,7 @@
 """Base of the metrics of pose: a regressor of key points, and poses relative to a root."""
 
+# Of some methods of tensors the library does not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -35,7 +37,7 @@ class KeypointMetric(CellMetric):
     Config: ClassVar[type[PartConfig]] = KeypointMetricConfig
     higher_is_better: ClassVar[bool] = False
 
-    def __init__(self, config: Any, context: Context | None = None) -> None:
+    def __init__(self, config: KeypointMetricConfig, context: Context | None = None) -> None:
         """Raises: UnknownPartError for the regressor; NotAvailable where it lacks its file."""
         super().__init__(config, context)
         cls, settings = config.inner_part("regressor")
@@ -45,7 +47,7 @@ class KeypointMetric(CellMetric):
         self.root = torch.tensor([name in self.regressor.root for name in names])
 
     @classmethod
-    def programs(cls, config: Any) -> tuple[Path, ...]:
+    def programs(cls, config: KeypointMetricConfig) -> tuple[Path, ...]:
         regressor, settings = config.inner_part("regressor")
         return regressor.programs(settings)
 

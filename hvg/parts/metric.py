@@ -29,8 +29,8 @@ class Score:
     value: float
     count: int
     counted: str = "frames"
-    per_clip: Mapping[str, float] = field(default_factory=dict)
-    cells: Mapping[str, np.ndarray] = field(default_factory=dict)
+    per_clip: Mapping[str, float] = field(default_factory=dict[str, float])
+    cells: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     floor: float | None = None
     notes: tuple[str, ...] = ()
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.core.shipped import name_in_tree
-from hvg.parts.part import Part, PartConfig
+from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from hvg.values.grid import ViewGrid
 
 if TYPE_CHECKING:
-    from hvg.parts.context import Context
+    from hvg.parts.context import BackboneContext, ConditionerContext
 
 
 class ConditionerConfig(PartConfig):
@@ -35,7 +36,10 @@ class ConditionerConfig(PartConfig):
     )
 
 
-class Conditioner(Part, nn.Module):
+ConditionerT = TypeVar("ConditionerT", bound=ConditionerConfig, default=Any)
+
+
+class Conditioner(Part[ConditionerT], nn.Module):
     """Steers generation: pose, appearance, camera, task, text, motion tokens. There is no second mechanism.
 
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
@@ -46,21 +50,21 @@ class Conditioner(Part, nn.Module):
     ports are 1.
     """
 
-    Config = ConditionerConfig
+    Config: ClassVar[type[PartConfig]] = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
     per_clip: ClassVar[bool] = False
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
         super().__init__(config, context)
 
     @classmethod
     @abstractmethod
-    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+    def spec(cls, config: ConditionerT, ports: Ports) -> ConditioningSpec:
         """Ports that it fills on a backbone with ``ports``, and how widely."""
 
     @classmethod
-    def needs(cls, config: Any) -> frozenset[str]:
+    def needs(cls, config: ConditionerT) -> frozenset[str]:
         """The ClipBatch fields that a part with these settings reads: ``requires``, unless they depend on the settings."""
         return cls.requires
 
@@ -80,7 +84,7 @@ class Conditioner(Part, nn.Module):
         return None
 
     @classmethod
-    def per_picture(cls, config: Any) -> bool:
+    def per_picture(cls, config: ConditionerT) -> bool:
         """Whether every picture of the map is the same whichever views and frames it is drawn with, as ``signal`` says.
 
         Where it is not, the map is never stored: it is drawn of the views and frames that are denoised together, those of a
@@ -90,12 +94,12 @@ class Conditioner(Part, nn.Module):
         return True
 
     @classmethod
-    def signal_storage(cls, config: Any) -> Literal["uint8", "float16", "float32"]:
+    def signal_storage(cls, config: ConditionerT) -> Literal["uint8", "float16", "float32"]:
         """Number type that the map is kept in, in files and memory: 255 levels in [-1, 1], or floats of any range."""
         return "uint8"
 
     @classmethod
-    def mesh_in_step(cls, config: Any) -> bool:
+    def mesh_in_step(cls, config: ConditionerT) -> bool:
         """Whether a step has to carry the mesh for it; other parts need it at most until their map is drawn."""
         return "body.vertices" in cls.needs(config) and not (cls.has_signal() and cls.per_picture(config))
 
@@ -105,7 +109,7 @@ class Conditioner(Part, nn.Module):
         return cls.signal is not Conditioner.signal
 
     @classmethod
-    def signal_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: ConditionerT) -> int:
         """K of the control map, 0 where there is none; parts that draw one have to say."""
         return 0
 
@@ -154,13 +158,13 @@ class Conditioner(Part, nn.Module):
         return conditioning.map(torch.zeros_like)
 
 
-class ViewAttention(Part, nn.Module):
+class ViewAttention(Part[ConfigT], nn.Module):
     """Mixes features over views, with a residual connection and an output projection that starts at zero.
 
     A part says who sees whom in one of two ways: by ``token_groups``, or, where tokens form no groups, by ``sees``.
     """
 
-    def __init__(self, config: Any, width: int, num_heads: int) -> None:
+    def __init__(self, config: ConfigT, width: int, num_heads: int) -> None:
         super().__init__(config)
 
     @abstractmethod
@@ -168,7 +172,7 @@ class ViewAttention(Part, nn.Module):
         """(B, V, t, h, w, D) -> same. grid: of these views and latent frames, its cameras (B, V, t) of pictures of h x w."""
 
     @classmethod
-    def token_groups(cls, config: Any, views: int, height: int, width: int) -> Tensor | None:
+    def token_groups(cls, config: ConfigT, views: int, height: int, width: int) -> Tensor | None:
         """Group number of every token, (V, h, w) int64: tokens see each other if and only if their numbers are equal.
 
         None where tokens form no groups, or other ones for other cameras or views.
@@ -176,7 +180,7 @@ class ViewAttention(Part, nn.Module):
         return None
 
     @classmethod
-    def sees(cls, config: Any, grid: ViewGrid) -> Tensor:
+    def sees(cls, config: ConfigT, grid: ViewGrid) -> Tensor:
         """Who sees whom, (B, t, L, L) bool: whether the token of a row sees that of a column; the L = V h w of a latent frame
         in this order. By ``token_groups``, unless a part knows better.
 
@@ -191,16 +195,19 @@ class ViewAttention(Part, nn.Module):
 
     @classmethod
     @abstractmethod
-    def flops(cls, config: Any, views: int, height: int, width: int, channels: int) -> int:
+    def flops(cls, config: ConfigT, views: int, height: int, width: int, channels: int) -> int:
         """Forward FLOPs for one latent frame of V views (2 per multiply-add): of what runs, not of what is seen."""
 
 
-class Backbone(Part, nn.Module):
+class Backbone(Part[ConfigT], nn.Module):
     """The denoiser. Library blocks, own forward."""
+
+    def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
+        super().__init__(config, context)
 
     @classmethod
     @abstractmethod
-    def ports(cls, config: Any, codec_channels: int, codec_stride: int) -> Ports:
+    def ports(cls, config: ConfigT, codec_channels: int, codec_stride: int) -> Ports:
         """Sites and widths, before any weight exists."""
 
     @abstractmethod
@@ -239,7 +246,7 @@ class Backbone(Part, nn.Module):
         raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
 
 
-class Codec(Part):
+class Codec(Part[ConfigT]):
     """Frames <-> latents; frozen, kept outside the trained module tree; works on the device of what it is given.
 
     memory_settings: names of the settings that do not change the latents, so that those made ahead stay valid.
@@ -257,7 +264,7 @@ class Codec(Part):
 
     @classmethod
     @abstractmethod
-    def shape(cls, config: Any) -> tuple[int, int, int]:
+    def shape(cls, config: ConfigT) -> tuple[int, int, int]:
         """(latent channels, spatial stride, temporal stride), before any weight exists."""
 
     @abstractmethod
@@ -269,7 +276,7 @@ class Codec(Part):
         """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
 
 
-class Prediction(Part):
+class Prediction(Part[ConfigT]):
     """Preconditioning, target and weight for one parameterisation, and the distribution of noise levels.
 
     Source of the notation: EDM (arXiv 2206.00364), equation 7 and table 1.

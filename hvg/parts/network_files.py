@@ -3,6 +3,8 @@
 Nothing is downloaded. A file is told by its SHA-256 where one is published; results carry the hash of what was used.
 """
 
+# Files of weights may hold anything.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import hashlib

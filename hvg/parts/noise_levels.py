@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from hvg.core.bounds import Sigma
 from hvg.parts.model import Prediction
@@ -53,7 +54,10 @@ class EdmConfig(PartConfig):
         return self
 
 
-class EdmPrediction(Prediction):
+EdmT = TypeVar("EdmT", bound=EdmConfig, default=Any)
+
+
+class EdmPrediction(Prediction[EdmT]):
     """A parameterisation at the noise levels of ``EdmConfig``, told to the network as c_noise = ln(s)/4 (EDM, table 1)."""
 
     def level(self, sigma: Tensor) -> Tensor:

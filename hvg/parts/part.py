@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 from hvg.parts import registry
 
@@ -41,7 +42,7 @@ class PartConfig(BaseModel):
         marks = {name: field.metadata for name, field in cls.model_fields.items()}
         return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
 
-    def inner_part(self, name: str) -> tuple[Any, PartConfig]:
+    def inner_part(self, name: str) -> tuple[type[Any], PartConfig]:
         """Class and settings of the part that the setting ``name`` names.
 
         Raises: UnknownPartError, PartImportError; ValidationError for settings that it does not have.
@@ -51,9 +52,14 @@ class PartConfig(BaseModel):
         return cls, cls.Config(**getattr(self, inner.settings))
 
 
-class Part:
-    """Anything that can be chosen by name. ``Config`` is its settings class.
+# Settings of a part. Of one whose ``Config`` stands inside it, and so cannot be named before it, type checkers know nothing.
+ConfigT = TypeVar("ConfigT", bound=PartConfig, default=Any)
 
+
+class Part(Generic[ConfigT]):
+    """Anything that can be chosen by name.
+
+    ``Config`` is its settings class: the type parameter, as in ``class Pairs(Sampler[PairsConfig])``, or what is called so.
     It is built as ``Part(config, context)``; one that makes nothing of its own when it is built needs no constructor.
     made_for: the ``VERSION`` that a part of somebody's own was written against; it is refused by an hvg of another one.
     """
@@ -61,9 +67,17 @@ class Part:
     Config: ClassVar[type[PartConfig]] = PartConfig
     made_for: ClassVar[int | None] = None
 
-    def __init__(self, config: Any = None, context: Context | None = None) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        named = (argument for base in vars(cls).get("__orig_bases__", ()) for argument in get_args(base))
+        for argument in named:
+            if "Config" not in vars(cls) and isinstance(argument, type) and issubclass(argument, PartConfig):
+                cls.Config = argument
+
+    def __init__(self, config: ConfigT | None = None, context: Context | None = None) -> None:
+        """config: None only for parts that have no settings and are not chosen by name."""
         super().__init__()
-        self.config = config
+        self.config = cast(ConfigT, config)
 
     def frozen(self) -> Mapping[str, Any]:
         """Published models that it uses and never trains, by their component name in a diffusers pipeline (``vae``).

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hvg.parts.part import Part
+from hvg.parts.part import ConfigT, Part
 from hvg.values.grid import Window
 
 
@@ -24,7 +24,7 @@ class Stage:
     shrink: int = 1
 
 
-class Sampler(Part):
+class Sampler(Part[ConfigT]):
     """A plan: what to denoise together at each step."""
 
     def stage(self, step: int, num_steps: int, frames: int) -> Stage:
@@ -60,7 +60,7 @@ class SolverStep:
     state: dict[str, Any]
 
 
-class Solver(Part):
+class Solver(Part[ConfigT]):
     """Solver: steps from one noise level to the next."""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Solver(Part):
         """x at ``at.sigma_next``, for x and the estimate x0 at ``at.sigma``; all (B, V, t, C, h, w)."""
 
 
-class Guidance(Part):
+class Guidance(Part[ConfigT]):
     """Guidance: how strongly the conditioning guides each view and frame."""
 
     @abstractmethod

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from hvg.core.bounds import Width
 from hvg.core.required import required
-from hvg.parts.context import Context
+from hvg.parts.context import ConditionerContext
 from hvg.parts.guider import Guider, num_halvings
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.values.clip import ClipBatch
@@ -43,7 +44,10 @@ class PoseGuidedConfig(GuidedConfig):
     )
 
 
-class PoseSignal(Conditioner):
+GuidedT = TypeVar("GuidedT", bound=GuidedConfig, default=Any)
+
+
+class PoseSignal(Conditioner[GuidedT]):
     """A control map whose features are added at the backbone's stem; subclasses draw it and encode it.
 
     The map is 0 where there is nobody.
@@ -53,7 +57,7 @@ class PoseSignal(Conditioner):
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "widths"})
 
     @classmethod
-    def spec(cls, config: Any, ports: Ports) -> ConditioningSpec:
+    def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
         site, stride = stem(ports)
         num_halvings(stride, guider_widths(config, site))
         return ConditioningSpec(residuals={STEM: site.channels})
@@ -76,19 +80,19 @@ class PoseSignal(Conditioner):
         return Conditioning(residuals={STEM: per_frame(self.encode, required(signal, "its control map"))})
 
 
-class PoseGuided(PoseSignal):
+class PoseGuided(PoseSignal[GuidedT]):
     """A pose signal on the one shared guider: subclasses say only how its map is drawn.
 
     So arms of a study differ in nothing else.
     """
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        site, stride = stem(required(context.ports, "Context.ports"))
+        site, stride = stem(context.ports)
         self.guider = Guider(self.signal_channels(config), site.channels, stride, guider_widths(config, site))
 
     @classmethod
-    def signal_channels(cls, config: Any) -> int:
+    def signal_channels(cls, config: GuidedT) -> int:
         """K of the control map."""
         return 4
 

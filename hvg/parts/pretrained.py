@@ -3,6 +3,8 @@
 Only safetensors are read, never pickle. A folder that exists is never looked for on the hub.
 """
 
+# JSON and the libraries that read files do not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import json

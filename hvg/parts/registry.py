@@ -6,6 +6,7 @@ import importlib
 import inspect
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
 from hvg.core.errors import HvgError, did_you_mean
@@ -85,7 +86,7 @@ def origin(kind: str, name: str) -> str:
     return entry.dist.name if entry.dist else entry.value
 
 
-def load(kind: str, name: str) -> type:
+def load(kind: str, name: str) -> type[Any]:
     """The class of a part.
 
     Raises: UnknownPartError with the nearest name; PartImportError, naming the package, when its module fails or what it
@@ -131,12 +132,12 @@ def _is_subclass(cls: Any, of: Any) -> bool:
     return inspect.isclass(cls) and issubclass(cls, of)
 
 
-def _interface(kind: str) -> type:
+def _interface(kind: str) -> type[Any]:
     module, _, name = KINDS[kind][1].rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
-def _only_class(kind: str, module) -> type:
+def _only_class(kind: str, module: ModuleType) -> type[Any]:
     """The one class that a built-in module defines for its kind."""
     interface = _interface(kind)
     classes = [

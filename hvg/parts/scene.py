@@ -5,18 +5,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from hvg.parts.part import Part
+from hvg.parts.part import ConfigT, Part
 from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import NotAvailable, Surface
 
+if TYPE_CHECKING:
+    from hvg.geometry.motion import Motion
+    from hvg.parts.context import SceneContext
 
-class Alignment(Part):
+
+class Alignment(Part[ConfigT]):
     """Where people are moved in the picture before the network sees them, and back afterwards.
 
     Whole pixels, so that nothing is interpolated; ``hvg.values.moved`` moves frames, maps and cameras together.
@@ -26,7 +31,7 @@ class Alignment(Part):
     requires: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def per_picture(cls, config: Any) -> bool:
+    def per_picture(cls, config: ConfigT) -> bool:
         """Whether a picture's move does not depend on other views and frames, so that it can be encoded ahead."""
         return False
 
@@ -39,28 +44,28 @@ class Alignment(Part):
         """Pixels (x, y) by which every reference photo is moved, (B, R, 2) int64; None where nothing moves."""
 
 
-class BodyModel(Part):
+class BodyModel(Part[ConfigT]):
     """Body parameters -> vertices, joints with SMPL-X names, bone radii."""
 
     @classmethod
-    def content(cls, config: Any) -> str:
+    def content(cls, config: ConfigT) -> str:
         """Text of what its bodies depend on besides the settings, such as a digest of files; it is kept with caches."""
         return ""
 
     @abstractmethod
-    def animate(self, motion: Any, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
-        """The body (B=1) of a person of ``shape`` (the model's own names) in an ``hvg.geometry.motion.Motion``; world, metres."""
+    def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
+        """The body (B=1) of a person of ``shape`` (the model's own names) in a motion; world, metres."""
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """A grown person's shape by the model's own names; the mean person's where a model has but one."""
         return {}
 
 
-class Renderer(Part):
+class Renderer(Part[ConfigT]):
     """Rasterises triangle meshes."""
 
     @abstractmethod
-    def render(self, vertices: Tensor, faces: Tensor, cameras: Any) -> MeshImage:
+    def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:
         """The surface seen at each pixel centre of the cameras (N). faces: (F, 3) int64.
 
         vertices: (M, P, 3) world metres, M poses of one mesh; M divides N and camera n sees pose n M // N.
@@ -95,13 +100,13 @@ class Holdings:
     know of the files, a line each.
     """
 
-    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
-    subjects: Mapping[str, str] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
+    subjects: Mapping[str, str] = field(default_factory=dict[str, str])
+    digests: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
 
 
-class Dataset(Part):
+class Dataset(Part[ConfigT]):
     """Clips by index. Loading clip i gives the same values in any process and any order.
 
     Its ``Config`` has a setting ``split`` that takes ``train``, ``val`` and ``test``; no clip, and so no clip id, belongs to
@@ -113,13 +118,16 @@ class Dataset(Part):
     clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.
     """
 
+    def __init__(self, config: ConfigT | None = None, context: SceneContext | None = None) -> None:
+        super().__init__(config, context)
+
     @classmethod
     @abstractmethod
-    def provides(cls, config: Any) -> frozenset[str]:
+    def provides(cls, config: ConfigT) -> frozenset[str]:
         """Names of the ClipBatch fields that every clip holds; what is not named here, no other part may ask for."""
 
     @classmethod
-    def eight_bit(cls, config: Any) -> bool:
+    def eight_bit(cls, config: ConfigT) -> bool:
         """Whether frames, photos and alpha are what 8 bits hold (``hvg.core.eight_bit``), as those of files of pictures are.
 
         Where they are not, ``hvg prepare`` stores them as floats, four times as large before compression or more.
@@ -127,7 +135,7 @@ class Dataset(Part):
         return True
 
     @classmethod
-    def holdings(cls, config: Any) -> Holdings:
+    def holdings(cls, config: ConfigT) -> Holdings:
         """Contents of the split's files; nothing where there are no files here, or the settings say it (views, frames).
 
         Raises: DataError for files that are damaged or missing.
@@ -135,7 +143,7 @@ class Dataset(Part):
         return Holdings()
 
     @classmethod
-    def content(cls, config: Any) -> str:
+    def content(cls, config: ConfigT) -> str:
         """Text of what its clips depend on besides the settings, such as a digest of files; it is kept with caches."""
         return ""
 

@@ -1,5 +1,7 @@
 """Distances between sets of features, and how they are computed."""
 
+# SciPy, and some methods of tensors, do not say what they give.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from dataclasses import dataclass

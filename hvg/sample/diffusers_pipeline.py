@@ -6,7 +6,6 @@
 The annotations are objects, not strings: diffusers reads them.
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,15 +126,15 @@ class HumanVideoPipeline(DiffusionPipeline):
         seed = config.evaluation.seed if seed is None else seed
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        moves = motion if isinstance(motion, Motion) else load_motion(motion)
-        with tempfile.TemporaryDirectory() as folder:
-            asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
-            options = _options(image, motion, asked, Path(folder))
-            check_fields(config, options)
-            given = (
-                camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
-            )
-            clip, _, _ = make_clip(system, config, options, moves, given)
+        photo = image if isinstance(image, Image.Image) else None
+        moves, moved_by = (motion, "motion.npz") if isinstance(motion, Motion) else (load_motion(motion), motion)
+        # The names of ready values say which noise they get, as those of files do.
+        names = {"checkpoint": ".", "reference": "image.png" if photo else image, "motion": moved_by}
+        asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
+        options = SampleOptions.model_validate(names | asked)
+        check_fields(config, options)
+        given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
+        clip, _, _ = make_clip(system, config, options, moves, given, photo)
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:
@@ -147,19 +146,6 @@ class HumanVideoPipeline(DiffusionPipeline):
                 windows_per_call=config.evaluation.windows_per_call,
             )[0].cpu()
         return HumanVideoOutput(frames=frames if output_type == "pt" else _pictures(frames))
-
-
-def _options(image: Any, motion: Any, asked: dict[str, Any], folder: Path) -> SampleOptions:
-    """Options as for ``hvg sample``; a picture that is no file becomes one in ``folder``."""
-    if isinstance(image, Image.Image):
-        image.save(folder / "image.png")
-        image = folder / "image.png"
-    files = {
-        "checkpoint": Path("."),
-        "reference": Path(image),
-        "motion": Path("motion.npz") if isinstance(motion, Motion) else Path(motion),
-    }
-    return SampleOptions.model_validate(files | asked)
 
 
 def _pictures(frames: Tensor) -> list[list[Image.Image]]:

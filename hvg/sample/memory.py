@@ -59,7 +59,7 @@ def estimated_bytes(system: HumanVideoSystem, size: Size) -> int:
     latent_frames = -(-size.frames // codec.temporal_stride)
     cells = (height // codec.stride) * (width // codec.stride)
     latents = 4 * LATENT_COPIES * size.views * latent_frames * codec.channels * cells
-    mesh = MESH_BYTES * size.frames if system.needs_mesh else 0
+    mesh = MESH_BYTES * size.frames if system.signals.mesh else 0
     piece = min(size.frames, codec.decode_chunk * codec.temporal_stride)
     decoded = 4 * DECODED_COPIES * 3 * size.views * piece * pixels
     channels = sum(part.signal_channels(part.config) for part in system.conditioners.values())

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.config import wiring
-from hvg.config.build import build_body
+from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.geometry.motion import Motion, resample
 from hvg.geometry.motion_frames import motion_places, places_note
-from hvg.media.photo import load_photo, person_fraction
+from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
@@ -54,11 +55,17 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
 
 
 def make_clip(
-    system: HumanVideoSystem, config: RunConfig, options: SampleOptions, motion: Motion, given: CameraPath | None
+    system: HumanVideoSystem,
+    config: RunConfig,
+    options: SampleOptions,
+    motion: Motion,
+    given: CameraPath | None,
+    photo: Image.Image | None = None,
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
     """The one clip that is asked for, its views' names, and what to say of the motion, the caption and the photo.
 
-    given: cameras, in place of a preset. Raises: HvgError for anything that cannot be used.
+    given: cameras, in place of a preset. photo: an open picture, in place of the file that the options name.
+    Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
     asked = options.frames or (given and given.num_frames)
@@ -79,11 +86,11 @@ def make_clip(
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    body = build_body(config).animate(resample(motion, places), None, mesh=mesh)
+    body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
-    reference, advice = fit_reference(options, config, framing, cameras.image_size)
+    reference, advice = fit_reference(photo or options.reference, options.box, config, framing, cameras.image_size)
     batch = ClipBatch(
         cameras=cameras,
         clip_id=(f"{options.reference.name}+{options.motion.name}",),
@@ -195,14 +202,14 @@ def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, came
 
 
 def fit_reference(
-    options: SampleOptions, config: RunConfig, framing: Framing, size: tuple[int, int]
+    photo: Path | Image.Image, box: Box | None, config: RunConfig, framing: Framing, size: tuple[int, int]
 ) -> tuple[Reference, str | None]:
     """The photo framed as the training photos were, whatever the video's cameras do; and advice, if any."""
     trained = config.dataset.config
     fraction = person_fraction(
         getattr(trained, "distance", framing.distance), getattr(trained, "fov_degrees", framing.fov_degrees), size
     )
-    return load_photo(options.reference, size, fraction=fraction, box=options.box, background=config.data.background)
+    return load_photo(photo, size, fraction=fraction, box=box, background=config.data.background)
 
 
 def first_view_note(batch: ClipBatch) -> str | None:

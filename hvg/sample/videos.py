@@ -8,13 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from hvg.config.settings import RunConfig
-from hvg.core.eight_bit import signal_as_stored
-from hvg.core.labels import readable
-from hvg.data.signals import drawn_ahead
+from hvg.data.signals import signal_label
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
 from hvg.model.system import HumanVideoSystem
@@ -52,9 +49,7 @@ def write_videos(
     total, done = batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     files = (
-        [f"view-{v:02d}.mp4" for v in range(len(labels))]
-        + ["tiled.mp4"]
-        + ["signals.mp4"] * bool(drawn_ahead(system.signals))
+        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals.ahead)
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
@@ -83,20 +78,17 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
     ]
 
 
-@torch.no_grad()
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
     Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
     """
-    maps = {}
-    for slot, part in request.system.conditioners.items():
-        signal = part.signal(batch) if part.per_picture(part.config) else None
-        if signal is not None:
-            images = part.signal_images(signal_as_stored(signal, part.signal_storage(part.config)))
-            owner = readable(request.config.conditioners[slot].name)
-            for name, image in images.items():
-                title = f"{owner} {name}"
+    system, maps = request.system, {}
+    drawn = system.signals.ahead.draw(batch).signals
+    for slot, key in system.signal_keys.items():
+        if key in drawn:
+            for name, image in system.signals[key].signal_images(drawn[key]).items():
+                title = f"{signal_label(key)} {name}"
                 maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
     return maps
 

@@ -18,7 +18,6 @@ from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 from hvg.core.finite import refuse_not_finite
 from hvg.data.cache import open_clips
-from hvg.data.signals import load_with_signals
 from hvg.model.system import HumanVideoSystem
 from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
@@ -85,13 +84,13 @@ def evaluate(
             windows_per_call=config.evaluation.windows_per_call,
         )
 
-    clips = open_clips(config, split, system.signals, system.needs_mesh)
+    clips = open_clips(config, split, system.signals)
     return score_dataset(
         build_protocol(config, system.device),
         clips,
         num_clips(config, clips),
         generate,
-        load=lambda index: load_with_signals(clips, index, system.signals, system.needs_mesh).to(system.device),
+        load=lambda index: system.signals.load(clips, index).to(system.device),
         size=config.data.eval_batch_size,
         predictions=predictions,
         report=report,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_alignment
+from hvg.config.build import build_part
 from hvg.config.machine import choose_device
 from hvg.config.precision import across_models
 from hvg.config.settings import RunConfig
@@ -17,7 +17,7 @@ from hvg.core import provenance
 from hvg.core.errors import HvgError
 from hvg.core.labels import arm_label
 from hvg.data.cache import open_clips
-from hvg.data.signals import load_with_signals
+from hvg.data.signals import NO_SIGNALS
 from hvg.parts.as_seen import as_seen
 from hvg.parts.set_distance import SetDistance
 from hvg.report.origin import mixed_origins, seed_provenance
@@ -174,11 +174,11 @@ def _baselines(
 ) -> list[Arm]:
     """The trivial predictors on the test clips: people are moved as for the first arm, frames pass through the same 8 bits."""
     test, mean = open_clips(config, "test"), MeanImage()
-    alignment, background = build_alignment(config), config.data.background
+    alignment, background = build_part(config.alignment), config.data.background
     if any(name.startswith("mean") for name in study.baselines):
         train = open_clips(config, "train")
         for index in range(len(train)):
-            mean.add(as_seen(load_with_signals(train, index, {}), alignment, background))
+            mean.add(as_seen(NO_SIGNALS.load(train, index), alignment, background))
     predictors: dict[str, Callable[[ClipBatch], Tensor]] = {
         "copy_reference": copy_reference,
         "mean_image": lambda batch: mean.predict(batch, per_view=False),
@@ -192,7 +192,7 @@ def _baselines(
             test,
             num_clips(config, test),
             predict,
-            load=lambda index: load_with_signals(test, index, {}).to(device),
+            load=lambda index: NO_SIGNALS.load(test, index).to(device),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
         # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
@@ -219,6 +219,6 @@ def _anchors(
         test,
         num_clips(config, test),
         [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
-        load=lambda index: load_with_signals(test, index, {}).to(device),
+        load=lambda index: NO_SIGNALS.load(test, index).to(device),
         report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
     )

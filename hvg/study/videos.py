@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hvg.config.build import build_alignment
+from hvg.config.build import build_part
 from hvg.core.errors import DataError
-from hvg.core.labels import PHOTO, arm_label, signal_label
+from hvg.core.labels import PHOTO, arm_label
 from hvg.core.required import required
-from hvg.data.cache import conditioner_signals, open_clips
-from hvg.data.signals import drawn_ahead, load_with_signals
+from hvg.data.cache import open_clips
+from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_label, signals_of_all
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
 from hvg.parts.as_seen import photo_as_seen
@@ -32,14 +32,12 @@ def study_clips(study: StudyFile, states: Sequence[tuple[ArmRun, ArmState]], out
     config, finished = states[0][0].config, [run for run, state in states if state.record is not None]
     done = Counter(run.seed for run in finished)
     shown = [run for run in finished if run.seed == max(study.seeds, key=lambda seed: done[seed])]
-    wanted = drawn_ahead(conditioner_signals([run.config for run in shown]))
+    wanted = signals_of_all([run.config for run in shown]).ahead
     clips = open_clips(config, "test", wanted)
-    titles = map_titles(
-        {arm_label(run.arm, study.labels): list(drawn_ahead(conditioner_signals([run.config]))) for run in shown}
-    )
+    titles = map_titles({arm_label(run.arm, study.labels): drawn_keys(run.config) for run in shown})
     entries = []
     for index in range(num_clips(config, clips)):
-        clip = load_with_signals(clips, index, wanted if index < study.videos else {})
+        clip = (wanted if index < study.videos else NO_SIGNALS).load(clips, index)
         video = None
         if index < study.videos:
             video = f"samples/{clip.clip_id[0]}.mp4"
@@ -80,7 +78,7 @@ def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[s
         runs.setdefault(json.dumps(run.config.alignment.resolved()), run)
     found = {}
     for run in runs.values():
-        seen = photo_as_seen(clip, build_alignment(run.config), run.config.data.background)
+        seen = photo_as_seen(clip, build_part(run.config.alignment), run.config.data.background)
         title = PHOTO if len(runs) == 1 else f"{PHOTO} by {arm_label(run.arm, study.labels)}"
         found[title] = seen.expand(clip.grid[1], 1, -1, -1, -1)
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.parts import registry
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext
 from hvg.parts.model import Backbone
 from hvg.testing.building import build, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device
@@ -119,7 +119,7 @@ def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full
     """The backbone behind a codec of 4 channels and stride 8, with a registered view attention in its default settings."""
     attention = registry.load("view_attention", view_attention)
     ports = cls.ports(config, CODEC_CHANNELS, CODEC_STRIDE)
-    context = Context(
+    context = BackboneContext(
         ports=ports,
         channels=EXTRA if ports.channels else 0,
         memory=frozenset(ports.memory),

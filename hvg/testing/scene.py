@@ -10,7 +10,7 @@ from torch import Tensor
 from hvg.core.random_keys import generator
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.parts import registry
-from hvg.parts.context import Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context
 from hvg.testing.building import build
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import orbit
@@ -118,7 +118,7 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
 
 
-def tiny_context() -> Context:
+def tiny_context() -> ConditionerContext:
     """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
     small = (registry.load(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
     codec, renderer = (cls(cls.Config(), Context()) for cls in small)
@@ -132,5 +132,5 @@ def tiny_context() -> Context:
         addition_time_embed_dim=8,
     )
     ports = part.ports(config, codec.channels, codec.stride)
-    backbone = build(part, config, Context(ports=ports))
-    return Context(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
+    backbone = build(part, config, BackboneContext(ports=ports))
+    return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=backbone)

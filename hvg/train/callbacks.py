@@ -22,7 +22,6 @@ from torch import Tensor
 from hvg.config.settings import RunConfig
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.core.required import required
-from hvg.data.signals import load_with_signals
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
 from hvg.model.checkpoint import checkpoint_path, keep_checkpoints
@@ -289,7 +288,7 @@ class ValidationSamples(AfterStep):
         system.eval()
         try:
             for index in range(min(self._config.training.validation_clips, len(self._clips))):
-                clip = load_with_signals(self._clips, index, system.signals, system.needs_mesh).to(system.device)
+                clip = system.signals.load(self._clips, index).to(system.device)
                 frames = system.generate(
                     clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
                 )

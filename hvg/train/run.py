@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ from hvg.core.files import read_text, write_text
 from hvg.core.outputs import held_folder
 from hvg.core.quiet import quiet_training
 from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
-from hvg.data.training_data import ClipDataModule
+from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -200,24 +201,27 @@ def _fit(
     for note in dataset_notes(config.dataset):
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
-    missing = missing_from_cache(config, system.conditioners)
+    missing = missing_from_cache(config)
     if missing:
         log(missing)
-    validation_clips = open_clips(config, "val", system.signals, system.needs_mesh)
+    validation_clips = open_clips(config, "val", system.signals)
     quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
-    data = ClipDataModule(
+    order = partial(
+        TrainingOrder,
         train_clips,
         system.signals,
         seed=config.seed,
         grids=config.data.trained_grids,
+        recolour=config.data.recolour,
+        first_view=config.data.first_view,
+    )
+    data = ClipDataModule(
+        order,
         batch_size=config.data.batch_size,
         num_steps=config.training.steps,
         workers=config.data.workers,
         first_step=first_step,
-        recolour=config.data.recolour,
         accumulate=config.training.accumulate,
-        mesh=system.needs_mesh,
-        first_view=config.data.first_view,
     )
     interruption, meter = Interruption(), Meter()
     work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)

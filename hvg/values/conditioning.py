@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -55,7 +55,7 @@ class Conditioning:
         return combine([self, other], choose, leave=("losses",))
 
     @staticmethod
-    def merge(parts: Sequence[Conditioning]) -> Conditioning:
+    def merge(parts: Iterable[Conditioning]) -> Conditioning:
         """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

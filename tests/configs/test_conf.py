@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import yaml
 
-from hvg.config.build import build_sampler
+from hvg.config.build import build_part
 from hvg.config.composition import compose, named_protocol, parse_resolved, root_choices
 from hvg.config.settings import RunConfig
 from hvg.core.shipped import CONF
@@ -65,7 +65,7 @@ UNTRAINED = {(None, "cpu"): {(4, 4, 1)}, ("guided", "cpu"): {(4, 4, 1)}}
 def test_every_preset_samples_windows_that_it_trains(scale, experiment):
     config = preset(scale, experiment)
     (grid,), steps = clip_grids(config, "test"), config.evaluation.steps
-    sampler = build_sampler(config)
+    sampler = build_part(config.sampler)
     assert untrained_shapes(config, sampler, steps, {grid}) == UNTRAINED.get((experiment, scale), set())
     if config.sampler.name == "progressive":
         assert len(window_shapes(sampler, steps, grid)) == 2
@@ -73,7 +73,7 @@ def test_every_preset_samples_windows_that_it_trains(scale, experiment):
 
 def test_the_paper_s_windows_are_sampled_and_trained():
     config = preset("paper", "hvg_stage2")
-    assert window_shapes(build_sampler(config), 1, (8, 100)) == {(3, 24, 1), (6, 12, 1)}
+    assert window_shapes(build_part(config.sampler), 1, (8, 100)) == {(3, 24, 1), (6, 12, 1)}
     assert {v * t for v, t in config.data.trained_grids} == {72}
 
 
@@ -82,7 +82,7 @@ def test_the_study_of_sampling_plans_samples_windows_that_it_trains():
     for arm, words in study.arms.items():
         config = compose([*study.base, *words])
         assert clip_grids(config, "test") == {(8, 12)}
-        untrained = untrained_shapes(config, build_sampler(config), config.evaluation.steps, {(8, 12)})
+        untrained = untrained_shapes(config, build_part(config.sampler), config.evaluation.steps, {(8, 12)})
         assert untrained == ({(8, 12, 1)} if arm == "single" else set()), arm
 
 

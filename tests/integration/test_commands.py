@@ -393,16 +393,16 @@ def test_multirun_trains_every_combination(hvg, tiny, cache, tmp_path):
 
 def test_prepared_clips_equal_those_made_on_the_fly(hvg, tiny, tmp_path):
     from hvg.config.composition import compose
-    from hvg.data.cache import conditioner_signals, open_clips
-    from hvg.data.signals import load_with_signals
+    from hvg.data.cache import open_clips
+    from hvg.data.signals import signals_of_all
 
     # Several processes render the data of every study; each takes seconds to start.
     done = hvg("prepare", "synthetic", *tiny, f"data.cache={tmp_path}", "jobs=1", "pose=bone_map,smpl_normal")
     assert done.returncode == 0, done.stderr
     stored, live = compose([*tiny, f"data.cache={tmp_path}"]), compose(tiny)
-    signals = conditioner_signals([compose([*tiny, f"pose={pose}"]) for pose in ("bone_map", "smpl_normal")])
+    signals = signals_of_all([compose([*tiny, f"pose={pose}"]) for pose in ("bone_map", "smpl_normal")])
     assert len(signals) == 2
-    a, b = (load_with_signals(open_clips(c, "test", signals), 1, signals) for c in (stored, live))
+    a, b = (signals.load(open_clips(c, "test", signals), 1) for c in (stored, live))
     assert torch.equal(a.frames, b.frames) and torch.equal(a.alpha, b.alpha)
     assert torch.equal(a.reference.frames, b.reference.frames)
     assert torch.equal(a.cameras.world_to_camera, b.cameras.world_to_camera)

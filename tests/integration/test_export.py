@@ -120,6 +120,22 @@ def test_ready_values_are_taken_as_well_as_files(exported, inputs):
     assert [len(view) for view in frames] == [2, 2, 2] and frames[0][0].size == (32, 32)
 
 
+def test_an_open_picture_is_taken_as_its_file_is(exported, inputs, tmp_path, monkeypatch):
+    """Its orientation too; no file is written for it, and it stays as it was."""
+    pipeline, motion = HumanVideoPipeline.from_pretrained(exported), shutil.copy(inputs[1], tmp_path / "motion.npz")
+    picture, turned = Image.open(inputs[0]), Image.Exif()
+    turned[0x0112] = 6
+    picture.save(tmp_path / "image.png", exif=turned)
+    picture = Image.open(tmp_path / "image.png")
+    monkeypatch.setattr(Image.Image, "save", None)
+
+    def frames(image):
+        return pipeline(image, motion, camera="static", num_frames=1, num_inference_steps=1, output_type="pt").frames
+
+    assert torch.equal(frames(picture), frames(tmp_path / "image.png"))
+    assert picture.size == (50, 90) and picture.getexif()[0x0112] == 6
+
+
 def test_noise_comes_from_the_seed_or_the_generator(exported, inputs):
     pipeline = HumanVideoPipeline.from_pretrained(exported)
 

@@ -14,7 +14,7 @@ SCRIPT = """
 import resource, sys, tempfile
 from pathlib import Path
 import torch
-from hvg.config.build import build_body
+from hvg.config.build import build_part
 from hvg.sample.camera_paths import around
 from hvg.config.composition import compose
 from hvg.geometry.motion import Motion
@@ -27,7 +27,7 @@ frames, views, size = int(frames), int(views), int(size)
 torch.set_num_threads(1)
 config = compose(words)
 system = build_system(config).eval()
-body = build_body(config).animate(Motion(rotations={"pelvis": torch.zeros(frames, 3)}), None, mesh=False)
+body = build_part(config.body).animate(Motion(rotations={"pelvis": torch.zeros(frames, 3)}), None, mesh=False)
 cameras = around(
     torch.tensor([0.0, 0.9, 0.0]), views, elevation_degrees=5.0, distance=3.2, fov_degrees=36.0, image_size=(size, size)
 )

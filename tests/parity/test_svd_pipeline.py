@@ -305,9 +305,9 @@ def test_frozen_encoders_are_neither_trained_nor_saved(system):
 def test_noise_on_the_photo_is_a_function_of_the_clip(svd_folder, system, photo):
     noisy, _ = system_of([*overrides(svd_folder), "appearance.noise_augmentation=0.5"])
     one, again, other = (
-        noisy.condition_slot("appearance", batch).channels
+        noisy.conditioners["appearance"](None, batch).channels
         for batch in (clip(photo), clip(photo), replace(clip(photo), clip_id=("another",)))
     )
-    clean = system.condition_slot("appearance", clip(photo)).channels
+    clean = system.conditioners["appearance"](None, clip(photo)).channels
     assert torch.equal(one, again)
     assert not torch.allclose(one, other, atol=1e-3) and not torch.allclose(one, clean, atol=1e-3)

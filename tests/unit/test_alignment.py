@@ -19,7 +19,6 @@ from hvg.config import checks
 from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
 from hvg.core.random_keys import generator
-from hvg.data.signals import with_signals
 from hvg.model.load import build_system
 from hvg.model.system import HumanVideoSystem
 from hvg.parts import registry
@@ -341,7 +340,7 @@ def test_stored_maps_give_what_drawn_ones_give(systems, batch):
     system = systems["pelvis"]
     near = replace(batch.cameras, intrinsics=batch.cameras.intrinsics * torch.tensor([[2.0], [2.0], [1.0]]))
     cut = replace(batch, cameras=move_cameras(near, torch.tensor([7, -5]).expand(*batch.grid, 2)))
-    stored = with_signals(cut, system.signals)
+    stored = system.signals.draw(cut)
     assert stored.signals
     for key, signal in stored.signals.items():
         assert signal[..., 0, :].any() or signal[..., -1, :].any(), f"{key}: nobody is cut off"

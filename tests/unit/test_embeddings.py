@@ -11,6 +11,7 @@ from components.conditioners.camera_rotation import CameraRotation, CameraRotati
 from components.samplers.single import SingleWindow
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator
+from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
 from hvg.model.load import build_system
 from hvg.model.system import HumanVideoSystem
@@ -98,7 +99,7 @@ def test_what_is_generated_depends_on_the_place_in_the_video(system):
 
 def test_training_tells_the_frames_that_were_drawn():
     clip = tiny_batch(clips=1, views=2, frames=FRAMES)
-    order = TrainingOrder(_Clips(clip), {}, seed=0, grids=[(1, 2)], clips_per_step=1)
+    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(1, 2)], clips_per_step=1)
     drawn = [order[position] for position in range(12)]
     starts = {part.frame_index[0, 0].item() for part in drawn}
     assert len(starts) > 2
@@ -172,7 +173,7 @@ def test_windows_get_their_rows_of_the_whole_grid_s_conditioning(system):
 
 def test_a_training_step_is_told_the_rotation_from_the_clip_s_first_view():
     clip = tiny_batch(clips=1, views=VIEWS, frames=2)
-    order = TrainingOrder(_Clips(clip), {}, seed=0, grids=[(2, 1)], clips_per_step=1)
+    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1)
     whole = relative_rotation(clip.cameras)
     seen = set()
     for position in range(12):
@@ -186,7 +187,7 @@ def test_a_training_step_is_told_the_rotation_from_the_clip_s_first_view():
 
 def test_a_training_step_alone_calls_its_own_first_view_the_identity(rotation):
     clip = tiny_batch(clips=1, views=VIEWS, frames=2)
-    order = TrainingOrder(_Clips(clip), {}, seed=0, grids=[(2, 1)], clips_per_step=1, first_view="window")
+    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1, first_view="window")
     firsts = set()
     for position in range(12):
         part = order[position]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from hvg.core.errors import DataError
+from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import ClipDataModule, TrainingOrder, clip_position
 from hvg.data.unreadable import MOST_IN_A_ROW, read_or_replace
 from hvg.model.ema import AveragedAdamW
@@ -41,7 +43,7 @@ class Clips(Dataset):
 
 
 def order(clips: Dataset) -> TrainingOrder:
-    return TrainingOrder(clips, {}, seed=0, grids=[(2, 2)], clips_per_step=1)
+    return TrainingOrder(clips, NO_SIGNALS, seed=0, grids=[(2, 2)], clips_per_step=1)
 
 
 def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_valid():
@@ -68,8 +70,9 @@ def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_fills_a_place_depends_on_the_place_alone(workers):
     clips = Clips({1: DataError("unreadable")})
-    settings = {"seed": 0, "grids": [(1, 2)], "batch_size": 2, "num_steps": 6, "workers": workers}
-    whole, late = (ClipDataModule(clips, {}, **settings, first_step=first).train_dataloader() for first in (0, 3))
+    order = partial(TrainingOrder, clips, NO_SIGNALS, seed=0, grids=[(1, 2)])
+    settings = {"batch_size": 2, "num_steps": 6, "workers": workers}
+    whole, late = (ClipDataModule(order, **settings, first_step=first).train_dataloader() for first in (0, 3))
     batches = list(whole)
     assert any(any(batch.unreadable) for batch in batches[:3]) and any(any(batch.unreadable) for batch in batches[3:])
     for batch, other in zip(batches[3:], late, strict=True):
@@ -146,7 +149,7 @@ def system() -> HumanVideoSystem:
         sampler=default("sampler", "single"),
         solver=default("solver", "euler"),
         guidance=default("guidance", "constant"),
-        names=SLOTS,
+        signal_keys=SLOTS,
         seed=0,
         foreground_weight=2.0,
     )

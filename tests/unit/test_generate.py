@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvg.commands.words import take_options
-from hvg.config.build import build_body
+from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose, recompose
 from hvg.config.settings import PartChoice
@@ -47,7 +47,7 @@ def body(config):
     """Two frames of a standing person who has walked 3 m in the second."""
     translation = torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     motion = Motion(rotations={"pelvis": torch.zeros(2, 3)}, translation=translation)
-    return build_body(config).animate(motion, None, mesh=False)
+    return build_part(config.body).animate(motion, None, mesh=False)
 
 
 def options(**given):
@@ -354,7 +354,7 @@ def test_who_does_not_stand_is_told_and_what_to_say(config, tmp_path):
     np.savez(tmp_path / "dance.npz", poses=np.zeros((2, 72)))
     notes = {}
     for up in ("auto", "y"):
-        lying = build_body(config).animate(load_motion(tmp_path / "dance.npz", up), None, mesh=False)
+        lying = build_part(config.body).animate(load_motion(tmp_path / "dance.npz", up), None, mesh=False)
         notes[up] = upright_note(clip(lying, still().cameras), up)
     assert notes["y"] is None
     assert "degrees from upright" in notes["auto"] and notes["auto"].endswith("up=y or up=z")

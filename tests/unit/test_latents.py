@@ -12,7 +12,6 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.digests import components_digest
 from hvg.core.errors import ConfigError, DataError
-from hvg.data import signals as signals_module
 from hvg.data import training_data
 from hvg.data.cache import RenderedClips, cache_folder
 from hvg.data.latents import (
@@ -57,7 +56,7 @@ def rendered(config, system, tmp_path):
     path, drawn = tmp_path / "train-00000-of-00001.tar", []
     for seed in range(3):
         clip = tiny_batch(1, VIEWS, FRAMES, seed=seed)
-        drawn.append(signals_module.with_signals(replace(clip, clip_id=(f"person/{seed}",)), system.signals))
+        drawn.append(system.signals.draw(replace(clip, clip_id=(f"person/{seed}",))))
     write_shard(path, drawn)
     found, shard = encodings(config, system.codec, system.conditioners.values()), ShardReader(path)
     for encoding in found:
@@ -67,7 +66,7 @@ def rendered(config, system, tmp_path):
 
 
 def encoded_clips(config, system, rendered):
-    return EncodedClips([rendered[0]], rendered[1], wanted_images(config, system.signals))
+    return EncodedClips([rendered[0]], rendered[1], wanted_images(config), frozenset(system.signals))
 
 
 def assert_same(a, b, path="clip"):

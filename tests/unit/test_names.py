@@ -13,7 +13,7 @@ from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.names import LONGEST, as_name, name_problem, text_word
 from hvg.data.shard_writing import write_index, write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.data.signals import load_with_signals
+from hvg.data.signals import NO_SIGNALS
 from hvg.sample.camera_paths import read_cameras
 from hvg.study.plan import plan
 from hvg.study.study_file import load_study, study_name
@@ -113,5 +113,5 @@ def test_names_of_clips(tmp_path, name):
             return replace(clip, clip_id=(name,))
 
     with pytest.raises(DataError, match="cannot be a name"):
-        load_with_signals(Clips(), 0, {})  # type: ignore[arg-type]
+        NO_SIGNALS.load(Clips(), 0)  # type: ignore[arg-type]
     assert sorted(found.name for found in tmp_path.iterdir()) == [path.name, index_path(path).name]

@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from hvg.commands.show import contact_sheet, with_all_signals
-from hvg.config.build import build_alignment, build_dataset
+from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.labels import PHOTO, readable
-from hvg.data.cache import conditioner_signals
-from hvg.data.signals import load_with_signals
+from hvg.data.signals import signals_of_all
 from hvg.media.images import read_image_8bit
 from hvg.media.tiles import GAP, LABEL_HEIGHT
 from hvg.model.load import build_system
@@ -86,7 +85,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(tiny, tmp_path):
     clip = build_dataset(config, "test").load(0)
     path = contact_sheet(config, ShowOptions(out=tmp_path / "sheet.png"))
     sheet, _ = read_image_8bit(path)
-    seen = frames_to_uint8(photo_as_seen(clip, build_alignment(config), config.data.background))
+    seen = frames_to_uint8(photo_as_seen(clip, build_part(config.alignment), config.data.background))
     top, side = GAP + LABEL_HEIGHT, 128
     cell = sheet[:, top : top + side, GAP : GAP + side]
     assert torch.equal(cell[:, ::4, ::4], seen)
@@ -164,8 +163,8 @@ def test_a_studys_videos_show_the_photo_as_each_alignment_moves_it(tiny):
 
 def test_a_studys_videos_show_every_half_of_a_map(tiny):
     config = compose([*tiny, "pose=bone_map"])
-    parts = conditioner_signals([config])
-    clip = load_with_signals(build_dataset(config, "test"), 0, parts)
+    parts = signals_of_all([config])
+    clip = parts.load(build_dataset(config, "test"), 0)
     found = maps(clip, parts, map_titles({"bone map": list(parts)}))
     assert list(found) == ["bone map normal", "bone map depth"]
 

@@ -69,3 +69,35 @@ def test_a_part_for_another_version_is_named_in_one_line(package, version, loads
         registry.load("sampler", "whole")
     said = str(refused.value)
     assert "made for version 99 of hvg.plugin; this is version 1" in said and "'whole'" in said and "\n" not in said
+
+
+class WideConfig(plugin.PartConfig):
+    """Settings that stand outside of their part."""
+
+    width: int = 3
+
+
+class Wide(plugin.Sampler[WideConfig]):
+    """Names them once, as its type parameter."""
+
+
+class Wider(Wide):
+    """Has settings of its own."""
+
+    class Config(WideConfig):
+        height: int = 4
+
+
+def test_the_settings_class_is_the_type_parameter_or_what_is_called_so():
+    assert Wide.Config is WideConfig and set(Wider.Config.model_fields) == {"width", "height"}
+    assert type("Narrow", (Wide,), {}).Config is WideConfig
+    assert plugin.Sampler.Config is plugin.PartConfig and plugin.PoseGuided.Config is plugin.ConditionerConfig
+
+
+def test_what_a_part_can_count_on_is_given_to_it():
+    ports = plugin.Ports(latent_channels=4, latent_stride=8)
+    assert plugin.BackboneContext(ports=ports).ports is ports
+    for context in (plugin.BackboneContext, plugin.ConditionerContext, plugin.SceneContext):
+        assert issubclass(context, plugin.Context)
+        with pytest.raises(TypeError, match=r"missing .* required"):
+            context()

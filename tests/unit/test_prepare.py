@@ -11,10 +11,10 @@ from components.conditioners.skeleton import Skeleton
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, HvgError
 from hvg.data import prepare
-from hvg.data.cache import cache_folder, conditioner_signals, missing_from_cache, shard_paths
+from hvg.data.cache import cache_folder, missing_from_cache, shard_paths
 from hvg.data.prepare import never_stored, prepared_runs
 from hvg.data.shards import ShardReader
-from hvg.model.load import build_system
+from hvg.data.signals import signals_of_all
 from hvg.train.run import train
 
 
@@ -73,14 +73,14 @@ def test_a_process_builds_its_parts_once_however_many_shards_it_renders(rendered
     # One skeleton, of the configuration that has it; one codec for each of the two configurations.
     assert built == {"skeleton": 1, "codec": 2}
     configs = [compose([*words, f"pose={pose}"]) for pose in ("skeleton", "bone_map")]
-    wanted = conditioner_signals(configs).keys()
+    wanted = signals_of_all(configs).keys()
     shards = shard_paths(configs[0], "train")
     assert len(shards) == 2 and all(ShardReader(path).signals == wanted for path in shards)
 
 
 def missing(*words):
     config = compose(words)
-    return missing_from_cache(config, build_system(config).conditioners)
+    return missing_from_cache(config)
 
 
 def test_what_training_does_not_find_ahead_is_said(rendered, tmp_path):
@@ -120,8 +120,5 @@ def die(ticks):
 
 @pytest.mark.long
 def test_a_killed_process_is_told_in_a_line():
-    with (
-        pytest.raises(HvgError, match="one of the processes that prepare clips was ended from outside"),
-        prepare._Processes(1) as processes,
-    ):
-        processes.run(die, [()], lambda: None)
+    with pytest.raises(HvgError, match="one of the processes that prepare clips was ended from outside"):
+        prepare._in_processes(1, die, [()], lambda: None)

@@ -50,7 +50,7 @@ def build_system(**settings) -> HumanVideoSystem:
         sampler=TwoHalves(),
         solver=default("solver", "euler"),
         guidance=default("guidance", "constant", value=2.0),
-        names={"reference_keys": "reference_net"},
+        signal_keys={"reference_keys": "reference_net"},
         seed=0,
         optimizer=lambda weights: (torch.optim.SGD(weights, lr=0.1), lambda step: 1.0),
     )

@@ -21,7 +21,7 @@ from hvg.data.clip_files import decode_clip, encode_clip
 from hvg.data.prepare import render_shard
 from hvg.data.shard_writing import write_index, write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.data.signals import with_signals
+from hvg.data.signals import NO_SIGNALS, Signals
 from hvg.data.training_data import DrawnCells
 from hvg.geometry.motion import Motion
 from hvg.testing import tiny_batch
@@ -178,7 +178,7 @@ def test_a_finished_shard_is_not_rendered_again(tmp_path):
             return clip(index)
 
     for _ in range(2):
-        path = render_shard(tmp_path, "test", Clips(), {})
+        path = render_shard(tmp_path, "test", Clips(), NO_SIGNALS)
     assert Clips.loaded == 2
     with tarfile.open(path) as tar:
         assert not [name for name in tar.getnames() if "vertices" in name]
@@ -188,11 +188,11 @@ def test_rendered_signals_are_those_that_are_rendered_on_the_fly(tmp_path):
     from components.conditioners.skeleton import Skeleton
     from hvg.testing import tiny_context
 
-    part = Skeleton(Skeleton.Config(), tiny_context())
+    signals = Signals({"key": Skeleton(Skeleton.Config(), tiny_context())})
     batch = replace(clip(), signals={})
-    write_shard(tmp_path / "a.tar", [with_signals(batch, {"key": part})])
+    write_shard(tmp_path / "a.tar", [signals.draw(batch)])
     stored = ShardReader(tmp_path / "a.tar").load(0).signals["key"]
-    assert torch.equal(stored, with_signals(batch, {"key": part}).signals["key"])
+    assert torch.equal(stored, signals.draw(batch).signals["key"])
     assert stored.abs().max() > 0
 
 
@@ -209,12 +209,12 @@ def test_a_shard_that_lacks_a_signal_is_made_again_with_the_maps_it_had(tmp_path
             return replace(clip(index), signals={})
 
     parts = {"lines": Skeleton(Skeleton.Config(), tiny_context()), "bones": BoneMap(BoneMap.Config(), tiny_context())}
-    render_shard(tmp_path, "test", Clips(), {"lines": parts["lines"]})
-    path = render_shard(tmp_path, "test", Clips(), {"bones": parts["bones"]})
+    render_shard(tmp_path, "test", Clips(), Signals({"lines": parts["lines"]}))
+    path = render_shard(tmp_path, "test", Clips(), Signals({"bones": parts["bones"]}))
     both = ShardReader(path)
     assert both.signals == {"lines", "bones"}
     for index in range(2):
-        expected = with_signals(Clips().load(index), parts).signals
+        expected = Signals(parts).draw(Clips().load(index)).signals
         assert all(torch.equal(both.load(index).signals[key], expected[key]) for key in parts)
 
 

@@ -1,6 +1,7 @@
 """Control maps are the same wherever and whenever they are drawn, and files keep them as exactly as they say."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,10 +14,9 @@ from hvg.config.settings import PartChoice
 from hvg.data.cache import RenderedClips
 from hvg.data.prepare import render_shard
 from hvg.data.shards import ShardReader
-from hvg.data.signals import load_with_signals, needs_mesh, with_signals
+from hvg.data.signals import Signals
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system
-from hvg.model.system import HumanVideoSystem
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.parts.scene import Dataset
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
@@ -124,17 +124,16 @@ def test_one_that_says_so_passes(cls):
 def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path):
     """Live, and where the clips and their other maps come from shards, which hold no mesh."""
     late = part(cls)
-    signals = {"turn": late, "lines": part(Skeleton)}
-    shard = render_shard(tmp_path, "train", Clips(), {"lines": signals["lines"]})
-    mesh = needs_mesh(signals.values())
-    rendered = RenderedClips([shard], Clips(), frozenset({"lines"}), mesh)
+    signals = Signals.of({"turn": late, "lines": part(Skeleton)})
+    shard = render_shard(tmp_path, "train", Clips(), signals.ahead)
+    rendered = RenderedClips([shard], Clips(), frozenset({"lines"}), signals.mesh)
     for clips in (Clips(), rendered):
-        order = TrainingOrder(clips, signals, seed=0, grids=[(2, 2)], clips_per_step=1, mesh=mesh)
+        order = TrainingOrder(clips, signals, seed=0, grids=[(2, 2)], clips_per_step=1)
         for position in range(4):
             seen = order[position]
             assert seen.signals.keys() == {"turn", "lines"}
             with_mesh = replace(seen, body=cut(seen).body, signals={})
-            assert torch.equal(seen.signals["turn"], with_signals(with_mesh, {"turn": late}).signals["turn"])
+            assert torch.equal(seen.signals["turn"], Signals({"turn": late}).draw(with_mesh).signals["turn"])
 
 
 def cut(seen: ClipBatch) -> ClipBatch:
@@ -149,9 +148,9 @@ def cut(seen: ClipBatch) -> ClipBatch:
 
 def test_what_depends_on_a_step_is_not_stored(tmp_path):
     signals = {"turn": part(TurnThatSaysSo), "lines": part(Skeleton)}
-    clip = load_with_signals(Clips(), 0, signals)
+    clip = Signals(signals).load(Clips(), 0)
     assert clip.signals.keys() == {"lines"} and clip.body.vertices is None
-    assert load_with_signals(Clips(), 0, signals, mesh=True).body.vertices is not None
+    assert Signals(signals, mesh=True).load(Clips(), 0).body.vertices is not None
 
 
 @pytest.mark.parametrize("first_view", ["grid", "window"])
@@ -161,15 +160,14 @@ def test_a_window_of_a_sampler_draws_its_own(monkeypatch, tiny, first_view):
     words = ("sampler=view", "sampler.views=2", f"data.first_view={first_view}")
     config = compose([*tiny, *words]).model_copy(update={"pose": choice})
     system, seen = build_system(config).eval(), []
-    forward = HumanVideoSystem.condition_slot
+    forward = TurnThatSaysSo.forward
 
-    def watched(self, slot, batch):
-        if slot == "pose":
-            seen.append((batch.cameras, batch.origin, batch.signals[self.signal_keys["pose"]]))
-        return forward(self, slot, batch)
+    def watched(self, signal, batch):
+        seen.append((batch.cameras, batch.origin, signal))
+        return forward(self, signal, batch)
 
-    monkeypatch.setattr(HumanVideoSystem, "condition_slot", watched)
-    clip = load_with_signals(Clips(), 0, system.signals)
+    monkeypatch.setattr(TurnThatSaysSo, "forward", watched)
+    clip = system.signals.load(Clips(), 0)
     system.generate(clip, num_steps=1)
     assert len(seen) == VIEWS // 2
     for cameras, origin, signal in seen:
@@ -213,10 +211,10 @@ def test_rays_are_those_through_pixel_centres(relative_to):
 
 def test_a_float_map_in_a_file_is_the_one_made_on_the_fly(tmp_path):
     """Neighbouring pixels have their own directions, which 8 bits do not tell apart."""
-    rays = {"rays": part(CameraRays, relative_to="world"), "lines": part(Skeleton)}
+    rays = Signals({"rays": part(CameraRays, relative_to="world"), "lines": part(Skeleton)})
     shard = render_shard(tmp_path, "train", Clips(), rays)
     assert ShardReader(shard).signals == {"rays", "lines"}
-    live = load_with_signals(Clips(), 1, rays).signals
+    live = rays.load(Clips(), 1).signals
     stored = RenderedClips([shard], Clips(), frozenset(rays)).load(1).signals
     assert all(torch.equal(stored[key], live[key]) for key in rays)
     assert torch.equal(live["rays"], rays["rays"].signal(Clips().load(1)))
@@ -239,9 +237,9 @@ class HalfRays(CameraRays):
 def test_half_precision_takes_half_the_bytes(tmp_path):
     sizes = []
     for cls in (CameraRays, HalfRays):
-        rays = {"rays": part(cls, relative_to="world")}
+        rays = Signals({"rays": part(cls, relative_to="world")})
         shard = render_shard(tmp_path / cls.__name__, "train", Clips(), rays)
-        live = load_with_signals(Clips(), 0, rays).signals["rays"]
+        live = rays.load(Clips(), 0).signals["rays"]
         assert live.dtype == torch.float32 and torch.equal(ShardReader(shard).load(0).signals["rays"], live)
         members = [size for name, (_, size) in ShardReader(shard)._members["clip-0"].items() if "rays" in name]
         sizes.append(sum(members))
@@ -258,8 +256,8 @@ def test_a_map_that_needs_no_body_asks_for_none(tiny):
 
 def test_loader_processes_draw_what_a_step_sees():
     """The maps of a step are drawn in the loader, not in the training process."""
-    data = ClipDataModule(
-        Clips(), {"turn": part(TurnThatSaysSo)}, seed=0, grids=[(2, 1)], batch_size=2, num_steps=1, workers=0
-    )
+    signals = Signals({"turn": part(TurnThatSaysSo)})
+    order = partial(TrainingOrder, Clips(), signals, seed=0, grids=[(2, 1)])
+    data = ClipDataModule(order, batch_size=2, num_steps=1, workers=0)
     (batch,) = data.train_dataloader()
     assert batch.signals["turn"].shape == (2, 2, 1, 1, 32, 32)

@@ -14,7 +14,7 @@ from hvg.data.cache import RenderedClips, cache_folder
 from hvg.data.latents import encodings
 from hvg.data.prepare import render_shard
 from hvg.data.shards import ShardReader
-from hvg.data.signals import load_with_signals, signal_key
+from hvg.data.signals import Signals, signal_key
 from hvg.model.load import build_system
 from hvg.parts.scene import Dataset
 from hvg.testing import build, tiny_batch, tiny_context
@@ -109,15 +109,18 @@ def grey():
     return build(cls, cls.Config(), tiny_context())
 
 
+def grey_key():
+    cls = importlib.import_module("lab.grey").Grey
+    return signal_key(PartChoice("conditioner", "grey", cls, cls.Config()))
+
+
 def test_a_map_drawn_by_code_that_has_changed_is_drawn_anew(lab, tmp_path):
-    before = grey()
-    shard = render_shard(tmp_path, "train", Clips(), {signal_key(before, "grey"): before})
+    shard = render_shard(tmp_path, "train", Clips(), Signals({grey_key(): grey()}))
     lab("lab/level.py", "0.5", "1.0")
-    after = grey()
-    key = signal_key(after, "grey")
+    key = grey_key()
     assert key not in ShardReader(shard).signals
     clips = RenderedClips([shard], Clips(), frozenset({key}))
-    assert (load_with_signals(clips, 0, {key: after}).signals[key] == 1).all()
+    assert (Signals({key: grey()}).load(clips, 0).signals[key] == 1).all()
 
 
 @pytest.mark.parametrize(

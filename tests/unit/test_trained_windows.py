@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hvg.commands import check
-from hvg.config.build import build_sampler
+from hvg.config.build import build_part
 from hvg.config.composition import compose, recompose
 from hvg.core.random_keys import generator
 from hvg.model.load import build_system
@@ -65,7 +65,7 @@ def test_the_shapes_of_a_plan_are_those_of_all_its_steps(name, settings, shapes)
 
 
 def test_windows_that_training_had_need_no_word(config):
-    assert sampling_notes(config, build_sampler(config), 2, {(2, 2)}) == []
+    assert sampling_notes(config, build_part(config.sampler), 2, {(2, 2)}) == []
     assert sampling_notes(config, plan("partition", views=2, frames=2), 2, {(8, 2)}) == []
 
 
@@ -78,24 +78,24 @@ def test_windows_that_training_had_need_no_word(config):
     ],
 )
 def test_windows_that_no_step_had_are_told_with_what_is_more_than_any_had(config, grid, said):
-    notes = sampling_notes(config, build_sampler(config), 2, {grid})
+    notes = sampling_notes(config, build_part(config.sampler), 2, {grid})
     assert notes[0].startswith("sampler=single denoises") and said in notes[0] and len(notes) == (grid[1] > 2) + 1
 
 
 def test_of_many_untrained_windows_some_are_listed(config):
-    (note,) = sampling_notes(config, build_sampler(config), 2, {(views, 1) for views in range(1, 11)})
+    (note,) = sampling_notes(config, build_part(config.sampler), 2, {(views, 1) for views in range(1, 11)})
     assert "1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 1, 6 x 1 and 4 more (views x frames)" in note
 
 
 def test_a_plan_that_begins_with_small_pictures_shows_what_no_step_had(config):
     coarse = recompose(config, ["sampler=coarse_to_fine", "sampler.frame_stride=1"])
-    assert untrained_shapes(coarse, build_sampler(coarse), 2, {(2, 2)}) == {WindowShape(2, 2, shrink=2)}
-    assert "2 x 2 at 1/2 size" in sampling_notes(coarse, build_sampler(coarse), 2, {(2, 2)})[0]
+    assert untrained_shapes(coarse, build_part(coarse.sampler), 2, {(2, 2)}) == {WindowShape(2, 2, shrink=2)}
+    assert "2 x 2 at 1/2 size" in sampling_notes(coarse, build_part(coarse.sampler), 2, {(2, 2)})[0]
 
 
 def test_a_trained_model_is_sampled_in_the_windows_of_its_steps(config):
     chosen = recompose(with_data(config, frames=1), ["sampler=view_as_trained"])
-    assert window_shapes(build_sampler(chosen), 2, (6, 4)) == {WindowShape(2, 1)}
+    assert window_shapes(build_part(chosen.sampler), 2, (6, 4)) == {WindowShape(2, 1)}
 
 
 def test_every_grid_that_steps_draw_from_is_trained(config):

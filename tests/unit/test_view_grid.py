@@ -12,6 +12,7 @@ from components.samplers.single import SingleWindow
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
+from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
 from hvg.model.counted_step import counted_flops
 from hvg.model.load import build_system
@@ -130,7 +131,7 @@ class Clips(Dataset):
 
 
 def test_a_training_step_that_draws_two_of_four_views_knows_which():
-    order = TrainingOrder(Clips(), {}, seed=0, grids=[(2, 1)], clips_per_step=1)
+    order = TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1)
     cameras, drawn = Clips().load(0).cameras.world_to_camera, set()
     for position in range(12):
         grid = order[position].view_grid()

@@ -27,7 +27,6 @@ from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core.on_device import constants, upload
 from hvg.core.quiet import quiet_training
-from hvg.data.signals import signal_key
 from hvg.data.training_data import ClipDataModule
 from hvg.model.fake_step import fake_request, stay, step_shape
 from hvg.model.load import make_system
@@ -167,13 +166,10 @@ def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     shape = step_shape(config)
     assert shape is not None
     request = fake_request(config, shape)
-    names = {slot: choice.name for slot, choice in config.conditioners.items()}
-    signals = {signal_key(networks[1][slot], names[slot]): x for slot, x in request.signals.items()}
     count = shape[0]
     valid = torch.ones(shape[:3], dtype=torch.bool)
     batch = replace(
         request.batch,
-        signals=signals,
         body=tiny_batch(*shape[:3]).body,
         valid=valid,
         num_valid=(shape[1] * shape[2],) * count,
