@@ -18,7 +18,12 @@ DIFFUSION = ("components/backbones", "components/codecs", "components/conditione
 # Library -> the files and folders that may import it.
 FENCES = {
     # A pipeline of theirs; only `hvg export` and users of diffusers import it.
-    "diffusers": (*DIFFUSION, "hvg/pipeline.py", "hvg/sample/diffusers_pipeline.py"),
+    "diffusers": (
+        *DIFFUSION,
+        "components/nn/spatio_temporal_unet.py",
+        "hvg/pipeline.py",
+        "hvg/sample/diffusers_pipeline.py",
+    ),
     # Feature networks of metrics that look through CLIP and V-JEPA 2.
     "transformers": (*DIFFUSION, "components/nn/feature_networks"),
     "lightning": (
