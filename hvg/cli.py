@@ -104,9 +104,9 @@ def _check(words: list[str], flags: Flags) -> int:
 def _show(words: list[str], flags: Flags) -> int:
     from hvg.commands.show import contact_sheet
     from hvg.config.command_options import ShowOptions
-    from hvg.config.composition import compose
+    from hvg.config.composition import compose, judge_words
 
-    options, overrides = options_and_overrides(words, ShowOptions, judge=compose)
+    options, overrides = options_and_overrides(words, ShowOptions, judge=judge_words)
     print(f"wrote {contact_sheet(compose(overrides), options)}")
     return 0
 
@@ -150,10 +150,10 @@ def _train(words: list[str], flags: Flags) -> int:
 
 def _dry_run(words: list[str]) -> int:
     from hvg.config.command_options import DryRunOptions
-    from hvg.config.composition import compose
+    from hvg.config.composition import compose, judge_words
     from hvg.cost.dry_run import dry_run
 
-    options, overrides = options_and_overrides(words, DryRunOptions, judge=compose)
+    options, overrides = options_and_overrides(words, DryRunOptions, judge=judge_words)
     for line in dry_run(compose(overrides), options.dry_run):
         print(line, flush=True)
     return 0

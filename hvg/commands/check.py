@@ -21,11 +21,11 @@ def check_command(words: Sequence[str]) -> int:
     """
     from hvg.commands.words import options_and_overrides
     from hvg.config.command_options import CheckOptions
-    from hvg.config.composition import compose
+    from hvg.config.composition import compose, judge_words
     from hvg.cost.table import print_forecast
 
     try:
-        options, words = options_and_overrides(words, CheckOptions, judge=compose)
+        options, words = options_and_overrides(words, CheckOptions, judge=judge_words)
         config = compose([*words, *options.overrides])
     except ConfigError as error:
         print(error)
