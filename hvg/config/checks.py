@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from hvg.config.settings import SLOTS
+from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig, Settings
     from hvg.values.conditioning import ConditioningSpec, Ports, Site
-from hvg.config.wiring import image_cell, needed_fields, path_of_slot, ports, spec_of
 
 # (V, T, H, W) of a clip.
 Size = tuple[int, int, int, int]
@@ -177,21 +177,19 @@ def _check_guidance(config: RunConfig) -> Iterator[Problem]:
 
 def _check_image(config: RunConfig) -> Iterator[Problem]:
     """A dataset's ``image_size`` has to survive every halving; datasets whose files decide have no such setting."""
-    size = getattr(config.dataset.config, "image_size", None)
-    if size is None:
-        return
     latent, coarsest = image_cell(config)
-    if any(side % (latent * coarsest) for side in (size if isinstance(size, (tuple, list)) else (size,))):
+    if any(side % (latent * coarsest) for side in picture_size(config) or ()):
         yield Problem(
             "dataset.image_size",
-            f"{size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the backbone's {coarsest}.",
+            f"{config.dataset.config.image_size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the "
+            f"backbone's {coarsest}.",
         )
 
 
 def _check_sampler(config: RunConfig) -> Iterator[Problem]:
-    size = getattr(config.dataset.config, "image_size", None)
+    size = picture_size(config)
     if size is not None:
-        yield from _shrunk_pictures(config, [size if isinstance(size, (tuple, list)) else (size, size)])
+        yield from _shrunk_pictures(config, [size])
 
 
 def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
