@@ -55,11 +55,8 @@ class SpatioTemporalUNet(nn.Module):
             inputs = [widths[max(level - 1, 0)], *[width] * (layers - 1)]
             attends = layers if attention[level] else 0
             block = _Level(inputs, width, embedding, 1e-6 if attends else 1e-5, attends, transformers[level])
-            block.downsamplers = (
-                nn.ModuleList([Downsample2D(width, use_conv=True, out_channels=width, name="op")])
-                if level < last
-                else None
-            )
+            samplers = [Downsample2D(width, use_conv=True, out_channels=width, name="op")] if level < last else []
+            block.downsamplers = nn.ModuleList(samplers)
             self.down_blocks.append(block)
         self.mid_block = _Level([widths[last]] * 2, widths[last], embedding, 1e-5, 1, transformers[last])
         for level in reversed(range(len(widths))):
@@ -67,9 +64,8 @@ class SpatioTemporalUNet(nn.Module):
             # Each is given what the block before it gives, beside what the way down has left.
             inputs = [below + width, *[2 * width] * (layers - 1), width + widths[max(level - 1, 0)]]
             block = _Level(inputs, width, embedding, 1e-6, len(inputs) if attention[level] else 0, transformers[level])
-            block.upsamplers = (
-                nn.ModuleList([Upsample2D(width, use_conv=True, out_channels=width)]) if level > 0 else None
-            )
+            samplers = [Upsample2D(width, use_conv=True, out_channels=width)] if level > 0 else []
+            block.upsamplers = nn.ModuleList(samplers)
             self.up_blocks.append(block)
         self.conv_norm_out = nn.GroupNorm(32, first, eps=1e-5)
         self.conv_act = nn.SiLU()
@@ -105,12 +101,13 @@ class _SpatioTemporalTransformer(nn.Module):
         from diffusers.models.resnet import AlphaBlender
 
         super().__init__()
-        size, context = (heads, width // heads), {"cross_attention_dim": context_width}
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width)
-        self.transformer_blocks = nn.ModuleList(BasicTransformerBlock(width, *size, **context) for _ in range(depth))
+        spatial = partial(BasicTransformerBlock, cross_attention_dim=context_width)
+        temporal = partial(TemporalBasicTransformerBlock, cross_attention_dim=context_width)
+        self.transformer_blocks = nn.ModuleList(spatial(width, heads, width // heads) for _ in range(depth))
         self.temporal_transformer_blocks = nn.ModuleList(
-            TemporalBasicTransformerBlock(width, width, *size, **context) for _ in range(depth)
+            temporal(width, width, heads, width // heads) for _ in range(depth)
         )
         self.time_pos_embed = TimestepEmbedding(width, 4 * width, out_dim=width)
         self.time_proj = Timesteps(width, True, 0)

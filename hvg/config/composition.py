@@ -26,7 +26,8 @@ from hvg.config import checks
 from hvg.config.groups import ROOT, config_loader, groups_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_interpolations
-from hvg.config.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
 from hvg.parts import registry
@@ -63,8 +64,10 @@ def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[st
     """Whether two trees have the same parts, and the same settings by which those are judged. failed: root keys that need not be
     the same, as no part is judged by them.
     """
-    keys = {*PART_KEYS, "protocol", *(checks.READ - failed)}
-    return all(raw.get(key) == other.get(key) for key in keys)
+    protocols = [tree.get("protocol") for tree in (raw, other)]
+    metrics = [protocol.get("metrics") if isinstance(protocol, dict) else protocol for protocol in protocols]
+    keys = PART_KEYS | (checks.READ - failed)
+    return metrics[0] == metrics[1] and all(raw.get(key) == other.get(key) for key in keys)
 
 
 def judge_words(overrides: Sequence[str]) -> None:

@@ -261,7 +261,7 @@ class _Inspection(Callback):
     def __init__(self, answers: _Answers) -> None:
         self._answers = answers
         self._buckets: dict[int, Tensor] = {}
-        self.held = {"buckets": 0, "gradients": 0}
+        self.held: dict[str, Any] = {"buckets": 0, "gradients": 0}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._answers.counting = True
