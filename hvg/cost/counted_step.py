@@ -235,7 +235,7 @@ class LiveBytes(TorchDispatchMode):
         if func is DEVICE_OF:
             return args[0].device
         results = func(*args, **(kwargs or {}))
-        for x in tree_leaves(results):
+        for x in (results,) if isinstance(results, Tensor) else tree_leaves(results):
             if isinstance(x, Tensor):
                 self.follow(x)
         return results
