@@ -35,6 +35,7 @@ from hvg.values.layout import fold_frames, unfold_frames
 from ..nn.published_unet import load_unet
 from ..nn.reference_encoder import ReferenceEncoder
 from ..nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
+from ..nn.spatio_temporal_unet import SpatioTemporalUNet
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)
@@ -144,7 +145,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     ``memory_gate.<site>``, at the sites that some conditioner fills.
     """
 
-    # Taken over from the library's UNet; its blocks are typed no further.
+    # Taken over from ``SpatioTemporalUNet``; its blocks are typed no further.
     conv_in: nn.Conv2d
     time_proj: nn.Module
     time_embedding: nn.Module
@@ -160,7 +161,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     def __init__(self, config: SvdUNetConfig, context: BackboneContext) -> None:
         super().__init__(config, context)
         self.latent_channels = context.ports.latent_channels
-        for name, module in _library_unet(config, self.latent_channels, context.channels).named_children():
+        for name, module in _layers(config, self.latent_channels, context.channels).named_children():
             self.add_module(name, module)
         view_attention = nn.ModuleDict()
         if context.view_attention is not None:
@@ -407,11 +408,18 @@ def _library_settings(config: SvdUNetConfig, latent_channels: int) -> dict[str, 
     }
 
 
-def _library_unet(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
-    from diffusers import UNetSpatioTemporalConditionModel
-
-    settings = _library_settings(config, latent_channels)
-    unet = UNetSpatioTemporalConditionModel(in_channels=latent_channels + extra_channels, **settings)
+def _layers(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
+    """The library's layers, freshly initialised."""
+    unet = SpatioTemporalUNet(
+        (latent_channels + extra_channels, latent_channels),
+        config.widths,
+        config.attention,
+        config.heads,
+        layers=config.layers_per_block,
+        depth=config.transformer_layers,
+        context_width=config.cross_attention_width or 1,
+        id_width=config.addition_time_embed_dim,
+    )
     if config.cross_attention_width == 0:
         _leave_out_cross_attention(unet)
     return unet

@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, no_type_check
+from typing import Any
 
 import torch
-import warp as wp
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.geometry.meshes import vertex_normals
 from hvg.parts.scene import MeshImage, Renderer
 from hvg.values.cameras import Cameras
-
-from ..people.ray_casting import start_warp
-
-FAR_METRES = 1.0e4
-
-
-@wp.kernel
-@no_type_check  # Warp's language: its annotations are values, and Python's types say nothing about its body.
-def _cast(
-    mesh: wp.uint64,
-    first_ray: int,
-    rays_per_camera: int,
-    width: int,
-    to_world: wp.array(dtype=wp.mat33),
-    centers: wp.array(dtype=wp.vec3),
-    bounds: wp.array(dtype=wp.vec4),
-    face: wp.array(dtype=wp.int64),
-    barycentric: wp.array(dtype=wp.vec3),
-    depth: wp.array(dtype=float),
-):
-    ray = first_ray + wp.tid()
-    camera = ray / rays_per_camera
-    pixel = ray - camera * rays_per_camera
-    row = pixel / width
-    column = pixel - row * width
-    box = bounds[camera]
-    if float(column) < box[0] or float(row) < box[1] or float(column) > box[2] or float(row) > box[3]:
-        return
-    # Scaled so that camera-space z grows by one along it: the distance along the unit ray over its length is z.
-    direction = to_world[camera] * wp.vec3(float(column) + 0.5, float(row) + 0.5, 1.0)
-    length = wp.length(direction)
-    hit = wp.mesh_query_ray(mesh, centers[camera], direction / length, FAR_METRES)
-    if hit.result:
-        face[ray] = wp.int64(hit.face)
-        barycentric[ray] = wp.vec3(hit.u, hit.v, 1.0 - hit.u - hit.v)
-        depth[ray] = hit.t / length
 
 
 class Warp(Renderer):
@@ -63,6 +25,9 @@ class Warp(Renderer):
 
         Raises: ValueError when M does not divide N.
         """
+        # Warp takes a while to import, and settings are judged without it.
+        from ..people.ray_casting import cast_poses
+
         poses, (num_cameras,) = len(vertices), cameras.shape
         if poses == 0 or num_cameras % poses:
             raise ValueError(f"{poses} poses of a mesh cannot be shared out evenly to {num_cameras} cameras")
@@ -70,7 +35,11 @@ class Warp(Renderer):
         vertices = vertices.detach().float().contiguous()
         device = vertices.device
         cameras = cameras.to(device=device, dtype=torch.float32)
-        face, barycentric, depth = _cast_poses(vertices, faces, cameras)
+        count = num_cameras * height * width
+        face = torch.full((count,), -1, dtype=torch.int64, device=device)
+        barycentric = torch.zeros(count, 3, device=device)
+        depth = torch.zeros(count, device=device)
+        cast_poses(vertices, faces, cameras, _pixel_bounds(vertices, cameras), face, barycentric, depth)
         normal = _hit_normals(vertices, faces.to(device), cameras, face, barycentric)
         shape = (num_cameras, height, width)
         return MeshImage(
@@ -79,41 +48,6 @@ class Warp(Renderer):
             depth=depth.view(shape),
             normal=normal.view(*shape, 3),
         )
-
-
-def _cast_poses(vertices: Tensor, faces: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-    """Face (rays), barycentric (rays, 3) and depth (rays), one pose after the other; the tree is built once and refitted."""
-    start_warp()
-    device, rays = vertices.device, cameras.shape.numel() * math.prod(cameras.image_size)
-    face = torch.full((rays,), -1, dtype=torch.int64, device=device)
-    barycentric, depth = torch.zeros(rays, 3, device=device), torch.zeros(rays, device=device)
-    rotation = cameras.world_to_camera[:, :3, :3]
-    to_world = (rotation.mT @ torch.linalg.inv(cameras.intrinsics)).contiguous()
-    height, width = cameras.image_size
-    rays_per_pose = rays // len(vertices)
-    stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
-    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(stream):
-        points = vertices[0].clone()
-        indices = faces.to(device=device, dtype=torch.int32).reshape(-1).contiguous()
-        mesh = wp.Mesh(wp.from_torch(points, dtype=wp.vec3), wp.from_torch(indices))
-        arrays = [
-            wp.from_torch(to_world, dtype=wp.mat33),
-            wp.from_torch(cameras.centers.contiguous(), dtype=wp.vec3),
-            wp.from_torch(_pixel_bounds(vertices, cameras), dtype=wp.vec4),
-            wp.from_torch(face),
-            wp.from_torch(barycentric, dtype=wp.vec3),
-            wp.from_torch(depth),
-        ]
-        for pose in range(len(vertices)):
-            if pose:
-                points.copy_(vertices[pose])
-                mesh.refit()
-            wp.launch(
-                _cast,
-                dim=rays_per_pose,
-                inputs=[mesh.id, pose * rays_per_pose, height * width, width, *arrays],
-            )
-    return face, barycentric, depth
 
 
 def _pixel_bounds(vertices: Tensor, cameras: Cameras) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from hvg.config.settings import Section
+from hvg.config.sections import Section
 from hvg.core.bounds import Count, CountFromZero, MachineCount, ProcessCount, ProcessCountFromZero, Seed
 
 WORD = r"^\S+$"

@@ -20,6 +20,7 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
+from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.random_keys import generator
 from hvg.core.required import required
 from hvg.core.text_tables import table
@@ -338,3 +339,14 @@ BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     benchmark.__name__: benchmark
     for benchmark in (bone_map, people, training, sampling, progressive, view_attention, scoring, data)
 }
+
+
+def run(words: list[str]) -> int:
+    """``hvg bench``; 0. Raises: HvgError for an unknown name, with the nearest one."""
+    unknown = [name for name in words if name not in BENCHMARKS]
+    if unknown:
+        raise HvgError(f"no benchmark is named '{unknown[0]}'. {did_you_mean(unknown[0], BENCHMARKS)}")
+    for name in words or BENCHMARKS:
+        for line in BENCHMARKS[name]():
+            print(f"{name:<12} {line}", flush=True)
+    return 0

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import atexit
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hvg.commands.words import options_and_overrides
+from hvg.config.command_options import CheckOptions
+from hvg.config.composition import compose, judge_words
 from hvg.core.errors import ConfigError
 from hvg.core.text_tables import table
+from hvg.cost.table import print_forecast
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
@@ -19,20 +26,27 @@ def check_command(words: Sequence[str]) -> int:
     0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
     Raises: HvgError for several devices of a strategy that has one.
     """
-    from hvg.commands.words import options_and_overrides
-    from hvg.config.command_options import CheckOptions
-    from hvg.config.composition import compose
-    from hvg.cost.table import print_forecast
+    with _no_search_for_garbage():
+        try:
+            options, words = options_and_overrides(words, CheckOptions, judge=judge_words)
+            config = compose([*words, *options.overrides])
+        except ConfigError as error:
+            print(error)
+            return 1
+        # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
+        print("\n".join([*summary(config), *(f"note: {note}" for note in notes(config))]), flush=True)
+        return 0 if print_forecast(config, options) else 1
 
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Without Python's search for cycles, again and again, and once more at its end, through all that imports have made."""
+    gc.disable()
+    atexit.register(gc.freeze)
     try:
-        options, words = options_and_overrides(words, CheckOptions, judge=compose)
-        config = compose([*words, *options.overrides])
-    except ConfigError as error:
-        print(error)
-        return 1
-    # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-    print("\n".join([*summary(config), *(f"note: {note}" for note in notes(config))]), flush=True)
-    return 0 if print_forecast(config, options) else 1
+        yield
+    finally:
+        gc.enable()
 
 
 def notes(config: RunConfig) -> list[str]:

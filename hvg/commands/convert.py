@@ -7,11 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hvg.commands.words import only_options
 from hvg.config.command_options import ConvertOptions
 from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_file
 from hvg.geometry.body_pickle import read_body_model
+
+
+def run(words: list[str]) -> int:
+    """``hvg convert``; 0."""
+    print(*convert(only_options(words, ConvertOptions)), sep="\n")
+    return 0
 
 
 def convert(options: ConvertOptions) -> Iterator[str]:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
+from hvg.commands.table import Flags
+from hvg.commands.words import is_override
 from hvg.core.errors import ConfigError, HvgError, did_you_mean
 from hvg.core.text_tables import table
 from hvg.parts import registry
@@ -23,13 +25,17 @@ WIDEST_VALUE = 40
 Values = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
+def run(words: Sequence[str], flags: Flags) -> int:
+    """``hvg list``; 0."""
+    return list_command(words, verbose="verbose" in flags)
+
+
 def list_command(words: Sequence[str], *, verbose: bool = False) -> int:
     """``hvg list [kind or word] [overrides] [--verbose]``: prints names and where they come from, or the manual; 0.
 
     Without --verbose nothing is imported but Hydra, which knows the YAML files.
     Raises: HvgError for an unknown kind, with the nearest one.
     """
-    from hvg.commands.words import is_override
     from hvg.config import groups as groups_module
 
     overrides = [word for word in words if is_override(word)]

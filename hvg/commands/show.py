@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hvg.commands.words import options_and_overrides
 from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
+from hvg.config.composition import compose, judge_words
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core import outputs
@@ -23,6 +25,13 @@ from hvg.values.cameras import project
 from hvg.values.clip import ClipBatch
 
 JOINT_COLOUR = (1.0, -0.6, -0.6)
+
+
+def run(words: list[str]) -> int:
+    """``hvg show``; 0."""
+    options, overrides = options_and_overrides(words, ShowOptions, judge=judge_words)
+    print(f"wrote {contact_sheet(compose(overrides), options)}")
+    return 0
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hvg.commands.words import only_options
+from hvg.config.command_options import WeightsOptions
 from hvg.core.text_tables import table
-from hvg.parts.network_files import CATALOGUE, NetworkFiles, presence
+from hvg.parts.network_files import CATALOGUE, NetworkFiles, default_folder, presence
+
+
+def run(words: list[str]) -> int:
+    """``hvg weights``; 1 where a file is damaged."""
+    options = only_options(words, WeightsOptions)
+    lines, damaged = weights_report(options.folder or default_folder())
+    print("\n".join(lines))
+    return 1 if damaged else 0
 
 
 def weights_report(folder: Path) -> tuple[list[str], bool]:

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from hvg.config.settings import SLOTS
+from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 
 if TYPE_CHECKING:
-    from hvg.config.settings import RunConfig
+    from hvg.config.settings import RunConfig, Settings
     from hvg.values.conditioning import ConditioningSpec, Ports, Site
-from hvg.config.wiring import image_cell, needed_fields, path_of_slot, ports, spec_of
 
 # (V, T, H, W) of a clip.
 Size = tuple[int, int, int, int]
@@ -23,15 +23,21 @@ Size = tuple[int, int, int, int]
 GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
 
 
-def check(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+def check(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
     """Problems of parts that do not fit together.
 
     failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
     """
-    return [problem for needs, find in _CHECKS if not failed.intersection(needs) for problem in find(config)]
+    found = [problem for needs, find in _CHECKS if failed.isdisjoint(needs) for problem in find(config)]
+    return found + check_settings(config, failed)
 
 
-def check_files(config: RunConfig, failed: frozenset[str] = frozenset()) -> list[Problem]:
+def check_settings(settings: Settings, failed: Set[str]) -> list[Problem]:
+    """Problems of settings that do not fit together, whatever the parts. failed: as of ``check``."""
+    return [] if failed & {"strategy", "training"} else [*_check_strategy(settings)]
+
+
+def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
     """Problems of a dataset's clips that do not fit a new run. failed: as of ``check``.
 
     Not for the configuration of a trained model, which need not be where its clips are, and is past drawing from them.
@@ -171,21 +177,19 @@ def _check_guidance(config: RunConfig) -> Iterator[Problem]:
 
 def _check_image(config: RunConfig) -> Iterator[Problem]:
     """A dataset's ``image_size`` has to survive every halving; datasets whose files decide have no such setting."""
-    size = getattr(config.dataset.config, "image_size", None)
-    if size is None:
-        return
     latent, coarsest = image_cell(config)
-    if any(side % (latent * coarsest) for side in (size if isinstance(size, (tuple, list)) else (size,))):
+    if any(side % (latent * coarsest) for side in picture_size(config) or ()):
         yield Problem(
             "dataset.image_size",
-            f"{size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the backbone's {coarsest}.",
+            f"{config.dataset.config.image_size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the "
+            f"backbone's {coarsest}.",
         )
 
 
 def _check_sampler(config: RunConfig) -> Iterator[Problem]:
-    size = getattr(config.dataset.config, "image_size", None)
+    size = picture_size(config)
     if size is not None:
-        yield from _shrunk_pictures(config, [size if isinstance(size, (tuple, list)) else (size, size)])
+        yield from _shrunk_pictures(config, [size])
 
 
 def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
@@ -264,12 +268,12 @@ def _check_time(config: RunConfig) -> Iterator[Problem]:
     )
 
 
-def _check_strategy(config: RunConfig) -> Iterator[Problem]:
-    if config.strategy.name == "zero3" and config.training.validate_every:
+def _check_strategy(settings: Settings) -> Iterator[Problem]:
+    if settings.strategy.name == "zero3" and settings.training.validate_every:
         yield Problem(
             "training.validate_every",
-            f"{config.training.validate_every} is asked for, but zero3 cannot sample while it trains, because no device has all "
-            "weights; set training.validate_every=0, or choose zero2.",
+            f"{settings.training.validate_every} is asked for, but zero3 cannot sample while it trains, because no device has "
+            "all weights; set training.validate_every=0, or choose zero2.",
         )
 
 
@@ -282,6 +286,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
-    (("strategy", "training"), _check_strategy),
     (("data", "alignment", *SLOTS, "slots"), _check_latents),
 )
+# The root keys that are read where parts are judged; those of ``check_files`` are among them.
+READ = frozenset(key for needs, _ in _CHECKS for key in needs)

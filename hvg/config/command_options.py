@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from hvg.config.sections import Section
 from hvg.core.bounds import (
     Count,
     CountFromZero,
@@ -31,10 +32,8 @@ ANCHORS_DESCRIPTION = (
 )
 
 
-class ShowOptions(BaseModel):
+class ShowOptions(Section):
     """Options of ``hvg show``, besides overrides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     index: CountFromZero = Field(0, description="Which clip of the split.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
@@ -43,18 +42,15 @@ class ShowOptions(BaseModel):
     overwrite: bool = Field(False, description="Replace the image if it is there.")
 
 
-class PrepareOptions(BaseModel):
+class PrepareOptions(Section):
     """Options of ``hvg prepare``, besides overrides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
-class CheckOptions(BaseModel):
+class CheckOptions(Section):
     """Options of ``hvg check``, besides overrides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     devices: ProcessCount | None = Field(default=None, description="Short for strategy.devices, those of a node.")
     nodes: MachineCount | None = Field(default=None, description="Short for strategy.nodes.")
     memory: float = Field(default=80.0, gt=0, le=1e6, description="Memory of a GPU in GB, 10^9 bytes.")
@@ -77,10 +73,9 @@ class CheckOptions(BaseModel):
         return [f"strategy.{name}={value}" for name, value in given.items() if value is not None]
 
 
-class DryRunOptions(BaseModel):
+class DryRunOptions(Section):
     """Options of ``hvg train``, besides overrides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     dry_run: int | None = Field(
         default=None,
         ge=1,
@@ -89,10 +84,8 @@ class DryRunOptions(BaseModel):
     )
 
 
-class EvaluateOptions(BaseModel):
+class EvaluateOptions(Section):
     """Options of ``hvg evaluate checkpoint=...``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: Path = Field(description="Checkpoint to score, or a run folder for its newest one.")
     split: Literal["train", "val", "test"] = Field("test", description="Which people.")
@@ -109,10 +102,8 @@ class EvaluateOptions(BaseModel):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class FolderOptions(BaseModel):
+class FolderOptions(Section):
     """Options of ``hvg evaluate predictions=... reference=...``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     predictions: Path = Field(description="Folder of what a system made.")
     reference: Path = Field(description="Folder of the truth, with the same names.")
@@ -143,10 +134,8 @@ class FolderOptions(BaseModel):
         return pattern
 
 
-class SampleOptions(BaseModel):
+class SampleOptions(Section):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
@@ -204,29 +193,23 @@ class SampleOptions(BaseModel):
     )
 
 
-class ExportOptions(BaseModel):
+class ExportOptions(Section):
     """Options of ``hvg export``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     out: Path = Field(description="Folder to write; it must not exist yet.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
 
 
-class ConvertOptions(BaseModel):
+class ConvertOptions(Section):
     """Options of ``hvg convert``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     body: Path = Field(description="Body model of the SMPL family, a .pkl.")
     out: Path = Field(description="The .npz to write; it must not exist yet.")
 
 
-class CompareOptions(BaseModel):
+class CompareOptions(Section):
     """Options of ``hvg compare``, besides runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path | None = Field(None, description="Folder for results.json, .csv, .md and .tex; null writes none.")
     headline: str | None = Field(
@@ -235,9 +218,7 @@ class CompareOptions(BaseModel):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class WeightsOptions(BaseModel):
+class WeightsOptions(Section):
     """Options of ``hvg weights``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path | None = Field(None, description="Where they lie; null: $HVG_NETWORKS, or ~/.cache/hvg/networks.")

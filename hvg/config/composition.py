@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 from hvg.config import checks
 from hvg.config.groups import ROOT, config_loader, groups_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
-from hvg.config.parsing import parse, read_yaml, without_interpolations
-from hvg.config.settings import SINGLE_PARTS, SLOTS, ProtocolConfig, RunConfig
+from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_interpolations
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
 from hvg.parts import registry
@@ -51,7 +52,28 @@ def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
+    settings, failed, of_settings = parse_settings(raw, _written(overrides))
+    of_settings += checks.check_settings(settings, failed)
+    # Parts take seconds to import. Where all of the words that concern them are wrong, what is left are those that fit together.
+    if (problems or of_settings) and _same_parts(raw, _compose_raw(loader, [])[0], failed):
+        raise ConfigError([*problems, *of_settings])
     return _judge(raw, problems, overrides, new=True)
+
+
+def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[str]) -> bool:
+    """Whether two trees have the same parts, and the same settings by which those are judged. failed: root keys that need not be
+    the same, as no part is judged by them.
+    """
+    protocols = [tree.get("protocol") for tree in (raw, other)]
+    metrics = [protocol.get("metrics") if isinstance(protocol, dict) else protocol for protocol in protocols]
+    keys = PART_KEYS | (checks.READ - failed)
+    return metrics[0] == metrics[1] and all(raw.get(key) == other.get(key) for key in keys)
+
+
+def judge_words(overrides: Sequence[str]) -> None:
+    """Raises: ConfigError as ``compose``, for words that cannot be used."""
+    if overrides:
+        compose(overrides)
 
 
 def load_resolved(path: str | Path) -> RunConfig:
@@ -191,13 +213,18 @@ def _sampling_problem(override: Override, tree: DictConfig, keys: Sequence[str])
 
 def _judge(raw: dict[str, Any], problems: list[Problem], overrides: Sequence[str] = (), new: bool = False) -> RunConfig:
     """The configuration. overrides: what of it was written by hand. new: that of a run to come, whose data have to be here."""
-    given = [override for override in parse_overrides(overrides)[0] if isinstance(override.value(), (bool, int, float))]
-    config, failed, parse_problems = parse(raw, {override.key_or_group: text_of(override) for override in given})
+    config, failed, parse_problems = parse(raw, _written(overrides))
     problems = [*problems, *parse_problems, *checks.check(config, failed)]
     problems += checks.check_files(config, failed) if new else []
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _written(overrides: Sequence[str]) -> dict[str, str]:
+    """Key -> what was written there, letter by letter, where Hydra has read it as a number or a truth value."""
+    given = [override for override in parse_overrides(overrides)[0] if isinstance(override.value(), (bool, int, float))]
+    return {override.key_or_group: text_of(override) for override in given}
 
 
 def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import torch
 
-from hvg.config.settings import LoggerConfig, RunConfig
+from hvg.config.sections import LoggerConfig
+from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, Problem
 
 

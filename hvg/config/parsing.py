@@ -19,6 +19,8 @@ from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
 from hvg.parts import registry
 
+# The root keys that hold parts.
+PART_KEYS = frozenset({*SINGLE_PARTS, *SLOTS, "slots"})
 # An interpolation of a key of the configuration, as ${output}: no resolver, as ${oc.env:HOME}, and none inside another.
 _OF_A_KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
 
@@ -49,15 +51,10 @@ def parse(
     written: key -> what the command line says of it, letter by letter.
     """
     written = written or {}
-    raw, problems = _without_targets(raw)
-    # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
-    raw, interpolations = without_interpolations(raw, of_keys=False)
-    problems += interpolations
+    settings, failed, problems = parse_settings(raw, written)
+    raw, _ = _plain(raw)
     choices, part_problems = _parse_parts(raw, written)
-    part_keys = {*SINGLE_PARTS, *SLOTS, "slots"}
-    rest = {key: value for key, value in raw.items() if key not in part_keys}
-    metrics, metric_problems = _parse_metrics(rest, written)
-    settings, failed, setting_problems = _parse_settings(rest, written)
+    metrics, metric_problems = _parse_metrics(raw.get("protocol"), written)
     missing = {key for key in SINGLE_PARTS if key not in choices}
     bad_slots = {problem.path.split(".")[0] for problem in part_problems} & {*SLOTS, "slots"}
     values = {key: getattr(settings, key) for key in Settings.model_fields}
@@ -66,8 +63,34 @@ def parse(
     return (
         config,
         frozenset(failed | missing | bad_slots),
-        [*problems, *setting_problems, *metric_problems, *part_problems],
+        [*problems, *metric_problems, *part_problems],
     )
+
+
+def parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Settings, set[str], list[Problem]]:
+    """What is no part: settings, with defaults where a root key cannot be read; those keys; problems that need no part to be
+    seen. written: as of ``parse``.
+    """
+    raw, problems = _plain(raw)
+    rest = {key: value for key, value in raw.items() if key not in PART_KEYS}
+    protocol = rest.get("protocol")
+    if isinstance(protocol, dict):
+        rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
+    settings, found = validate(Settings, rest, "", "a run", RunConfig, written)
+    problems += found
+    if settings is not None:
+        return settings, set(), problems
+    failed = {problem.path.split(".")[0] for problem in found}
+    rest = {key: value for key, value in rest.items() if key not in failed}
+    return validate(Settings, rest, "", "a run", RunConfig, written)[0], failed, problems
+
+
+def _plain(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The tree without what no configuration holds, and a problem for each such thing."""
+    tree, problems = _without_targets(tree)
+    # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
+    tree, interpolations = without_interpolations(tree, of_keys=False)
+    return tree, problems + interpolations
 
 
 def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
@@ -141,12 +164,10 @@ def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartCh
     return choices, problems
 
 
-def _parse_metrics(rest: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
-    """Label -> metric of the protocol; takes them out of ``rest``, whose other settings are judged as settings."""
-    protocol = rest.get("protocol")
+def _parse_metrics(protocol: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
+    """Label -> metric of a protocol."""
     if not isinstance(protocol, dict) or "metrics" not in protocol:
         return {}, []
-    rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
     raw, path = protocol["metrics"], "protocol.metrics"
     if not isinstance(raw, dict):
         return {}, [Problem(path, f"expected metrics by label, got {shown(raw)}.")]
@@ -206,13 +227,3 @@ def _given(model: type[BaseModel], settings: dict[str, Any], field: str) -> Any:
 
 def _known(kind: str) -> str:
     return f"Known: {', '.join(registry.names(kind))}."
-
-
-def _parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Settings, set[str], list[Problem]]:
-    """The settings, with defaults where a root key cannot be read; those keys; the problems."""
-    settings, problems = validate(Settings, raw, "", "a run", RunConfig, written)
-    if settings is not None:
-        return settings, set(), problems
-    failed = {problem.path.split(".")[0] for problem in problems}
-    rest = {key: value for key, value in raw.items() if key not in failed}
-    return validate(Settings, rest, "", "a run", RunConfig, written)[0], failed, problems

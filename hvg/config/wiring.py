@@ -34,6 +34,14 @@ def image_cell(config: RunConfig) -> tuple[int, int]:
     return available.latent_stride, max(strides, default=1)
 
 
+def picture_size(config: RunConfig) -> tuple[int, int] | None:
+    """(height, width) of the dataset's pictures; None where its files decide it."""
+    size = getattr(config.dataset.config, "image_size", None)
+    if size is None:
+        return None
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+
+
 def spec_of(choice: PartChoice[Conditioner], available: Ports) -> ConditioningSpec:
     try:
         return choice.cls.spec(choice.config, available)

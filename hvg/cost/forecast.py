@@ -6,15 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from hvg.config.precision import Precision, precision_here
-from hvg.config.settings import RunConfig, StrategyConfig
+from hvg.config.sections import StrategyConfig
+from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
-from hvg.model.counted_step import Flops, StepBytes, count_encoding, count_step, total_flops
-from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
-from hvg.parts.model import Backbone, ViewAttention
-from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
+from hvg.cost.counted_step import (
+    BACKBONE,
+    VIEW_ATTENTION,
+    Flops,
+    StepBytes,
+    count_encoding,
+    count_step,
+    tensors_of,
+)
+from hvg.cost.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
+from hvg.cost.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
+from hvg.parts.model import ViewAttention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,8 @@ class Counts:
     @property
     def flops(self) -> Flops | None:
         """FLOPs of a whole training step on one device, without codec, loss and optimiser."""
-        return total_flops([part.flops for part in self.parts.values()])
+        known = [part.flops for part in self.parts.values() if part.flops is not None]
+        return sum(known, Flops()) if len(known) == len(self.parts) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +178,7 @@ def count(config: RunConfig) -> Counts:
                     # As `hvg prepare latents` keeps it.
                     request = replace(request, batch=with_features(request.batch, networks.conditioners))
                 flops, step = count_step(networks.backbone, networks.conditioners, request)
-    published = [x for network in networks.published() for x in (*network.parameters(), *network.buffers())]
+    published = tensors_of(networks.published())
     return Counts(
         parts=_part_costs(networks, flops),
         sizes=weight_sizes(networks.trained, precision_here(config) == "bf16"),
@@ -182,22 +191,18 @@ def count(config: RunConfig) -> Counts:
 
 
 def _part_costs(networks: FakeNetworks, flops: Mapping[str, Flops]) -> dict[str, PartCost]:
-    attention = _view_attention_weights(networks.backbone)
-    others = {id(parameter) for parameter in attention}
+    backbone = networks.backbone
+    inside = {p for module in backbone.modules() if isinstance(module, ViewAttention) for p in module.parameters()}
     weights = {
-        "backbone": [parameter for parameter in networks.backbone.parameters() if id(parameter) not in others],
-        "view_attention": attention,
-        **{slot: list(part.parameters()) for slot, part in networks.conditioners.items()},
+        BACKBONE: set(backbone.parameters()) - inside,
+        VIEW_ATTENTION: inside,
+        **{slot: set(part.parameters()) for slot, part in networks.conditioners.items()},
     }
-    return {name: _part_cost(parameters, flops.get(name)) for name, parameters in weights.items()}
-
-
-def _view_attention_weights(backbone: Backbone) -> list[nn.Parameter]:
-    return [p for module in backbone.modules() if isinstance(module, ViewAttention) for p in module.parameters()]
-
-
-def _part_cost(parameters: list[nn.Parameter], flops: Flops | None) -> PartCost:
-    counts = {True: 0, False: 0}
-    for parameter in parameters:
-        counts[parameter.requires_grad] += parameter.numel()
-    return PartCost(trainable=counts[True], frozen=counts[False], flops=flops)
+    return {
+        name: PartCost(
+            trainable=sum(p.numel() for p in parameters if p.requires_grad),
+            frozen=sum(p.numel() for p in parameters if not p.requires_grad),
+            flops=flops.get(name),
+        )
+        for name, parameters in weights.items()
+    }

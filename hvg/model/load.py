@@ -152,16 +152,17 @@ def make_optimizer(
     return optimizer, schedule
 
 
-def checkpoint_weights(path: Path, weights: str) -> dict[str, Any]:
+def checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
     """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint; an export holds one of them."""
-    if is_exported(path):
-        return exported_weights(path)
-    checkpoint = Checkpoint(path)
+    return exported_weights(path) if is_exported(path) else _opened_weights(Checkpoint(path), weights)
+
+
+def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:
     loaded = checkpoint.section("weights")
     if weights == "ema":
         averages = checkpoint.section("average")
         if not averages:
-            raise CheckpointError(f"{path}: holds no averaged weights; use evaluation.weights=raw")
+            raise CheckpointError(f"{checkpoint.path}: holds no averaged weights; use evaluation.weights=raw")
         loaded.update(averages)
     return loaded
 
@@ -173,9 +174,9 @@ def trained_precision(path: Path) -> str | None:
     return precision_of(path)
 
 
-def load_system_weights(system: HumanVideoSystem, path: Path, weights: str) -> None:
+def load_system_weights(system: HumanVideoSystem, checkpoint: Checkpoint, weights: str) -> None:
     """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
-    load_weights(system, checkpoint_weights(path, weights), str(path))
+    load_weights(system, _opened_weights(checkpoint, weights), str(checkpoint.path))
 
 
 def load_system(
@@ -188,9 +189,9 @@ def load_system(
     """
     if is_exported(path):
         return load_exported(path, change)
-    path = find_checkpoint(path)
-    config = change(parse_resolved(saved_config_of(Checkpoint(path)), str(path)))
+    checkpoint = Checkpoint(find_checkpoint(path))
+    config = change(parse_resolved(saved_config_of(checkpoint), str(checkpoint.path)))
     refuse_missing([config], trains=False)
     system = build_system(config)
-    load_system_weights(system, path, weights or config.evaluation.weights)
+    load_system_weights(system, checkpoint, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

@@ -11,7 +11,8 @@ from hvg.config.changes import EXPLANATIONS, changes
 from hvg.config.command_options import EvaluateOptions
 from hvg.config.composition import given_settings, named_protocol, recompose, single_settings
 from hvg.config.overlap import overlap
-from hvg.config.settings import ProtocolConfig, RunConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import RunConfig
 from hvg.core import outputs, provenance
 from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError

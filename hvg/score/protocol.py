@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvg.config.settings import ProtocolConfig, RunConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import RunConfig
 from hvg.core.eight_bit import resize_8bit
 from hvg.core.errors import DataError, HvgError
 from hvg.core.ranks import from_all_ranks

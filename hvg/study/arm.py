@@ -30,7 +30,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.core.errors import CheckpointError
     from hvg.core.outputs import held_folder
     from hvg.core.ranks import joined_ranks
-    from hvg.model.checkpoint import checkpoint_path
+    from hvg.model.checkpoint import Checkpoint, checkpoint_path
     from hvg.model.load import build_system, load_system_weights, trained_precision
     from hvg.score.evaluation import make_record
     from hvg.score.evaluation_record import failed_metrics, finished_record, write_record
@@ -49,13 +49,12 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         report = _reporter(folder / "progress.json") if rank == 0 else lambda *_: None
         log = print if rank == 0 else lambda _: None
         if trained is None:
-            system = train(config, lambda done: report("train", done.step, done.steps, done.note), log)
+            train(config, lambda done: report("train", done.step, done.steps, done.note), log)
         last = checkpoint_path((trained or folder) / "checkpoints", config.training.steps)
-        if trained is not None:
-            if not last.exists():
-                raise CheckpointError(f"{trained}: has not been trained to step {config.training.steps}")
-            system = build_system(config).to(choose_device(config.device)).eval()
-            load_system_weights(system, last, config.evaluation.weights)
+        if not last.exists():
+            raise CheckpointError(f"{trained or folder}: has not been trained to step {config.training.steps}")
+        system = build_system(config).to(choose_device(config.device)).eval()
+        load_system_weights(system, Checkpoint(last), config.evaluation.weights)
         ready = time.perf_counter()
         with held_folder(folder, "arm", log=log) if rank == 0 else nullcontext():
             evaluation = evaluate(

@@ -18,6 +18,7 @@ from hvg.core.errors import CheckpointError
 from hvg.core.on_device import upload
 from hvg.core.quiet import quiet_first_forward
 from hvg.core.ranks import rank_and_world
+from hvg.core.required import required
 from hvg.model.checkpoint import Checkpoint
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AveragedAdamW
@@ -35,7 +36,8 @@ class LogicalCheckpoints(Strategy):
     def __init__(self, run: RunConfig, **settings: Any) -> None:
         super().__init__(**settings)
         self._any_world, self._clip = run.resume_world == "any", run.training.gradient_clip
-        self._resumed: Checkpoint | None = None
+        # The checkpoint that the run continues from, open, until the optimiser has its state.
+        self.start: Checkpoint | None = None
         self._gradient_norm = math.nan
         # Numbers of this process that the others have to know of a step, by name; and their sums over all processes, as of
         # the last step.
@@ -174,8 +176,11 @@ class LogicalCheckpoints(Strategy):
         return Entry(f"{section}/{name}", parameter.dtype, shape, lambda: self.whole(parameter, section), learned)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """The plain state. Raises: CheckpointError when another number of processes wrote it, unless that was allowed."""
-        opened, (_, world) = Checkpoint(Path(checkpoint_path)), rank_and_world()
+        """The plain state of ``start``, which lies at this path.
+
+        Raises: CheckpointError when another number of processes wrote it, unless that was allowed.
+        """
+        opened, (_, world) = required(self.start, "LogicalCheckpoints.start"), rank_and_world()
         if opened.world_size != world and not self._any_world:
             raise CheckpointError(
                 f"{opened.path}: written by {opened.world_size} process(es), this run has {world}; the result will "
@@ -184,7 +189,6 @@ class LogicalCheckpoints(Strategy):
         assert self.lightning_module is not None
         trainer, loops = self.lightning_module.trainer, ("fit_loop", "validate_loop", "test_loop", "predict_loop")
         check_loops(opened, {name: getattr(trainer, name).state_dict() for name in loops})
-        self._resumed = opened
         places = [{key: x for key, x in saved.items() if key != "base_lrs"} for saved in opened.state["lr_schedulers"]]
         return {**opened.state, "state_dict": {}, "optimizer_states": [{}], "lr_schedulers": places}
 
@@ -196,14 +200,14 @@ class LogicalCheckpoints(Strategy):
         return True
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        assert self._resumed is not None
+        start = required(self.start, "LogicalCheckpoints.start")
         self.start_optimizer()
         with torch.no_grad():
             for section in MOMENTS:
                 for name, parameter in self.sections.items():
-                    self.put(parameter, section, self._resumed.tensor(f"{section}/{name}"))
+                    self.put(parameter, section, start.tensor(f"{section}/{name}"))
             self.adam().restore_step(int(checkpoint["adam"]["step"]))
-        self._resumed = None
+        self.start = None
         # The checkpoint says where on its schedule the learning rate is; what the schedule is, and all else that the
         # optimiser is set to, the configuration says: it may have changed on purpose.
         (schedule,) = (cast(LambdaLR, config.scheduler) for config in self.lr_scheduler_configs)

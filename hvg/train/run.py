@@ -33,7 +33,6 @@ from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.checkpoint import (
     Checkpoint,
-    checkpoint_path,
     checkpoints,
     find_checkpoint,
     latest_checkpoint,
@@ -128,18 +127,18 @@ def train(
     config: RunConfig,
     report: Callable[[StepReport], None] = lambda *_: None,
     log: Callable[[str], None] = print,
-) -> HumanVideoSystem:
-    """Trains to the configured step and returns the system with the weights to evaluate (averaged or raw).
+) -> None:
+    """Trains to the configured step, whose checkpoint is the result.
 
     Writes config.yaml, run.json, metrics.jsonl, samples/ and checkpoints/ into the run folder. Where several processes
     train, each calls this. Raises: SystemExit(143) after SIGTERM and KeyboardInterrupt after SIGINT, when the step in
     which they came is saved; HvgError where another process works in the folder.
     """
     with held_folder(run_folder(config), "output, name", log=log) if is_first_process() else nullcontext():
-        return _train(config, report, log)
+        _train(config, report, log)
 
 
-def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> HumanVideoSystem:
+def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callable[[str], None]) -> None:
     """The same as ``train``, in processes of which the first has the run folder for itself."""
     folder = run_folder(config)
     start = resume_from(config, log)
@@ -159,16 +158,11 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
         with quiet_training():
             _fit(config, start, changed, first_step, report, log)
-        last = checkpoint_path(folder / "checkpoints", config.training.steps)
         resumed = f" from step {first_step} on" if first_step else ""
         log(f"trained {config.training.steps - first_step} steps{resumed}; the run is in {folder}")
     else:
         assert start is not None
-        last = start.path
-        log(f"nothing to train: {last} is at step {first_step}, training.steps is {config.training.steps}")
-    system = build_system(config)
-    load_system_weights(system, last, config.evaluation.weights)
-    return system.to(choose_device(config.device)).eval()
+        log(f"nothing to train: {start.path} is at step {first_step}, training.steps is {config.training.steps}")
 
 
 def _fit(
@@ -195,7 +189,8 @@ def _fit(
         system = start_system(config, log)
     else:
         system = build_system(config)
-        load_system_weights(system, start.path, "raw")
+        load_system_weights(system, start, "raw")
+        strategy.start = start
     if is_first_process():
         _write_down(config, start, changed, history)
     for note in dataset_notes(config.dataset):

@@ -14,10 +14,10 @@ from forks import Started
 
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
-from hvg.cost.dry_run import holdings
+from hvg.cost import shares
 from hvg.cost.forecast import Forecast, forecast
-from hvg.train import shares
-from hvg.train.shares import share
+from hvg.cost.shares import share
+from hvg.train.dry_run import holdings
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ("scale=cpu", "debug=tiny", "dataset.image_size=32", "training.precision=bf16")
@@ -37,7 +37,7 @@ def compared(rank: int, ranks: int, *overrides: str):
     held = holdings(config, rank, ranks)
     expected = share(config.strategy, predicted.counts.sizes, ranks, config.training.accumulate, rank)
     for kind in ("weights", "copies", "optimizer", "average", "gradients"):
-        assert getattr(held, kind) == pytest.approx(getattr(expected, kind), rel=0.01), kind
+        assert getattr(held.share, kind) == pytest.approx(getattr(expected, kind), rel=0.01), kind
     copies = sent_copies(predicted) if config.strategy.name in ZERO else 0
     assert held.peak == pytest.approx(predicted.total, abs=0.05 * predicted.total + copies)
     return held, expected, predicted
@@ -45,7 +45,7 @@ def compared(rank: int, ranks: int, *overrides: str):
 
 def test_ddp_holds_and_sends_what_is_forecast():
     held, expected, predicted = compared(3, 4, *SMALL, "strategy=ddp")
-    assert held.buckets == expected.buckets == held.gradients
+    assert held.share.buckets == expected.buckets == held.share.gradients
     assert held.sent == predicted.traffic.bytes
 
 
@@ -80,13 +80,13 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(("rank", "ranks"), [(3, 4), (31, 32)])
 def test_zero_holds_and_sends_what_is_forecast(name, rank, ranks):
     held, expected, predicted = compared(rank, ranks, f"strategy={name}")
-    assert held.buckets == pytest.approx(expected.buckets, rel=0.01, abs=sent_copies(predicted))
+    assert held.share.buckets == pytest.approx(expected.buckets, rel=0.01, abs=sent_copies(predicted))
     small = 4 * sum(size for size in predicted.counts.sizes.trained if size <= shares.PERSISTENT)
     # The first step of zero3 gathers small weights, which stay, more than once.
     first = 1.1 * small if name == "zero3" else 0
     assert predicted.traffic.bytes * 0.99 <= held.sent <= predicted.traffic.bytes * 1.01 + first
     if name == "zero3":
-        assert held.gathered == pytest.approx(small, rel=0.01)
+        assert held.share.gathered == pytest.approx(small, rel=0.01)
 
 
 @pytest.mark.long
@@ -111,9 +111,9 @@ import json, os, sys
 os.environ |= {"NODE_RANK": sys.argv[1], "LOCAL_RANK": "0"}
 import torch
 from torch import distributed
-from hvg.config import build; from hvg.cost import dry_run
+from hvg.config import build; from hvg.train import dry_run
 from hvg.config.composition import compose
-from hvg.model.fake_step import FakeNetworks
+from hvg.cost.fake_step import FakeNetworks
 from hvg.train.strategies import make_strategy
 
 rank = int(sys.argv[1])

@@ -25,7 +25,7 @@ from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 from hvg.sample.camera_paths import around
 from hvg.sample.export import export
 from hvg.sample.generate import open_request
-from hvg.train.run import start_system, train
+from hvg.train.run import run_folder, start_system, train
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +199,10 @@ def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
 
 def test_a_run_starts_from_an_export(trained, exported, tiny, cache, tmp_path):
     words = [*tiny, cache, f"output={tmp_path}", "training.steps=1", "training.learning_rate=1e-30"]
-    system = train(compose([*words, f"checkpoint={exported}"]))
+    config = compose([*words, f"checkpoint={exported}"])
+    train(config)
     expected = load_system(trained)[0].state_dict()
-    for name, x in system.state_dict().items():
+    for name, x in load_system(run_folder(config))[0].state_dict().items():
         torch.testing.assert_close(x, expected[name], rtol=0, atol=1e-6)
 
 

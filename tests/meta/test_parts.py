@@ -7,7 +7,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from hvg.config.settings import SINGLE_PARTS, SLOTS, LoggerConfig, RunConfig, Section, StrategyConfig
+from hvg.config.sections import LoggerConfig, Section, StrategyConfig
+from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.shipped import CONF
 from hvg.parts import registry
 

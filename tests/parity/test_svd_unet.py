@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 
+from components.backbones import svd_unet
 from components.backbones.svd_unet import SvdUNet, SvdUNetConfig
 from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewAttention
 from hvg.core.errors import HvgError
@@ -22,12 +24,12 @@ def view_attention(width: int, num_heads: int) -> Aligned2dViewAttention:
     return Aligned2dViewAttention(Aligned2dConfig(), width, num_heads)
 
 
-def build(attention: tuple[bool, bool], kernels: str) -> SvdUNet:
+def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1) -> SvdUNet:
     config = SvdUNetConfig(
         widths=(32, 64),
         attention=attention,
         heads=(2, 4),
-        layers_per_block=1,
+        layers_per_block=layers_per_block,
         cross_attention_width=32,
         addition_time_embed_dim=16,
         kernels=kernels,
@@ -38,8 +40,6 @@ def build(attention: tuple[bool, bool], kernels: str) -> SvdUNet:
 
 def library_twin(ours: SvdUNet) -> torch.nn.Module:
     """diffusers' model with the weights of ours, found under the same names."""
-    from diffusers import UNetSpatioTemporalConditionModel
-
     attention = ours.config.attention
     library = UNetSpatioTemporalConditionModel(
         in_channels=8,
@@ -106,8 +106,6 @@ def test_checkpointing_changes_no_gradient():
 
 
 def test_the_default_is_svd_xt():
-    from diffusers import UNetSpatioTemporalConditionModel
-
     config = SvdUNetConfig()
     with torch.device("meta"):
         ours = SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4))
@@ -115,7 +113,29 @@ def test_the_default_is_svd_xt():
     shapes = {name: tuple(x.shape) for name, x in ours.state_dict().items()}
     assert shapes == {name: tuple(x.shape) for name, x in library.state_dict().items()}
     # Heads leave no trace in shapes: SVD-xt has 64 channels each.
-    assert [block.attentions[0].num_attention_heads for block in ours.down_blocks[:3]] == [5, 10, 20]
+    assert [block.attentions[0].transformer_blocks[0].attn1.heads for block in ours.down_blocks[:3]] == [5, 10, 20]
+
+
+@pytest.mark.parametrize("attention", [*ATTENTION, (True, False)])
+def test_a_seed_draws_the_weights_that_the_library_draws(attention):
+    """Every weight of a run that starts from nothing is a function of its seed."""
+    ours = build(attention, "fast", layers_per_block=2)
+    settings = svd_unet._library_settings(ours.config, 4)
+    torch.manual_seed(0)
+    library = UNetSpatioTemporalConditionModel(in_channels=8, **settings).state_dict()
+    weights = {name: x for name, x in ours.state_dict().items() if not name.startswith("view_attention.")}
+    assert list(weights) == list(library)
+    assert all(torch.equal(x, library[name]) for name, x in weights.items())
+    # What is no weight: the library's own description of every layer, but for what holds them.
+    library_layers = layers_of(UNetSpatioTemporalConditionModel(in_channels=8, **settings))
+    assert {name: x for name, x in layers_of(ours).items() if not name.startswith("view_attention.")} == library_layers
+
+
+def layers_of(network: torch.nn.Module) -> dict[str, str]:
+    """Name -> what a layer says of itself, of those that hold no others and are no list of some."""
+    lists = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterDict)
+    modules = [(name, x) for name, x in network.named_modules() if not isinstance(x, lists)]
+    return {name: str(x) for name, x in modules if not list(x.children())}
 
 
 def test_ports_match_what_the_blocks_produce():

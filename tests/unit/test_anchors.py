@@ -9,7 +9,8 @@ import torch
 from test_set_statistics import ColourDistance
 
 from hvg.config.composition import compose
-from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import PartChoice
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.parts import registry
 from hvg.parts.context import Context

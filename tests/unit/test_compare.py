@@ -18,7 +18,8 @@ from components.metrics.lpips import LPIPS
 from components.metrics.psnr import PSNR
 from hvg.cli import run
 from hvg.config.command_options import CompareOptions
-from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import PartChoice
 from hvg.core.errors import HvgError
 from hvg.parts.frame_metric import mean_score
 from hvg.parts.set_distance import Frechet, Kernel

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from hvg import cli
 from hvg.commands import check, listing
 from hvg.commands.words import take_options
-from hvg.config import build, wiring
+from hvg.config import build, composition, wiring
 from hvg.config.command_options import EvaluateOptions
 from hvg.config.composition import compose, load_resolved, parse_resolved, recompose
 from hvg.config.groups import all_options
@@ -147,6 +147,34 @@ def test_listing_names_plugins_and_imports_nothing(hvg, lab):
     heavy = "{'torch', 'jinja2', 'plotly'}"
     code = f"import sys; from hvg.commands import listing; listing.list_command([]); sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+# Words that leave the parts as they are where nobody chooses.
+EARLY = [
+    ("pose=skelton",),
+    ("poze=skeleton", "training.stepz=3"),
+    ("training.steps=-1", "backbone=null", "name=mine"),
+    ("seed=1,2", "device=cud", "protocol.mask=person"),
+    ("training._target_=os.system", "data.batch_size=0", "data.views=5"),
+    ("strategy=zero3", "training.validate_every=1", "output=${nowhere}"),
+]
+
+
+@pytest.mark.parametrize("words", EARLY, ids=" ".join)
+def test_a_wrong_word_is_told_without_importing_a_part(words, monkeypatch):
+    code = f"import sys; from hvg.cli import run; told = run(['check', *{words}, 'memory=much']); "
+    code += "sys.exit(told + 2 * ('torch' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 1
+    # And nothing that the parts would have to be asked for is missing.
+    early = problems(*words)
+    monkeypatch.setattr(composition, "_same_parts", lambda *_: False)
+    assert problems(*words) == early
+
+
+def test_a_wrong_word_beside_another_part_is_told_with_what_that_part_says():
+    found = problems("pose=skelton", "backbone.widths=wide")
+    assert list(found) == ["pose", "backbone.widths"]
+    assert "hold 4" in problems("pose=skelton", "data.views=5")["data.views"]
 
 
 # --- what is refused ---

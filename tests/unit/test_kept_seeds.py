@@ -16,7 +16,8 @@ from components.metrics.fid import FID
 from components.metrics.psnr import PSNR
 from hvg.cli import run
 from hvg.config.composition import compose
-from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import PartChoice
 from hvg.core.errors import HvgError
 from hvg.parts.set_distance import Frechet
 from hvg.report.cells import compare

@@ -13,6 +13,7 @@ from hvg.config.composition import SAMPLING_KEYS, compose
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, HvgError
 from hvg.core.outputs import held_folder
+from hvg.model import load
 from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.parts.continued import Continued
 from hvg.train.run import train
@@ -75,6 +76,21 @@ def test_what_cannot_matter_goes_through_and_is_recorded(words, tmp_path):
     said = trained(words, "training.steps=1", "resume=auto")
     path = checkpoint_path(tmp_path / "cc" / "checkpoints", 3)
     assert said == [f"nothing to train: {path} is at step 3, training.steps is 1"]
+
+
+def test_a_run_builds_its_system_once_and_opens_its_checkpoint_once(words, monkeypatch):
+    """All of a checkpoint's files are read to open it, and a system of billions of weights takes minutes to build."""
+    built, opened = [], []
+    build, verify = load.build_parts, Checkpoint._verify
+    monkeypatch.setattr(load, "build_parts", lambda *given: built.append(1) or build(*given))
+    monkeypatch.setattr(Checkpoint, "_verify", lambda self: opened.append(self.path.name) or verify(self))
+    trained(words, "pose=bone_map", "training.steps=3", "resume=auto")
+    assert (len(built), opened) == (1, ["step-0000002.ckpt"])
+    # Nothing is left to train: the checkpoint is judged, and nothing is built.
+    trained(words, "pose=bone_map", "training.steps=3", "resume=auto")
+    assert (len(built), opened[1:]) == (1, ["step-0000003.ckpt"])
+    trained(words, "pose=bone_map", "training.steps=1", "name=dd")
+    assert (len(built), len(opened)) == (2, 2)
 
 
 def test_what_is_named_changes_from_there_on(words, tmp_path):

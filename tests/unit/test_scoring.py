@@ -12,7 +12,8 @@ import torch
 from torch import distributed
 
 from hvg.config.composition import compose
-from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import PartChoice
 from hvg.core.errors import DataError, HvgError
 from hvg.parts.metric import Measurement, Metric, Score
 from hvg.parts.part import PartConfig

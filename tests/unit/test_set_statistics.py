@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvg.config.settings import PartChoice, ProtocolConfig
+from hvg.config.sections import ProtocolConfig
+from hvg.config.settings import PartChoice
 from hvg.parts.context import Context
 from hvg.parts.feature_metric import FrameFeatureMetric
 from hvg.parts.network_files import NetworkFiles

@@ -28,13 +28,15 @@ from torch.utils._pytree import tree_leaves
 from hvg.config import build
 from hvg.config.composition import parse_resolved
 from hvg.config.precision import LIGHTNING, on_described_gpus, precision_here
-from hvg.config.settings import RunConfig, StrategyConfig
+from hvg.config.sections import StrategyConfig
+from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
+from hvg.cost.counted_step import LiveBytes, handle, tensors_of
+from hvg.cost.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.cost.forecast import forecast, rank_count
+from hvg.cost.shares import Share
 from hvg.cost.table import gigabytes
-from hvg.model.counted_step import LiveBytes, handle
-from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
 from hvg.train.logical_checkpoints import LogicalCheckpoints
@@ -44,20 +46,14 @@ from hvg.values.clip import ClipBatch
 
 @dataclass(frozen=True, kw_only=True)
 class RankBytes:
-    """Bytes that a rank's real objects hold, as in ``hvg.train.shares.Share``.
+    """Bytes that a rank's real objects hold.
 
-    gathered: of zero3, what stays whole between steps. peak: most that was alive at once, everything included. sent: by
-    collectives of the step, as ring algorithms send it.
+    share: between steps, of zero3 what is gathered then included. peak: most that was alive at once, everything included.
+    sent: by collectives of the step, as ring algorithms send it.
     """
 
     rank: int
-    weights: int
-    copies: int
-    gradients: int
-    optimizer: int
-    average: int
-    buckets: int
-    gathered: int
+    share: Share
     peak: int
     sent: int
 
@@ -82,8 +78,9 @@ def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
     yield f"trained in {arithmetic}"
     found = [holdings(config, rank, ranks) for rank in _differing(config.strategy, ranks)]
     predicted = forecast(config, ranks)
+    shares = [*(x.share for x in found), predicted.share]
     kinds = ("weights", "copies", "optimizer", "average", "gradients", "buckets", "gathered")
-    rows = [(kind, *(gigabytes(getattr(x, kind)) for x in (*found, predicted.share))) for kind in kinds]
+    rows = [(kind, *(gigabytes(getattr(x, kind)) for x in shares)) for kind in kinds]
     rows.append(("peak", *(gigabytes(x.peak) for x in found), gigabytes(predicted.total)))
     rows.append(("sent", *(gigabytes(x.sent) for x in found), gigabytes(predicted.traffic.bytes)))
     yield from table([("", *(f"rank {x.rank}" for x in found), "forecast"), *rows])
@@ -97,7 +94,7 @@ def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
 
 def holdings(config: RunConfig, rank: int, ranks: int) -> RankBytes:
     """Memory that one rank holds, found in a process of its own. Raises: HvgError where it cannot be built."""
-    command = [sys.executable, "-m", "hvg.cost.dry_run", str(rank), str(ranks)]
+    command = [sys.executable, "-m", "hvg.train.dry_run", str(rank), str(ranks)]
     # One of several machines with one device each; the others do not exist.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
     result = subprocess.run(command, input=config.to_yaml(), capture_output=True, text=True, env=environment)
@@ -105,11 +102,12 @@ def holdings(config: RunConfig, rank: int, ranks: int) -> RankBytes:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
         raise HvgError(f"dry_run: rank {rank} of {ranks} cannot be built: {reason}")
     # DeepSpeed writes to the same stream before.
-    return RankBytes(**json.loads(result.stdout.splitlines()[-1]))
+    found = json.loads(result.stdout.splitlines()[-1])
+    return RankBytes(**found | {"share": Share(**found["share"])})
 
 
 def main() -> None:
-    """Entry point of a rank's process: ``python -m hvg.cost.dry_run RANK RANKS``, with the configuration on standard input."""
+    """Entry point of a rank's process: ``python -m hvg.train.dry_run RANK RANKS``, with the configuration on standard input."""
     rank, ranks = map(int, sys.argv[1:])
     print("\n" + json.dumps(asdict(hold(parse_resolved(sys.stdin.read(), "dry_run"), rank, ranks))), flush=True)
 
@@ -121,16 +119,15 @@ def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
         config = config.model_copy(update={"training": config.training.model_copy(update={"accumulate": 1})})
     strategy = make_strategy(config, torch.device("cpu"), precision_here(config) == "bf16")
     with _fake_group(rank, ranks), fake_networks(config) as networks, LiveBytes() as alive, _Answers(ranks) as answers:
-        for module in (*networks.trained, *networks.published()):
-            for x in (*module.parameters(), *module.buffers()):
-                alive.follow(x)
+        for x in tensors_of([*networks.trained, *networks.published()]):
+            alive.follow(x)
         system, batch = _system(config, networks), _batch(config, networks)
         _prepare(strategy, config)
         inspection = _Inspection(answers)
         _trainer(config, strategy, inspection, ranks).fit(
             system, train_dataloaders=_Batches(batch, config.training.accumulate)
         )
-    return RankBytes(rank=rank, **inspection.held, peak=alive.peak, sent=answers.sent)
+    return RankBytes(rank=rank, share=Share(**inspection.held), peak=alive.peak, sent=answers.sent)
 
 
 # --- what stands in for a cluster ---------------------------------------------------------------------------------
@@ -260,7 +257,7 @@ class _Inspection(Callback):
     def __init__(self, answers: _Answers) -> None:
         self._answers = answers
         self._buckets: dict[int, Tensor] = {}
-        self.held = {"buckets": 0, "gradients": 0}
+        self.held: dict[str, Any] = {"buckets": 0, "gradients": 0}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._answers.counting = True
@@ -293,22 +290,20 @@ class _Inspection(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         strategy = trainer.strategy
-        modules = [pl_module, *strategy.hidden.values()]
-        parameters = [x for module in modules for x in module.parameters()]
-        buffers = [x for module in modules for x in module.buffers()]
+        tensors = tensors_of([pl_module, *strategy.hidden.values()])
         states = strategy.adam().state
         kinds: dict[str, list[Tensor]] = {
             # Of stage 3: the part that a device keeps, and what it holds whole.
-            "weights": [*(getattr(x, "ds_tensor", x) for x in parameters), *buffers],
-            "gathered": parameters,
+            "weights": [getattr(x, "ds_tensor", x) for x in tensors],
+            "gathered": tensors,
             "copies": list(states),
             "optimizer": [x for state in states.values() for name, x in state.items() if name != "average"],
             "average": [state["average"] for state in states.values()],
         }
         seen: set[int] = set()
-        for kind, tensors in kinds.items():
-            self.held[kind] = _size(x for x in tensors if handle(x) not in seen)
-            seen |= {handle(x) for x in tensors}
+        for kind, found in kinds.items():
+            self.held[kind] = _size(x for x in found if handle(x) not in seen)
+            seen |= {handle(x) for x in found}
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

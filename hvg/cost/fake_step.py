@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hvg.config import build
 from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
+from hvg.config.wiring import picture_size
 from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
@@ -47,8 +48,13 @@ class FakeNetworks:
 
     def published(self) -> list[nn.Module]:
         """Networks outside of a system's module tree, read from files and never trained."""
-        parts = cast(list[Part], [self.codec, *self.trained])
-        return [network for part in parts for network in part.frozen().values() if isinstance(network, nn.Module)]
+        parts: list[Part] = [self.codec, self.backbone, *self.conditioners.values()]
+        return [network for part in parts for network in frozen_networks(part)]
+
+
+def frozen_networks(part: Part) -> list[nn.Module]:
+    """Networks that a part reads from files and never trains."""
+    return [network for network in part.frozen().values() if isinstance(network, nn.Module)]
 
 
 @contextmanager
@@ -155,14 +161,6 @@ def fake_body(clips: int, frames: int, mesh: bool) -> BodyMotion:
         faces=torch.zeros(2 * MESH_VERTICES, 3, dtype=torch.int64) if mesh else None,
         parameters={"rotations": torch.eye(3).expand(clips, frames, len(BODY_JOINTS), 3, 3)},
     )
-
-
-def picture_size(config: RunConfig) -> tuple[int, int] | None:
-    """(height, width); None where the dataset's files decide it."""
-    size = getattr(config.dataset.config, "image_size", None)
-    if size is None:
-        return None
-    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
 
 
 def step_shape(config: RunConfig) -> Shape | None:

@@ -1,0 +1,112 @@
+"""What may be typed after ``hvg``: the forms of every command, its flags and options, and where its function is. Nothing that
+does the work is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Flags = frozenset[str]
+# Forms of every command, and what they do.
+FORMS = """\
+  list [KIND|WORD] [overrides] [--verbose]
+                                  swappable parts; --verbose is the manual of every setting, with the values of a run
+  check [overrides] [devices= nodes= memory= bandwidth=]
+                                  judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
+  show [overrides] [index= split= frame= out=]
+                                  a contact sheet of a clip: images, every signal, joints drawn over the person
+  prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
+  prepare latents [overrides] [jobs=]
+                                  and store what the codec and other frozen networks make of the training clips
+  train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
+  train dry_run=32 [overrides]    build the job of a rank of 32 on shapes, without a GPU: what would each hold?
+  launch train [overrides] launcher=basic|local|torchrun|slurm [--multirun] [--dry-run] [jobs= nodes= devices= ...]
+                                  train here, side by side, under torchrun, or on Slurm; --dry-run shows the commands
+  train --multirun sweep=optuna trials=40 'training.learning_rate=tag(log, interval(1e-4, 1e-2))' pose=bone_map,skeleton
+                                  search; every start of the same command is a worker, and a dead one's trial is continued
+  sweep report NAME [storage= output=]
+                                  a sweep's best trials, parallel coordinates, importance: report.html and trials.csv
+  sweep wandb --print [overrides] the same sweep as a file for `wandb sweep`
+  evaluate checkpoint=PATH [protocol= sampler= solver= guidance= evaluation.KEY= anchors=] [shift=true dataset.KEY=]
+                                  score a checkpoint on the test split; with shift=true on other clips, on purpose
+  evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= anchors= out=]
+                                  score videos or frames that any system made, matched by name
+  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
+                                  a person of your own in a motion of your own
+  export checkpoint=PATH out=FOLDER [weights=ema|raw]
+                                  a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
+  convert body=FILE.pkl out=FILE.npz
+                                  a body model of the SMPL family as plain arrays; nothing in the pickle is called
+  study FOLDER [overrides] [seeds= jobs= fresh= keep=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
+                                  train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm; seeds=[1] a seed
+                                  at a time; keep=true also writes what seeds measured to FOLDER/results, to be committed
+  study NAME ...                  the same for a study that hvg brings, from any folder: study quickstart
+  study FOLDER [overrides] collect=true
+                                  report on what is finished; exit code 75 while some arms are not, 1 when one failed
+  study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
+  compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
+                                  evaluations side by side, with intervals and p-values; several runs of an arm are seeds
+  weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
+  bench [NAME ...]                what takes how long here
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
+
+    run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
+    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options`` and
+    ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what. interrupted: what is true after
+    Ctrl-C, where the command did not say it itself.
+    """
+
+    run: str
+    options: tuple[str, ...] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
+    overrides: Literal["run", "sampling"] | None = None
+    interrupted: str = "the same command starts anew"
+
+
+CONTINUES = "resume=auto continues what it has saved; a sweep goes on with the same command"
+VERBOSE = {"--verbose": "Every setting with its type, value and meaning."}
+MULTIRUN = {"-m --multirun": "One run for every combination of comma-separated values."}
+DRY_RUN = {"--dry-run": "Start nothing; print the commands, or the batch script, that would be started."}
+PRINT = {"--print": "Print the file that `wandb sweep` takes."}
+COMMANDS: dict[str, Command] = {
+    "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
+    "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
+    "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
+    "prepare": Command(
+        "hvg.commands.prepare:run",
+        ("PrepareOptions",),
+        overrides="run",
+        interrupted="what is rendered is kept, and the same command continues it",
+    ),
+    "train": Command(
+        "hvg.commands.train:run",
+        ("DryRunOptions", "LaunchOptions", "SweepOptions"),
+        MULTIRUN | DRY_RUN,
+        "run",
+        CONTINUES,
+    ),
+    "launch": Command(
+        "hvg.commands.train:launch", ("LaunchOptions", "SweepOptions"), MULTIRUN | DRY_RUN, "run", CONTINUES
+    ),
+    "sweep": Command("hvg.commands.sweep:run", ("SweepReportOptions", "SweepOptions"), PRINT | MULTIRUN, "run"),
+    "evaluate": Command("hvg.commands.evaluate:run", ("EvaluateOptions", "FolderOptions"), overrides="sampling"),
+    "sample": Command(
+        "hvg.commands.sample:run",
+        ("SampleOptions",),
+        overrides="sampling",
+        interrupted="nothing has changed; the same command can be typed again",
+    ),
+    "export": Command("hvg.commands.export:run", ("ExportOptions",)),
+    "convert": Command("hvg.commands.convert:run", ("ConvertOptions",)),
+    "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
+    "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
+    "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
+    "bench": Command("hvg.commands.bench:run"),
+}

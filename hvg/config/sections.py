@@ -1,0 +1,278 @@
+"""The sections of a run's settings: data, training, evaluation, protocol, strategy, logger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hvg.core.bounds import (
+    BatchSize,
+    Colour,
+    Count,
+    CountFromZero,
+    FrameCount,
+    MachineCount,
+    ProcessCount,
+    ProcessCountFromZero,
+    Seed,
+    SolverSteps,
+    ViewCount,
+)
+from hvg.core.names import Name
+from hvg.parts.continued import Continued
+
+# How much an average keeps of what it was.
+Average = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A documented group of settings; frozen, unknown keys are forbidden."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Settings of the data: size of a batch, and how clips reach a training step."""
+
+    batch_size: Annotated[BatchSize, Continued.SHARED] = Field(
+        default=2, description="Clips that a device sees at once; a training step sees this x devices x accumulate."
+    )
+    views: ViewCount = Field(
+        default=2, description="Views of a clip that a training step sees, drawn from those it has."
+    )
+    frames: FrameCount = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
+    grids: tuple[tuple[ViewCount, FrameCount], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Pairs (views, frames), one drawn for each training step, the same on all ranks; null: always "
+        "`views` x `frames`.",
+    )
+    first_view: Literal["grid", "window"] = Field(
+        default="grid",
+        description="Relative to which camera the others are told, in training and in sampling alike. grid: to that of the first "
+        "view of the clip or request, which a step or window need not see. window: to that of the first view that the step or "
+        "window sees.",
+    )
+    frame_index: Literal["grid", "window"] = Field(
+        default="grid",
+        description="Which place the network is told of a frame, in training and in sampling alike. grid: that in the whole clip "
+        "or request, so a video longer than the training clips has places that were never told. window: that among the frames "
+        "that the step or window sees, from 0.",
+    )
+    recolour: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Probability that a training clip's colours change, in photo and frames alike: RGB permuted, a gamma for "
+        "each channel. Teaches a small dataset's model to copy colours.",
+    )
+    background: tuple[Colour, Colour, Colour] = Field(
+        default=(1.0, 1.0, 1.0),
+        description="sRGB colour in [0, 1] of what an alignment moves into the picture; that of the dataset's background.",
+    )
+    eval_batch_size: Annotated[BatchSize, Continued.FREE] = Field(
+        default=4, description="Clips per batch in validation and evaluation, with all views."
+    )
+    workers: Annotated[ProcessCountFromZero, Continued.FREE] = Field(
+        default=0, description="Data loading processes; 0 loads in the training process."
+    )
+    max_bad: Annotated[CountFromZero, Continued.FREE] = Field(
+        default=0,
+        description="How many training clips may be unreadable. Each is listed in quarantine.jsonl and left out of the loss; "
+        "no other clip is trained in its stead. One more ends the run.",
+    )
+    cache: Annotated[Path | None, Continued.FREE] = Field(
+        default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
+    )
+    latents: Literal["encode", "cached"] = Field(
+        default="encode",
+        description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
+        "what `hvg prepare latents` made of them, and does not decode the frames.",
+    )
+
+    @property
+    def trained_grids(self) -> tuple[tuple[int, int], ...]:
+        """(views, frames) that training steps draw from."""
+        return self.grids or ((self.views, self.frames),)
+
+
+class TrainingConfig(Section):
+    """The optimisation of a run."""
+
+    steps: Annotated[Count, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate of AdamW.")
+    betas: tuple[Average, Average] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's decoupled weight decay.")
+    warmup_steps: CountFromZero = Field(default=30, description="Steps over which the learning rate rises from 0.")
+    final_learning_rate: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant.",
+    )
+    gradient_clip: float | None = Field(
+        default=1.0, gt=0, le=1e6, description="Largest norm of the gradient; null does not clip."
+    )
+    ema_decay: Average = Field(default=0.99, description="Decay of the averaged weights; 0 makes them the raw ones.")
+    foreground_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="The loss of a cell is multiplied by 1 + this times the person's coverage (alpha).",
+    )
+    accumulate: Annotated[BatchSize, Continued.SHARED] = Field(
+        default=1,
+        description="Batches whose gradients are averaged for one optimiser step: a larger batch, less memory.",
+    )
+    max_skipped: Annotated[CountFromZero, Continued.FREE] = Field(
+        default=10,
+        description="How many optimiser steps of the run may be left out, because a loss or the gradient was not finite, or "
+        "the loss was a spike. Each is listed in skipped.jsonl; one more saves the state and ends the run.",
+    )
+    max_loss_ratio: float | None = Field(
+        default=None,
+        gt=1,
+        le=1e6,
+        description="A step whose loss is above this many times the median of the last `loss_window` ones is left out; null: "
+        "none is.",
+    )
+    loss_window: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="Losses of steps taken that `max_loss_ratio` compares with; none is judged before.",
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        default="auto",
+        description="Arithmetic of the network: bf16 autocast over float32 weights, or float32 (32); auto: float32 on every "
+        "CPU, bf16 on GPUs that multiply it in hardware (compute capability 8.0 or more), float32 on others.",
+    )
+    threads: Annotated[ProcessCount | None, Continued.FREE] = Field(
+        default=None, description="CPU threads of the training process; null: torch decides."
+    )
+    peak_tflops: Annotated[float | None, Continued.FREE] = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="What one device can do at this precision, in TFLOP/s without sparsity, which model FLOPs utilisation is a "
+        "share of; null: as published for known GPUs, else as measured by a matrix product.",
+    )
+    log_every: Annotated[Count, Continued.FREE] = Field(
+        default=10, description="Steps between two rows of metrics.jsonl."
+    )
+    checkpoint_every: Annotated[CountFromZero, Continued.FREE] = Field(
+        default=200, description="Steps between two checkpoints; 0: only at the end."
+    )
+    keep_last: Annotated[Count, Continued.FREE] = Field(
+        default=2, description="How many of the newest checkpoints are kept."
+    )
+    keep_every: Annotated[CountFromZero, Continued.FREE] = Field(
+        default=0, description="Checkpoints of steps that are a multiple of this are kept as well; 0: none."
+    )
+    validate_every: Annotated[CountFromZero, Continued.FREE] = Field(
+        default=0, description="Steps between two validations; 0: none while training."
+    )
+    validation_clips: Annotated[Count, Continued.FREE] = Field(
+        default=4, description="Clips that a validation samples."
+    )
+
+
+class EvaluationConfig(Section):
+    """Settings of how a trained model is sampled, and where metrics find what they need."""
+
+    steps: SolverSteps = Field(default=5, description="Solver steps per video.")
+    clips: Count | None = Field(default=None, description="Test clips to score; null scores all.")
+    seed: Seed = Field(default=0, description="Seed of the sampling noise, the same for every model of a study.")
+    weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
+    windows_per_call: Count | None = Field(
+        default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
+    )
+    kept_conditioning: float = Field(
+        default=4.0,
+        ge=0,
+        le=1e6,
+        description="GiB of encoded conditioning that sampling keeps between steps; what does not fit is encoded anew.",
+    )
+    networks: Path | None = Field(
+        default=None,
+        description="Folder of the pretrained networks that metrics look through; null: $HVG_NETWORKS, or "
+        "~/.cache/hvg/networks. `hvg weights` lists what is needed.",
+    )
+    any_network: bool = Field(
+        default=False, description="Whether another file than the published one may stand under its name."
+    )
+    overlap: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="What happens where subjects or clips of train are in val or test too, or those of val in test, as far as "
+        "the dataset's files tell: refused; or allowed, and every record and report says how many.",
+    )
+
+
+class ProtocolConfig(Section):
+    """Settings of scoring: named, versioned metrics, each with its settings, and how pictures are prepared."""
+
+    name: Name = Field(default="none", description="Name of the protocol.")
+    version: Count = Field(default=1, description="Goes up whenever a number of the protocol would change.")
+    source: str = Field(default="", description="What the protocol follows.")
+    left_open: tuple[str, ...] = Field(
+        default=(), description="What the source leaves open, and what was chosen here; or where the source differs."
+    )
+    mask: Literal["none", "truth"] = Field(
+        default="none", description="truth: both videos are laid on white outside the true person."
+    )
+    size_mismatch: Literal["refuse", "resize"] = Field(
+        default="refuse",
+        description="What happens to a prediction of another size than the truth: an error, or it is resized to the truth as "
+        "OpenCV does it (8 bits, bilinear), and a note says so.",
+    )
+    videos: Count | None = Field(default=None, description="How many videos the source scored.")
+    metrics: dict[str, Any] = Field(
+        default={}, description="Label -> metric, as protocol.metrics.fvd.name=fvd; further keys are its settings."
+    )
+
+    @property
+    def id(self) -> str:
+        """Name and version, which every number carries."""
+        return f"{self.name}/v{self.version}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting as plain values."""
+        plain = self.model_dump(mode="json", exclude={"metrics"})
+        return plain | {"metrics": {label: choice.resolved() for label, choice in self.metrics.items()}}
+
+
+class StrategyConfig(Section):
+    """Settings of the number of devices that a run trains on, and how they share the work."""
+
+    name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
+        default="single",
+        description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
+        "(zero1), the gradients too (zero2), the weights too (zero3).",
+    )
+    devices: ProcessCount | Literal["auto"] = Field(
+        default=1, description="Devices per node, of all but single; auto takes all GPUs."
+    )
+    nodes: MachineCount = Field(default=1, description="Machines, of all but single.")
+    offload: Literal["none", "optimizer", "parameters"] = Field(
+        default="none",
+        description="What ZeRO keeps in the memory of the host: nothing, the optimiser's state, or (zero3) the weights too.",
+    )
+
+    @model_validator(mode="after")
+    def _only_zero_offloads(self) -> StrategyConfig:
+        if self.offload != "none" and not self.name.startswith("zero"):
+            raise ValueError(f"offload={self.offload} needs one of the ZeRO strategies, not {self.name}")
+        if self.offload == "parameters" and self.name != "zero3":
+            raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
+        return self
+
+
+class LoggerConfig(Section):
+    """Settings of where curves go besides metrics.jsonl, which every run writes."""
+
+    name: Literal["csv", "tensorboard", "wandb", "none"] = Field(default="none", description="Kind of logger.")
+    project: str = Field(default="hvg", description="Project under which wandb files the run.")
+    offline: bool = Field(default=False, description="Whether wandb only writes to disk, for a later `wandb sync`.")
