@@ -6,6 +6,7 @@ import json
 import statistics
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,12 +44,7 @@ from hvg.values.scored_clip import ScoredClip
 def _seconds(function: Callable[[], object], runs: int) -> float:
     """Median wall time of ``runs`` calls, after one that is not counted."""
     function()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(timeit.repeat(function, number=1, repeat=runs))
 
 
 @contextmanager
