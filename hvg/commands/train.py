@@ -42,7 +42,7 @@ def launch(words: list[str], flags: Flags) -> int:
 def _dry_run(words: list[str]) -> int:
     options, overrides = options_and_overrides(words, DryRunOptions, judge=judge_words)
     config = compose(overrides)
-    from hvg.train.dry_run import dry_run
+    from hvg.cost.dry_run import dry_run
 
     for line in dry_run(config, options.dry_run):
         print(line, flush=True)

@@ -11,7 +11,7 @@ from hvg.config.precision import Precision, precision_here
 from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
-from hvg.cost.counted_step import (
+from hvg.model.counted_step import (
     BACKBONE,
     VIEW_ATTENTION,
     Flops,
@@ -20,9 +20,9 @@ from hvg.cost.counted_step import (
     count_step,
     tensors_of,
 )
-from hvg.cost.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
-from hvg.cost.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
+from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
 from hvg.parts.model import ViewAttention
+from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from hvg.core.text_tables import table
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
-    from hvg.cost.counted_step import Flops
     from hvg.cost.forecast import Counts, Forecast
+    from hvg.model.counted_step import Flops
 
 GB = 10**9
 

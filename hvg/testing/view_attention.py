@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.random_keys import generator
-from hvg.cost.counted_step import counted_flops
+from hvg.model.counted_step import counted_flops
 from hvg.parts.model import ViewAttention
 from hvg.testing.building import build, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device

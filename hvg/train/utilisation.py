@@ -17,7 +17,7 @@ import torch
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.files import write_text
-from hvg.cost.counted_step import model_flops
+from hvg.model.counted_step import model_flops
 from hvg.train.throughput import Throughput
 
 # Units that multiply matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from hvg.config.settings import RunConfig
 from hvg.core.ranks import rank_and_world
-from hvg.cost.shares import BUCKET
 from hvg.model.ema import AveragedAdamW
 from hvg.train.logical_checkpoints import SeveralProcesses
+from hvg.train.shares import BUCKET
 
 
 class ZeroPrecision(DeepSpeedPrecision):

@@ -14,10 +14,10 @@ from forks import Started
 
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
-from hvg.cost import shares
+from hvg.cost.dry_run import holdings
 from hvg.cost.forecast import Forecast, forecast
-from hvg.cost.shares import share
-from hvg.train.dry_run import holdings
+from hvg.train import shares
+from hvg.train.shares import share
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ("scale=cpu", "debug=tiny", "dataset.image_size=32", "training.precision=bf16")
@@ -113,7 +113,7 @@ import torch
 from torch import distributed
 from hvg.config import build; from hvg.train import dry_run
 from hvg.config.composition import compose
-from hvg.cost.fake_step import FakeNetworks
+from hvg.model.fake_step import FakeNetworks
 from hvg.train.strategies import make_strategy
 
 rank = int(sys.argv[1])

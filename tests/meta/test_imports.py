@@ -30,6 +30,7 @@ FENCES = {
         "hvg/model/system.py",
         "hvg/data/training_data.py",
         "hvg/train",
+        "hvg/cost/dry_run.py",
     ),
     "deepspeed": ("hvg/train/zero.py",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),

@@ -22,17 +22,17 @@ from hvg.config.composition import compose, parse_resolved
 from hvg.config.sections import StrategyConfig
 from hvg.config.settings import PartChoice
 from hvg.core.errors import HvgError
-from hvg.cost.counted_step import Flops, count_step, model_flops
-from hvg.cost.fake_step import fake_networks, fake_request
 from hvg.cost.forecast import Forecast, alternatives, forecast, rank_count
-from hvg.cost.shares import WeightSizes, share, traffic
 from hvg.cost.table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
+from hvg.model.counted_step import Flops, count_step, model_flops
+from hvg.model.fake_step import fake_networks, fake_request
 from hvg.model.load import make_optimizer
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Dataset
+from hvg.train.shares import WeightSizes, share, traffic
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from hvg.commands.progress import ProgressLines
 from hvg.config.composition import compose
 from hvg.core.quiet import quiet_training
-from hvg.cost.counted_step import model_flops
+from hvg.model.counted_step import model_flops
 from hvg.train.callbacks import AfterStep, DataWait, Progress
 from hvg.train.run import train
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput

@@ -12,9 +12,9 @@ from components.samplers.single import SingleWindow
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
-from hvg.cost.counted_step import counted_flops
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
+from hvg.model.counted_step import counted_flops
 from hvg.model.load import build_system
 from hvg.parts import registry
 from hvg.parts.model import ViewAttention

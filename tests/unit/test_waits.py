@@ -27,8 +27,8 @@ from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core.on_device import constants, upload
 from hvg.core.quiet import quiet_training
-from hvg.cost.fake_step import fake_request, stay, step_shape
 from hvg.data.training_data import ClipDataModule
+from hvg.model.fake_step import fake_request, stay, step_shape
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
 from hvg.testing import tiny_batch

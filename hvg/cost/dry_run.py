@@ -32,14 +32,14 @@ from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
-from hvg.cost.counted_step import LiveBytes, handle, tensors_of
-from hvg.cost.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.cost.forecast import forecast, rank_count
-from hvg.cost.shares import Share
 from hvg.cost.table import gigabytes
+from hvg.model.counted_step import LiveBytes, handle, tensors_of
+from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
 from hvg.train.logical_checkpoints import LogicalCheckpoints
+from hvg.train.shares import Share
 from hvg.train.strategies import make_strategy
 from hvg.values.clip import ClipBatch
 
@@ -94,7 +94,7 @@ def _differing(strategy: StrategyConfig, ranks: int) -> list[int]:
 
 def holdings(config: RunConfig, rank: int, ranks: int) -> RankBytes:
     """Memory that one rank holds, found in a process of its own. Raises: HvgError where it cannot be built."""
-    command = [sys.executable, "-m", "hvg.train.dry_run", str(rank), str(ranks)]
+    command = [sys.executable, "-m", "hvg.cost.dry_run", str(rank), str(ranks)]
     # One of several machines with one device each; the others do not exist.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NODE_RANK": str(rank), "LOCAL_RANK": "0"}
     result = subprocess.run(command, input=config.to_yaml(), capture_output=True, text=True, env=environment)
@@ -107,7 +107,7 @@ def holdings(config: RunConfig, rank: int, ranks: int) -> RankBytes:
 
 
 def main() -> None:
-    """Entry point of a rank's process: ``python -m hvg.train.dry_run RANK RANKS``, with the configuration on standard input."""
+    """Entry point of a rank's process: ``python -m hvg.cost.dry_run RANK RANKS``, with the configuration on standard input."""
     rank, ranks = map(int, sys.argv[1:])
     print("\n" + json.dumps(asdict(hold(parse_resolved(sys.stdin.read(), "dry_run"), rank, ranks))), flush=True)
 

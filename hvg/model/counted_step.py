@@ -24,7 +24,7 @@ from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size
 from hvg.core.errors import HvgError
 from hvg.core.required import required
-from hvg.cost.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
+from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
 from hvg.model.slots import condition_slots
 from hvg.parts.model import Backbone, Codec, Conditioner, ViewAttention
 from hvg.values.conditioning import Conditioning
