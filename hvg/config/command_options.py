@@ -160,11 +160,19 @@ class SampleOptions(Section):
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
     camera: str = Field(
         "orbit",
-        description="orbit: views all around. static: one from the front. front_back: two. Or a JSON file of cameras, as "
-        "hvg/sample/camera_paths.py describes it.",
+        description="orbit: views all around. static: one from the front. front_back: two. Or a file: cameras.json, as "
+        "hvg/sample/camera_paths.py describes it, a transforms.json, or a folder with a COLMAP model in text.",
+    )
+    camera_up: Literal["auto", "y", "-y", "z"] = Field(
+        "auto",
+        description="Axis of the cameras' file's world that is up; auto: z of a transforms.json, y of a cameras.json.",
     )
     out: Path = Field(
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
+    )
+    images: bool = Field(
+        False,
+        description="Write every frame as a PNG into images/, too, and a transforms.json that nerfstudio opens with them.",
     )
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
     views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")

@@ -1,4 +1,4 @@
-"""Camera paths of a generated video: presets by name, and a JSON file that anyone can write.
+"""Camera paths of a generated video: presets by name, a JSON file that anyone can write, and other systems' files.
 
 The file::
 
@@ -6,7 +6,8 @@ The file::
      "views": [{"name": "front", "world_to_camera": 4x4, "intrinsics": 3x3}, ...]}
 
 Conventions are those of ``hvg.values.cameras``: OpenCV axes, metres, world y up, pixels. A moving camera has a list of matrices,
-one a frame, in place of one. ``name`` may be left out. ``hvg sample`` writes the cameras that it used in this form.
+one a frame, in place of one. ``name`` may be left out. ``hvg sample`` writes the cameras that it used in this form. What other
+systems write is in ``hvg.sample.foreign_cameras``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hvg.core.errors import DataError, did_you_mean
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.media.images import MOST_PIXELS
+from hvg.sample.foreign_cameras import Up, is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.values.cameras import Cameras, orbit
 
 # Preset -> how many views it has; None: as many as one likes.
@@ -71,19 +73,35 @@ def write_cameras(path: Path, cameras: Cameras, names: Sequence[str]) -> None:
     write_text(path, json.dumps({"image_size": list(cameras.image_size), "views": views}, indent=1))
 
 
-def read_cameras(path: Path) -> CameraPath:
-    """The cameras of a file in this module's format.
+def read_cameras(path: Path, up: Up = "auto") -> CameraPath:
+    """The cameras of a file in this module's format, of a transforms.json, or of a folder with a COLMAP model.
+
+    up: axis of the file's world that is; auto: as its format has it.
 
     Raises: DataError, one line that names the file, the place in it, what was found and what was expected.
     """
     try:
-        return _cameras(path)
+        if is_colmap(path):
+            return _path(*read_colmap(path, up))
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder without a COLMAP model; expected cameras.txt and images.txt in it")
+        tree = _read(path)
+        if is_transforms(tree):
+            return _path(*read_transforms(path, tree, up))
+        if up not in ("auto", "y"):
+            raise DataError(
+                f"{path}: its world is y up, as {path.name} of hvg always is; camera_up={up} is for other systems' files"
+            )
+        return _cameras(path, tree)
     except RecursionError:
         raise DataError(f"{path}: is nested too deeply; expected an object with 'image_size' and 'views'") from None
 
 
-def _cameras(path: Path) -> CameraPath:
-    tree = _read(path)
+def _path(cameras: Cameras, names: tuple[str, ...]) -> CameraPath:
+    return CameraPath(cameras=cameras, names=names)
+
+
+def _cameras(path: Path, tree: Mapping[str, Any]) -> CameraPath:
     _known_keys(path, "", tree, ("image_size", "views"))
     size = tree.get("image_size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
@@ -116,6 +134,10 @@ def _read(path: Path) -> dict[str, Any]:
         tree = json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of cameras") from None
+    except IsADirectoryError:
+        raise DataError(
+            f"{path}: is a folder without a COLMAP model; expected cameras.txt and images.txt in it"
+        ) from None
     except ValueError as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(tree, dict):

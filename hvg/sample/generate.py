@@ -26,6 +26,7 @@ from hvg.model.load import load_system
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import write_cameras
+from hvg.sample.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
@@ -63,7 +64,8 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
             keep_latents(options.out, asked, *kept)
         videos = write(options, overrides, request, kept, report)
         others = ", ".join(videos[len(request.names) :])
-        line = f"wrote {len(request.names)} view(s), {others}, photo_as_seen.png, cameras.json "
+        pictures = "images/, transforms.json, " if options.images else ""
+        line = f"wrote {len(request.names)} view(s), {others}, {pictures}photo_as_seen.png, cameras.json "
         yield line + f"and sample.json to {options.out}"
 
 
@@ -104,6 +106,7 @@ def write(
             *latents,
             options.frames_per_second,
             lambda done, total: report("write", done, total),
+            images=options.images,
         )
         seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
         write_png(options.out / "photo_as_seen.png", seen)
@@ -119,8 +122,10 @@ def write(
 
 def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
-    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory"})
-    files = [file_digest(path) for path in (options.reference, options.motion, Path(options.camera))]
+    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
+    camera = Path(options.camera)
+    cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
+    files = [file_digest(path) for path in (options.reference, options.motion, *cameras)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
 

@@ -155,14 +155,16 @@ def camera_file(options: SampleOptions) -> CameraPath | None:
             raise HvgError(
                 f"camera={options.camera} is of {views} view(s), not {options.views}; camera=orbit takes any number"
             )
+        if options.camera_up != "auto":
+            raise HvgError(f"camera_up={options.camera_up} is for files of cameras; camera={options.camera} is y up")
         return None
     path = Path(options.camera)
-    if path.suffix != ".json" and not path.is_file():
+    if path.suffix != ".json" and not path.exists():
         raise HvgError(
-            f"camera: no preset is named '{options.camera}', nor is it a JSON file of cameras. "
+            f"camera: no preset is named '{options.camera}', nor is it a file of cameras. "
             f"{did_you_mean(options.camera, PRESETS)}"
         )
-    given = read_cameras(path)
+    given = read_cameras(path, options.camera_up)
     answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]
     if answered:
         raise HvgError(f"{' '.join(answered)} cannot be given together with {path}, which says where the cameras are")

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from hvg.config.settings import RunConfig
 from hvg.data.signals import signal_label
+from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
 from hvg.model.system import HumanVideoSystem
+from hvg.sample.foreign_cameras import write_transforms
 from hvg.values.clip import ClipBatch
+
+IMAGES, TRANSFORMS = "images", "transforms.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +43,19 @@ def write_videos(
     offsets: Tensor | None,
     frames_per_second: float,
     report: Callable[[int, int], None],
+    *,
+    images: bool = False,
 ) -> list[str]:
     """Decodes piece by piece into a video per view, all of them tiled, and the same with their control maps.
 
-    The videos appear under their names when all are whole; of an earlier sample in this folder nothing stays. Returns
-    the names.
+    images: whether every frame becomes a PNG as well, with a transforms.json. The videos appear under their names when all are
+    whole; of an earlier sample in this folder nothing stays. Returns the names.
     """
     system, batch = request.system, request.batch
     total, done = batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
+    pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
+    _remove_images(out)
     files = (
         [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals.ahead)
     )
@@ -60,12 +68,16 @@ def write_videos(
             # A frame of many views, tiled, is large: one at a time.
             for t in range(frames.shape[1]):
                 pictures = dict(zip(labels, frames[:, t : t + 1], strict=True))
+                for view, names in zip(frames[:, t], pictures_of if images else (), strict=images):
+                    write_png(out / names[done], view)
                 videos["tiled.mp4"].add(tile_groups([{label: picture} for label, picture in pictures.items()]))
                 if "signals.mp4" in videos:
                     maps = control_maps(request, batch.select(frames=[done]))
                     videos["signals.mp4"].add(tile_groups(beside(pictures, maps)))
                 done += 1
                 report(done, total)
+    if images:
+        write_transforms(out / TRANSFORMS, batch.cameras[0].to("cpu"), pictures_of)
     _remove_others(out, files)
     return files
 
@@ -91,6 +103,19 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
                 title = f"{signal_label(key)} {name}"
                 maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
     return maps
+
+
+def _remove_images(out: Path) -> None:
+    """Removes the pictures of an earlier sample, and the file of cameras that goes with them; somebody else's stay."""
+    earlier = [
+        path
+        for path in (out / IMAGES).glob("view-*/*.png")
+        if re.fullmatch(r"view-\d\d+/\d{5,}", f"{path.parent.name}/{path.stem}")
+    ]
+    for path in earlier:
+        path.unlink()
+    if earlier:
+        (out / TRANSFORMS).unlink(missing_ok=True)
 
 
 def _remove_others(out: Path, files: Iterable[str]) -> None:

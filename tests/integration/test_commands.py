@@ -18,6 +18,7 @@ from hvg.config.precision import explain_here, precision_here
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import latest_checkpoint, precision_of
+from hvg.sample.camera_paths import read_cameras
 from hvg.sample.generate import open_request
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,30 @@ def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys)
     assert cli.run(["sample", *words, "overwrite=true"]) == 0
     assert [path.name for path in out.glob("view-*.mp4")] == ["view-00.mp4"]
     assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
+
+
+def test_pictures_and_cameras_for_others_are_written_on_request(run, motion, photo, tmp_path, capsys):
+    """What nerfstudio opens; it goes with the next sample, and what others have put there stays."""
+    out = tmp_path / "out"
+    words = sample_words(run, photo, motion, views=2, frames=3, out=out)
+    assert cli.run(["sample", *words, "images=true"]) == 0
+    assert "images/, transforms.json, photo_as_seen.png" in capsys.readouterr().out
+    file = json.loads((out / "transforms.json").read_text())
+    assert {frame["file_path"] for frame in file["frames"]} == {
+        f"images/view-{v:02d}/{t:05d}.png" for v in range(2) for t in range(3)
+    }
+    video = read_video(out / "view-01.mp4")[0]
+    for t in range(3):
+        picture = read_image(out / f"images/view-01/{t:05d}.png")[0]
+        # The video is compressed.
+        assert picture.shape == (3, 32, 32) and (picture - video[t]).abs().mean() < 0.1
+    given, own = (read_cameras(out / name).cameras for name in ("transforms.json", "cameras.json"))
+    assert (given.world_to_camera - own.world_to_camera).abs().max() < 1e-5
+    assert torch.equal(given.intrinsics, own.intrinsics.expand(2, 3, 3, 3))
+    (out / "images" / "mine.png").write_bytes(b"mine")
+    assert cli.run(["sample", *words, "overwrite=true"]) == 0
+    assert [path.name for path in (out / "images").rglob("*.png")] == ["mine.png"]
+    assert not (out / "transforms.json").exists()
 
 
 def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, photo, tmp_path, capsys):
