@@ -144,7 +144,7 @@ class SampleOptions(Section):
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
     motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
-    up: Literal["auto", "y", "z"] = Field(
+    up: Literal["auto", "y", "-y", "z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )

@@ -9,8 +9,9 @@ Files are ``.npz`` without pickle. Their keys, by source:
 - both put a point X of the body at rest at ``R (X - J) + J + trans``, where R is the first rotation and J the pelvis at rest:
   the pelvis is at ``J + trans``. J is that of the model's mean person, SMPL's where there are 23, 24 or 52 joints; what
   ``betas`` and ``gender`` change of it, up to a few centimetres, is not looked at.
-- positions: ``joints`` (T, J, 3) in metres with ``joint_names`` (J), y up unless ``up`` says ``z``. Without names J has
-  to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X) or 127 and more (SMPL-X, of which the first 55 are read).
+- positions: ``joints`` (T, J, 3) in metres with ``joint_names`` (J), y up unless ``up`` says ``z`` or ``-y``. Without names J
+  has to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X), 127 and more (SMPL-X, of which the first 55 are read), 17 (COCO or
+  Human3.6M) or 33 (MediaPipe, y down). What detectors lack is put by the rules of ``hvg.geometry.keypoint_sets``.
 
 Rotations of J joints are axis-angle vectors (T, 3 J) or (T, J, 3), radians, or matrices (T, J, 3, 3). Other keys are not
 looked at. Only the 22 body joints of SMPL-X are driven; jaw, eyes and fingers stay at rest.
@@ -31,6 +32,7 @@ from torch import Tensor
 from hvg.core.arrays import member_names, read_archive
 from hvg.core.errors import DataError
 from hvg.geometry.foreign_motion import EASYMOCAP, TORCH_FILE, foreign_file, foreign_unit, foreign_width
+from hvg.geometry.keypoint_sets import Up, completed, unnamed
 from hvg.geometry.skeleton import JOINTS
 
 BODY_JOINTS: tuple[str, ...] = JOINTS[:22]
@@ -64,6 +66,12 @@ _KEYS = frozenset({*set().union(*_SOURCES), "trans", "transl", "joint_names", "u
 _ROTATION_TOLERANCE = 1e-2
 # (x, y, z) with z up -> (x, z, -y) with y up.
 Z_UP_TO_Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+# Axis that is up -> rotation to y up.
+TO_Y_UP: Mapping[str, Tensor] = {
+    "y": torch.eye(3),
+    "-y": torch.diag(torch.tensor([1.0, -1.0, -1.0])),
+    "z": Z_UP_TO_Y_UP,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +150,7 @@ def resample(motion: Motion, places: Tensor) -> Motion:
     )
 
 
-def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Motion:
+def load_motion(path: str | Path, up: Literal["auto", "y", "-y", "z"] = "auto") -> Motion:
     """The motion in an ``.npz`` file, float32, y up; keys as in this module's docstring.
 
     The pelvis is where the file has it in its world, whose floor is at height 0: a person of other legs than the model's
@@ -156,15 +164,15 @@ def load_motion(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> Mot
         return replace(_from_joints(path, arrays, up), frames_per_second=frames_per_second)
     poses, translation_key, default_up, rest = _poses(path, arrays)
     rotations = dict(zip(BODY_JOINTS, poses.unbind(1), strict=True))
-    z_up = _up(path, arrays, default_up, up) == "z"
-    if z_up:
-        rotations["pelvis"] = axis_angle(Z_UP_TO_Y_UP @ rotation_matrix(rotations["pelvis"]))
+    to_y_up = TO_Y_UP[axis := _up(path, arrays, default_up, up)]
+    if axis != "y":
+        rotations["pelvis"] = axis_angle(to_y_up @ rotation_matrix(rotations["pelvis"]))
     translation = None
     if translation_key in arrays:
         shape = (len(poses), 1, 3) if arrays[translation_key].ndim == 3 else (len(poses), 3)
         # The rest pelvis is the fixed point of the file's first rotation, so it is not turned by it.
         pelvis = rest.origin + _numbers(path, arrays, translation_key, shape).reshape(-1, 3)
-        translation = (pelvis @ Z_UP_TO_Y_UP.mT if z_up else pelvis) - rest.standing
+        translation = pelvis @ to_y_up.mT - rest.standing
     return Motion(rotations=rotations, translation=translation, frames_per_second=frames_per_second)
 
 
@@ -263,29 +271,32 @@ def _turns(path: str | Path, key: str, matrices: Tensor) -> Tensor:
 
 def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: str) -> Motion:
     joints = _numbers(path, arrays, "joints", (None, None, 3))
-    names = _joint_names(path, arrays, joints.shape[1])
+    names, default_up = _joint_names(path, arrays, joints)
     joints = joints[:, : len(names)]
     if problem := foreign_unit(dict(zip(names, joints.unbind(1), strict=True))):
         raise DataError(f"{path}: {problem}")
-    if _up(path, arrays, "y", asked_up) == "z":
-        joints = joints @ Z_UP_TO_Y_UP.mT
+    joints, names = completed(joints @ TO_Y_UP[_up(path, arrays, default_up, asked_up)].mT, names)
     return Motion(joints=joints, joint_names=names)
 
 
-def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
+def _joint_names(path: str | Path, arrays: Mapping[str, np.ndarray], joints: Tensor) -> tuple[tuple[str, ...], Up]:
+    """Names of joints (T, J, 3), of the first of them where they are fewer; the axis that is up unless the file says another."""
+    count = joints.shape[1]
     if "joint_names" in arrays:
         names = tuple(_text(name) for name in np.atleast_1d(arrays["joint_names"]).tolist())
         if len(names) != count or len(set(names)) != count:
             found = f"{len(set(names))} different joint_names for {count} joints"
             raise DataError(f"{path}: {found}; expected one for each")
-        return names
+        return names, "y"
     if count == 24:
-        return (*BODY_JOINTS, "left_hand", "right_hand")
+        return (*BODY_JOINTS, "left_hand", "right_hand"), "y"
     if count == 22 or count == 55 or count >= 127:
-        return SMPLX_JOINTS[: min(count, 55)]
+        return SMPLX_JOINTS[: min(count, 55)], "y"
+    if known := unnamed(joints):
+        return known
     raise DataError(
-        f"{path}: 'joints' has {count} joints without 'joint_names'; "
-        "expected names, or 22, 24, 55 or at least 127 joints"
+        f"{path}: 'joints' has {count} joints without 'joint_names'; expected names, or 17 (COCO, Human3.6M), 22, 24, 33 "
+        "(MediaPipe), 55 or at least 127 joints, in metres"
     )
 
 
@@ -293,8 +304,8 @@ def _up(path: str | Path, arrays: Mapping[str, np.ndarray], default: str, asked:
     if asked != "auto":
         return asked
     up = _text(arrays["up"].tolist()) if "up" in arrays else default
-    if up not in ("y", "z"):
-        raise DataError(f"{path}: 'up' is '{up}'; expected 'y' or 'z'")
+    if up not in TO_Y_UP:
+        raise DataError(f"{path}: 'up' is '{up}'; expected one of {', '.join(TO_Y_UP)}")
     return up
 
 

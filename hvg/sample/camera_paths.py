@@ -90,7 +90,7 @@ def read_cameras(path: Path, up: Up = "auto") -> CameraPath:
             return _path(*read_transforms(path, tree, up))
         if up not in ("auto", "y"):
             raise DataError(
-                f"{path}: its world is y up, as {path.name} of hvg always is; camera_up={up} is for other systems' files"
+                f"{path}: its world is y up, as hvg's own always is; camera_up={up} is for other systems' files"
             )
         return _cameras(path, tree)
     except RecursionError:

@@ -25,18 +25,12 @@ from torch import Tensor
 from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
-from hvg.geometry.motion import Z_UP_TO_Y_UP
+from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
 from hvg.media.images import read_image_8bit
 from hvg.values.cameras import Cameras
 
 Up = Literal["auto", "y", "-y", "z"]
 
-# A world with that axis up -> y up.
-_TO_Y_UP: Mapping[str, Tensor] = {
-    "y": torch.eye(3),
-    "-y": torch.diag(torch.tensor([1.0, -1.0, -1.0])),
-    "z": Z_UP_TO_Y_UP,
-}
 # OpenGL's camera axes <-> OpenCV's.
 _FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 # COLMAP's models -> names of their numbers. Those after the principal point bend.
@@ -228,7 +222,7 @@ def _cameras(path: Path, tracks: Sequence[Sequence[View]], up: str) -> tuple[Cam
             f"{path}: its pictures have {len(sizes)} sizes, such as {sizes[0]} and {sizes[1]}; expected one"
         )
     world = torch.eye(4, dtype=torch.float64)
-    world[:3, :3] = _TO_Y_UP[up].mT
+    world[:3, :3] = TO_Y_UP[up].mT
     cameras = Cameras(
         world_to_camera=torch.stack([torch.stack([pose @ world for _, pose, *_ in track]) for track in tracks]).float(),
         intrinsics=torch.stack([torch.stack([lens for _, _, lens, _ in track]) for track in tracks]).float(),

@@ -17,7 +17,7 @@ from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
-from hvg.geometry.motion import Motion, resample
+from hvg.geometry.motion import TO_Y_UP, Motion, resample
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
@@ -234,7 +234,7 @@ def upright_note(batch: ClipBatch, up: str) -> str | None:
     tilt = math.degrees(float(torch.acos(normalize(spine, dim=-1)[:, 1].clamp(-1, 1)).median()))
     if tilt < LYING_DEGREES:
         return None
-    other = {"y": "up=z", "z": "up=y"}.get(up, "up=y or up=z")
+    other = " or ".join(f"up={axis}" for axis in TO_Y_UP if axis != up)
     return f"the person's back is {tilt:.0f} degrees from upright; if they should stand, the motion has another axis up: {other}"
 
 

@@ -252,7 +252,7 @@ BAD_FILES = {
     "joints": ({"joints": np.zeros((4, 30, 3))}, "30 joints without"),
     "names": ({"joints": np.zeros((4, 3, 3)), "joint_names": np.array(["a", "b"])}, "expected one for each"),
     "objects": ({"poses": np.array([None, {}], dtype=object)}, "pickled Python objects"),
-    "up": ({"poses": np.zeros((1, 66)), "up": "x"}, "expected 'y' or 'z'"),
+    "up": ({"poses": np.zeros((1, 66)), "up": "x"}, "expected one of y, -y, z"),
     "rate": ({"poses": np.zeros((1, 66)), "mocap_framerate": -1.0}, "positive"),
 }
 
