@@ -8,7 +8,9 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from body_models import person_model
 from conftest import TINY
 from loss_curves import BACKBONES
 from svd_pipeline import overrides as svd
@@ -47,13 +49,23 @@ def svd_words(svd_folder) -> list[str]:
     return [*small, "dataset.image_size=64"]
 
 
-def words_of(group: str, option: str, folder: Path, cache: str) -> list[str]:
-    """The choice of an option, and what makes it run here in two steps."""
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory) -> Path:
+    """A folder of body models in the true format."""
+    folder = tmp_path_factory.mktemp("bodies")
+    for family in ("smpl", "smplh", "smplx"):
+        np.savez(folder / f"{family.upper()}_NEUTRAL.npz", allow_pickle=True, **person_model(family))
+    return folder
+
+
+def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) -> list[str]:
+    """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion."""
     more = {
         **{f"guidance={name}": ["pose.dropout=0.1"] for name in ("constant", "linear", "triangular")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
+        **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
     choice = f"{group}={option}"
     small = BACKBONES[option if group == "backbone" else "svd_tiny"]
@@ -89,8 +101,8 @@ def lacks(choice: str) -> str | None:
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)
-def test_every_option_takes_two_steps(group, option, svd_folder, cache, tmp_path, capsys):
-    words = words_of(group, option, svd_folder, cache)
+def test_every_option_takes_two_steps(group, option, svd_folder, bodies, cache, tmp_path, capsys):
+    words = words_of(group, option, svd_folder, bodies, cache)
     if library := lacks(f"{group}={option}"):
         assert library in refusal([*words, f"output={tmp_path}"], capsys)
     else:
@@ -116,6 +128,7 @@ ELSEWHERE = {
     CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
     ("scale=paper", "dataset.image_size=64"): f"codec.path: no vae at '{SVD}'. Give",
     ("dataset=shards", "dataset.path=nowhere"): "nowhere: no shard named train*.tar",
+    ("body=smplx", "body.path=nowhere"): "nowhere: there is no such file; expected a body model's .npz",
 }
 
 

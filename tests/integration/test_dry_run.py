@@ -111,7 +111,7 @@ import json, os, sys
 os.environ |= {"NODE_RANK": sys.argv[1], "LOCAL_RANK": "0"}
 import torch
 from torch import distributed
-from hvg.config import build; from hvg.train import dry_run
+from hvg.config import build; from hvg.cost import dry_run
 from hvg.config.composition import compose
 from hvg.model.fake_step import FakeNetworks
 from hvg.train.strategies import make_strategy
