@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from conftest import TINY
+
 from hvg.config.composition import compose
 from hvg.train.run import train
 
@@ -18,12 +20,7 @@ STEPS = 10
 # Two views x two frames of three people at 32 px, in single precision. All else is scale=cpu.
 SMALL = (
     "scale=cpu",
-    "dataset.num_subjects=3",
-    "dataset.num_held_out_subjects=2",
-    "dataset.clips_per_subject=1",
-    "dataset.views=2",
-    "dataset.frames=2",
-    "dataset.image_size=32",
+    *(word for word in TINY if word.startswith("dataset.")),
     "data.batch_size=2",
     "data.views=2",
     "data.frames=2",

@@ -26,7 +26,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
-from hvg.media.images import read_image_8bit
+from hvg.media.images import MOST_PIXELS, read_image_8bit
 from hvg.values.cameras import Cameras
 
 Up = Literal["auto", "y", "-y", "z"]
@@ -107,7 +107,10 @@ def _frame(path: Path, tree: Mapping[str, Any], frame: Mapping[str, Any], place:
     if "fl_x" in told:
         focal = _number(path, told, "fl_x", place)
     elif "camera_angle_x" in told:
-        focal = 0.5 * width / math.tan(0.5 * _number(path, told, "camera_angle_x", place))
+        angle = _number(path, told, "camera_angle_x", place)
+        if not 0 < angle < math.pi:
+            raise DataError(f"{path}: {place}: camera_angle_x is {angle:g}; expected radians between 0 and pi")
+        focal = 0.5 * width / math.tan(0.5 * angle)
     else:
         raise DataError(f"{path}: {place} has neither fl_x nor camera_angle_x; expected one of them")
     vertical = _number(path, told, "fl_y", place) if "fl_y" in told else focal
@@ -220,6 +223,10 @@ def _cameras(path: Path, tracks: Sequence[Sequence[View]], up: str) -> tuple[Cam
     if len(sizes) > 1:
         raise DataError(
             f"{path}: its pictures have {len(sizes)} sizes, such as {sizes[0]} and {sizes[1]}; expected one"
+        )
+    if math.prod(sizes[0]) > MOST_PIXELS:
+        raise DataError(
+            f"{path}: its pictures have {sizes[0][1]} x {sizes[0][0]} pixels; expected at most {MOST_PIXELS / 1e6:.0f} million"
         )
     world = torch.eye(4, dtype=torch.float64)
     world[:3, :3] = TO_Y_UP[up].mT
