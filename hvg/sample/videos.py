@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,6 @@ def write_videos(
     total, done = batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
-    _remove_images(out)
     files = (
         [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals.ahead)
     )
@@ -76,6 +75,7 @@ def write_videos(
                     videos["signals.mp4"].add(tile_groups(beside(pictures, maps)))
                 done += 1
                 report(done, total)
+    _remove_images(out, {name for view in pictures_of for name in view} if images else set())
     if images:
         write_transforms(out / TRANSFORMS, batch.cameras[0].to("cpu"), pictures_of)
     _remove_others(out, files)
@@ -105,15 +105,14 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     return maps
 
 
-def _remove_images(out: Path) -> None:
-    """Removes the pictures of an earlier sample, and the file of cameras that goes with them; somebody else's stay."""
+def _remove_images(out: Path, files: Set[str]) -> None:
+    """Removes other pictures, of an earlier sample, and the file of cameras that goes with them; somebody else's stay."""
+    names = [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("view-*/*.png")]
     earlier = [
-        path
-        for path in (out / IMAGES).glob("view-*/*.png")
-        if re.fullmatch(r"view-\d\d+/\d{5,}", f"{path.parent.name}/{path.stem}")
+        name for name in names if re.fullmatch(rf"{IMAGES}/view-\d\d+/\d{{5,}}\.png", name) and name not in files
     ]
-    for path in earlier:
-        path.unlink()
+    for name in earlier:
+        (out / name).unlink()
     if earlier:
         (out / TRANSFORMS).unlink(missing_ok=True)
 
