@@ -1,7 +1,5 @@
 """The command line. ``hvg COMMAND key=value ...``; every command takes Hydra's override grammar."""
 
-from __future__ import annotations
-
 import os
 import select
 import signal

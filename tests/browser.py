@@ -1,7 +1,5 @@
 """Drives Debian's Chromium over its debugging pipe: JSON messages, each ended by a zero byte, on descriptors 3 and 4."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -43,7 +41,7 @@ class Browser:
         self._sent, self._buffer, self._answers = 0, b"", {}
         self._events: list[str] = []
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> "Browser":
         # High descriptors, so that none of them is 3 or 4 itself.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for pair in (os.pipe(), os.pipe()) for end in pair]
         read_commands, self._commands, self._messages, write_messages = ends

@@ -1,7 +1,5 @@
 """A study's results with everything that a report can show, made up without training anything."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 They are written anew when a change is meant to train otherwise; the commit says why.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Predictions with one known fault each, made from true clips of people in the calibration suit."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A Stable Video Diffusion pipeline of the true classes, small and with random weights, and our settings for it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """HVG's temporal alignment on its own: the photo's person stands where the video begins."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

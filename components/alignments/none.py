@@ -1,7 +1,5 @@
 """Pictures as they come: the arm that shows what alignment is worth."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.part import PartConfig

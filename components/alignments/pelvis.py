@@ -1,7 +1,5 @@
 """HVG's human-centric centring: the pelvis of every view at one place of the picture."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

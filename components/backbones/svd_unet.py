@@ -4,8 +4,6 @@ Source: SVD (arXiv 2311.15127); blocks and parameter names of diffusers' ``UNetS
 inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal attention. Elsewhere views act as clips.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +101,7 @@ class SvdUNetConfig(PartConfig):
     )
 
     @model_validator(mode="after")
-    def _levels_agree(self) -> SvdUNetConfig:
+    def _levels_agree(self) -> "SvdUNetConfig":
         levels = len(self.widths), len(self.attention), len(self.heads)
         if len(set(levels)) != 1:
             raise ValueError(f"widths, attention and heads need one entry per level, they have {levels}")

@@ -10,8 +10,6 @@ then turns by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the r
 T-pose Anny.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache

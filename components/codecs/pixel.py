@@ -1,7 +1,5 @@
 """Latents that are the pixels themselves, folded into channels: exact, free, for small pictures."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

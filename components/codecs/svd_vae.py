@@ -1,7 +1,5 @@
 """The VAE of Stable Video Diffusion, whose decoder sees several frames at once (arXiv 2311.15127)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 

@@ -1,7 +1,5 @@
 """HVG's dual-dimensional bone map: normals and depth of one ellipsoid per bone."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Camera rays, one for each pixel, as a control map."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

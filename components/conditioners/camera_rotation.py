@@ -1,7 +1,5 @@
 """Camera rotation of every view relative to the first view."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """The reference photo as a whole, seen by CLIP: the context of Stable Video Diffusion's cross-attention."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar

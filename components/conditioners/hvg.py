@@ -1,7 +1,5 @@
 """HVG's articulated pose modulation, and the maps that it is compared with."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """No condition at all: the arm that shows what a signal is worth."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.model import Conditioner, ConditionerConfig

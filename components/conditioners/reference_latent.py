@@ -1,7 +1,5 @@
 """The reference photo's latents, concatenated to the noise."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

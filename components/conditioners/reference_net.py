@@ -1,7 +1,5 @@
 """The reference photo as the features of a second UNet, for spatial attention to look at."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 import torch

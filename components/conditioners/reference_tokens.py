@@ -1,7 +1,5 @@
 """The reference photo as tokens that spatial attention can look at."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The field's coloured 2D skeleton."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig

@@ -1,7 +1,5 @@
 """Normals of the bare body's mesh, the usual rival of bone maps."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

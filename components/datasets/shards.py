@@ -1,7 +1,5 @@
 """Clips that ``hvg prepare`` (or anyone who writes the format of ``hvg.data.shards``) stored as tar shards."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

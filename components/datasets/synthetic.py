@@ -4,8 +4,6 @@ Every random number comes from a generator keyed by (seed, split, subject, ...),
 different by construction, and a clip has the same pixels in any process and any order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -55,24 +53,24 @@ class _Scene:
     cameras: Cameras
 
 
-def _counts(config: Synthetic.Config) -> tuple[int, int]:
+def _counts(config: "Synthetic.Config") -> tuple[int, int]:
     """People of a split, and clips of each."""
     if config.split == "train":
         return config.num_subjects, config.clips_per_subject
     return config.num_held_out_subjects, config.clips_per_held_out_subject
 
 
-def _height_width(config: Synthetic.Config) -> tuple[int, int]:
+def _height_width(config: "Synthetic.Config") -> tuple[int, int]:
     """Height and width of a picture, pixels."""
     size = config.image_size
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _subject(config: Synthetic.Config, number: int) -> str:
+def _subject(config: "Synthetic.Config", number: int) -> str:
     return f"{config.split}-{number:04d}"
 
 
-def _clip_id(config: Synthetic.Config, number: int, clip: int) -> str:
+def _clip_id(config: "Synthetic.Config", number: int, clip: int) -> str:
     return f"{_subject(config, number)}-{clip}"
 
 
@@ -135,7 +133,7 @@ class Synthetic(Dataset):
         )
 
         @model_validator(mode="after")
-        def _can_be_made(self) -> Synthetic.Config:
+        def _can_be_made(self) -> "Synthetic.Config":
             for split, people, clips in (
                 ("train", self.num_subjects, self.clips_per_subject),
                 ("val and test", self.num_held_out_subjects, self.clips_per_held_out_subject),
@@ -183,7 +181,7 @@ class Synthetic(Dataset):
         self._renderer = required(context.renderer, "Context.renderer")
 
     @classmethod
-    def provides(cls, config: Synthetic.Config) -> frozenset[str]:
+    def provides(cls, config: "Synthetic.Config") -> frozenset[str]:
         """Fields of ClipBatch that every clip holds."""
         always = {
             "frames",
@@ -200,7 +198,7 @@ class Synthetic(Dataset):
         return frozenset(always | ({"body.vertices"} if config.mesh else set()))
 
     @classmethod
-    def holdings(cls, config: Synthetic.Config) -> Holdings:
+    def holdings(cls, config: "Synthetic.Config") -> Holdings:
         """Whom every clip shows: a model may be scored on files that were written of this dataset."""
         num_subjects, num_clips = _counts(config)
         named = [(subject, clip) for subject in range(num_subjects) for clip in range(num_clips)]

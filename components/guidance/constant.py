@@ -1,7 +1,5 @@
 """The same guidance scale everywhere. Source: classifier-free guidance (arXiv 2207.12598)."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

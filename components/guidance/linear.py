@@ -1,8 +1,6 @@
 """Guidance that grows over frames or views. Source: Stable Video Diffusion (arXiv 2311.15127), which guides frames far from
 the photo more; its diffusers pipeline goes from 1 to 3."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -4,8 +4,6 @@ GAS takes the idea from SV3D (arXiv 2403.12008) and writes it down for 20 views,
 shape for any number.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Key points of people in the calibration suit, by hue alone: a rule, no network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Key points by a TorchScript file of the user's."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Consistency of the views of one moment with each other, wherever the true views agree."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Drift: change of a video's colour error from its beginning to its end."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Error of the change over time."""
 
-from __future__ import annotations
-
 from hvg.parts.frame_metric import ChangeMetric
 
 

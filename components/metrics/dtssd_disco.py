@@ -1,7 +1,5 @@
 """Error of the change over time, as the DisCo script computes it."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

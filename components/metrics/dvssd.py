@@ -1,7 +1,5 @@
 """Error of the change from view to view."""
 
-from __future__ import annotations
-
 from hvg.parts.frame_metric import ChangeMetric
 
 

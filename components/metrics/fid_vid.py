@@ -1,7 +1,5 @@
 """Frechet distance between pieces of video, through a network of actions."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

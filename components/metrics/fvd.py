@@ -1,7 +1,5 @@
 """Frechet distance between pieces of video."""
 
-from __future__ import annotations
-
 from hvg.parts.context import Context
 from hvg.parts.set_distance import Frechet, FrechetConfig
 

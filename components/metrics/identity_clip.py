@@ -1,7 +1,5 @@
 """Identity of the person, judged by CLIP."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Identity of the person, judged by the colours they wear."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Distance between sets of videos through V-JEPA 2, after JEDi."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

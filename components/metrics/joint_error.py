@@ -1,7 +1,5 @@
 """Error of the pose as it is seen in each picture."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Kernel distance between single pictures."""
 
-from __future__ import annotations
-
 from hvg.parts.context import Context
 from hvg.parts.set_distance import Kernel, KernelConfig
 

@@ -1,7 +1,5 @@
 """Learned perceptual similarity."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

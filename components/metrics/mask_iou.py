@@ -1,7 +1,5 @@
 """Overlap of the generated person with the true one."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

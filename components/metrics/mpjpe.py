@@ -1,7 +1,5 @@
 """Error of the pose in space."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.context import Context

@@ -1,7 +1,5 @@
 """Share of the joints that are where they belong."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

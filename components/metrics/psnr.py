@@ -1,7 +1,5 @@
 """Peak signal-to-noise ratio over the whole frame."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Peak signal-to-noise ratio over the pixels of the person."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.frame_metric import FrameMetric

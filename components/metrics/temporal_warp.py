@@ -1,7 +1,5 @@
 """Steadiness of the texture on the person's surface while the person moves."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 

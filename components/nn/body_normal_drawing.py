@@ -1,7 +1,5 @@
 """Draws normals of the bare body's mesh."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

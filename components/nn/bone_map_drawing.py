@@ -1,7 +1,5 @@
 """Draws bone maps: normals and depth of one ellipsoid per bone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal

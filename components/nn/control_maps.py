@@ -1,7 +1,5 @@
 """Helpers for drawing control maps: a box filter, and channels brought to the front."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Cross-attention between two feature maps of the same image."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .spatio_temporal import attend

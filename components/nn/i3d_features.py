@@ -1,7 +1,5 @@
 """Base of FVD and KVD: features of stretches of video through I3D."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -32,7 +30,7 @@ class I3dConfig(VideoFeatureConfig):
     )
 
     @model_validator(mode="after")
-    def _enough_frames(self) -> I3dConfig:
+    def _enough_frames(self) -> "I3dConfig":
         if self.network == "i3d_content_debiased" and self.clip_frames < 9:
             raise ValueError(f"network=i3d_content_debiased needs clip_frames of 9 or more, got {self.clip_frames}")
         return self

@@ -1,7 +1,5 @@
 """Base of FID and KID: features of single pictures through FID's Inception."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

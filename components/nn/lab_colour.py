@@ -1,7 +1,5 @@
 """CIELAB: colours in which equal distances look about equally large."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Position of the pelvis in a picture, in pixels; NaN where nobody is seen."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Published weights of SVD's UNet into a network of ours that may have more layers and other input channels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The spatial layers of diffusers' UNetSpatioTemporalConditionModel as an encoder of still images."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from copy import deepcopy
 from typing import Any

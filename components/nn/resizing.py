@@ -1,7 +1,5 @@
 """Resizing and grey conversion exactly as the tools do it that published numbers come from."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image

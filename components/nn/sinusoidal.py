@@ -1,7 +1,5 @@
 """Sinusoidal embedding of scalars."""
 
-from __future__ import annotations
-
 import math
 
 import torch

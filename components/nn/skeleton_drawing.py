@@ -1,7 +1,5 @@
 """Draws the coloured 2D skeleton."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Annotated

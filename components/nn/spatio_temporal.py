@@ -1,7 +1,5 @@
 """Our forward passes of diffusers' spatio-temporal blocks, over the library's own weights. N = frames of all clips."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

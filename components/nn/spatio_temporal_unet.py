@@ -4,8 +4,6 @@ The library's own class lies behind imports of every transformer that diffusers 
 Layers are made in the library's order, so that one seed gives the same weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Poses in space, found in the pictures of several views: what metrics of them measure."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Overlapping segments of an axis and their blending weights: what sampling plans are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -134,7 +132,7 @@ class TimeWindowsConfig(PartConfig):
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
-    def _moves_on(self) -> TimeWindowsConfig:
+    def _moves_on(self) -> "TimeWindowsConfig":
         require_overlap_below(self.frames, self.overlap, "frames", "overlap")
         return self
 
@@ -167,7 +165,7 @@ class SpaceTimeConfig(PartConfig):
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
-    def _moves_on(self) -> SpaceTimeConfig:
+    def _moves_on(self) -> "SpaceTimeConfig":
         require_overlap_below(self.frames, self.frame_overlap, "frames", "frame_overlap")
         require_overlap_below(self.views, self.view_overlap, "views", "view_overlap")
         return self

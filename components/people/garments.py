@@ -7,8 +7,6 @@ towards the hem, outward only, so it trails behind moving legs and never sinks i
 the joints from the clip's first frame on: a clip is always simulated whole.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ arm swings forward by -x; a left elbow bends forward by -y, a right one by +y; a
 by +x; the trunk bows by +x; a person turns to their left by +y.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 

@@ -5,8 +5,6 @@ surface patterns are functions of T-pose coordinates that are interpolated at th
 resolution.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

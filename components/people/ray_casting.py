@@ -1,7 +1,5 @@
 """Warp, which casts rays for renderers and which the Anny body model starts when it is imported."""
 
-from __future__ import annotations
-
 from typing import no_type_check
 
 import torch

@@ -5,8 +5,6 @@ World: y up, metres; at rest a person stands in the T-pose facing +z, soles on t
 non-commercial research only; it is imported when such a body is chosen, and by nothing else.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Shading scales a colour and a white or grey background adds the same to all its channels; neither changes the hue.
 """
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Mapping
 

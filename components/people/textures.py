@@ -1,7 +1,5 @@
 """Colours of surface points: patterns in rest-pose metres, and the palettes they are drawn from."""
 
-from __future__ import annotations
-
 import colorsys
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Source: EDM (arXiv 2206.00364), equation 7; scalings of SVD (arXiv 2311.15127, a
 which makes the raw output v = (noise - sigma x0) / sqrt(sigma^2 + 1).
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

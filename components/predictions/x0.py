@@ -4,8 +4,6 @@ A small trunk cannot reproduce the noise of its input in order to cancel it, whi
 predicting x0 it does not have to. Notation of EDM (arXiv 2206.00364), table 1.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

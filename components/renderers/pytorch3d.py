@@ -1,7 +1,5 @@
 """Rasterisation of triangle meshes with PyTorch3D, for those who have it; held to the same goldens as ``warp``."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import torch

@@ -1,7 +1,5 @@
 """Ray casting of triangle meshes with Warp's bounding volume hierarchy: the same kernel on CPU and CUDA."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Source: the alternation of Diffuman4D (arXiv 2507.13344), with HVG's windows, whole steps and no timestep per latent.
 """
 
-from __future__ import annotations
-
 from hvg.parts.plan import Sampler
 from hvg.values.grid import Window
 

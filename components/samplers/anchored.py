@@ -1,8 +1,6 @@
 """Windows in time that all hold the first frame. Source: MimicMotion's code (arXiv 2406.19680): frame 0, which is closest to
 the photo, keeps the windows of a long video alike; its defaults are windows of 72 or 16 frames and an overlap of 6."""
 
-from __future__ import annotations
-
 from pydantic import Field, model_validator
 
 from hvg.core.bounds import FrameCount, FrameCountFromZero
@@ -35,7 +33,7 @@ class AnchoredConfig(PartConfig):
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
-    def _moves_on(self) -> AnchoredConfig:
+    def _moves_on(self) -> "AnchoredConfig":
         require_overlap_below(self.frames - 1, self.overlap, "frames - 1", "overlap")
         return self
 

@@ -4,8 +4,6 @@ Not HVG's: a summary of the paper describes it so, the paper does not. Source of
 Imagen Video (arXiv 2210.02303), here with one model and on one path of noise levels.
 """
 
-from __future__ import annotations
-
 from pydantic import Field, model_validator
 
 from hvg.core.bounds import FrameCount, FrameCountFromZero
@@ -46,7 +44,7 @@ class CoarseToFineConfig(PartConfig):
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
-    def _moves_on(self) -> CoarseToFineConfig:
+    def _moves_on(self) -> "CoarseToFineConfig":
         if self.frames is not None:
             require_overlap_below(self.frames, self.overlap, "frames", "overlap")
         return self

@@ -1,7 +1,5 @@
 """Blocks of views and frames that do not overlap: the rival that HVG's section 2 names, after Human4DiT (arXiv 2405.17405)."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from hvg.core.bounds import FrameCount, ViewCount

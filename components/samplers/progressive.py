@@ -1,7 +1,5 @@
 """HVG's progressive spatio-temporal sampling. Source: HVG (arXiv 2602.21188), section 3.3."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from hvg.parts.plan import Sampler

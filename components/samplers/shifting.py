@@ -4,8 +4,6 @@ Source: 4DAnyone's code (arXiv 2608.20335), whose groups hold 4 or 6 views and a
 over the steps every view meets its neighbours on both sides. The blocks of time are ours.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from hvg.core.bounds import FrameCount, ViewCount

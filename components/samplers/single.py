@@ -1,7 +1,5 @@
 """The whole V x t grid in one window: what every other plan is compared with, as long as the memory lasts."""
 
-from __future__ import annotations
-
 import torch
 
 from hvg.parts.part import PartConfig

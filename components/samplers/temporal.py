@@ -1,8 +1,6 @@
 """Overlapping windows in time, each of all views. Source: MultiDiffusion (arXiv 2302.08113) along time, as in
 AnimateAnyone, Champ and MimicMotion (arXiv 2406.19680); they fuse predicted noise, which comes to the same."""
 
-from __future__ import annotations
-
 from hvg.parts.plan import Sampler
 from hvg.values.grid import Window
 

@@ -1,8 +1,6 @@
 """Overlapping windows of views around the circle, each of all frames or some: HVG's view segments without its temporal ones
 (the right half of the paper's figure 8)."""
 
-from __future__ import annotations
-
 from pydantic import Field, model_validator
 
 from hvg.core.bounds import FrameCount, FrameCountFromZero, ViewCount
@@ -37,7 +35,7 @@ class ViewWindowsConfig(PartConfig):
     weights: Weighting = Field("tent", description=WEIGHTING)
 
     @model_validator(mode="after")
-    def _moves_on(self) -> ViewWindowsConfig:
+    def _moves_on(self) -> "ViewWindowsConfig":
         require_overlap_below(self.views, self.overlap, "views", "overlap")
         return self
 

@@ -8,8 +8,6 @@ There x is scaled to variance 1, with alpha = 1 / (1 + sigma^2). Divided by sqrt
 and up is equation 16's sigma_t in these units.
 """
 
-from __future__ import annotations
-
 from math import sqrt
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """DPM-Solver++(2M). Source: arXiv 2211.01095, algorithm 2, with alpha = 1 and lambda = -ln sigma."""
 
-from __future__ import annotations
-
 from math import log
 
 from torch import Tensor

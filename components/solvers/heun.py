@@ -1,7 +1,5 @@
 """Heun's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 (no churn)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hvg.parts.part import PartConfig

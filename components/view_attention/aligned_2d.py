@@ -5,8 +5,6 @@ The paper leaves the grouping open, so it is a choice here: ``pixel`` is the nat
 arXiv 2407.17470), ``row`` also sees its own image row, where epipolar lines of level cameras lie.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -6,8 +6,6 @@ own view a token of SPAD sees everything; here itself alone, since spatial atten
 what lies behind a camera is not left out.
 """
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

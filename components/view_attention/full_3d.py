@@ -3,8 +3,6 @@
 Source: the "3D" attention of multi-view diffusion (MVDream, arXiv 2308.16512), which HVG argues against.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ Source: EpiDiff (arXiv 2312.06725) lets a view look into its nearest views alone
 a pixel sees points along its epipolar lines; here they are near by their place among all views, and a token sees all tokens.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """No attention over views: every view is generated on its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Jobs: command lines that a launcher starts, and where. A training, a worker of a sweep and an arm of a study are such."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

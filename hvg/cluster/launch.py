@@ -1,7 +1,5 @@
 """Where jobs start: here one after another or side by side, under torchrun, or on Slurm; and the jobs of ``hvg launch train``."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """Options of the commands that start runs: launching, a study, a sweep. None is a property of a run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -4,8 +4,6 @@ It asks for a run's continuation by nothing but a command that continues from it
 training ends when SIGTERM came and the step was saved.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """``hvg bench``: what takes how long here. Medians over runs; where two things are compared, their ratio in one run."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import tempfile

@@ -1,7 +1,5 @@
 """``hvg compare``: evaluations side by side."""
 
-from __future__ import annotations
-
 import sys
 
 from rich.console import Console

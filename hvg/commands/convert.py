@@ -1,7 +1,5 @@
 """``hvg convert``: a body model of the SMPL family as plain arrays."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator
 

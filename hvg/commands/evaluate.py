@@ -1,7 +1,5 @@
 """``hvg evaluate``: scores of a checkpoint, or of what any system made."""
 
-from __future__ import annotations
-
 import sys
 from difflib import get_close_matches
 

@@ -1,7 +1,5 @@
 """``hvg export``: a trained model as a folder for diffusers."""
 
-from __future__ import annotations
-
 from hvg.commands.words import only_options
 from hvg.config.command_options import ExportOptions
 from hvg.sample.export import export

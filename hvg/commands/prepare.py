@@ -1,7 +1,5 @@
 """``hvg prepare``: the dataset and its signals, drawn ahead of training."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from hvg.commands.progress import ProgressLines

@@ -1,7 +1,5 @@
 """Progress of long work: a live bar per task on a terminal, a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import time
 from types import TracebackType
@@ -43,7 +41,7 @@ class ProgressLines:
             console=Console(stderr=True),
         )
 
-    def __enter__(self) -> ProgressLines:
+    def __enter__(self) -> "ProgressLines":
         if self._live:
             self._progress.start()
         return self

@@ -1,7 +1,5 @@
 """``hvg sample``: videos of a person of one's own in a motion of one's own."""
 
-from __future__ import annotations
-
 from hvg.commands.progress import ProgressLines
 from hvg.commands.words import options_and_overrides
 from hvg.config.command_options import SampleOptions

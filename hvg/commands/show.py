@@ -1,7 +1,5 @@
 """``hvg show``: a contact sheet with which a person checks that images, signals and cameras line up."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """``hvg study``: arms x seeds of a study, trained, scored and compared."""
 
-from __future__ import annotations
-
 import sys
 
 from hvg.cluster.launch_options import StudyOptions

@@ -1,7 +1,5 @@
 """``hvg sweep``: the report of a search, or the search as a file for W&B."""
 
-from __future__ import annotations
-
 from hvg.cluster.launch_options import LaunchOptions, SweepOptions, SweepReportOptions
 from hvg.commands.table import Flags
 from hvg.commands.words import is_override, only_options, options_and_overrides

@@ -1,7 +1,5 @@
 """``hvg train`` and ``hvg launch``: one run or many, here or elsewhere, or on shapes alone."""
 
-from __future__ import annotations
-
 from hvg.commands.table import Flags
 from hvg.commands.words import options_and_overrides
 from hvg.config.command_options import DryRunOptions

@@ -1,7 +1,5 @@
 """``hvg weights``: the pretrained networks that metrics look through, and where to get them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hvg.commands.words import only_options

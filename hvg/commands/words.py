@@ -1,7 +1,5 @@
 """The words of a command line: flags, options of a command, and overrides of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType

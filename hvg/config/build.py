@@ -4,8 +4,6 @@ Weights are a function of the run's seed and of the part's own place alone: the 
 study, as long as their slots concatenate equally many channels to its input.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

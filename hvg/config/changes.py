@@ -1,7 +1,5 @@
 """Changes between a run's earlier settings and those it is to go on with, and which of them are allowed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

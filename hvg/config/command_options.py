@@ -1,7 +1,5 @@
 """Options of commands, besides overrides of a run: typed, documented, and read without importing what does the work."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Literal

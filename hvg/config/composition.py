@@ -4,8 +4,6 @@ Hydra alone stops at its first error and lets ``+key`` through. So overrides are
 could not apply becomes a ``Problem`` and is left out, and every key is applied as if new, to be judged afterwards.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set

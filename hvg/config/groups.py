@@ -1,7 +1,5 @@
 """The words that a command line may use: Hydra's groups, their options and what those hold."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from importlib.metadata import entry_points

@@ -1,7 +1,5 @@
 """Checks that this machine can do a run, made before any work, where the work is done."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterable
 

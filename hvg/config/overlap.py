@@ -1,7 +1,5 @@
 """Overlap of the people and clips that a model learned from with those it is scored on. No picture is read."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 

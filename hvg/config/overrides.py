@@ -1,7 +1,5 @@
 """Overrides in Hydra's grammar: reading them, and the runs that a sweep of them asks for."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

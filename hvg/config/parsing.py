@@ -5,8 +5,6 @@ string never stands for a number. The other way round, YAML and Hydra have read 
 truth value; where a word is expected it is that word again, see ``_as_words``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

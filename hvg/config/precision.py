@@ -1,7 +1,5 @@
 """Precision of training: one rule for all that train, size memory, or report what was done."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal
 

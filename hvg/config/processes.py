@@ -1,7 +1,5 @@
 """Number of processes that train a run."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from hvg.config.settings import RunConfig

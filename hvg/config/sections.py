@@ -1,7 +1,5 @@
 """The sections of a run's settings: data, training, evaluation, protocol, strategy, logger."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -262,7 +260,7 @@ class StrategyConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _only_zero_offloads(self) -> StrategyConfig:
+    def _only_zero_offloads(self) -> "StrategyConfig":
         if self.offload != "none" and not self.name.startswith("zero"):
             raise ValueError(f"offload={self.offload} needs one of the ZeRO strategies, not {self.name}")
         if self.offload == "parameters" and self.name != "zero3":

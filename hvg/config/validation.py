@@ -1,7 +1,5 @@
 """Values against a pydantic model: every problem with its path, what was given and what is allowed."""
 
-from __future__ import annotations
-
 import ast
 import json
 import math

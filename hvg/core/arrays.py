@@ -1,7 +1,5 @@
 """NumPy's files from anyone: nothing in them is unpickled, and none takes more memory than the bytes that it holds."""
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

@@ -1,7 +1,5 @@
 """Types of numeric settings, with the bounds between which a value means something and a machine can follow."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

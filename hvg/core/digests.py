@@ -1,7 +1,5 @@
 """Short names for settings and weights: equal ones have equal digests, on any machine."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

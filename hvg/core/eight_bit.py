@@ -1,7 +1,5 @@
 """Images and control maps as files hold them, most in 8 bits. What passes through here is the same whether stored or not."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Errors that a user can act on: the command line prints them as one message without a traceback."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """Exit codes of runs that a signal stopped, and the ending of processes that cannot end by themselves."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

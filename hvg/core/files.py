@@ -1,7 +1,5 @@
 """Files and folders that appear under their name when they are whole, and what is said where the system refuses them."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

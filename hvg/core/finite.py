@@ -1,7 +1,5 @@
 """Numbers that are none: what a model makes of a clip is refused where it is not finite, before 8 bits turn it into black."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

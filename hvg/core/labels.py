@@ -1,7 +1,5 @@
 """Readable labels for names from a configuration, the same in tables, charts, pictures, tooltips and sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 # The photo where it is shown as the network sees it: in its size, moved by the alignment, in its own colours.

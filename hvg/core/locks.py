@@ -4,8 +4,6 @@ POSIX record locks (``fcntl.lockf``): processes that are forked, such as those t
 systems that machines share pass them on where they pass on any. Threads of one process do not keep each other out.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

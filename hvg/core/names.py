@@ -1,7 +1,5 @@
 """Rules for names of runs, arms, views and clips, which become names of folders and files, and words of commands."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import partial

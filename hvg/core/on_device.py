@@ -3,8 +3,6 @@
 A plain ``.to(device)``, and ``torch.tensor(..., device=...)``, copy from memory that may be paged out, and wait for the copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

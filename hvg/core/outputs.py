@@ -4,8 +4,6 @@ A folder that a command is still writing is locked, and holds ``unfinished.json`
 may go on in it when the first has ended; another one, or any in a folder that is finished, needs ``overwrite=true``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

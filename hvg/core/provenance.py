@@ -1,7 +1,5 @@
 """Provenance of a result: versions, commit, hardware, command."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

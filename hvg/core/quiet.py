@@ -1,7 +1,5 @@
 """Keeps from users what libraries say that nobody here can act on: each by its source and its words, while one is used."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Counter-based randomness: every random number is a function of a key, never of what was drawn before it."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

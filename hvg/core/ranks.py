@@ -1,7 +1,5 @@
 """Several processes that work on one request, as ``torchrun`` or ``srun`` starts them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

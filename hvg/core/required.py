@@ -1,7 +1,5 @@
 """Values that may be absent in general, and must be there in one place."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from hvg.core.errors import HvgError

@@ -1,8 +1,6 @@
 """Places of this project's parts, settings and studies: beside ``hvg`` in the source tree, inside it in a wheel, which
 brings one top-level name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import hvg

@@ -1,7 +1,5 @@
 """Digest of the code that a part is made of: caches made by other code are not read."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

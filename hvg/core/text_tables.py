@@ -1,7 +1,5 @@
 """Tables as text: aligned columns, CSV, and words as they may stand in Markdown. A name is anyone's, and some would be code."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -6,8 +6,6 @@ norms) mean nothing; what is held and what is sent is that of the real job. Each
 keeps state that belongs to a process. Writes no file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Forecast of a training step's cost, before anything is allocated: weights, FLOPs, memory, traffic of one device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 

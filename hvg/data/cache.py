@@ -1,7 +1,5 @@
 """Clips that were prepared: where they lie, and datasets that read them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

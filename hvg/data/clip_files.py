@@ -1,7 +1,5 @@
 """A clip as the files of a shard, and back."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

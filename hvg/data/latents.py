@@ -7,8 +7,6 @@ clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show tha
 file's metadata hold a checksum of the names and shapes of all tensors, but in older files.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zlib
@@ -65,7 +63,7 @@ class Encoding(ABC):
         """Name -> tensor (V, T, ...), V = T = 1 for what belongs to the whole clip."""
 
     @abstractmethod
-    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+    def restore(self, clip: ClipBatch, file: "EncodedFile", choose: Choose | None) -> ClipBatch:
         """The clip (B = 1), of which ``choose`` took views and frames, with what the file holds of it."""
 
 
@@ -84,7 +82,7 @@ class PictureLatents(Encoding):
         coverage = latent_coverage(clip, latents)
         return {"latents": latents[0]} | ({} if coverage is None else {"coverage": coverage[0]})
 
-    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+    def restore(self, clip: ClipBatch, file: "EncodedFile", choose: Choose | None) -> ClipBatch:
         tensors = file.read(clip.clip_id[0], choose)
         coverage = tensors.get("coverage")
         return replace(clip, latents=tensors["latents"][None], coverage=None if coverage is None else coverage[None])
@@ -103,7 +101,7 @@ class PhotoFeatures(Encoding):
     def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
         return {"features": self._part.features(clip)[None]}
 
-    def restore(self, clip: ClipBatch, file: EncodedFile, choose: Choose | None) -> ClipBatch:
+    def restore(self, clip: ClipBatch, file: "EncodedFile", choose: Choose | None) -> ClipBatch:
         features = file.read(clip.clip_id[0])["features"][0]
         return replace(clip, features={**clip.features, self._key: features})
 

@@ -1,7 +1,5 @@
 """``hvg prepare``: clips, control maps and what frozen networks make of them, ahead of training."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Writing clips to tar shards with an index."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

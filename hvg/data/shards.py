@@ -12,8 +12,6 @@ Shards may come from anyone. Reading one takes the bytes that the index points a
 tar says of names, links, devices and sizes has no effect.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -97,7 +95,7 @@ class _Index(BaseModel):
     part: tuple[CountFromZero, Count] | None = None
 
     @model_validator(mode="after")
-    def _holds_together(self) -> _Index:
+    def _holds_together(self) -> "_Index":
         clips = set(self.clips)
         for clip in clips:
             if problem := clip_name_problem(clip):

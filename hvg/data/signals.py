@@ -3,8 +3,6 @@
 Parts say what a map is (``Conditioner``); whoever stores, loads or shows one asks here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -62,7 +60,7 @@ class Signals(Mapping[str, Conditioner]):
     mesh: bool = False
 
     @classmethod
-    def of(cls, conditioners: Mapping[str, Conditioner]) -> Signals:
+    def of(cls, conditioners: Mapping[str, Conditioner]) -> "Signals":
         """Those of conditioners by key, of which some may draw no map."""
         drawing = {key: part for key, part in conditioners.items() if part.has_signal()}
         return cls(drawing, any(part.mesh_in_step(part.config) for part in conditioners.values()))
@@ -76,11 +74,11 @@ class Signals(Mapping[str, Conditioner]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __or__(self, other: Signals) -> Signals:
+    def __or__(self, other: "Signals") -> "Signals":
         return Signals({**self.parts, **other.parts}, self.mesh or other.mesh)
 
     @property
-    def ahead(self) -> Signals:
+    def ahead(self) -> "Signals":
         """Those that clips may carry, for which no step needs a mesh (``is_drawn_ahead``)."""
         return Signals({key: part for key, part in self.items() if part.per_picture(part.config)})
 

@@ -3,8 +3,6 @@
 Sample order is a function of (seed, epoch, position) alone, so it does not depend on workers, ranks or interruptions.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -96,7 +94,7 @@ class TrainingOrder(Dataset):
             return self._grids[0]
         return self._grids[int(torch.randint(len(self._grids), (1,), generator=generator(self._seed, "grids", step)))]
 
-    def _part(self, index: int, choose: DrawnCells) -> ClipBatch:
+    def _part(self, index: int, choose: "DrawnCells") -> ClipBatch:
         """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
         if self._in_parts is not False:
             part = self._clips.load_part(index, choose, frozenset(self._signals.ahead))

@@ -1,7 +1,5 @@
 """Clips that cannot be read: what a loader does with them. ``hvg.train.faults`` counts them over the run."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

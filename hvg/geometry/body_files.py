@@ -4,8 +4,6 @@ Keys and shapes are those of the published files (github.com/vchoutas/smplx; arX
 S directions of shape and E of expression.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

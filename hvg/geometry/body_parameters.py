@@ -15,8 +15,6 @@ others do differently (``BodyConvention``):
 Sources: arXiv 1904.05866 and github.com/vchoutas/smplx; github.com/zju3dv/EasyMocap, for its R and Th.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal

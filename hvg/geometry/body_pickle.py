@@ -11,8 +11,6 @@ reads from a path only ``.pkl``: give it the arrays themselves, as ``data_struct
 hvg's bodies of the family never give smplx a file of the user's, only arrays that were read without pickle.
 """
 
-from __future__ import annotations
-
 import math
 import pickletools
 import re

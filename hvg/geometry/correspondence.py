@@ -1,7 +1,5 @@
 """Where the surface point that a pixel shows lies in another picture: from another camera, or at another moment."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ No mesh and no library is involved. Per ellipsoid, the rows and the columns with
 closed form from its projected conic, so that work is spent on hit pixels only; all images and bones go through at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import itemgetter
 

@@ -1,7 +1,5 @@
 """Motion files of other systems: what they are, and what to do about them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

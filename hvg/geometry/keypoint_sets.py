@@ -8,8 +8,6 @@ Sources: COCO (arXiv 1405.0312); MediaPipe Pose (BlazePose, arXiv 2006.10204), w
 Human3.6M's 17 joints in the order of VideoPose3D (arXiv 1811.11742).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Triangle meshes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

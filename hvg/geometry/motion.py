@@ -17,8 +17,6 @@ Rotations of J joints are axis-angle vectors (T, 3 J) or (T, J, 3), radians, or 
 looked at. Only the 22 body joints of SMPL-X are driven; jaw, eyes and fingers stay at rest.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

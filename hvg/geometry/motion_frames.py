@@ -1,7 +1,5 @@
 """Choice of the frames of a motion that a video shows."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Rotations of a body's joints that bring its bones where somebody's joints are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The skeleton with SMPL-X joint names, its bones, and the anthropometric table of bone radii."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Points in space from their places in several pictures."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """One view of a clip in a folder: a video file, or frames as pictures, read whole once and then held, or read again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """Pictures in and out of files."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

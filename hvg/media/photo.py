@@ -1,7 +1,5 @@
 """A user's photo as the reference that training showed: one person, upright, at the size that they have there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

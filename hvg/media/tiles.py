@@ -1,7 +1,5 @@
 """Pictures and videos beside each other, with labels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

@@ -3,8 +3,6 @@
 Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. Files are written whole or not at all.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -55,7 +53,7 @@ class VideoWriter:
         self._path, self._rate = path, Fraction(fps).limit_denominator(1001)
         self._open = ExitStack()
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> "VideoWriter":
         with ExitStack() as opening:
             partial = opening.enter_context(whole_file(self._path))
             # faststart puts the index first, so that a player shows the video before it has all of it.

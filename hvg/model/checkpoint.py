@@ -5,8 +5,6 @@ whole, by name, in safetensors files beside it. Nothing is pickled, so that a ch
 The folder gets its name when all of it is on disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

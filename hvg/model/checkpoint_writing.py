@@ -1,7 +1,5 @@
 """Writing checkpoints: every rank its share, visible once it is whole."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -46,7 +44,7 @@ class Entry:
     learned: bool = False
 
     @classmethod
-    def of(cls, name: str, tensor: Tensor) -> Entry:
+    def of(cls, name: str, tensor: Tensor) -> "Entry":
         """A tensor that this process holds."""
         return cls(name, tensor.dtype, tuple(tensor.shape), lambda: tensor)
 

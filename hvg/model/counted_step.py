@@ -1,7 +1,5 @@
 """FLOPs and bytes of a training step, counted on shapes."""
 
-from __future__ import annotations
-
 import weakref
 from bisect import bisect_right
 from collections import defaultdict
@@ -64,7 +62,7 @@ class Flops:
         """FLOPs that run, repeated ones included."""
         return self.model + self.repeated
 
-    def __add__(self, other: Flops) -> Flops:
+    def __add__(self, other: "Flops") -> "Flops":
         return Flops(self.model + other.model, self.repeated + other.repeated)
 
 

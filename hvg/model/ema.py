@@ -1,7 +1,5 @@
 """The moving average of the weights, kept where their other averages are: in the optimiser's state."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 What is counted is what would run, activation checkpointing and a ReferenceNet included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

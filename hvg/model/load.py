@@ -1,7 +1,5 @@
 """From a checkpoint or an export to a system."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace

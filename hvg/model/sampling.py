@@ -1,7 +1,5 @@
 """The one engine that turns noise into clean latents: a sampler's windows, a solver's steps, a guidance schedule."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby

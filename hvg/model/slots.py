@@ -1,7 +1,5 @@
 """The ports that all slots of a system fill: in training, in sampling, and where a step is only counted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from hvg.parts.model import Conditioner

@@ -1,7 +1,5 @@
 """The model as a LightningModule: parts come in built; one training step reads top to bottom."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 

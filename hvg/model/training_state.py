@@ -1,7 +1,5 @@
 """Checks that a checkpoint holds all that a run needs to go on: one made by others is signed all the same."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Clips and photos where the network sees them, as the alignment of a run says."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

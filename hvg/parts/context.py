@@ -1,7 +1,5 @@
 """Context of a part: what its constructor gets besides its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Marks on settings, of runs and of parts, that say how they may change when a run is continued."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 

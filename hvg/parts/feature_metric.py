@@ -5,8 +5,6 @@ What is kept of a clip are its features, never frames: some kilobytes a picture.
 
 # Of some methods of tensors the library does not say what they give.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """The encoder that all control maps share."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, nn

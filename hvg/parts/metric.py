@@ -1,7 +1,5 @@
 """Interfaces of what scores: metrics, and the networks that find keypoints for them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ Nothing is downloaded. A file is told by its SHA-256 where one is published; res
 
 # Files of weights may hold anything.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Noise levels: how training draws them and how sampling walks down them. Notation of EDM (arXiv 2206.00364)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -48,7 +46,7 @@ class EdmConfig(PartConfig):
     p_std: SpreadOfLogSigma
 
     @model_validator(mode="after")
-    def _falls(self) -> EdmConfig:
+    def _falls(self) -> "EdmConfig":
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min={self.sigma_min:g} has to be smaller than sigma_max={self.sigma_max:g}")
         return self

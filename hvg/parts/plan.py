@@ -1,7 +1,5 @@
 """Interfaces of sampling: which windows are denoised, how a step goes, how strongly it is guided."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar
 

@@ -5,8 +5,6 @@ Only safetensors are read, never pickle. A folder that exists is never looked fo
 
 # JSON and the libraries that read files do not say what they give.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

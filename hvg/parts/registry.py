@@ -1,7 +1,5 @@
 """Kind and name -> class. Names are listed without importing anything; only the chosen part is imported."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from functools import cache

@@ -2,8 +2,6 @@
 
 # SciPy, and some methods of tensors, do not say what they give.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, Protocol
 

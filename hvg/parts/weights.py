@@ -1,7 +1,5 @@
 """Tensors by name into a module: all of them, or those that both have."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Zero initialisation: new layers that change nothing until they have learned something."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from torch import nn

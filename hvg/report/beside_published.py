@@ -1,7 +1,5 @@
 """A published table with a study's own rows above the paper's, laid out for HTML, LaTeX and CSV alike."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby

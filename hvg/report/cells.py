@@ -1,7 +1,5 @@
 """Arms against the first one: differences, intervals, p-values, and who is ahead."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard

@@ -1,7 +1,5 @@
 """Charts of a study's report: differences with intervals, learning curves, values over time and angle, every clip's value."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from html import escape

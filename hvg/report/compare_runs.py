@@ -3,8 +3,6 @@
 An arm is one evaluation, or several of one system trained with several seeds: ``bone=runs/a,runs/b``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Charts of report pages as plotly figures: what they share, and curves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The sentence that answers a study's question, by the metric that is to answer it and the comparison that its table shows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

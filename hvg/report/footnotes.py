@@ -1,7 +1,5 @@
 """Notes on a score besides its number: definition, networks, N, seeds, floor, warnings, or why it is missing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 

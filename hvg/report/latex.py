@@ -1,7 +1,5 @@
 """A study's tables as LaTeX, for a paper with the packages booktabs and xcolor."""
 
-from __future__ import annotations
-
 from itertools import groupby
 
 from hvg.report.beside_published import ProtocolTable, TableRow, protocol_tables

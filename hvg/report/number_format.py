@@ -1,7 +1,5 @@
 """Numbers as tables show them, in the terminal, in Markdown, LaTeX and HTML alike; with true minus signs."""
 
-from __future__ import annotations
-
 import math
 
 from hvg.score.statistics import Interval

@@ -1,7 +1,5 @@
 """Origin of a study's numbers: commit, hardware, precision and time of every seed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

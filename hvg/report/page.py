@@ -1,7 +1,5 @@
 """Pages that open from disk: templates, style sheet and scripts of hvg/report/pages in one file that asks for nothing."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence

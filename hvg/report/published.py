@@ -1,7 +1,5 @@
 """The tables of published papers, to stand beside a study's own rows: what they hold and which belong to a protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +57,7 @@ class PublishedTable(BaseModel):
     remarks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _rows_are_whole(self) -> PublishedTable:
+    def _rows_are_whole(self) -> "PublishedTable":
         for row in self.rows:
             if len(row.values) != len(self.columns):
                 raise ValueError(f"{row.method}: {len(row.values)} values in {len(self.columns)} columns")

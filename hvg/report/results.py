@@ -1,7 +1,5 @@
 """Results of a study or a comparison, as plain data: arms, seeds, metrics, clips."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, NotRequired, TypedDict
 
 from hvg.core.labels import readable

@@ -3,8 +3,6 @@
 Here is what study.html, the page's template, shows besides the results and their cells; its charts are in ``hvg.report.charts``.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The table of results: for a terminal, as CSV, Markdown and LaTeX."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,8 +10,6 @@ one a frame, in place of one. ``name`` may be left out. ``hvg sample`` writes th
 systems write is in ``hvg.sample.foreign_cameras``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ The folder is a diffusers pipeline: ``model/`` holds the run's configuration and
 safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

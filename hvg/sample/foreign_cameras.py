@@ -10,8 +10,6 @@ In both a pixel's centre is at +0.5, as here. Lenses that bend are refused: undi
 Sources: docs.nerf.studio (data conventions), colmap.github.io (output format).
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

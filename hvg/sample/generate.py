@@ -1,7 +1,5 @@
 """``hvg sample``: a user's photo, motion and camera path in, videos out; nothing but latents grows with them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext

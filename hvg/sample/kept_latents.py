@@ -1,7 +1,5 @@
 """Latents that ``hvg sample`` keeps beside its videos while those are written, so that writing can be repeated."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Estimate of the host memory for a request of ``hvg sample``, made before anything of its size is allocated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A request of ``hvg sample``: photo, motion and cameras as a clip, and what speaks against it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The videos that ``hvg sample`` writes: decoded, drawn and encoded piece by piece, so that none is ever held whole."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import ExitStack

@@ -4,8 +4,6 @@ The truth itself is not 1 under every metric, and a blank video is not always th
 the hidden reference and the anchors (ITU-R BS.1534). Anchors depend on protocol, clips and truth alone, on no arm and seed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Predictors that learn nothing about pose: what every arm has to beat before its number means something."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

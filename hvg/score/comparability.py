@@ -1,7 +1,5 @@
 """Whether numbers of two evaluations can be compared, and if not, why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scoring a trained system on clips that it never saw."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path

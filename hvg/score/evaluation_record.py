@@ -1,7 +1,5 @@
 """Files of an evaluation, whatever was scored: results.json, and all that metrics kept of every clip."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Clips in folders of videos and pictures that any system made: finding them, and matching them by name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

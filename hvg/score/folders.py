@@ -6,8 +6,6 @@ after its first frame. Other files, and names that begin with a dot, are no clip
 says so), skipped or replaced in silence: what cannot be scored is listed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext

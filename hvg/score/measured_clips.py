@@ -1,7 +1,5 @@
 """The clips of a split, made by a model and measured."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Metrics measure one clip at a time and keep small arrays, so memory does not gro
 its clip alone: ranks share the clips, and their numbers are those of one process to the last bit.
 """
 
-from __future__ import annotations
-
 import math
 import traceback
 from collections.abc import Mapping, Sequence

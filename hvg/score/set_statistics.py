@@ -4,8 +4,6 @@ Both come from what a metric kept of every clip; no frame is looked at again. Su
 one person are not independent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Values of clips are resampled (``paired_difference``); a distance between sets h
 subject after the other (``jackknife_difference``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,7 +30,7 @@ class Interval:
     num_seeds: int
     p: float
 
-    def __neg__(self) -> Interval:
+    def __neg__(self) -> "Interval":
         """The difference the other way round."""
         return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
 

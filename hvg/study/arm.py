@@ -6,8 +6,6 @@ restarted arm continues from its newest checkpoint. On failure FOLDER/error.txt 
 code 143, or an end by SIGTERM: it was stopped, and is to be started again. Under torchrun or srun processes share the work.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

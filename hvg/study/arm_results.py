@@ -1,7 +1,5 @@
 """Results of a study: of everything that is finished, of its arms and of trivial predictors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

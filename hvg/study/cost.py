@@ -1,7 +1,5 @@
 """Cost of one seed of a study, in words."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

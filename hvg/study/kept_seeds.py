@@ -4,8 +4,6 @@
 looked at lies beside it. ``hvg.study.merged_seeds`` makes the report of nothing else: no data, no checkpoint, no run.
 """
 
-from __future__ import annotations
-
 import json
 import lzma
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The results that the kept seeds of a study make together, and the README that shows them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast

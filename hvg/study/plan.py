@@ -1,7 +1,5 @@
 """Plan of a study: its runs, every arm at every seed, checked before anything starts, and the progress of each."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +47,7 @@ class ArmRun:
     arm: str
     seed: int
     config: RunConfig
-    trained_by: ArmRun | None = None
+    trained_by: "ArmRun | None" = None
 
     @property
     def label(self) -> str:

@@ -5,8 +5,6 @@ order, seeds and sampling noise are equal across arms. Arms that differ only in 
 of them trains, the others take its weights.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Starting the arms of a study: here, side by side, or as jobs of a cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A study is a folder with a ``study.yaml``: title, question, varies (root keys in
 all arms), arms (name -> overrides), seeds, baselines, caveats.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

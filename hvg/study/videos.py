@@ -1,7 +1,5 @@
 """The videos of a study's report: the photo, every control map, the truth and every arm's result, side by side."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Charts of a sweep's report: parallel coordinates, whose axes the page lets be brushed, and how the sweep got better."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """The database of a search: opening it, locking it, and what it answers when it cannot be reached."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

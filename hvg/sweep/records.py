@@ -1,7 +1,5 @@
 """Results of a search so far, as plain data."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """report.html and trials.csv of a sweep: its best trials, what they have in common, and what became of the others."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from pathlib import Path

@@ -4,8 +4,6 @@ Every start of the same command is a worker. The storage remembers the sweep, so
 ``hvg.sweep.store`` for the trials and ``hvg.sweep.worker`` for what a worker does.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Search space of a sweep: overrides with several values, in Hydra's sweep grammar, as parameters of a search."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

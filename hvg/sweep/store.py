@@ -5,8 +5,6 @@ row with the same values goes on in the same run folder. What hangs together is 
 started twice, nor one too many.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -70,7 +68,7 @@ class SweepStore:
                     "repeat the command that started it"
                 )
 
-    def claim(self, worker: str) -> OpenTrial | None:
+    def claim(self, worker: str) -> "OpenTrial | None":
         """The next trial to train: one that was given back, or a new one; None when all have been started."""
         with locked_storage(self._sweep.url):
             self._take_from_dead()

@@ -1,7 +1,5 @@
 """``hvg sweep wandb --print``: the same sweep as a file for ``wandb sweep``, whose server proposes and whose agents train."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A worker of a sweep: claims a trial, trains it in a process of its own, reports its metric, and claims the next."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

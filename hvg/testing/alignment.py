@@ -1,7 +1,5 @@
 """Checks of what every alignment promises."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of what every backbone promises."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,7 +46,7 @@ class Inputs(NamedTuple):
     frame_index: Tensor | None
     grid: ViewGrid
 
-    def to(self, *args, **kwargs) -> Inputs:
+    def to(self, *args, **kwargs) -> "Inputs":
         """The same on another device, or floating tensors in another type."""
         return Inputs(*(moved(value, *args, **kwargs) for value in self))
 

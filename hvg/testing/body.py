@@ -1,7 +1,5 @@
 """Checks of what every body model promises."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

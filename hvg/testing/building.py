@@ -1,7 +1,5 @@
 """Parts with known weights, and how a broken promise is said."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 import torch

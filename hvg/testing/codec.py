@@ -1,7 +1,5 @@
 """Checks of what every codec promises."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of what every dataset promises."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any

@@ -6,8 +6,6 @@ What a part makes on the CPU although its inputs are elsewhere shows here, witho
         part.to(device)(batch.to(device))
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of what every guidance promises."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

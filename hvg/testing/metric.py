@@ -1,7 +1,5 @@
 """Checks of what every metric promises."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite

@@ -3,8 +3,6 @@
 A check gives them ``run``: from the part's inputs, a tuple of values whose first axis is the clips, to its outputs by name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any

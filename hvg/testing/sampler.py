@@ -1,7 +1,5 @@
 """Checks of what every sampler promises."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

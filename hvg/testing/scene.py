@@ -1,7 +1,5 @@
 """Small clips and small parts that checks run on; no data and no body model needed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

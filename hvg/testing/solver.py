@@ -1,7 +1,5 @@
 """Checks of what every solver promises."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of what every view attention promises."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

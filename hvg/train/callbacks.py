@@ -1,7 +1,5 @@
 """Callbacks after a training step, in this order: log, notice signals, validate, save."""
 
-from __future__ import annotations
-
 import math
 import signal
 import socket

@@ -4,8 +4,6 @@ Both are listed in the run folder, both have a limit, and both lists are part of
 had never stopped. All processes hold the same lists, so all reach a limit at the same step.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import deque

@@ -1,7 +1,5 @@
 """Loggers, which write the curves of a run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

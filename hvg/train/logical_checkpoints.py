@@ -1,7 +1,5 @@
 """Strategies whose checkpoints hold whole tensors by name, whoever wrote them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The rows of a run's metrics.jsonl: what was logged at a step, one JSON object a line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The further processes of a run on this machine: the first one starts them, and they end with it, as it does with them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Runs: from a configuration to a trained system in a run folder, with Lightning's Trainer."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 That of DeepSpeed is read off its sources (0.19.8) and held to its real objects by tests/integration/test_dry_run.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Strategies: on how many devices a run trains, and how they share its state."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Speed of a run and how its time is spent: values of steps, which add up, and the clock that takes them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +30,7 @@ class Throughput:
     validate_seconds: float = 0.0
     count_seconds: float = 0.0
 
-    def __add__(self, other: Throughput) -> Throughput:
+    def __add__(self, other: "Throughput") -> "Throughput":
         sums: dict[str, Any] = {
             field.name: _sum(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         }

@@ -3,8 +3,6 @@
 Both are kept in ``run.json``: a resumed run need not count again, and a reader sees what a percentage is a share of.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterable

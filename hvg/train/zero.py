@@ -1,7 +1,5 @@
 """DeepSpeed's ZeRO with checkpoints that hold whole tensors by name."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, cast
 
 import torch

@@ -4,8 +4,6 @@ Conventions: OpenCV camera axes (x right, y down, z forward); ``world_to_camera`
 points; the world is y up; ``intrinsics`` are in pixels and the centre of the top left pixel lies at (0.5, 0.5).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 
@@ -38,25 +36,25 @@ class Cameras:
         rotation, translation = self.world_to_camera[..., :3, :3], self.world_to_camera[..., :3, 3]
         return -(rotation.mT @ translation[..., None])[..., 0]
 
-    def to(self, *args, **kwargs) -> Cameras:
+    def to(self, *args, **kwargs) -> "Cameras":
         """The same cameras on another device or in another floating type."""
         return map_tensors(self, lambda x: x.to(*args, **kwargs))
 
-    def __getitem__(self, index) -> Cameras:
+    def __getitem__(self, index) -> "Cameras":
         """Selects along the leading axes."""
         return map_tensors(self, lambda x: x[index])
 
-    def expand(self, *shape: int) -> Cameras:
+    def expand(self, *shape: int) -> "Cameras":
         """Broadcasts the leading axes to ``shape``."""
         return map_tensors(self, lambda x: x.expand(*shape, *x.shape[-2:]))
 
-    def resized(self, image_size: tuple[int, int]) -> Cameras:
+    def resized(self, image_size: tuple[int, int]) -> "Cameras":
         """The same views sampled at another image size (height, width)."""
         scale_y, scale_x = image_size[0] / self.image_size[0], image_size[1] / self.image_size[1]
         scale = constants((scale_x, scale_y, 1.0), self.intrinsics)
         return replace(self, intrinsics=scale[:, None] * self.intrinsics, image_size=image_size)
 
-    def cropped(self, top: float, left: float, image_size: tuple[int, int]) -> Cameras:
+    def cropped(self, top: float, left: float, image_size: tuple[int, int]) -> "Cameras":
         """The views seen through a crop whose top left corner lies at pixel coordinates (left, top)."""
         shift = torch.zeros_like(self.intrinsics)
         shift[..., 0, 2], shift[..., 1, 2] = left, top

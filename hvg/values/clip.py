@@ -1,7 +1,5 @@
 """A batch of clips, and the photo of the person in each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
@@ -109,17 +107,17 @@ class ClipBatch:
         """Bytes of all its tensors."""
         return sum(x.nbytes for x in tensors_of(self))
 
-    def to(self, *args, **kwargs) -> ClipBatch:
+    def to(self, *args, **kwargs) -> "ClipBatch":
         """The same batch on another device; a floating type changes floating tensors only. ``sample_index`` stays."""
         return moved(self, *args, leave=("sample_index",), **kwargs)
 
-    def pin_memory(self) -> ClipBatch:
+    def pin_memory(self) -> "ClipBatch":
         """The same batch in memory from which a GPU copies by itself; a loader asks for it."""
         return map_tensors(self, lambda x: x.pin_memory())
 
     def select(
         self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
-    ) -> ClipBatch:
+    ) -> "ClipBatch":
         """The batch restricted to some views and frames, in the order given; the reference, the origin and what the views
         are part of are kept.
 
@@ -134,7 +132,7 @@ class ClipBatch:
         body = self.body and change(self.body, ("joints", "vertices", "parameters"), lambda x: x[:, t])
         return replace(part, origin=origin[:, :, t], body=body, **vars(self.view_grid().select(v, t)))
 
-    def shrunk(self, factor: int) -> ClipBatch:
+    def shrunk(self, factor: int) -> "ClipBatch":
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
 
         What was made of the pictures at full size is left out.
@@ -159,13 +157,13 @@ class ClipBatch:
             features={},
         )
 
-    def clips(self, index: slice) -> ClipBatch:
+    def clips(self, index: slice) -> "ClipBatch":
         """The batch restricted to some clips, given as a slice of the B axis."""
         names = {name: values[index] for name, values in self._of_each_clip().items()}
         return replace(map_tensors(self, lambda x: x[index], leave=("faces",)), **names)
 
     @staticmethod
-    def stack(batches: Sequence[ClipBatch]) -> ClipBatch:
+    def stack(batches: "Sequence[ClipBatch]") -> "ClipBatch":
         """One batch of all clips; every batch has to hold the same fields and sizes.
 
         Raises: ValueError when the batches disagree in what they hold.

@@ -1,7 +1,5 @@
 """Five named ports: what conditioners fill and what a backbone accepts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -32,11 +30,11 @@ class Conditioning:
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     losses: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
         """Applies ``function`` to every port's tensor (auxiliary losses are left out)."""
         return map_tensors(self, function, leave=("losses",))
 
-    def expand(self, views: int, frames: int) -> Conditioning:
+    def expand(self, views: int, frames: int) -> "Conditioning":
         """The ports with all their views and latent frames; nothing is copied."""
         return self.map(lambda x: x.expand(-1, views, frames, *x.shape[3:]))
 
@@ -44,7 +42,7 @@ class Conditioning:
         """Bytes that the ports hold."""
         return sum(x.untyped_storage().nbytes() for x in tensors_of(replace(self, losses={})))
 
-    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+    def where(self, keep: Tensor, other: "Conditioning") -> "Conditioning":
         """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
 
         def choose(ports: list[Tensor]) -> Tensor:
@@ -55,7 +53,7 @@ class Conditioning:
         return combine([self, other], choose, leave=("losses",))
 
     @staticmethod
-    def merge(parts: Iterable[Conditioning]) -> Conditioning:
+    def merge(parts: "Iterable[Conditioning]") -> "Conditioning":
         """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -80,7 +78,7 @@ class Conditioning:
         return total
 
     @staticmethod
-    def stack(parts: Sequence[Conditioning]) -> Conditioning:
+    def stack(parts: "Sequence[Conditioning]") -> "Conditioning":
         """Conditionings of equal shapes, one after the other along B."""
         return parts[0] if len(parts) == 1 else concatenate([replace(part, losses={}) for part in parts])
 

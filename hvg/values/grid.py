@@ -1,7 +1,5 @@
 """Selections of views and frames: windows that are denoised together, and the places of views."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,7 +27,7 @@ class ViewGrid:
     cameras: Cameras
 
     @staticmethod
-    def whole(cameras: Cameras) -> ViewGrid:
+    def whole(cameras: Cameras) -> "ViewGrid":
         """All views of clips with these cameras (B, V, T)."""
         (b, v, _), device = cameras.shape, cameras.intrinsics.device
         return ViewGrid(
@@ -39,12 +37,12 @@ class ViewGrid:
             cameras=cameras,
         )
 
-    def select(self, views: Sequence[int] | Tensor | slice, frames: Sequence[int] | Tensor | slice) -> ViewGrid:
+    def select(self, views: Sequence[int] | Tensor | slice, frames: Sequence[int] | Tensor | slice) -> "ViewGrid":
         """Some of the views and frames, in the order given; what they are part of stays."""
         v, t = (x if isinstance(x, slice) else torch.as_tensor(x) for x in (views, frames))
         return replace(self, view_index=self.view_index[:, v], cameras=self.cameras[:, v][:, :, t])
 
-    def resized(self, image_size: tuple[int, int]) -> ViewGrid:
+    def resized(self, image_size: tuple[int, int]) -> "ViewGrid":
         """The same views at another size (height, width), such as that of a backbone's site."""
         return replace(self, cameras=self.cameras.resized(image_size))
 
@@ -54,7 +52,7 @@ class ViewGrid:
         return torch.where(self.circle[:, None, None], apart.minimum(self.num_views[:, None, None] - apart), apart)
 
     @staticmethod
-    def stack(grids: Sequence[ViewGrid]) -> ViewGrid:
+    def stack(grids: "Sequence[ViewGrid]") -> "ViewGrid":
         """Grids of equal shapes, one after the other along B."""
         return concatenate(grids)
 

@@ -4,8 +4,6 @@ Legend of the whole project: B clips, V views, T frames, C channels, H W pixels,
 L tokens, D width. Canonical order B V T C H W.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

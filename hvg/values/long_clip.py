@@ -1,7 +1,5 @@
 """A clip that is too large to be held: its files are read again, piece by piece along time, whenever it is looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,11 +55,11 @@ class LongClip:
         if asked:
             next(self.read([0])).require(asked)
 
-    def map(self, change: Callable[[ScoredClip], ScoredClip]) -> LongClip:
+    def map(self, change: Callable[[ScoredClip], ScoredClip]) -> "LongClip":
         """The same clip with every piece changed."""
         return replace(self, read=lambda views: map(change, self.read(views)))
 
-    def to(self, device: torch.device | str) -> LongClip:
+    def to(self, device: torch.device | str) -> "LongClip":
         """The same clip, whose pieces are moved to a device."""
         return self.map(lambda piece: piece.to(device))
 

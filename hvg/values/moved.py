@@ -6,8 +6,6 @@ where the moved pixels are. Undoing it returns every pixel that was still inside
 Source: HVG (arXiv 2602.21188), section 3.2, Efficient View Attention Layer, and section 3.3, Temporal Alignment.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

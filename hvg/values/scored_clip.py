@@ -1,7 +1,5 @@
 """Scored clip: a clip that a model made, and what is known of the truth, as metrics see it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -39,7 +37,7 @@ class Surface:
     vertices: Tensor | None = None
     faces: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Surface:
+    def to(self, device: torch.device | str) -> "Surface":
         """The same geometry on another device."""
         return _moved(self, device)
 
@@ -92,15 +90,15 @@ class ScoredClip:
         if missing:
             raise NotAvailable(f"needs {', '.join(missing)}, which clip '{self.clip_id}' does not hold")
 
-    def map(self, change: Callable[[ScoredClip], ScoredClip]) -> ScoredClip:
+    def map(self, change: "Callable[[ScoredClip], ScoredClip]") -> "ScoredClip":
         """The clip changed; as ``LongClip.map``, which changes every piece."""
         return change(self)
 
-    def with_surface(self, surface: Callable[[], Surface]) -> ScoredClip:
+    def with_surface(self, surface: Callable[[], Surface]) -> "ScoredClip":
         """The same clip with what makes its geometry; it is made once, when first asked for."""
         return replace(self, surface=cache(surface))
 
-    def to(self, device: torch.device | str) -> ScoredClip:
+    def to(self, device: torch.device | str) -> "ScoredClip":
         """The same clip on another device, with its geometry."""
         moved, surface = _moved(replace(self, surface=None), device), self.surface
         return moved if surface is None else moved.with_surface(lambda: surface().to(device))

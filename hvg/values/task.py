@@ -7,8 +7,6 @@ Source: GAS (sections 3.3 and 3.4), whose switch tells "static view synthesis vi
 There a novel pose is seen by one camera that stands still; here both may be seen by any.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Values that hold tensors: the same change to each of them, a list of them, and several values as one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any

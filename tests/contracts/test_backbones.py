@@ -1,7 +1,5 @@
 """Every registered backbone keeps the promises that hvg.testing spells out, on the smallest network that has all ports."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

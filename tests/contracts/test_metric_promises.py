@@ -1,7 +1,5 @@
 """Every registered metric keeps the promises that hvg.testing spells out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Every registered sampler, solver, guidance, prediction, alignment and codec keeps the promises that hvg.testing spells out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

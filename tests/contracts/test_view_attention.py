@@ -1,7 +1,5 @@
 """Every registered view attention keeps the promises that hvg.testing spells out; tokens see exactly what it declares."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What a rank's real objects hold when a job is built on shapes, against the forecast; and under real processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

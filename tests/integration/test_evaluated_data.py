@@ -1,7 +1,5 @@
 """``hvg evaluate`` on clips that share people with training, and on clips that are others on purpose."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A trained model as a diffusers pipeline: the same videos, whoever opens it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -3,8 +3,6 @@
 The clips of the three people are seen in the order 2, 0, 1, 1, 2, 0 (one a step in one process, two a step in two).
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

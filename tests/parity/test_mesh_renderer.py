@@ -1,7 +1,5 @@
 """Mesh renderers against PyTorch3D 0.7.9 (tests/data/pytorch3d_body.npz)."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Parameterisations against closed forms and against diffusers' Euler scheduler as the SVD pipeline configures it."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

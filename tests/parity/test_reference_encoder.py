@@ -1,7 +1,5 @@
 """The backbone's reference encoder and its two ways to look at a memory, against diffusers and explicit attention."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

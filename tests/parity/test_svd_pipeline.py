@@ -3,8 +3,6 @@
 The pipeline has the library's classes and random weights, for there is no network here.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

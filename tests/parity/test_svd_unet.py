@@ -1,7 +1,5 @@
 """The backbone against diffusers' own forward pass, and the SVD-xt configuration against the library's defaults."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel

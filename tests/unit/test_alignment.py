@@ -1,7 +1,5 @@
 """Moving people to one place of the picture, and back: pixels, cameras and maps stay together."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What simple pictures score: they are what they say, cost no network a second look, and stand beside no arm."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Codecs: shapes, inverses, and the SVD VAE with a tiny random one in its place on disk."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

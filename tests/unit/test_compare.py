@@ -1,7 +1,5 @@
 """``hvg compare``: evaluations on disk side by side, and what may not stand side by side."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable

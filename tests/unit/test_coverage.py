@@ -1,7 +1,5 @@
 """How often the 95 % interval of a difference holds the true one, over random protocols; the table is in docs/decisions/0022."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -44,7 +42,7 @@ class Study:
         """Whose every clip is."""
         return np.repeat(np.arange(self.people), self.clips)
 
-    def trained_anew(self, random) -> Study:
+    def trained_anew(self, random) -> "Study":
         """The same with other luck; with one seed the interval speaks of that one training, so that it keeps its luck."""
         if self.seeds == 1:
             return self

@@ -1,7 +1,5 @@
 """How the network knows which frame and which view it denoises, also where it sees only a window of them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -3,8 +3,6 @@
 The tables that this holds stand in docs/decisions/0021; ``fault_table`` and ``faults_through_a_network`` make them.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from pathlib import Path

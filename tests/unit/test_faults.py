@@ -1,7 +1,5 @@
 """A clip that cannot be read fills its place without a share in the loss; a step that is left out changes nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """A study answers its question in one sentence, and one seed decides nothing about training."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

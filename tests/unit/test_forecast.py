@@ -1,7 +1,5 @@
 """What a training step will cost: against formulas, against a real step, and without allocating anything."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

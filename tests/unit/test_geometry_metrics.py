@@ -1,7 +1,5 @@
 """Metrics on known geometry: the truth is ideal, and each planted fault moves its own metric and not the others."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import replace

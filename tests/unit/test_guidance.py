@@ -1,7 +1,5 @@
 """Guidance schedules, and the systems they come from."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

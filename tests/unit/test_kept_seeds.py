@@ -1,7 +1,5 @@
 """Seeds that are kept one by one and merged: the same numbers as in one go, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

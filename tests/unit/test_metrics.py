@@ -1,7 +1,5 @@
 """Metrics of single pictures against their formulas, and what has to hold for all of them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

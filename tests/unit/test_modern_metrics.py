@@ -1,7 +1,5 @@
 """Identity, drift and the distance through V-JEPA 2: what they say of known faults, and parity with transformers."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Motion values, their file reader, and the Anny body that they drive."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

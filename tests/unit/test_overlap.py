@@ -1,7 +1,5 @@
 """People and clips that are in training and among those that are scored, found without reading a picture."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What people are shown: the photo as the network saw it, control maps whole and legible, one label for one thing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Which arithmetic a network is trained in: the rule, and what is told of it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

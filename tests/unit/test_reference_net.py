@@ -1,7 +1,5 @@
 """The reference network as a slot of a run: what is filled, what is trained, how often it runs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The report: one whole file that shows every arm, metric and clip, with nothing from outside."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import hashlib

@@ -1,7 +1,5 @@
 """Sampling plans: what ours have in common, and what each one says of itself. tests/contracts has what every plan promises."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The sampling engine: blending, batching of windows, and the exact solution for Gaussian data."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

@@ -1,7 +1,5 @@
 """Distances between sets: how they move with the subjects, and what two samples of the truth would score."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Test data that are others on purpose than those of training: what may be said, and what is recorded of it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Solvers: order of convergence on Gaussian data, parity with diffusers, and what noise does."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from math import log2, sqrt
 

@@ -1,7 +1,5 @@
 """Paired differences: what the interval covers, and what it is made of."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The synthetic dataset: determinism, what clips hold, and whether pixels and geometry agree."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The public checks catch what they are for: parts with one fault each, and a device that no machine has."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Values: ports that hold for all views or frames, batches of smaller pictures."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Images and videos: what is written is what is read back."""
 
-from __future__ import annotations
-
 import base64
 import ctypes
 import struct

@@ -1,7 +1,5 @@
 """Where views stand: what view attention is told in training, in windows and at every size; parts that need to know."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

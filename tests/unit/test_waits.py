@@ -5,8 +5,6 @@ is seen asking, and where. Not seen: what libraries do below torch's operations 
 processes.
 """
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext

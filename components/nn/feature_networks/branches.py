@@ -1,7 +1,5 @@
 """Inception blocks as data: chains of layers that see one input, and whose outputs are laid side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """I3D, through which FVD looks."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch.nn.functional as F

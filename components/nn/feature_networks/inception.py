@@ -1,7 +1,5 @@
 """The Inception of FID."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .branches import Branches

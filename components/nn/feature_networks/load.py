@@ -1,7 +1,5 @@
 """Feature networks with the user's weights."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

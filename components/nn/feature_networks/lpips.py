@@ -1,7 +1,5 @@
 """LPIPS: how different two pictures look, through an image classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

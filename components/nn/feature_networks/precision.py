@@ -1,7 +1,5 @@
 """The arithmetic of feature networks, the same whatever a run has chosen for its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The 3D ResNet-50 of FID-VID."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .precision import single_precision

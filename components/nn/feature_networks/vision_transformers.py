@@ -1,7 +1,5 @@
 """CLIP and V-JEPA 2 from the user's folders in the layout of Hugging Face. Only safetensors are read, never pickle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +37,7 @@ class Preprocessing:
     resample: int
 
     @classmethod
-    def read(cls, path: Path) -> Preprocessing:
+    def read(cls, path: Path) -> "Preprocessing":
         """Reads a (video_)preprocessor_config.json. Raises: HvgError naming the file if it asks for something else."""
         stored = json.loads(path.read_text(encoding="utf-8"))
         absent = [name for name in STEPS if not stored.get(name, True)]
