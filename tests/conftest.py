@@ -15,9 +15,6 @@ from forks import Started
 from hvg.config.settings import SINGLE_PARTS
 from hvg.parts import registry
 
-# Two threads on two busy cores are several times slower than one.
-torch.set_num_threads(1)
-
 OVER = "The time that all tests may take is over"
 # Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
 TINY = (
@@ -37,7 +34,9 @@ TINY = (
 
 
 def pytest_runtest_setup(item):
-    """CI's time may be over: ``.ci/run`` says when, in seconds since 1970."""
+    """One thread, whatever a test before left; and CI's time may be over: ``.ci/run`` says when, in seconds since 1970."""
+    # Two on two busy cores are several times slower, and their sums differ in the last bits.
+    torch.set_num_threads(1)
     if time.time() > float(os.environ.get("HVG_TESTS_UNTIL", "inf")):
         pytest.skip(OVER)
 
