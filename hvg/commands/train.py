@@ -56,9 +56,9 @@ def _sweep(words: list[str], dry_run: bool) -> int:
 
 
 def _train_one(config: RunConfig) -> int:
-    from hvg.commands.progress import ProgressLines
     from torch.distributed import DistError
 
+    from hvg.commands.progress import ProgressLines
     from hvg.train.run import is_first_process, train
 
     if not is_first_process():
@@ -69,7 +69,9 @@ def _train_one(config: RunConfig) -> int:
             return INTERRUPTED
         except DistError as error:
             # Such as that the first one has ended where they were to meet.
-            raise HvgError(f"one of the processes of {config.name} lost the others: {str(error).splitlines()[0]}") from error
+            raise HvgError(
+                f"one of the processes of {config.name} lost the others: {str(error).splitlines()[0]}"
+            ) from error
         return 0
     with ProgressLines() as progress:
         train(config, lambda done: progress.update(config.name, "train", done.step, done.steps, done.note))

@@ -1,6 +1,7 @@
 """Strategies: on how many devices a run trains, and how they share its state."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,4 +41,11 @@ def joined_group() -> Iterator[None]:
     yield
     if joined() and not outside:
         distributed.barrier()
-        distributed.destroy_process_group()
+        # DeepSpeed, where it took part, would keep groups of a world that is gone, and give them to the next run of the process.
+        used = sys.modules.get("deepspeed.comm.comm")
+        leave = (
+            used.destroy_process_group
+            if used is not None and used.cdb is not None
+            else distributed.destroy_process_group
+        )
+        leave()

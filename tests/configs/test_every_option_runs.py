@@ -141,12 +141,14 @@ def test_weights_and_files_that_are_not_here_are_named_in_a_line(choice, tmp_pat
 
 
 def test_every_strategy_takes_two_steps(cache, tmp_path):
-    """Each in a process of its own, in which DeepSpeed stays."""
+    """One after another in a process of their own, in which DeepSpeed stays."""
     base = [*SIZES, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     prepare([compose(base)], ("train", "val"), jobs=1)
     without_samples = {"zero3": ["training.validate_every=0"]}
+    train_together(
+        1, [[*base, f"strategy={name}", f"name={name}", *without_samples.get(name, [])] for name in STRATEGIES]
+    )
     for name in STRATEGIES:
-        train_together(1, [[*base, f"strategy={name}", f"name={name}", *without_samples.get(name, [])]])
         took_two_steps(tmp_path / name, sampled=name not in without_samples)
 
 
