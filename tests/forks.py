@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).parents[1]
 # What commands import, but for the modules that are started themselves. DeepSpeed asks for its accelerator where it is used.
 IMPORTED = (
@@ -72,6 +74,8 @@ def _run(words: tuple[str, ...], environment: Mapping[str, str], folder: str, pa
     multiprocessing.current_process()._config["daemon"] = False
     os.environ.clear()
     os.environ.update(environment)
+    # PyTorch read it when it was imported, too.
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     # Which of its run's processes this is, Lightning reads when it is imported; here that was long ago.
     from lightning.pytorch.utilities import rank_zero_only
 
