@@ -290,10 +290,10 @@ def _apply(
     try:
         return _load(loader, [*choices, *texts]), []
     except (HydraException, OmegaConfBaseException):
-        problems = [p for text in texts if (p := _value_problem(loader, choices, text))]
-        good = [text for text in texts if not _value_problem(loader, choices, text)]
+        judged = {text: _value_problem(loader, choices, text) for text in texts}
+    problems = list(filter(None, judged.values()))
     try:
-        return _load(loader, [*choices, *good]), problems
+        return _load(loader, [*choices, *(text for text in texts if not judged[text])]), problems
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([*problems, Problem("", f"conf/ cannot be composed: {_reason(error)}")]) from error
 
