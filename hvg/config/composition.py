@@ -4,9 +4,11 @@ Hydra alone stops at its first error and lets ``+key`` through. So overrides are
 could not apply becomes a ``Problem`` and is left out, and every key is applied as if new, to be judged afterwards.
 """
 
+import copy
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import GroupDefault
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -139,7 +142,7 @@ def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> N
     if override.is_delete():
         del OmegaConf.select(tree, where)[name]
     elif key in CHOICES:
-        tree[key] = _load(loader, [], f"{key}/{text_of(override)}")[key]
+        tree[key] = _composed(loader, (), f"{key}/{text_of(override)}")[key]
     elif METRIC_NAME.fullmatch(key):
         # Another metric keeps no setting of the one that had its label.
         OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
@@ -288,12 +291,12 @@ def _apply(
     """The composed tree with every value that can be set; one problem for each that cannot."""
     texts = [_forced(override) for override in values]
     try:
-        return _load(loader, [*choices, *texts]), []
+        return _load(loader, choices, texts), []
     except (HydraException, OmegaConfBaseException):
-        problems = [p for text in texts if (p := _value_problem(loader, choices, text))]
-        good = [text for text in texts if not _value_problem(loader, choices, text)]
+        judged = {text: _value_problem(loader, choices, text) for text in texts}
+    problems = list(filter(None, judged.values()))
     try:
-        return _load(loader, [*choices, *good]), problems
+        return _load(loader, choices, [text for text in texts if not judged[text]]), problems
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([*problems, Problem("", f"conf/ cannot be composed: {_reason(error)}")]) from error
 
@@ -307,14 +310,23 @@ def _forced(override: Override) -> str:
 
 def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> Problem | None:
     try:
-        _load(loader, [*choices, text])
+        _load(loader, choices, [text])
     except (HydraException, OmegaConfBaseException) as error:
         return Problem(text.lstrip("+"), f"cannot be set: {_reason(error)}")
     return None
 
 
-def _load(loader: ConfigLoaderImpl, overrides: list[str], name: str = ROOT) -> DictConfig:
-    config = loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
+def _load(loader: ConfigLoaderImpl, choices: Sequence[str], values: list[str]) -> DictConfig:
+    """The tree of these choices with these values set in it. Raises: HydraException, OmegaConfBaseException."""
+    config = copy.deepcopy(_composed(loader, tuple(choices)))
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), config)
+    return config
+
+
+@lru_cache(maxsize=64)
+def _composed(loader: ConfigLoaderImpl, choices: tuple[str, ...], name: str = ROOT) -> DictConfig:
+    """The tree of these choices, which takes a tenth of a second. Not to be changed: it serves everybody who chooses the same."""
+    config = loader.load_configuration(name, list(choices), run_mode=RunMode.RUN)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return config

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,27 @@ def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
     """Hydra's view of ``conf/``, of the entry points ``hvg.conf`` and of more folders, in this order.
 
     Built directly rather than through ``initialize_config_dir``, which keeps its state in a global: this one also works
-    inside a Hydra job and in threads.
+    inside a Hydra job and in threads. The same one again for as long as no file there changes.
     """
+    installed = [
+        (entry.name, folder.as_uri())
+        for entry in entry_points(group="hvg.conf")
+        for folder in _package_folders(entry.value)
+    ]
+    places = [("main", CONF.as_uri()), *installed, *(("extra", path) for path in extra_search_paths)]
+    folders = [Path(path.removeprefix("file://")) for _, path in places if path.startswith("file://")]
+    files = [(file, file.stat()) for folder in folders for file in sorted(folder.rglob("*.yaml"))]
+    return _loader(tuple(places), tuple((file, found.st_mtime_ns, found.st_size) for file, found in files))
+
+
+@lru_cache(maxsize=8)
+def _loader(places: tuple[tuple[str, str], ...], files: tuple[tuple[Path, int, int], ...]) -> ConfigLoaderImpl:
+    """Hydra's view of places that it calls so. files: those there with time and size, for which this one is good."""
     version.setbase("1.3")
     Plugins.instance()  # Registers the readers of pkg:// and file://.
     search_path = ConfigSearchPathImpl()
-    search_path.append("hydra", "pkg://hydra.conf")
-    search_path.append("main", CONF.as_uri())
-    for entry in entry_points(group="hvg.conf"):
-        for folder in _package_folders(entry.value):
-            search_path.append(entry.name, folder.as_uri())
-    for path in extra_search_paths:
-        search_path.append("extra", path)
-    search_path.append("schema", "structured://")
+    for provider, path in (("hydra", "pkg://hydra.conf"), *places, ("schema", "structured://")):
+        search_path.append(provider, path)
     loader = ConfigLoaderImpl(config_search_path=search_path)
     loader.repository = _PlainRepository(search_path)
     return loader

@@ -32,7 +32,7 @@ from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
 from hvg.cost.forecast import forecast, rank_count
 from hvg.cost.table import gigabytes
-from hvg.model.counted_step import LiveBytes, handle, tensors_of
+from hvg.model.counted_step import LiveBytes, Watch, handle, tensors_of
 from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
@@ -116,7 +116,8 @@ def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
         # It compares with other ranks the order in which two batches use weights. It holds the same for one.
         config = config.model_copy(update={"training": config.training.model_copy(update={"accumulate": 1})})
     strategy = make_strategy(config, torch.device("cpu"), precision_here(config) == "bf16")
-    with _fake_group(rank, ranks), fake_networks(config) as networks, LiveBytes() as alive, _Answers(ranks) as answers:
+    alive = LiveBytes()
+    with _fake_group(rank, ranks), fake_networks(config) as networks, Watch(alive.watch), _Answers(ranks) as answers:
         for x in tensors_of([*networks.trained, *networks.published()]):
             alive.follow(x)
         system, batch = _system(config, networks), _batch(config, networks)

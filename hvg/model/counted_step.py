@@ -3,7 +3,7 @@
 import weakref
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -66,14 +66,35 @@ class Flops:
         return Flops(self.model + other.model, self.repeated + other.repeated)
 
 
-class PartFlops(TorchDispatchMode):
+class Watch(TorchDispatchMode):
+    """Shows each operation inside, with its arguments and result, to every watcher. One mode: each costs a call from C++."""
+
+    def __init__(self, *watchers: Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]) -> None:
+        super().__init__()
+        self._watchers = watchers
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles inside, so that the compiler need not be told each time to look away."""
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is DEVICE_OF:
+            return args[0].device
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        for watcher in self._watchers:
+            watcher(func, args, kwargs, result)
+        return result
+
+
+class PartFlops:
     """Adds up the FLOPs of every part: of its forward pass, and of the backward pass through what it made.
 
     What runs within a backward pass with gradients enabled is a forward pass that activation checkpointing repeats.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._formulas = flop_counter.FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION).flop_registry
         self.counts: defaultdict[str, Flops] = defaultdict(Flops)
         self._part: str | None = None
@@ -94,18 +115,16 @@ class PartFlops(TorchDispatchMode):
         self._part = part
         self._owners.append((_get_sequence_nr(), part))
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is DEVICE_OF:
-            return args[0].device
-        result = func(*args, **(kwargs or {}))
+    def watch(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Counts an operation that has run."""
         formula = self._formulas.get(func.overloadpacket)
-        if formula is not None:
-            repeats = repeating()
-            part = self._part or self._owner(repeats)
-            if part and part != LEFT_OUT:
-                count = formula(*args, **(kwargs or {}), out_val=result)
-                self.counts[part] += Flops(repeated=count) if repeats else Flops(model=count)
-        return result
+        if formula is None:
+            return
+        repeats = repeating()
+        part = self._part or self._owner(repeats)
+        if part and part != LEFT_OUT:
+            count = formula(*args, **kwargs, out_val=result)
+            self.counts[part] += Flops(repeated=count) if repeats else Flops(model=count)
 
     def _owner(self, repeats: bool) -> str | None:
         """Whose node a backward pass is at, or whose forward pass it repeats there; None outside of any."""
@@ -124,7 +143,8 @@ def repeating() -> bool:
 
 def counted_flops(function: Callable[[], Any]) -> tuple[Any, int]:
     """Result of ``function``, and its FLOPs."""
-    with PartFlops() as flops, flops.of("it"):
+    flops = PartFlops()
+    with Watch(flops.watch), flops.of("it"):
         result = function()
     return result, sum(count.total for count in flops.counts.values())
 
@@ -179,7 +199,8 @@ def count_step(
             saved[handle(x)] = x.untyped_storage().nbytes()
         return x
 
-    with LiveBytes(fixed) as alive, PartFlops() as flops:
+    alive, flops = LiveBytes(fixed), PartFlops()
+    with Watch(alive.watch, flops.watch):
         hooks = [
             parameter.register_post_accumulate_grad_hook(lambda p: alive.set_aside(cast(Tensor, p.grad)))
             for network in networks
@@ -212,31 +233,28 @@ def count_step(
 
 def count_encoding(codec: Codec, request: FakeRequest) -> int:
     """Most bytes alive at once while the codec encodes a batch; its weights apart."""
-    with LiveBytes(map(handle, tensors_of(frozen_networks(codec)))) as alive, torch.no_grad():
+    alive = LiveBytes(map(handle, tensors_of(frozen_networks(codec))))
+    with Watch(alive.watch), torch.no_grad():
         codec.encode(required(request.batch.frames, "ClipBatch.frames"))
     return alive.peak
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes:
     """Follows the storages that operations make until they are freed. ``ignored``: handles of storages that do not count.
 
     peak: most bytes alive at once. peak_apart: the same without what was set aside.
     """
 
     def __init__(self, ignored: Iterable[int] = ()) -> None:
-        super().__init__()
         self._sizes = dict.fromkeys(ignored, 0)
         self._aside: set[int] = set()
         self._live = self._apart = self.peak = self.peak_apart = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is DEVICE_OF:
-            return args[0].device
-        results = func(*args, **(kwargs or {}))
-        for x in (results,) if isinstance(results, Tensor) else tree_leaves(results):
+    def watch(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Follows what an operation has made."""
+        for x in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(x, Tensor):
                 self.follow(x)
-        return results
 
     def set_aside(self, x: Tensor) -> None:
         """From now on it counts in ``peak`` alone."""

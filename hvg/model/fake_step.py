@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental import _config as fake_tensor_config
 
 from hvg.config import build
 from hvg.config.precision import precision_here
@@ -68,7 +69,9 @@ def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
     for module in modules:
         # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.
         module.to("meta")
-    with FakeTensorMode(), torch.compiler.set_stance("force_eager"):
+    # Views are worked out in the way that does for unknown sizes, too: the other looks through each for twice as long.
+    views = fake_tensor_config.patch(backed_size_oblivious=True)  # pyright: ignore[reportAttributeAccessIssue]
+    with FakeTensorMode(), torch.compiler.set_stance("force_eager"), views:
         for module in modules:
             module._apply(lambda x: torch.empty(x.shape, dtype=x.dtype))
             stay(module)
