@@ -19,7 +19,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.errors import HvgError
-from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, Family, Gender, find_body_file, read_body_file
+from hvg.geometry.body_conventions import Family, Gender
+from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, find_body_file, read_body_file
 from hvg.geometry.body_parameters import POSES, BodyParameters
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.retargeting import follow_joints, relative

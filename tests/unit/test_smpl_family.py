@@ -18,8 +18,9 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
+from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
-from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
+from hvg.geometry.body_parameters import POSES, body_parameters, in_convention, surplus
 from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
