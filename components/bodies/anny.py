@@ -59,6 +59,8 @@ ANNY_BONES: dict[str, str] = {
 # Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
 
+# Of the phenotype ``height``: a tenth of a millimetre.
+_HEIGHT_STEP = 1e-4
 # Ranges of the phenotypes of grown people.
 _GROWN = {
     "gender": (0.0, 1.0),
@@ -301,6 +303,22 @@ class Anny(BodyModel):
             faces=_topology()[0],
             skinning=_skinning(rest, transforms, scale),
         )
+
+    def of_stature(self, shape: Mapping[str, float], stature: float) -> dict[str, float]:
+        """The same, with another phenotype ``height``, found by halving; girths hardly change with it."""
+
+        def tall(height: float) -> float:
+            return self.config.scale * self._rest({**shape, "height": height})[0].stature
+
+        low, high = 0.0, 1.0
+        if not tall(low) <= stature <= tall(high):
+            raise HvgError(
+                f"Anny's people of this shape are {tall(low):.2f} to {tall(high):.2f} m tall; nobody is {stature:g} m"
+            )
+        while high - low > _HEIGHT_STEP:
+            middle = (low + high) / 2
+            low, high = (middle, high) if tall(middle) < stature else (low, middle)
+        return {**shape, "height": (low + high) / 2}
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """Phenotypes of grown people, drawn evenly."""

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,10 @@ from hvg.core.bounds import (
 )
 from hvg.core.provenance import usable_cores
 
+# One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
+Beta = Annotated[float, Field(ge=-100, le=100)]
+MOST_BETAS = 300
+Stature = Annotated[float, Field(ge=0.3, le=3)]
 # Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
 # Description of the setting ``anchors`` of commands that score.
@@ -155,6 +159,20 @@ class SampleOptions(Section):
         False,
         description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
     )
+    shape: Literal["auto", "reference", "motion", "mean"] = Field(
+        "auto",
+        description="Whose build the person has: the photo's, as the reference_ options say it; the motion's, where its file says it "
+        "for this body; the body model's mean person. auto: the first of these that is known.",
+    )
+    reference_body: Path | None = Field(
+        None,
+        description="Shape of the photo's person: an .npz with betas, or JSON or YAML with betas, shape (by the body model's names), "
+        "height (metres).",
+    )
+    reference_betas: tuple[Beta, ...] | None = Field(
+        None, max_length=MOST_BETAS, description="Betas of the photo's person, for bodies of the SMPL family."
+    )
+    reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
     camera: str = Field(
         "orbit",

@@ -19,8 +19,10 @@ from hvg.geometry.motion import TO_Y_UP, Motion, resample
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
+from hvg.parts.following import follow
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
+from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
@@ -84,7 +86,9 @@ def make_clip(
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
-    body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
+    person = build_part(config.body)
+    chosen = choose_shape(person, config.body.name, options, motion)
+    body = follow(person, resample(motion, places), chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
@@ -99,7 +103,8 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.caption is None else (options.caption,),
     )
-    notes = (places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
+    taken = places_note(motion, places, options.frames_per_second)
+    notes = (taken, chosen.note, caption_note(config, options), advice)
     return batch, path.names, [note for note in notes if note]
 
 

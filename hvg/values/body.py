@@ -78,11 +78,24 @@ class BodyMotion:
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def place(self, joint: str) -> Tensor:
+        """(B, T, 3) of a joint by its name."""
+        return self.joints[:, :, self.joint_names.index(joint)]
+
     def select(self, frames: slice | Tensor) -> "BodyMotion":
         """The motion in some frames, in the order given."""
         part = change(self, ("joints", "vertices", "parameters"), lambda x: x[:, frames])
         skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
         return replace(part, skinning=skinning)
+
+    def shifted(self, shift: Tensor) -> "BodyMotion":
+        """The motion, every frame moved by a vector (B, T, 3)."""
+        part = change(self, ("joints", "vertices"), lambda x: x + shift[:, :, None])
+        if self.skinning is None:
+            return part
+        transforms = self.skinning.transforms.clone()
+        transforms[..., :3, 3] += shift[:, :, None]
+        return replace(part, skinning=replace(self.skinning, transforms=transforms))
 
     def without_mesh(self) -> "BodyMotion":
         """The motion without what belongs to the mesh."""
