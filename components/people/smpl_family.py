@@ -8,6 +8,7 @@ non-commercial research only; it is imported when such a body is chosen, and by 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +20,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.errors import HvgError
-from hvg.geometry.body_conventions import Family, Gender
+from hvg.geometry.body_conventions import Family, Gender, GivenBody
 from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, find_body_file, read_body_file
-from hvg.geometry.body_parameters import POSES, BodyParameters
+from hvg.geometry.body_parameters import POSES, BodyParameters, body_parameters, surplus
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.retargeting import follow_joints, relative
 from hvg.geometry.skeleton import bone_radii
@@ -33,6 +34,8 @@ from hvg.values.body import BodyMotion
 # Frames that are skinned at once: of SMPL-X's mesh they take 0.3 GB on the way.
 _AT_ONCE = 64
 _HANDS, _KNUCKLES = ("left_hand", "right_hand"), ("left_middle1", "right_middle1")
+# Points on the face that SMPL-X's file places on its mesh; the package names them after 21 vertices of face, feet and fingertips.
+_LANDMARKS = 51
 _BETA = re.compile(r"beta_(\d+)")
 
 
@@ -77,6 +80,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
     def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The person in every frame: as ``pose``, in its T-pose where the motion turns no joint.
 
+        With ``motion.body`` as ``given`` has it, in the shape that ``shape`` says.
         With ``motion.joints`` the pelvis is put where the given pelvis is, and bones point the way the given ones do.
 
         Raises: HvgError for a beta or a joint that the model does not have, DataError for its file.
@@ -87,24 +91,77 @@ class FamilyBody(BodyModel[FamilyConfig]):
             raise HvgError(
                 f"the {self.family} body has no joint '{unknown[0]}' to turn; it has {', '.join(self.file.joints)}"
             )
-        pelvis, floor = self._standing(betas)
-        given, rotations = motion.places(), motion.rotations
-        if given:
-            rotations = relative(follow_joints(self._stance(betas), given))
-            place = given["pelvis"]
+        return self.pose(self._followed(motion, betas) if motion.body is None else self.given(motion, betas), mesh=mesh)
+
+    def given(self, motion: Motion, betas: Tensor | None = None) -> BodyParameters:
+        """Parameters of a motion that has a ``body``: its hands, face and scale; rotations of joints that both families have.
+
+        betas: (1, S) of the person; None: of the file's own, who is posed as the file has them. The pelvis of any other is as
+        far from where it is when they stand on the floor as the file's is from where it is when its own person does.
+
+        Raises: DataError for values that do not fit the model.
+        """
+        assert motion.body is not None
+        values, frames = self._understood(motion.body), motion.num_frames
+        body = body_parameters(values, motion.body.convention, self.file)
+        scale = body.scale[:, None]
+        person = body.betas if betas is None else betas
+        if motion.translation is None:
+            moved = torch.zeros(frames, 3)
+        elif motion.body.family == self.family:
+            pelvis = self.file.rest_joints(body.betas, body.expression)[:, 0]
+            moved = scale * (pelvis - self._stands(body.betas)) + body.translation
         else:
-            place = torch.stack([torch.zeros(()), pelvis[1] - floor, torch.zeros(())])
+            moved = motion.translation.float()
+        rest = self.file.rest_joints(person, body.expression)[:, 0]
+        shift = moved + scale * (self._stands(person) - rest)
+        return replace(body, betas=person, translation=shift.expand(frames, 3))
+
+    def notes(self, motion: Motion) -> list[str]:
+        """What is said of the file's body that is not this one's."""
+        given = motion.body
+        if given is None:
+            return []
+        if given.family != self.family:
+            return [
+                f"the motion is {given.family}'s: body={self.family} takes the rotations of joints that both have, and no betas"
+            ]
+        notes = surplus(given.values, self.file)
+        if given.gender not in (None, self.config.gender):
+            notes.append(
+                f"the motion's person is {given.gender}; give body.gender={given.gender} and such a model for their betas"
+            )
+        return notes
+
+    def _understood(self, given: GivenBody) -> dict[str, Tensor]:
+        """The values that this family has; betas and expressions of another say nothing here."""
+        values = dict(given.values)
+        if given.family == self.family:
+            return values
+        words = {word for word, joints in POSES.items() if joints[0] in self.file.joints} | {"transl", "scale"}
+        values = {word: x for word, x in values.items() if word in words}
+        return values | {"body_pose": values["body_pose"][:, : 3 * len(BODY_JOINTS[1:])]}
+
+    def _stands(self, betas: Tensor) -> Tensor:
+        """Pelvis (3,), above the origin, of the (mean) person when they stand on the floor."""
+        pelvis, floor = self._standing(betas.mean(dim=0, keepdim=True))
+        return torch.stack([torch.zeros(()), pelvis[1] - floor, torch.zeros(())])
+
+    def _followed(self, motion: Motion, betas: Tensor) -> BodyParameters:
+        """Parameters of a motion of any body."""
+        given, rotations, place = motion.places(), motion.rotations, self._stands(betas)
+        if given:
+            rotations, place = relative(follow_joints(self._stance(betas), given)), given["pelvis"]
         if motion.translation is not None:
             place = place + motion.translation.float()
-        parameters = BodyParameters(
+        return BodyParameters(
             family=self.family,
             rotations={joint: x.float() for joint, x in rotations.items()},
             betas=betas,
             expression=torch.zeros(1, 0),
-            translation=(place - pelvis).expand(motion.num_frames, 3),
+            translation=(place - self._standing(betas)[0]).expand(motion.num_frames, 3),
             scale=torch.ones(1),
         )
-        return self.pose(parameters, mesh=mesh)
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """The first ten betas, normal as in the people that the model was fitted to, at most two deviations from the mean."""
@@ -136,7 +193,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
         stature = self._stature(betas[:1]) * parameters.scale[:1]
         return BodyMotion(
             joints=joints[None],
-            joint_names=(*self.file.joints, *(_KNUCKLES if hands else ()), "head_top"),
+            joint_names=(*self.file.joints, *self._points, *(_KNUCKLES if hands else ()), "head_top"),
             bone_radii=bone_radii(stature),
             vertices=(scale * vertices + shift)[None] if mesh else None,
             faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)) if mesh else None,
@@ -163,7 +220,15 @@ class FamilyBody(BodyModel[FamilyConfig]):
             words["expression"] = expression.expand(body.num_frames, -1)[chosen]
         with torch.no_grad():
             made = self._network(betas=betas.expand(body.num_frames, -1)[chosen], transl=torch.zeros(count, 3), **words)
-        return made.vertices, made.joints[:, : len(self.file.joints)]
+        return made.vertices, made.joints[:, : len(self.file.joints) + len(self._points)]
+
+    @cached_property
+    def _points(self) -> tuple[str, ...]:
+        """Names of the points of SMPL-X's face, hands and feet that the package gives beside joints, where the file has them."""
+        from smplx.joint_names import JOINT_NAMES
+
+        with_face = len(self.file.arrays.get("lmk_faces_idx", ())) == _LANDMARKS
+        return tuple(JOINT_NAMES[len(self.file.joints) :][: 21 + _LANDMARKS]) if with_face else ()
 
     def _turned(self, body: BodyParameters) -> Tensor:
         """Global rotations (T, J, 3, 3)."""

@@ -141,7 +141,14 @@ class SampleOptions(Section):
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    motion: Path = Field(
+        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON."
+    )
+    convention: str = Field(
+        "auto",
+        description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
+    )
+    person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
     up: Literal["auto", "y", "-y", "z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",

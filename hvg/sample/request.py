@@ -84,7 +84,8 @@ def make_clip(
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
+    person = build_part(config.body)
+    body = person.animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
@@ -99,7 +100,8 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.caption is None else (options.caption,),
     )
-    notes = (places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
+    said = (*motion.notes, *person.notes(motion))
+    notes = (*said, places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
     return batch, path.names, [note for note in notes if note]
 
 
