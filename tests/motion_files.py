@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hvg.geometry.given_motion import SMPLX_REST
 from hvg.geometry.motion import BODY_JOINTS, Motion
-from hvg.geometry.motion_files import SMPLX_REST
 
 
 def save_motion(path: str | Path, motion: Motion) -> None:

@@ -145,7 +145,14 @@ class SampleOptions(Section):
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    motion: Path = Field(
+        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON."
+    )
+    convention: str = Field(
+        "auto",
+        description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
+    )
+    person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
     up: Literal["auto", "y", "-y", "z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
@@ -161,13 +168,13 @@ class SampleOptions(Section):
     )
     shape: Literal["auto", "reference", "motion", "mean"] = Field(
         "auto",
-        description="Whose build the person has: the photo's, as the reference_ options say it; the motion's, where its file says it "
-        "for this body; the body model's mean person. auto: the first of these that is known.",
+        description="Whose build the person has: the photo's, as the reference_ options say it; the motion's, where its file "
+        "says it for this body; the body model's mean person's. auto: the first of these that is known.",
     )
     reference_body: Path | None = Field(
         None,
-        description="Shape of the photo's person: an .npz with betas, or JSON or YAML with betas, shape (by the body model's names), "
-        "height (metres).",
+        description="Shape of the photo's person: an .npz with betas, or JSON or YAML with betas, shape (by the model's names) "
+        "and height (metres).",
     )
     reference_betas: tuple[Beta, ...] | None = Field(
         None, max_length=MOST_BETAS, description="Betas of the photo's person, for bodies of the SMPL family."

@@ -40,6 +40,7 @@ class Motion:
     frames_per_second: at which it was recorded; None where that is not known.
     body: what the file says of a body of the SMPL family, from which bodies of the family take all of it; the other values
     are what any body can follow.
+    notes: what a user should be told of how the file was read.
     """
 
     rotations: Mapping[str, Tensor] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Motion:
     translation: Tensor | None = None
     frames_per_second: float | None = None
     body: GivenBody | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from hvg.geometry.given_motion import mean_pelvis_height
 from hvg.geometry.motion import Motion
 from hvg.parts.scene import BodyModel
 from hvg.values.body import BodyMotion
@@ -15,7 +16,6 @@ Shape = Mapping[str, float]
 # One frame of a person who stands in the T-pose.
 STILL = Motion(rotations={"pelvis": torch.zeros(1, 3)})
 _LEGS = tuple(tuple(f"{side}_{joint}" for joint in ("hip", "knee", "ankle")) for side in ("left", "right"))
-_FAMILY_PELVIS = {"smplx": 0.95, "smpl": 0.92, "smplh": 0.92}
 # Metres.
 _NOTHING = 1e-5
 
@@ -24,10 +24,10 @@ def follow(body: BodyModel, motion: Motion, shape: Shape, *, mesh: bool) -> Body
     """The person of ``shape`` in a motion, on a way that fits their legs: feet that stand do not slide, and none floats.
 
     Steps are as long as legs are. So the height of the pelvis above the floor, and its way along the floor from the first
-    frame on, are multiplied by their legs' length over those of the motion's person: from the pelvis to the sole of one who
-    stands, or, of given joints, from hip to ankle. Given joints put the middle of the hips, whatever they call a pelvis. Who
-    the motion's person is, is asked in this order: the file, where ``body`` understands its shape; the mean person of the model that
-    the file is for; the mean person of ``body``.
+    frame on, are multiplied by the length of their legs over that of the motion's person: from the pelvis to the sole of one
+    who stands, or, of given joints, from hip to ankle. Given joints put the middle of the hips, whatever they call a pelvis.
+    The motion's person is the file's, where ``body`` understands its shape, or else the mean one of the model that the file is
+    for, or else the mean one of ``body``.
     """
     moved = body.animate(motion, shape, mesh=mesh)
     ratio, there, now = (
@@ -44,10 +44,8 @@ def _own_legs(body: BodyModel, motion: Motion, shape: Shape, moved: BodyMotion) 
     """Length of legs over that of the motion's person's; places (T, 3) of that one's pelvis, and of the pelvis of ``moved``."""
     own = body.shape_of(motion)
     height = _pelvis_height(body, shape)
-    if own is None and motion.body is not None:
-        source = _FAMILY_PELVIS[motion.body.family]
-    else:
-        source = _pelvis_height(body, own or {})
+    others = motion.body if own is None else None
+    source = _pelvis_height(body, own or {}) if others is None else mean_pelvis_height(others)
     now = moved.place("pelvis")[0]
     # Bodies keep how far a pelvis is from where it is when they stand.
     return height / source, now + torch.tensor([0.0, source - height, 0.0]), now
@@ -65,8 +63,8 @@ def _given_legs(motion: Motion, moved: BodyMotion) -> tuple[float, Tensor, Tenso
 
 def _leg(places: Mapping[str, Tensor]) -> Tensor:
     """Length from hip by way of the knee to the ankle, metres: the median of the frames, the mean of both sides."""
-    bones = [(places[a] - places[b]).norm(dim=-1) for leg in _LEGS for a, b in pairwise(leg)]
-    return 0.5 * torch.stack(bones).sum(dim=0).median()
+    bones = torch.stack([places[a] - places[b] for leg in _LEGS for a, b in pairwise(leg)])
+    return 0.5 * torch.linalg.vector_norm(bones, dim=-1).sum(dim=0).median()
 
 
 def _pelvis_height(body: BodyModel, shape: Shape) -> float:

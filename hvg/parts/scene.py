@@ -69,6 +69,10 @@ class BodyModel(Part[ConfigT]):
         """A grown person's shape by the model's own names; the mean person's where a model has but one."""
         return {}
 
+    def notes(self, motion: Motion) -> list[str]:
+        """What a user should be told of how this body takes a motion."""
+        return []
+
 
 class Renderer(Part[ConfigT]):
     """Rasterises triangle meshes."""

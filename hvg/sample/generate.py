@@ -17,7 +17,7 @@ from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
-from hvg.geometry.motion_files import load_motion
+from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import checkpoint_digest
 from hvg.model.load import load_system
@@ -125,13 +125,13 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     camera = Path(options.camera)
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
     people = [options.reference_body] if options.reference_body else []
-    files = [file_digest(path) for path in (options.reference, options.motion, *cameras, *people)]
+    files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
 
 def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    motion, given = load_motion(options.motion, options.up), camera_file(options)
+    motion, given = load_motion(options.motion, options.up, options.convention, options.person), camera_file(options)
     asked_person(options)
 
     def change(config: RunConfig) -> RunConfig:

@@ -104,7 +104,8 @@ def make_clip(
         caption=None if options.caption is None else (options.caption,),
     )
     taken = places_note(motion, places, options.frames_per_second)
-    notes = (taken, chosen.note, caption_note(config, options), advice)
+    said = (*motion.notes, *person.notes(motion))
+    notes = (*said, taken, chosen.note, caption_note(config, options), advice)
     return batch, path.names, [note for note in notes if note]
 
 

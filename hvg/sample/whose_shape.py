@@ -1,7 +1,7 @@
 """Whose shape the person has who is shown: the photo's, the motion's, or the body model's mean one.
 
-A file of a person is an ``.npz`` (``betas``, ``gender``, ``scale``, ``height``, as systems that fit bodies to photos write them), or
-JSON or YAML::
+A file of a person is an ``.npz`` (``betas``, ``gender``, ``scale``, ``height``, as systems that fit bodies to photos write
+them), or JSON or YAML::
 
     {"height": 1.72, "betas": [0.3, -1.1], "gender": "female"}       # a body of the SMPL family
     {"height": 1.72, "shape": {"weight": 0.7, "gender": 0.2}}        # any body: its shape by the model's own names
@@ -36,9 +36,9 @@ class Person(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     height: Stature | None = None
-    betas: tuple[Beta, ...] = Field((), max_length=MOST_BETAS)
+    betas: tuple[Beta, ...] = Field(default=(), max_length=MOST_BETAS)
     gender: Gender | None = None
-    scale: float | None = Field(None, gt=0.01, le=100)
+    scale: float | None = Field(default=None, gt=0.01, le=100)
     shape: dict[str, float] = Field(default_factory=dict, max_length=MOST_BETAS)
 
 
