@@ -305,10 +305,11 @@ class Anny(BodyModel):
         )
 
     def of_stature(self, shape: Mapping[str, float], stature: float) -> dict[str, float]:
-        """The same, with another phenotype ``height``, found by halving; girths hardly change with it."""
+        """The same, with another phenotype ``height``, found by halving; girths hardly change with it, and thighs most."""
 
         def tall(height: float) -> float:
-            return self.config.scale * self._rest({**shape, "height": height})[0].stature
+            rest, _ = self._rest({**shape, "height": height})
+            return self.config.scale * (float(rest.heads["head_top"][1]) - rest.floor)
 
         low, high = 0.0, 1.0
         if not tall(low) <= stature <= tall(high):

@@ -15,7 +15,7 @@ from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
-from hvg.geometry.motion import TO_Y_UP, Motion, resample
+from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
@@ -88,7 +88,7 @@ def make_clip(
     mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
     person = build_part(config.body)
     chosen = choose_shape(person, config.body.name, options, motion)
-    body = follow(person, resample(motion, places), chosen.shape, mesh=mesh)
+    body = follow(person, motion, places, chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)

@@ -24,6 +24,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.core.files import read_text
 from hvg.geometry.body_conventions import CONVENTIONS, Family, Gender, GivenBody
 from hvg.geometry.motion import Motion
+from hvg.geometry.motion_arrays import text
 from hvg.parts.following import STILL, Shape
 from hvg.parts.scene import BodyModel
 
@@ -85,8 +86,7 @@ def _arrays(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, array in arrays.items():
         if name == "gender":
-            word = array.reshape(-1)[:1].tolist()
-            found[name] = word[0].decode(errors="replace") if word and isinstance(word[0], bytes) else "".join(word)
+            found[name] = "".join(map(text, array.reshape(-1)[:1].tolist()))
         elif array.dtype.kind not in "iuf" or array.ndim > 2 or not array.size:
             raise DataError(f"{path}: '{name}' has shape {array.shape} and type {array.dtype}; expected numbers")
         elif name == "betas":
