@@ -241,7 +241,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
 
     def _rest_vertices(self, betas: Tensor) -> Tensor:
         """(T, P, 3)."""
-        directions = torch.from_numpy(self.file.arrays["shapedirs"][:, :, : self.file.num_betas]).float()
+        directions = torch.from_numpy(self.file.arrays["shapedirs"][:, :, : betas.shape[1]]).float()
         return torch.from_numpy(self.file.arrays["v_template"]).float() + torch.einsum("pcs,ts->tpc", directions, betas)
 
     def _standing(self, betas: Tensor) -> tuple[Tensor, float]:

@@ -4,9 +4,9 @@
   SMPL-X: global_orient (T, 3), body_pose (T, 63), betas (T, 10), transl (T, 3).
 - WHAM (github.com/yohanshin/WHAM, demo.py), ``wham_output.pkl``: person -> ``pose_world`` (T, 72), ``trans_world`` (T, 3) and
   ``betas`` (T, 10), of SMPL; and ``pose`` and ``trans`` in the camera's axes.
-- 4D-Humans (github.com/brjathu/PHALP, phalp/trackers/PHALP.py), ``demo_*.pkl``: frame -> ``tid`` and ``smpl``, lists with an entry
-  for each person: a number, and global_orient (1, 3, 3), body_pose (23, 3, 3), betas (10) of SMPL. Only in the camera's axes;
-  the place before it, for which a focal length was made up, is left out.
+- 4D-Humans (github.com/brjathu/PHALP, phalp/trackers/PHALP.py), ``demo_*.pkl``: frame -> ``tid`` and ``smpl``, lists with an
+  entry for each person: a number, and SMPL's global_orient (1, 3, 3), body_pose (23, 3, 3) and betas (10). Only in the camera's
+  axes; the place before it, for which a focal length was made up, is left out.
 - any dictionary of arrays that have such names already.
 
 Worlds are y up; a camera's axes are OpenCV's, y down.
