@@ -55,10 +55,10 @@ class FamilySkeleton:
         return torch.from_numpy(self.file.arrays["shapedirs"][:, :, : self.file.num_betas]).float()
 
     def rest(self, betas: Tensor) -> RestPeople:
-        """People with betas (T, S) at rest; the last few are kept, since a body asks several times for one."""
+        """People with betas (T, up to S) at rest; the last few are kept, since a body asks several times for one."""
         key = betas.numpy().tobytes()
         if key not in self._known:
-            vertices = self._mean + torch.einsum("pcs,ts->tpc", self._directions, betas)
+            vertices = self._mean + torch.einsum("pcs,ts->tpc", self._directions[:, :, : betas.shape[1]], betas)
             heights = vertices[..., 1]
             if len(self._known) == _KEPT:
                 self._known.clear()

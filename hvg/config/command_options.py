@@ -235,7 +235,16 @@ class ExportOptions(Section):
 class ConvertOptions(Section):
     """Options of ``hvg convert``."""
 
-    body: Path = Field(description="Body model of the SMPL family, a .pkl.")
+    body: Path | None = Field(None, description="Body model of the SMPL family, a .pkl.")
+    motion: Path | None = Field(
+        None, description="Motion that GVHMR, 4D-Humans or WHAM has written, or a pickle of arrays: .pt, .pth or .pkl."
+    )
+    person: CountFromZero | None = Field(
+        None, description="Which of a motion's persons, by number; null: the only one."
+    )
+    axes: Literal["world", "camera"] = Field(
+        "world", description="Whether the motion is in the world, or as the camera saw it."
+    )
     out: Path = Field(description="The .npz to write; it must not exist yet.")
 
 

@@ -20,6 +20,7 @@ from hvg.geometry.foreign_motion import limb_length, nearest_unit
 # Bytes. An hour at 120 frames a second takes 0.5 GB.
 LARGEST = 2**30
 _AXES = "XYZ"
+_CHANNELS = frozenset(f"{axis}{kind}" for axis in _AXES for kind in ("position", "rotation"))
 # Usual names of joints, in lower case, without the rig's and without _, :, - and spaces; {s} stands for left or l, right or r.
 # Mixamo, CMU and LAFAN1 have hips, UpLeg, Leg, Foot, ToeBase, Shoulder, Arm, ForeArm and Hand. Where no joint is called an arm,
 # the one called a shoulder is one.
@@ -125,7 +126,10 @@ def _hierarchy(words: list[str]) -> list[_Joint]:
             k += 4
         elif word == "CHANNELS":
             count = int(words[k + 1])
-            joints[open_ones[-1]].channels = tuple(words[k + 2 : k + 2 + count])
+            joints[open_ones[-1]].channels = channels = tuple(words[k + 2 : k + 2 + count])
+            unknown = next((channel for channel in channels if channel not in _CHANNELS), None)
+            if unknown is not None or len(set(channels)) != count:
+                raise ValueError(f"{str(unknown)[:40]!r} is no channel, or one is there twice")
             k += 2 + count
         elif word == "}":
             open_ones.pop()

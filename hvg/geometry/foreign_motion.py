@@ -10,7 +10,10 @@ from torch import Tensor
 _CONVERT = "make plain arrays of it with `hvg convert motion=FILE out=motion.npz`"
 TORCH_FILE = f"a file of PyTorch, which holds a pickle; {_CONVERT}"
 _PICKLE = f"a pickle, a program that hvg never runs; {_CONVERT}"
-_JSON = "JSON; one that is EasyMocap's ends in .json, or give the folder of its frames"
+_JSON = (
+    "JSON; EasyMocap's ends in .json, or give the folder of its frames; of another's, save "
+    "numpy.savez('motion.npz', global_orient=..., body_pose=..., transl=...)"
+)
 _BVH = "a BVH; its name has to end in .bvh"
 _RIG = "an animated model with bones of its own; retarget it to SMPL-X and save that as .npz"
 _VIDEO = "a video; estimate the motion in it first (SMPL or SMPL-X parameters) and save that as .npz"

@@ -1,14 +1,12 @@
 """Bodies of the SMPL family: equal to the package called directly and to a skinning of our own; conventions go there and back."""
 
-import contextlib
-import io
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, person_model, skinned, write_body_model
+from body_models import body_model, by_the_package, given_parameters, person_model, skinned, write_body_model
 
 from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
@@ -19,8 +17,8 @@ from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
-from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
-from hvg.geometry.body_parameters import POSES, body_parameters, in_convention, surplus
+from hvg.geometry.body_files import read_body_file
+from hvg.geometry.body_parameters import body_parameters, in_convention, surplus
 from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
@@ -43,37 +41,6 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bodies(files):
     return {family: body(body.Config(path=files)) for family, body in BODIES.items()}
-
-
-def given_parameters(family, rng, hand=45, frames=FRAMES):
-    """By the package's words, every frame another; large turns of the whole, small ones of joints."""
-    words = {word: joints for word, joints in POSES.items() if joints[0] in FAMILY_JOINTS[family]}
-    values = {word: torch.tensor(rng.normal(0, 0.3, (frames, 3 * len(joints)))) for word, joints in words.items()}
-    values["global_orient"] *= 4
-    if family == "smpl":
-        values["body_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, 69)))
-    else:
-        for side in ("left", "right"):
-            values[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, hand)))
-    betas = torch.tensor(rng.normal(0, 1, (frames, 10)))
-    expression = {"expression": torch.tensor(rng.normal(0, 1, (frames, 10)))} if family == "smplx" else {}
-    return {**values, **expression, "betas": betas, "transl": torch.tensor(rng.normal(0, 1, (frames, 3)))}
-
-
-def by_the_package(files, family, given, **options):
-    """Vertices and joints of smplx.create on the very file."""
-    import smplx
-    from smplx.utils import Struct
-
-    path = files / f"{family.upper()}_NEUTRAL.npz"
-    data = {"data_struct": Struct(**np.load(path))} if family != "smplx" else {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = {"smpl": smplx.SMPL, "smplh": smplx.SMPLH, "smplx": smplx.SMPLX}[family](
-            model_path=str(path), **data, **options
-        )
-    with torch.no_grad():
-        made = network(**{word: x.float() for word, x in given.items()})
-    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family])]
 
 
 def convention_of(options):
