@@ -1,75 +1,101 @@
-"""How far Anny's joints are from those of an SMPL-X body in the same motions, as a table: `python tests/retargeting_error.py`.
+"""How far Anny's joints are from SMPL-X's in the same motions, as a table: `python tests/retargeting_error.py`.
 
-Two SMPL-X bodies in files of the true format: one whose joints at rest are Anny's own (what the rotations alone lose), and
-one whose bones at rest have the lengths and directions of ``hvg.testing.standing_joints`` (what another skeleton costs).
+Motions turn the mean SMPL-X skeleton by forward kinematics; Anny follows them as her mean person, and as one whose pelvis is
+as high. Distances are from pelvis to pelvis, so places in the world are left out.
 """
-
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from body_models import person_model, write_body_model
 
 from components.bodies.anny import Anny
-from components.bodies.smplx import SmplX
 from components.people.motions import MOTIONS
-from hvg.geometry.skeleton import BONES, JOINTS, joint_index
+from hvg.geometry.motion import BODY_JOINTS, rotation_matrix
+from hvg.geometry.retargeting import PARENT
+from hvg.parts.following import STILL
 
 FRAMES, RATE = 60, 30.0
-BODIES = ("Anny's own skeleton", "another skeleton")
+PELVIS = 0.95
+# Joints of SMPL-X's neutral mean person at rest, metres: J_regressor @ v_template.
+_REST = {
+    "pelvis": (0.003123, -0.351407, 0.012037),
+    "left_hip": (0.061313, -0.444171, -0.013965),
+    "right_hip": (-0.060144, -0.455316, -0.009214),
+    "spine1": (0.000361, -0.241517, -0.015581),
+    "left_knee": (0.116008, -0.822924, -0.023361),
+    "right_knee": (-0.104354, -0.817696, -0.026038),
+    "spine2": (0.009808, -0.109664, -0.021521),
+    "left_ankle": (0.072555, -1.225984, -0.055237),
+    "right_ankle": (-0.088937, -1.228423, -0.046230),
+    "spine3": (-0.001522, -0.057428, 0.006926),
+    "left_foot": (0.119812, -1.283981, 0.062980),
+    "right_foot": (-0.127750, -1.286752, 0.072819),
+    "neck": (-0.013687, 0.107739, -0.024690),
+    "left_collar": (0.044842, 0.027515, -0.000295),
+    "right_collar": (-0.049217, 0.026910, -0.006474),
+    "head": (0.011097, 0.268190, -0.003952),
+    "left_shoulder": (0.164081, 0.085243, -0.015756),
+    "right_shoulder": (-0.151795, 0.080435, -0.019143),
+    "left_elbow": (0.418204, 0.013093, -0.058214),
+    "right_elbow": (-0.422944, 0.043942, -0.045610),
+    "left_wrist": (0.670191, 0.036314, -0.060687),
+    "right_wrist": (-0.672212, 0.039410, -0.060935),
+}
+_ENDS = BODY_JOINTS[1:]
 
 
-def bodies(folder: Path) -> dict[str, SmplX]:
-    np.savez(folder / "own.npz", allow_pickle=True, **person_model("smplx"))
-    write_body_model(folder / "other.npz", "smplx", 20)
-    return dict(
-        zip(BODIES, (SmplX(SmplX.Config(path=folder / f"{name}.npz")) for name in ("own", "other")), strict=True)
+def smplx_places(motion) -> dict[str, torch.Tensor]:
+    """Joint -> (T, 3) from the pelvis on."""
+    still = torch.zeros(motion.num_frames, 3)
+    turned = {"pelvis": rotation_matrix(motion.rotations.get("pelvis", still))}
+    places = {"pelvis": still}
+    for joint in _ENDS:
+        parent = PARENT[joint]
+        bone = torch.tensor(_REST[joint]) - torch.tensor(_REST[parent])
+        places[joint] = places[parent] + turned[parent] @ bone
+        turned[joint] = turned[parent] @ rotation_matrix(motion.rotations.get(joint, still))
+    return places
+
+
+def anny_places(motion, shape) -> dict[str, torch.Tensor]:
+    """The same of Anny."""
+    moved = Anny().animate(motion, shape, mesh=False)
+    return {joint: (moved.place(joint) - moved.place("pelvis"))[0] for joint in BODY_JOINTS}
+
+
+def as_tall() -> dict[str, float]:
+    """Anny's shape whose pelvis is as high as SMPL-X's: its height grows evenly with the phenotype."""
+    low, high = (
+        float(Anny().animate(STILL, {"height": height}, mesh=False).place("pelvis")[0, 0, 1]) for height in (0.0, 1.0)
     )
+    return {"height": (PELVIS - low) / (high - low)}
 
 
-def _joints(body, motion) -> torch.Tensor:
-    """(T, 25, 3), from the pelvis on."""
-    moved = body.animate(motion, {}, mesh=False)
-    joints = moved.joints[0][:, joint_index(moved.joint_names, JOINTS)]
-    return joints - joints[:, :1]
+def errors(shape) -> dict[str, tuple[float, float, float, float]]:
+    """Joint, of both sides -> mean and largest distance, millimetres; mean and largest angle of the bone to it, degrees."""
+    motions = [make(np.random.default_rng(0), FRAMES, RATE) for make in MOTIONS.values()]
+    pairs = [(smplx_places(motion), anny_places(motion, shape)) for motion in motions]
+    found = {}
+    for name in dict.fromkeys(joint.removeprefix("left_").removeprefix("right_") for joint in _ENDS):
+        distances, angles = [], []
+        for joint in (joint for joint in _ENDS if joint in (name, f"left_{name}", f"right_{name}")):
+            for there, here in pairs:
+                distances.append((there[joint] - here[joint]).norm(dim=-1))
+                bones = (places[joint] - places[PARENT[joint]] for places in (there, here))
+                angles.append(torch.rad2deg(torch.acos(torch.cosine_similarity(*bones, dim=-1).clamp(-1, 1))))
+        mm, degrees = 1000 * torch.cat(distances), torch.cat(angles)
+        found[name] = (float(mm.mean()), float(mm.max()), float(degrees.mean()), float(degrees.max()))
+    return found
 
 
-def errors(body: SmplX) -> dict[str, tuple[float, float, float, float]]:
-    """Joint -> mean and largest distance, millimetres; mean and largest angle of the bone that ends there, degrees."""
-    parents = {end: start for start, end in BONES}
-    distances, angles = [], []
-    for make in MOTIONS.values():
-        motion = make(np.random.default_rng(0), FRAMES, RATE)
-        there, here = _joints(body, motion), _joints(Anny(), motion)
-        distances.append((there - here).norm(dim=-1))
-        ends = [JOINTS.index(joint) for joint in JOINTS[1:]]
-        starts = [JOINTS.index(parents[joint]) for joint in JOINTS[1:]]
-        cosine = torch.cosine_similarity(there[:, ends] - there[:, starts], here[:, ends] - here[:, starts], dim=-1)
-        angles.append(torch.rad2deg(torch.acos(cosine.clamp(-1, 1))))
-    mm, degrees = 1000 * torch.cat(distances)[:, 1:], torch.cat(angles)
-    columns = zip(mm.mean(0), mm.amax(0), degrees.mean(0), degrees.amax(0), strict=True)
-    return {joint: tuple(map(float, row)) for joint, row in zip(JOINTS[1:], columns, strict=True)}
-
-
-def of_both_sides(found: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-    """The mean of left and right of what is a mean, the larger of what is the largest."""
-    rows = {}
-    for joint, (mm, most, degrees, widest) in found.items():
-        name = joint.removeprefix("left_").removeprefix("right_")
-        a, b, c, d = rows.get(name, (mm, most, degrees, widest))
-        rows[name] = ((a + mm) / 2, max(b, most), (c + degrees) / 2, max(d, widest))
-    return rows
-
-
-def table(columns: list[dict[str, tuple[float, ...]]]) -> str:
-    lines = ["| joint | " + " | ".join(f"{name}: mm | degrees" for name in BODIES) + " |", "|---" * 5 + "|"]
-    for joint in columns[0]:
-        cells = [f"{c[joint][0]:.0f} ({c[joint][1]:.0f}) | {c[joint][2]:.1f} ({c[joint][3]:.1f})" for c in columns]
-        lines.append(f"| {joint} | " + " | ".join(cells) + " |")
+def table() -> str:
+    """Of both people, in Markdown."""
+    mean, tall = errors({}), errors(as_tall())
+    lines = ["| joint | mean person, mm | as tall, mm | bone to it, degrees |", "|---|---|---|---|"]
+    for joint, (mm, most, *_) in mean.items():
+        a, b, c, d = tall[joint]
+        lines.append(f"| {joint} | {mm:.0f} ({most:.0f}) | {a:.0f} ({b:.0f}) | {c:.1f} ({d:.1f}) |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory() as made:
-        print(table([of_both_sides(errors(body)) for body in bodies(Path(made)).values()]))
+    print(table())
