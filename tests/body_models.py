@@ -164,8 +164,8 @@ def given_parameters(family, rng, hand=45, frames=3):
     return {**values, **expression, "betas": betas, "transl": torch.tensor(rng.normal(0, 1, (frames, 3)))}
 
 
-def by_the_package(files, family, given, **options):
-    """Vertices and joints of smplx.create on the very file."""
+def by_the_package(files, family, given, points=0, **options):
+    """Vertices and joints of smplx.create on the very file. points: how many that are no joints are given, too."""
     import smplx
     from smplx.utils import Struct
 
@@ -177,7 +177,7 @@ def by_the_package(files, family, given, **options):
         )
     with torch.no_grad():
         made = network(**{word: x.float() for word, x in given.items()})
-    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family])]
+    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family]) + points]
 
 
 def skinned(arrays, betas, vectors, shift):

@@ -9,6 +9,7 @@ import re
 import sys
 import types
 import zlib
+from unittest.mock import patch
 from zipfile import ZipFile
 
 import numpy as np
@@ -60,13 +61,12 @@ class JoblibPickler(pickle._Pickler):
         self.stream.write(bytes([skipped]) + b"\xff" * skipped + obj.tobytes("A"))
 
 
-def by_joblib(value, monkeypatch):
+def by_joblib(value):
     module = types.ModuleType("joblib.numpy_pickle")
     module.NumpyArrayWrapper = NumpyArrayWrapper
-    monkeypatch.setitem(sys.modules, "joblib", types.ModuleType("joblib"))
-    monkeypatch.setitem(sys.modules, "joblib.numpy_pickle", module)
     stream = io.BytesIO()
-    JoblibPickler(stream).dump(value)
+    with patch.dict(sys.modules, {"joblib": types.ModuleType("joblib"), "joblib.numpy_pickle": module}):
+        JoblibPickler(stream).dump(value)
     return stream.getvalue()
 
 
@@ -108,7 +108,7 @@ def test_a_result_of_gvhmr_is_in_its_world_or_in_the_cameras_axes(tmp_path, caps
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_result_of_wham_holds_persons(tmp_path, capsys, monkeypatch, packed):
+def test_a_result_of_wham_holds_persons(tmp_path, capsys, packed):
     """Under NumPy's numbers, in a dictionary that makes its own entries."""
     results = collections.defaultdict(dict)
     for person in (0, 2):
@@ -121,7 +121,7 @@ def test_a_result_of_wham_holds_persons(tmp_path, capsys, monkeypatch, packed):
             "verts": np.zeros((FRAMES, 10, 3), np.float32),
             "frame_ids": np.array([0, 1, 5, 6]),
         }
-    data = by_joblib(results, monkeypatch)
+    data = by_joblib(results)
     (tmp_path / "in.pkl").write_bytes(zlib.compress(data) if packed else data)
     assert run(["convert", f"motion={tmp_path}/in.pkl", f"out={tmp_path}/out.npz"]) == 1
     assert "holds the persons 0, 2, several; say which with person=" in capsys.readouterr().err
@@ -136,7 +136,7 @@ def test_a_result_of_wham_holds_persons(tmp_path, capsys, monkeypatch, packed):
     )
 
 
-def test_a_result_of_4d_humans_holds_frames(tmp_path, capsys, monkeypatch):
+def test_a_result_of_4d_humans_holds_frames(tmp_path, capsys):
     def body(k):
         turns = rotation_matrix(random(24, 3, seed=k)).numpy()
         return {"global_orient": turns[:1], "body_pose": turns[1:], "betas": np.full(10, k, np.float32)}
@@ -150,7 +150,7 @@ def test_a_result_of_4d_humans_holds_frames(tmp_path, capsys, monkeypatch):
         }
         for k in (2, 0, 1)
     }
-    (tmp_path / "in.pkl").write_bytes(by_joblib(frames, monkeypatch))
+    (tmp_path / "in.pkl").write_bytes(by_joblib(frames))
     motion = convert(tmp_path, "person=7")
     told = capsys.readouterr().out
     assert "the person stays where they are" in told and "person 7 is in 2 of 3 frames" in told
@@ -182,7 +182,7 @@ class Calls:
         return self.call
 
 
-def planted(canary, monkeypatch):
+def planted(canary):
     """Files that make the canary where somebody runs them, by their names."""
     call = Calls(os.system, (f"touch {canary}",))
     torch_file = io.BytesIO()
@@ -190,27 +190,27 @@ def planted(canary, monkeypatch):
     return {
         "in.pkl": pickle.dumps({"poses": call}),
         "in.pt": torch_file.getvalue(),
-        "in.joblib": by_joblib({"poses": np.zeros((2, 72)), "beside": call}, monkeypatch),
+        "in.joblib": by_joblib({"poses": np.zeros((2, 72)), "beside": call}),
         "in.pickle": zlib.compress(pickle.dumps({"poses": call})),
     }
 
 
 @pytest.mark.parametrize("name", ["in.pkl", "in.pt", "in.joblib", "in.pickle"])
-def test_code_in_a_motion_is_not_run(tmp_path, capsys, monkeypatch, name):
+def test_code_in_a_motion_is_not_run(tmp_path, capsys, name):
     canary = tmp_path / "canary"
-    (tmp_path / name).write_bytes(planted(canary, monkeypatch)[name])
+    (tmp_path / name).write_bytes(planted(canary)[name])
     assert run(["convert", f"motion={tmp_path / name}", f"out={tmp_path}/out.npz"]) == 1
     message = capsys.readouterr().err
     assert "asks for 'posix.system', which is never called" in message and name in message and message.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_the_planted_code_is_live(tmp_path, monkeypatch):
-    pickle.loads(planted(tmp_path / "canary", monkeypatch)["in.pkl"])
+def test_the_planted_code_is_live(tmp_path):
+    pickle.loads(planted(tmp_path / "canary")["in.pkl"])
     assert (tmp_path / "canary").exists()
 
 
-def damaged(monkeypatch):
+def damaged():
     """What is wrong with a file, and the message."""
     torch_file = io.BytesIO()
     torch.save({"poses": torch.zeros(2, 72)}, torch_file)
@@ -225,11 +225,11 @@ def damaged(monkeypatch):
     return {
         "cut": (good[:-20], "damaged or no pickle"),
         "text": (b"hello", "damaged or no pickle"),
-        "cut within": (by_joblib({"poses": np.zeros((2, 72))}, monkeypatch)[:400], "damaged or no pickle"),
+        "cut within": (by_joblib({"poses": np.zeros((2, 72))})[:400], "damaged or no pickle"),
         "tensor": (short.getvalue(), "damaged or no pickle"),
         "zip": (empty.getvalue(), "without data.pkl; expected a file that torch.save has written"),
         "xz": (b"\xfd7zXZ\x00", r"is compressed by xz; save it with joblib.dump\(..., compress=0\)"),
-        "objects": (by_joblib({"poses": np.array([None, 1])}, monkeypatch), "holds an array of objects"),
+        "objects": (by_joblib({"poses": np.array([None, 1])}), "holds an array of objects"),
         "a list": (pickle.dumps([1]), "holds no entries by name; expected a motion of GVHMR"),
         "keys": (pickle.dumps({"a": 1}), "found the keys a; expected a motion of GVHMR"),
         "width": (pickle.dumps({"poses": np.zeros((2, 70))}), "'poses' has 70 numbers a frame"),
@@ -242,9 +242,9 @@ def damaged(monkeypatch):
     }
 
 
-@pytest.mark.parametrize("case", damaged(pytest.MonkeyPatch()))
-def test_damage_is_named_in_one_line_and_nothing_is_written(tmp_path, capsys, monkeypatch, case):
-    data, message = damaged(monkeypatch)[case]
+@pytest.mark.parametrize("case", damaged())
+def test_damage_is_named_in_one_line_and_nothing_is_written(tmp_path, capsys, case):
+    data, message = damaged()[case]
     (tmp_path / "in.pkl").write_bytes(data)
     assert run(["convert", f"motion={tmp_path}/in.pkl", f"out={tmp_path}/out.npz"]) == 1
     told = capsys.readouterr().err

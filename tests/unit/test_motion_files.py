@@ -13,6 +13,7 @@ from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
 from components.bodies.smplx import SmplX
 from hvg.core.errors import DataError
+from hvg.geometry.given_motion import SMPLX_REST
 from hvg.geometry.motion import BODY_JOINTS, resample, rotation_matrix
 from hvg.geometry.motion_files import files_of, load_motion
 
@@ -333,6 +334,23 @@ def test_any_body_follows_the_same_22_rotations_as_before(tmp_path):
         for k, joint in enumerate(BODY_JOINTS[1:], start=1):
             assert torch.equal(motion.rotations[joint], torch.from_numpy(poses[:, 3 * k : 3 * k + 3]))
         assert torch.equal(Anny().animate(motion).joints, Anny().animate(replace(motion, body=None)).joints)
+
+
+@pytest.mark.parametrize("scale", [None, 0.8])
+def test_any_body_is_put_where_another_convention_has_the_mean_person(tmp_path, truths, scale):
+    """EasyMocap's Th, a scale of the place and z up say the same place as the words of smplx do."""
+    _, given, _ = truths["smplx"]
+    pelvis, turn = SMPLX_REST.origin, rotation_matrix(given["global_orient"])
+    size = {} if scale is None else {"scale": scale}
+    words = {word: given[word] for word in ("global_orient", "body_pose", "transl")}
+    save(tmp_path / "smplx.npz", {**words, **size})
+    place = given["transl"] + (scale or 1) * (pelvis - turn @ pelvis)
+    poses = torch.cat([torch.zeros(FRAMES, 3), given["body_pose"], torch.zeros(FRAMES, 21)], dim=1)
+    save(tmp_path / "easymocap.npz", {"Rh": given["global_orient"], "Th": place, "poses": poses, **size})
+    there, here = (load_motion(tmp_path / f"{name}.npz") for name in ("smplx", "easymocap"))
+    assert (there.translation - here.translation).abs().max() < 1e-6
+    for joint in BODY_JOINTS:
+        assert torch.equal(there.rotations[joint], here.rotations[joint])
 
 
 def test_resampling_goes_along_arcs_for_rotations_and_along_lines_for_components(tmp_path, truths):

@@ -74,6 +74,19 @@ def test_the_body_equals_the_package_called_directly(files, bodies, family, opti
     assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
 
 
+def test_points_of_the_face_have_the_packages_names_and_places(files, bodies):
+    """72 beside the joints: vertices of face, feet and fingertips, then 51 landmarks of the face, where the file has them."""
+    from smplx.joint_names import JOINT_NAMES
+
+    given = given_parameters("smplx", np.random.default_rng(4))
+    _, points = by_the_package(files, "smplx", given, 72, use_pca=False, flat_hand_mean=True)
+    body = bodies["smplx"]
+    made = body.pose(body_parameters(given, BodyConvention(), body.file), mesh=False)
+    assert made.joint_names[:127] == tuple(JOINT_NAMES[:127]) and points.shape[1] == 127
+    assert (made.joints[0, :, :127] - points).abs().max() < 1e-6
+    assert {"nose", "left_mouth_1", "right_eye_brow3", "lip_top"} <= set(made.joint_names)
+
+
 def test_smpl_equals_the_package_called_directly(files, bodies):
     given = given_parameters("smpl", np.random.default_rng(1))
     vertices, joints = by_the_package(files, "smpl", given)
