@@ -1,9 +1,13 @@
 """Body models of the SMPL family in the true file format, filled with a body of our own."""
 
+import contextlib
+import io
+
 import numpy as np
 import torch
 
 from hvg.geometry.body_files import FAMILY_JOINTS, FAMILY_VERTICES
+from hvg.geometry.body_parameters import POSES
 from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import JOINTS
 from hvg.testing.scene import standing_joints
@@ -143,6 +147,37 @@ def write_body_model(path, family, directions, **options):
     arrays = body_model(family, directions, **options)
     np.savez(path, allow_pickle=True, **arrays)
     return arrays
+
+
+def given_parameters(family, rng, hand=45, frames=3):
+    """By the package's words, every frame another; large turns of the whole, small ones of joints."""
+    words = {word: joints for word, joints in POSES.items() if joints[0] in FAMILY_JOINTS[family]}
+    values = {word: torch.tensor(rng.normal(0, 0.3, (frames, 3 * len(joints)))) for word, joints in words.items()}
+    values["global_orient"] *= 4
+    if family == "smpl":
+        values["body_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, 69)))
+    else:
+        for side in ("left", "right"):
+            values[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, hand)))
+    betas = torch.tensor(rng.normal(0, 1, (frames, 10)))
+    expression = {"expression": torch.tensor(rng.normal(0, 1, (frames, 10)))} if family == "smplx" else {}
+    return {**values, **expression, "betas": betas, "transl": torch.tensor(rng.normal(0, 1, (frames, 3)))}
+
+
+def by_the_package(files, family, given, points=0, **options):
+    """Vertices and joints of smplx.create on the very file. points: how many that are no joints are given, too."""
+    import smplx
+    from smplx.utils import Struct
+
+    path = files / f"{family.upper()}_NEUTRAL.npz"
+    data = {"data_struct": Struct(**np.load(path))} if family != "smplx" else {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        network = {"smpl": smplx.SMPL, "smplh": smplx.SMPLH, "smplx": smplx.SMPLX}[family](
+            model_path=str(path), **data, **options
+        )
+    with torch.no_grad():
+        made = network(**{word: x.float() for word, x in given.items()})
+    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family]) + points]
 
 
 def skinned(arrays, betas, vectors, shift):

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_REST, Motion
+from hvg.geometry.given_motion import SMPLX_REST
+from hvg.geometry.motion import BODY_JOINTS, Motion
 
 
 def save_motion(path: str | Path, motion: Motion) -> None:

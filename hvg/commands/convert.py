@@ -1,7 +1,7 @@
-"""``hvg convert``: a body model of the SMPL family as plain arrays."""
+"""``hvg convert``: a body model of the SMPL family, or somebody's estimated motion, as plain arrays."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_file
 from hvg.geometry.body_pickle import read_body_model
+from hvg.geometry.estimated_motions import read_estimate
+from hvg.geometry.motion_arrays import motion_of_arrays
 
 
 def run(words: list[str]) -> int:
@@ -21,16 +23,29 @@ def run(words: list[str]) -> int:
 
 def convert(options: ConvertOptions) -> Iterator[str]:
     """Writes the .npz; yields lines for the user. Raises: HvgError for names that do not fit, DataError for the file."""
+    if (options.body is None) == (options.motion is None):
+        raise HvgError("give one of body=MODEL.pkl and motion=FILE")
     if options.out.suffix != ".npz":
         raise HvgError(f"out={options.out}: give the name of an .npz file")
     outputs.try_file(options.out, "out")
     if options.out.exists():
         raise HvgError(f"out={options.out}: exists already; give the name of a new file")
-    arrays, left_out = read_body_model(options.body)
+    arrays, notes = _read(options)
     with whole_file(options.out) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
     yield f"wrote {len(arrays)} arrays to {options.out}: {', '.join(sorted(arrays))}"
-    if left_out:
-        yield f"left out, for they are no plain arrays: {', '.join(sorted(left_out))}"
+    yield from notes
+
+
+def _read(options: ConvertOptions) -> tuple[Mapping[str, np.ndarray], list[str]]:
+    """The arrays and what is said of them. Raises: DataError."""
+    if options.body is not None:
+        arrays, left_out = read_body_model(options.body)
+        return arrays, [f"left out, for they are no plain arrays: {', '.join(sorted(left_out))}"] if left_out else []
+    assert options.motion is not None
+    arrays, notes = read_estimate(options.motion, options.person, options.axes)
+    # What hvg sample could not read is told now, with the name of the file that it comes from.
+    motion_of_arrays(options.motion, arrays, "auto", "auto", None)
+    return arrays, [f"note: {note}" for note in notes]

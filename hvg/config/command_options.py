@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,10 @@ from hvg.core.bounds import (
 )
 from hvg.core.provenance import usable_cores
 
+# One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
+Beta = Annotated[float, Field(ge=-100, le=100)]
+MOST_BETAS = 300
+Stature = Annotated[float, Field(ge=0.3, le=3)]
 # Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
 # Description of the setting ``anchors`` of commands that score.
@@ -141,7 +145,14 @@ class SampleOptions(Section):
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    motion: Path = Field(description="An .npz of SMPL-X body parameters (AMASS keys) or of joints.")
+    motion: Path = Field(
+        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON."
+    )
+    convention: str = Field(
+        "auto",
+        description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
+    )
+    person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
     up: Literal["auto", "y", "-y", "z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
@@ -155,6 +166,20 @@ class SampleOptions(Section):
         False,
         description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
     )
+    shape: Literal["auto", "reference", "motion", "mean"] = Field(
+        "auto",
+        description="Whose build the person has: the photo's, as the reference_ options say it; the motion's, where its file "
+        "says it for this body; the body model's mean person's. auto: the first of these that is known.",
+    )
+    reference_body: Path | None = Field(
+        None,
+        description="Shape of the photo's person: an .npz with betas, or JSON or YAML with betas, shape (by the model's names) "
+        "and height (metres).",
+    )
+    reference_betas: tuple[Beta, ...] | None = Field(
+        None, max_length=MOST_BETAS, description="Betas of the photo's person, for bodies of the SMPL family."
+    )
+    reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
     camera: str = Field(
         "orbit",
@@ -210,7 +235,16 @@ class ExportOptions(Section):
 class ConvertOptions(Section):
     """Options of ``hvg convert``."""
 
-    body: Path = Field(description="Body model of the SMPL family, a .pkl.")
+    body: Path | None = Field(None, description="Body model of the SMPL family, a .pkl.")
+    motion: Path | None = Field(
+        None, description="Motion that GVHMR, 4D-Humans or WHAM has written, or a pickle of arrays: .pt, .pth or .pkl."
+    )
+    person: CountFromZero | None = Field(
+        None, description="Which of a motion's persons, by number; null: the only one."
+    )
+    axes: Literal["world", "camera"] = Field(
+        "world", description="Whether the motion is in the world, or as the camera saw it."
+    )
     out: Path = Field(description="The .npz to write; it must not exist yet.")
 
 

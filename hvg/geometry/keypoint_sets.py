@@ -1,11 +1,11 @@
-"""Joints of detectors, COCO's, MediaPipe's and Human3.6M's, under SMPL-X's names.
+"""Joints of detectors, COCO's, MediaPipe's, OpenPose's and Human3.6M's, under SMPL-X's names.
 
 Joints that a body needs and a set lacks are put halfway between two others: the pelvis between the hips, the neck between the
-shoulders, the head between the ears, a hand's middle knuckle between those of index and little finger. A set's toe is the foot
-of SMPL-X, which is at the ball of the foot.
+shoulders, the head between the ears, a hand's middle knuckle between those of index and little finger, a foot between big and
+small toe. A set's only toe is the foot of SMPL-X, which is at the ball of the foot.
 
-Sources: COCO (arXiv 1405.0312); MediaPipe Pose (BlazePose, arXiv 2006.10204), whose world has y down and the hips at its origin;
-Human3.6M's 17 joints in the order of VideoPose3D (arXiv 1811.11742).
+Sources: COCO (arXiv 1405.0312); OpenPose's BODY_25 (arXiv 1812.08008); MediaPipe Pose (BlazePose, arXiv 2006.10204), whose world
+has y down and the hips at its origin; Human3.6M's 17 joints in the order of VideoPose3D (arXiv 1811.11742).
 """
 
 from collections.abc import Mapping
@@ -34,12 +34,22 @@ HUMAN36M: tuple[str, ...] = (
     *("spine2", "neck", "nose", "head_top"),
     *(f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist")),
 )
+# OpenPose's, of which the neck is the middle of the shoulders and the pelvis that of the hips.
+BODY25: tuple[str, ...] = (
+    *("nose", "neck"),
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")),
+    "pelvis",
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")),
+    *("right_eye", "left_eye", "right_ear", "left_ear"),
+    *(f"{side}_{point}" for side in ("left", "right") for point in ("big_toe", "small_toe", "heel")),
+)
 # Joint -> the two between which it is put where it is missing.
 _HALFWAY: Mapping[str, tuple[str, str]] = {
     "pelvis": ("left_hip", "right_hip"),
     "neck": ("left_shoulder", "right_shoulder"),
     "head": ("left_ear", "right_ear"),
     **{f"{side}_middle1": (f"{side}_index", f"{side}_pinky") for side in ("left", "right")},
+    **{f"{side}_foot": (f"{side}_big_toe", f"{side}_small_toe") for side in ("left", "right")},
 }
 _SAME: Mapping[str, str] = {f"{side}_foot": f"{side}_foot_index" for side in ("left", "right")}
 # Metres: of the points of a face from their mean, and of Human3.6M's pelvis from the middle of its hips.

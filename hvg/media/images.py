@@ -1,11 +1,13 @@
 """Pictures in and out of files."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hvg.core.eight_bit import frames_to_uint8
@@ -38,23 +40,38 @@ def read_image_8bit(source: Path | Image.Image) -> tuple[Tensor, Tensor | None]:
     Raises: DataError naming the file when it is missing, cannot be decoded, or has more than ``MOST_PIXELS``.
     """
     path = image_name(source)
+    with _readable(path), source.copy() if isinstance(source, Image.Image) else _opened(source) as file:
+        check_pixels(path, *file.size)
+        # In place, and converted only where it has to be: every copy of a large photo counts.
+        ImageOps.exif_transpose(file, in_place=True)
+        picture = _eight_bit(file)
+        has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+        mode = "RGBA" if has_alpha else "RGB"
+        pixels = np.array(picture if picture.mode == mode else picture.convert(mode))
+    channels = torch.from_numpy(pixels).movedim(-1, 0)
+    return channels[:3], channels[3:] if has_alpha else None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file as it is shown, of which only the header is read. Raises: as ``read_image_8bit``."""
+    with _readable(path), _opened(path) as file:
+        width, height = file.size
+        check_pixels(path, width, height)
+        # Orientations from 5 on lie on their side.
+        return (width, height) if file.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else (height, width)
+
+
+@contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    """What Pillow says of a file that cannot be read becomes a DataError that names it."""
     try:
-        with source.copy() if isinstance(source, Image.Image) else _opened(source) as file:
-            check_pixels(path, *file.size)
-            # In place, and converted only where it has to be: every copy of a large photo counts.
-            ImageOps.exif_transpose(file, in_place=True)
-            picture = _eight_bit(file)
-            has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-            mode = "RGBA" if has_alpha else "RGB"
-            pixels = np.array(picture if picture.mode == mode else picture.convert(mode))
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such image file") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read (PNG, JPEG and WebP can)") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: the image cannot be read: {' '.join(str(error).split())}") from error
-    channels = torch.from_numpy(pixels).movedim(-1, 0)
-    return channels[:3], channels[3:] if has_alpha else None
 
 
 def image_name(source: Path | Image.Image) -> str:

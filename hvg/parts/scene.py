@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from torch import Tensor
 
+from hvg.core.errors import HvgError
 from hvg.parts.part import ConfigT, Part
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
@@ -56,9 +57,21 @@ class BodyModel(Part[ConfigT]):
     def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The body (B=1) of a person of ``shape`` (the model's own names) in a motion; world, metres."""
 
+    def shape_of(self, motion: Motion) -> dict[str, float] | None:
+        """The shape of the motion's own person by the model's own names; None where its file is no body's of this model."""
+        return None
+
+    def of_stature(self, shape: Mapping[str, float], stature: float) -> dict[str, float]:
+        """The person of ``shape``, but ``stature`` metres tall. Raises: HvgError where the model has nobody of that height."""
+        raise HvgError(f"{type(self).__name__} has no people of a given height; give their shape instead")
+
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """A grown person's shape by the model's own names; the mean person's where a model has but one."""
         return {}
+
+    def notes(self, motion: Motion) -> list[str]:
+        """What a user should be told of how this body takes a motion."""
+        return []
 
 
 class Renderer(Part[ConfigT]):

@@ -23,12 +23,12 @@ from hvg.core.errors import DataError, did_you_mean
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.media.images import MOST_PIXELS
+from hvg.sample.camera_matrices import read_matrices, read_rigid
 from hvg.sample.foreign_cameras import Up, is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.values.cameras import Cameras, orbit
 
 # Preset -> how many views it has; None: as many as one likes.
 PRESETS: Mapping[str, int | None] = {"orbit": None, "static": 1, "front_back": 2}
-_ROTATION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def read_cameras(path: Path, up: Up = "auto") -> CameraPath:
             raise DataError(
                 f"{path}: its world is y up, as hvg's own always is; camera_up={up} is for other systems' files"
             )
-        return _cameras(path, tree)
+        return _own_cameras(path, tree)
     except RecursionError:
         raise DataError(f"{path}: is nested too deeply; expected an object with 'image_size' and 'views'") from None
 
@@ -99,7 +99,7 @@ def _path(cameras: Cameras, names: tuple[str, ...]) -> CameraPath:
     return CameraPath(cameras=cameras, names=names)
 
 
-def _cameras(path: Path, tree: Mapping[str, Any]) -> CameraPath:
+def _own_cameras(path: Path, tree: Mapping[str, Any]) -> CameraPath:
     _known_keys(path, "", tree, ("image_size", "views"))
     size = tree.get("image_size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
@@ -115,7 +115,7 @@ def _cameras(path: Path, tree: Mapping[str, Any]) -> CameraPath:
     for number, view in enumerate(views):
         place = f"views[{number}]"
         _known_keys(path, place, view, ("name", "world_to_camera", "intrinsics"))
-        poses.append(_pose(path, f"{place}.world_to_camera", view.get("world_to_camera")))
+        poses.append(read_rigid(path, f"{place}.world_to_camera", view.get("world_to_camera")).float())
         intrinsics.append(_intrinsics(path, f"{place}.intrinsics", view.get("intrinsics")))
         names.append(_name(path, f"{place}.name", view.get("name", f"view {number}")))
     frames = _num_frames(path, [*poses, *intrinsics])
@@ -158,47 +158,8 @@ def _known_keys(path: Path, place: str, tree: Mapping[str, Any], known: Sequence
             )
 
 
-def _matrices(path: Path, place: str, value: Any, side: int) -> Tensor:
-    """(T, side, side), T = 1 for a single matrix."""
-    expected = f"expected a {side}x{side} matrix of numbers, or a list of them, one a frame"
-    if value is None:
-        raise DataError(f"{path}: {place} is missing; {expected}")
-    try:
-        matrices = torch.tensor(value, dtype=torch.float64)
-    except OverflowError:
-        raise DataError(f"{path}: {place} holds a number that is too large; {expected}") from None
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(f"{path}: {place} is no matrix, or its rows differ in length; {expected}") from None
-    if matrices.shape[-2:] != (side, side) or matrices.ndim not in (2, 3) or not matrices.numel():
-        raise DataError(f"{path}: {place} has shape {tuple(matrices.shape)}; {expected}")
-    # As they are used: what is finite here may not be in single precision.
-    if not bool(matrices.float().isfinite().all()):
-        raise DataError(f"{path}: {place} holds NaN, infinity or a number beyond 3e38; {expected}")
-    return matrices.reshape(-1, side, side)
-
-
-def _pose(path: Path, place: str, value: Any) -> Tensor:
-    matrices = _matrices(path, place, value, 4)
-    rotation, identity = matrices[:, :3, :3], torch.eye(3, dtype=matrices.dtype)
-    error = (rotation @ rotation.mT - identity).abs().amax(dim=(1, 2))
-    if bool((matrices[:, 3] != torch.tensor([0.0, 0.0, 0.0, 1.0])).any()):
-        raise DataError(f"{path}: {place} has another last row than 0 0 0 1; rows are to be written first, not columns")
-    for frame in range(len(matrices)):
-        at = f"{place}[{frame}]" if len(matrices) > 1 else place
-        if error[frame] > _ROTATION_TOLERANCE:
-            raise DataError(
-                f"{path}: {at} is no rigid motion: its rotation R is off by {error[frame]:.2g} in R R^T = 1; expected "
-                f"at most {_ROTATION_TOLERANCE} (no scale, no shear)"
-            )
-        if torch.linalg.det(rotation[frame]) < 0:
-            raise DataError(
-                f"{path}: {at} mirrors the world (det R = -1); expected OpenCV axes: x right, y down, z forward"
-            )
-    return matrices.float()
-
-
 def _intrinsics(path: Path, place: str, value: Any) -> Tensor:
-    matrices = _matrices(path, place, value, 3)
+    matrices = read_matrices(path, place, value, 3)
     lower = torch.stack([matrices[:, 1, 0], matrices[:, 2, 0], matrices[:, 2, 1], matrices[:, 2, 2] - 1])
     if bool((lower != 0).any()) or bool((matrices[:, :2, :2].diagonal(dim1=1, dim2=2) <= 0).any()):
         raise DataError(

@@ -6,6 +6,7 @@
 The annotations are objects, not strings: diffusers reads them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
-from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion import Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.model import load
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.camera_paths import CameraPath
@@ -104,6 +106,10 @@ class HumanVideoPipeline(DiffusionPipeline):
         cameras: Cameras | None = None,
         *,
         caption: str | None = None,
+        shape: str = "auto",
+        reference_body: str | Path | None = None,
+        reference_betas: Sequence[float] | None = None,
+        reference_height: float | None = None,
         camera: str = "orbit",
         views: int | None = None,
         num_frames: int | None = None,
@@ -116,7 +122,8 @@ class HumanVideoPipeline(DiffusionPipeline):
 
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         JSON file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
-        caption: for models that read one.
+        caption: for models that read one. shape, reference_body, reference_betas, reference_height: as options of ``hvg sample``,
+        whose build the person has.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
         """
         if output_type not in ("pil", "pt"):
@@ -131,6 +138,8 @@ class HumanVideoPipeline(DiffusionPipeline):
         # The names of ready values say which noise they get, as those of files do.
         names = {"checkpoint": ".", "reference": "image.png" if photo else image, "motion": moved_by}
         asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
+        asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
+        asked |= {"reference_height": reference_height}
         options = SampleOptions.model_validate(names | asked)
         check_fields(config, options)
         given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])

@@ -24,7 +24,8 @@ from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
-from hvg.media.images import MOST_PIXELS, read_image_8bit
+from hvg.media.images import MOST_PIXELS, picture_size
+from hvg.sample.camera_matrices import ROTATION_TOLERANCE, read_rigid
 from hvg.values.cameras import Cameras
 
 Up = Literal["auto", "y", "-y", "z"]
@@ -41,7 +42,6 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
 }
 _BENDS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _STRAIGHT = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
-_ROTATION_TOLERANCE = 1e-3
 
 # Of a COLMAP model, what is read.
 COLMAP_FILES = ("cameras.txt", "images.txt")
@@ -133,8 +133,7 @@ def _size(path: Path, told: Mapping[str, Any], place: str) -> tuple[int, int]:
     found = next((file for file in (picture, picture.with_name(f"{picture.name}.png")) if file.is_file()), None)
     if found is None:
         raise DataError(f"{path}: {place} has no w and h, and its picture {picture} is not there; expected either")
-    height, width = read_image_8bit(found)[0].shape[1:]
-    return height, width
+    return picture_size(found)
 
 
 def read_colmap(folder: Path, up: Up = "auto") -> tuple[Cameras, tuple[str, ...]]:
@@ -207,7 +206,7 @@ def _rigid(path: Path, place: str, quaternion: tuple[float, ...], shift: Sequenc
 
     w, x, y, z = quaternion
     turn = torch.tensor([x, y, z, w], dtype=torch.float64)
-    if abs(float(turn.norm()) - 1) > _ROTATION_TOLERANCE:
+    if abs(float(turn.norm()) - 1) > ROTATION_TOLERANCE:
         raise DataError(f"{path}: {place}: its quaternion has length {float(turn.norm()):.4g}; expected 1")
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, :3] = roma.unitquat_to_rotmat(turn / turn.norm())
@@ -241,21 +240,12 @@ def _cameras(path: Path, tracks: Sequence[Sequence[View]], up: str) -> tuple[Cam
 
 
 def _matrix(path: Path, value: Any, place: str) -> Tensor:
-    """(4, 4) float64, a rigid motion."""
-    expected = "expected a 4x4 matrix, camera to world, that neither scales nor mirrors"
-    try:
-        matrix = torch.tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise DataError(f"{path}: {place} is missing or no matrix; {expected}") from None
-    if matrix.shape == (3, 4):
-        matrix = torch.cat([matrix, torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64)])
-    if matrix.shape != (4, 4) or not bool(matrix.isfinite().all()):
-        raise DataError(f"{path}: {place} has shape {tuple(matrix.shape)} or is not finite; {expected}")
-    rotation = matrix[:3, :3]
-    error = float((rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().max())
-    if error > _ROTATION_TOLERANCE or float(torch.linalg.det(rotation)) < 0:
-        raise DataError(f"{path}: {place} is off by {error:.2g} in R R^T = 1, or mirrors; {expected}")
-    return matrix
+    """(4, 4) float64, camera to world; some files leave the last row out."""
+    whole = [*value, [0.0, 0.0, 0.0, 1.0]] if isinstance(value, list) and len(value) == 3 else value
+    matrices = read_rigid(path, place, whole)
+    if len(matrices) != 1:
+        raise DataError(f"{path}: {place} holds {len(matrices)} matrices; expected one")
+    return matrices[0]
 
 
 def _intrinsics(path: Path, place: str, fx: float, fy: float, cx: float, cy: float) -> Tensor:

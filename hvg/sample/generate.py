@@ -17,7 +17,7 @@ from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
-from hvg.geometry.motion import load_motion
+from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import checkpoint_digest
 from hvg.model.load import load_system
@@ -28,6 +28,7 @@ from hvg.sample.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
+from hvg.sample.whose_shape import asked_person
 
 # report(stage, done, total)
 Report = Callable[[str, int, int], None]
@@ -123,13 +124,15 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
     camera = Path(options.camera)
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
-    files = [file_digest(path) for path in (options.reference, options.motion, *cameras)]
+    people = [options.reference_body] if options.reference_body else []
+    files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
 
 def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    motion, given = load_motion(options.motion, options.up), camera_file(options)
+    motion, given = load_motion(options.motion, options.up, options.convention, options.person), camera_file(options)
+    asked_person(options)
 
     def change(config: RunConfig) -> RunConfig:
         config = recompose(config, overrides)
@@ -158,7 +161,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
     """Record of a request: options, model, and resolved values; ready for JSON."""
     config, cameras = request.config, request.batch.cameras
     seed = config.evaluation.seed if options.seed is None else options.seed
-    _, views, frames = request.batch.grid
+    body, (_, views, frames) = request.batch.body, request.batch.grid
     return {
         "options": options.model_dump(mode="json"),
         "overrides": list(overrides),
@@ -171,6 +174,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "views": views,
         "frames": frames,
         "image_size": list(cameras.image_size),
+        "body": body and {name: value[0].tolist() for name, value in body.constants.items()},
         "frames_per_second": options.frames_per_second,
         "cameras": {"asked": options.camera, "names": list(request.names), "file": "cameras.json"},
         "notes": list(request.notes),

@@ -15,13 +15,15 @@ from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
-from hvg.geometry.motion import TO_Y_UP, Motion, resample
+from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
+from hvg.parts.following import follow
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
-from hvg.values.body import BodyMotion
+from hvg.sample.whose_shape import choose_shape
+from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.task import NOVEL_POSE
@@ -33,7 +35,7 @@ SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
 LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
-GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
+GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
@@ -83,8 +85,10 @@ def make_clip(
     )
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
-    body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
+    mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
+    person = build_part(config.body)
+    chosen = choose_shape(person, config.body.name, options, motion)
+    body = follow(person, motion, places, chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
@@ -99,7 +103,9 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.caption is None else (options.caption,),
     )
-    notes = (places_note(motion, places, options.frames_per_second), caption_note(config, options), advice)
+    taken = places_note(motion, places, options.frames_per_second)
+    said = (*motion.notes, *person.notes(motion))
+    notes = (*said, taken, chosen.note, caption_note(config, options), advice)
     return batch, path.names, [note for note in notes if note]
 
 

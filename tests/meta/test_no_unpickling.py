@@ -14,7 +14,7 @@ MODULES = frozenset(
     {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle", "hydra.utils"}
 )
 # The one explicit converter takes a pickle apart without ever following it.
-FENCED = {"pickletools": "hvg/geometry/body_pickle.py", "torch.jit.load": "components/keypoints/torchscript.py"}
+FENCED = {"pickletools": "hvg/geometry/plain_pickle.py", "torch.jit.load": "components/keypoints/torchscript.py"}
 # Full name of a function -> what a call of it has to say.
 NEEDS = {
     "torch.load": ("weights_only", True),

@@ -15,10 +15,10 @@ from hvg.geometry.motion import (
     SMPLX_JOINTS,
     Motion,
     axis_angle,
-    load_motion,
     resample,
     rotation_matrix,
 )
+from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS
 
 QUARTER = math.pi / 2
@@ -351,8 +351,10 @@ def test_poses_of_another_width_are_refused_with_whose_they_look_like(tmp_path, 
 
 
 def test_the_orientation_that_easymocap_keeps_apart_is_not_dropped(tmp_path):
-    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 72)), Rh=np.zeros((2, 3)), Th=np.zeros((2, 3)))
-    with pytest.raises(DataError, match=r"EasyMocap.*global_orient=Rh"):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 72)), Rh=np.full((2, 3), 0.5), Th=np.zeros((2, 3)))
+    assert load_motion(tmp_path / "m.npz").rotations["pelvis"].tolist() == [[0.5] * 3] * 2
+    np.savez(tmp_path / "m.npz", poses=np.ones((2, 72)), Rh=np.full((2, 3), 0.5), Th=np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"turns the body in 'Rh' and in the first 3 numbers of 'poses', too"):
         load_motion(tmp_path / "m.npz")
 
 
@@ -415,12 +417,12 @@ def test_joints_in_another_unit_are_noticed_by_their_bones(tmp_path, factor, uni
 
 FOREIGN = {
     "m.pkl": (b"\x80\x04\x95", "a pickle"),
-    "m.json": (b'{"poses": []}', "JSON"),
-    "m.bvh": (b"HIERARCHY\nROOT Hips", "a BVH"),
+    "m.jsonl": (b'{"poses": []}', "JSON"),
     "m.mp4": (b"\x00\x00\x00\x20ftyp", "a video"),
     "m.npy": (b"\x93NUMPY\x01\x00", "a single array"),
     # Under another name.
     "pickle.npz": (b"\x80\x02}q\x00", "a pickle"),
+    "json.npz": (b'{"poses": []}', "JSON"),
     "bvh.npz": (b"HIERARCHY\nROOT Hips", "a BVH"),
 }
 

@@ -1,14 +1,12 @@
 """Bodies of the SMPL family: equal to the package called directly and to a skinning of our own; conventions go there and back."""
 
-import contextlib
-import io
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, person_model, skinned, write_body_model
+from body_models import body_model, by_the_package, given_parameters, person_model, skinned, write_body_model
 
 from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
@@ -18,8 +16,9 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
-from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
-from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
+from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
+from hvg.geometry.body_files import read_body_file
+from hvg.geometry.body_parameters import body_parameters, in_convention, surplus
 from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
@@ -42,37 +41,6 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bodies(files):
     return {family: body(body.Config(path=files)) for family, body in BODIES.items()}
-
-
-def given_parameters(family, rng, hand=45, frames=FRAMES):
-    """By the package's words, every frame another; large turns of the whole, small ones of joints."""
-    words = {word: joints for word, joints in POSES.items() if joints[0] in FAMILY_JOINTS[family]}
-    values = {word: torch.tensor(rng.normal(0, 0.3, (frames, 3 * len(joints)))) for word, joints in words.items()}
-    values["global_orient"] *= 4
-    if family == "smpl":
-        values["body_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, 69)))
-    else:
-        for side in ("left", "right"):
-            values[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (frames, hand)))
-    betas = torch.tensor(rng.normal(0, 1, (frames, 10)))
-    expression = {"expression": torch.tensor(rng.normal(0, 1, (frames, 10)))} if family == "smplx" else {}
-    return {**values, **expression, "betas": betas, "transl": torch.tensor(rng.normal(0, 1, (frames, 3)))}
-
-
-def by_the_package(files, family, given, **options):
-    """Vertices and joints of smplx.create on the very file."""
-    import smplx
-    from smplx.utils import Struct
-
-    path = files / f"{family.upper()}_NEUTRAL.npz"
-    data = {"data_struct": Struct(**np.load(path))} if family != "smplx" else {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = {"smpl": smplx.SMPL, "smplh": smplx.SMPLH, "smplx": smplx.SMPLX}[family](
-            model_path=str(path), **data, **options
-        )
-    with torch.no_grad():
-        made = network(**{word: x.float() for word, x in given.items()})
-    return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family])]
 
 
 def convention_of(options):
@@ -104,6 +72,19 @@ def test_the_body_equals_the_package_called_directly(files, bodies, family, opti
     made = body.pose(body_parameters(given, convention_of(options), body.file))
     assert (made.vertices[0] - vertices).abs().max() < 1e-6
     assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
+
+
+def test_points_of_the_face_have_the_packages_names_and_places(files, bodies):
+    """72 beside the joints: vertices of face, feet and fingertips, then 51 landmarks of the face, where the file has them."""
+    from smplx.joint_names import JOINT_NAMES
+
+    given = given_parameters("smplx", np.random.default_rng(4))
+    _, points = by_the_package(files, "smplx", given, 72, use_pca=False, flat_hand_mean=True)
+    body = bodies["smplx"]
+    made = body.pose(body_parameters(given, BodyConvention(), body.file), mesh=False)
+    assert made.joint_names[:127] == tuple(JOINT_NAMES[:127]) and points.shape[1] == 127
+    assert (made.joints[0, :, :127] - points).abs().max() < 1e-6
+    assert {"nose", "left_mouth_1", "right_eye_brow3", "lip_top"} <= set(made.joint_names)
 
 
 def test_smpl_equals_the_package_called_directly(files, bodies):
@@ -254,7 +235,7 @@ def test_signals_find_their_joints(bodies):
     body = bodies["smplx"]
     still = body.animate(Motion(rotations={"pelvis": torch.zeros(2, 3)}), mesh=False)
     assert still.vertices is None and still.faces is None
-    assert still.joints.shape == (1, 2, 56, 3)
+    assert still.joints.shape == (1, 2, 128, 3) and len(set(still.joint_names)) == 128
     joint_index(still.joint_names, JOINTS)
     assert torch.equal(still.parameters["rotations"], torch.eye(3).expand(1, 2, 22, 3, 3))
     top, head, neck = (still.joints[0, 0, still.joint_names.index(name)] for name in ("head_top", "head", "neck"))
@@ -269,6 +250,31 @@ def test_a_shape_or_a_joint_that_the_model_lacks_is_refused(within):
         within.animate(still, {"beta_10": 1.0})
     with pytest.raises(HvgError, match="no joint 'tail' to turn"):
         within.animate(Motion(rotations={"tail": torch.zeros(1, 3)}))
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_bones_carry_the_mesh_with_its_correctives(bodies, family):
+    """Skinning what the model has at rest, with pose and face added by the papers' formula, gives its vertices, scale and all."""
+    body = bodies[family]
+    given = given_parameters(family, np.random.default_rng(7)) | {"scale": torch.tensor([1.2])}
+    given["betas"] = given["betas"][:1]
+    made = body.pose(parameters := body_parameters(given, BodyConvention(), body.file))
+    skinning, arrays = made.skinning, np.load(body.file.path)
+    assert skinning.vertex_bones.shape == skinning.vertex_weights.shape == (len(arrays["v_template"]), 3)
+    turns = rotation_matrix(torch.stack([parameters.rotations[joint] for joint in body.file.joints[1:]], dim=1))
+    added = torch.einsum("pcr,tr->tpc", torch.tensor(arrays["posedirs"]), (turns - torch.eye(3)).flatten(1))
+    if family == "smplx":
+        added += torch.einsum("pce,te->tpc", torch.tensor(arrays["shapedirs"][..., 300:310]), parameters.expression)
+    assert (skinning.posed(skinning.rest[:, None] + added) - made.vertices).abs().max() < 5e-6
+    assert (skinning.at_rest(made.vertices) - skinning.rest[:, None] - added).abs().max() < 5e-6
+    assert added.norm(dim=-1).max() > 0.01 and body.pose(parameters, mesh=False).skinning is None
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_joints_are_the_same_where_nobody_asks_for_the_mesh(bodies, family):
+    body = bodies[family]
+    parameters = body_parameters(given_parameters(family, np.random.default_rng(8)), BodyConvention(), body.file)
+    assert torch.equal(body.pose(parameters).joints, body.pose(parameters, mesh=False).joints)
 
 
 @pytest.mark.parametrize("name", registry.names("body"))
@@ -298,9 +304,25 @@ class OffTheFloor(Anny):
         return replace(moved, vertices=None if moved.vertices is None else moved.vertices - 0.9)
 
 
+class BonesApart(Anny):
+    """The forearm's bone does not turn with the elbow."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        if moved.skinning is None:
+            return moved
+        transforms = moved.skinning.transforms.clone()
+        transforms[:, :, (18, 20, 22)] = transforms[:, :, 16, None].clone()
+        return replace(moved, skinning=replace(moved.skinning, transforms=transforms))
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
-    [(Leans, "a translation does not move the joints by it"), (OffTheFloor, "not on the floor")],
+    [
+        (Leans, "a translation does not move the joints by it"),
+        (OffTheFloor, "not on the floor"),
+        (BonesApart, "skinning the vertices at rest does not give"),
+    ],
 )
 def test_a_broken_promise_of_a_body_is_named(part, message):
     with pytest.raises(AssertionError, match=message):
