@@ -24,7 +24,7 @@ from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.zero import zero_module
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
@@ -96,6 +96,7 @@ __all__ = [
     "ScoredClip",
     "Side",
     "Site",
+    "Skinning",
     "Solver",
     "SolverStep",
     "Stage",

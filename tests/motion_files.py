@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_REST, Motion
+from hvg.geometry.motion import BODY_JOINTS, Motion
+from hvg.geometry.motion_files import SMPLX_REST
 
 
 def save_motion(path: str | Path, motion: Motion) -> None:

@@ -11,7 +11,7 @@ T-pose Anny.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import BodyModel
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 
 # SMPL-X joint -> the Anny bone that starts there; "{s}" stands for the side's suffix.
 _CENTRAL = {
@@ -133,7 +133,7 @@ def _rest_of(shape: tuple[tuple[str, float], ...]) -> _Rest:
     draft = _Rest(vertices, heads, correction, 0.0, stature)
     identity = torch.eye(3).expand(1, len(DRIVEN), 3, 3)
     rotations, positions = _forward_kinematics(draft, identity, torch.zeros(1, 3))
-    floor = float(_skin(draft, rotations, positions)[..., 1].min())
+    floor = float(_skin(draft, _transforms(draft, rotations, positions))[..., 1].min())
     return _Rest(vertices, heads, correction, floor, stature)
 
 
@@ -189,9 +189,8 @@ def _half_twisted_forearm(rest: _Rest, rotations: Tensor, side: str) -> Tensor:
     return rotation_matrix(0.5 * (turn * axis).sum(-1, keepdim=True) * axis) @ elbow
 
 
-def _skin(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
-    """Vertices (T, P, 3) by linear blend skinning."""
-    _, weights = _topology()
+def _transforms(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
+    """(T, 24, 3, 4) of the bones by which vertices are skinned, from rest to the pose: rotation, then shift."""
     elbows = [DRIVEN.index(f"{side}_elbow") for side in ("left", "right")]
     forearms = torch.stack([_half_twisted_forearm(rest, rotations, side) for side in ("left", "right")], dim=1)
     rotations = torch.cat([rotations, forearms], dim=1)
@@ -199,10 +198,34 @@ def _skin(rest: _Rest, rotations: Tensor, positions: Tensor) -> Tensor:
     heads = torch.stack([rest.heads[joint] for joint in DRIVEN])
     heads = torch.cat([heads, heads[elbows]])
     shift = positions - (rotations @ heads[:, :, None])[..., 0]
-    transforms = torch.cat([rotations.flatten(2), shift], dim=-1)  # (T, K, 12)
-    blended = torch.einsum("pk,tkc->tpc", weights, transforms)
+    return torch.cat([rotations, shift[..., None]], dim=-1)
+
+
+def _skin(rest: _Rest, transforms: Tensor) -> Tensor:
+    """Vertices (T, P, 3) by linear blend skinning."""
+    # Rotations first, then shifts: with the numbers side by side in another order the sums round otherwise.
+    flat = torch.cat([transforms[..., :3].flatten(2), transforms[..., 3]], dim=-1)
+    blended = torch.einsum("pk,tkc->tpc", _topology()[1], flat)
     rotated = (blended[..., :9].unflatten(-1, (3, 3)) * rest.vertices[:, None, :]).sum(-1)
     return rotated + blended[..., 9:]
+
+
+@cache
+def _sparse_weights() -> tuple[Tensor, Tensor]:
+    return Skinning.sparse(_topology()[1])
+
+
+def _skinning(rest: _Rest, transforms: Tensor, scale: float) -> Skinning:
+    """The same in metres of a person whose lengths are scaled."""
+    bones, weights = _sparse_weights()
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*transforms.shape[:2], 1, 4)
+    moved = torch.cat([transforms[..., :3], scale * transforms[..., 3:]], dim=-1)
+    return Skinning(
+        vertex_bones=bones,
+        vertex_weights=weights,
+        rest=scale * rest.vertices[None],
+        transforms=torch.cat([moved, last], dim=2)[None],
+    )
 
 
 def _turned_by_rotations(motion: Motion) -> Tensor:
@@ -262,15 +285,21 @@ class Anny(BodyModel):
         if motion.translation is not None:
             root = root + motion.translation.float() / scale
         rotations, positions = _forward_kinematics(rest, turned, root)
-        faces, _ = _topology()
-        return BodyMotion(
+        body = BodyMotion(
             joints=scale * _all_joints(rest, rotations, positions)[None],
             joint_names=JOINTS,
             bone_radii=bone_radii(torch.tensor([scale * rest.stature])),
-            vertices=scale * _skin(rest, rotations, positions)[None] if mesh else None,
-            faces=faces if mesh else None,
             parameters={"rotations": turned[None]},
             constants={"shape": torch.tensor([list(phenotypes.values())])},
+        )
+        if not mesh:
+            return body
+        transforms = _transforms(rest, rotations, positions)
+        return replace(
+            body,
+            vertices=scale * _skin(rest, transforms)[None],
+            faces=_topology()[0],
+            skinning=_skinning(rest, transforms, scale),
         )
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:

@@ -13,6 +13,7 @@ from hvg.data.shards import ShardReader, Size, check_complete, index_path, whole
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Choose, Dataset, Holdings
+from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
 
 
@@ -22,7 +23,10 @@ class Shards(Dataset):
     class Config(PartConfig):
         path: str = Field(description="Folder of the shards.")
         split: str = Field("train", description="Beginning of the shards' file names.")
-        mesh: bool = Field(False, description="Whether the clips carry the bare body's mesh (body.vertices).")
+        mesh: bool = Field(
+            False,
+            description="Whether the clips carry the bare body's mesh (body.vertices, body.skinning).",
+        )
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         super().__init__(config)
@@ -35,7 +39,7 @@ class Shards(Dataset):
 
     @classmethod
     def provides(cls, config: Config) -> frozenset[str]:
-        mesh = {"body.vertices"} if config.mesh else set()
+        mesh = MESH_FIELDS if config.mesh else set()
         # A shard that is missing or damaged is named when it is opened.
         shards = [whole_shard(path) for path in _paths(config)]
         captions = {"caption"} if shards and all(shard and shard.captions for shard in shards) else set()

@@ -21,7 +21,7 @@ from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Dataset, Holdings, MeshImage
-from hvg.values.body import BodyMotion
+from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, orbit
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.moved import move_cameras
@@ -195,7 +195,7 @@ class Synthetic(Dataset):
             "clip_id",
             "subject",
         }
-        return frozenset(always | ({"body.vertices"} if config.mesh else set()))
+        return frozenset(always | (MESH_FIELDS if config.mesh else set()))
 
     @classmethod
     def holdings(cls, config: "Synthetic.Config") -> Holdings:
@@ -221,7 +221,7 @@ class Synthetic(Dataset):
             frames=self._grid(frames)[None],
             alpha=self._grid(alpha)[None],
             cameras=scene.cameras[:, None].expand(1, v, t),
-            body=scene.body if config.mesh else _without_mesh(scene.body),
+            body=scene.body if config.mesh else scene.body.without_mesh(),
             reference=self._reference(number, scene.shape, scene.person),
             valid=torch.ones(1, v, t, dtype=torch.bool),
             frame_index=torch.arange(t)[None],
@@ -310,7 +310,7 @@ class Synthetic(Dataset):
             frames=frames[None],
             alpha=alpha[None],
             cameras=camera[None],
-            body=body if self.config.mesh else _without_mesh(body),
+            body=body if self.config.mesh else body.without_mesh(),
         )
 
     def _render(self, person: Person, body: BodyMotion, cameras: Cameras) -> tuple[Tensor, Tensor]:
@@ -337,10 +337,6 @@ def _dressed(person: Person, body: BodyMotion) -> Tensor:
 def _repeated(cameras: Cameras, times: int) -> Cameras:
     """Cameras (V) that stand still -> (T * V), frame by frame."""
     return cameras[torch.arange(len(cameras.world_to_camera)).repeat(times)]
-
-
-def _without_mesh(body: BodyMotion) -> BodyMotion:
-    return replace(body, vertices=None, faces=None)
 
 
 def _shade(person: Person, image: MeshImage, cameras: Cameras, supersampling: int) -> np.ndarray:

@@ -8,6 +8,7 @@ non-commercial research only; it is imported when such a body is chosen, and by 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.errors import HvgError
-from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, Family, Gender, find_body_file, read_body_file
+from hvg.geometry.body_conventions import Family, Gender
+from hvg.geometry.body_files import EXPRESSIONS, SHAPES, BodyFile, find_body_file, read_body_file
 from hvg.geometry.body_parameters import POSES, BodyParameters
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.retargeting import follow_joints, relative
@@ -27,7 +29,7 @@ from hvg.geometry.skeleton import bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import BodyModel
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 
 # Frames that are skinned at once: of SMPL-X's mesh they take 0.3 GB on the way.
 _AT_ONCE = 64
@@ -44,6 +46,24 @@ class FamilyConfig(PartConfig):
     gender: Gender = Field(default="neutral", description="Which of a folder's files.")
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """T people at rest in the model's own axes: vertices (T, P, 3) and joints (T, J, 3), metres."""
+
+    vertices: Tensor
+    joints: Tensor
+
+    @cached_property
+    def soles(self) -> Tensor:
+        """(T,), their height."""
+        return self.vertices[..., 1].amin(-1)
+
+    @cached_property
+    def stature(self) -> Tensor:
+        """(T,)."""
+        return self.vertices[..., 1].amax(-1) - self.soles
+
+
 class FamilyBody(BodyModel[FamilyConfig]):
     """A body of the family, from the user's model file.
 
@@ -56,6 +76,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
     def __init__(self, config: FamilyConfig, context: Context | None = None) -> None:
         """Raises: DataError where there is no such file; it is read at first use."""
         self.config = config
+        self._known: tuple[Tensor, _Rest] | None = None
         self._path = find_body_file(config.path, self.family, config.gender)
 
     @classmethod
@@ -121,30 +142,46 @@ class FamilyBody(BodyModel[FamilyConfig]):
         frames = parameters.num_frames
         betas = _padded(parameters.betas, self.file.num_betas)
         expression = _padded(parameters.expression, self.file.num_expressions)
-        pieces = [
-            self._skinned(parameters, betas, expression, range(frames)[i : i + _AT_ONCE])
-            for i in range(0, frames, _AT_ONCE)
-        ]
-        vertices, joints = (torch.cat(x) for x in zip(*pieces, strict=True))
         scale, shift = parameters.scale[:, None, None], parameters.translation[:, None]
-        turned = self._turned(parameters)
+        rest = self.file.rest_joints(betas, expression)
+        turned, joints = self._turned(parameters, rest)
+        transforms = torch.eye(4).repeat(*turned.shape[:2], 1, 1)
+        transforms[..., :3, :3] = scale[..., None] * turned
+        transforms[..., :3, 3] = scale * (joints - (turned @ rest[..., None])[..., 0]) + shift
         top = self._skull_top(betas, joints, turned)
         # SMPL's hand joints lie where the others have the first knuckles.
         hands = [self.file.joints.index(joint) for joint in _HANDS] if self.family == "smpl" else []
         joints = scale * torch.cat([joints, joints[:, hands], top[:, None]], dim=1) + shift
-        stature = self._stature(betas[:1]) * parameters.scale[:1]
-        return BodyMotion(
+        stature = self._rest(betas[:1]).stature * parameters.scale[:1]
+        body = BodyMotion(
             joints=joints[None],
             joint_names=(*self.file.joints, *(_KNUCKLES if hands else ()), "head_top"),
             bone_radii=bone_radii(stature),
-            vertices=(scale * vertices + shift)[None] if mesh else None,
-            faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)) if mesh else None,
             parameters={"rotations": turned[None, :, : len(BODY_JOINTS)]},
             constants={"betas": betas} if len(betas) == 1 else {},
         )
+        if not mesh:
+            return body
+        pieces = [
+            self._skinned(parameters, betas, expression, range(frames)[i : i + _AT_ONCE])
+            for i in range(0, frames, _AT_ONCE)
+        ]
+        bones, weights = self._weights
+        return replace(
+            body,
+            vertices=(scale * torch.cat(pieces) + shift)[None],
+            faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)),
+            skinning=Skinning(
+                vertex_bones=bones,
+                vertex_weights=weights,
+                # Where betas change with the frames, those of the others are what is added before skinning.
+                rest=self._rest(betas).vertices[:1],
+                transforms=transforms[None],
+            ),
+        )
 
-    def _skinned(self, body: BodyParameters, betas: Tensor, expression: Tensor, frames: range) -> tuple[Tensor, Tensor]:
-        """Vertices (T, P, 3) and joints (T, J, 3) of some frames, without scale and translation."""
+    def _skinned(self, body: BodyParameters, betas: Tensor, expression: Tensor, frames: range) -> Tensor:
+        """Vertices (T, P, 3) of some frames, without scale and translation."""
         chosen = slice(frames.start, frames.stop)
         count = len(frames)
 
@@ -162,43 +199,57 @@ class FamilyBody(BodyModel[FamilyConfig]):
             words["expression"] = expression.expand(body.num_frames, -1)[chosen]
         with torch.no_grad():
             made = self._network(betas=betas.expand(body.num_frames, -1)[chosen], transl=torch.zeros(count, 3), **words)
-        return made.vertices, made.joints[:, : len(self.file.joints)]
+        return made.vertices
 
-    def _turned(self, body: BodyParameters) -> Tensor:
-        """Global rotations (T, J, 3, 3)."""
+    def _turned(self, body: BodyParameters, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Global rotations (T, J, 3, 3) and joints (T, J, 3), without scale and translation. rest: (T or 1, J, 3)."""
         still, parents = torch.zeros(1, 3), self.file.arrays["kintree_table"][0].astype(np.int64)
         local = [rotation_matrix(body.rotations.get(joint, still)) for joint in self.file.joints]
         turned = [local[0].expand(body.num_frames, 3, 3)]
+        places = [rest[:, 0].expand(body.num_frames, 3)]
         for joint in range(1, len(local)):
-            turned.append(turned[int(parents[joint])] @ local[joint])
-        return torch.stack(turned, dim=1)
+            parent = int(parents[joint])
+            bone = rest[:, joint] - rest[:, parent]
+            places.append(places[parent] + (turned[parent] @ bone[..., None])[..., 0])
+            turned.append(turned[parent] @ local[joint])
+        return torch.stack(turned, dim=1), torch.stack(places, dim=1)
 
-    def _rest_vertices(self, betas: Tensor) -> Tensor:
-        """(T, P, 3)."""
-        directions = torch.from_numpy(self.file.arrays["shapedirs"][:, :, : self.file.num_betas]).float()
-        return torch.from_numpy(self.file.arrays["v_template"]).float() + torch.einsum("pcs,ts->tpc", directions, betas)
+    @cached_property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """As of ``Skinning.sparse``."""
+        return Skinning.sparse(torch.from_numpy(self.file.arrays["weights"]).float())
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """(P, 3, S)."""
+        return torch.from_numpy(self.file.arrays["shapedirs"][:, :, : self.file.num_betas]).float()
+
+    def _rest(self, betas: Tensor) -> _Rest:
+        """People with betas (T, S) at rest; those asked for last are kept, since a body asks several times for one."""
+        if self._known is None or not torch.equal(self._known[0], betas):
+            mean = torch.from_numpy(self.file.arrays["v_template"]).float()
+            vertices = mean + torch.einsum("pcs,ts->tpc", self._directions, betas)
+            self._known = betas.clone(), _Rest(vertices, self.file.rest_joints(betas))
+        return self._known[1]
 
     def _standing(self, betas: Tensor) -> tuple[Tensor, float]:
         """Pelvis (3,) at rest and height of the soles there, in the model's own axes."""
-        return self.file.rest_joints(betas)[0, 0], float(self._rest_vertices(betas)[..., 1].min())
+        rest = self._rest(betas)
+        return rest.joints[0, 0], float(rest.soles[0])
 
     def _stance(self, betas: Tensor) -> dict[str, Tensor]:
         """Joint name -> (3,) of the T-pose, for the joints of ``JOINTS``."""
-        joints = self.file.rest_joints(betas)
+        joints = self._rest(betas).joints
         top = self._skull_top(betas, joints, torch.eye(3).expand(1, joints.shape[1], 3, 3))
         places = dict(zip(self.file.joints, joints[0], strict=True)) | {"head_top": top[0]}
         return places | {b: places[a] for a, b in zip(_HANDS, _KNUCKLES, strict=True) if a in places}
 
-    def _stature(self, betas: Tensor) -> Tensor:
-        height = self._rest_vertices(betas)[..., 1]
-        return height.amax(-1) - height.amin(-1)
-
     def _skull_top(self, betas: Tensor, joints: Tensor, turned: Tensor) -> Tensor:
         """(T, 3): the point above the head's joint at rest that is as high as the mesh; it rides on the head."""
         head = self.file.joints.index("head")
-        rest = self.file.rest_joints(betas)[:, head]
+        rest = self._rest(betas)
         up = torch.zeros(len(betas), 3)
-        up[:, 1] = self._rest_vertices(betas)[..., 1].amax(-1) - rest[:, 1]
+        up[:, 1] = rest.soles + rest.stature - rest.joints[:, head, 1]
         return joints[:, head] + (turned[:, head] @ up[..., None])[..., 0]
 
     def _betas(self, shape: Mapping[str, float]) -> Tensor:

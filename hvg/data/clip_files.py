@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,20 @@ from torch import Tensor
 
 from hvg.core.arrays import array_bytes, read_array
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
+from hvg.core.required import required
 from hvg.parts.scene import Choose
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.tensors import SHARED
 
 # Version of a clip's files. Version 1, which says nothing of its version, kept what holds for the whole clip among the
-# parameters of every frame; the one body model that there was had one such.
-CLIP_VERSION = 2
+# parameters of every frame; the one body model that there was had one such. Version 2 had no skinning, and the photo's body
+# had faces of its own.
+CLIP_VERSION = 3
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
+# Fields of a body's skinning.
+_SKINNING = tuple(f.name for f in fields(Skinning))
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
 # The end of the name of one picture's file: its view, its frame, PNG or floats.
@@ -109,7 +114,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
             meta["reference_image_size"] = reference.cameras.image_size
         if reference.body is not None:
-            arrays |= _body_arrays("reference_body", reference.body)
+            arrays |= _without_what_is_shared(_body_arrays("reference_body", reference.body), arrays)
     if clip.frames is not None:
         files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
     if clip.driving is not None:
@@ -125,8 +130,22 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
     named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
-    fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
-    return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
+    values = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    values |= {name: getattr(body.skinning, name, None) for name in _SKINNING}
+    return {**{f"{prefix}_{name}": value for name, value in values.items()}, **named}
+
+
+def _without_what_is_shared(
+    photo: Mapping[str, Tensor | None], body: Mapping[str, Tensor | None]
+) -> dict[str, Tensor | None]:
+    """Arrays of the photo's body without those of the mesh that are the clip's body's."""
+
+    def is_shared(name: str) -> bool:
+        own, other = photo.get(f"reference_body_{name}"), body.get(f"body_{name}")
+        return own is not None and other is not None and same_bits(own, other)
+
+    left_out = {f"reference_body_{name}" for name in SHARED if is_shared(name)}
+    return {name: value for name, value in photo.items() if name not in left_out}
 
 
 def decode_clip(
@@ -151,7 +170,7 @@ def decode_clip(
         for name in files
         if name.endswith(".npy") and not _CELL.search(name) and (is_wanted(name[:-4]) or not name.startswith(SIGNAL))
     }
-    if meta.get("version", 1) < CLIP_VERSION:
+    if meta.get("version", 1) < 2:
         arrays = _with_constants(arrays)
     cameras = decode_cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
@@ -277,12 +296,16 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
     for key, value in parameters.items():
         if value.shape[:2] != joints.shape[:2]:
             raise ValueError(f"parameter '{key}' is {tuple(value.shape)}, the joints have {joints.shape[1]} frames")
+    # What the photo's body shares with the clip's is there once.
+    mesh = {name: arrays.get(f"{prefix}_{name}", arrays.get(f"body_{name}")) for name in (*SHARED, *_SKINNING)}
+    vertices, is_skinned = arrays.get(f"{prefix}_vertices"), f"{prefix}_transforms" in arrays
     return BodyMotion(
         joints=joints,
         joint_names=joint_names,
         bone_radii=arrays.get(f"{prefix}_bone_radii"),
-        vertices=arrays.get(f"{prefix}_vertices"),
-        faces=arrays.get(f"{prefix}_faces"),
+        vertices=vertices,
+        faces=None if vertices is None else mesh["faces"],
+        skinning=Skinning(**{name: required(mesh[name], name) for name in _SKINNING}) if is_skinned else None,
         parameters=parameters,
         constants=named("constant"),
     )

@@ -123,9 +123,8 @@ def signals_of_all(configs: Sequence[RunConfig]) -> Signals:
 
 
 def without_mesh(clip: ClipBatch) -> ClipBatch:
-    """The clip without body vertices and faces, which few need once the maps are drawn."""
-    body = clip.body and replace(clip.body, vertices=None, faces=None)
-    reference = clip.reference
-    if reference is not None and reference.body is not None:
-        reference = replace(reference, body=replace(reference.body, vertices=None, faces=None))
-    return replace(clip, body=body, reference=reference)
+    """The clip without the mesh of its bodies, which few need once the maps are drawn."""
+    reference = clip.reference and replace(
+        clip.reference, body=clip.reference.body and clip.reference.body.without_mesh()
+    )
+    return replace(clip, body=clip.body and clip.body.without_mesh(), reference=reference)

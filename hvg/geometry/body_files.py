@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from hvg.core.arrays import read_archive
 from hvg.core.errors import DataError
+from hvg.geometry.body_conventions import Family, Gender
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
-
-Family = Literal["smpl", "smplh", "smplx"]
-Gender = Literal["neutral", "male", "female"]
 
 # Joints that a family's poses turn, in their order. SMPL has one joint for each hand where the others have fingers.
 FAMILY_JOINTS: Mapping[Family, tuple[str, ...]] = {

@@ -17,14 +17,14 @@ Sources: arXiv 1904.05866 and github.com/vchoutas/smplx; github.com/zju3dv/EasyM
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hvg.core.errors import DataError
-from hvg.geometry.body_files import HAND_NUMBERS, BodyFile, Family
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Z_UP_TO_Y_UP, axis_angle, rotation_matrix
+from hvg.geometry.body_conventions import BodyConvention, Family
+from hvg.geometry.body_files import HAND_NUMBERS, BodyFile
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, axis_angle, rotation_matrix
 
 # Words of the package smplx, in the order of a pose: the first rotation, the body, what only SMPL-X has, the hands.
 POSES: Mapping[str, tuple[str, ...]] = {
@@ -62,37 +62,6 @@ class BodyParameters:
         return len(self.translation)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BodyConvention:
-    """How somebody writes the parameters of a body; the defaults are those of ``BodyParameters``.
-
-    hands: whether a hand of zeros is flat or the model's mean. components: of a hand, where it is not 15 rotations.
-    about: the point about which the first rotation turns the body. scaled: whether the scale is also the translation's.
-    per_metre: 1000 where lengths are in millimetres.
-    """
-
-    hands: Literal["flat", "mean"] = "flat"
-    components: int | None = None
-    about: Literal["pelvis", "origin"] = "pelvis"
-    scaled: Literal["body", "all"] = "body"
-    up: Literal["y", "z"] = "y"
-    per_metre: float = 1.0
-
-
-# Of systems and data sets; sources: their repositories, as named.
-CONVENTIONS: Mapping[str, BodyConvention] = {
-    # vchoutas/smplx: defaults of smplx.create, and with flat_hand_mean=True, use_pca=False.
-    "smplx": BodyConvention(hands="mean", components=6),
-    "smplx_flat": BodyConvention(),
-    "amass": BodyConvention(up="z"),
-    "easymocap": BodyConvention(hands="mean", components=6, about="origin"),
-    "thuman": BodyConvention(hands="mean", components=12),
-    "custom_humans": BodyConvention(components=12),
-    "mvhumannet": BodyConvention(hands="mean", components=6, about="origin"),
-    "mvhumannet_plusplus": BodyConvention(components=6),
-}
-
-
 def body_parameters(given: Mapping[str, Tensor], convention: BodyConvention, file: BodyFile) -> BodyParameters:
     """The parameters in this module's convention.
 
@@ -114,8 +83,8 @@ def body_parameters(given: Mapping[str, Tensor], convention: BodyConvention, fil
     pelvis = file.rest_joints(betas, expression)[:, 0]
     if convention.about == "origin":
         shift = shift + scale[:, None] * (_turned(first, pelvis) - pelvis)
-    if convention.up == "z":
-        turn = Z_UP_TO_Y_UP
+    if convention.up != "y":
+        turn = TO_Y_UP[convention.up]
         rotations["pelvis"] = axis_angle(turn @ first)
         shift = (scale[:, None] * pelvis + shift) @ turn.mT - scale[:, None] * pelvis
     return BodyParameters(
@@ -146,8 +115,8 @@ def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFi
     frames, scale = body.num_frames, body.scale[:, None]
     first = rotation_matrix(body.rotations.get("pelvis", torch.zeros(frames, 3)).expand(frames, 3))
     pelvis, shift = file.rest_joints(body.betas, body.expression)[:, 0], body.translation
-    if convention.up == "z":
-        back = Z_UP_TO_Y_UP.mT
+    if convention.up != "y":
+        back = TO_Y_UP[convention.up].mT
         shift = (scale * pelvis + shift) @ back.mT - scale * pelvis
         first = back @ first
     if convention.about == "origin":

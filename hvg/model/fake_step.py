@@ -17,11 +17,11 @@ from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size
 from hvg.data.signals import signal_keys
-from hvg.geometry.motion import BODY_JOINTS
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts.model import Backbone, Codec, Conditioner
 from hvg.parts.part import Part
-from hvg.values.body import BodyMotion
+from hvg.values.body import MESH_FIELDS, BodyMotion, Skinning
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
 
@@ -97,7 +97,7 @@ def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
     frames = -(-t // temporal_stride)
     provided = set(config.dataset.cls.provides(config.dataset.config))
     if not any(choice.cls.mesh_in_step(choice.config) for choice in config.conditioners.values()):
-        provided.discard("body.vertices")
+        provided -= MESH_FIELDS
     keys = signal_keys(config)
     signals = {
         keys[slot]: torch.zeros(b, v, t, choice.cls.signal_channels(choice.config), height, width)
@@ -121,7 +121,7 @@ def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
         return Cameras(world_to_camera=poses, intrinsics=intrinsics, image_size=(height, width))
 
     def body(frames: int) -> BodyMotion | None:
-        return fake_body(b, frames, mesh="body.vertices" in provided) if "body" in provided else None
+        return fake_body(b, frames, mesh=not MESH_FIELDS.isdisjoint(provided)) if "body" in provided else None
 
     optional: dict[str, Callable[[], Any]] = {
         "alpha": lambda: torch.zeros(b, v, t, 1, height, width),
@@ -157,7 +157,18 @@ def fake_body(clips: int, frames: int, mesh: bool) -> BodyMotion:
         bone_radii=torch.zeros(clips, len(BONES)),
         vertices=torch.zeros(clips, frames, MESH_VERTICES, 3) if mesh else None,
         faces=torch.zeros(2 * MESH_VERTICES, 3, dtype=torch.int64) if mesh else None,
+        skinning=fake_skinning(clips, frames) if mesh else None,
         parameters={"rotations": torch.eye(3).expand(clips, frames, len(BODY_JOINTS), 3, 3)},
+    )
+
+
+def fake_skinning(clips: int, frames: int) -> Skinning:
+    """Of a mesh as SMPL-X's, with 55 bones, of which a vertex follows four at most."""
+    return Skinning(
+        vertex_bones=torch.zeros(MESH_VERTICES, 4, dtype=torch.int16),
+        vertex_weights=torch.full((MESH_VERTICES, 4), 0.25),
+        rest=torch.zeros(clips, MESH_VERTICES, 3),
+        transforms=torch.eye(4).expand(clips, frames, len(SMPLX_JOINTS), 4, 4),
     )
 
 

@@ -16,6 +16,7 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.core.shipped import name_in_tree
 from hvg.parts.part import ConfigT, Part, PartConfig
+from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from hvg.values.grid import ViewGrid
@@ -101,7 +102,12 @@ class Conditioner(Part[ConditionerT], nn.Module):
     @classmethod
     def mesh_in_step(cls, config: ConditionerT) -> bool:
         """Whether a step has to carry the mesh for it; other parts need it at most until their map is drawn."""
-        return "body.vertices" in cls.needs(config) and not (cls.has_signal() and cls.per_picture(config))
+        return cls.reads_mesh(config) and not (cls.has_signal() and cls.per_picture(config))
+
+    @classmethod
+    def reads_mesh(cls, config: ConditionerT) -> bool:
+        """Whether it reads the body's mesh, or how bones carry it."""
+        return not MESH_FIELDS.isdisjoint(cls.needs(config))
 
     @classmethod
     def has_signal(cls) -> bool:

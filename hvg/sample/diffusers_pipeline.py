@@ -21,7 +21,8 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
-from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion import Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.model import load
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.camera_paths import CameraPath

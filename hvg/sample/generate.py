@@ -17,7 +17,7 @@ from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
-from hvg.geometry.motion import load_motion
+from hvg.geometry.motion_files import load_motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import checkpoint_digest
 from hvg.model.load import load_system

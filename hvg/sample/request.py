@@ -21,7 +21,7 @@ from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
-from hvg.values.body import BodyMotion
+from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.task import NOVEL_POSE
@@ -33,7 +33,7 @@ SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
 LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
-GIVEN_FIELDS = frozenset({"cameras", "body", "body.vertices", "reference", "task", "frame_index"})
+GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
@@ -83,7 +83,7 @@ def make_clip(
     )
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh = any("body.vertices" in part.needs(part.config) for part in system.conditioners.values())
+    mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
     body = build_part(config.body).animate(resample(motion, places), None, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]

@@ -11,10 +11,12 @@ from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts.scene import BodyModel
 from hvg.testing.building import make, require
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 
 # Metres by which a joint may be elsewhere: bodies are computed in float32.
 _NEAR = 1e-4
+# Metres that a model may add to a vertex at rest, for its pose; an elbow whose bone is wrong moves a wrist by more.
+_ADDED = 0.1
 _FRAMES = 3
 _LIMBS = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("knee", "ankle", "elbow", "wrist"))
 _ONE_DEGREE = 0.9998
@@ -29,6 +31,7 @@ def check_body(cls: type[BodyModel], config: Any) -> None:
         check_standing(body, person)
         check_movement(body, person)
         check_following(body, person)
+        check_skinning(body, person)
     check_repeats(body, shape)
 
 
@@ -50,7 +53,7 @@ def check_shapes(body: BodyModel, shape: dict[str, float]) -> None:
     require(faces.dtype == torch.int64, f"faces are {faces.dtype}, not int64")
     require(int(faces.min()) >= 0 and int(faces.max()) < vertices.shape[2], "faces name vertices that are not there")
     bare = body.animate(_walk(), shape, mesh=False)
-    require(bare.vertices is None, "with mesh=False there are vertices")
+    require(bare.vertices is None and bare.skinning is None, "with mesh=False there is a mesh")
     require(torch.equal(bare.joints, joints), "joints differ with mesh=False")
 
 
@@ -105,6 +108,24 @@ def check_following(body: BodyModel, shape: dict[str, float]) -> None:
         require(float(cosine) > _ONE_DEGREE, f"the bone to {end} does not point the way that given joints have it")
 
 
+def check_skinning(body: BodyModel, shape: dict[str, float]) -> None:
+    """Bones carry the mesh: as it is, where only the whole is turned; with what the model adds at rest, where joints bend."""
+    turn = Motion(rotations={"pelvis": torch.tensor([[0.2, 1.1, -0.3]])}, translation=torch.tensor([[0.3, -0.2, 1.5]]))
+    turned, skinning = _skinned(body.animate(turn, shape))
+    weights = skinning.vertex_weights
+    require(bool((weights >= 0).all()), "skinning weights are below 0")
+    require(float((weights.sum(1) - 1).abs().max()) < _NEAR, "skinning weights of a vertex do not sum to 1")
+    require(
+        _far(skinning.posed(), turned) < _NEAR, "skinning the vertices at rest does not give those of a turned person"
+    )
+    bends = {"left_elbow": torch.tensor([[0.0, -1.0, 0.0]]), "right_knee": torch.tensor([[1.0, 0.0, 0.0]])}
+    bent, skinning = _skinned(body.animate(Motion(rotations={**_still().rotations, **bends}), shape))
+    added = _far(skinning.at_rest(bent), skinning.rest[:, None])
+    require(added < _ADDED, f"undoing the bones leaves vertices {added:.2f} m from where they are at rest")
+    back = skinning.posed(skinning.at_rest(bent))
+    require(_far(back, bent) < _NEAR, "skinning what lies at rest does not give the vertices")
+
+
 def check_repeats(body: BodyModel, shape: dict[str, float]) -> None:
     """The same motion and shape give the same body; the generator alone says which shape is drawn."""
     first, second = (body.animate(_walk(), shape) for _ in range(2))
@@ -127,6 +148,12 @@ def _mesh(body: BodyMotion) -> tuple[Tensor, Tensor]:
     if body.vertices is None or body.faces is None:
         raise AssertionError("with mesh=True there are no vertices and faces")
     return body.vertices, body.faces
+
+
+def _skinned(body: BodyMotion) -> tuple[Tensor, Skinning]:
+    if body.skinning is None:
+        raise AssertionError("with mesh=True there is no skinning")
+    return _mesh(body)[0], body.skinning
 
 
 def _far(a: Tensor, b: Tensor) -> float:

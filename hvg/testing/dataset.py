@@ -143,7 +143,15 @@ def _clip_shapes(clip: ClipBatch) -> dict[str, tuple[tuple[int, ...], tuple[int,
 
 
 def _body_shapes(name: str, body: BodyMotion, frames: int) -> dict[str, tuple[Tensor | None, tuple[int, ...]]]:
-    return {
+    of_mesh: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {}
+    if skinning := body.skinning:
+        of_mesh = {
+            f"{name}.skinning.vertex_bones": (skinning.vertex_bones, (-1, -1)),
+            f"{name}.skinning.vertex_weights": (skinning.vertex_weights, tuple(skinning.vertex_bones.shape)),
+            f"{name}.skinning.rest": (skinning.rest, (1, -1, 3)),
+            f"{name}.skinning.transforms": (skinning.transforms, (1, frames, -1, 4, 4)),
+        }
+    return of_mesh | {
         f"{name}.joints": (body.joints, (1, frames, len(body.joint_names), 3)),
         f"{name}.bone_radii": (body.bone_radii, (1, len(BONES))),
         f"{name}.vertices": (body.vertices, (1, frames, -1, 3)),

@@ -1,9 +1,59 @@
 """A person's motion."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
+
+from hvg.values.tensors import change
+
+# Names of ClipBatch fields that belong to the mesh of ``ClipBatch.body``.
+MESH_FIELDS = frozenset({"body.vertices", "body.skinning"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skinning:
+    """How the bones of a body carry its mesh: linear blend skinning.
+
+    A vertex is at sum_k w_k M_k (x + c), where x is its place at rest, w_k and M_k are weight and transform of the bones that
+    it follows, and c is what the model adds before it is skinned: correctives of the pose, the face's expression.
+
+    vertex_bones: (P, K) int16, the bones of every vertex, and vertex_weights: (P, K), which sum to 1 and are 0 where it follows
+    fewer; shared by all clips. K is the most that a vertex of the model follows.
+    rest: (B, P, 3) metres, the person as the model skins them: SMPL's T-pose, Anny's A-pose; their shape is in it, c is not.
+    transforms: (B, T, N, 4, 4), from there to the world; a scaled body's scale.
+    """
+
+    vertex_bones: Tensor
+    vertex_weights: Tensor
+    rest: Tensor
+    transforms: Tensor
+
+    @staticmethod
+    def sparse(weights: Tensor) -> tuple[Tensor, Tensor]:
+        """``vertex_bones`` and ``vertex_weights`` of a weight (P, N) for every vertex and bone."""
+        most = int((weights != 0).sum(1).max())
+        found = weights.topk(most, dim=1)
+        return found.indices.to(torch.int16), found.values
+
+    def posed(self, points: Tensor | None = None) -> Tensor:
+        """Where points (B, T, P, 3) that ride on the vertices at rest are in the world; those of ``rest`` without any."""
+        blended = self._blended()
+        points = self.rest[:, None] if points is None else points
+        return (blended[..., :3] @ points[..., None])[..., 0] + blended[..., 3]
+
+    def at_rest(self, points: Tensor) -> Tensor:
+        """Where points (B, T, P, 3) of the world, each riding on its vertex, are at rest: of the vertices x + c."""
+        blended = self._blended()
+        return torch.linalg.solve(blended[..., :3], points - blended[..., 3])
+
+    def _blended(self) -> Tensor:
+        """(B, T, P, 3, 4), every vertex' own transform."""
+        pairs = zip(self.vertex_bones.long().unbind(1), self.vertex_weights.unbind(1), strict=True)
+        moves = self.transforms[..., :3, :]
+        first, *others = (weight[:, None, None] * moves[:, :, bone] for bone, weight in pairs)
+        return sum(others, first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +63,7 @@ class BodyMotion:
     joints: (B, T, J, 3), world, metres, in the order of ``joint_names`` (SMPL-X names).
     bone_radii: (B, N) metres, radius of every bone of ``hvg.geometry.skeleton.BONES`` across its axis, or None.
     vertices: (B, T, P, 3), world, metres: the bare body's mesh, or None. faces: (F, 3) int64, shared by all clips.
+    skinning: how its bones carry the mesh; where there is none it is None, as for meshes that were stored without.
     parameters: the body model's own parameters of every frame by name, each (B, T, ...); ``rotations`` (B, T, 22, 3, 3),
     where there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
     constants: the body model's own parameters that hold for the whole clip, such as the person's build, each (B, ...).
@@ -23,5 +74,16 @@ class BodyMotion:
     bone_radii: Tensor | None = None
     vertices: Tensor | None = None
     faces: Tensor | None = None
+    skinning: Skinning | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def select(self, frames: slice | Tensor) -> "BodyMotion":
+        """The motion in some frames, in the order given."""
+        part = change(self, ("joints", "vertices", "parameters"), lambda x: x[:, frames])
+        skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
+        return replace(part, skinning=skinning)
+
+    def without_mesh(self) -> "BodyMotion":
+        """The motion without what belongs to the mesh."""
+        return replace(self, vertices=None, faces=None, skinning=None)

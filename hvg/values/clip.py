@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from hvg.values.body import BodyMotion
+from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
-from hvg.values.tensors import change, concatenate, map_tensors, moved, tensors_of
+from hvg.values.tensors import SHARED, change, concatenate, map_tensors, moved, tensors_of
 
 # Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
 Within = Literal["grid", "window"]
@@ -93,15 +93,14 @@ class ClipBatch:
         return ViewGrid(view_index=self.view_index, num_views=self.num_views, circle=self.circle, cameras=self.cameras)
 
     def present(self) -> frozenset[str]:
-        """Names of the fields that hold something; mesh vertices count as ``body.vertices``."""
+        """Names of the fields that hold something; the body's mesh counts as ``body.vertices`` and ``body.skinning``."""
         names = set()
         for f in fields(self):
             value = getattr(self, f.name)
             if value is not None and not (isinstance(value, Mapping) and not value):
                 names.add(f.name)
-        if self.body is not None and self.body.vertices is not None:
-            names.add("body.vertices")
-        return frozenset(names)
+        mesh = (name for name in MESH_FIELDS if getattr(self.body, name.removeprefix("body."), None) is not None)
+        return frozenset(names).union(mesh)
 
     def nbytes(self) -> int:
         """Bytes of all its tensors."""
@@ -129,7 +128,7 @@ class ClipBatch:
         part = change(self, of_grid, lambda x: x[:, v][:, :, t])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
-        body = self.body and change(self.body, ("joints", "vertices", "parameters"), lambda x: x[:, t])
+        body = self.body and self.body.select(t)
         return replace(part, origin=origin[:, :, t], body=body, **vars(self.view_grid().select(v, t)))
 
     def shrunk(self, factor: int) -> "ClipBatch":
@@ -160,7 +159,7 @@ class ClipBatch:
     def clips(self, index: slice) -> "ClipBatch":
         """The batch restricted to some clips, given as a slice of the B axis."""
         names = {name: values[index] for name, values in self._of_each_clip().items()}
-        return replace(map_tensors(self, lambda x: x[index], leave=("faces",)), **names)
+        return replace(map_tensors(self, lambda x: x[index], leave=SHARED), **names)
 
     @staticmethod
     def stack(batches: "Sequence[ClipBatch]") -> "ClipBatch":

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Fields of a mesh that is one for all clips of a batch: they have no B axis.
+SHARED = ("faces", "vertex_bones", "vertex_weights")
+
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor], leave: Container[str] = ()) -> Any:
     """``value`` with ``function`` applied to every tensor in it. leave: names of fields that stay as they are."""
@@ -39,8 +42,8 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def concatenate(values: Sequence[Any]) -> Any:
-    """Values of one form along B, field by field; faces of a mesh, and what is no tensor, are the first one's."""
-    return combine(values, torch.cat, leave=("faces",))
+    """Values of one form along B, field by field; what is ``SHARED``, and what is no tensor, is the first one's."""
+    return combine(values, torch.cat, leave=SHARED)
 
 
 def combine(values: Sequence[Any], function: Callable[[list[Tensor]], Tensor], leave: Container[str] = ()) -> Any:

@@ -15,7 +15,8 @@ from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
-from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion import Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.model.checkpoint import Checkpoint, latest_checkpoint
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import load_exported, load_system

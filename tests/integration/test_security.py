@@ -25,7 +25,8 @@ from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.data.clip_files import encode_clip
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion import Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.media.photo import load_photo
 from hvg.media.video import write_video
 from hvg.model.checkpoint_writing import write_checkpoint

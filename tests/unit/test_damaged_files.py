@@ -14,7 +14,7 @@ from hvg.core.errors import HvgError
 from hvg.core.files import read_text
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.geometry.motion import load_motion
+from hvg.geometry.motion_files import load_motion
 from hvg.media.images import read_image_8bit
 from hvg.model.checkpoint import MANIFEST, Checkpoint
 from hvg.model.checkpoint_writing import write_checkpoint

@@ -14,7 +14,8 @@ from hvg.config.settings import PartChoice
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.required import required
-from hvg.geometry.motion import Motion, load_motion
+from hvg.geometry.motion import Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.images import write_png
 from hvg.media.photo import load_photo, person_fraction, place

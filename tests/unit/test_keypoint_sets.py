@@ -8,7 +8,8 @@ from torch.nn.functional import cosine_similarity
 from components.bodies.anny import Anny
 from hvg.core.errors import DataError
 from hvg.geometry.keypoint_sets import COCO, HUMAN36M, MEDIAPIPE
-from hvg.geometry.motion import BODY_JOINTS, Motion, load_motion
+from hvg.geometry.motion import BODY_JOINTS, Motion
+from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import BONES
 
 LIMBS = [(a, b) for a, b in BONES if b.endswith(("knee", "ankle", "elbow", "wrist"))]

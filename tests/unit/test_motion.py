@@ -15,10 +15,10 @@ from hvg.geometry.motion import (
     SMPLX_JOINTS,
     Motion,
     axis_angle,
-    load_motion,
     resample,
     rotation_matrix,
 )
+from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS
 
 QUARTER = math.pi / 2

@@ -21,7 +21,7 @@ from hvg.data.clip_files import decode_clip, encode_clip
 from hvg.data.prepare import render_shard
 from hvg.data.shard_writing import write_index, write_shard
 from hvg.data.shards import ShardReader, index_path
-from hvg.data.signals import NO_SIGNALS, Signals
+from hvg.data.signals import NO_SIGNALS, Signals, without_mesh
 from hvg.data.training_data import DrawnCells
 from hvg.geometry.motion import Motion
 from hvg.testing import tiny_batch
@@ -86,6 +86,55 @@ def test_a_stored_clip_knows_which_parameters_have_frames():
         assert getattr(found.body, name).keys() == getattr(original.body, name).keys()
     assert torch.equal(found.body.constants["shape"], original.body.constants["shape"])
     assert torch.equal(found.body.parameters["rotations"], original.body.parameters["rotations"][:, 2:4])
+
+
+def moving(frames: int = 6) -> ClipBatch:
+    """A clip with a mesh, whose photo shows the same person in another pose."""
+    random = torch.Generator().manual_seed(2)
+
+    def body(count: int):
+        turns = {joint: torch.randn(count, 3, generator=random) / 3 for joint in ("pelvis", "left_knee")}
+        return Anny().animate(Motion(rotations=turns), {"height": 0.7})
+
+    batch = tiny_batch(clips=1, frames=frames)
+    return replace(batch, body=body(frames), reference=replace(batch.reference, body=body(1)))
+
+
+def test_bones_and_mesh_of_a_stored_clip_are_read_with_the_same_bits():
+    original = moving()
+    files = encode_clip(original)
+    found = dict(tensors(decode_clip(files)))
+    for path, value in tensors(original):
+        if "body" in path:
+            assert torch.equal(found[path], value), path
+    # What the photo's body shares with the clip's is stored once, and per frame only the bones' transforms.
+    shared = ("faces", "vertex_bones", "vertex_weights")
+    assert all(f"body_{name}.npy" in files and f"reference_body_{name}.npy" not in files for name in shared)
+    of_clip = [len(files[f"body_{name}.npy"]) for name in ("vertex_bones", "vertex_weights", "rest")]
+    assert len(files["body_transforms.npy"]) - 128 == 6 * 24 * 16 * 4 and sum(of_clip) - 3 * 128 == 13718 * (
+        7 * (2 + 4) + 3 * 4
+    )
+
+
+def test_a_clip_stored_before_bones_were_has_its_mesh_alone():
+    original = moving()
+    bare = replace(original.body, skinning=None)
+    files = encode_clip(replace(original, body=bare, reference=None))
+    meta = json.loads(files["meta.json"]) | {"version": 2}
+    found = decode_clip({**files, "meta.json": json.dumps(meta).encode()})
+    assert found.body.skinning is None and torch.equal(found.body.vertices, original.body.vertices)
+    assert "body.skinning" not in found.present()
+
+
+def test_bones_go_where_their_clip_goes():
+    original = moving()
+    two = ClipBatch.stack([original, replace(original, body=replace(original.body, joints=original.body.joints + 1))])
+    assert torch.equal(two.body.skinning.vertex_bones, original.body.skinning.vertex_bones)
+    part = two.clips(slice(1, 2)).select(frames=[4, 2])
+    assert (part.body.skinning.posed() - original.body.vertices[:, [4, 2]]).abs().max() < 1e-6
+    bare = without_mesh(two)
+    assert bare.body.skinning is None and bare.reference.body.skinning is None and bare.body.vertices is None
+    assert two.to(torch.float64).body.skinning.rest.dtype == torch.float64
 
 
 def test_a_clip_stored_before_constants_were_kept_apart_is_read_with_the_same_bits():

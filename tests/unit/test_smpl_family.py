@@ -18,8 +18,9 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
+from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_files import FAMILY_JOINTS, read_body_file
-from hvg.geometry.body_parameters import CONVENTIONS, POSES, BodyConvention, body_parameters, in_convention, surplus
+from hvg.geometry.body_parameters import POSES, body_parameters, in_convention, surplus
 from hvg.geometry.motion import SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
@@ -271,6 +272,31 @@ def test_a_shape_or_a_joint_that_the_model_lacks_is_refused(within):
         within.animate(Motion(rotations={"tail": torch.zeros(1, 3)}))
 
 
+@pytest.mark.parametrize("family", BODIES)
+def test_bones_carry_the_mesh_with_its_correctives(bodies, family):
+    """Skinning what the model has at rest, with pose and face added by the papers' formula, gives its vertices, scale and all."""
+    body = bodies[family]
+    given = given_parameters(family, np.random.default_rng(7)) | {"scale": torch.tensor([1.2])}
+    given["betas"] = given["betas"][:1]
+    made = body.pose(parameters := body_parameters(given, BodyConvention(), body.file))
+    skinning, arrays = made.skinning, np.load(body.file.path)
+    assert skinning.vertex_bones.shape == skinning.vertex_weights.shape == (len(arrays["v_template"]), 3)
+    turns = rotation_matrix(torch.stack([parameters.rotations[joint] for joint in body.file.joints[1:]], dim=1))
+    added = torch.einsum("pcr,tr->tpc", torch.tensor(arrays["posedirs"]), (turns - torch.eye(3)).flatten(1))
+    if family == "smplx":
+        added += torch.einsum("pce,te->tpc", torch.tensor(arrays["shapedirs"][..., 300:310]), parameters.expression)
+    assert (skinning.posed(skinning.rest[:, None] + added) - made.vertices).abs().max() < 5e-6
+    assert (skinning.at_rest(made.vertices) - skinning.rest[:, None] - added).abs().max() < 5e-6
+    assert added.norm(dim=-1).max() > 0.01 and body.pose(parameters, mesh=False).skinning is None
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_joints_are_the_same_where_nobody_asks_for_the_mesh(bodies, family):
+    body = bodies[family]
+    parameters = body_parameters(given_parameters(family, np.random.default_rng(8)), BodyConvention(), body.file)
+    assert torch.equal(body.pose(parameters).joints, body.pose(parameters, mesh=False).joints)
+
+
 @pytest.mark.parametrize("name", registry.names("body"))
 def test_every_body_keeps_its_promises(tmp_path, name):
     part = registry.load("body", name)
@@ -298,9 +324,25 @@ class OffTheFloor(Anny):
         return replace(moved, vertices=None if moved.vertices is None else moved.vertices - 0.9)
 
 
+class BonesApart(Anny):
+    """The forearm's bone does not turn with the elbow."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        moved = super().animate(motion, shape, mesh=mesh)
+        if moved.skinning is None:
+            return moved
+        transforms = moved.skinning.transforms.clone()
+        transforms[:, :, (18, 20, 22)] = transforms[:, :, 16, None].clone()
+        return replace(moved, skinning=replace(moved.skinning, transforms=transforms))
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
-    [(Leans, "a translation does not move the joints by it"), (OffTheFloor, "not on the floor")],
+    [
+        (Leans, "a translation does not move the joints by it"),
+        (OffTheFloor, "not on the floor"),
+        (BonesApart, "skinning the vertices at rest does not give"),
+    ],
 )
 def test_a_broken_promise_of_a_body_is_named(part, message):
     with pytest.raises(AssertionError, match=message):
