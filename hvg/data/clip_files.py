@@ -90,7 +90,7 @@ def _alpha_from_uint8(alpha: Tensor) -> Tensor:
 
 
 def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
-    """One clip (B = 1) as named files."""
+    """One clip (B = 1) as named files, with its true body."""
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
@@ -98,9 +98,9 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     meta["image_size"] = clip.cameras.image_size
     arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
     arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
-    if clip.body is not None:
-        meta["joint_names"] = clip.body.joint_names
-        arrays |= _body_arrays("body", clip.body)
+    if (body := clip.target_body) is not None:
+        meta["joint_names"] = body.joint_names
+        arrays |= _body_arrays("body", body)
     if clip.reference is not None:
         reference = clip.reference
         files |= _pictures("reference", reference.frames, reference.alpha)
@@ -108,8 +108,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
             arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
             meta["reference_image_size"] = reference.cameras.image_size
-        if reference.body is not None:
-            arrays |= _body_arrays("reference_body", reference.body)
+        if (body := reference.target_body) is not None:
+            arrays |= _body_arrays("reference_body", body)
     if clip.frames is not None:
         files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
     if clip.driving is not None:
@@ -125,7 +125,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
     named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
-    fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    fields = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces", "confidence")}
     return {**{f"{prefix}_{name}": value for name, value in fields.items()}, **named}
 
 
@@ -285,6 +285,7 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
         faces=arrays.get(f"{prefix}_faces"),
         parameters=parameters,
         constants=named("constant"),
+        confidence=arrays.get(f"{prefix}_confidence"),
     )
 
 

@@ -16,6 +16,7 @@ class BodyMotion:
     parameters: the body model's own parameters of every frame by name, each (B, T, ...); ``rotations`` (B, T, 22, 3, 3),
     where there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
     constants: the body model's own parameters that hold for the whole clip, such as the person's build, each (B, ...).
+    confidence: (B, T, J) in [0, 1], what an estimator says of each joint, or None where nothing was estimated.
     """
 
     joints: Tensor
@@ -25,3 +26,4 @@ class BodyMotion:
     faces: Tensor | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    confidence: Tensor | None = None
