@@ -21,7 +21,7 @@ from hvg.parts.part import Part, PartConfig, PartName
 from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.registry import VERSION
-from hvg.parts.scene import Alignment, BodyModel, Dataset, Holdings, MeshImage, Renderer
+from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
@@ -59,6 +59,7 @@ __all__ = [
     "Dataset",
     "EdmConfig",
     "EdmPrediction",
+    "Fit",
     "FrameCount",
     "FrameMetric",
     "Frechet",

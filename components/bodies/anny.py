@@ -302,6 +302,10 @@ class Anny(BodyModel):
             skinning=_skinning(rest, transforms, scale),
         )
 
+    def shape_of(self, body: BodyMotion) -> dict[str, float]:
+        """The phenotypes of a body that it animated."""
+        return dict(zip(_model().phenotype_labels, body.constants["shape"][0].tolist(), strict=True))
+
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """Phenotypes of grown people, drawn evenly."""
         return {name: float(generator.uniform(low, high)) for name, (low, high) in _GROWN.items()}

@@ -126,6 +126,10 @@ class FamilyBody(BodyModel[FamilyConfig]):
         )
         return self.pose(parameters, mesh=mesh)
 
+    def shape_of(self, body: BodyMotion) -> dict[str, float]:
+        """The betas of a body that it animated."""
+        return {f"beta_{k}": value for k, value in enumerate(body.constants["betas"][0].tolist())}
+
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """The first ten betas, normal as in the people that the model was fitted to, at most two deviations from the mean."""
         drawn = generator.normal(size=min(10, self.file.num_betas)).clip(-2, 2)

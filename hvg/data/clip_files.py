@@ -95,7 +95,7 @@ def _alpha_from_uint8(alpha: Tensor) -> Tensor:
 
 
 def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
-    """One clip (B = 1) as named files."""
+    """One clip (B = 1) as named files, with its true body."""
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
@@ -103,9 +103,9 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     meta["image_size"] = clip.cameras.image_size
     arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
     arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
-    if clip.body is not None:
-        meta["joint_names"] = clip.body.joint_names
-        arrays |= _body_arrays("body", clip.body)
+    if (body := clip.target_body) is not None:
+        meta["joint_names"] = body.joint_names
+        arrays |= _body_arrays("body", body)
     if clip.reference is not None:
         reference = clip.reference
         files |= _pictures("reference", reference.frames, reference.alpha)
@@ -113,8 +113,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
             arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
             meta["reference_image_size"] = reference.cameras.image_size
-        if reference.body is not None:
-            arrays |= _without_what_is_shared(_body_arrays("reference_body", reference.body), arrays)
+        if (body := reference.target_body) is not None:
+            arrays |= _without_what_is_shared(_body_arrays("reference_body", body), arrays)
     if clip.frames is not None:
         files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
     if clip.driving is not None:
@@ -130,7 +130,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
     named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
-    values = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    values = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces", "confidence")}
     values |= {name: getattr(body.skinning, name, None) for name in _SKINNING}
     return {**{f"{prefix}_{name}": value for name, value in values.items()}, **named}
 
@@ -308,6 +308,7 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
         skinning=Skinning(**{name: required(mesh[name], name) for name in _SKINNING}) if is_skinned else None,
         parameters=parameters,
         constants=named("constant"),
+        confidence=arrays.get(f"{prefix}_confidence"),
     )
 
 

@@ -67,6 +67,7 @@ class BodyMotion:
     parameters: the body model's own parameters of every frame by name, each (B, T, ...); ``rotations`` (B, T, 22, 3, 3),
     where there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
     constants: the body model's own parameters that hold for the whole clip, such as the person's build, each (B, ...).
+    confidence: (B, T, J) in [0, 1], what an estimator says of each joint, or None where nothing was estimated.
     """
 
     joints: Tensor
@@ -77,10 +78,11 @@ class BodyMotion:
     skinning: Skinning | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    confidence: Tensor | None = None
 
     def select(self, frames: slice | Tensor) -> "BodyMotion":
         """The motion in some frames, in the order given."""
-        part = change(self, ("joints", "vertices", "parameters"), lambda x: x[:, frames])
+        part = change(self, ("joints", "vertices", "parameters", "confidence"), lambda x: x[:, frames])
         skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
         return replace(part, skinning=skinning)
 

@@ -47,7 +47,7 @@ class ScoredClip:
     """One clip: pictures as 8 bits hold them, so that a score is that of a file.
 
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
-    alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the motion (B = 1).
+    alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the true motion (B = 1).
     reference: the photo (B = 1). surface: makes the true geometry, when asked; None where it is not known.
     Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
@@ -154,8 +154,8 @@ def scored_clips(batch: ClipBatch, frames: Tensor) -> list[ScoredClip]:
                 valid=valid[i],
                 alpha=None if one.alpha is None else one.alpha[0, :, :, 0],
                 cameras=one.cameras[0],
-                body=one.body,
-                reference=one.reference,
+                body=one.target_body,
+                reference=one.reference and replace(one.reference, body=one.reference.target_body, true_body=None),
             )
         )
     return clips
