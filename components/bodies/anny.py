@@ -221,6 +221,7 @@ def _skinning(rest: _Rest, transforms: Tensor, scale: float) -> Skinning:
     last = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*transforms.shape[:2], 1, 4)
     moved = torch.cat([transforms[..., :3], scale * transforms[..., 3:]], dim=-1)
     return Skinning(
+        bones=(*DRIVEN, "left_elbow", "right_elbow"),
         vertex_bones=bones,
         vertex_weights=weights,
         rest=scale * rest.vertices[None],

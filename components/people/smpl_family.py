@@ -176,6 +176,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
             vertices=(scale * torch.cat(pieces) + shift)[None],
             faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)),
             skinning=Skinning(
+                bones=self.file.joints,
                 vertex_bones=bones,
                 vertex_weights=weights,
                 # Where betas change with the frames, those of the others are what is added before skinning.

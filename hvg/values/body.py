@@ -19,12 +19,14 @@ class Skinning:
     A vertex is at sum_k w_k M_k (x + c), where x is its place at rest, w_k and M_k are weight and transform of the bones that
     it follows, and c is what the model adds before it is skinned: correctives of the pose, the face's expression.
 
+    bones: name of the joint at which each of the N bones starts; two may start at one.
     vertex_bones: (P, K) int16, the bones of every vertex, and vertex_weights: (P, K), which sum to 1 and are 0 where it follows
     fewer; shared by all clips. K is the most that a vertex of the model follows.
     rest: (B, P, 3) metres, the person as the model skins them: SMPL's T-pose, Anny's A-pose; their shape is in it, c is not.
     transforms: (B, T, N, 4, 4), from there to the world; a scaled body's scale.
     """
 
+    bones: tuple[str, ...]
     vertex_bones: Tensor
     vertex_weights: Tensor
     rest: Tensor
