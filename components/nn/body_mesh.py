@@ -8,11 +8,10 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from hvg.core.required import required
-from hvg.geometry.body_parts import joint_codes
+from hvg.geometry.body_parts import vertex_codes
 from hvg.parts.context import ConditionerContext
 from hvg.parts.pose_guided import PoseGuidedConfig
 from hvg.parts.scene import MeshImage, Renderer
-from hvg.values.body import Skinning
 from hvg.values.cameras import Cameras, pixel_rays
 from hvg.values.clip import ClipBatch
 from hvg.values.layout import unfold_frames
@@ -41,13 +40,6 @@ def draw_body(batch: ClipBatch, names: Sequence[str], settings: PoseGuidedConfig
         image = _surface(seen, cameras[b, v, t], faces, codes)
         pieces.append(surface_maps(image, names, pelvis[b, v, t], settings))
     return unfold_frames(torch.cat(pieces), batch.grid)
-
-
-def vertex_codes(skinning: Skinning) -> Tensor:
-    """Code (P, 3) of the bone that every vertex follows most."""
-    most = skinning.vertex_weights.argmax(dim=1, keepdim=True)
-    bone = skinning.vertex_bones.long().gather(1, most)[:, 0]
-    return joint_codes(skinning.bones).to(bone.device)[bone]
 
 
 def _surface(seen: MeshImage, cameras: Cameras, faces: Tensor, codes: Tensor | None) -> SurfaceImage:

@@ -24,7 +24,13 @@ MAPS = {"normal": 3, "depth": 1, "part": 3, "mask": 1}
 # Depth of the far end of the range: not 0, which is the background.
 FAR = 0.1
 # Colours of parts in pictures for people, sRGB: trunk, then arm and leg of the left (warm) and of the right (cold).
-_COLOURS = {(0, 0): (0.9, 0.9, 0.9), (1, 1): (1.0, 0.6, 0.1), (1, -1): (1.0, 0.25, 0.5), (-1, 1): (0.2, 0.6, 1.0), (-1, -1): (0.2, 0.9, 0.5)}  # fmt: skip
+_COLOURS = {
+    (0, 0): (0.9, 0.9, 0.9),
+    (1, 1): (1.0, 0.6, 0.1),
+    (1, -1): (1.0, 0.25, 0.5),
+    (-1, 1): (0.2, 0.6, 1.0),
+    (-1, -1): (0.2, 0.9, 0.5),
+}
 # Brightness of the first part of a chain; the last has 1.
 _DARKEST = 0.35
 
@@ -145,7 +151,7 @@ def pelvis_distance(batch: ClipBatch) -> Tensor:
 
 
 def map_picture(name: str, signal: Tensor) -> Tensor:
-    """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: depth and mask in grey, parts in colour, on black.
+    """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: all but normals on black, parts in colour.
 
     The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
     the brighter, the further from the trunk.
@@ -169,7 +175,7 @@ class SurfaceMap(PoseGuided[SurfaceT]):
     """Base of control maps (B, V, T, K, H, W) that show maps of a surface, on the shared guider; subclasses say of which."""
 
     @classmethod
-    def maps(cls, config: SurfaceT) -> tuple[str, ...]:
+    def maps(cls, config: Any) -> tuple[str, ...]:
         """The maps of ``MAPS`` that it shows, in their order."""
         return config.maps
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from hvg.core.errors import DataError
 from hvg.geometry.skeleton import BONES
+from hvg.values.body import Skinning
+from hvg.values.scored_clip import REGIONS
 
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 SIDES = {"left": 1.0, "right": -1.0}
@@ -47,6 +49,30 @@ def joint_codes(names: Sequence[str]) -> Tensor:
             "for; expected the names of SMPL-X's joints"
         )
     return torch.tensor([_code(name, 1) for name in names])
+
+
+def vertex_codes(skinning: Skinning) -> Tensor:
+    """Code (P, 3) of the bone that every vertex follows most. Raises: as of ``joint_codes``."""
+    most = skinning.vertex_weights.argmax(dim=1, keepdim=True)
+    bone = skinning.vertex_bones.long().gather(1, most)[:, 0]
+    return joint_codes(skinning.bones).to(bone.device)[bone]
+
+
+def code_regions(codes: Tensor) -> Tensor:
+    """Place (...) int64 in ``REGIONS`` of the bare body's parts with codes (..., 3)."""
+    _, limb, place = codes.unbind(-1)
+    arm, leg = limb == _ARM[0], limb == _LEG[0]
+
+    def beyond(bone: int, chain: tuple[float, int]) -> Tensor:
+        """Whether it comes after so many bones of its chain."""
+        return place > (bone + 0.5) / chain[1]
+
+    region = torch.full(place.shape, REGIONS.index("torso"), device=codes.device)
+    region[leg | (arm & beyond(2, _ARM))] = REGIONS.index("limbs")
+    region[arm & beyond(4, _ARM)] = REGIONS.index("hands")
+    region[leg & beyond(3, _LEG)] = REGIONS.index("feet")
+    region[~arm & ~leg & beyond(4, _TRUNK)] = REGIONS.index("head")
+    return region
 
 
 def _code(joint: str, beyond: int) -> tuple[float, float, float]:

@@ -12,12 +12,11 @@ from components.conditioners.semantic_map import SemanticMap
 from components.conditioners.skeleton import Skeleton
 from components.conditioners.smpl_depth import SmplDepth
 from components.conditioners.smpl_normal import SmplNormal
-from components.nn.body_mesh import vertex_codes
 from components.nn.surface_maps import SurfaceImage, map_picture, surface_maps
 from hvg.core.eight_bit import signal_as_stored
 from hvg.core.errors import DataError
 from hvg.geometry.body_files import FAMILY_JOINTS
-from hvg.geometry.body_parts import bone_codes, joint_codes
+from hvg.geometry.body_parts import bone_codes, joint_codes, vertex_codes
 from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.testing import build, tiny_batch, tiny_context
