@@ -30,9 +30,10 @@ from hvg.values.clip import ClipBatch, Reference
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
 from hvg.values.grid import ViewGrid, Window
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
-from hvg.values.scored_clip import NotAvailable, ScoredClip, Surface
+from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
 __all__ = [
+    "REGIONS",
     "VERSION",
     "Alignment",
     "Backbone",

@@ -1,5 +1,7 @@
 """Normals of the bare body's mesh, the usual rival of bone maps."""
 
+from torch import Tensor
+
 from hvg.parts.pose_guided import PoseGuidedConfig
 
 from ..nn.body_mesh import BodyMap
@@ -22,3 +24,7 @@ class SmplNormal(BodyMap[SmplNormalConfig]):
     @classmethod
     def maps(cls, config: SmplNormalConfig) -> tuple[str, ...]:
         return "normal", "mask"
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        # The mask is the outline of the normals.
+        return {"map": signal[..., :3, :, :]}
