@@ -279,10 +279,13 @@ class Errors(Fit):
         config = self.config
         if not _of_place(config):
             return body
-        ray = normalize(body.joints[0, :, body.joint_names.index("pelvis")] - camera, dim=-1)
+        away = body.joints[0, :, body.joint_names.index("pelvis")] - camera
+        distance, ray = away.norm(dim=-1), normalize(away, dim=-1)
         off = config.depth_mm * draws.sign("depth")
         off = off + config.depth_drift_mm * draws.swing("depth drift", config.depth_drift_frames)
-        shift, scale = (off / 1000)[:, None] * ray, 1 + config.scale_percent / 100 * draws.sign("scale")
+        # Nobody is fitted behind the camera.
+        shift = torch.maximum(off / 1000, -distance / 2)[:, None] * ray
+        scale = 1 + config.scale_percent / 100 * draws.sign("scale")
 
         def move(x: Tensor) -> Tensor:
             return camera[:, None] + scale * (x - camera[:, None]) + shift[:, None]
