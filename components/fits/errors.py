@@ -85,9 +85,12 @@ class Errors(Fit):
         )
         dropped_frames: FrameCount = Field(8, description="Frames for which a limb is dropped.")
         dropped_confidence: Share = Field(0.1, description="Confidence of joints that are dropped; 1 of others.")
-        hands: Literal["true", "rest"] = Field("true", description="Whether hands continue their forearms, fingers flat.")
+        hands: Literal["true", "rest"] = Field(
+            "true", description="Whether hands continue their forearms, fingers flat."
+        )
         depth_mm: Millimetres = Field(
-            0.0, description="How much nearer or farther the body is, along the first camera's ray; one of both per clip."
+            0.0,
+            description="How much nearer or farther the body is, along the first camera's ray; one of both per clip.",
         )
         depth_drift_mm: Millimetres = Field(0.0, description="Swing of that in time, root mean square, millimetres.")
         depth_drift_frames: FrameCount = Field(48, description="Frames of one such swing.")
@@ -99,8 +102,8 @@ class Errors(Fit):
         )
         photo: Literal["fitted", "true"] = Field("fitted", description="Whether the photo's body has errors too.")
 
-    def __init__(self, config: Config | None = None, context: Context | None = None) -> None:
-        self.config = config or self.Config()
+    def __init__(self, config: Config, context: Context | None = None) -> None:
+        self.config = config
         self._model = context and context.body
 
     @classmethod
@@ -145,9 +148,7 @@ class Errors(Fit):
     def _draws(self, name: str, frames: Tensor) -> ErrorDraws:
         config = self.config
         key = (config.seed, "fit", name)
-        return ErrorDraws(
-            key=key, frames=frames, correlation=config.correlation_frames, steady=config.steady_share
-        )
+        return ErrorDraws(key=key, frames=frames, correlation=config.correlation_frames, steady=config.steady_share)
 
     def _fitted(self, body: BodyMotion, name: str, draws: ErrorDraws, camera: Tensor | None) -> BodyMotion:
         """The observed body (B = 1). camera: (T, 3), centre of the first one."""
@@ -278,10 +279,13 @@ class Errors(Fit):
         config = self.config
         if not _of_place(config):
             return body
-        ray = normalize(body.joints[0, :, body.joint_names.index("pelvis")] - camera, dim=-1)
+        away = body.joints[0, :, body.joint_names.index("pelvis")] - camera
+        distance, ray = away.norm(dim=-1), normalize(away, dim=-1)
         off = config.depth_mm * draws.sign("depth")
         off = off + config.depth_drift_mm * draws.swing("depth drift", config.depth_drift_frames)
-        shift, scale = (off / 1000)[:, None] * ray, 1 + config.scale_percent / 100 * draws.sign("scale")
+        # Nobody is fitted behind the camera.
+        shift = torch.maximum(off / 1000, -distance / 2)[:, None] * ray
+        scale = 1 + config.scale_percent / 100 * draws.sign("scale")
 
         def move(x: Tensor) -> Tensor:
             return camera[:, None] + scale * (x - camera[:, None]) + shift[:, None]

@@ -52,7 +52,8 @@ class ErrorDraws:
         """(T,) bool: spans of ``length`` frames, somewhere in every stretch of ``length / share`` of them."""
         if not share:
             return torch.zeros(len(self.frames), dtype=torch.bool)
-        stretch = length / share
+        # A share near 0 would be a stretch without end.
+        stretch = min(length / share, 1e9)
         places = self.frames.double() + self.generator(what).uniform(0, stretch)
         number = (places / stretch).floor()
         starts = {int(n): self.generator(what, int(n)).uniform(0, stretch - length) for n in number.unique()}

@@ -38,7 +38,8 @@ def run(words: list[str]) -> int:
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is.
 
-    Where a fit observes the body, its joints are drawn over the true ones, in another colour that the label names. All of them are moved as the network sees them.
+    Where a fit observes the body, its joints are drawn over the true ones, in another colour that the label names. All of
+    them are moved as the network sees them.
     """
     outputs.try_file(options.out, "out")
     outputs.refuse_existing(options.out, options.overwrite)

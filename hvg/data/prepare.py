@@ -55,7 +55,7 @@ def render_shard(
     path = shard_path(folder, split, number, count)
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
     old = whole_shard(path)
-    wanted = signals.keys().union(*(drawn.keys() for _, drawn in fitted))
+    wanted = {key for drawn in (signals, *(drawn for _, drawn in fitted)) for key in drawn}
     if old is not None and old.signals >= wanted:
         for _ in indices:
             on_clip()

@@ -43,8 +43,9 @@ class ClipBatch:
     """Clips of people seen by several cameras over time.
 
     frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
-    cameras: (B, V, T). body: the motion, as signals and alignments see it. true_body: the motion as it is, where ``body`` is a fit
-    with errors (``Fit``); metrics and targets go by ``target_body``. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose
+    cameras: (B, V, T). body: the motion, as signals and alignments see it. true_body: the motion as it is, where ``body`` is a
+    fit with errors (``Fit``); metrics and targets go by ``target_body``. reference: the photo. task: (B,) int64, 0 novel view,
+    1 novel pose
     (``hvg.values.task``).
     signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
