@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from body_models import person_model
 
 from components.bodies.anny import Anny
 from components.conditioners.bone_map import BoneMap
@@ -13,13 +15,18 @@ from components.conditioners.skeleton import Skeleton
 from components.conditioners.smpl_depth import SmplDepth
 from components.conditioners.smpl_normal import SmplNormal
 from components.nn.surface_maps import SurfaceImage, map_picture, surface_maps
+from hvg.config.build import build_conditioners, build_dataset
+from hvg.config.composition import compose
 from hvg.core.eight_bit import signal_as_stored
 from hvg.core.errors import DataError
+from hvg.data.clip_files import decode_clip, encode_clip
+from hvg.data.signals import signals_of
 from hvg.geometry.body_files import FAMILY_JOINTS
 from hvg.geometry.body_parts import bone_codes, joint_codes, vertex_codes
 from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.testing import build, tiny_batch, tiny_context
+from hvg.values.scored_clip import REGIONS
 
 MIRROR = [JOINTS.index(name.replace("left", "x").replace("right", "left").replace("x", "right")) for name in JOINTS]
 # Side changes its sign in the mirror; limb and place do not.
@@ -231,3 +238,44 @@ def test_a_skull_that_is_put_is_as_sure_as_the_head():
     assert short[..., :3, :, :].amax() <= 1
     # The skull's top is put elsewhere than it was; what it is drawn with is the same.
     assert torch.allclose(short[:, :, :, :3, 40:], full[:, :, :, :3, 40:], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def on_smplx(tmp_path_factory):
+    """A clip of a dressed person on SMPL-X with their surface, and the configuration."""
+    folder = tmp_path_factory.mktemp("smplx")
+    np.savez(folder / "SMPLX_NEUTRAL.npz", allow_pickle=True, **person_model("smplx"))
+    words = [
+        "dataset.image_size=96",
+        "dataset.views=2",
+        "dataset.frames=2",
+        "pose=semantic_map",
+        "pose.supersampling=2",
+    ]
+    config = compose([*words, "body=smplx", f"body.path={folder}"])
+    clips = build_dataset(config, "train")
+    return config, clips.load(0), clips.surface(0)
+
+
+def test_people_on_the_smpl_family_have_parts(on_smplx):
+    config, clip, surface = on_smplx
+    signals = signals_of(config, build_conditioners(config)[1])
+    (key,) = (key for key in signals if key.startswith("semantic_map"))
+    part = signals.draw(clip).signals[key][:, :, :, 4:]
+    seen = codes_in(part)
+    known = {tuple(code) for code in joint_codes(clip.body.skinning.bones).tolist()}
+    assert seen <= known | {(0.0, 0.0, 0.0)}
+    hands = {tuple(code) for code in joint_codes(["left_wrist", "right_wrist"]).tolist()}
+    assert hands <= seen, seen
+    shown = {REGIONS[int(region)] for region in surface.regions[surface.face[surface.face >= 0]].unique()}
+    assert {"head", "hands", "feet", "limbs"} <= shown
+
+
+def test_a_kept_map_is_the_drawn_one(on_smplx):
+    config, clip, _ = on_smplx
+    drawn = signals_of(config, build_conditioners(config)[1]).ahead.draw(clip)
+    kept = decode_clip(encode_clip(drawn))
+    assert drawn.signals and kept.signals.keys() == drawn.signals.keys()
+    assert all(torch.equal(kept.signals[key], drawn.signals[key]) for key in drawn.signals)
+    bones, again = clip.body.skinning, kept.body.skinning
+    assert again.bones == bones.bones and torch.equal(vertex_codes(again), vertex_codes(bones))
