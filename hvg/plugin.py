@@ -21,7 +21,7 @@ from hvg.parts.part import Part, PartConfig, PartName
 from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.registry import VERSION
-from hvg.parts.scene import Alignment, BodyModel, Dataset, Holdings, MeshImage, Renderer
+from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
@@ -30,9 +30,10 @@ from hvg.values.clip import ClipBatch, Reference
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
 from hvg.values.grid import ViewGrid, Window
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
-from hvg.values.scored_clip import NotAvailable, ScoredClip, Surface
+from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
 __all__ = [
+    "REGIONS",
     "VERSION",
     "Alignment",
     "Backbone",
@@ -59,6 +60,7 @@ __all__ = [
     "Dataset",
     "EdmConfig",
     "EdmPrediction",
+    "Fit",
     "FrameCount",
     "FrameMetric",
     "Frechet",

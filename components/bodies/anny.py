@@ -223,6 +223,7 @@ def _skinning(rest: _Rest, transforms: Tensor, scale: float) -> Skinning:
     last = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*transforms.shape[:2], 1, 4)
     moved = torch.cat([transforms[..., :3], scale * transforms[..., 3:]], dim=-1)
     return Skinning(
+        bones=(*DRIVEN, "left_elbow", "right_elbow"),
         vertex_bones=bones,
         vertex_weights=weights,
         rest=scale * rest.vertices[None],
@@ -320,6 +321,10 @@ class Anny(BodyModel):
             middle = (low + high) / 2
             low, high = (middle, high) if tall(middle) < stature else (low, middle)
         return {**shape, "height": (low + high) / 2}
+
+    def shape_of(self, body: BodyMotion) -> dict[str, float]:
+        """The phenotypes of a body that it animated."""
+        return dict(zip(_model().phenotype_labels, body.constants["shape"][0].tolist(), strict=True))
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """Phenotypes of grown people, drawn evenly."""

@@ -3,25 +3,11 @@
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.values.clip import ClipBatch
-
-from ..nn.bone_map_drawing import (
-    BONE_MAPS,
-    DepthField,
-    DepthScale,
-    Far,
-    HalfRange,
-    Near,
-    RadiiScale,
-    bone_map_image,
-    draw_bone_maps,
-)
+from ..nn.bone_ellipsoids import EllipsoidConfig, EllipsoidMap
 
 
-class BoneMapConfig(PoseGuidedConfig):
+class BoneMapConfig(EllipsoidConfig):
     """Settings of the bone map."""
 
     maps: tuple[Literal["normal", "depth"], ...] = Field(
@@ -30,14 +16,9 @@ class BoneMapConfig(PoseGuidedConfig):
         max_length=2,
         description="Which maps, in which order; K is 3, 1, or 4 for both.",
     )
-    half_range: HalfRange = 1.0
-    radii_scale: RadiiScale = 1.0
-    depth: DepthField = "pelvis"
-    near: Near = 1.0
-    far: Far = 6.0
 
 
-class BoneMap(PoseGuided[BoneMapConfig]):
+class BoneMap(EllipsoidMap[BoneMapConfig]):
     """Control map (B, V, T, K, H, W): normals in [-1, 1] (camera axes: x right, y down, z forward), depth in [0.1, 1].
 
     The background is 0 in all channels. Depth is the distance to the camera's origin, by default relative to the pelvis'
@@ -48,22 +29,3 @@ class BoneMap(PoseGuided[BoneMapConfig]):
     is. We differ: it encodes normals and depth by a guider each and fuses them by cross-attention (the part ``hvg``);
     here one guider takes both, so that pose signals are compared by what they show.
     """
-
-    @classmethod
-    def signal_channels(cls, config: BoneMapConfig) -> int:
-        return sum(BONE_MAPS[name] for name in config.maps)
-
-    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
-        names = self.config.maps
-        parts = signal.split([BONE_MAPS[name] for name in names], dim=-3)
-        return {name: bone_map_image(name, part) for name, part in zip(names, parts, strict=True)}
-
-    def draw_map(self, batch: ClipBatch) -> Tensor:
-        config = self.config
-        return draw_bone_maps(
-            batch,
-            config.maps,
-            radii_scale=config.radii_scale,
-            scale=DepthScale(depth=config.depth, half_range=config.half_range, near=config.near, far=config.far),
-            supersampling=config.supersampling,
-        )

@@ -12,33 +12,24 @@ from hvg.core.labels import readable
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.guider import guider_stages
-from hvg.parts.pose_guided import PoseGuidedConfig, PoseSignal, guider_widths, stem
+from hvg.parts.pose_guided import PoseSignal, guider_widths, stem
 from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import ConditioningSpec, Ports
 
-from ..nn.body_normal_drawing import draw_body_normals
-from ..nn.bone_map_drawing import (
-    BONE_MAPS,
-    DepthField,
-    DepthScale,
-    Far,
-    HalfRange,
-    Near,
-    RadiiScale,
-    bone_map_image,
-    draw_bone_maps,
-)
+from ..nn.body_mesh import draw_body
+from ..nn.bone_ellipsoids import EllipsoidConfig, draw_ellipsoids
 from ..nn.cross_attention import MapCrossAttention
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
+from ..nn.surface_maps import MAPS, map_picture, unique_maps
 
 # Name of a map -> its channels.
-CHANNELS = {**{f"bone_{name}": channels for name, channels in BONE_MAPS.items()}, "skeleton": 4, "smpl_normal": 4}
+CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleton": 4, "smpl_normal": 4}
 # Channels of a head of cross-attention that the default number of heads aims at; SVD's own heads have as many.
 HEAD_WIDTH = 64
 
 
-class HvgPoseConfig(PoseGuidedConfig):
+class HvgPoseConfig(EllipsoidConfig):
     """Settings of the pose modulation. Those of maps that are not drawn change nothing."""
 
     maps: tuple[Literal["bone_normal", "bone_depth", "skeleton", "smpl_normal"], ...] = Field(
@@ -51,20 +42,10 @@ class HvgPoseConfig(PoseGuidedConfig):
         None,
         description="Heads of the cross-attention; divides the last width. null: heads about 64 channels wide.",
     )
-    half_range: HalfRange = 1.0
-    radii_scale: RadiiScale = 1.0
-    depth: DepthField = "pelvis"
-    near: Near = 1.0
-    far: Far = 6.0
     line_width: LineWidth = 1 / 64
     joint_size: JointSize = 1.5
 
-    @field_validator("maps")
-    @classmethod
-    def _unique(cls, maps: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(maps)) < len(maps):
-            raise ValueError(f"the map {maps[0]} is there twice")
-        return maps
+    _unique = field_validator("maps")(unique_maps)
 
 
 class HvgPose(PoseSignal[HvgPoseConfig]):
@@ -104,7 +85,7 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
         """One map, (..., k, H, W), as a picture."""
         if name == "skeleton":
             return skeleton_image(part)
-        return part[..., :3, :, :] if name == "smpl_normal" else bone_map_image(name.removeprefix("bone_"), part)
+        return part[..., :3, :, :] if name == "smpl_normal" else map_picture(name.removeprefix("bone_"), part)
 
     @classmethod
     def needs(cls, config: HvgPoseConfig) -> frozenset[str]:
@@ -129,19 +110,11 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
         if name == "skeleton":
             return draw_skeleton(batch, line_width=config.line_width, joint_size=config.joint_size)
         if name == "smpl_normal":
-            renderer = required(self.renderer, "Context.renderer")
-            return draw_body_normals(batch, renderer, supersampling=config.supersampling)
+            return draw_body(batch, ("normal", "mask"), config, required(self.renderer, "Context.renderer"))
         return self._draw_bones(batch, (name,))
 
     def _draw_bones(self, batch: ClipBatch, names: tuple[str, ...]) -> Tensor:
-        config = self.config
-        return draw_bone_maps(
-            batch,
-            [name.removeprefix("bone_") for name in names],
-            radii_scale=config.radii_scale,
-            scale=DepthScale(depth=config.depth, half_range=config.half_range, near=config.near, far=config.far),
-            supersampling=config.supersampling,
-        )
+        return draw_ellipsoids(batch, [name.removeprefix("bone_") for name in names], self.config)
 
     def encode(self, maps: Tensor) -> Tensor:
         parts = maps.split([CHANNELS[name] for name in self.config.maps], dim=1)

@@ -1,22 +1,17 @@
 """Normals of the bare body's mesh, the usual rival of bone maps."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from hvg.core.required import required
-from hvg.parts.context import ConditionerContext
-from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
-from hvg.values.clip import ClipBatch
+from hvg.parts.pose_guided import PoseGuidedConfig
 
-from ..nn.body_normal_drawing import draw_body_normals
+from ..nn.body_mesh import BodyMap
 
 
 class SmplNormalConfig(PoseGuidedConfig):
     """Settings of the body normal map."""
 
 
-class SmplNormal(PoseGuided[SmplNormalConfig]):
+class SmplNormal(BodyMap[SmplNormalConfig]):
     """Control map (B, V, T, 4, H, W): outward normal in [-1, 1] (camera axes: x right, y down, z forward), then mask.
 
     The mask is 1 on the body; the background is 0 in all channels. With supersampling, outlines hold the mean of their
@@ -26,12 +21,10 @@ class SmplNormal(PoseGuided[SmplNormalConfig]):
     Source: Champ (arXiv 2403.14781) and the arm "SMPL body normal map" of HVG (arXiv 2602.21188), table 3.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"body", "body.vertices", "cameras"})
+    @classmethod
+    def maps(cls, config: SmplNormalConfig) -> tuple[str, ...]:
+        return "normal", "mask"
 
-    def __init__(self, config: SmplNormalConfig, context: ConditionerContext) -> None:
-        super().__init__(config, context)
-        self.renderer = context.renderer
-
-    def draw_map(self, batch: ClipBatch) -> Tensor:
-        renderer = required(self.renderer, "Context.renderer")
-        return draw_body_normals(batch, renderer, supersampling=self.config.supersampling)
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        # The mask is the outline of the normals.
+        return {"map": signal[..., :3, :, :]}

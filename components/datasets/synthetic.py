@@ -241,6 +241,7 @@ class Synthetic(Dataset):
             barycentric=self._grid(image.barycentric),
             vertices=vertices,
             faces=scene.person.faces,
+            regions=scene.person.regions,
         )
 
     def _scene(self, number: int, clip: int) -> _Scene:

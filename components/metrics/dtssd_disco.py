@@ -24,7 +24,7 @@ class DiscoTemporalChangeError(CellMetric):
     """
 
     definition = "dtssd_disco/pil-bicubic-256/mean-over-{config.average}/v1"
-    higher_is_better: ClassVar[bool] = False
+    higher_is_better = False
     verdict: ClassVar[bool] = False
 
     def measure_pieces(self, clip: LongClip) -> Measurement:

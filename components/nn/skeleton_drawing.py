@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hvg.core.required import required
 from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
+from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch
 from hvg.values.layout import fold_frames, unfold_frames
@@ -50,20 +51,32 @@ def draw_skeleton(batch: ClipBatch, *, line_width: float, joint_size: float) -> 
 
     Limbs and joints of the 18-point OpenPose figure with its colours (``hvg.geometry.skeleton.OPENPOSE_LIMBS``), drawn
     far to near by their depth. Unlike a detector's drawing it also shows joints that the body hides.
+    Where an estimator says how sure it is of each joint, a joint is as bright as that, and a limb as the less sure of its ends;
+    coverage stays. Source: pose frames of MimicMotion (arXiv 2406.19680), section 3.3.
     """
     body = required(batch.body, "ClipBatch.body")
-    joints = complete_joints(body.joints, body.joint_names)
+    joints, sure = complete_joints(body.joints, body.joint_names), _confidence(body)
     height, width = batch.cameras.image_size
     half_width = max(1.0, line_width * height) / 2
-    strokes = _strokes(joints, batch.cameras, half_width, half_width * joint_size)
+    strokes = _strokes(joints, sure, batch.cameras, half_width, half_width * joint_size)
     images = max(1, PIXELS_AT_ONCE // (height * width))
     parts = [slice(i, i + images) for i in range(0, len(strokes.start), images)]
     pieces = [_draw(map_tensors(strokes, itemgetter(part)), (height, width)) for part in parts]
     return unfold_frames(torch.cat(pieces), batch.grid)
 
 
-def _strokes(joints: Tensor, cameras: Cameras, limb: float, joint: float) -> Strokes:
-    """Strokes of B V T images folded to N, for joints (B, T, 25, 3) and half widths of limbs and joints in pixels."""
+def _confidence(body: BodyMotion) -> Tensor:
+    """(B, T, 25) in the order of ``JOINTS``; 1 where nothing was estimated."""
+    if body.confidence is None:
+        return torch.ones_like(body.joints[..., :1, 0]).expand(-1, -1, len(JOINTS))
+    # The top of the skull is put where neck and head say, where a body lacks it.
+    names = ["head" if name == "head_top" and name not in body.joint_names else name for name in JOINTS]
+    return body.confidence[..., joint_index(body.joint_names, names, body.joints.device)]
+
+
+def _strokes(joints: Tensor, sure: Tensor, cameras: Cameras, limb: float, joint: float) -> Strokes:
+    """Strokes of B V T images folded to N, for joints (B, T, 25, 3), their confidence (B, T, 25), and half widths of limbs and
+    joints in pixels."""
     pixels, z = project(joints[:, None], cameras)
     pixels, z = fold_frames(pixels), fold_frames(z)
     dots = joint_index(JOINTS, OPENPOSE_JOINTS, z.device)
@@ -72,6 +85,8 @@ def _strokes(joints: Tensor, cameras: Cameras, limb: float, joint: float) -> Str
     limbs = len(OPENPOSE_LIMBS)
     wheel = z.new_tensor(OPENPOSE_COLORS)
     color = torch.cat([LIMB_BRIGHTNESS * wheel[:limbs], wheel[: len(dots)]])
+    bright = fold_frames(sure[:, None].expand(-1, cameras.shape[1], -1, -1))
+    bright = torch.minimum(bright[:, first], bright[:, second])
     half_width = z.new_tensor([limb] * limbs + [joint] * len(dots))
     half_width = half_width.where((z[:, first] > NEAR) & (z[:, second] > NEAR), -1.0)
     order = (z[:, first] + z[:, second]).argsort(dim=1, descending=True)
@@ -82,7 +97,7 @@ def _strokes(joints: Tensor, cameras: Cameras, limb: float, joint: float) -> Str
     return Strokes(
         start=far_to_near(pixels[:, first]),
         end=far_to_near(pixels[:, second]),
-        color=color[order],
+        color=color[order] * far_to_near(bright)[..., None],
         half_width=far_to_near(half_width),
     )
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from hvg.core.required import required
+from hvg.geometry.body_parts import code_regions, vertex_codes
 from hvg.values.body import BodyMotion
+from hvg.values.scored_clip import REGIONS
 
 from .garments import Skirt, drape, make_skirt
 from .textures import HAIR_COLOURS, SKIN_TONES, Cloth, cloth, muted
@@ -68,7 +70,7 @@ def sample_look(generator: np.random.Generator) -> Look:
 class Person:
     """Geometry and paint of one dressed person.
 
-    faces: (F, 3) int64 over body, hair and garment vertices together.
+    faces: (F, 3) int64 over body, hair and garment vertices together. regions: (F,) int64, as of ``Surface``.
     """
 
     def __init__(self, rest: BodyMotion, look: Look, generator: np.random.Generator) -> None:
@@ -83,6 +85,7 @@ class Person:
         self._hair_vertices, hair_faces = _hair_mesh(look.hair, self.joints)
         self._skirt = self._cut(generator)
         self.faces, self._surface, self._texture = self._assemble(self.body_faces.numpy(), hair_faces)
+        self.regions = None if rest.skinning is None else self._regions_of_faces(vertex_codes(rest.skinning))
 
     def _cut(self, generator: np.random.Generator) -> Skirt | None:
         if self.look.garment == "skirt":
@@ -106,6 +109,16 @@ class Person:
             surface.append(np.full(len(faces[-1]), GARMENT))
             texture.append(self._skirt.rest)
         return torch.from_numpy(np.concatenate(faces)).long(), np.concatenate(surface), np.concatenate(texture)
+
+    def _regions_of_faces(self, codes: torch.Tensor) -> torch.Tensor:
+        """codes: (P, 3) of the bare body's vertices. A face is of what its first corner is of."""
+        loose, head = (torch.full((len(self._surface),), REGIONS.index(name)) for name in ("loose", "head"))
+        regions = torch.where(torch.from_numpy(self._surface == HAIR), head, loose)
+        regions[: len(self.body_faces)] = code_regions(codes)[self.body_faces[:, 0]]
+        # Hair that lies on the skull hangs down over neck and shoulders.
+        hair = self._hair_depth(self.rest[self.body_faces[:, 0].numpy()]) > 0
+        regions[: len(self.body_faces)][torch.from_numpy(hair)] = REGIONS.index("head")
+        return regions
 
     def vertices(self, body: BodyMotion, normals: torch.Tensor) -> torch.Tensor:
         """(T, P', 3) world metres for a moving body (B = 1, with mesh) whose vertex normals are (T, P, 3)."""

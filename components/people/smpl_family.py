@@ -128,7 +128,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
         shift = moved + size[:, None] * (self._stands(person) - rest)
         return replace(body, betas=person, scale=size, translation=shift.expand(frames, 3))
 
-    def shape_of(self, motion: Motion) -> dict[str, float] | None:
+    def told_shape(self, motion: Motion) -> dict[str, float] | None:
         """Betas, and a scale, of the motion's person; where they change with the frames, their mean."""
         given = motion.body
         if given is None or given.family != self.family:
@@ -190,6 +190,10 @@ class FamilyBody(BodyModel[FamilyConfig]):
             scale=scale,
         )
 
+    def shape_of(self, body: BodyMotion) -> dict[str, float]:
+        """The betas of a body that it animated."""
+        return {f"beta_{k}": value for k, value in enumerate(body.constants["betas"][0].tolist())}
+
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """The first ten betas, normal as in the people that the model was fitted to, at most two deviations from the mean."""
         drawn = generator.normal(size=min(10, self.file.num_betas)).clip(-2, 2)
@@ -238,6 +242,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
             vertices=(scale * torch.cat(pieces) + shift)[None],
             faces=torch.from_numpy(self.file.arrays["f"].astype(np.int64)),
             skinning=Skinning(
+                bones=self.file.joints,
                 vertex_bones=bones,
                 vertex_weights=weights,
                 # Where betas change with the frames, those of the others are what is added before skinning.

@@ -1,5 +1,7 @@
 """``hvg show``: a contact sheet with which a person checks that images, signals and cameras line up."""
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from hvg.config.validation import validate
 from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.labels import PHOTO
+from hvg.core.required import required
 from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_columns
@@ -22,7 +25,7 @@ from hvg.parts.as_seen import as_seen
 from hvg.values.cameras import project
 from hvg.values.clip import ClipBatch
 
-JOINT_COLOUR = (1.0, -0.6, -0.6)
+TRUE_COLOUR, OBSERVED_COLOUR = (1.0, -0.6, -0.6), (-0.8, 0.1, 1.0)
 
 
 def run(words: list[str]) -> int:
@@ -35,7 +38,8 @@ def run(words: list[str]) -> int:
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is.
 
-    All of them are moved as the network sees them.
+    Where a fit observes the body, its joints are drawn over the true ones, in another colour that the label names. All of
+    them are moved as the network sees them.
     """
     outputs.try_file(options.out, "out")
     outputs.refuse_existing(options.out, options.overwrite)
@@ -54,7 +58,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if clip.frames is not None:
         columns["image"] = clip.frames[0]
     if clip.frames is not None and clip.body is not None:
-        columns["joints"] = draw_joints(clip)
+        columns["joints" if clip.true_body is None else "true red, fit blue"] = draw_joints(clip)
     if clip.alpha is not None:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
     for key, part in signals.items():
@@ -108,21 +112,20 @@ def default_signals(config: RunConfig, name: str, present: frozenset[str]) -> Si
 
 
 def draw_joints(clip: ClipBatch) -> Tensor:
-    """The clip's frames (V, T, 3, H, W) with a dot on every projected joint."""
-    assert clip.frames is not None and clip.body is not None
-    frames = clip.frames[0].clone()
+    """The clip's frames (V, T, 3, H, W) with a dot on every projected joint, true ones below those of a fit."""
+    frames, true = required(clip.frames, "ClipBatch.frames")[0].clone(), required(clip.target_body, "ClipBatch.body")
+    bodies = [(true, TRUE_COLOUR), *([] if clip.true_body is None else [(clip.body, OBSERVED_COLOUR)])]
     views, num_frames = frames.shape[:2]
     radius = max(1.0, frames.shape[-1] / 80)
-    for v in range(views):
-        for t in range(num_frames):
-            pixels, depth = project(clip.body.joints[0, t], clip.cameras[0, v, t])
-            _dots(frames[v, t], pixels[depth > 0], radius)
+    for (body, colour), v, t in product(bodies, range(views), range(num_frames)):
+        pixels, depth = project(required(body, "ClipBatch.body").joints[0, t], clip.cameras[0, v, t])
+        _dots(frames[v, t], pixels[depth > 0], radius, colour)
     return frames
 
 
-def _dots(image: Tensor, pixels: Tensor, radius: float) -> None:
+def _dots(image: Tensor, pixels: Tensor, radius: float, colour: Sequence[float]) -> None:
     """Draws filled circles at pixel coordinates (N, 2) into an image (3, H, W)."""
     y, x = torch.meshgrid(torch.arange(image.shape[-2]) + 0.5, torch.arange(image.shape[-1]) + 0.5, indexing="ij")
     for px, py in pixels.tolist():
         near = (x - px) ** 2 + (y - py) ** 2 <= radius**2
-        image[:, near] = torch.tensor(JOINT_COLOUR)[:, None]
+        image[:, near] = torch.tensor(colour)[:, None]

@@ -19,9 +19,10 @@ from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+from hvg.parts.observed import ObservedClips
 from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
-from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
 
 P = TypeVar("P", bound=Part)
 
@@ -130,7 +131,27 @@ def _build_conditioners(config: RunConfig, context: BackboneContext, backbone: B
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:
-    """The run's dataset restricted to a split: ``train``, ``val`` or ``test``. Raises: ConfigError as of ``split_config``."""
+    """The run's clips of a split, ``train``, ``val`` or ``test``, with bodies as its fit observes them.
+
+    Raises: ConfigError as of ``split_config``.
+    """
+    return observed(config, true_clips(config, split))
+
+
+def observed(config: RunConfig, clips: Dataset) -> Dataset:
+    """The clips with bodies as the run's fit observes them; the same clips where it changes nothing."""
+    if not config.fit.cls.changes(config.fit.config):
+        return clips
+    return ObservedClips(clips, build_fit(config))
+
+
+def build_fit(config: RunConfig) -> Fit:
+    """What observes a run's bodies."""
+    return build_part(config.fit, Context(body=build_part(config.body)))
+
+
+def true_clips(config: RunConfig, split: str) -> Dataset:
+    """The run's dataset restricted to a split, with true bodies. Raises: ConfigError as of ``split_config``."""
     settings = split_config(config.dataset, split)
     context = SceneContext(renderer=build_part(config.renderer), body=build_part(config.body))
     return config.dataset.cls(settings, context)

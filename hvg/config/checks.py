@@ -280,13 +280,13 @@ def _check_strategy(settings: Settings) -> Iterator[Problem]:
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
-    (("dataset", "alignment"), _check_fields),
+    (("dataset", "alignment", "fit"), _check_fields),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "codec", "backbone"), _check_image),
     (("dataset", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
-    (("data", "alignment", *SLOTS, "slots"), _check_latents),
+    (("data", "alignment", "fit", *SLOTS, "slots"), _check_latents),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.
 READ = frozenset(key for needs, _ in _CHECKS for key in needs)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hvg.config.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
+from hvg.config.settings import BEFORE, SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
 from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
 from hvg.parts import registry
@@ -134,7 +134,8 @@ def _parse_parts(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[
     choices: dict[str, Any] = {}
     problems: list[Problem] = []
     for key in (*SINGLE_PARTS, *SLOTS):
-        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), raw.get(key), key, written)
+        given = raw.get(key, {"name": BEFORE[key]} if key in BEFORE else None)
+        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), given, key, written)
         problems += found
         if choice is not None or key in SLOTS:
             choices[key] = choice

@@ -26,11 +26,11 @@ from hvg.parts.continued import Continued
 if TYPE_CHECKING:
     from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
     from hvg.parts.plan import Guidance, Sampler, Solver
-    from hvg.parts.scene import Alignment, BodyModel, Dataset, Renderer
+    from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
-    Alignment = BodyModel = Dataset = Renderer = Any
+    Alignment = BodyModel = Dataset = Fit = Renderer = Any
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
@@ -50,8 +50,11 @@ SINGLE_PARTS = {
         "guidance",
         "renderer",
         "body",
+        "fit",
     )
 }
+# Of these, what runs had before there was a choice: configurations that say nothing have it.
+BEFORE = {"fit": "none"}
 
 
 class Settings(Section):
@@ -136,6 +139,7 @@ class RunConfig(Settings):
     guidance: Annotated[PartChoice[Guidance], Continued.SAMPLING] = Field(description="How strongly to guide.")
     renderer: PartChoice[Renderer] = Field(description="Mesh rasteriser of datasets and control maps.")
     body: PartChoice[BodyModel] = Field(description="Body model of datasets.")
+    fit: PartChoice[Fit] = Field(description="Errors of the bodies that signals see; metrics go by the true ones.")
     pose: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the pose; none: generated from the rest."
     )

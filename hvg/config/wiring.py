@@ -61,6 +61,7 @@ def path_of_slot(config: RunConfig, slot: str) -> str:
 def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
     """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
     needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
+    needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
     for slot, choice in config.conditioners.items():
         needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
     return needed

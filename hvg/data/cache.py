@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hvg import __version__
-from hvg.config.build import build_dataset
+from hvg.config.build import observed, true_clips
 from hvg.config.settings import RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.sources import source_digest
 from hvg.data.latents import EncodedClips, encoded_path, encodings, wanted_images
 from hvg.data.shards import SHARD_FORMAT, ShardReader
-from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_key, signals_of
+from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, Dataset
 from hvg.values.clip import ClipBatch
@@ -30,7 +30,8 @@ def missing_from_cache(config: RunConfig) -> str | None:
     place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
     kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
     slots = {f"{slot}={choice.name}": choice for slot, choice in config.conditioners.items()}
-    drawn = [word for word, choice in slots.items() if is_drawn_ahead(choice) and signal_key(choice) not in kept]
+    wanted = zip(slots.items(), signal_keys(config).values(), strict=True)
+    drawn = [word for (word, choice), key in wanted if is_drawn_ahead(choice) and key not in kept]
     meshes = [word for word, choice in slots.items() if choice.cls.mesh_in_step(choice.config)]
     made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
     remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
@@ -46,7 +47,10 @@ def missing_from_cache(config: RunConfig) -> str | None:
 
 
 def cache_folder(config: RunConfig) -> Path:
-    """Folder of a run's rendered clips, whose name changes with every setting they depend on, and the code."""
+    """Folder of a run's rendered clips, whose name changes with every setting they depend on, and the code.
+
+    They hold true bodies; a map that was drawn of a fit has a key that says so.
+    """
     choice = config.dataset
     settings = choice.config.model_dump(mode="json", exclude={"split"})
     code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
@@ -101,9 +105,10 @@ def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> 
 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
-    source = build_dataset(config, split)
+    source = true_clips(config, split)
     paths = shard_paths(config, split) if config.data.cache else []
-    return RenderedClips(paths, source, frozenset(signals.ahead), signals.mesh) if paths else source
+    clips = RenderedClips(paths, source, frozenset(signals.ahead), signals.mesh) if paths else source
+    return observed(config, clips)
 
 
 def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[str, Conditioner]) -> Dataset:
@@ -122,7 +127,7 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     for encoding in made:
         if not all(encoded_path(shard, encoding.name).exists() for shard in shards):
             raise _unprepared(cache_folder(config) / encoding.name, f"there are no {encoding.what}")
-    return EncodedClips(shards, made, wanted_images(config), frozenset(signals.ahead))
+    return observed(config, EncodedClips(shards, made, wanted_images(config), frozenset(signals.ahead)))
 
 
 def _unprepared(folder: Path, reason: str) -> DataError:

@@ -27,7 +27,7 @@ from hvg.values.tensors import SHARED
 CLIP_VERSION = 3
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 # Fields of a body's skinning.
-_SKINNING = tuple(f.name for f in fields(Skinning))
+_SKINNING = tuple(f.name for f in fields(Skinning) if f.name != "bones")
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
 # The end of the name of one picture's file: its view, its frame, PNG or floats.
@@ -95,7 +95,7 @@ def _alpha_from_uint8(alpha: Tensor) -> Tensor:
 
 
 def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
-    """One clip (B = 1) as named files."""
+    """One clip (B = 1) as named files, with its true body."""
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
@@ -103,9 +103,10 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
     meta["image_size"] = clip.cameras.image_size
     arrays = {"world_to_camera": clip.cameras.world_to_camera, "intrinsics": clip.cameras.intrinsics}
     arrays |= {name: getattr(clip, name) for name in ("task", "valid", "frame_index")}
-    if clip.body is not None:
-        meta["joint_names"] = clip.body.joint_names
-        arrays |= _body_arrays("body", clip.body)
+    if (body := clip.target_body) is not None:
+        meta["joint_names"] = body.joint_names
+        meta["bones"] = body.skinning and body.skinning.bones
+        arrays |= _body_arrays("body", body)
     if clip.reference is not None:
         reference = clip.reference
         files |= _pictures("reference", reference.frames, reference.alpha)
@@ -113,8 +114,8 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
             arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
             meta["reference_image_size"] = reference.cameras.image_size
-        if reference.body is not None:
-            arrays |= _without_what_is_shared(_body_arrays("reference_body", reference.body), arrays)
+        if (body := reference.target_body) is not None:
+            arrays |= _without_what_is_shared(_body_arrays("reference_body", body), arrays)
     if clip.frames is not None:
         files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
     if clip.driving is not None:
@@ -130,7 +131,7 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
 def _body_arrays(prefix: str, body: BodyMotion) -> dict[str, Tensor | None]:
     named = {f"{prefix}_parameter-{key}": value for key, value in body.parameters.items()}
     named |= {f"{prefix}_constant-{key}": value for key, value in body.constants.items()}
-    values = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces")}
+    values = {name: getattr(body, name) for name in ("joints", "bone_radii", "vertices", "faces", "confidence")}
     values |= {name: getattr(body.skinning, name, None) for name in _SKINNING}
     return {**{f"{prefix}_{name}": value for name, value in values.items()}, **named}
 
@@ -175,13 +176,12 @@ def decode_clip(
     cameras = decode_cameras(arrays, "", meta["image_size"])
     cells = None if choose is None else choose(*cameras.shape[1:])
     pictures = _decode_images(files, cells, is_wanted)
-    names = tuple(meta.get("joint_names", ()))
     clip = ClipBatch(
         cameras=cameras,
         clip_id=(meta["clip_id"],),
         subject=(str(meta["subject"]),),
-        body=_body(arrays, "body", names),
-        reference=_reference(pictures.get("reference"), arrays, meta, names),
+        body=_body(arrays, "body", meta),
+        reference=_reference(pictures.get("reference"), arrays, meta),
         task=arrays.get("task"),
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
@@ -207,9 +207,7 @@ def _signals(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(SIGNAL): x[None] for name, x in named.items() if name.startswith(SIGNAL)}
 
 
-def _reference(
-    pixels: Tensor | None, arrays: dict[str, Tensor], meta: dict[str, Any], joint_names: tuple[str, ...]
-) -> Reference | None:
+def _reference(pixels: Tensor | None, arrays: dict[str, Tensor], meta: dict[str, Any]) -> Reference | None:
     frames, alpha = _split_rgba(pixels)
     if frames is None:
         return None
@@ -219,7 +217,7 @@ def _reference(
         cameras=decode_cameras(arrays, "reference_", meta["reference_image_size"])
         if "reference_image_size" in meta
         else None,
-        body=_body(arrays, "reference_body", joint_names),
+        body=_body(arrays, "reference_body", meta),
     )
 
 
@@ -284,7 +282,7 @@ def decode_cameras(arrays: dict[str, Tensor], prefix: str, image_size: list[int]
     )
 
 
-def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) -> BodyMotion | None:
+def _body(arrays: dict[str, Tensor], prefix: str, meta: dict[str, Any]) -> BodyMotion | None:
     if f"{prefix}_joints" not in arrays:
         return None
 
@@ -298,16 +296,19 @@ def _body(arrays: dict[str, Tensor], prefix: str, joint_names: tuple[str, ...]) 
             raise ValueError(f"parameter '{key}' is {tuple(value.shape)}, the joints have {joints.shape[1]} frames")
     # What the photo's body shares with the clip's is there once.
     mesh = {name: arrays.get(f"{prefix}_{name}", arrays.get(f"body_{name}")) for name in (*SHARED, *_SKINNING)}
-    vertices, is_skinned = arrays.get(f"{prefix}_vertices"), f"{prefix}_transforms" in arrays
+    vertices, skinning = arrays.get(f"{prefix}_vertices"), None
+    if f"{prefix}_transforms" in arrays:
+        skinning = Skinning(bones=tuple(meta["bones"]), **{name: required(mesh[name], name) for name in _SKINNING})
     return BodyMotion(
         joints=joints,
-        joint_names=joint_names,
+        joint_names=tuple(meta.get("joint_names", ())),
         bone_radii=arrays.get(f"{prefix}_bone_radii"),
         vertices=vertices,
         faces=None if vertices is None else mesh["faces"],
-        skinning=Skinning(**{name: required(mesh[name], name) for name in _SKINNING}) if is_skinned else None,
+        skinning=skinning,
         parameters=parameters,
         constants=named("constant"),
+        confidence=arrays.get(f"{prefix}_confidence"),
     )
 
 

@@ -29,6 +29,7 @@ from hvg.core.files import regular_file, whole_file
 from hvg.core.shipped import name_in_tree
 from hvg.core.sources import source_digest
 from hvg.data.shards import ShardReader
+from hvg.data.signals import fit_origin
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part, PartConfig
 from hvg.parts.scene import Choose, Dataset
@@ -114,14 +115,16 @@ def encodings(config: RunConfig, codec: Codec, conditioners: Iterable[Conditione
 
 
 def _origin(config: RunConfig, codec: Codec) -> list[Any]:
-    """Settings that all encodings of a clip depend on: alignment, background and codec; and the code behind them."""
+    """Settings that all encodings of a clip depend on: alignment, the fit by which it aligns, background and codec; and the
+    code behind them.
+    """
     choice = config.codec
     settings = _settings(codec, choice.config, codec.memory_settings)
     made_by = [choice.name, settings, components_digest(codec.frozen())]
     code = [
         source_digest(module) for module in (type(codec).__module__, config.alignment.cls.__module__, align.__module__)
     ]
-    return [ENCODING_FORMAT, config.alignment.resolved(), config.data.background, made_by, code]
+    return [ENCODING_FORMAT, config.alignment.resolved(), config.data.background, made_by, code, *fit_origin(config)]
 
 
 def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``hvg prepare``: clips, control maps and what frozen networks make of them, ahead of training."""
 
+import json
 import math
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_conditioners, build_dataset, build_part
+from hvg.config.build import build_conditioners, build_fit, build_part, true_clips
 from hvg.config.composition import compose, parse_resolved
 from hvg.config.groups import all_options
 from hvg.config.machine import choose_device
@@ -27,9 +28,9 @@ from hvg.data.cache import cache_folder, shard_path, shard_paths
 from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, whole_shard
-from hvg.data.signals import Signals, drawn_keys, is_drawn_ahead, signals_of_all, without_mesh
+from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, signals_of_all, without_mesh
 from hvg.parts.as_seen import as_seen
-from hvg.parts.scene import Alignment, Dataset
+from hvg.parts.scene import Alignment, Dataset, Fit
 from hvg.values.clip import ClipBatch
 
 
@@ -38,6 +39,7 @@ def render_shard(
     split: str,
     clips: Dataset,
     signals: Signals,
+    fitted: Sequence[tuple[Fit, Signals]] = (),
     *,
     keep_mesh: bool = False,
     part: tuple[int, int] = (0, 1),
@@ -45,6 +47,7 @@ def render_shard(
 ) -> Path:
     """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
 
+    fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored.
     A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. Returns its
     path.
     """
@@ -52,15 +55,19 @@ def render_shard(
     path = shard_path(folder, split, number, count)
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
     old = whole_shard(path)
-    if old is not None and old.signals >= signals.keys():
+    wanted = {key for drawn in (signals, *(drawn for _, drawn in fitted)) for key in drawn}
+    if old is not None and old.signals >= wanted:
         for _ in indices:
             on_clip()
         return path
 
     def render(index: int) -> ClipBatch:
-        clip = signals.draw(clips.load(index))
+        clip = clips.load(index)
+        maps = dict(signals.draw(clip).signals)
+        for fit, drawn in fitted:
+            maps |= drawn.draw(fit.observe(clip)).signals
         kept = {} if old is None else old.load(index - indices.start).signals
-        return replace(clip, signals={**kept, **clip.signals})
+        return replace(clip, signals={**kept, **maps})
 
     loaded = (render(i) for i in indices)
     write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip, part=part)
@@ -142,7 +149,7 @@ def _prepare(
 ) -> Path:
     """The same as ``prepare``, in a process that holds the folder's lock."""
     first = configs[0]
-    counts = {split: len(build_dataset(first, split)) for split in splits}
+    counts = {split: len(true_clips(first, split)) for split in splits}
     # Only training reads what frozen networks made.
     owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
     done, total = 0, sum(counts.values()) + len(owned) * counts.get("train", 0)
@@ -208,21 +215,29 @@ def _in_processes(
 def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
     _one_thread()
-    folder, signals = _drawing(texts)
-    render_shard(folder, split, _clips(texts[0], split), signals, part=part, on_clip=lambda: ticks.put(1))
+    folder, signals, fitted = _drawing(texts)
+    render_shard(folder, split, _clips(texts[0], split), signals, fitted, part=part, on_clip=lambda: ticks.put(1))
 
 
 @lru_cache(maxsize=1)
-def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals]:
-    """Folder of these configurations' clips, and the parts that draw their maps; kept from shard to shard."""
+def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals, list[tuple[Fit, Signals]]]:
+    """Folder of these configurations' clips, and the parts that draw their maps: of true bodies, and of each fit's; kept from
+    shard to shard.
+    """
     configs = [parse_resolved(text, "prepare") for text in texts]
-    return cache_folder(configs[0]), signals_of_all(configs).ahead
+    exact = [config for config in configs if not fit_origin(config)]
+    groups: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        if config not in exact:
+            groups.setdefault(json.dumps(fit_origin(config)), []).append(config)
+    fitted = [(build_fit(group[0]), signals_of_all(group).ahead) for group in groups.values()]
+    return cache_folder(configs[0]), signals_of_all(exact).ahead, fitted
 
 
 @lru_cache(maxsize=1)
 def _clips(text: str, split: str) -> Dataset:
     """The clips of a split; kept from one shard to the next."""
-    return build_dataset(parse_resolved(text, "prepare"), split)
+    return true_clips(parse_resolved(text, "prepare"), split)
 
 
 def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:
@@ -248,11 +263,11 @@ def _is_encoded(shard: ShardReader, name: str) -> bool:
 def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
     """The encodings of one shard's clips, in a process of its own."""
     _one_thread()
-    config, alignment, found = _encoders(text)
+    config, fit, alignment, found = _encoders(text)
     wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
     for index in range(len(shard)):
-        clip = shard.load(index, images=("frames", "reference"), signals=()).to(device)
+        clip = fit.observe(shard.load(index, images=("frames", "reference"), signals=())).to(device)
         clip = as_seen(clip, alignment, config.data.background)
         with torch.no_grad():
             for encoding in wanted:
@@ -263,12 +278,12 @@ def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
 
 
 @lru_cache(maxsize=1)
-def _encoders(text: str) -> tuple[RunConfig, Alignment, dict[str, Encoding]]:
-    """The configuration, its alignment and its encodings by name; kept from one shard to the next."""
+def _encoders(text: str) -> tuple[RunConfig, Fit, Alignment, dict[str, Encoding]]:
+    """The configuration, its fit, alignment and encodings by name; kept from one shard to the next."""
     config = parse_resolved(text, "prepare")
     codec, conditioners = build_conditioners(config)
     found = encodings(config, codec, conditioners.values())
-    return config, build_part(config.alignment), {encoding.name: encoding for encoding in found}
+    return config, build_fit(config), build_part(config.alignment), {encoding.name: encoding for encoding in found}
 
 
 def _one_thread() -> None:

@@ -5,6 +5,7 @@ Parts say what a map is (``Conditioner``); whoever stores, loads or shows one as
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,16 +18,27 @@ from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Reference
+
+HasBody = TypeVar("HasBody", ClipBatch, Reference)
 
 
-def signal_key(choice: PartChoice[Conditioner]) -> str:
+def signal_key(choice: PartChoice[Conditioner], fit: Sequence[Any] = ()) -> str:
     """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
 
-    And with the code that draws it, so that a map of other code is drawn anew.
+    And with the code that draws it, so that a map of other code is drawn anew. fit: as of ``fit_origin``.
     """
     settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.encoder_settings))
-    return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__)], 6)}"
+    return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__), *fit], 6)}"
+
+
+def fit_origin(config: RunConfig) -> list[Any]:
+    """All that a run's observed bodies depend on besides the true ones; nothing where they are the true ones."""
+    choice, body = config.fit, config.body
+    if not choice.cls.changes(choice.config):
+        return []
+    code = [source_digest(part.cls.__module__) for part in (choice, body)]
+    return [choice.resolved(), body.resolved(), body.cls.content(body.config), code]
 
 
 def signal_label(key: str) -> str:
@@ -36,7 +48,8 @@ def signal_label(key: str) -> str:
 
 def signal_keys(config: RunConfig) -> dict[str, str]:
     """Slot -> the key of its map, which it may not draw."""
-    return {slot: signal_key(choice) for slot, choice in config.conditioners.items()}
+    fit = fit_origin(config)
+    return {slot: signal_key(choice, fit) for slot, choice in config.conditioners.items()}
 
 
 def is_drawn_ahead(choice: PartChoice[Conditioner]) -> bool:
@@ -46,7 +59,8 @@ def is_drawn_ahead(choice: PartChoice[Conditioner]) -> bool:
 
 def drawn_keys(config: RunConfig) -> list[str]:
     """Keys of a run's maps that can be drawn ahead."""
-    return [signal_key(choice) for choice in config.conditioners.values() if is_drawn_ahead(choice)]
+    keys = signal_keys(config)
+    return [keys[slot] for slot, choice in config.conditioners.items() if is_drawn_ahead(choice)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +138,11 @@ def signals_of_all(configs: Sequence[RunConfig]) -> Signals:
 
 def without_mesh(clip: ClipBatch) -> ClipBatch:
     """The clip without the mesh of its bodies, which few need once the maps are drawn."""
-    reference = clip.reference and replace(
-        clip.reference, body=clip.reference.body and clip.reference.body.without_mesh()
-    )
-    return replace(clip, body=clip.body and clip.body.without_mesh(), reference=reference)
+    photo = clip.reference and _bare(clip.reference)
+    return replace(_bare(clip), reference=photo)
+
+
+def _bare(value: HasBody) -> HasBody:
+    """A clip or a photo without the mesh of its bodies."""
+    bodies = {"body": value.body, "true_body": value.true_body}
+    return replace(value, **{name: x and x.without_mesh() for name, x in bodies.items()})

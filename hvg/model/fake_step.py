@@ -168,6 +168,7 @@ def fake_body(clips: int, frames: int, mesh: bool) -> BodyMotion:
 def fake_skinning(clips: int, frames: int) -> Skinning:
     """Of a mesh as SMPL-X's, with 55 bones, of which a vertex follows four at most."""
     return Skinning(
+        bones=SMPLX_JOINTS,
         vertex_bones=torch.zeros(MESH_VERTICES, 4, dtype=torch.int16),
         vertex_weights=torch.full((MESH_VERTICES, 4), 0.25),
         rest=torch.zeros(clips, MESH_VERTICES, 3),

@@ -74,7 +74,7 @@ def shift_for_legs(body: BodyModel, motion: Motion, shape: Shape) -> Tensor:
 
 def _posed(body: BodyModel, motion: Motion, shape: Shape, own: Mapping[str, Tensor]) -> _Source:
     """Whom rotations were taken of. own: the places of the person of ``shape``."""
-    told = body.shape_of(motion)
+    told = body.told_shape(motion)
     person = body.animate(motion, told or {}, mesh=False)
     height, tall = _pelvis_height(body, shape), _pelvis_height(body, told or {})
     source = tall if told is not None or motion.body is None else mean_pelvis_height(motion.body)

@@ -155,7 +155,7 @@ class ChangeMetric(CellMetric):
     """
 
     axis: ClassVar[int]
-    higher_is_better: ClassVar[bool] = False
+    higher_is_better = False
     counted: ClassVar[str] = "changes"
 
     @torch.no_grad()
@@ -174,10 +174,10 @@ class ChangeMetric(CellMetric):
         for first in range(count if self.axis == 0 and count > 2 else count - 1):
             pair = (first, (first + 1) % count)
             both = clip.valid.select(self.axis, pair[0]) & clip.valid.select(self.axis, pair[1])
-            changes.append(self._errors(clip, pair).where(both.cpu(), torch.nan))
+            changes.append(self.errors(clip, pair).where(both.cpu(), torch.nan))
         return {"cells": torch.stack(changes, dim=self.axis).numpy()}
 
-    def _errors(self, clip: ScoredClip, pair: tuple[int, int]) -> Tensor:
+    def errors(self, clip: ScoredClip, pair: tuple[int, int]) -> Tensor:
         """(N,) float64 of the change between two places on the axis, for every place on the other one."""
         places = torch.arange(clip.grid[1 - self.axis])
         most = max(FRAMES_PER_CALL, PIXELS_PER_CALL // (clip.truth.shape[-2] * clip.truth.shape[-1]))

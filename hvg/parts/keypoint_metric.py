@@ -33,7 +33,7 @@ class KeypointMetric(CellMetric):
     """Compares key points that one regressor finds in the prediction and in the truth."""
 
     Config: ClassVar[type[PartConfig]] = KeypointMetricConfig
-    higher_is_better: ClassVar[bool] = False
+    higher_is_better = False
 
     def __init__(self, config: KeypointMetricConfig, context: Context | None = None) -> None:
         """Raises: UnknownPartError for the regressor; NotAvailable where it lacks its file."""

@@ -112,9 +112,9 @@ class Metric(Part):
     """
 
     definition: str
-    higher_is_better: ClassVar[bool] = True
+    higher_is_better: bool = True
     verdict: ClassVar[bool] = True
-    unit: ClassVar[str] = ""
+    unit: str = ""
     on_person: ClassVar[bool] = False
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "codec": ("codecs", "hvg.parts.model.Codec"),
     "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),
     "dataset": ("datasets", "hvg.parts.scene.Dataset"),
+    "fit": ("fits", "hvg.parts.scene.Fit"),
     "guidance": ("guidance", "hvg.parts.plan.Guidance"),
     "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),
     "metric": ("metrics", "hvg.parts.metric.Metric"),

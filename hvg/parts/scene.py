@@ -1,4 +1,4 @@
-"""Interfaces of where clips come from: datasets, body models, renderers, alignment."""
+"""Interfaces of where clips come from: datasets, body models and fits of them, renderers, alignment."""
 
 from __future__ import annotations
 
@@ -57,13 +57,17 @@ class BodyModel(Part[ConfigT]):
     def animate(self, motion: Motion, shape: Mapping[str, float] | None = None, *, mesh: bool = True) -> BodyMotion:
         """The body (B=1) of a person of ``shape`` (the model's own names) in a motion; world, metres."""
 
-    def shape_of(self, motion: Motion) -> dict[str, float] | None:
+    def told_shape(self, motion: Motion) -> dict[str, float] | None:
         """The shape of the motion's own person by the model's own names; None where its file is no body's of this model."""
         return None
 
     def of_stature(self, shape: Mapping[str, float], stature: float) -> dict[str, float]:
         """The person of ``shape``, but ``stature`` metres tall. Raises: HvgError where the model has nobody of that height."""
         raise HvgError(f"{type(self).__name__} has no people of a given height; give their shape instead")
+
+    def shape_of(self, body: BodyMotion) -> dict[str, float]:
+        """The shape, by the model's own names, of a body (B=1) that it animated; nothing where a model has but one."""
+        return {}
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """A grown person's shape by the model's own names; the mean person's where a model has but one."""
@@ -72,6 +76,32 @@ class BodyModel(Part[ConfigT]):
     def notes(self, motion: Motion) -> list[str]:
         """What a user should be told of how this body takes a motion."""
         return []
+
+
+class Fit(Part[ConfigT]):
+    """What estimators make of the people in a clip: bodies with errors, beside the true ones.
+
+    Signals and alignments see ``ClipBatch.body``; metrics and targets go by ``target_body``. A clip's errors are functions of
+    the settings, its clip id and the places of its frames (``frame_index``): some views and frames of a clip have those that
+    they have in the whole one, in any process, with a mesh or without. ``hvg.testing.check_fit`` holds a fit to this.
+    """
+
+    @classmethod
+    def changes(cls, config: ConfigT) -> bool:
+        """Whether bodies with these settings differ from the true ones."""
+        return True
+
+    @classmethod
+    def needs(cls, config: ConfigT) -> frozenset[str]:
+        """Names of the ClipBatch fields that it reads."""
+        return frozenset({"body"})
+
+    @abstractmethod
+    def observe(self, clip: ClipBatch) -> ClipBatch:
+        """The clips (B) with ``body``, and the photo's, as a fit has them, and the given ones as ``true_body``.
+
+        Raises: DataError that names a clip whose body has not what the errors need.
+        """
 
 
 class Renderer(Part[ConfigT]):

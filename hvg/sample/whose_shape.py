@@ -127,7 +127,7 @@ def choose_shape(body: BodyModel, name: str, options: SampleOptions, motion: Mot
     if person is not None:
         shape, more = _photos_shape(body, name, person)
         return Chosen(shape, f"the person is built as the photo's is said to be, {_tall(body, shape)}{more}")
-    own = None if options.shape == "mean" else body.shape_of(motion)
+    own = None if options.shape == "mean" else body.told_shape(motion)
     if options.shape == "motion" and own is None:
         raise HvgError(
             f"shape=motion: {options.motion} does not say how its person is built in terms of body={name}; "
@@ -146,7 +146,7 @@ def _photos_shape(body: BodyModel, name: str, person: Person) -> tuple[dict[str,
         values = {"betas": torch.tensor([person.betas]), "scale": torch.tensor([person.scale or 1.0])}
         family: Any = name
         given = GivenBody(family=family, gender=person.gender, convention=CONVENTIONS["smplx_flat"], values=values)
-        own = body.shape_of(replace(STILL, body=given)) if name in get_args(Family) else None
+        own = body.told_shape(replace(STILL, body=given)) if name in get_args(Family) else None
         if own is None:
             raise HvgError(
                 f"body={name} has no betas; say the photo's person by reference_height=, or by 'shape' in a file"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from hvg.geometry.body_parts import joint_codes
 from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts.scene import BodyModel
@@ -113,6 +114,7 @@ def check_skinning(body: BodyModel, shape: dict[str, float]) -> None:
     turn = Motion(rotations={"pelvis": torch.tensor([[0.2, 1.1, -0.3]])}, translation=torch.tensor([[0.3, -0.2, 1.5]]))
     turned, skinning = _skinned(body.animate(turn, shape))
     weights = skinning.vertex_weights
+    joint_codes(skinning.bones)
     require(bool((weights >= 0).all()), "skinning weights are below 0")
     require(float((weights.sum(1) - 1).abs().max()) < _NEAR, "skinning weights of a vertex do not sum to 1")
     require(

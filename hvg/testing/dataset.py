@@ -149,7 +149,7 @@ def _body_shapes(name: str, body: BodyMotion, frames: int) -> dict[str, tuple[Te
             f"{name}.skinning.vertex_bones": (skinning.vertex_bones, (-1, -1)),
             f"{name}.skinning.vertex_weights": (skinning.vertex_weights, tuple(skinning.vertex_bones.shape)),
             f"{name}.skinning.rest": (skinning.rest, (1, -1, 3)),
-            f"{name}.skinning.transforms": (skinning.transforms, (1, frames, -1, 4, 4)),
+            f"{name}.skinning.transforms": (skinning.transforms, (1, frames, len(skinning.bones), 4, 4)),
         }
     return of_mesh | {
         f"{name}.joints": (body.joints, (1, frames, len(body.joint_names), 3)),

@@ -10,7 +10,7 @@ from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.parts import registry
 from hvg.parts.context import BackboneContext, ConditionerContext, Context
 from hvg.testing.building import build
-from hvg.values.body import BodyMotion
+from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import orbit
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.scored_clip import ScoredClip, scored_clips
@@ -83,6 +83,7 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
             bone_radii=bone_radii(torch.full((clips,), REFERENCE_STATURE)),
             vertices=trunk + _turned(corners.expand(clips, frames, 8, 3), turn),
             faces=torch.tensor(_BOX_FACES),
+            skinning=_skinning(corners, trunk, turn),
         ),
         reference=Reference(frames=torch.rand(clips, 1, 3, size, size, generator=random) * 2 - 1),
         task=torch.arange(clips) % 2,
@@ -108,6 +109,26 @@ def tiny_scored_clips(clips: int = 3, views: int = 2, frames: int = 4, size: int
     batch = tiny_batch(clips, views, frames, size)
     seen = replace(batch, frames=truth / 127.5 - 1, alpha=alpha[:, :, :, None])
     return scored_clips(seen, prediction)
+
+
+def _skinning(corners: Tensor, middle: Tensor, angle: Tensor) -> Skinning:
+    """Of a box (8, 3): its lower half follows the thighs, its upper half the chest, and all of them move as one.
+
+    middle: (B, T, 1, 3). angle: (B, T, 1).
+    """
+    clips, frames, _ = angle.shape
+    transforms = torch.eye(4).repeat(clips, frames, 3, 1, 1)
+    # A turn's columns are the turned axes.
+    transforms[..., :3, :3] = _turned(torch.eye(3).expand(clips, frames, 3, 3), angle)[:, :, None].mT
+    transforms[..., :3, 3] = middle
+    x, y, _ = corners.unbind(1)
+    return Skinning(
+        bones=("left_hip", "right_hip", "spine3"),
+        vertex_bones=torch.where(y > 0, 2, torch.where(x > 0, 0, 1))[:, None].to(torch.int16),
+        vertex_weights=torch.ones(len(corners), 1),
+        rest=corners.expand(clips, -1, -1),
+        transforms=transforms,
+    )
 
 
 def _turned(points: Tensor, angle: Tensor) -> Tensor:

@@ -19,12 +19,14 @@ class Skinning:
     A vertex is at sum_k w_k M_k (x + c), where x is its place at rest, w_k and M_k are weight and transform of the bones that
     it follows, and c is what the model adds before it is skinned: correctives of the pose, the face's expression.
 
+    bones: name of the joint at which each of the N bones starts; two may start at one.
     vertex_bones: (P, K) int16, the bones of every vertex, and vertex_weights: (P, K), which sum to 1 and are 0 where it follows
     fewer; shared by all clips. K is the most that a vertex of the model follows.
     rest: (B, P, 3) metres, the person as the model skins them: SMPL's T-pose, Anny's A-pose; their shape is in it, c is not.
     transforms: (B, T, N, 4, 4), from there to the world; a scaled body's scale.
     """
 
+    bones: tuple[str, ...]
     vertex_bones: Tensor
     vertex_weights: Tensor
     rest: Tensor
@@ -67,6 +69,7 @@ class BodyMotion:
     parameters: the body model's own parameters of every frame by name, each (B, T, ...); ``rotations`` (B, T, 22, 3, 3),
     where there are any, turn the SMPL-X body joints from the T-pose to the pose, in world axes.
     constants: the body model's own parameters that hold for the whole clip, such as the person's build, each (B, ...).
+    confidence: (B, T, J) in [0, 1], what an estimator says of each joint, or None where nothing was estimated.
     """
 
     joints: Tensor
@@ -77,6 +80,7 @@ class BodyMotion:
     skinning: Skinning | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    confidence: Tensor | None = None
 
     def place(self, joint: str) -> Tensor:
         """(B, T, 3) of a joint by its name."""
@@ -84,7 +88,7 @@ class BodyMotion:
 
     def select(self, frames: slice | Tensor) -> "BodyMotion":
         """The motion in some frames, in the order given."""
-        part = change(self, ("joints", "vertices", "parameters"), lambda x: x[:, frames])
+        part = change(self, ("joints", "vertices", "parameters", "confidence"), lambda x: x[:, frames])
         skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
         return replace(part, skinning=skinning)
 

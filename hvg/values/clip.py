@@ -23,13 +23,19 @@ class Reference:
     """The photo(s) that say who the person is.
 
     frames: (B, R, 3, H, W) sRGB in [-1, 1]; alpha: (B, R, 1, H, W) in [0, 1]; cameras: (B, R) or None;
-    body: the person in the photo (its T axis is R) or None.
+    body: the person in the photo (its T axis is R) or None; ``true_body``: as of ``ClipBatch``.
     """
 
     frames: Tensor
     alpha: Tensor | None = None
     cameras: Cameras | None = None
     body: BodyMotion | None = None
+    true_body: BodyMotion | None = None
+
+    @property
+    def target_body(self) -> BodyMotion | None:
+        """The body as it is, whatever a fit makes of it."""
+        return self.body if self.true_body is None else self.true_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,9 @@ class ClipBatch:
     """Clips of people seen by several cameras over time.
 
     frames: (B, V, T, 3, H, W) sRGB in [-1, 1], None when they are to be generated. alpha: (B, V, T, 1, H, W) in [0, 1].
-    cameras: (B, V, T). body: the motion. reference: the photo. task: (B,) int64, 0 novel view, 1 novel pose
+    cameras: (B, V, T). body: the motion, as signals and alignments see it. true_body: the motion as it is, where ``body`` is a
+    fit with errors (``Fit``); metrics and targets go by ``target_body``. reference: the photo. task: (B,) int64, 0 novel view,
+    1 novel pose
     (``hvg.values.task``).
     signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
@@ -62,6 +70,7 @@ class ClipBatch:
     frames: Tensor | None = None
     alpha: Tensor | None = None
     body: BodyMotion | None = None
+    true_body: BodyMotion | None = None
     reference: Reference | None = None
     task: Tensor | None = None
     signals: Mapping[str, Tensor] = field(default_factory=dict)
@@ -85,6 +94,11 @@ class ClipBatch:
         """(B, V, T)."""
         b, v, t = self.cameras.shape
         return b, v, t
+
+    @property
+    def target_body(self) -> BodyMotion | None:
+        """The body as it is, whatever a fit makes of it."""
+        return self.body if self.true_body is None else self.true_body
 
     def view_grid(self) -> ViewGrid:
         """Grid of its views: their places among all views of their clips, and its cameras."""
@@ -128,8 +142,8 @@ class ClipBatch:
         part = change(self, of_grid, lambda x: x[:, v][:, :, t])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
-        body = self.body and self.body.select(t)
-        return replace(part, origin=origin[:, :, t], body=body, **vars(self.view_grid().select(v, t)))
+        bodies = {name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))}
+        return replace(part, origin=origin[:, :, t], **bodies, **vars(self.view_grid().select(v, t)))
 
     def shrunk(self, factor: int) -> "ClipBatch":
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.

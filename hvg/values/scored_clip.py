@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,9 +13,15 @@ from torch import Tensor
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
 from hvg.core.finite import refuse_not_finite
+from hvg.core.required import required
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+
+# Regions of a dressed person. The head has neck and hair; collar bones are of the torso, hips of the limbs; loose is what hangs
+# free of the body, a skirt or the lower half of a coat.
+Region = Literal["head", "hands", "feet", "torso", "limbs", "loose"]
+REGIONS: tuple[Region, ...] = get_args(Region)
 
 
 class NotAvailable(HvgError):
@@ -28,7 +34,8 @@ class Surface:
 
     depth: (V, T, H, W) z in camera space, metres, 0 where there is no surface. The rest says which material point a pixel
     shows, and is None where only depth is known. face: (V, T, H, W) int64, -1 where there is no surface. barycentric:
-    (V, T, H, W, 3). vertices: (T, P, 3) world, metres. faces: (F, 3) int64.
+    (V, T, H, W, 3). vertices: (T, P, 3) world, metres. faces: (F, 3) int64. regions: (F,) int64, place in ``REGIONS`` of what
+    every face is of; None where the data do not know.
     """
 
     depth: Tensor
@@ -36,6 +43,7 @@ class Surface:
     barycentric: Tensor | None = None
     vertices: Tensor | None = None
     faces: Tensor | None = None
+    regions: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Surface":
         """The same geometry on another device."""
@@ -47,7 +55,7 @@ class ScoredClip:
     """One clip: pictures as 8 bits hold them, so that a score is that of a file.
 
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
-    alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the motion (B = 1).
+    alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the true motion (B = 1).
     reference: the photo (B = 1). surface: makes the true geometry, when asked; None where it is not known.
     Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
@@ -89,6 +97,26 @@ class ScoredClip:
         missing = sorted(name for name in names if getattr(self, name) is None)
         if missing:
             raise NotAvailable(f"needs {', '.join(missing)}, which clip '{self.clip_id}' does not hold")
+
+    def within(self, region: Region) -> "ScoredClip":
+        """The same clip as if all but a region were predicted rightly: outside it the prediction is the truth, and ``alpha`` is
+        1 on the pixels whose centres show the region, 0 elsewhere.
+
+        Raises: NotAvailable where the data do not know it; ValueError where the surface is that of pictures of another size.
+        """
+        self.require({"surface"})
+        surface = required(self.surface, "surface")()
+        if surface.face is None or surface.regions is None:
+            raise NotAvailable(
+                f"needs to know of what part of the person a pixel is, which clip '{self.clip_id}' does not tell"
+            )
+        if surface.face.shape != (*self.grid, *self.truth.shape[-2:]):
+            raise ValueError(f"the surface is for {tuple(surface.face.shape)}, the truth is {tuple(self.truth.shape)}")
+        face = surface.face.to(self.truth.device)
+        shown = surface.regions.to(face.device)[face] == REGIONS.index(region)
+        inside = shown & (face >= 0)
+        prediction = self.prediction.where(inside[:, :, None], self.truth)
+        return replace(self, prediction=prediction, alpha=inside.float())
 
     def map(self, change: "Callable[[ScoredClip], ScoredClip]") -> "ScoredClip":
         """The clip changed; as ``LongClip.map``, which changes every piece."""
@@ -154,8 +182,8 @@ def scored_clips(batch: ClipBatch, frames: Tensor) -> list[ScoredClip]:
                 valid=valid[i],
                 alpha=None if one.alpha is None else one.alpha[0, :, :, 0],
                 cameras=one.cameras[0],
-                body=one.body,
-                reference=one.reference,
+                body=one.target_body,
+                reference=one.reference and replace(one.reference, body=one.reference.target_body, true_body=None),
             )
         )
     return clips

@@ -23,7 +23,7 @@ def clip_task(clip: ClipBatch) -> Tensor | None:
     A novel view: in every frame that is valid in some view, no joint is farther from where one photo has it, in the world,
     than ``SAME_PLACE_METRES``. With several photos it is one and the same photo for the whole clip.
     """
-    body, photo = clip.body, None if clip.reference is None else clip.reference.body
+    body, photo = clip.target_body, clip.reference and clip.reference.target_body
     if body is None or photo is None:
         return None
     named = [name for name in body.joint_names if name in photo.joint_names]

@@ -13,6 +13,7 @@ NAMES = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 # Name/version -> digest of all settings. A protocol whose numbers change gets a new version and a new line here.
 DIGESTS = {
     "basic/v2": "3956d0bce3eb989a",
+    "by_part/v1": "b1bde2167b6d8907",
     "disco_2023/v1": "fe2b0f864873e146",
     "disco_fixed/v1": "6971b62592a42d6a",
     "gas/v2": "c0ef04b203d98d71",

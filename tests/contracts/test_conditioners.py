@@ -25,6 +25,9 @@ VARIANTS = {
     ],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}],
+    "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
+    "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2}, {"maps": ("mask",)}],
+    "smpl_depth": [{"depth": "frame", "supersampling": 2}],
     "smpl_normal": [{"supersampling": 2}],
     "skeleton": [{"widths": (8, 8)}],
 }
@@ -61,7 +64,7 @@ def test_pose_arms_differ_only_in_their_signal():
         assert all(torch.equal(other[key], states[0][key]) for key in other)
 
 
-@pytest.mark.parametrize("name", [*POSE, "hvg"])
+@pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth"])
 def test_pose_map_shows_the_person(name):
     part = registry.load("conditioner", name)
     signal = build(part, part.Config(), tiny_context()).signal(tiny_batch(size=64))

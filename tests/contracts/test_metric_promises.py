@@ -18,6 +18,7 @@ PLAIN = (
     "drift",
     "dtssd",
     "dtssd_disco",
+    "dtssd_foreground",
     "dvssd",
     "identity_colour",
     "l1",
@@ -27,7 +28,9 @@ PLAIN = (
     "ssim",
 )
 # These need people whose surface and limbs are known.
-GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp")
+GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp", "within")
+# Settings that have no default.
+SETTINGS = {"within": {"region": "torso"}}
 # Network -> the metrics that look through it.
 NETWORKS = {"inception": ("fid", "kid"), "resnet3d50": ("fid_vid",), "i3d": ("fvd", "kvd"), "vgg16": ("lpips",)}
 # Of the user's own networks; tests/unit/test_modern_metrics.py makes small ones, and checks these metrics with them.
@@ -60,7 +63,7 @@ def suited():
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_metric_of_known_geometry(name, suited):
     part = registry.load("metric", name)
-    check_metric(part, part.Config(), clips=suited)
+    check_metric(part, part.Config(**SETTINGS.get(name, {})), clips=suited)
 
 
 @pytest.mark.long

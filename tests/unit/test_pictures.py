@@ -42,6 +42,9 @@ def images(name: str, size: int = 64, **settings) -> dict[str, torch.Tensor]:
         ("bone_map", {"maps": ("depth",)}, ["depth"]),
         ("skeleton", {}, ["map"]),
         ("smpl_normal", {}, ["map"]),
+        ("smpl_depth", {}, ["depth"]),
+        ("part_map", {"maps": ("part", "mask"), "supersampling": 3}, ["part", "mask"]),
+        ("semantic_map", {"supersampling": 3}, ["normal", "mask", "part"]),
         ("hvg", {}, ["bone normal", "bone depth"]),
         ("hvg", {"maps": ("skeleton", "smpl_normal")}, ["skeleton", "SMPL normal"]),
     ],
@@ -70,9 +73,9 @@ def test_a_skeleton_is_legible_on_its_background():
 
 
 def test_a_part_that_says_nothing_shows_its_first_channels():
-    part = registry.load("conditioner", "smpl_normal")
+    part = registry.load("conditioner", "camera_rays")
     drawn = build(part, part.Config(), tiny_context())
-    signal = torch.rand(1, 2, 1, 4, 8, 8)
+    signal = torch.rand(1, 2, 1, 6, 8, 8)
     assert torch.equal(drawn.signal_images(signal)["map"], signal[..., :3, :, :])
     grey = drawn.signal_images(signal[..., :1, :, :])["map"]
     assert torch.equal(grey, signal[..., :1, :, :].expand(1, 2, 1, 3, 8, 8))

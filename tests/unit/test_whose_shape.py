@@ -121,7 +121,7 @@ def test_who_moves_as_themselves_is_where_they_were(smplx):
     values |= {"global_orient": torch.rand(20, 3), "body_pose": torch.rand(20, 63) / 3}
     body = GivenBody(family="smplx", convention=CONVENTIONS["smplx_flat"], values=values)
     motion = replace(walk, body=body, translation=torch.zeros(20, 3))
-    told = smplx.shape_of(motion)
+    told = smplx.told_shape(motion)
     assert told["scale"] == pytest.approx(1.1) and told["beta_0"] == 1.5
     exact = smplx.pose(smplx.given(motion), mesh=False).joints
     assert (follow(smplx, motion, every(walk), told, mesh=False).joints - exact).abs().max() < 1e-5

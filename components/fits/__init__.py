@@ -1,0 +1,1 @@
+"""Fits: what estimators make of a true body."""

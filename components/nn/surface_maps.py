@@ -1,0 +1,192 @@
+"""Maps of a body's surface as pixels see it, whatever it is made of: normal, depth, code of the body part, mask."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from hvg.core.bounds import Metres
+from hvg.core.required import required
+from hvg.geometry.skeleton import joint_index
+from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch
+
+from .control_maps import box_filter, channels_first
+
+# Name of a map -> its channels.
+MAPS = {"normal": 3, "depth": 1, "part": 3, "mask": 1}
+# Depth of the far end of the range: not 0, which is the background.
+FAR = 0.1
+# Colours of parts in pictures for people, sRGB: trunk, then arm and leg of the left (warm) and of the right (cold).
+_COLOURS = {
+    (0, 0): (0.9, 0.9, 0.9),
+    (1, 1): (1.0, 0.6, 0.1),
+    (1, -1): (1.0, 0.25, 0.5),
+    (-1, 1): (0.2, 0.6, 1.0),
+    (-1, -1): (0.2, 0.9, 0.5),
+}
+# Brightness of the first part of a chain; the last has 1.
+_DARKEST = 0.35
+
+
+class DepthConfig(PoseGuidedConfig):
+    """Settings of a map with depth."""
+
+    half_range: Metres = Field(
+        1.0,
+        description="depth=pelvis: metres before and behind the pelvis over which depth falls from 1 (near) to 0.1 (far).",
+    )
+    depth: Literal["pelvis", "metric", "frame"] = Field(
+        "pelvis",
+        description="Distances over which depth falls from 1 to 0.1. pelvis: half_range before to half_range behind the "
+        "pelvis' distance. metric: near to far. frame: nearest to farthest point of the person in each image.",
+    )
+    near: float = Field(1.0, ge=0, le=1e6, description="depth=metric: metres to the camera at which depth is 1.")
+    far: Metres = Field(
+        6.0, validate_default=True, description="depth=metric: metres to the camera at which depth is 0.1."
+    )
+
+    @field_validator("far")
+    @classmethod
+    def _beyond_near(cls, far: float, info: Any) -> float:
+        near = info.data.get("near", 0.0)
+        if far <= near:
+            raise ValueError(f"far={far:g} has to lie beyond near={near:g}")
+        return far
+
+
+def unique_maps(maps: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names. Raises: ValueError naming one that is there twice."""
+    twice = [name for name in maps if maps.count(name) > 1]
+    if twice:
+        raise ValueError(f"the map {twice[0]} is there twice")
+    return maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceImage:
+    """A surface as seen at the pixel centres; every value is 0 where nothing is hit.
+
+    distance: (..., H, W), metres to the camera's origin. normal: (..., H, W, 3), unit, outward, camera axes. code:
+    (..., H, W, 3) of the body part (``hvg.geometry.body_parts``), None where it was not asked for. mask: (..., H, W) bool.
+    """
+
+    distance: Tensor
+    normal: Tensor
+    code: Tensor | None
+    mask: Tensor
+
+
+def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
+    """(..., K, H, W): the maps of ``MAPS`` that ``names`` asks for, in its order; the background is 0.
+
+    image: seen by ``settings.supersampling`` rays per pixel side. pelvis: (...), its distance in metres. Raises:
+    TypeError for a depth whose settings are none of depth.
+
+    normal: in [-1, 1], camera axes (x right, y down, z forward). depth: near is bright, in [0.1, 1]. mask: 1 on the body. Of
+    these a pixel holds the mean of its rays. part: three numbers of which no mean is a part, so a pixel has those of the ray
+    that meets the surface nearest to the camera.
+    """
+    made = []
+    for name in names:
+        if name == "part":
+            made.append(_nearest(image, settings.supersampling))
+            continue
+        if name == "depth":
+            value = _brightness(image, pelvis, settings)
+        else:
+            value = image.normal if name == "normal" else image.mask.to(image.normal.dtype)
+        made.append(
+            box_filter(channels_first([value if name == "normal" else value[..., None]]), settings.supersampling)
+        )
+    return torch.cat(made, dim=-3)
+
+
+def _nearest(image: SurfaceImage, factor: int) -> Tensor:
+    """Codes (..., 3, H, W) of what lies nearest in every factor x factor block of samples."""
+
+    def blocks(x: Tensor) -> Tensor:
+        height, width = x.shape[-2] // factor, x.shape[-1] // factor
+        return x.unflatten(-1, (width, factor)).unflatten(-3, (height, factor)).transpose(-3, -2).flatten(-2)
+
+    which = blocks(image.distance.where(image.mask, torch.inf)).argmin(dim=-1, keepdim=True)
+    codes = blocks(required(image.code, "the code of a part").movedim(-1, -3))
+    return codes.gather(-1, which[..., None, :, :, :].expand(*codes.shape[:-1], 1))[..., 0]
+
+
+def _brightness(image: SurfaceImage, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
+    """Depth map (..., H, W) of an image, for the pelvis' distance (...) in metres."""
+    if not isinstance(settings, DepthConfig):
+        raise TypeError(f"{type(settings).__name__} has no settings of depth")
+    if settings.depth == "pelvis":
+        nearness = 0.5 + (pelvis[..., None, None] - image.distance) / (2 * settings.half_range)
+    elif settings.depth == "metric":
+        nearness = (settings.far - image.distance) / (settings.far - settings.near)
+    else:
+        nearest = image.distance.where(image.mask, torch.inf).amin((-2, -1), keepdim=True)
+        farthest = image.distance.amax((-2, -1), keepdim=True)
+        # Where all of the person is at one distance (a pixel or none), it counts as near.
+        span = (farthest - nearest).clamp_min(torch.finfo(nearest.dtype).tiny)
+        nearness = 1 - (image.distance - nearest) / span
+    return (FAR + (1 - FAR) * nearness.clamp(0, 1)) * image.mask
+
+
+def fine_cameras(batch: ClipBatch, settings: PoseGuidedConfig) -> Cameras:
+    """The clips' cameras, with a pixel for every ray."""
+    height, width = batch.cameras.image_size
+    return batch.cameras.resized((settings.supersampling * height, settings.supersampling * width))
+
+
+def pelvis_distance(batch: ClipBatch) -> Tensor:
+    """(B, V, T) metres from the camera's origin."""
+    body = required(batch.body, "ClipBatch.body")
+    pelvis = body.joints[:, None, :, int(joint_index(body.joint_names, ["pelvis"]))]
+    return (pelvis - batch.cameras.centers).norm(dim=-1)
+
+
+def map_picture(name: str, signal: Tensor) -> Tensor:
+    """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: all but normals on black, parts in colour.
+
+    The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
+    the brighter, the further from the trunk.
+    """
+    if name == "normal":
+        return signal
+    if name != "part":
+        return (2 * signal - 1).expand(*signal.shape[:-3], 3, *signal.shape[-2:])
+    side, limb, place = signal.float().unbind(-3)
+    colours = signal.new_zeros(3, 3, 3)
+    for key, colour in _COLOURS.items():
+        colours[key] = signal.new_tensor(colour)
+    colour = colours[side.round().long(), limb.round().long()]
+    return 2 * (colour * ((_DARKEST + (1 - _DARKEST) * place) * (place > 0))[..., None]).movedim(-1, -3) - 1
+
+
+SurfaceT = TypeVar("SurfaceT", bound=PoseGuidedConfig, default=Any)
+
+
+class SurfaceMap(PoseGuided[SurfaceT]):
+    """Base of control maps (B, V, T, K, H, W) that show maps of a surface, on the shared guider; subclasses say of which."""
+
+    @classmethod
+    def maps(cls, config: Any) -> tuple[str, ...]:
+        """The maps of ``MAPS`` that it shows, in their order."""
+        return config.maps
+
+    @classmethod
+    def signal_channels(cls, config: SurfaceT) -> int:
+        return sum(MAPS[name] for name in cls.maps(config))
+
+    def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
+        names = self.maps(self.config)
+        parts = signal.split([MAPS[name] for name in names], dim=-3)
+        return {name: map_picture(name, part) for name, part in zip(names, parts, strict=True)}
+
+    @abstractmethod
+    def draw_map(self, batch: ClipBatch) -> Tensor: ...
