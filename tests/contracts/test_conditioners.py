@@ -16,7 +16,12 @@ from hvg.testing import build, check_conditioner, nudged, tiny_batch, tiny_conte
 VARIANTS = {
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}],
-    "bone_map": [{"maps": ("normal",)}, {"maps": ("depth",), "supersampling": 2}, {"inject": "channels"}, {"inject": "both"}],
+    "bone_map": [
+        {"maps": ("normal",)},
+        {"maps": ("depth",), "supersampling": 2},
+        {"inject": "channels"},
+        {"inject": "both"},
+    ],
     "hvg": [
         {"maps": ("bone_depth",)},
         {"maps": ("bone_normal",)},

@@ -19,7 +19,8 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.parts import registry
 from hvg.parts.folded_map import FoldedMap
 from hvg.parts.plan import Sampler
-from hvg.study.plan import plan_study
+from hvg.study.plan import plan
+from hvg.study.study_file import StudyFile
 from hvg.testing import build, nudged, tiny_batch, tiny_context
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
@@ -201,14 +202,13 @@ def test_strengths_that_training_never_showed_are_told(words):
     assert "trained without slots.pose2, too; pose.drops=alone" in together
 
 
-def test_arms_that_differ_in_strength_share_a_training(words, tmp_path):
-    file = tmp_path / "study.yaml"
-    file.write_text(
-        "id: strengths\ntitle: t\nquestion: q?\nvaries: [pose]\nseeds: {cpu: [0]}\nbase: ["
-        + ", ".join(f"'{word}'" for word in words if not word.startswith(("scale", "seed")))
-        + "]\narms:\n  full: []\n  half: [pose.strength=0.5]\n  narrow: ['pose.widths=[8,8]']\n"
-    )
-    runs = {run.arm: run for run in plan_study(file).runs}
+def test_arms_that_differ_in_strength_share_a_training(words):
+    arms = {"full": (), "half": ("pose.strength=0.5",), "narrow": ("pose.widths=[8,8]",)}
+    base = tuple(word for word in words if not word.startswith("seed"))
+    runs = {
+        run.arm: run
+        for run in plan(StudyFile(title="t", question="q", varies=("pose",), base=base, arms=arms), "s", [])
+    }
     assert runs["half"].trained_by is runs["full"] and runs["narrow"].trained_by is None
 
 
@@ -251,7 +251,9 @@ def test_a_folded_map_is_what_further_input_channels_of_the_first_convolution_gi
 
 
 def test_the_encoder_and_the_backbone_start_alike_whichever_way_a_map_enters(words):
-    states = {inject: build_system(compose([*words, f"pose.inject={inject}"])).state_dict() for inject in ("stem", "both")}
+    states = {
+        inject: build_system(compose([*words, f"pose.inject={inject}"])).state_dict() for inject in ("stem", "both")
+    }
     new = set(states["both"]) - set(states["stem"])
     assert new == {"conditioners.pose.folded.weight"} and not states["both"][new.pop()].any()
     assert all(torch.equal(x, states["both"][name]) for name, x in states["stem"].items())
@@ -268,7 +270,13 @@ def test_channels_encode_nothing_and_need_no_encoder_that_fits():
 
 
 def test_maps_made_ahead_serve_every_way_to_tell_them(words):
-    others = ["pose.inject=both", "pose.strength=0.5", "pose.dropout=0.1", "pose.drops=alone", "reference_keys.views=first"]
+    others = [
+        "pose.inject=both",
+        "pose.strength=0.5",
+        "pose.dropout=0.1",
+        "pose.drops=alone",
+        "reference_keys.views=first",
+    ]
     usual, other = compose(list(words)), compose([*words, *others])
     assert signal_keys(usual) == signal_keys(other)
     keys = [[part.features_key for part in build_system(c).conditioners.values()] for c in (usual, other)]
