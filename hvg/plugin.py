@@ -18,6 +18,7 @@ from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName
+from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.registry import VERSION
@@ -83,6 +84,8 @@ __all__ = [
     "Part",
     "PartConfig",
     "PartName",
+    "PhotoConditioner",
+    "PhotoConfig",
     "Ports",
     "PoseGuided",
     "PoseGuidedConfig",

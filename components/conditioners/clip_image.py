@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.pretrained import Component, first_line
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
@@ -32,7 +32,7 @@ SVD_ENCODER = {
 }
 
 
-class ClipImageConfig(ConditionerConfig):
+class ClipImageConfig(PhotoConfig):
     """Choice of the image encoder."""
 
     path: str = Field(
@@ -41,16 +41,13 @@ class ClipImageConfig(ConditionerConfig):
     )
 
 
-class ClipImage(Conditioner[ClipImageConfig]):
+class ClipImage(PhotoConditioner[ClipImageConfig]):
     """Fills ``tokens`` with one token, CLIP's image embedding of the first reference photo, for every view and frame.
 
     The encoder is frozen. Where the backbone's context has the embedding's width, as in SVD, nothing is learned;
     elsewhere a linear layer leads from one to the other. Dropped, the token is zero, as SVD does for guidance.
     Source: SVD (arXiv 2311.15127); preprocessing of its diffusers pipeline.
     """
-
-    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
-    per_clip: ClassVar[bool] = True
 
     def __init__(self, config: ClipImageConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)

@@ -60,11 +60,13 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
     which map is the query, the heads, and the initialisation; our choices are in decision 15.
     """
 
-    encoder_settings: ClassVar[frozenset[str]] = PoseSignal.encoder_settings | {"heads"}
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"heads"})
 
     def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         self.renderer = context.renderer
+        if not self.encodes:
+            return
         site, stride = stem(context.ports)
         widths = guider_widths(config, site)
         self.guiders = nn.ModuleDict({name: guider_stages(CHANNELS[name], stride, widths) for name in config.maps})

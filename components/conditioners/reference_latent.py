@@ -9,12 +9,12 @@ from torch import Tensor
 from hvg.core.random_keys import generator
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
-class ReferenceLatentConfig(ConditionerConfig):
+class ReferenceLatentConfig(PhotoConfig):
     """Settings of the reference's latents. Published SVD weights expect ``scaled=false``, noise 0.02 or the like."""
 
     scaled: bool = Field(
@@ -28,16 +28,14 @@ class ReferenceLatentConfig(ConditionerConfig):
     )
 
 
-class ReferenceLatent(Conditioner[ReferenceLatentConfig]):
+class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
     """Fills ``channels`` with the codec's latents of the first reference photo, the same for every view and frame.
 
     Nothing is learned. Source: image-to-video SVD (arXiv 2311.15127); HVG (arXiv 2602.21188), section 3.2. Dropped, the
     channels are zero, as SVD does for guidance.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "scaled"})
-    per_clip: ClassVar[bool] = True
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"scaled"})
 
     def __init__(self, config: ReferenceLatentConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)

@@ -10,12 +10,12 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.continued import Continued
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
-class ReferenceNetConfig(ConditionerConfig):
+class ReferenceNetConfig(PhotoConfig):
     """Settings of the second UNet."""
 
     sites: Literal["down_mid", "all"] = Field(
@@ -31,7 +31,7 @@ class ReferenceNetConfig(ConditionerConfig):
     )
 
 
-class ReferenceNet(Conditioner[ReferenceNetConfig]):
+class ReferenceNet(PhotoConditioner[ReferenceNetConfig]):
     """Fills ``memory`` with what the backbone's own spatial layers, copied, see of the photo's clean latents.
 
     The copy starts from the backbone's weights, published ones where it loaded them. It runs once a clip.
@@ -39,9 +39,7 @@ class ReferenceNet(Conditioner[ReferenceNetConfig]):
     embedding by cross-attention, ours an empty context. Features are returned, not left in a bank.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "sites", "trainable", "checkpointing"})
-    per_clip: ClassVar[bool] = True
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"sites", "trainable", "checkpointing"})
 
     def __init__(self, config: ReferenceNetConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)

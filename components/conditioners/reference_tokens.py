@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.pose_guided import STEM
 from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
@@ -18,7 +18,7 @@ from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from ..nn.sinusoidal import sinusoidal_embedding
 
 
-class ReferenceTokensConfig(ConditionerConfig):
+class ReferenceTokensConfig(PhotoConfig):
     """Settings of the reference's tokens."""
 
     width: int = Field(
@@ -26,7 +26,7 @@ class ReferenceTokensConfig(ConditionerConfig):
     )
 
 
-class ReferenceTokens(Conditioner[ReferenceTokensConfig]):
+class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
     """Fills ``memory`` at every site: one token per cell of the reference at the site's stride.
 
     A convolution on the codec's latents, then one of stride 2 per halving; at each site's stride the features plus a 2D
@@ -34,9 +34,7 @@ class ReferenceTokens(Conditioner[ReferenceTokensConfig]):
     2311.17117), which runs a second UNet to fill the same port.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"reference"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "width"})
-    per_clip: ClassVar[bool] = True
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"width"})
 
     def __init__(self, config: ReferenceTokensConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)

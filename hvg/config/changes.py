@@ -56,7 +56,7 @@ def changes(was: RunConfig, now: RunConfig) -> list[Change]:
     """Changes of every setting that differs, but for how a start is asked for and what explains a protocol."""
     before, after = _settings(was), _settings(now)
     found = [
-        Change(path, before.get(path), after.get(path), _mark(now if path in after else was, path))
+        Change(path, before.get(path), after.get(path), mark_of(now if path in after else was, path))
         for path in dict.fromkeys([*after, *before])
         if before.get(path) != after.get(path) and path not in NO_CHANGE
     ]
@@ -158,7 +158,16 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _mark(config: RunConfig, path: str) -> Continued | None:
+def trained_settings(config: RunConfig) -> dict[str, Any]:
+    """Path -> value, of what says how a run is trained: neither its name and device, nor how it is sampled and scored."""
+    return {
+        path: value
+        for path, value in _settings(config).items()
+        if path not in ("name", "device") and mark_of(config, path) is not Continued.SAMPLING
+    }
+
+
+def mark_of(config: RunConfig, path: str) -> Continued | None:
     """The mark of a setting, or of what it is a part of."""
     model: Any = config
     for key in path.split("."):

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvg.config import checks
+from hvg.config.changes import mark_of
 from hvg.config.groups import ROOT, config_loader, groups_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_interpolations
@@ -32,6 +33,7 @@ from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
 from hvg.parts import registry
+from hvg.parts.continued import Continued
 
 # Groups from which nothing need be chosen.
 OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
@@ -105,8 +107,8 @@ def parse_resolved(text: str, where: str) -> RunConfig:
 def recompose(config: RunConfig, overrides: Sequence[str], more: Sequence[str] = ()) -> RunConfig:
     """The configuration of a trained model with another way to sample it, judged like a new one.
 
-    overrides: as of ``compose``, of ``SAMPLING_KEYS`` and the root keys ``more`` alone; a part that is not chosen anew keeps
-    its settings.
+    overrides: as of ``compose``, of ``SAMPLING_KEYS``, the root keys ``more`` and settings that are marked as of sampling
+    (a conditioner's strength) alone; a part that is not chosen anew keeps its settings.
     Raises: ConfigError with all problems of the overrides, the values and the wiring.
     """
     loader = config_loader()
@@ -120,7 +122,9 @@ def recompose(config: RunConfig, overrides: Sequence[str], more: Sequence[str] =
 
     def update(overrides: Iterable[Override]) -> None:
         for override in overrides:
-            problem = _sampling_problem(override, tree, (*SAMPLING_KEYS, *more)) or (
+            key = override.key_or_group
+            marked = [key] if mark_of(config, key) is Continued.SAMPLING else []
+            problem = _sampling_problem(override, tree, (*SAMPLING_KEYS, *more), marked) or (
                 _choice_problem(override, loader) if override in chosen else None
             )
             if problem:
@@ -196,11 +200,17 @@ def root_choices() -> dict[str, str | None]:
     return {str(choice.group): choice.get_name() for choice in choices if not choice.optional}
 
 
-def _sampling_problem(override: Override, tree: DictConfig, keys: Sequence[str]) -> Problem | None:
-    """Problem of an override for a trained model with the settings ``tree``. keys: root keys that may change."""
+def _sampling_problem(
+    override: Override, tree: DictConfig, keys: Sequence[str], marked: Sequence[str]
+) -> Problem | None:
+    """Problem of an override for a trained model with the settings ``tree``.
+
+    keys: root keys that may change. marked: further keys that may.
+    """
     root = root_key(override.key_or_group)
-    if root not in keys:
+    if root not in keys and override.key_or_group not in marked:
         hint = " `hvg evaluate` takes it with shift=true, for other test data on purpose." if root == "dataset" else ""
+        hint = " Of a conditioner its strength can, as pose.strength=0.5." if root in (*SLOTS, "slots") else hint
         return Problem(root, f"cannot change after training; what can: {', '.join(keys)}.{hint}")
     if override.is_delete() and METRIC.fullmatch(override.key_or_group):
         label, labels = override.key_or_group.rpartition(".")[2], tree.protocol.metrics

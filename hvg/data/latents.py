@@ -94,7 +94,7 @@ class PhotoFeatures(Encoding):
 
     def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
         self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
-        settings, kind = _settings(part, part.config, part.encoder_settings), type(part)
+        settings, kind = _settings(part, part.config, part.not_made_ahead()), type(part)
         made_by = [name_in_tree(kind.__module__), settings, frozen, source_digest(kind.__module__)]
         self.name = f"{kind.__name__}-{settings_digest([_origin(config, codec), *made_by])}"
         self.what = f"features of the photo for {kind.__name__}"

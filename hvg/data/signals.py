@@ -28,7 +28,7 @@ def signal_key(choice: PartChoice[Conditioner], fit: Sequence[Any] = ()) -> str:
 
     And with the code that draws it, so that a map of other code is drawn anew. fit: as of ``fit_origin``.
     """
-    settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.encoder_settings))
+    settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.not_made_ahead()))
     return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__), *fit], 6)}"
 
 

@@ -23,7 +23,7 @@ from hvg.config.wiring import picture_size
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
-from hvg.model.slots import condition_slots
+from hvg.model.slots import condition_slots, tell
 from hvg.parts.model import Backbone, Codec, Conditioner, ViewAttention
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
@@ -213,7 +213,7 @@ def count_step(
             vars(part)["forward"] = partial(_count_for, slot, part.forward, flops)
             vars(part)["features"] = partial(_count_for, LEFT_OUT, part.features, flops)
         with saved_tensors_hooks(keep, lambda x: x):
-            given = condition_slots(conditioners, request.signal_keys, request.batch)
+            given = tell(conditioners, condition_slots(conditioners, request.signal_keys, request.batch), request.batch)
             with flops.of(BACKBONE):
                 conditioning, grid = Conditioning.merge(given.values()), request.batch.view_grid()
                 output = backbone(request.noisy, request.level, conditioning, grid=grid)

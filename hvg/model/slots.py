@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from hvg.parts.model import Conditioner
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
@@ -13,7 +15,7 @@ def condition_slots(
     batch: ClipBatch,
     known: Mapping[str, Conditioning] | None = None,
 ) -> dict[str, Conditioning]:
-    """Each slot's ports for an aligned batch that carries the control maps, in merging order.
+    """Each slot's ports for an aligned batch that carries the control maps, in merging order, whoever is told.
 
     signal_keys: slot -> the key of its map. known: slot -> ports that are not asked for again.
     """
@@ -22,6 +24,30 @@ def condition_slots(
         slot: known[slot] if slot in known else part(batch.signals.get(signal_keys[slot]), batch)
         for slot, part in conditioners.items()
     }
+
+
+def tell(
+    conditioners: Mapping[str, Conditioner], given: Mapping[str, Conditioning], batch: ClipBatch
+) -> dict[str, Conditioning]:
+    """Each slot's ports, of ``condition_slots``, for the views that are told (``Conditioner.told``); others get its null."""
+    views = {slot: part.told(batch) for slot, part in conditioners.items()}
+    return keep(conditioners, given, {slot: told for slot, told in views.items() if told is not None})
+
+
+def keep(
+    conditioners: Mapping[str, Conditioner], given: Mapping[str, Conditioning], kept: Mapping[str, Tensor]
+) -> dict[str, Conditioning]:
+    """Each slot's ports where ``kept``, slot -> (B,) or (B, V), is true, its null elsewhere; all where a slot is not in it."""
+    changed = {slot: given[slot].where(where, conditioners[slot].null(given[slot])) for slot, where in kept.items()}
+    return {**given, **changed}
+
+
+def strengthen(
+    conditioners: Mapping[str, Conditioner], given: Mapping[str, Conditioning], strengths: Mapping[str, float]
+) -> dict[str, Conditioning]:
+    """Each slot's ports as strongly as ``strengths``, slot -> factor, says; as they are where a slot is not in it."""
+    changed = {slot: given[slot].strengthened(x, conditioners[slot].null(given[slot])) for slot, x in strengths.items()}
+    return {**given, **changed}
 
 
 def droppable(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:

@@ -14,7 +14,7 @@ from hvg.core.required import required
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
 from hvg.model.sampling import sample
-from hvg.model.slots import condition_slots, droppable
+from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, Sampler, Solver
@@ -74,7 +74,7 @@ class HumanVideoSystem(lightning.LightningModule):
         batch, _ = self.aligned(batch)
         latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
-        conditioning = self.condition(batch, lambda part: draw >= part.config.dropout)
+        conditioning = self.condition(batch, self.kept(batch, draw))
         denoised = self.denoise(latents + sigma * noise, sigma, conditioning, batch.frame_index, batch.view_grid())
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
@@ -98,6 +98,22 @@ class HumanVideoSystem(lightning.LightningModule):
         sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
         sigma, noise, draw = (upload(x, latents.device) for x in (sigma, torch.stack(noises), torch.stack(draws)))
         return sigma.to(latents), noise.to(latents), draw
+
+    def kept(self, batch: ClipBatch, draw: Tensor) -> dict[str, Tensor]:
+        """Slot -> which clips (B) keep its signal, of the slots that are dropped in training.
+
+        draw: (B) in [0, 1), for the slots that drop together; one that drops alone has draws of its own, keyed by (seed, slot,
+        sample index).
+        """
+
+        def own(slot: str) -> Tensor:
+            indices = required(batch.sample_index, "ClipBatch.sample_index").tolist()
+            draws = [torch.rand((), generator=generator(self.seed, "dropout", slot, index)) for index in indices]
+            return upload(torch.stack(draws), draw.device)
+
+        parts = droppable(self.conditioners)
+        draws = {slot: own(slot) if part.config.drops == "alone" else draw for slot, part in parts.items()}
+        return {slot: draws[slot] >= part.config.dropout for slot, part in parts.items()}
 
     def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
@@ -131,13 +147,11 @@ class HumanVideoSystem(lightning.LightningModule):
         background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
         return align(self.signals.draw(batch), offsets, reference_offsets, background)
 
-    def condition(self, batch: ClipBatch, keep: Callable[[Conditioner], Tensor] | None = None) -> Conditioning:
-        """All slots' ports for an aligned batch, merged; ``keep`` says per part which clips (B) keep their signal."""
+    def condition(self, batch: ClipBatch, kept: Mapping[str, Tensor] | None = None) -> Conditioning:
+        """All slots' ports for an aligned batch, merged. kept: slot -> clips (B) that keep its signal; None: all do."""
         given = condition_slots(self.conditioners, self.signal_keys, self.signals.draw(batch))
-        if keep is not None:
-            for slot, part in droppable(self.conditioners).items():
-                given[slot] = given[slot].where(keep(part), part.null(given[slot]))
-        return Conditioning.merge(given.values())
+        given = tell(self.conditioners, given, batch)
+        return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
 
     def denoise(
         self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
@@ -174,10 +188,17 @@ class HumanVideoSystem(lightning.LightningModule):
         progress: Callable[[int, int], None] | None = None,
         windows_per_call: int | None = None,
         share: bool = False,
+        strengths: Mapping[str, float] | None = None,
     ) -> Tensor:
         """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; see ``sample_latents``."""
         latents, offsets = self.sample_latents(
-            batch, num_steps=num_steps, seed=seed, progress=progress, windows_per_call=windows_per_call, share=share
+            batch,
+            num_steps=num_steps,
+            seed=seed,
+            progress=progress,
+            windows_per_call=windows_per_call,
+            share=share,
+            strengths=strengths,
         )
         return torch.cat(list(self.decode(latents, offsets, batch.clip_id)), dim=2)
 
@@ -191,14 +212,14 @@ class HumanVideoSystem(lightning.LightningModule):
         progress: Callable[[int, int], None] | None = None,
         windows_per_call: int | None = None,
         share: bool = False,
+        strengths: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Clean latents (B, V, t, C, h, w) of the aligned pictures, and their offsets, for ``decode``.
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
         Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
-        length of the video. windows_per_call and share: see ``hvg.model.sampling.sample``. Raises: HvgError naming the
-        clips for which
-        they are not finite.
+        length of the video. windows_per_call and share: see ``hvg.model.sampling.sample``. strengths: slot -> how strongly it
+        is heard, in place of its setting ``strength``. Raises: HvgError naming the clips for which they are not finite.
         """
         offsets, reference_offsets = self.offsets(batch)
         _, v, t = batch.grid
@@ -212,7 +233,7 @@ class HumanVideoSystem(lightning.LightningModule):
             )
 
         latents = sample(
-            WindowDenoiser(self, batch, offsets, reference_offsets, cells),
+            WindowDenoiser(self, batch, offsets, reference_offsets, cells, strengths or {}),
             noise("sample"),
             self.prediction.sigma_schedule(num_steps),
             self.sampler,

@@ -1,13 +1,14 @@
-"""Does sampling ask of the network what training showed it: windows of the same sizes, frames at the same places?
+"""Does sampling ask of the network what training showed it: windows of the same sizes, frames at the same places, signals?
 
 ``hvg check``, ``hvg evaluate`` and ``hvg sample`` say where it does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from hvg.config.wiring import path_of_slot
 from hvg.core.errors import DataError
 from hvg.parts.plan import Sampler
 
@@ -70,7 +71,7 @@ def sampling_notes(config: RunConfig, sampler: Sampler, num_steps: int, grids: C
         _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
         _about_places(config, max((frames for _, frames in grids), default=0)),
     ]
-    return [note for note in notes if note]
+    return [*(note for note in notes if note), *_about_strengths(config)]
 
 
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
@@ -91,6 +92,20 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
         + (f", fewer {' and fewer '.join(larger)}" if larger else "")
         + ". data.grids says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
     )
+
+
+def _about_strengths(config: RunConfig) -> Iterator[str]:
+    dropped = {slot: choice for slot, choice in config.conditioners.items() if choice.config.dropout > 0}
+    for slot, choice in config.conditioners.items():
+        path, strength = path_of_slot(config, slot), choice.config.strength
+        others = [path_of_slot(config, other) for other in dropped if other != slot]
+        if strength != 1 and slot not in dropped:
+            yield f"{path}.strength={strength:g}, and no training step lacked {choice.name} ({path}.dropout=0)"
+        elif strength < 1 and choice.config.drops == "together" and others:
+            yield (
+                f"{path}.strength={strength:g}, and clips that trained without it trained without {', '.join(others)}, too; "
+                f"{path}.drops=alone trains with the others"
+            )
 
 
 def _about_places(config: RunConfig, frames: int) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hvg.model.sampling import classifier_free_guidance
-from hvg.model.slots import condition_slots, droppable
+from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
@@ -30,13 +30,18 @@ class WindowDenoiser:
         offsets: Tensor | None,
         reference_offsets: Tensor | None,
         cells: tuple[int, int],
+        strengths: Mapping[str, float],
     ) -> None:
-        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents."""
+        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents. strengths: slot -> how
+        strongly it is heard, where that is not as its settings say.
+        """
         self.system, self.batch, self.cells = system, batch, cells
         self.offsets, self.reference_offsets = offsets, reference_offsets
         whole = batch.view_grid()
         self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
         self._dropped = droppable(system.conditioners)
+        known = {slot: part.config.strength for slot, part in system.conditioners.items()}
+        self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
         self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
@@ -64,6 +69,7 @@ class WindowDenoiser:
         system = self.system
         given = condition_slots(system.conditioners, system.signal_keys, part, self._per_clip.get(shrink))
         self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
+        given = tell(system.conditioners, strengthen(system.conditioners, given, self._strengths), part)
         merged, unconditional = Conditioning.merge(given.values()), None
         if self._dropped:
             nothing = {slot: conditioner.null(given[slot]) for slot, conditioner in self._dropped.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.core.shipped import name_in_tree
+from hvg.parts.continued import Continued
 from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
@@ -32,8 +33,20 @@ class ConditionerConfig(PartConfig):
         0.0,
         ge=0,
         le=1,
-        description="Probability that a clip trains without this signal. All slots share one draw, so signals with the "
-        "same value drop together. Classifier-free guidance drops every slot whose value is above 0.",
+        description="Probability that a clip trains without this signal. Classifier-free guidance drops every slot whose value "
+        "is above 0.",
+    )
+    drops: Literal["together", "alone"] = Field(
+        "together",
+        description="together: slots share one draw, so that those with the same dropout drop together, as guidance drops them. "
+        "alone: by a draw of its own, so that the network sees each of several signals without the others.",
+    )
+    strength: Annotated[float, Continued.SAMPLING] = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="How strongly a trained model hears it: what it fills in is as far from what stands in for a dropped signal. "
+        "0: as if dropped. Training does not ask.",
     )
 
 
@@ -46,14 +59,14 @@ class Conditioner(Part[ConditionerT], nn.Module):
     requires: names of ClipBatch fields that ``signal`` or ``forward`` reads (``"body"``, ``"body.vertices"``, ``"reference"``).
     A part that draws its map ahead (``per_picture``) reads the mesh there alone: it does not come with the batch.
     encoder_settings: names of the settings that change neither the signal nor the frozen features, so that what was made
-    ahead stays valid.
+    ahead stays valid; besides those of the classes that it is derived from (``not_made_ahead``).
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
     ports are 1.
     """
 
     Config: ClassVar[type[PartConfig]] = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset(ConditionerConfig.model_fields)
     per_clip: ClassVar[bool] = False
 
     def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
@@ -63,6 +76,12 @@ class Conditioner(Part[ConditionerT], nn.Module):
     @abstractmethod
     def spec(cls, config: ConditionerT, ports: Ports) -> ConditioningSpec:
         """Ports that it fills on a backbone with ``ports``, and how widely."""
+
+    @classmethod
+    def not_made_ahead(cls) -> frozenset[str]:
+        """Names of all ``encoder_settings``, its own and inherited ones."""
+        names: list[str] = [name for base in cls.__mro__ for name in vars(base).get("encoder_settings", ())]
+        return frozenset(names)
 
     @classmethod
     def needs(cls, config: ConditionerT) -> frozenset[str]:
@@ -144,7 +163,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
     @property
     def features_key(self) -> str:
         """Name of the frozen features in a batch; it changes with every setting of theirs, not of the encoder."""
-        settings = self.config.model_dump(mode="json", exclude=set(self.encoder_settings))
+        settings = self.config.model_dump(mode="json", exclude=set(self.not_made_ahead()))
         return f"{type(self).__name__}-{settings_digest([name_in_tree(type(self).__module__), settings])}"
 
     def features(self, batch: ClipBatch) -> Tensor:
@@ -162,6 +181,13 @@ class Conditioner(Part[ConditionerT], nn.Module):
     def null(self, conditioning: Conditioning) -> Conditioning:
         """Conditioning for clips whose signal is dropped; zeros unless a part overrides it."""
         return conditioning.map(torch.zeros_like)
+
+    def told(self, batch: ClipBatch) -> Tensor | None:
+        """Which views (B, V) get what it fills in; the others get ``null``. None: all of them.
+
+        By their places among all views of their clips (``ViewGrid.view_index``), so that windows agree.
+        """
+        return None
 
 
 class ViewAttention(Part[ConfigT], nn.Module):

@@ -1,7 +1,7 @@
-"""Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem."""
+"""Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem; or the map beside the noise."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from hvg.core.bounds import Width
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
+from hvg.parts.folded_map import FoldedMap
 from hvg.parts.guider import Guider, num_halvings
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.values.clip import ClipBatch
@@ -21,8 +22,13 @@ STEM = "stem"
 
 
 class GuidedConfig(ConditionerConfig):
-    """Settings of every control map that goes through a guider."""
+    """Settings of every control map."""
 
+    inject: Literal["stem", "channels", "both"] = Field(
+        "stem",
+        description="How the network is told the map. stem: its encoder's features, added at the backbone's stem. channels: the "
+        "map itself, folded to the latents' grid and concatenated to the noise. both: in both ways.",
+    )
     widths: tuple[Width, ...] | None = Field(
         None,
         min_length=1,
@@ -48,16 +54,29 @@ GuidedT = TypeVar("GuidedT", bound=GuidedConfig, default=Any)
 class PoseSignal(Conditioner[GuidedT]):
     """A control map whose features are added at the backbone's stem; subclasses draw it and encode it.
 
-    The map is 0 where there is nobody.
+    The map is 0 where there is nobody. With ``inject=channels`` nothing is encoded, and no encoder should be made
+    (``encodes``).
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"dropout", "widths"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"widths", "inject"})
+
+    def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
+        super().__init__(config, context)
+        site, stride = stem(context.ports)
+        channels = self.signal_channels(config)
+        self.folded = None if config.inject == "stem" else FoldedMap(channels, site.channels, stride)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the map goes through an encoder."""
+        return self.config.inject != "channels"
 
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
         site, stride = stem(ports)
-        num_halvings(stride, guider_widths(config, site))
+        if config.inject != "channels":
+            num_halvings(stride, guider_widths(config, site))
         return ConditioningSpec(residuals={STEM: site.channels})
 
     @abstractmethod
@@ -75,7 +94,13 @@ class PoseSignal(Conditioner[GuidedT]):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(residuals={STEM: per_frame(self.encode, required(signal, "its control map"))})
+        return Conditioning(residuals={STEM: per_frame(self._tell, required(signal, "its control map"))})
+
+    def _tell(self, maps: Tensor) -> Tensor:
+        """Control maps (N, K, H, W) -> all that is added at the stem, (N, D, h, w)."""
+        if self.folded is None:
+            return self.encode(maps)
+        return self.folded(maps) + self.encode(maps) if self.encodes else self.folded(maps)
 
 
 class PoseGuided(PoseSignal[GuidedT]):
@@ -87,7 +112,8 @@ class PoseGuided(PoseSignal[GuidedT]):
     def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
         super().__init__(config, context)
         site, stride = stem(context.ports)
-        self.guider = Guider(self.signal_channels(config), site.channels, stride, guider_widths(config, site))
+        if self.encodes:
+            self.guider = Guider(self.signal_channels(config), site.channels, stride, guider_widths(config, site))
 
     @classmethod
     def signal_channels(cls, config: GuidedT) -> int:

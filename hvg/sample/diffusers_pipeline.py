@@ -6,7 +6,7 @@
 The annotations are objects, not strings: diffusers reads them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hvg.config.command_options import SampleOptions
+from hvg.config.composition import recompose
 from hvg.config.settings import RunConfig
+from hvg.config.wiring import path_of_slot
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
 from hvg.geometry.motion import Motion
@@ -116,6 +118,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        strengths: Mapping[str, float] | None = None,
         output_type: str = "pil",
     ) -> HumanVideoOutput:
         """Videos of the person in ``image`` (cut out: with alpha) who moves as ``motion`` does.
@@ -123,12 +126,15 @@ class HumanVideoPipeline(DiffusionPipeline):
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         JSON file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
         caption: for models that read one. shape, reference_body, reference_betas, reference_height: as options of ``hvg sample``,
-        whose build the person has.
+        whose build the person has. strengths: slot -> how strongly the
+        model hears it, 1 as in training, 0 not at all, as ``{"pose": 0.5}``.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
         """
         if output_type not in ("pil", "pt"):
             raise HvgError(f"output_type={output_type!r}: pil and pt are known")
         system, config = self.model.system.to(self._execution_device), self.model.settings
+        words = [f"{path_of_slot(config, slot)}.strength={strength}" for slot, strength in (strengths or {}).items()]
+        config = recompose(config, words) if words else config
         steps = num_inference_steps or config.evaluation.steps
         seed = config.evaluation.seed if seed is None else seed
         if generator is not None:
@@ -153,6 +159,7 @@ class HumanVideoPipeline(DiffusionPipeline):
                 seed=seed,
                 progress=lambda done, total: bar.update(),
                 windows_per_call=config.evaluation.windows_per_call,
+                strengths={slot: choice.config.strength for slot, choice in config.conditioners.items()},
             )[0].cpu()
         return HumanVideoOutput(frames=frames if output_type == "pt" else _pictures(frames))
 

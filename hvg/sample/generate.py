@@ -171,6 +171,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "seed": seed,
         "steps": options.steps or config.evaluation.steps,
         "sampling": {key: getattr(config, key).resolved() for key in ("sampler", "solver", "guidance")},
+        "strengths": {slot: choice.config.strength for slot, choice in config.conditioners.items()},
         "views": views,
         "frames": frames,
         "image_size": list(cameras.image_size),

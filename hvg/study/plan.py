@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hvg.config.composition import SAMPLING_KEYS, compose
+from hvg.config.changes import trained_settings
+from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text, regular_file
@@ -162,8 +163,7 @@ def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
     trainers: dict[str, ArmRun] = {}
     shared = []
     for run in runs:
-        plain = {key: value for key, value in run.config.resolved().items() if key not in ("name", *SAMPLING_KEYS)}
-        trainer = trainers.setdefault(json.dumps(plain, sort_keys=True), run)
+        trainer = trainers.setdefault(json.dumps(trained_settings(run.config), sort_keys=True), run)
         shared.append(run if trainer is run else replace(run, trained_by=trainer))
     return shared
 

@@ -30,7 +30,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
     part = nudged(build(cls, config, context))
-    for check in (check_gradients, check_frozen_features, check_per_clip):
+    for check in (check_gradients, check_frozen_features, check_per_clip, check_told):
         check(part, batch)
     check_batch_independence(partial(_run, part), (batch,))
     check_signal(cls, config, context)
@@ -99,6 +99,20 @@ def check_per_clip(part: Conditioner, batch: ClipBatch) -> None:
         for name, x in whole.items():
             same = alike(x, window[name])
             require(same, f"per_clip promises the same for every window, but {name} differs in view {view}")
+
+
+def check_told(part: Conditioner, batch: ClipBatch) -> None:
+    """Who is told is decided by the views of the clip: a window of some of them tells those that the whole clip tells."""
+    told = part.told(batch)
+    if told is None:
+        return
+    clips, views, frames = batch.grid
+    require(told.dtype == torch.bool, f"told is {told.dtype}, not bool")
+    require(tuple(told.shape) == (clips, views), f"told is {tuple(told.shape)}, not (B, V)")
+    for chosen in ([views - 1], list(range(views))):
+        window = part.told(batch.select(chosen, [frames - 1]))
+        same = window is not None and torch.equal(window, told[:, chosen])
+        require(same, f"a window of the views {chosen} tells others than the whole clip tells")
 
 
 def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:

@@ -43,14 +43,20 @@ class Conditioning:
         return sum(x.untyped_storage().nbytes() for x in tensors_of(replace(self, losses={})))
 
     def where(self, keep: Tensor, other: "Conditioning") -> "Conditioning":
-        """This conditioning for clips where ``keep`` (B,) is true, ``other`` elsewhere; both fill the same ports."""
+        """This conditioning where ``keep``, (B,) or (B, V), is true, ``other`` elsewhere; both fill the same ports."""
 
         def choose(ports: list[Tensor]) -> Tensor:
             if ports[1] is None:
                 raise ValueError("the conditioning that stands in has to fill the same ports")
-            return torch.where(keep.view(-1, *[1] * (ports[0].ndim - 1)), *ports)
+            return torch.where(keep.view(*keep.shape, *[1] * (ports[0].ndim - keep.ndim)), *ports)
 
         return combine([self, other], choose, leave=("losses",))
+
+    def strengthened(self, strength: float, other: "Conditioning") -> "Conditioning":
+        """``strength`` times as far from ``other``, which fills the same ports: at 0 that one, at 1 this one, bit for bit."""
+        if strength in (0, 1):
+            return self if strength else replace(other, losses=self.losses)
+        return combine([self, other], lambda ports: ports[1] + strength * (ports[0] - ports[1]), leave=("losses",))
 
     @staticmethod
     def merge(parts: "Iterable[Conditioning]") -> "Conditioning":

@@ -14,22 +14,31 @@ from hvg.testing import build, check_conditioner, nudged, tiny_batch, tiny_conte
 
 # Settings beyond the defaults that change what a conditioner is.
 VARIANTS = {
-    "camera_rays": [{"relative_to": "world"}],
-    "bone_map": [{"maps": ("normal",)}, {"maps": ("depth",), "supersampling": 2}],
+    "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
+    "clip_image": [{"views": "first"}],
+    "bone_map": [
+        {"maps": ("normal",)},
+        {"maps": ("depth",), "supersampling": 2},
+        {"inject": "channels"},
+        {"inject": "both"},
+    ],
     "hvg": [
         {"maps": ("bone_depth",)},
         {"maps": ("bone_normal",)},
         {"maps": ("skeleton",)},
         {"maps": ("smpl_normal",)},
         {"maps": ("smpl_normal", "bone_depth"), "heads": 4, "depth": "frame", "supersampling": 2},
+        {"inject": "channels"},
+        {"inject": "both"},
     ],
-    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}],
-    "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}],
+    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
+    "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
+    "reference_tokens": [{"views": "first"}],
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
-    "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2}, {"maps": ("mask",)}],
+    "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
-    "smpl_normal": [{"supersampling": 2}],
-    "skeleton": [{"widths": (8, 8)}],
+    "smpl_normal": [{"supersampling": 2}, {"inject": "both"}],
+    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
 }
 # The setting that names a published model's folder: the tests have a small one.
 FOLDERS = {"clip_image": "path"}
@@ -52,13 +61,14 @@ def test_conditioner(name, settings, svd_folder):
     check_conditioner(part, part.Config(**settings, **folder), tiny_context())
 
 
-def test_pose_arms_differ_only_in_their_signal():
+@pytest.mark.parametrize("inject", ["stem", "channels", "both"])
+def test_pose_arms_differ_only_in_their_signal(inject):
     """Same encoder, same weights at the same seed; or an ablation would compare encoders."""
     context = tiny_context()
     states = []
     for name in POSE:
         part = registry.load("conditioner", name)
-        states.append(build(part, part.Config(), context).state_dict())
+        states.append(build(part, part.Config(inject=inject), context).state_dict())
     for other in states[1:]:
         assert other.keys() == states[0].keys()
         assert all(torch.equal(other[key], states[0][key]) for key in other)

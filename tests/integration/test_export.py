@@ -15,6 +15,7 @@ from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
+from hvg.data.prepare import prepare
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
 from hvg.model.checkpoint import Checkpoint, latest_checkpoint
@@ -82,11 +83,11 @@ def pretrained(tiny, svd_folder, tmp_path_factory):
     return folder, system.eval()
 
 
-def sampled(checkpoint, inputs, **given) -> torch.Tensor:
+def sampled(checkpoint, inputs, overrides=(), **given) -> torch.Tensor:
     """What `hvg sample` generates."""
     image, motion = inputs
     options = SampleOptions(checkpoint=checkpoint, reference=image, motion=motion, **given)
-    request = open_request(options, [])
+    request = open_request(options, list(overrides))
     evaluation = request.config.evaluation
     steps = options.steps or evaluation.steps
     return request.system.generate(request.batch, num_steps=steps, seed=evaluation.seed)[0]
@@ -108,6 +109,31 @@ def test_the_pipeline_generates_what_hvg_sample_does(trained, exported, inputs, 
         pipeline.set_progress_bar_config(disable=True)
         assert torch.equal(pipeline(*inputs, camera=camera, output_type="pt").frames, expected)
     assert torch.equal(sampled(exported, inputs, camera=camera), expected)
+
+
+def test_two_signals_train_and_are_exported_and_each_is_heard_as_strongly_as_asked(tiny, inputs, tmp_path):
+    """One beside the noise as well as at the stem, one beside it alone, and a photo that the first view alone is told."""
+    signals = ["pose.inject=both", "+slots.pose2.name=skeleton", "slots.pose2.inject=channels"]
+    dropped = [f"{slot}.{word}" for slot in ("pose", "slots.pose2") for word in ("dropout=0.2", "drops=alone")]
+    told = ["appearance.views=first", "reference_keys.views=first", "data.recolour=0"]
+    words = [*tiny, *signals, *dropped, *told, f"output={tmp_path}", f"data.cache={tmp_path / 'cache'}"]
+    drawn, cached = compose([*words, "name=drawn"]), compose([*words, "name=cached", "data.latents=cached"])
+    train(drawn)
+    prepare([cached], ("train", "val"), jobs=1)
+    train(cached)
+    weights = [load_system(run_folder(config))[0].state_dict() for config in (drawn, cached)]
+    assert all(torch.equal(weights[1][name], x) for name, x in weights[0].items())
+    list(export(ExportOptions(checkpoint=run_folder(drawn), out=tmp_path / "model")))
+    pipeline, strengths = HumanVideoPipeline.from_pretrained(tmp_path / "model"), {"pose": 0.5, "pose2": 0.0}
+
+    def frames(**given):
+        return pipeline(*inputs, camera="static", num_frames=2, output_type="pt", **given).frames
+
+    asked = ["pose.strength=0.5", "slots.pose2.strength=0"]
+    expected = sampled(run_folder(drawn), inputs, asked, camera="static", frames=2)
+    assert torch.equal(frames(strengths=strengths), expected) and not torch.equal(frames(), expected)
+    with pytest.raises(HvgError, match="pose3: cannot change after training"):
+        frames(strengths={"pose3": 1.0})
 
 
 def test_ready_values_are_taken_as_well_as_files(exported, inputs):
