@@ -25,21 +25,9 @@ SOURCES = ({"poses"}, {"root_orient", "pose_body"}, {"global_orient", "body_pose
 _FACE = ("jaw_pose", "leye_pose", "reye_pose")
 _HANDS = ("left_hand_pose", "right_hand_pose")
 _EASYMOCAP = ("Rh", "Th", "shapes", "handl", "handr")
-KEYS = frozenset(
-    {
-        *set().union(*SOURCES),
-        *_FACE,
-        *_HANDS,
-        *_EASYMOCAP,
-        *RATES,
-        "pose_hand",
-        "pose_jaw",
-        "pose_eye",
-        "betas",
-        "expression",
-    }
-    | {"scale", "trans", "transl", "joint_names", "up", "convention"}
-)
+_AMASS = ("pose_hand", "pose_jaw", "pose_eye")
+_OTHERS = ("betas", "expression", "scale", "trans", "transl", "joint_names", "up", "convention")
+KEYS = frozenset({*set().union(*SOURCES), *_FACE, *_HANDS, *_EASYMOCAP, *_AMASS, *_OTHERS, *RATES})
 # Numbers of EasyMocap's poses after the first rotation -> the model, and how many each word takes of them, in their order.
 _HAND_LAST = {"body_pose": 63, "left_hand_pose": 6, "right_hand_pose": 6}
 _FULL_HANDS = {"left_hand_pose": 45, "right_hand_pose": 45}
@@ -51,7 +39,7 @@ _LAYOUTS: Mapping[int, tuple[Family, Mapping[str, int]]] = {
     153: ("smplh", {"body_pose": 63, **_FULL_HANDS}),
     162: ("smplx", {"body_pose": 63, **dict.fromkeys(_FACE, 3), **_FULL_HANDS}),
 }
-# Joints of AMASS's and other poses, with the first -> as of EasyMocap, whose have 22 at least and 3 numbers each.
+# Joints of poses in AMASS's order, with the first -> the same.
 _FULL_LAYOUTS: Mapping[int, tuple[Family, Mapping[str, int]]] = {
     22: ("smplx", {"body_pose": 63}),
     24: _LAYOUTS[69],

@@ -48,7 +48,7 @@ def load_motion(
     Raises: DataError, one line that names the file, what was found and what was expected.
     """
     path, gender, notes = Path(path), None, ()
-    if path.is_dir() or path.suffix == ".json":
+    if path.is_dir() or json_files(path):
         arrays, notes = read_frames(path, person)
     elif person is not None:
         raise DataError(f"{path}: person={person} is for folders of several persons; this file has one")

@@ -265,8 +265,9 @@ def test_bad_files_are_named_in_one_line(tmp_path, case):
 
 
 def test_missing_truncated_and_foreign_files(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        load_motion(tmp_path / "none.npz")
+    for name in ("none.npz", "none.json", "none.bvh"):
+        with pytest.raises(DataError, match=f"{name}: there is no such file"):
+            load_motion(tmp_path / name)
     np.savez(tmp_path / "whole.npz", poses=np.random.default_rng(0).normal(size=(50, 66)))
     data = (tmp_path / "whole.npz").read_bytes()
     for name, content in (("cut", data[: len(data) // 2]), ("empty", b""), ("text", b"hello")):
