@@ -104,9 +104,10 @@ class Errors(Fit):
             return clip
         true = required(clip.target_body, "ClipBatch.body")
         frames = torch.arange(clip.grid[2]).expand(clip.grid[0], -1) if clip.frame_index is None else clip.frame_index
+        valid = torch.ones_like(frames, dtype=torch.bool) if clip.valid is None else clip.valid.any(dim=1)
         origin = clip.cameras[:, :1] if clip.origin is None else clip.origin
         bodies = [
-            self._fitted(_clip_of(true, i), name, self._draws(name, frames[i]), origin.centers[i, 0])
+            self._fitted(_clip_of(true, i), name, self._draws(name, frames[i]), origin.centers[i, 0], valid[i])
             for i, name in enumerate(clip.clip_id)
         ]
         return replace(clip, body=concatenate(bodies), true_body=true, reference=self._photo(clip))
@@ -125,6 +126,7 @@ class Errors(Fit):
                 f"{name}, photo",
                 replace(self._draws(f"{name}, photo", frames), correlation=0.0, steady=0.0),
                 None if photo.cameras is None else photo.cameras.centers[i],
+                torch.ones_like(frames, dtype=torch.bool),
             )
             for i, name in enumerate(clip.clip_id)
         ]
@@ -135,8 +137,10 @@ class Errors(Fit):
         key = (config.seed, "fit", name)
         return ErrorDraws(key=key, frames=frames, correlation=config.correlation_frames, steady=config.steady_share)
 
-    def _fitted(self, body: BodyMotion, name: str, draws: ErrorDraws, camera: Tensor | None) -> BodyMotion:
-        """The observed body (B = 1). camera: (T, 3), centre of the first one."""
+    def _fitted(
+        self, body: BodyMotion, name: str, draws: ErrorDraws, camera: Tensor | None, valid: Tensor
+    ) -> BodyMotion:
+        """The observed body (B = 1). camera: (T, 3), centre of the first one. valid: (T,) bool."""
         config, asked = self.config, _of_pose(self.config)
         if "rotations" not in body.parameters and asked:
             raise DataError(
@@ -148,15 +152,15 @@ class Errors(Fit):
             carriers = [BODY_JOINTS.index(carrier(joint)) for joint in body.joint_names]
             seen = replace(body, joints=body.joints + self._joint_noise(draws)[None, :, carriers])
         elif config.joint_noise_mm or asked:
-            seen = self._reposed(body, name, draws)
+            seen = self._reposed(BodyPose.of(required(self._model, "Context.body"), body, name, valid), body, draws)
         confidence = self._confidence(body, draws)
         return replace(seen if camera is None else self._placed(seen, draws, camera), confidence=confidence)
 
-    def _reposed(self, body: BodyMotion, name: str, draws: ErrorDraws) -> BodyMotion:
-        config, model = self.config, required(self._model, "Context.body")
-        pose = BodyPose.of(model, body, name)
+    def _reposed(self, pose: BodyPose, body: BodyMotion, draws: ErrorDraws) -> BodyMotion:
+        """The body whose true pose this is, posed again with its errors."""
+        config = self.config
         if config.shape != "true" and pose.shape:
-            drawn = model.random_shape(draws.generator("shape")) if config.shape == "other" else {}
+            drawn = pose.model.random_shape(draws.generator("shape")) if config.shape == "other" else {}
             pose = pose.reshaped(drawn, config.shape_share)
         local = pose.local.clone()
         for joints, dropped in self._dropped(draws):

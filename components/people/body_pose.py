@@ -34,8 +34,11 @@ class BodyPose:
     stand: BodyMotion
 
     @classmethod
-    def of(cls, model: BodyModel, body: BodyMotion, name: str) -> "BodyPose":
-        """The pose by which the model makes a clip's body (B = 1) again. Raises: DataError, naming it, where it does not."""
+    def of(cls, model: BodyModel, body: BodyMotion, name: str, valid: Tensor) -> "BodyPose":
+        """The pose by which the model makes a clip's body (B = 1) again. Raises: DataError, naming it, where it does not.
+
+        valid: (T,) bool, False for frames that pad the clip.
+        """
         word, remedy = f"body={type(model).__name__.lower()}", "choose the body model that it was made with"
         try:
             shape = model.shape_of(body)
@@ -45,8 +48,9 @@ class BodyPose:
         pelvis = body.joints[0, :, body.joint_names.index("pelvis")]
         pose = cls(model, _local(body.parameters["rotations"][0]), pelvis, shape, _standing(model, shape))
         known = [joint for joint in BODY_JOINTS if joint in body.joint_names]
-        far = (places(pose.body(), known) - places(body, known)).norm(dim=-1).max()
-        if not far < _SAME_BODY:
+        apart = (places(pose.body(), known) - places(body, known)).norm(dim=-1)[valid]
+        if not (apart < _SAME_BODY).all():
+            far = float(apart.max())
             found = f"puts joints up to {1000 * far:.0f} mm from where the clip has them"
             raise DataError(f"clip '{name}': {word} {found}; {remedy}")
         return pose
