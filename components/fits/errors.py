@@ -1,8 +1,7 @@
 """Bodies with the errors that estimators make, each of a stated size."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -13,9 +12,9 @@ from torch.nn.functional import normalize
 from hvg.core.bounds import FrameCount, Seed
 from hvg.core.errors import DataError
 from hvg.core.required import required
-from hvg.geometry.motion import BODY_JOINTS, Motion, axis_angle, rotation_matrix
-from hvg.geometry.retargeting import PARENT, follow_joints, relative
-from hvg.geometry.skeleton import JOINTS, joint_index
+from hvg.geometry.motion import BODY_JOINTS, axis_angle, rotation_matrix
+from hvg.geometry.retargeting import PARENT
+from hvg.geometry.skeleton import joint_index
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Fit
@@ -23,6 +22,7 @@ from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.tensors import change, concatenate
 
+from ..people.body_pose import BodyPose, carrier, is_beyond, places
 from ..people.error_draws import ErrorDraws
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,21 +34,6 @@ _LIMBS = {f"{side}_arm": tuple(f"{side}_{j}" for j in ("shoulder", "elbow", "wri
 _LIMBS |= {f"{side}_leg": tuple(f"{side}_{j}" for j in ("hip", "knee", "ankle")) for side in ("left", "right")}
 # Estimators fall back to hanging arms, not to the T-pose: radians by which the left shoulder turns from that about z.
 _HANGING = -math.radians(65)
-# Joints beside those of the body go with one of these, by what their name holds; the others with the head.
-_CARRIERS = {"wrist": ("hand", "index", "middle", "pinky", "ring", "thumb"), "ankle": ("toe", "heel")}
-# Metres by which a body model may miss the joints that it is said to have made.
-_SAME_BODY = 5e-3
-# How often noise of joints is scaled until the body that follows it is off by as much as was drawn.
-_ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class _Pose:
-    """A body model's pose. local: joint -> (T, 3) axis-angle relative to the parent. pelvis: (T, 3) world, metres."""
-
-    local: Mapping[str, Tensor]
-    pelvis: Tensor
-    shape: Mapping[str, float]
 
 
 class Errors(Fit):
@@ -119,9 +104,10 @@ class Errors(Fit):
             return clip
         true = required(clip.target_body, "ClipBatch.body")
         frames = torch.arange(clip.grid[2]).expand(clip.grid[0], -1) if clip.frame_index is None else clip.frame_index
+        valid = torch.ones_like(frames, dtype=torch.bool) if clip.valid is None else clip.valid.any(dim=1)
         origin = clip.cameras[:, :1] if clip.origin is None else clip.origin
         bodies = [
-            self._fitted(_clip_of(true, i), name, self._draws(name, frames[i]), origin.centers[i, 0])
+            self._fitted(_clip_of(true, i), name, self._draws(name, frames[i]), origin.centers[i, 0], valid[i])
             for i, name in enumerate(clip.clip_id)
         ]
         return replace(clip, body=concatenate(bodies), true_body=true, reference=self._photo(clip))
@@ -140,6 +126,7 @@ class Errors(Fit):
                 f"{name}, photo",
                 replace(self._draws(f"{name}, photo", frames), correlation=0.0, steady=0.0),
                 None if photo.cameras is None else photo.cameras.centers[i],
+                torch.ones_like(frames, dtype=torch.bool),
             )
             for i, name in enumerate(clip.clip_id)
         ]
@@ -150,8 +137,10 @@ class Errors(Fit):
         key = (config.seed, "fit", name)
         return ErrorDraws(key=key, frames=frames, correlation=config.correlation_frames, steady=config.steady_share)
 
-    def _fitted(self, body: BodyMotion, name: str, draws: ErrorDraws, camera: Tensor | None) -> BodyMotion:
-        """The observed body (B = 1). camera: (T, 3), centre of the first one."""
+    def _fitted(
+        self, body: BodyMotion, name: str, draws: ErrorDraws, camera: Tensor | None, valid: Tensor
+    ) -> BodyMotion:
+        """The observed body (B = 1). camera: (T, 3), centre of the first one. valid: (T,) bool."""
         config, asked = self.config, _of_pose(self.config)
         if "rotations" not in body.parameters and asked:
             raise DataError(
@@ -160,89 +149,52 @@ class Errors(Fit):
             )
         seen = body
         if config.joint_noise_mm and "rotations" not in body.parameters:
-            carriers = [BODY_JOINTS.index(_carrier(joint)) for joint in body.joint_names]
+            carriers = [BODY_JOINTS.index(carrier(joint)) for joint in body.joint_names]
             seen = replace(body, joints=body.joints + self._joint_noise(draws)[None, :, carriers])
         elif config.joint_noise_mm or asked:
-            seen = self._reposed(body, name, draws)
+            seen = self._reposed(BodyPose.of(required(self._model, "Context.body"), body, name, valid), body, draws)
         confidence = self._confidence(body, draws)
         return replace(seen if camera is None else self._placed(seen, draws, camera), confidence=confidence)
 
-    def _reposed(self, body: BodyMotion, name: str, draws: ErrorDraws) -> BodyMotion:
+    def _reposed(self, pose: BodyPose, body: BodyMotion, draws: ErrorDraws) -> BodyMotion:
+        """The body whose true pose this is, posed again with its errors."""
         config = self.config
-        pose = self._pose_of(body, name)
-        pose = replace(pose, shape=self._shape(pose.shape, draws))
-        local = dict(pose.local)
+        if config.shape != "true" and pose.shape:
+            drawn = pose.model.random_shape(draws.generator("shape")) if config.shape == "other" else {}
+            pose = pose.reshaped(drawn, config.shape_share)
+        local = pose.local.clone()
         for joints, dropped in self._dropped(draws):
-            for joint in joints:
-                local[joint] = torch.where(dropped[:, None], _at_rest(joint), local[joint])
-        noise = draws.noise("rotations", len(BODY_JOINTS), 3) / math.sqrt(3)
-        for joint, turn in zip(BODY_JOINTS, noise.unbind(1), strict=True):
-            degrees = config.root_rotation_noise_degrees if joint == "pelvis" else config.rotation_noise_degrees
-            if degrees:
-                turn = rotation_matrix(math.radians(degrees) * turn)
-                local[joint] = axis_angle(rotation_matrix(local[joint]) @ turn)
-        pose = replace(pose, local=local)
+            chosen = [BODY_JOINTS.index(joint) for joint in joints]
+            rest = torch.stack([_at_rest(joint) for joint in joints])
+            local[:, chosen] = torch.where(dropped[:, None, None], rest, local[:, chosen])
+        pose = replace(pose, local=self._turned(local, draws))
         if config.joint_noise_mm:
-            pose = self._following(pose, self._joint_noise(draws))
-        made = self._animate(pose, mesh=body.vertices is not None)
+            pose = pose.following(self._joint_noise(draws))
+        made = pose.body(mesh=body.vertices is not None)
         chosen = joint_index(made.joint_names, body.joint_names)
         return replace(made, joints=made.joints[:, :, chosen], joint_names=body.joint_names)
 
-    def _pose_of(self, body: BodyMotion, name: str) -> _Pose:
-        """The pose by which the body model makes this body again. Raises: DataError where it does not."""
-        model = required(self._model, "Context.body")
-        pelvis = body.joints[0, :, body.joint_names.index("pelvis")]
-        try:
-            pose = _Pose(relative(body.parameters["rotations"][0]), pelvis, model.shape_of(body))
-        except (KeyError, ValueError) as error:
-            raise DataError(
-                f"clip '{name}': what its body says of its shape is not that of body={type(model).__name__.lower()}; "
-                "choose the body model that it was made with"
-            ) from error
-        made, known = self._animate(pose), [joint for joint in BODY_JOINTS if joint in body.joint_names]
-        far = (_places(made, known) - _places(body, known)).norm(dim=-1).max()
-        if not far < _SAME_BODY:
-            raise DataError(
-                f"clip '{name}': body={type(model).__name__.lower()} puts joints up to {1000 * far:.0f} mm from where the clip "
-                "has them; choose the body model that it was made with"
-            )
-        return pose
-
-    def _animate(self, pose: _Pose, mesh: bool = False) -> BodyMotion:
-        model = required(self._model, "Context.body")
-        shift = pose.pelvis - self._stance(pose.shape)["pelvis"]
-        return model.animate(Motion(rotations=pose.local, translation=shift), pose.shape, mesh=mesh)
-
-    def _stance(self, shape: Mapping[str, float]) -> dict[str, Tensor]:
-        """Joint name -> (3,) of the T-pose, for ``JOINTS``."""
-        stand = required(self._model, "Context.body").animate(
-            Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=False
-        )
-        return dict(zip(JOINTS, _places(stand, JOINTS)[0], strict=True))
-
-    def _shape(self, own: Mapping[str, float], draws: ErrorDraws) -> Mapping[str, float]:
-        config, model = self.config, required(self._model, "Context.body")
-        if config.shape == "true" or not own:
-            return own
-        drawn = model.random_shape(draws.generator("shape")) if config.shape == "other" else {}
-        still = Motion(rotations={"pelvis": torch.zeros(1, 3)})
-        other = model.shape_of(model.animate(still, drawn, mesh=False))
-        return {name: value + config.shape_share * (other[name] - value) for name, value in own.items()}
+    def _turned(self, local: Tensor, draws: ErrorDraws) -> Tensor:
+        """Rotations (T, 22, 3) relative to the parents, each times a random one."""
+        joints, root = self.config.rotation_noise_degrees, self.config.root_rotation_noise_degrees
+        if not joints and not root:
+            return local
+        size = torch.deg2rad(torch.tensor([joints if joint in PARENT else root for joint in BODY_JOINTS]))
+        noise = size[:, None] / math.sqrt(3) * draws.noise("rotations", len(BODY_JOINTS), 3)
+        return axis_angle(rotation_matrix(local) @ rotation_matrix(noise))
 
     def _dropped(self, draws: ErrorDraws) -> list[tuple[tuple[str, ...], Tensor]]:
         """Joints that are at rest, and (T,) bool when."""
-        config = self.config
-        found = [
-            (joints, draws.spans(limb, config.dropped_limbs, config.dropped_frames)) for limb, joints in _LIMBS.items()
-        ]
+        share, length = self.config.dropped_limbs, self.config.dropped_frames
+        found = [(joints, draws.spans(limb, share, length)) for limb, joints in _LIMBS.items() if share]
         always = torch.ones(len(draws.frames), dtype=torch.bool)
-        return [*found, (("left_wrist", "right_wrist"), always)] if config.hands == "rest" else found
+        return [*found, (("left_wrist", "right_wrist"), always)] if self.config.hands == "rest" else found
 
     def _confidence(self, body: BodyMotion, draws: ErrorDraws) -> Tensor:
         """(1, T, J): ``dropped_confidence`` of what lies beyond a joint at rest, else 1; times what the body has."""
         sure = torch.ones(body.joints.shape[:-1]) if body.confidence is None else body.confidence.clone()
         for joints, dropped in self._dropped(draws):
-            beyond = torch.tensor([_is_beyond(name, joints) for name in body.joint_names])
+            beyond = torch.tensor([is_beyond(name, joints) for name in body.joint_names])
             sure[0] *= torch.where(dropped[:, None] & beyond, self.config.dropped_confidence, 1.0)
         return sure
 
@@ -250,36 +202,12 @@ class Errors(Fit):
         """(T, 22, 3) metres."""
         return self.config.joint_noise_mm / 1000 / math.sqrt(3) * draws.noise("joints", len(BODY_JOINTS), 3)
 
-    def _following(self, pose: _Pose, noise: Tensor) -> _Pose:
-        """The pose whose bones point to where noise (T, 22, 3) puts their ends.
-
-        Bones keep their lengths, so that joints cannot go all the way: in every frame the noise is scaled until they are off by
-        as much as it is, root mean square.
-        """
-        stance, before = self._stance(pose.shape), self._animate(pose)
-        turned, places = before.parameters["rotations"][0], _places(before, JOINTS)
-        ridden = noise[:, [BODY_JOINTS.index(_carrier(joint)) for joint in JOINTS]]
-
-        def toward(goal: Tensor) -> Tensor:
-            return follow_joints(stance, dict(zip(JOINTS, goal.unbind(1), strict=True)))
-
-        unmoved, wanted = toward(places).mT, _size(noise)
-        factor, made = torch.ones_like(wanted), pose
-        for left in reversed(range(_ROUNDS)):
-            scaled = factor[:, None, None]
-            turn = toward(places + scaled * ridden) @ unmoved
-            made = replace(pose, local=relative(turn @ turned), pelvis=pose.pelvis + scaled[:, 0] * noise[:, 0])
-            if left:
-                off = _size(_places(self._animate(made), BODY_JOINTS) - places[:, : len(BODY_JOINTS)])
-                factor = factor * (wanted / off.clamp_min(1e-9)).clamp(0.2, 5)
-        return made
-
     def _placed(self, body: BodyMotion, draws: ErrorDraws, camera: Tensor) -> BodyMotion:
         """The body moved along rays from the camera's centre (T, 3)."""
         config = self.config
         if not _of_place(config):
             return body
-        away = body.joints[0, :, body.joint_names.index("pelvis")] - camera
+        away = places(body, ["pelvis"])[:, 0] - camera
         distance, ray = away.norm(dim=-1), normalize(away, dim=-1)
         off = config.depth_mm * draws.sign("depth")
         off = off + config.depth_drift_mm * draws.swing("depth drift", config.depth_drift_frames)
@@ -311,36 +239,7 @@ def _clip_of(bodies: BodyMotion, index: int) -> BodyMotion:
     return change(bodies, fields, lambda x: x[index : index + 1])
 
 
-def _carrier(joint: str) -> str:
-    """The body joint with which a joint goes; itself, if it is one."""
-    if joint in BODY_JOINTS:
-        return joint
-    if joint in PARENT:
-        return PARENT[joint]
-    side = joint.partition("_")[0]
-    return next((f"{side}_{end}" for end, words in _CARRIERS.items() if any(w in joint for w in words)), "head")
-
-
-def _is_beyond(joint: str, turned: tuple[str, ...]) -> bool:
-    """Whether a joint moves when one of those turns."""
-    while joint != "pelvis":
-        joint = PARENT.get(joint) or _carrier(joint)
-        if joint in turned:
-            return True
-    return False
-
-
 def _at_rest(joint: str) -> Tensor:
     """Axis-angle (3,) of a limb's joint at rest."""
     turn = {"left_shoulder": _HANGING, "right_shoulder": -_HANGING}.get(joint, 0.0)
     return torch.tensor([0.0, 0.0, turn])
-
-
-def _places(body: BodyMotion, names: tuple[str, ...] | list[str]) -> Tensor:
-    """(T, len(names), 3)."""
-    return body.joints[0][:, joint_index(body.joint_names, names)]
-
-
-def _size(offsets: Tensor) -> Tensor:
-    """Root mean square (T,) of the lengths of offsets (T, J, 3)."""
-    return offsets.square().sum(-1).mean(-1).sqrt()

@@ -50,8 +50,6 @@ class ErrorDraws:
 
     def spans(self, what: str, share: float, length: int) -> Tensor:
         """(T,) bool: spans of ``length`` frames, somewhere in every stretch of ``length / share`` of them."""
-        if not share:
-            return torch.zeros(len(self.frames), dtype=torch.bool)
         # A share near 0 would be a stretch without end.
         stretch = min(length / share, 1e9)
         places = self.frames.double() + self.generator(what).uniform(0, stretch)

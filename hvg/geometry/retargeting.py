@@ -74,7 +74,6 @@ def follow_joints(stance: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
 
 def relative(turned: Tensor) -> dict[str, Tensor]:
     """Joint name -> (T, 3) axis-angle relative to the parent, of global rotations (T, 22, 3, 3)."""
-    of = dict(zip(BODY_JOINTS, turned.unbind(1), strict=True))
-    return {
-        joint: axis_angle(of[PARENT[joint]].mT @ of[joint] if joint in PARENT else of[joint]) for joint in BODY_JOINTS
-    }
+    parents = [BODY_JOINTS.index(PARENT[joint]) for joint in BODY_JOINTS[1:]]
+    local = torch.cat([turned[:, :1], turned[:, parents].mT @ turned[:, 1:]], dim=1)
+    return dict(zip(BODY_JOINTS, axis_angle(local).unbind(1), strict=True))

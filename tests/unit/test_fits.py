@@ -229,6 +229,19 @@ def test_bodies_of_the_family_are_fitted_too(tmp_path):
     assert root_mean_square(displaced(moved)) == pytest.approx(20, rel=0.15)
 
 
+def test_frames_that_pad_a_clip_are_not_looked_at(anny):
+    clip = clips_of(anny, 1, 4)
+    whole = fitted(clip, anny, joint_noise_mm=20.0)
+    joints, turns = clip.body.joints.clone(), clip.body.parameters["rotations"].clone()
+    joints[:, 2:], turns[:, 2:] = 0, 0
+    padded = replace(clip, body=replace(clip.body, joints=joints, parameters={"rotations": turns}))
+    with pytest.raises(DataError, match="puts joints up to"):
+        fitted(padded, anny, joint_noise_mm=20.0)
+    valid = torch.tensor([True, True, False, False]).expand(1, 2, 4)
+    seen = fitted(replace(padded, valid=valid), anny, joint_noise_mm=20.0)
+    assert torch.equal(seen.body.joints[:, :2], whole.body.joints[:, :2])
+
+
 # --- who sees which body ---
 
 
