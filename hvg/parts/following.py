@@ -99,7 +99,7 @@ def _hips(places: Mapping[str, Tensor]) -> Tensor:
 def _leg(places: Mapping[str, Tensor]) -> Tensor:
     """Length from hip by way of the knee to the ankle, metres: the median of the frames, the mean of both sides."""
     bones: Tensor = torch.stack([places[a] - places[b] for leg in _LEGS for a, b in pairwise(leg)])
-    return 0.5 * torch.linalg.vector_norm(bones, dim=-1).sum(dim=0).median()
+    return 0.5 * bones.square().sum(dim=-1).sqrt().sum(dim=0).median()
 
 
 def _pelvis_height(body: BodyModel, shape: Shape) -> float:
