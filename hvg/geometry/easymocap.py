@@ -66,12 +66,10 @@ def _persons(file: Path) -> dict[int, dict[str, Any]]:
         isinstance(each, dict) and ("poses" in each or "keypoints3d" in each) for each in persons
     ):
         raise DataError(f"{file}: holds other JSON; expected {_EXPECTED}")
-    found = {each.get("id", k): each for k, each in enumerate(persons)}
-    if len(found) != len(persons) or not all(type(key) is int for key in found):
-        raise DataError(
-            f"{file}: the ids of its persons are {[each.get('id') for each in persons]}; expected different numbers"
-        )
-    return found
+    ids = [each.get("id", k) for k, each in enumerate(persons)]
+    if not all(type(each) is int for each in ids) or len(set(ids)) != len(ids):
+        raise DataError(f"{file}: the ids of its persons are {str(ids)[:100]}; expected different numbers")
+    return dict(zip(ids, persons, strict=True))
 
 
 def _stacked(frames: list[tuple[Path, dict[str, Any]]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -96,7 +94,7 @@ def _numbers(file: Path, frame: dict[str, Any], key: str) -> np.ndarray:
         array = np.asarray(frame[key], dtype=np.float64)
     except KeyError:
         raise DataError(f"{file}: lacks '{key}', which other frames have") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise DataError(f"{file}: '{key}' holds other than numbers; expected {_EXPECTED}") from None
     return array if key == "keypoints3d" else array.reshape(-1)
 

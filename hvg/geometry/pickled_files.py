@@ -28,27 +28,39 @@ def read_pickled(path: Path) -> Any:
     if path.stat().st_size > LARGEST:
         raise DataError(f"{path}: {path.stat().st_size} bytes; at most {LARGEST} are read")
     try:
-        return _plain(_of_torch(path) if zipfile.is_zipfile(path) else read_pickle(_unpacked(path.read_bytes())))
+        return _Plain().of(_of_torch(path) if zipfile.is_zipfile(path) else read_pickle(_unpacked(path.read_bytes())))
     except Refused as error:
         raise DataError(f"{path}: {error}") from error
-    except (*DAMAGE, RecursionError, zlib.error, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (*DAMAGE, RuntimeError, zlib.error, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: damaged or no pickle ({' '.join(str(error).split())[:200]})") from error
 
 
-def _plain(value: Any, known: dict[int, Any] | None = None) -> Any:
-    """What ``read_pickle`` gives, with arrays in place of their descriptions, and None in place of those of anything else.
+class _Plain:
+    """Makes plain values of what ``read_pickle`` gives: arrays of their descriptions, and None of those of anything else."""
 
-    known: what was made of a value that occurs again.
-    """
-    known = {} if known is None else known
-    if id(value) not in known:
+    def __init__(self) -> None:
+        # What was made of a value that occurs again, by the value's id; and the bytes of arrays.
+        self.known: dict[int, Any] = {}
+        self.size = 0
+
+    def of(self, value: Any) -> Any:
+        """Raises: Refused where arrays take too much memory."""
+        if id(value) not in self.known:
+            self.known[id(value)] = self._made(value)
+        return self.known[id(value)]
+
+    def _made(self, value: Any) -> Any:
         if isinstance(value, dict):
-            known[id(value)] = {key: _plain(each, known) for key, each in value.items()}
-        elif isinstance(value, (list, tuple)):
-            known[id(value)] = [_plain(each, known) for each in value]
-        else:
-            known[id(value)] = plain_array(value) if isinstance(value, Made) else value
-    return known[id(value)]
+            return {key: self.of(each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(each) for each in value]
+        if not isinstance(value, Made):
+            return value
+        array = plain_array(value)
+        self.size += 0 if array is None else array.nbytes
+        if self.size > LARGEST:
+            raise Refused(f"its arrays take more than {LARGEST} bytes")
+        return array
 
 
 def _unpacked(data: bytes) -> bytes:

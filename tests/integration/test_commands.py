@@ -19,7 +19,7 @@ from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import latest_checkpoint, precision_of
 from hvg.sample.camera_paths import read_cameras
-from hvg.sample.generate import open_request
+from hvg.sample.generate import open_request, request_digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +138,21 @@ def test_a_caption_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
     whole = open_request(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])
     assert torch.equal(request.batch.body.joints, whole.batch.body.joints[:, [1, 3]])
     assert whole.batch.caption is None
+
+
+def test_a_person_of_a_folder_of_frames_reaches_the_request(run, photo, tmp_path):
+    """And the frames' content what is kept of an unfinished one."""
+    frame = {"poses": [[0.0] * 72], "Rh": [[0.0] * 3], "Th": [[0.0, 1.0, 0.0]], "shapes": [[0.0] * 10]}
+    (tmp_path / "smpl").mkdir()
+    for k in range(3):
+        persons = [{"id": 0, **frame}, {"id": 7, **frame}][: 1 if k == 2 else 2]
+        (tmp_path / "smpl" / f"{k:06d}.json").write_text(json.dumps(persons))
+    words = sample_words(run, photo, tmp_path / "smpl", views=1, frames=2, person=7, convention="easymocap")
+    options = take_options(words, SampleOptions)[0]
+    request, digest = open_request(options, []), request_digest(options, [])
+    assert "person 7 is in 2 of the 3 frames" in request.notes[0]
+    (tmp_path / "smpl" / "000001.json").write_text(json.dumps([{"id": 7, **frame}]))
+    assert request_digest(options, []) != digest
 
 
 def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys):

@@ -19,6 +19,7 @@ from body_models import parent_of
 
 from hvg.cli import run
 from hvg.core.errors import DataError
+from hvg.geometry import pickled_files
 from hvg.geometry.keypoint_sets import BODY25
 from hvg.geometry.motion import BODY_JOINTS, rotation_matrix
 from hvg.geometry.motion_files import load_motion
@@ -262,6 +263,14 @@ def test_a_pickle_that_is_not_followed_to_its_end_takes_no_memory(tmp_path):
     (tmp_path / "in.pkl").write_bytes(zlib.compress(b"\x80\x02" + b"(" * 10**6))
     with pytest.raises(DataError, match="damaged or no pickle"):
         read_pickled(tmp_path / "in.pkl")
+
+
+def test_tensors_that_repeat_their_numbers_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickled_files, "LARGEST", 2**20)
+    torch.save({f"x{k}": torch.zeros(1).expand(2**16) for k in range(8)}, tmp_path / "in.pt")
+    assert (tmp_path / "in.pt").stat().st_size < 2**16
+    with pytest.raises(DataError, match="its arrays take more than 1048576 bytes"):
+        read_pickled(tmp_path / "in.pt")
 
 
 # --- positions of joints ---

@@ -417,6 +417,8 @@ FRAMES_REFUSED = {
         ['[{"id": 1, "poses": [0]}, {"id": 1, "poses": [0]}]'],
         "ids of its persons are .1, 1.; expected different",
     ),
+    "no id": (['[{"id": [1], "poses": [0]}]'], "ids of its persons are ..1..; expected different numbers"),
+    "huge": (['[{"poses": [1' + 400 * "0" + "]}]"], "'poses' holds other than numbers"),
     "text": (['[{"id": 1, "poses": ["a"], "Rh": [0], "Th": [0]}]'], "'poses' holds other than numbers"),
     "lengths": (['[{"poses": [0, 1]}]', '[{"poses": [0]}]'], r"'poses' has shape \(1,\); in 000000.json it has \(2,\)"),
     "lacks": (['[{"poses": [0], "Th": [0]}]', '[{"poses": [0]}]'], "lacks 'Th', which other frames have"),
