@@ -152,9 +152,12 @@ def _photos_shape(body: BodyModel, name: str, person: Person) -> tuple[dict[str,
                 f"body={name} has no betas; say the photo's person by reference_height=, or by 'shape' in a file"
             )
         shape |= own
+        kept = sum(key.startswith("beta_") for key in own)
+        if kept < len(person.betas):
+            more = f" (the model has {kept} betas; the other {len(person.betas) - kept} were left out)"
         has = getattr(body.config, "gender", None)
         if person.gender not in (None, has):
-            more = f" (its betas are of the {person.gender} model, body.gender is {has})"
+            more += f" (its betas are of the {person.gender} model, body.gender is {has})"
     if person.height is not None:
         shape = body.of_stature(shape, person.height)
     return shape, more

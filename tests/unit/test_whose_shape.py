@@ -240,6 +240,8 @@ def test_whose_shape_is_shown_is_said(smplx, tmp_path):
     photos = choose_shape(smplx, "smplx", options(reference_body=tmp_path / "a.json"), motion)
     assert photos.shape["beta_1"] == 2 and "1.60 m tall" in photos.note
     assert "betas are of the female model, body.gender is neutral" in photos.note
+    many = choose_shape(smplx, "smplx", options(reference_betas=(1.0,) * 16), motion)
+    assert "the model has 10 betas; the other 6 were left out" in many.note
 
 
 # --- Anny in SMPL-X's motion ------------------------------------------------------------------------------------------
