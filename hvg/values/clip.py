@@ -142,9 +142,7 @@ class ClipBatch:
         part = change(self, of_grid, lambda x: x[:, v][:, :, t])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
-        bodies = {
-            name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))
-        }
+        bodies = {name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))}
         return replace(part, origin=origin[:, :, t], **bodies, **vars(self.view_grid().select(v, t)))
 
     def shrunk(self, factor: int) -> "ClipBatch":
