@@ -12,7 +12,7 @@ class ForegroundTemporalChangeError(ChangeMetric):
     """``dtssd`` over the pixels whose true alpha exceeds 0.5 in one of the two frames; then the mean over frames.
 
     A still background that every method gets right lowers the plain error, the more, the smaller the person is; this leaves
-    it out. It sees flicker and wrong motion, not wrong looks, and as there fading to a blank picture makes it less. Two frames
+    it out. It sees flicker and wrong motion, not wrong looks, and as there some fading makes it less. Two frames
     without such a pixel have no score, for every arm alike.
     """
 
