@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvg.cluster.launch_options import LaunchOptions
-from hvg.config.processes import Processes, processes_of
+from hvg.config.sections import Processes
 from hvg.config.settings import RunConfig
 from hvg.core.errors import Problem
 
@@ -54,7 +54,7 @@ def unused_options(options: LaunchOptions) -> list[Problem]:
 
 def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
     """Problems for which the chosen launcher cannot start a run."""
-    problems, (nodes, devices) = [], processes_of(config)
+    problems, (nodes, devices) = [], config.strategy.processes
     asked = (options.nodes or 1) * (options.devices or 1)
     if config.strategy.name == "single" and asked > 1:
         message = "single trains on one device; choose ddp, zero1, zero2 or zero3 for more."

@@ -17,7 +17,6 @@ from hvg.config.changes import earlier_config, judged_changes
 from hvg.config.composition import compose
 from hvg.config.machine import refuse_missing
 from hvg.config.overrides import expand_sweep
-from hvg.config.processes import processes_of
 from hvg.config.settings import RunConfig
 from hvg.core.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.core.exit_codes import TERMINATED, ends_with_parent
@@ -194,7 +193,7 @@ class LaunchedRun:
             name=self.config.name,
             commands=(("-m", "hvg.cli", "train", *self.words),),
             log=self.folder / "launch.log",
-            processes=processes_of(self.config),
+            processes=self.config.strategy.processes,
             cpu=self.config.device == "cpu",
         )
 

@@ -242,6 +242,10 @@ class ProtocolConfig(Section):
         return plain | {"metrics": {label: choice.resolved() for label, choice in self.metrics.items()}}
 
 
+# Machines, and processes of each.
+Processes = tuple[int, int | Literal["auto"]]
+
+
 class StrategyConfig(Section):
     """Settings of the number of devices that a run trains on, and how they share the work."""
 
@@ -266,6 +270,11 @@ class StrategyConfig(Section):
         if self.offload == "parameters" and self.name != "zero3":
             raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
         return self
+
+    @property
+    def processes(self) -> Processes:
+        """Machines, and processes of each, that train a run."""
+        return (1, 1) if self.name == "single" else (self.nodes, self.devices)
 
 
 class LoggerConfig(Section):

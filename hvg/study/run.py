@@ -19,7 +19,6 @@ from hvg.cluster.launch_options import StudyOptions
 from hvg.cluster.slurm import queued, refuse_queued
 from hvg.config.changes import changes, earlier_config
 from hvg.config.machine import refuse_missing
-from hvg.config.processes import processes_of
 from hvg.core import shipped
 from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.files import read_text, write_text
@@ -137,7 +136,7 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
     if options.collect:
         return runs
     problems = [problem for run in runs for problem in launch_problems(run.config, options)]
-    if options.launcher == "torchrun" and any(processes_of(run.config)[0] > 1 for run in runs):
+    if options.launcher == "torchrun" and any(run.config.strategy.processes[0] > 1 for run in runs):
         problems.append(Problem("launcher", "torchrun runs a study on this machine alone; on several choose slurm."))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))

@@ -6,7 +6,6 @@ from pathlib import Path
 from hvg.cluster.jobs import Batch, Job
 from hvg.cluster.launch import launch
 from hvg.cluster.launch_options import StudyOptions
-from hvg.config.processes import processes_of
 from hvg.core.exit_codes import INTERRUPTED, TERMINATED
 from hvg.core.files import write_text
 from hvg.core.provenance import usable_cores
@@ -23,7 +22,7 @@ def arm_job(runs: Sequence[ArmRun]) -> Job:
         name=first.config.name,
         commands=tuple(_command(run) for run in runs),
         log=first.folder / "log.txt",
-        processes=processes_of(first.config),
+        processes=first.config.strategy.processes,
         cpu=first.config.device == "cpu",
     )
 

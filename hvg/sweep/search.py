@@ -13,7 +13,6 @@ from typing import Any, Literal
 from hvg.cluster.jobs import Batch, Job, process_words, unused_options
 from hvg.cluster.launch_options import LaunchOptions, SweepOptions
 from hvg.config.composition import compose
-from hvg.config.processes import processes_of
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.names import text_word
@@ -110,7 +109,7 @@ def judged_sweep(overrides: Sequence[str], options: SweepOptions, launch_options
 
 def _problems(config: RunConfig, options: SweepOptions, launch_options: LaunchOptions) -> list[Problem]:
     """Problems for which a trial of these settings cannot be part of the sweep."""
-    problems, (nodes, _) = unused_options(launch_options), processes_of(config)
+    problems, (nodes, _) = unused_options(launch_options), config.strategy.processes
     if options.metric.startswith(VALIDATION) and not config.training.validate_every:
         message = f"is 0, so nothing logs {options.metric}; set training.validate_every, or metric=loss."
         problems.append(Problem("training.validate_every", message))
@@ -138,7 +137,7 @@ def worker_batch(sweep: Sweep, overrides: Sequence[str], options: LaunchOptions)
         )
         for number in range(options.jobs or 1)
     )
-    _, devices = processes_of(sweep.config)
+    _, devices = sweep.config.strategy.processes
     # A worker is one process, whose trial starts as many as there are GPUs.
     gpus = options.gpus_per_node if options.gpus_per_node is not None or jobs[0].cpu or devices == "auto" else devices
     return Batch(name=sweep.name, folder=sweep.folder, jobs=jobs), options.model_copy(update={"gpus_per_node": gpus})

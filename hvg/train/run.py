@@ -19,7 +19,6 @@ from hvg.config.changes import Change, earlier_config, judged_changes, keep_conf
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.overlap import dataset_notes, overlap
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
-from hvg.config.processes import processes_of
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
 from hvg.core.errors import CheckpointError, DataError, HvgError
@@ -110,7 +109,7 @@ def changed_settings(start: Checkpoint, config: RunConfig) -> list[Change]:
 
 def num_processes(config: RunConfig) -> int:
     """Number of processes that train a run, where it is started here."""
-    nodes, devices = processes_of(config)
+    nodes, devices = config.strategy.processes
     if devices == "auto":
         devices = max(1, torch.cuda.device_count()) if choose_device(config.device).type == "cuda" else 1
     return nodes * devices

@@ -739,3 +739,14 @@ def test_files_of_a_group_and_options_of_a_command_may_have_names_like_numbers(t
     assert compose(["scale=4090"], [tmp_path.as_uri()]).training.steps == 7
     options, _ = take_options(["checkpoint=2024", "out=1e5", "weights=raw"], EvaluateOptions)
     assert (str(options.checkpoint), str(options.out), options.weights) == ("2024", "1e5", "raw")
+
+
+def test_what_is_composed_once_serves_others_until_a_file_changes(tmp_path):
+    place, file = [tmp_path.as_uri()], tmp_path / "debug" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\nseed: 3\n", encoding="utf-8")
+    words = ["debug=mine", "training.steps=7"]
+    assert (compose(words, place).seed, compose(words, place).training.steps) == (3, 7)
+    assert compose(["debug=mine"], place).training.steps == compose().training.steps != 7
+    file.write_text("# @package _global_\nseed: 41\n", encoding="utf-8")
+    assert compose(words, place).seed == 41
