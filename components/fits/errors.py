@@ -20,7 +20,7 @@ from hvg.parts.part import PartConfig
 from hvg.parts.scene import Fit
 from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.tensors import change, concatenate
+from hvg.values.tensors import SHARED, concatenate, map_tensors
 
 from ..people.body_pose import BodyPose, carrier, is_beyond, places
 from ..people.error_draws import ErrorDraws
@@ -214,11 +214,7 @@ class Errors(Fit):
         # Nobody is fitted behind the camera.
         shift = torch.maximum(off / 1000, -distance / 2)[:, None] * ray
         scale = 1 + config.scale_percent / 100 * draws.sign("scale")
-
-        def move(x: Tensor) -> Tensor:
-            return camera[:, None] + scale * (x - camera[:, None]) + shift[:, None]
-
-        return change(change(body, ("joints", "vertices"), move), ("bone_radii",), lambda x: scale * x)
+        return body.shifted((shift + (1 - scale) * camera)[None], scale)
 
 
 def _of_pose(config: Errors.Config) -> str | None:
@@ -235,8 +231,7 @@ def _of_place(config: Errors.Config) -> bool:
 
 def _clip_of(bodies: BodyMotion, index: int) -> BodyMotion:
     """One clip's body (B = 1) of those of a batch."""
-    fields = ("joints", "bone_radii", "vertices", "parameters", "constants", "confidence")
-    return change(bodies, fields, lambda x: x[index : index + 1])
+    return map_tensors(bodies, lambda x: x[index : index + 1], leave=SHARED)
 
 
 def _at_rest(joint: str) -> Tensor:

@@ -92,12 +92,14 @@ class BodyMotion:
         skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
         return replace(part, skinning=skinning)
 
-    def shifted(self, shift: Tensor) -> "BodyMotion":
-        """The motion, every frame moved by a vector (B, T, 3)."""
-        part = change(self, ("joints", "vertices"), lambda x: x + shift[:, :, None])
+    def shifted(self, shift: Tensor, scale: float = 1.0) -> "BodyMotion":
+        """The motion with every point x of a frame at ``scale`` x + ``shift`` (B, T, 3)."""
+        part = change(self, ("joints", "vertices"), lambda x: scale * x + shift[:, :, None])
+        part = change(part, ("bone_radii",), lambda x: scale * x)
         if self.skinning is None:
             return part
         transforms = self.skinning.transforms.clone()
+        transforms[..., :3, :] *= scale
         transforms[..., :3, 3] += shift[:, :, None]
         return replace(part, skinning=replace(self.skinning, transforms=transforms))
 
