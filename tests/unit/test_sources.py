@@ -150,7 +150,7 @@ def test_what_counts_is_the_code_that_a_part_can_reach(lab, name, old, new, same
 def test_parts_of_this_tree_follow_what_draws_and_not_the_interfaces():
     found = source_modules("components.conditioners.bone_map")
     drawing = {
-        "components.nn.bone_map_drawing",
+        "components.nn.bone_ellipsoids",
         "hvg.parts.pose_guided",
         "hvg.geometry.ellipsoids",
         "hvg.values.cameras",
