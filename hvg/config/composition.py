@@ -4,11 +4,9 @@ Hydra alone stops at its first error and lets ``+key`` through. So overrides are
 could not apply becomes a ``Problem`` and is left out, and every key is applied as if new, to be judged afterwards.
 """
 
-import copy
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,17 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import GroupDefault
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from hvg.config import checks
 from hvg.config.changes import mark_of
 from hvg.config.groups import ROOT, config_loader, groups_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
-from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_interpolations
+from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml
 from hvg.config.sections import ProtocolConfig
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
+from hvg.config.trees import composed, plain, tree_with
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
 from hvg.parts import registry
@@ -135,7 +130,7 @@ def recompose(config: RunConfig, overrides: Sequence[str], more: Sequence[str] =
     update([*chosen, *metrics])
     inner = [override for override in rest if _inner_settings(tree, override.key_or_group)]
     update([*inner, *(override for override in rest if override not in inner)])
-    raw, unresolved = _plain(tree)
+    raw, unresolved = plain(tree)
     return _judge(raw, [*problems, *unresolved], overrides)
 
 
@@ -146,7 +141,7 @@ def _update(tree: DictConfig, override: Override, loader: ConfigLoaderImpl) -> N
     if override.is_delete():
         del OmegaConf.select(tree, where)[name]
     elif key in CHOICES:
-        tree[key] = _composed(loader, (), f"{key}/{text_of(override)}")[key]
+        tree[key] = composed(loader, (), f"{key}/{text_of(override)}")[key]
     elif METRIC_NAME.fullmatch(key):
         # Another metric keeps no setting of the one that had its label.
         OmegaConf.update(tree, where, {"name": override.value()}, merge=False, force_add=True)
@@ -257,8 +252,8 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
             problems.append(problem)
         else:
             usable[override.key_or_group] = _choice(override)
-    config, value_problems = _apply(loader, list(filter(None, usable.values())), values)
-    raw, unresolved = _plain(config)
+    config, value_problems = tree_with(loader, list(filter(None, usable.values())), values)
+    raw, unresolved = plain(config)
     return raw, [*problems, *value_problems, *unresolved]
 
 
@@ -293,70 +288,3 @@ def _choice(override: Override) -> str:
         return f"~{group}" if group in SLOTS else ""
     # In quotes, so that a name which looks like a number stays a name.
     return f"{group}='{text_of(override)}'"
-
-
-def _apply(
-    loader: ConfigLoaderImpl, choices: list[str], values: Sequence[Override]
-) -> tuple[DictConfig, list[Problem]]:
-    """The composed tree with every value that can be set; one problem for each that cannot."""
-    texts = [_forced(override) for override in values]
-    try:
-        return _load(loader, choices, texts), []
-    except (HydraException, OmegaConfBaseException):
-        judged = {text: _value_problem(loader, choices, text) for text in texts}
-    problems = list(filter(None, judged.values()))
-    try:
-        return _load(loader, choices, [text for text in texts if not judged[text]]), problems
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([*problems, Problem("", f"conf/ cannot be composed: {_reason(error)}")]) from error
-
-
-def _forced(override: Override) -> str:
-    """The override as one that may set any key: the parser judges whether the key exists."""
-    if override.is_delete():
-        return str(override.input_line)
-    return "++" + str(override.input_line).lstrip("+")
-
-
-def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> Problem | None:
-    try:
-        _load(loader, choices, [text])
-    except (HydraException, OmegaConfBaseException) as error:
-        return Problem(text.lstrip("+"), f"cannot be set: {_reason(error)}")
-    return None
-
-
-def _load(loader: ConfigLoaderImpl, choices: Sequence[str], values: list[str]) -> DictConfig:
-    """The tree of these choices with these values set in it. Raises: HydraException, OmegaConfBaseException."""
-    config = copy.deepcopy(_composed(loader, tuple(choices)))
-    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), config)
-    return config
-
-
-@lru_cache(maxsize=64)
-def _composed(loader: ConfigLoaderImpl, choices: tuple[str, ...], name: str = ROOT) -> DictConfig:
-    """The tree of these choices, which takes a tenth of a second. Not to be changed: it serves everybody who chooses the same."""
-    config = loader.load_configuration(name, list(choices), run_mode=RunMode.RUN)
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    return config
-
-
-def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
-    """The tree as plain values with interpolations of its keys resolved; no resolver is called."""
-    tree: Any = OmegaConf.to_container(config, resolve=False)
-    tree, problems = without_interpolations(tree, of_keys=True)
-    try:
-        return _resolved(tree), problems
-    except OmegaConfBaseException as error:
-        # One problem is enough: what is left unresolved would be judged as the text that it is.
-        tree, _ = without_interpolations(tree, of_keys=False)
-        return tree, [*problems, Problem(error.full_key or "", _reason(error))]
-
-
-def _resolved(tree: dict[str, Any]) -> Any:
-    return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0]
