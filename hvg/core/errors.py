@@ -10,7 +10,10 @@ class HvgError(Exception):
 
 
 class DataError(HvgError):
-    """A file or a sample cannot be read or does not hold what it should; the message names the file."""
+    """A file or a sample cannot be read or does not hold what it should; the message names the file, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 class CheckpointError(HvgError):
@@ -26,7 +29,7 @@ class Problem:
 
     def __str__(self) -> str:
         # A key from a file may hold anything, a message has one line.
-        place = self.path if self.path.isprintable() else repr(self.path)[1:-1]
+        place = in_one_line(self.path)
         return f"{place}: {self.message}" if place else self.message
 
 
@@ -38,6 +41,11 @@ class ConfigError(HvgError):
         count = len(self.problems)
         head = "1 problem in the configuration:" if count == 1 else f"{count} problems in the configuration:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def in_one_line(text: str) -> str:
+    """The text with what has no picture, such as the newline in a file's name, written as Python writes it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ hvg's bodies of the family never give smplx a file of the user's, only arrays th
 """
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def read_body_model(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; expected a body model's .pkl")
+    if zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: is an archive; expected a body model's .pkl (an .npz is given as body.path= as it is)"
+        )
     if path.stat().st_size > LARGEST:
         raise DataError(f"{path}: {path.stat().st_size} bytes; a body model has at most {LARGEST}")
     try:

@@ -122,7 +122,8 @@ def _hierarchy(words: list[str]) -> list[_Joint]:
             open_ones.append(len(joints) - 1)
             k = start + 1
         elif word == "OFFSET":
-            joints[open_ones[-1]].offset = np.array([float(x) for x in words[k + 1 : k + 4]])
+            x, y, z = map(float, words[k + 1 : k + 4])
+            joints[open_ones[-1]].offset = np.array([x, y, z])
             k += 4
         elif word == "CHANNELS":
             count = int(words[k + 1])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hvg.core.errors import DataError
-from hvg.geometry.keypoint_sets import BODY25
+from hvg.geometry.keypoint_sets import BODY25, COCO
 
 # Bytes of all frames together. A person of a frame takes some 2,000.
 LARGEST = 2**30
@@ -50,6 +50,8 @@ def read_frames(path: Path, person: int | None) -> tuple[dict[str, np.ndarray], 
     absent = len(files) - len(there)
     note = f"person {person} is in {len(there)} of the {len(files)} frames in {path}; the others were left out"
     arrays = _stacked(there, _PARAMETERS if "poses" in there[0][1] else ("keypoints3d",))
+    if "poses" in arrays and not {"Rh", "Th"} & set(arrays):
+        raise DataError(f"{there[0][0]}: has neither 'Rh' nor 'Th' beside 'poses'; expected {_EXPECTED}")
     if "keypoints3d" in arrays:
         arrays = _joints(path, arrays["keypoints3d"])
     return arrays, (note,) if absent else ()
@@ -106,8 +108,7 @@ def _joints(path: Path, points: np.ndarray) -> dict[str, np.ndarray]:
             f"{path}: 'keypoints3d' has shape {points.shape[1:]} in a frame; expected 17 (COCO) or 25 and more "
             "(BODY_25) joints of 3 or 4 numbers"
         )
-    # COCO's are known by their number.
-    names = np.array(BODY25 if points.shape[1] >= 25 else [str(k) for k in range(points.shape[1])])
+    names = np.array(BODY25 if points.shape[1] >= 25 else COCO)
     points = points[:, : len(names)]
     seen = points[..., 3] > 0 if points.shape[2] == 4 else np.ones(points.shape[:2], bool)
     places, times = points[..., :3].copy(), np.arange(len(points))
@@ -115,6 +116,4 @@ def _joints(path: Path, points: np.ndarray) -> dict[str, np.ndarray]:
         known = seen[:, joint]
         for axis in range(3):
             places[:, joint, axis] = np.interp(times, times[known], places[known, joint, axis])
-    if points.shape[1] == 17:
-        return {"joints": places}
     return {"joints": places[:, seen.any(0)], "joint_names": names[seen.any(0)]}

@@ -16,6 +16,7 @@ from hvg.geometry.foreign_motion import foreign_unit, foreign_width
 from hvg.geometry.given_motion import motion_of
 from hvg.geometry.keypoint_sets import Up, completed, unnamed
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, Motion, axis_angle
+from hvg.geometry.retargeting import NEEDED
 
 RATES = ("mocap_frame_rate", "mocap_framerate", "frames_per_second", "fps")
 EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body_pose', or 'joints'"
@@ -48,6 +49,9 @@ _FULL_LAYOUTS: Mapping[int, tuple[Family, Mapping[str, int]]] = {
 }
 # Largest entry of R R^T - 1: files hold float16 at worst.
 _ROTATION_TOLERANCE = 1e-2
+# No number of a person in metres and radians is as large, and single precision would lose centimetres of it.
+_BEYOND = 1e6
+_SCALES = (0.01, 100.0)
 # Metres above or below the floor where no pelvis is.
 _FAR = 20.0
 
@@ -176,14 +180,16 @@ def _constants(path: str | Path, arrays: Mapping[str, np.ndarray], frames: int) 
     """Betas, expression and scale, each (1 or T, ...)."""
     found = {}
     for key, word in (("shapes", "betas"), ("betas", "betas"), ("expression", "expression"), ("scale", "scale")):
-        if key not in arrays:
+        if key not in arrays or not arrays[key].size:
             continue
         given = arrays[key]
         given = given.reshape(-1, 1) if word == "scale" else given[None] if given.ndim == 1 else given
         values = numbers(path, {key: given}, key, (None, None))
         found[word] = _as_long(path, key, values, frames)
-    if "scale" in found and (found["scale"] <= 0).any():
-        raise DataError(f"{path}: 'scale' is {float(found['scale'].min()):g}; expected positive numbers")
+    low, high = _SCALES
+    for scale in found.get("scale", torch.ones(1)).reshape(-1).tolist():
+        if not low <= scale <= high:
+            raise DataError(f"{path}: 'scale' is {scale:g}; expected numbers from {low:g} to {high:g}")
     return found
 
 
@@ -235,13 +241,17 @@ def numbers(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, shape:
     # Complex numbers are numbers too.
     if not fits or array.dtype.kind not in "iuf":
         raise DataError(f"{path}: '{key}' has shape {array.shape} and type {array.dtype}; expected numbers {wanted}")
-    if array.shape[0] == 0:
-        raise DataError(f"{path}: '{key}' holds no frames; expected at least one")
+    if not array.size:
+        found = "numbers" if array.shape[0] else "frames; expected at least one"
+        raise DataError(f"{path}: '{key}' has shape {array.shape}: it holds no {found}")
     with np.errstate(over="ignore"):
-        single = array.astype(np.float32)
-    if not np.isfinite(single).all():
-        raise DataError(f"{path}: '{key}' holds NaN, infinity or a number beyond 3e38; expected finite numbers")
-    return torch.from_numpy(single)
+        values = array.astype(np.float64)
+    # Of NaN, too, this is not so.
+    if not (np.abs(values) <= _BEYOND).all():
+        raise DataError(
+            f"{path}: '{key}' holds NaN, infinity or a number beyond {_BEYOND:,.0f}; expected radians and metres"
+        )
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def rotations(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, counts: tuple[int, ...]) -> Tensor:
@@ -282,6 +292,8 @@ def _from_joints(path: str | Path, arrays: Mapping[str, np.ndarray], asked_up: s
     if problem := foreign_unit(dict(zip(names, joints.unbind(1), strict=True))):
         raise DataError(f"{path}: {problem}")
     joints, names = completed(joints @ TO_Y_UP[_up(path, arrays, default_up, asked_up)].mT, names)
+    if missing := [name for name in NEEDED if name not in names]:
+        raise DataError(f"{path}: its joints lack {', '.join(missing)}, without which a body has no orientation")
     return Motion(joints=joints, joint_names=names)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from hvg.core.errors import DataError
 from hvg.geometry.plain_pickle import DAMAGE, LARGEST, Made, Refused, plain_array, read_pickle
 
+# With this number, a pickle of its own, torch.save began files before its version 1.6.
+_OLD_TORCH = 0x1950A86A20F9469CFC6C
 _OTHER_COMPRESSIONS = {b"BZh": "bz2", b"\xfd7zXZ": "xz", b"\x5d\x00\x00": "lzma", b"\x04\x22M\x18": "lz4"}
 # How zlib is told what a file begins with.
 _WIDTHS = {b"\x1f\x8b": 31, b"\x78": 15}
@@ -28,7 +30,10 @@ def read_pickled(path: Path) -> Any:
     if path.stat().st_size > LARGEST:
         raise DataError(f"{path}: {path.stat().st_size} bytes; at most {LARGEST} are read")
     try:
-        return _Plain().of(_of_torch(path) if zipfile.is_zipfile(path) else read_pickle(_unpacked(path.read_bytes())))
+        value = _of_torch(path) if zipfile.is_zipfile(path) else read_pickle(_unpacked(path.read_bytes()))
+        if value == _OLD_TORCH:
+            raise Refused("is in the form that torch.save wrote before version 1.6; save it anew with a later one")
+        return _Plain().of(value)
     except Refused as error:
         raise DataError(f"{path}: {error}") from error
     except (*DAMAGE, RuntimeError, zlib.error, zipfile.BadZipFile, EOFError) as error:

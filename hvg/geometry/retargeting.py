@@ -15,6 +15,9 @@ PARENT = {end: start for start, end in BONES}
 # The joint at the other end of a limb's bone, by the one where it starts. From pelvis and chest go several bones.
 _END = {start: end for start, end in BONES if start not in ("pelvis", "spine3")}
 
+# Joints that say where pelvis and chest face.
+NEEDED = ("left_hip", "left_shoulder", "neck", "pelvis", "right_hip", "right_shoulder")
+
 
 def basis(first: Tensor, second: Tensor) -> Tensor:
     """Right-handed orthonormal columns (..., 3, 3): along ``first``, then ``second`` made perpendicular to it."""
@@ -47,7 +50,7 @@ def follow_joints(stance: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
     other bone swings, without twist, from where its parent puts it. A joint that is not given leaves its bone with its
     parent. Raises: HvgError where a joint is not given without which a body has no orientation.
     """
-    missing = sorted({"pelvis", "left_hip", "right_hip", "left_shoulder", "right_shoulder", "neck"} - set(given))
+    missing = sorted(set(NEEDED) - set(given))
     if missing:
         raise HvgError(f"joint positions lack {missing}, without which a body has no orientation")
     waist = next(name for name in ("spine2", "spine3", "neck") if name in given)

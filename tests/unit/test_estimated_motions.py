@@ -20,7 +20,7 @@ from body_models import parent_of
 from hvg.cli import run
 from hvg.core.errors import DataError
 from hvg.geometry import pickled_files
-from hvg.geometry.keypoint_sets import BODY25
+from hvg.geometry.keypoint_sets import BODY25, COCO
 from hvg.geometry.motion import BODY_JOINTS, rotation_matrix
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.pickled_files import read_pickled
@@ -223,8 +223,11 @@ def damaged():
     with ZipFile(empty, "w") as archive:
         archive.writestr("readme", "")
     good = pickle.dumps({"poses": np.zeros((2, 72))})
+    old = io.BytesIO()
+    torch.save({"poses": torch.zeros(2, 72)}, old, _use_new_zipfile_serialization=False)
     return {
         "cut": (good[:-20], "damaged or no pickle"),
+        "old": (old.getvalue(), "in the form that torch.save wrote before version 1.6; save it anew"),
         "text": (b"hello", "damaged or no pickle"),
         "cut within": (by_joblib({"poses": np.zeros((2, 72))})[:400], "damaged or no pickle"),
         "tensor": (short.getvalue(), "damaged or no pickle"),
@@ -301,6 +304,30 @@ def test_keypoints_of_easymocap_get_smplx_names(tmp_path):
     foot = (points[:, place["left_big_toe"], :3] + points[:, place["left_small_toe"], :3]) / 2
     assert at["left_foot"].numpy() == pytest.approx(foot, abs=1e-6)
     assert at["pelvis"].numpy() == pytest.approx(points[:, 8, :3], abs=1e-6)
+
+
+def test_a_joint_that_cocos_detector_never_saw_is_left_out(tmp_path):
+    points = np.concatenate([random(3, 17, 3).double().numpy(), np.ones((3, 17, 1))], axis=2)
+    points[:, COCO.index("left_ankle")] = 0
+    for side in ("left", "right"):
+        for start, end in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+            if (side, end) != ("left", "ankle"):
+                start, end = (COCO.index(f"{side}_{joint}") for joint in (start, end))
+                points[:, end, :3] = points[:, start, :3] + [0, -0.3, 0]
+    save_points(tmp_path / "keypoints3d", points)
+    at = load_motion(tmp_path / "keypoints3d").places()
+    assert "left_ankle" not in at and {"pelvis", "neck", "right_ankle"} <= set(at)
+    points[..., 3] = 0
+    save_points(tmp_path / "unseen", points)
+    with pytest.raises(DataError, match="it holds no numbers"):
+        load_motion(tmp_path / "unseen")
+
+
+def test_poses_in_json_without_their_place_are_refused(tmp_path):
+    """By themselves they would be taken for AMASS's, whose world has z up."""
+    (tmp_path / "000000.json").write_text(json.dumps([{"id": 0, "poses": [[0.0] * 72]}]))
+    with pytest.raises(DataError, match=r"000000\.json: has neither 'Rh' nor 'Th' beside 'poses'"):
+        load_motion(tmp_path)
 
 
 MIXAMO = {
@@ -417,6 +444,7 @@ Frame Time: 0.1
         ("Frame Time: 0.1", "", "expected MOTION, Frames: and Frame Time:"),
         ("Frame Time: 0.1", "Frame Time: 0", "0 seconds each"),
         ("OFFSET 0 0 0", "OFFSET a b c", "could not convert string to float"),
+        ("OFFSET 0 1 0\n}\n}", "OFFSET 0 1", "expected 3, got 2"),
         ("OFFSET 0 0 0", "HELLO", "'HELLO' where a joint was expected"),
         ("Zposition", "Wposition", "'Wposition' is no channel"),
         ("0 0 0\n", "0 0 nan\n", "3 numbers for 1 frames"),

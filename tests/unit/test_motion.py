@@ -19,6 +19,7 @@ from hvg.geometry.motion import (
     rotation_matrix,
 )
 from hvg.geometry.motion_files import load_motion
+from hvg.geometry.retargeting import NEEDED
 from hvg.geometry.skeleton import JOINTS
 
 QUARTER = math.pi / 2
@@ -131,7 +132,7 @@ def test_joints_without_an_orientation_are_refused():
 def test_a_saved_motion_is_read_back(tmp_path, kind):
     motion = _random_motion()
     if kind == "joints":
-        motion = Motion(joints=torch.randn(4, 3, 3), joint_names=("pelvis", "neck", "head"), frames_per_second=24.0)
+        motion = Motion(joints=torch.randn(4, 6, 3), joint_names=NEEDED, frames_per_second=24.0)
     save_motion(tmp_path / "m.npz", motion)
     again = load_motion(tmp_path / "m.npz")
     assert again.frames_per_second == 24.0 and again.num_frames == motion.num_frames
@@ -242,11 +243,24 @@ BAD_FILES = {
     "rank": ({"poses": np.zeros(66)}, r"'poses' has shape \(66,\)"),
     "text": ({"poses": np.full((2, 66), "x")}, "expected numbers"),
     "complex": ({"poses": np.full((2, 66), 1j)}, "type complex128; expected numbers"),
-    "beyond single precision": ({"poses": np.full((2, 66), 1e300)}, "beyond 3e38"),
+    "beyond single precision": ({"poses": np.full((2, 66), 1e300)}, "beyond 1,000,000"),
     "nan": ({"poses": np.full((2, 66), np.nan)}, "NaN"),
     "empty": ({"poses": np.zeros((0, 66))}, "no frames"),
     "translation": ({"poses": np.zeros((4, 66)), "trans": np.zeros((3, 3))}, "'trans' has shape"),
     "keys": ({"betas": np.zeros(10)}, r"found the keys \['betas'\]"),
+    "beyond people": ({"poses": np.zeros((1, 66)), "trans": np.full((1, 3), 1e7)}, "'trans' holds .* beyond 1,000,000"),
+    "beyond all": ({"poses": np.full((1, 66), -(2**63))}, "'poses' holds .* beyond 1,000,000"),
+    "scale": ({"poses": np.zeros((1, 66)), "scale": 1000.0}, "'scale' is 1000; expected numbers from 0.01 to 100"),
+    "newline": ({"poses": np.zeros((1, 66)), "convention": "a\nb"}, r"no convention is named 'a\\nb'"),
+    "hands": (
+        {"global_orient": np.zeros((1, 3)), "body_pose": np.zeros((1, 63)), "left_hand_pose": np.zeros((1, 0))},
+        r"'left_hand_pose' has shape \(1, 0\): it holds no numbers",
+    ),
+    "no joints": ({"joints": np.zeros((4, 0, 3)), "joint_names": np.array([], "U1")}, "it holds no numbers"),
+    "few joints": (
+        {"joints": np.zeros((4, 1, 3)), "joint_names": np.array(["neck"])},
+        "its joints lack left_hip, .* without which a body has no orientation",
+    ),
     "joints": ({"joints": np.zeros((4, 30, 3))}, "30 joints without"),
     "names": ({"joints": np.zeros((4, 3, 3)), "joint_names": np.array(["a", "b"])}, "expected one for each"),
     "objects": ({"poses": np.array([None, {}], dtype=object)}, "pickled Python objects"),
@@ -262,6 +276,11 @@ def test_bad_files_are_named_in_one_line(tmp_path, case):
     with pytest.raises(DataError, match=message) as caught:
         load_motion(tmp_path / "bad.npz")
     assert "bad.npz" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+    with pytest.raises(DataError, match=r"a\\nb.npz: there is no such file"):
+        load_motion(tmp_path / "a\nb.npz")
 
 
 def test_missing_truncated_and_foreign_files(tmp_path):
@@ -380,9 +399,8 @@ def test_an_array_of_objects_that_nobody_needs_is_not_looked_at(tmp_path):
 
 
 def test_names_that_were_stored_as_bytes_are_names(tmp_path):
-    names = np.array(["pelvis", "neck", "head"], dtype="S")
-    np.savez(tmp_path / "m.npz", joints=np.zeros((2, 3, 3)), joint_names=names, up=b"y")
-    assert load_motion(tmp_path / "m.npz").joint_names == ("pelvis", "neck", "head")
+    np.savez(tmp_path / "m.npz", joints=np.zeros((2, 6, 3)), joint_names=np.array(NEEDED, dtype="S"), up=b"y")
+    assert load_motion(tmp_path / "m.npz").joint_names == NEEDED
 
 
 def test_what_is_no_rotation_is_refused(tmp_path):
@@ -401,7 +419,7 @@ def test_the_word_of_the_user_decides_which_axis_is_up(tmp_path):
     expected = torch.tensor(SMPL_PELVIS) + torch.tensor([0.5, 0.5 - 0.92, 0.5])
     torch.testing.assert_close(standing.translation, expected.expand(2, 3))
     assert lying.rotations["pelvis"][:, 0].tolist() == pytest.approx([-QUARTER] * 2)
-    np.savez(tmp_path / "j.npz", joints=np.ones((2, 3, 3)), joint_names=["pelvis", "neck", "head"], up="z")
+    np.savez(tmp_path / "j.npz", joints=np.ones((2, 6, 3)), joint_names=NEEDED, up="z")
     assert load_motion(tmp_path / "j.npz", up="y").joints[0, 0].tolist() == [1.0, 1.0, 1.0]
 
 

@@ -387,7 +387,7 @@ REFUSED = {
     "hands differ": (lambda g: {**g, "left_hand_pose": np.zeros((3, 6))}, {}, "hands differ in their numbers"),
     "hand": (lambda g: {**g, "left_hand_pose": np.zeros((3, 50))}, {}, "'left_hand_pose' has 50 numbers a frame"),
     "frames": (lambda g: {**g, "betas": np.zeros((2, 10))}, {}, "'betas' has 2 frames; expected 3, or 1 for all"),
-    "scale": (lambda g: {**g, "scale": 0.0}, {}, "'scale' is 0; expected positive"),
+    "scale": (lambda g: {**g, "scale": 0.0}, {}, "'scale' is 0; expected numbers from 0.01 to 100"),
     "convention": (
         lambda g: g,
         {"convention": "smpl_flat"},
