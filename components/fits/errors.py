@@ -70,6 +70,12 @@ class Errors(Fit):
         )
         dropped_frames: FrameCount = Field(8, description="Frames for which a limb is dropped.")
         dropped_confidence: Share = Field(0.1, description="Confidence of joints that are dropped; 1 of others.")
+        confidence_mm: float = Field(
+            0.0,
+            ge=0,
+            le=2000,
+            description="Confidence also falls to 1 / e where a joint is off by so much, pelvis on pelvis; 0: noise leaves it.",
+        )
         hands: Literal["true", "rest"] = Field(
             "true", description="Whether hands continue their forearms, fingers flat."
         )
@@ -153,7 +159,7 @@ class Errors(Fit):
             seen = replace(body, joints=body.joints + self._joint_noise(draws)[None, :, carriers])
         elif config.joint_noise_mm or asked:
             seen = self._reposed(BodyPose.of(required(self._model, "Context.body"), body, name, valid), body, draws)
-        confidence = self._confidence(body, draws)
+        confidence = self._confidence(body, draws) * self._certainty(body, seen)
         return replace(seen if camera is None else self._placed(seen, draws, camera), confidence=confidence)
 
     def _reposed(self, pose: BodyPose, body: BodyMotion, draws: ErrorDraws) -> BodyMotion:
@@ -197,6 +203,13 @@ class Errors(Fit):
             beyond = torch.tensor([is_beyond(name, joints) for name in body.joint_names])
             sure[0] *= torch.where(dropped[:, None] & beyond, self.config.dropped_confidence, 1.0)
         return sure
+
+    def _certainty(self, true: BodyMotion, seen: BodyMotion) -> Tensor:
+        """(1, T, J) in (0, 1]: exp(-(d / ``confidence_mm``)^2) of a joint that is d millimetres off, pelvis on pelvis."""
+        if not self.config.confidence_mm:
+            return torch.ones(true.joints.shape[:-1])
+        off = (seen.joints - seen.place("pelvis")[:, :, None]) - (true.joints - true.place("pelvis")[:, :, None])
+        return torch.exp(-(1000 * off / self.config.confidence_mm).square().sum(dim=-1))
 
     def _joint_noise(self, draws: ErrorDraws) -> Tensor:
         """(T, 22, 3) metres."""

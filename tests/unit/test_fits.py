@@ -279,6 +279,18 @@ def test_confidence_is_kept_in_files_and_lowered(anny):
     assert torch.allclose(seen[..., hand], sure[..., hand] / 2) and torch.equal(seen[..., 0], sure[..., 0])
 
 
+def test_confidence_falls_with_a_joint_s_error_and_not_with_the_pelvis_place(anny):
+    clip, size = clips_of(anny, 1, 5), 60.0
+    seen = fitted(clip, anny, joint_noise_mm=40.0, depth_mm=500.0, confidence_mm=size)
+    pelvis = clip.body.joint_names.index("pelvis")
+    kept = fitted(clip, anny, joint_noise_mm=40.0, confidence_mm=size).body
+    apart = (kept.joints - kept.joints[:, :, [pelvis]]) - (clip.body.joints - clip.body.joints[:, :, [pelvis]])
+    expected = torch.exp(-((1000 * apart.norm(dim=-1) / size) ** 2))
+    assert torch.allclose(seen.body.confidence, expected, atol=1e-5) and float(expected.min()) < 0.9
+    assert bool((seen.body.confidence[..., pelvis] == 1).all())
+    assert torch.equal(fitted(clip, anny, depth_mm=500.0).body.confidence, torch.ones_like(expected))
+
+
 # --- runs: settings, keys, shards ---
 
 
