@@ -191,8 +191,9 @@ class FamilyBody(BodyModel[FamilyConfig]):
         )
 
     def shape_of(self, body: BodyMotion) -> dict[str, float]:
-        """The betas of a body that it animated."""
-        return {f"beta_{k}": value for k, value in enumerate(body.constants["betas"][0].tolist())}
+        """The betas, and the scale, of a body that it animated."""
+        shape = {f"beta_{k}": value for k, value in enumerate(body.constants["betas"][0].tolist())}
+        return shape | {SCALE: float(body.constants.get(SCALE, torch.ones(1)))}
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """The first ten betas, normal as in the people that the model was fitted to, at most two deviations from the mean."""
@@ -203,7 +204,9 @@ class FamilyBody(BodyModel[FamilyConfig]):
         """The person with these parameters: joints (1, T, N, 3), those of the family, then what else ``JOINTS`` has.
 
         radii: (1, 24). vertices: (1, T, P, 3) if ``mesh``. parameters: ``rotations`` (1, T, 22, 3, 3), global, relative to
-        the T-pose. constants: ``betas`` (1, S) where one frame's are all frames'. Raises: HvgError for another family's.
+        the T-pose. constants: ``betas`` (1, S) and ``scale`` (1,) where one frame's are all frames'.
+
+        Raises: HvgError for another family's.
         """
         if parameters.family != self.family:
             raise HvgError(f"body={self.family} was given parameters of {parameters.family}")
@@ -226,7 +229,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
             joint_names=(*self.file.joints, *self._skeleton.points, *(_KNUCKLES if hands else ()), "head_top"),
             bone_radii=bone_radii(stature),
             parameters={"rotations": turned[None, :, : len(BODY_JOINTS)]},
-            constants={"betas": betas} if len(betas) == 1 else {},
+            constants={"betas": betas, SCALE: parameters.scale} if len(betas) == len(parameters.scale) == 1 else {},
         )
         if not mesh:
             return body

@@ -108,11 +108,15 @@ class HumanVideoPipeline(DiffusionPipeline):
         cameras: Cameras | None = None,
         *,
         caption: str | None = None,
+        convention: str = "auto",
+        person: int | None = None,
+        up: str = "auto",
         shape: str = "auto",
         reference_body: str | Path | None = None,
         reference_betas: Sequence[float] | None = None,
         reference_height: float | None = None,
         camera: str = "orbit",
+        camera_up: str = "auto",
         views: int | None = None,
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
@@ -123,11 +127,12 @@ class HumanVideoPipeline(DiffusionPipeline):
     ) -> HumanVideoOutput:
         """Videos of the person in ``image`` (cut out: with alpha) who moves as ``motion`` does.
 
+        motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
-        JSON file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
-        caption: for models that read one. shape, reference_body, reference_betas, reference_height: as options of ``hvg sample``,
-        whose build the person has. strengths: slot -> how strongly the
-        model hears it, 1 as in training, 0 not at all, as ``{"pose": 0.5}``.
+        file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
+        caption: for models that read one. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
+        reference_betas and reference_height say whose build the person has. strengths: slot -> how strongly the model hears
+        it, 1 as in training, 0 not at all, as ``{"pose": 0.5}``.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
         """
         if output_type not in ("pil", "pt"):
@@ -140,13 +145,19 @@ class HumanVideoPipeline(DiffusionPipeline):
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         photo = image if isinstance(image, Image.Image) else None
-        moves, moved_by = (motion, "motion.npz") if isinstance(motion, Motion) else (load_motion(motion), motion)
         # The names of ready values say which noise they get, as those of files do.
-        names = {"checkpoint": ".", "reference": "image.png" if photo else image, "motion": moved_by}
+        names = {"checkpoint": ".", "reference": "image.png" if photo else image}
+        names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
         asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
-        asked |= {"reference_height": reference_height}
-        options = SampleOptions.model_validate(names | asked)
+        asked |= {"reference_height": reference_height, "camera_up": camera_up}
+        read = {"convention": convention, "person": person, "up": up}
+        if isinstance(motion, Motion) and (
+            told := [word for word, value in read.items() if value not in ("auto", None)]
+        ):
+            raise HvgError(f"{told[0]}= says how a file is read; the motion is one already")
+        options = SampleOptions.model_validate(names | asked | read)
+        moves = motion if isinstance(motion, Motion) else load_motion(options.motion, options.up, convention, person)
         check_fields(config, options)
         given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
         clip, _, _ = make_clip(system, config, options, moves, given, photo)

@@ -155,9 +155,10 @@ def _photos_shape(body: BodyModel, name: str, person: Person) -> tuple[dict[str,
         kept = sum(key.startswith("beta_") for key in own)
         if kept < len(person.betas):
             more = f" (the model has {kept} betas; the other {len(person.betas) - kept} were left out)"
-        has = getattr(body.config, "gender", None)
-        if person.gender not in (None, has):
-            more += f" (its betas are of the {person.gender} model, body.gender is {has})"
+    has = getattr(body.config, "gender", None)
+    if person.gender not in (None, has):
+        of = f"body.gender is {has}" if has else f"body={name} has no models of one gender"
+        more += f" (the photo's person is {person.gender}, {of})"
     if person.height is not None:
         shape = body.of_stature(shape, person.height)
     return shape, more

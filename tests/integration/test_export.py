@@ -111,6 +111,20 @@ def test_the_pipeline_generates_what_hvg_sample_does(trained, exported, inputs, 
     assert torch.equal(sampled(exported, inputs, camera=camera), expected)
 
 
+def test_the_pipeline_reads_a_motion_as_it_is_told(trained, exported, inputs, tmp_path):
+    pipeline = HumanVideoPipeline.from_pretrained(exported)
+    pipeline.set_progress_bar_config(disable=True)
+    image, motion = inputs
+    words = {"camera": "static", "convention": "smplx_flat", "up": "z"}
+    expected = sampled(trained, inputs, **words)
+    assert torch.equal(pipeline(image, motion, output_type="pt", **words).frames, expected)
+    assert not torch.equal(pipeline(image, motion, output_type="pt", camera="static").frames, expected)
+    with pytest.raises(HvgError, match="person=1 is for folders"):
+        pipeline(image, motion, person=1)
+    with pytest.raises(HvgError, match="up= says how a file is read; the motion is one already"):
+        pipeline(image, load_motion(motion), up="z")
+
+
 def test_two_signals_train_and_are_exported_and_each_is_heard_as_strongly_as_asked(tiny, inputs, tmp_path):
     """One beside the noise as well as at the stem, one beside it alone, and a photo that the first view alone is told."""
     signals = ["pose.inject=both", "+slots.pose2.name=skeleton", "slots.pose2.inject=channels"]

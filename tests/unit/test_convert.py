@@ -250,6 +250,12 @@ def damaged() -> dict[str, tuple[bytes, str]]:
     }
 
 
+def test_an_npz_needs_no_conversion(tmp_path):
+    np.savez(tmp_path / "SMPL.npz", v_template=np.zeros((1, 3)))
+    with pytest.raises(DataError, match=r"SMPL\.npz: is an archive; expected a body model's \.pkl"):
+        body_pickle.read_body_model(tmp_path / "SMPL.npz")
+
+
 @pytest.mark.parametrize("case", damaged())
 def test_damage_is_named_in_one_line(tmp_path, case):
     data, message = damaged()[case]

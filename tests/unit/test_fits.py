@@ -26,7 +26,7 @@ from hvg.data.latents import encodings
 from hvg.data.prepare import prepare
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_key, signal_keys, signals_of_all
-from hvg.geometry.motion import BODY_JOINTS
+from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.retargeting import relative
 from hvg.model.load import build_system
 from hvg.parts.as_seen import as_seen
@@ -221,6 +221,13 @@ def test_bodies_of_the_family_are_fitted_too(tmp_path):
     write_body_model(tmp_path / "SMPLX_NEUTRAL.npz", "smplx", 400)
     smplx = SmplX(SmplX.Config(path=tmp_path))
     clip = clips_of(smplx, 2, 40)
+    shape = {"beta_1": 1.0, "scale": 0.8}
+    scaled = smplx.animate(Motion(rotations={"left_elbow": torch.ones(3, 3)}), shape, mesh=False)
+    assert smplx.shape_of(scaled) == {f"beta_{k}": float(k == 1) for k in range(smplx.file.num_betas)} | {
+        "scale": pytest.approx(0.8)
+    }
+    half = fitted(replace(clips_of(smplx, 1, 3), body=scaled), smplx, shape="mean", shape_share=0.5).body
+    assert float(half.constants["scale"]) == pytest.approx(0.9)
     seen = fitted(clip, smplx, rotation_noise_degrees=4.0, shape="other")
     assert root_mean_square(turned(seen)[..., 1:]) == pytest.approx(4, rel=0.1)
     assert seen.body.joint_names == clip.body.joint_names

@@ -236,10 +236,13 @@ def test_whose_shape_is_shown_is_said(smplx, tmp_path):
     mean = choose_shape(smplx, "smplx", options(shape="mean"), motion)
     assert mean.shape == {} and "built as the mean one of body=smplx" in mean.note
     assert "built as the mean one of body=anny, 1.63 m tall" in choose_shape(Anny(), "anny", options(), motion).note
+    (tmp_path / "b.json").write_text('{"gender": "male"}')
     (tmp_path / "a.json").write_text('{"betas": [0, 2], "gender": "female", "height": 1.6}')
     photos = choose_shape(smplx, "smplx", options(reference_body=tmp_path / "a.json"), motion)
     assert photos.shape["beta_1"] == 2 and "1.60 m tall" in photos.note
-    assert "betas are of the female model, body.gender is neutral" in photos.note
+    assert "the photo's person is female, body.gender is neutral" in photos.note
+    annys = choose_shape(Anny(), "anny", options(reference_body=tmp_path / "b.json"), motion)
+    assert "the photo's person is male, body=anny has no models of one gender" in annys.note
     many = choose_shape(smplx, "smplx", options(reference_betas=(1.0,) * 16), motion)
     assert "the model has 10 betas; the other 6 were left out" in many.note
 
