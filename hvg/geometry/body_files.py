@@ -30,6 +30,8 @@ FAMILY_VERTICES: Mapping[Family, int] = {"smpl": 6890, "smplh": 6890, "smplx": 1
 HAND_NUMBERS = 45
 # SMPL-X 1.1 has 300 directions of shape before those of expression; files with less than 400 have 10 and 10.
 SHAPES, EXPRESSIONS, _FEW = 300, 100, 10
+# No number of a body in metres is as large.
+_BEYOND = 1e6
 _HANDS = tuple(f"hands_{what}{side}" for what in ("mean", "components") for side in "lr")
 _LANDMARKS = ("lmk_faces_idx", "lmk_bary_coords")
 _NEEDED = ("v_template", "f", "weights", "posedirs", "shapedirs", "J_regressor", "kintree_table")
@@ -156,6 +158,13 @@ def _check_shapes(path: Path, family: Family, arrays: Mapping[str, np.ndarray]) 
             )
         if not np.isfinite(array).all():
             raise DataError(f"{path}: '{name}' holds NaN or infinity; expected finite numbers")
+        # The parent of the first joint is as large as its type allows.
+        if name != "kintree_table" and not (np.abs(array.astype(np.float64)) <= _BEYOND).all():
+            raise DataError(
+                f"{path}: '{name}' holds numbers beyond {_BEYOND:,.0f}; expected those of a person in metres"
+            )
+    if not np.allclose(arrays["weights"].sum(axis=1), 1, atol=0.01):
+        raise DataError(f"{path}: 'weights' of some vertices do not sum to 1")
     fewest = 2 * _FEW if family == "smplx" else 1
     if arrays["shapedirs"].shape[2] < fewest:
         raise DataError(f"{path}: 'shapedirs' has {arrays['shapedirs'].shape[2]} directions; expected {fewest} or more")
