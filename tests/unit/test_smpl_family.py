@@ -113,8 +113,8 @@ def test_the_body_equals_linear_blend_skinning(bodies, family):
         if family == "smplx":
             coefficients[300:310] = given["expression"][frame]
         vertices, joints = skinned(arrays, coefficients, vectors, given["transl"][frame].numpy())
-        assert np.abs(made.vertices[0, frame].numpy() - vertices).max() < 2e-6
-        assert np.abs(made.joints[0, frame, : len(joints)].numpy() - joints).max() < 2e-6
+        assert np.abs(made.vertices[0, frame].numpy() - vertices).max() < 1e-6
+        assert np.abs(made.joints[0, frame, : len(joints)].numpy() - joints).max() < 1e-6
 
 
 EVERY = {
