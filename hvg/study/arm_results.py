@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -78,11 +79,7 @@ def study_results(
         anchors=anchors,
         provenance=provenance.collect() | seed_provenance(arms, study.seeds, precision),
     )
-    if study.published is not None:
-        results["published"] = list(study.published)
-    if study.headline is not None:
-        results["headline"] = study.headline
-    return results
+    return cast(Results, results | study.of_report())
 
 
 def _arm(
