@@ -20,7 +20,7 @@ from hvg.cluster.slurm import queued, refuse_queued, sbatch_script
 from hvg.commands.words import take_options
 from hvg.core.errors import ConfigError, HvgError
 from hvg.model.checkpoint import checkpoint_path
-from hvg.study.arm_results import drawn_otherwise
+from hvg.study.arm_results import _is_control, drawn_otherwise
 from hvg.study.plan import ArmRun, plan
 from hvg.study.run import run_study
 from hvg.study.study_file import load_study
@@ -130,6 +130,14 @@ def test_an_arm_takes_the_weights_that_the_study_names_and_observes_bodies_other
         # What samples with another's training is asked no more than that: its own trainer's weights count.
         assert found[f"fitted-seed{seed}"] == found[f"parts_fitted-seed{seed}"] == f"single-seed{seed}"
         assert found[f"own-seed{seed}"] is None and found[f"other-seed{seed}"] is None
+
+
+def test_an_arm_without_a_pose_is_a_control_on_fitted_bodies_too(study):
+    path = study / "study.yaml"
+    arms = {"bone": ["pose=bone_map"], "none": ["pose=none"], "none_fitted": ["pose=none", "fit=mild"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"varies": ["pose", "fit"], "arms": arms}))
+    runs = plan(load_study(study), "plans", [])
+    assert [_is_control(load_study(study), run) for run in runs] == [False, True, True]
 
 
 def test_weights_of_another_model_are_refused(study):
