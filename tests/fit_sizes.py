@@ -1,11 +1,16 @@
-"""Clips whose bodies are known, and how far a fit is off: ``python tests/fit_sizes.py`` prints the table of docs/fits.md."""
+"""Clips whose bodies are known, and how far a fit is off.
 
+``python tests/fit_sizes.py`` prints the table of docs/fits.md; with words as those of a study, a row on its test people.
+"""
+
+import sys
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from components.bodies.anny import Anny
+from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator, numpy_generator
 from hvg.core.text_tables import table
@@ -20,6 +25,7 @@ from hvg.values.clip import ClipBatch
 from hvg.values.tensors import concatenate
 
 PRESETS = ("mild", "typical", "severe")
+HEADS = ("fit", "MPJPE", "PA-MPJPE", "PVE", "root", "rotations", "picture")
 
 
 def clips_of(body: BodyModel, clips: int = 1, frames: int = 4, views: int = 2) -> ClipBatch:
@@ -84,29 +90,46 @@ def in_picture(seen: ClipBatch) -> float:
     return float(100 * ((pixels[0] - pixels[1]).norm(dim=-1) / height).mean())
 
 
-def main() -> None:
-    """1,000 frames, 20 clips of 50, of people of the Anny body."""
-    anny = Anny(Anny.Config())
-    rows = [("fit", "MPJPE", "PA-MPJPE", "PVE", "root", "rotations", "picture")]
+def sizes(seen: ClipBatch) -> list[float]:
+    """The row of a clip that was observed with its mesh, in the order of ``HEADS``."""
+    assert seen.body is not None and seen.true_body is not None
+    off, (new, old) = offsets(seen), ((b.vertices, b.joints) for b in (seen.body, seen.true_body))
+    assert new[0] is not None and old[0] is not None
+    pelvis = 1000 * (new[1] - old[1])[:, :, :1]
+    return [
+        float((off - off[:, :, :1]).norm(dim=-1).mean()),
+        1000 * float(aligned(new[1][:, :, :22], old[1][:, :, :22]).mean()),
+        float((1000 * (new[0] - old[0]) - pelvis).norm(dim=-1).mean()),
+        float(off[:, :, 0].norm(dim=-1).mean()),
+        root_mean_square(turned(seen)[..., 1:]),
+        in_picture(seen),
+    ]
+
+
+def of_presets() -> dict[str, list[list[float]]]:
+    """1,000 frames, 20 clips of 50, of people of the Anny body who move all joints."""
+    anny, found = Anny(Anny.Config()), {}
     for preset in PRESETS:
         choice = compose([f"fit={preset}"]).fit
-        found: list[list[float]] = []
-        for clip in range(20):
-            given = _one(anny, clip)
-            seen = choice.cls(choice.config, Context(body=anny)).observe(given)
-            off, (new, old) = offsets(seen), ((b.vertices, b.joints) for b in (seen.body, seen.true_body))
-            pelvis = 1000 * (new[1] - old[1])[:, :, :1]
-            found.append(
-                [
-                    float((off - off[:, :, :1]).norm(dim=-1).mean()),
-                    1000 * float(aligned(new[1][:, :, :22], old[1][:, :, :22]).mean()),
-                    float((1000 * (new[0] - old[0]) - pelvis).norm(dim=-1).mean()),
-                    float(off[:, :, 0].norm(dim=-1).mean()),
-                    root_mean_square(turned(seen)[..., 1:]),
-                    in_picture(seen),
-                ]
-            )
-        rows.append((preset, *(f"{x:.1f}" for x in torch.tensor(found).mean(0).tolist())))
+        fit = choice.cls(choice.config, Context(body=anny))
+        found[preset] = [sizes(fit.observe(_one(anny, clip))) for clip in range(20)]
+    return found
+
+
+def of_test_people(words: list[str]) -> list[list[float]]:
+    """The test clips of a configuration."""
+    clips = build_dataset(compose(words), "test")
+    return [sizes(clips.load(index)) for index in range(len(clips))]
+
+
+def main() -> None:
+    """The presets; or, where words are given, what they make of the test people that they choose."""
+    words = sys.argv[1:]
+    found = {"test": of_test_people(words)} if words else of_presets()
+    rows = [
+        HEADS,
+        *((name, *(f"{x:.1f}" for x in torch.tensor(of_clips).mean(0).tolist())) for name, of_clips in found.items()),
+    ]
     print("\n".join(table(rows)))
 
 

@@ -40,8 +40,8 @@ class Errors(Fit):
     """A body that is wrong in these ways together, in this order: shape, dropped limbs and hands at rest, rotations, joints,
     and its place along the ray on which the first camera sees the pelvis.
 
-    Joints, mesh and bone radii are those of one body. Each size is that of its error alone, root mean square over frames and
-    joints, as ``docs/fits.md`` says and measures.
+    Joints, mesh and bone radii are those of one body, unless the mesh alone is fitted. Each size is that of its error alone, root
+    mean square over frames and joints, as ``docs/fits.md`` says and measures.
     """
 
     class Config(PartConfig):
@@ -92,6 +92,10 @@ class Errors(Fit):
             description="How much larger and farther the body is, or smaller and nearer; the first camera sees no difference.",
         )
         photo: Literal["fitted", "true"] = Field("fitted", description="Whether the photo's body has errors too.")
+        of: Literal["all", "mesh"] = Field(
+            "all",
+            description="What is wrong: the whole body; or its mesh alone, around joints and bones that are true.",
+        )
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
         self.config = config
@@ -159,8 +163,10 @@ class Errors(Fit):
             seen = replace(body, joints=body.joints + self._joint_noise(draws)[None, :, carriers])
         elif config.joint_noise_mm or asked:
             seen = self._reposed(BodyPose.of(required(self._model, "Context.body"), body, name, valid), body, draws)
-        confidence = self._confidence(body, draws) * self._certainty(body, seen)
-        return replace(seen if camera is None else self._placed(seen, draws, camera), confidence=confidence)
+        confidence = self._confidence(body, draws) * self._certainty(body, body if config.of == "mesh" else seen)
+        seen = seen if camera is None else self._placed(seen, draws, camera)
+        seen = replace(body, vertices=seen.vertices, skinning=seen.skinning) if config.of == "mesh" else seen
+        return replace(seen, confidence=confidence)
 
     def _reposed(self, pose: BodyPose, body: BodyMotion, draws: ErrorDraws) -> BodyMotion:
         """The body whose true pose this is, posed again with its errors."""
@@ -199,7 +205,7 @@ class Errors(Fit):
     def _confidence(self, body: BodyMotion, draws: ErrorDraws) -> Tensor:
         """(1, T, J): ``dropped_confidence`` of what lies beyond a joint at rest, else 1; times what the body has."""
         sure = torch.ones(body.joints.shape[:-1]) if body.confidence is None else body.confidence.clone()
-        for joints, dropped in self._dropped(draws):
+        for joints, dropped in self._dropped(draws) if self.config.of == "all" else ():
             beyond = torch.tensor([is_beyond(name, joints) for name in body.joint_names])
             sure[0] *= torch.where(dropped[:, None] & beyond, self.config.dropped_confidence, 1.0)
         return sure

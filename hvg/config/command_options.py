@@ -97,7 +97,7 @@ class EvaluateOptions(Section):
     shift: bool = Field(
         False,
         description="Whether the clips may be others on purpose than those of the training's dataset: takes dataset=NAME and "
-        "dataset.KEY=, and results.json says what was changed.",
+        "dataset.KEY=, or their bodies observed otherwise: fit=NAME and fit.KEY=. results.json says what was changed.",
     )
     anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
     out: Path | None = Field(None, description="Folder for results.json and predictions; null: beside the run.")

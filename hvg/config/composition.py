@@ -204,7 +204,8 @@ def _sampling_problem(
     """
     root = root_key(override.key_or_group)
     if root not in keys and override.key_or_group not in marked:
-        hint = " `hvg evaluate` takes it with shift=true, for other test data on purpose." if root == "dataset" else ""
+        shifts = " `hvg evaluate` takes it with shift=true, for other test data on purpose."
+        hint = shifts if root in ("dataset", "fit") else ""
         hint = " Of a conditioner its strength can, as pose.strength=0.5." if root in (*SLOTS, "slots") else hint
         return Problem(root, f"cannot change after training; what can: {', '.join(keys)}.{hint}")
     if override.is_delete() and METRIC.fullmatch(override.key_or_group):

@@ -86,11 +86,20 @@ class ClipInfo(ClipRecord):
     video: str | None
 
 
+class Curves(TypedDict):
+    """Charts of a study's own, one per metric. lines: label -> x, as text -> name of an arm, or label of a contrast, there."""
+
+    title: str
+    x: str
+    lines: dict[str, dict[str, str]]
+
+
 class Results(TypedDict):
     """A whole study. varies: what differs between arms, in words. provenance: versions, commit, hardware, seeds, ...
 
     published: ids of published tables to show, as of ``hvg.report.published``; those of the protocol when it is left out.
     headline: name of the metric that answers the question; ``hvg.report.finding`` chooses one when it is left out.
+    contrasts: label -> two or four arms, as of ``hvg.report.contrasts``. curves: of arms and contrasts.
     overrides: words
     of the command line for all arms. anchors: what they score, anchor -> metric -> value, as of ``hvg.score.anchors``; they are
     compared with nothing.
@@ -109,6 +118,8 @@ class Results(TypedDict):
     provenance: dict[str, Any]
     published: NotRequired[list[str]]
     headline: NotRequired[str]
+    contrasts: NotRequired[dict[str, list[str]]]
+    curves: NotRequired[list[Curves]]
     overrides: NotRequired[list[str]]
     anchors: NotRequired[AnchorValues]
 

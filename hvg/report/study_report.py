@@ -16,6 +16,7 @@ from hvg.report import results as words
 from hvg.report.beside_published import protocol_table_csv, protocol_tables
 from hvg.report.cells import compare
 from hvg.report.charts import distributions, forest_charts, learning_curves, metric_curves
+from hvg.report.contrasts import contrasts, study_curves
 from hvg.report.finding import finding, headline
 from hvg.report.footnotes import clip_values, networks, per_clip_metrics, scores
 from hvg.report.latex import protocol_table_latex, results_latex
@@ -36,7 +37,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
     Raises: ValueError when the arms were not measured on the same clips.
     """
-    path, cells = Path(folder) / "report.html", compare(results)
+    path, cells, of_study = Path(folder) / "report.html", compare(results), contrasts(results)
     forests = {metric["name"]: forest_charts(metric, results, cells) for metric in results["metrics"]}
     of_clips, done = per_clip_metrics(results), [arm for arm in results["arms"] if arm["status"] == "done"]
     write_page(
@@ -54,6 +55,8 @@ def write_report(results: Results, folder: Path) -> Path:
         found=finding(results, cells),
         answers=headline(results, cells),
         forests={name: charts for name, charts in forests.items() if charts},
+        contrasts=of_study,
+        curves=study_curves(results, cells, of_study),
         anchors=_anchors(results),
         two_samples=TWO_SAMPLES,
         latex=results_latex(results, cells),

@@ -1,7 +1,7 @@
 """The table of results: for a terminal, as CSV, Markdown and LaTeX."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.text import Text
 from hvg.core.files import write_text
 from hvg.core.text_tables import csv_text, markdown_text
 from hvg.report.cells import Cell, Cells, compare, comparison_arm, evidence, is_decided, seed_range
+from hvg.report.contrasts import contrasts
 from hvg.report.finding import finding
 from hvg.report.footnotes import about_intervals
 from hvg.report.latex import results_latex
@@ -80,7 +81,7 @@ def _cell_text(cell: Cell | None) -> Text:
 def table_csv(results: Results) -> str:
     """One line per arm and metric, with the difference to the first arm; fields of arms that are not done are empty.
 
-    Below them one per anchor and metric, with a value alone.
+    Below them one per anchor and metric, with a value alone, and one per contrast and metric, with a difference alone.
     """
     cells = compare(results)
     head = ["arm", "kind", "status", "metric", "definition", "value", "difference", "low", "high", "wins"]
@@ -95,6 +96,12 @@ def table_csv(results: Results) -> str:
             value = values.get(metric["name"])
             row = [name, "anchor", "done", metric["name"], metric["definition"], "" if value is None else value]
             rows.append([*row, *[""] * 8])
+    for label, found in contrasts(results).items():
+        for metric in (metric for metric in results["metrics"] if metric["name"] in found):
+            d, p_holm = found[metric["name"]].difference, found[metric["name"]].p_holm
+            row = [label, "contrast", "done", metric["name"], metric["definition"], ""]
+            p = "" if p_holm is None else d.p
+            rows.append([*row, d.mean, d.low, d.high, "", d.num_subjects, d.num_seeds, p, p_holm])
     return csv_text(rows)
 
 
@@ -116,7 +123,7 @@ def table_markdown(results: Results, cells: Cells) -> str:
             rows.append([label_of(arm), *(_cell_markdown(cells[arm["name"]].get(m["name"])) for m in metrics)])
     for name, values in results.get("anchors", {}).items():
         rows.append([f"*{anchor_label(name)}*", *_anchor_texts(values, results)])
-    return "".join(f"| {' | '.join(markdown_text(cell).replace('|', '/') for cell in row)} |\n" for row in rows)
+    return _markdown(rows)
 
 
 def results_markdown(results: Results) -> str:
@@ -124,7 +131,20 @@ def results_markdown(results: Results) -> str:
     cells = compare(results)
     found = "".join(f"{markdown_text(sentence)}\n\n" for sentence in finding(results, cells).sentences)
     below = [*(f"Beware: {warning}." for warning in about_intervals(results)), *measured_lines(results)]
-    return found + table_markdown(results, cells) + "".join(f"\n{line}\n" for line in below)
+    tables = filter(None, [table_markdown(results, cells), _contrasts_markdown(results)])
+    return found + "\n".join(tables) + "".join(f"\n{line}\n" for line in below)
+
+
+def _contrasts_markdown(results: Results) -> str:
+    """The contrasts that the study named beforehand, with intervals, and, of several seeds, p after Holm; "" without any."""
+    found, metrics = contrasts(results), [metric for metric in results["metrics"] if not metric["unavailable"]]
+    rows = [["contrast", *map(metric_heading, metrics)], ["---"] * (len(metrics) + 1)]
+    rows += [[label, *(str(cells.get(metric["name"], "–")) for metric in metrics)] for label, cells in found.items()]
+    return _markdown(rows) if found else ""
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(markdown_text(cell).replace('|', '/') for cell in row)} |\n" for row in rows)
 
 
 def _cell_markdown(cell: Cell | None) -> str:

@@ -84,11 +84,11 @@ def _request_digest(options: EvaluateOptions, overrides: Sequence[str]) -> str:
 
 
 def _rescored(config: RunConfig, overrides: Sequence[str], checkpoint: Path, shift: bool) -> RunConfig:
-    """The configuration of a trained model, as it is to be scored. shift: whether the dataset may be another one.
+    """The configuration of a trained model, as it is to be scored. shift: whether dataset and fit may be others.
 
     Raises: HvgError where the model, which may come from anyone, brings a program to run that the command line does not name.
     """
-    config = recompose(config, overrides, ("dataset",) if shift else ())
+    config = recompose(config, overrides, ("dataset", "fit") if shift else ())
     given = given_settings(overrides)
     for label, choice in config.protocol.metrics.items():
         settings = dict(single_settings(choice.resolved(), f"protocol.metrics.{label}"))
@@ -116,13 +116,13 @@ def _overlap(trained: RunConfig, config: RunConfig, split: str) -> list[str]:
 
 
 def _shift(trained: RunConfig, config: RunConfig) -> dict[str, list[Any]]:
-    """Setting of the dataset -> what it was in training and what it is now, of those that differ."""
+    """Setting of the dataset or the fit -> what it was in training and what it is now, of those that differ."""
     if trained.dataset.name != config.dataset.name:
         return {"dataset": [trained.dataset.resolved(), config.dataset.resolved()]}
     return {
         change.path: [change.was, change.now]
         for change in changes(trained, config)
-        if change.path.startswith("dataset.") and change.path != "dataset.split"
+        if change.path.split(".")[0] in ("dataset", "fit") and change.path != "dataset.split"
     }
 
 

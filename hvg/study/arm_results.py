@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -78,11 +79,7 @@ def study_results(
         anchors=anchors,
         provenance=provenance.collect() | seed_provenance(arms, study.seeds, precision),
     )
-    if study.published is not None:
-        results["published"] = list(study.published)
-    if study.headline is not None:
-        results["headline"] = study.headline
-    return results
+    return cast(Results, results | study.of_report())
 
 
 def _arm(
@@ -142,8 +139,11 @@ def drawn_otherwise(clips: Sequence[ClipInfo], finished: Iterable[EvaluationReco
 
 
 def _is_control(study: StudyFile, run: ArmRun) -> bool:
-    """Whether every part that the study varies is ``none`` in this arm: it shows what having one is worth."""
-    varied = (run.config.resolved().get(key) for key in study.varies)
+    """Whether every part that the study varies is ``none`` in this arm: it shows what having one is worth.
+
+    A fit is nothing to have: without a pose, an arm is as much a control on fitted bodies as on exact ones.
+    """
+    varied = (run.config.resolved().get(key) for key in study.varies if key != "fit")
     names = {part["name"] for part in varied if isinstance(part, dict) and "name" in part}
     return names == {"none"}
 

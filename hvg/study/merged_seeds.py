@@ -16,7 +16,7 @@ from hvg.report.origin import mixed_origins, seed_provenance
 from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, value_of
 from hvg.score.comparability import differences
 from hvg.score.evaluation_record import EvaluationRecord
-from hvg.study.study_file import StudyFile
+from hvg.study.study_file import OF_REPORT, StudyFile
 
 # Settings that differ between seeds by their nature.
 OF_A_SEED = ("seed", "name", "output")
@@ -57,11 +57,8 @@ def merged(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Results:
         for index in range(len(yardstick["clips"]))
     ]
     results["provenance"] = seed_provenance(arms, study.seeds, precision)
-    for key, value in (("published", study.published and list(study.published)), ("headline", study.headline)):
-        results.pop(key, None)
-        if value is not None:
-            results[key] = value
-    return results
+    said = study.of_report()
+    return cast(Results, {key: value for key, value in results.items() if key not in OF_REPORT} | said)
 
 
 def _merged_arm(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Arm:

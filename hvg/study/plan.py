@@ -8,13 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hvg.config.changes import trained_settings
+from hvg.config.changes import Change, changes, trained_settings
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text, regular_file
 from hvg.core.names import text_word
 from hvg.model.checkpoint import checkpoint_path, checkpoints
+from hvg.parts.continued import Continued
 from hvg.score.evaluation_record import EvaluationRecord, failed_metrics, finished_record
 from hvg.study.study_file import StudyFile
 
@@ -125,9 +126,10 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
     problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))
     for run in runs[1:]:
         problems += _differences(study, runs[0], run)
+    problems += _other_weights(study, runs)
     if problems:
         raise ConfigError(problems)
-    return _share_training(runs)
+    return _share_training(study, runs)
 
 
 def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
@@ -158,14 +160,37 @@ def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
     ]
 
 
-def _share_training(runs: Sequence[ArmRun]) -> list[ArmRun]:
-    """The runs, each with the first one that trains the same."""
-    trainers: dict[str, ArmRun] = {}
-    shared = []
+def _other_weights(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
+    """Problems of arms that take another one's weights, and could not be scored with them."""
+    configs = {run.arm: run.config for run in runs if run.seed == study.seeds[0]}
+    problems = []
+    for arm, other in study.weights.items():
+        if other in study.weights:
+            problems.append(Problem(f"weights.{arm}", f"arm {other} trains nothing itself; name the arm that trains."))
+        elif arm in configs and other in configs:
+            found = [change for change in changes(configs[other], configs[arm]) if _of_weights(change)]
+            problems += [Problem(f"weights.{arm}", f"arm {other} is not trained so: {change}.") for change in found]
+    return problems
+
+
+def _of_weights(change: Change) -> bool:
+    """Whether a change makes weights others, apart from whose errors the bodies have."""
+    root = change.path.partition(".")[0]
+    return change.continued not in (Continued.SAMPLING, Continued.FREE) and root not in ("fit", "name", "device")
+
+
+def _share_training(study: StudyFile, runs: Sequence[ArmRun]) -> list[ArmRun]:
+    """The runs, each with the first one that trains the same, or as the arm whose weights the study gives it."""
+    named, trainers = {(run.arm, run.seed): run for run in runs}, {}
     for run in runs:
-        trainer = trainers.setdefault(json.dumps(trained_settings(run.config), sort_keys=True), run)
-        shared.append(run if trainer is run else replace(run, trained_by=trainer))
-    return shared
+        if run.arm not in study.weights:
+            trainers.setdefault(_training(run), run)
+    found = [(run, trainers[_training(named[study.weights.get(run.arm, run.arm), run.seed])]) for run in runs]
+    return [run if trainer is run else replace(run, trained_by=trainer) for run, trainer in found]
+
+
+def _training(run: ArmRun) -> str:
+    return json.dumps(trained_settings(run.config), sort_keys=True)
 
 
 def _last_wins(*overrides: str) -> list[str]:

@@ -4,11 +4,12 @@ A study is a folder with a ``study.yaml``: title, question, varies (root keys in
 all arms), arms (name -> overrides), seeds, baselines, caveats.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hvg.cluster.launch_options import Seeds
 from hvg.config.parsing import read_yaml
@@ -21,6 +22,22 @@ from hvg.core.shipped import studies
 from hvg.report.published import published_tables
 
 Baseline = Literal["copy_reference", "mean_image", "mean_image_per_view"]
+
+
+# What a study says of how its report shows it, where it says anything.
+OF_REPORT = ("published", "headline", "contrasts", "curves")
+
+
+class CurvesWords(BaseModel):
+    """Charts of a study's own, one per metric."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(description="Heading in the report.")
+    x: str = Field(description="What x is, with its unit.")
+    lines: dict[str, dict[float, str]] = Field(
+        min_length=1, description="Label -> x -> the arm, or the contrast by its label, whose value stands there."
+    )
 
 
 class StudyFile(BaseModel):
@@ -48,6 +65,16 @@ class StudyFile(BaseModel):
     published: tuple[str, ...] | None = Field(
         None, description="Published tables to show beside, such as hvg_3; null for those of the protocol."
     )
+    weights: dict[Name, Name] = Field(
+        {},
+        description="Arm -> the arm whose trained weights it is scored with. It may differ from that one in `fit`, which then "
+        "observes the test people alone, and in how it is sampled.",
+    )
+    contrasts: dict[str, tuple[Name, ...]] | None = Field(
+        None,
+        description="Label -> arms, decided on beforehand: [a, b] is a less b, [a, b, c, d] is (a less b) less (c less d).",
+    )
+    curves: tuple[CurvesWords, ...] | None = Field(None, description="Charts of arms and contrasts over a number.")
 
     @field_validator("published")
     @classmethod
@@ -57,6 +84,28 @@ class StudyFile(BaseModel):
             if name not in known:
                 raise ValueError(f"no published table is named '{name}'. {did_you_mean(name, known)}")
         return names
+
+    @model_validator(mode="after")
+    def _known_arms(self) -> "StudyFile":
+        for label, arms in (self.contrasts or {}).items():
+            if len(arms) not in (2, 4):
+                raise ValueError(f"contrasts: '{label}' has {len(arms)} arms; 2 or 4 make a contrast")
+        for place, name, known in self._named():
+            if name not in known:
+                raise ValueError(f"{place}: no arm is named '{name}'. {did_you_mean(name, known)}")
+        return self
+
+    def _named(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Where arms are named, the name, and those that may stand there."""
+        arms, contrasts = [*self.arms], self.contrasts or {}
+        yield from (("weights", name, arms) for pair in self.weights.items() for name in pair)
+        yield from ((f"contrasts: '{label}'", name, arms) for label, names in contrasts.items() for name in names)
+        lines = [line for curves in self.curves or () for line in curves.lines.values()]
+        yield from (("curves", name, [*arms, *contrasts]) for line in lines for name in line.values())
+
+    def of_report(self) -> dict[str, Any]:
+        """Entries of a study's results that say how its report shows it, of those that it sets, as plain values."""
+        return self.model_dump(mode="json", include={*OF_REPORT}, exclude_none=True)
 
 
 def find_study(word: str) -> Path:

@@ -77,13 +77,14 @@ def test_the_paper_s_windows_are_sampled_and_trained():
     assert {v * t for v, t in config.data.trained_grids} == {72}
 
 
-def test_the_study_of_sampling_plans_samples_windows_that_it_trains():
-    study = load_study(CONF.parent / "experiments" / "hvg_sampling")
+@pytest.mark.parametrize(("name", "grid"), [("hvg_sampling", (8, 12)), ("consistency_sampling", (4, 8))])
+def test_studies_of_sampling_plans_sample_windows_that_they_train(name, grid):
+    study = load_study(CONF.parent / "experiments" / name)
     for arm, words in study.arms.items():
         config = compose([*study.base, *words])
-        assert clip_grids(config, "test") == {(8, 12)}
-        untrained = untrained_shapes(config, build_part(config.sampler), config.evaluation.steps, {(8, 12)})
-        assert untrained == ({(8, 12, 1)} if arm == "single" else set()), arm
+        assert clip_grids(config, "test") == {grid}
+        untrained = untrained_shapes(config, build_part(config.sampler), config.evaluation.steps, {grid})
+        assert untrained == ({(*grid, 1)} if arm == "single" else set()), arm
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "protocol").glob("*.yaml")), ids=lambda path: path.stem)

@@ -17,6 +17,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"shape": "mean", "shape_share": 0.5, "joint_noise_mm": 10.0, "photo": "true"},
         {"dropped_limbs": 0.5, "dropped_frames": 2, "hands": "rest"},
         {"depth_mm": 40.0, "depth_drift_mm": 20.0, "scale_percent": 3.0},
+        {"rotation_noise_degrees": 5.0, "shape": "other", "depth_mm": 40.0, "of": "mesh"},
     ]
 }
 CASES = [(name, settings) for name in registry.names("fit") for settings in [{}, *VARIANTS.get(name, [])]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from body_models import write_body_model
-from fit_sizes import clips_of, displaced, root_mean_square, turned
+from fit_sizes import clips_of, displaced, person, root_mean_square, turned
 from test_alignment import Bodiless
 
 from components.bodies.anny import Anny
@@ -34,7 +34,7 @@ from hvg.parts.context import Context
 from hvg.testing import check_fit
 from hvg.values.scored_clip import scored_clips, true_clip
 from hvg.values.task import clip_task
-from hvg.values.tensors import tensors_of
+from hvg.values.tensors import concatenate, tensors_of
 
 FRAMES, CLIPS = 50, 20
 
@@ -162,6 +162,28 @@ def test_the_shape_is_somebody_else_s_or_the_mean_person_s(anny):
     assert float(turned(seen).max()) < 0.1
     assert float(displaced(seen)[..., 0].max()) < 0.01 and float(displaced(seen).max()) > 10
     assert not torch.equal(seen.body.bone_radii, clip.body.bone_radii)
+
+
+def test_of_the_mesh_alone_joints_and_bones_stay_true(anny):
+    """So signals of joints see no error, and those of the mesh the same one as of the whole body."""
+    clip = clips_of(anny, 2, 3)
+    clip = replace(clip, body=concatenate([person(anny, number, 3, mesh=True) for number in range(2)]))
+    errors = {
+        "rotation_noise_degrees": 6.0,
+        "shape": "other",
+        "dropped_limbs": 0.5,
+        "dropped_frames": 1,
+        "depth_mm": 50.0,
+    }
+    whole, mesh = fitted(clip, anny, **errors).body, fitted(clip, anny, **errors, of="mesh").body
+    assert torch.equal(mesh.vertices, whole.vertices) and not torch.allclose(
+        mesh.vertices, clip.body.vertices, atol=0.01
+    )
+    assert torch.equal(mesh.skinning.transforms, whole.skinning.transforms)
+    for name in ("joints", "bone_radii"):
+        assert torch.equal(getattr(mesh, name), getattr(clip.body, name))
+        assert not torch.equal(getattr(whole, name), getattr(clip.body, name))
+    assert bool((mesh.confidence == 1).all()) and not bool((whole.confidence == 1).all())
 
 
 def test_noise_falls_to_1_over_e_in_the_frames_that_are_set():

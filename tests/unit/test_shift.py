@@ -29,6 +29,15 @@ def test_the_dataset_stays_what_it_was_unless_a_word_says_otherwise():
             _rescored(TRAINED, [key], MODEL, shift=True)
 
 
+def test_bodies_can_be_observed_otherwise_than_in_training():
+    with pytest.raises(ConfigError, match=r"fit: cannot change after training.*shift=true"):
+        _rescored(TRAINED, ["fit=mild"], MODEL, shift=False)
+    shifted = _rescored(TRAINED, ["fit=mild", "fit.seed=3"], MODEL, shift=True)
+    assert shifted.fit == compose(["scale=cpu", "fit=mild", "fit.seed=3"]).fit
+    assert _shift(TRAINED, shifted) == {"fit": ["none", "errors"]}
+    assert _shift(shifted, _rescored(shifted, ["fit.seed=4"], MODEL, shift=True)) == {"fit.seed": [3, 4]}
+
+
 def test_a_shift_is_judged_like_any_setting():
     with pytest.raises(ConfigError, match="Did you mean 'framing_jitter'"):
         _rescored(TRAINED, ["dataset.framing_jiter=0.2"], MODEL, shift=True)

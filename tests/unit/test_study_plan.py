@@ -20,7 +20,7 @@ from hvg.cluster.slurm import queued, refuse_queued, sbatch_script
 from hvg.commands.words import take_options
 from hvg.core.errors import ConfigError, HvgError
 from hvg.model.checkpoint import checkpoint_path
-from hvg.study.arm_results import drawn_otherwise
+from hvg.study.arm_results import _is_control, drawn_otherwise
 from hvg.study.plan import ArmRun, plan
 from hvg.study.run import run_study
 from hvg.study.study_file import load_study
@@ -106,6 +106,65 @@ def test_under_slurm_an_element_trains_and_samples(study, tmp_path, capsys):
     elements = text.split('case "$SLURM_ARRAY_TASK_ID" in')[1].split(";;")
     assert [element.count("start -m") for element in elements] == [2, 1, 2, 1, 0]
     assert not (tmp_path / "out").exists()
+
+
+def with_weights(study: Path, weights: dict[str, str], **arms: list[str]) -> Path:
+    """The study with further arms, some of which take others' weights."""
+    path = study / "study.yaml"
+    text = json.loads(path.read_text())
+    changed = {"varies": [*text["varies"], "fit"], "arms": text["arms"] | arms, "weights": weights, "seeds": [0, 1]}
+    path.write_text(json.dumps(text | changed))
+    return study
+
+
+def test_an_arm_takes_the_weights_that_the_study_names_and_observes_bodies_otherwise(study):
+    arms = {
+        "fitted": ["fit=mild", "sampler=single"],
+        "parts_fitted": ["fit=mild", "sampler=partition", "sampler.views=1"],
+    }
+    folder = with_weights(study, {"fitted": "parts", "parts_fitted": "single"}, **arms, own=["fit=mild"])
+    found = {
+        run.config.name: run.trained_by and run.trained_by.config.name for run in plan(load_study(folder), "plans", [])
+    }
+    for seed in (0, 1):
+        # What samples with another's training is asked no more than that: its own trainer's weights count.
+        assert found[f"fitted-seed{seed}"] == found[f"parts_fitted-seed{seed}"] == f"single-seed{seed}"
+        assert found[f"own-seed{seed}"] is None and found[f"other-seed{seed}"] is None
+
+
+def test_an_arm_without_a_pose_is_a_control_on_fitted_bodies_too(study):
+    path = study / "study.yaml"
+    arms = {"bone": ["pose=bone_map"], "none": ["pose=none"], "none_fitted": ["pose=none", "fit=mild"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"varies": ["pose", "fit"], "arms": arms}))
+    runs = plan(load_study(study), "plans", [])
+    assert [_is_control(load_study(study), run) for run in runs] == [False, True, True]
+
+
+def test_weights_of_another_model_are_refused(study):
+    folder = with_weights(study, {"fitted": "other", "again": "fitted"}, fitted=["fit=mild"], again=["fit=severe"])
+    with pytest.raises(ConfigError) as error:
+        plan(load_study(folder), "plans", [])
+    assert str(error.value).splitlines()[1:] == [
+        "  - weights.fitted: arm other is not trained so: view_attention: was none, now aligned_2d.",
+        "  - weights.again: arm fitted trains nothing itself; name the arm that trains.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"weights": {"parts": "singel"}}, "weights: no arm is named 'singel'. Did you mean 'single'?"),
+        ({"contrasts": {"gain": ["parts", "singel"]}}, "contrasts: 'gain': no arm is named 'singel'"),
+        ({"contrasts": {"gain": ["parts"]}}, "contrasts: 'gain' has 1 arms; 2 or 4 make a contrast"),
+        ({"curves": [{"title": "t", "x": "x", "lines": {"a": {"0": "gian"}}}]}, "curves: no arm is named 'gian'"),
+    ],
+)
+def test_arms_that_a_study_names_have_to_be_there(study, words, told):
+    path = study / "study.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | words))
+    with pytest.raises(ConfigError) as error:
+        load_study(study)
+    assert told in str(error.value)
 
 
 def test_a_seed_at_a_time_is_started_alone(study, capsys):
