@@ -12,15 +12,19 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The environment of `hvg motion` and `hvg photo`, where hvg looks for it.
+VIDEO  := .venv-video
+PINS   := hvg/media/pose_detector/constraints.txt
 CHROMIUM := $(shell command -v chromium)
 # A program of the system, which a Python environment cannot bring.
 WITHOUT_BROWSER := @$(if $(CHROMIUM),:,echo "NOT RUN: the tests of the report in a browser. They need Chromium (Debian: apt-get install chromium)." >&2)
+WITHOUT_DETECTOR := @test -x $(VIDEO)/bin/python || echo 'NOT RUN: the tests of the detector of people. They need what `make video-env` makes.' >&2
 # Neighbours stay together, for they share what was trained for them, until a process has nothing left to do.
 PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
+.PHONY: help env video-env study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +38,13 @@ $(STAMP): pyproject.toml constraints.txt
 	DS_BUILD_OPS=0 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --editable '.[dev]'
 	touch $@
 
+video-env: $(VIDEO)/.installed ## make the environment of the detector that `hvg motion` and `hvg photo` start: 1 GB
+
+$(VIDEO)/.installed: $(PINS)
+	test -x $(VIDEO)/bin/python || $(PYTHON) -m venv $(VIDEO)
+	$(VIDEO)/bin/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --requirement $(PINS)
+	touch $@
+
 study: $(STAMP) ## make the environment and run the quickstart study
 	$(BIN)/hvg study experiments/quickstart
 
@@ -43,6 +54,7 @@ test: $(STAMP) ## run the quick tests, with those in a browser where Chromium is
 
 test-long: $(STAMP) ## run the tests that take long, and no others
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
+	$(WITHOUT_DETECTOR)
 	$(PYTEST) -m "long and not slurm and not kill and not fuzz and not browser" $(ARGS)
 
 test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, at any moment: half an hour
@@ -77,5 +89,5 @@ freeze: $(STAMP) ## write the environment's versions to constraints.txt
 	touch $(STAMP)
 
 clean: ## remove the environment, caches and build leftovers
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VIDEO) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

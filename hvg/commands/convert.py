@@ -1,6 +1,5 @@
 """``hvg convert``: a body model of the SMPL family, or somebody's estimated motion, as plain arrays."""
 
-import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -8,8 +7,8 @@ import numpy as np
 from hvg.commands.words import only_options
 from hvg.config.command_options import ConvertOptions
 from hvg.core import outputs
+from hvg.core.arrays import write_archive
 from hvg.core.errors import HvgError
-from hvg.core.files import whole_file
 from hvg.geometry.body_pickle import read_body_model
 from hvg.geometry.estimated_motions import read_estimate
 from hvg.geometry.motion_arrays import motion_of_arrays
@@ -25,16 +24,12 @@ def convert(options: ConvertOptions) -> Iterator[str]:
     """Writes the .npz; yields lines for the user. Raises: HvgError for names that do not fit, DataError for the file."""
     if (options.body is None) == (options.motion is None):
         raise HvgError("give one of body=MODEL.pkl and motion=FILE")
-    if options.out.suffix != ".npz":
-        raise HvgError(f"out={options.out}: give the name of an .npz file")
+    outputs.expect_suffix(options.out, ".npz")
     outputs.try_file(options.out, "out")
     if options.out.exists():
         raise HvgError(f"out={options.out}: exists already; give the name of a new file")
     arrays, notes = _read(options)
-    with whole_file(options.out) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
+    write_archive(options.out, arrays)
     yield f"wrote {len(arrays)} arrays to {options.out}: {', '.join(sorted(arrays))}"
     yield from notes
 

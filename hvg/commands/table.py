@@ -37,6 +37,10 @@ FORMS = """\
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
   convert body=FILE.pkl out=FILE.npz
                                   a body model of the SMPL family as plain arrays; nothing in the pickle is called
+  motion video=FILE out=MOTION.npz [box= fov_degrees= tilt_degrees= height= smoothing= ...]
+                                  how a person in a video moves, by MediaPipe: joints, a matte, and an overlay to look at
+  photo FILE out=CUTOUT.png [box=]
+                                  cut a person out of a photo, and say their box
   study FOLDER [overrides] [seeds= jobs= fresh= keep=] [launcher=local|basic|torchrun|slurm ...] [--dry-run]
                                   train and compare the arms of FOLDER/study.yaml, here or as jobs of Slurm; seeds=[1] a seed
                                   at a time; keep=true also writes what seeds measured to FOLDER/results, to be committed
@@ -103,6 +107,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command("hvg.commands.export:run", ("ExportOptions",)),
     "convert": Command("hvg.commands.convert:run", ("ConvertOptions",)),
+    "motion": Command("hvg.commands.motion:run", ("MotionOptions",)),
+    "photo": Command("hvg.commands.photo:run", ("PhotoOptions",)),
     "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),

@@ -248,6 +248,57 @@ class ConvertOptions(Section):
     out: Path = Field(description="The .npz to write; it must not exist yet.")
 
 
+class MotionOptions(Section):
+    """Options of ``hvg motion``."""
+
+    video: Path = Field(description="Video of one person, mostly in the picture, before a camera that stands still.")
+    out: Path = Field(
+        description="The .npz to write, with joints in metres and a confidence of each; beside it come NAME_matte.mp4, white "
+        "where the person is, and NAME_overlay.mp4, to be looked at."
+    )
+    box: tuple[int, int, int, int] | None = Field(
+        None, description="Where the person is in all frames: [left,top,right,bottom], pixels; null: anywhere."
+    )
+    fov_degrees: float = Field(
+        40.0,
+        gt=1,
+        lt=170,
+        description="Angle of view over the video's shorter side; the distance depends on it. About 40 of a phone at 16:9.",
+    )
+    tilt_degrees: float = Field(0.0, ge=-89, le=89, description="How far the camera looks down.")
+    height: Stature | None = Field(None, description="Stature of the person, metres; null: as the detector guesses it.")
+    smoothing: float = Field(
+        0.3,
+        ge=0,
+        le=5,
+        description="Seconds of the window in which joints are smoothed; 0 leaves them as they are found.",
+    )
+    frames_per_second: float | None = Field(
+        None, ge=0.1, le=1000, description="Of the video; null: as its file says when frames are shown."
+    )
+    overwrite: bool = Field(False, description="Replace the files if they are there.")
+
+    @property
+    def matte(self) -> Path:
+        """The video that is white where the person is."""
+        return self.out.with_name(f"{self.out.stem}_matte.mp4")
+
+    @property
+    def overlay(self) -> Path:
+        """The video with the person's joints drawn over it."""
+        return self.out.with_name(f"{self.out.stem}_overlay.mp4")
+
+
+class PhotoOptions(Section):
+    """Options of ``hvg photo``, besides the photo."""
+
+    out: Path = Field(description="The .png to write: the photo with the person's matte as its alpha.")
+    box: tuple[int, int, int, int] | None = Field(
+        None, description="Where the person is: [left,top,right,bottom], pixels; null: anywhere."
+    )
+    overwrite: bool = Field(False, description="Replace the picture if it is there.")
+
+
 class CompareOptions(Section):
     """Options of ``hvg compare``, besides runs."""
 

@@ -4,12 +4,14 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from hvg.core.files import whole_file
 
 # Bytes of all arrays of an archive once unpacked. AMASS's longest motions stay below 100 MB.
 LARGEST_ARCHIVE = 2**30
@@ -41,6 +43,14 @@ def array_bytes(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
+
+
+def write_archive(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an ``.npz`` without pickle, whole or not at all."""
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def member_names(path: Path) -> list[str]:

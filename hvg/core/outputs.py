@@ -30,6 +30,12 @@ def try_file(path: Path, setting: str) -> None:
     _try(path, path, setting)
 
 
+def expect_suffix(path: Path, suffix: str) -> None:
+    """Raises: HvgError where ``out=path`` names a file of another kind."""
+    if path.suffix != suffix:
+        raise HvgError(f"out={path}: give the name of {'an' if suffix == '.npz' else 'a'} {suffix} file")
+
+
 def _try(output: Path, file: Path, setting: str) -> None:
     """Writes and removes a file as ``whole_file`` would name it for ``file``, in folders that are made for it and removed."""
     made: list[Path] = []

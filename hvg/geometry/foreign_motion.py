@@ -16,7 +16,9 @@ _JSON = (
 )
 _BVH = "a BVH; its name has to end in .bvh"
 _RIG = "an animated model with bones of its own; retarget it to SMPL-X and save that as .npz"
-_VIDEO = "a video; estimate the motion in it first (SMPL or SMPL-X parameters) and save that as .npz"
+_VIDEO = (
+    "a video; estimate the motion in it first, with `hvg motion video=FILE out=motion.npz` or better (docs/video.md)"
+)
 _ARRAY = "a single array (.npy) that does not say what it holds; name it, as in numpy.savez('motion.npz', poses=array)"
 # By ending.
 _FILES: Mapping[str, str] = {

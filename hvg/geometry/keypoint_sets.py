@@ -28,6 +28,19 @@ MEDIAPIPE: tuple[str, ...] = (
     *("left_ear", "right_ear", "mouth_left", "mouth_right"),
     *_sides("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle", "heel", "foot_index"),
 )
+# Pairs of MediaPipe's joints that are drawn as bones.
+MEDIAPIPE_BONES: tuple[tuple[str, str], ...] = (
+    *(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("mouth_left", "mouth_right")),
+    *(
+        (f"{side}_{a}", f"{side}_{b}")
+        for side in ("left", "right")
+        for a, b in (
+            *(("ear", "eye_outer"), ("eye_outer", "eye_inner"), ("shoulder", "elbow"), ("elbow", "wrist")),
+            *(("wrist", "index"), ("wrist", "pinky"), ("wrist", "thumb"), ("shoulder", "hip"), ("hip", "knee")),
+            *(("knee", "ankle"), ("ankle", "heel"), ("heel", "foot_index"), ("ankle", "foot_index")),
+        )
+    ),
+)
 HUMAN36M: tuple[str, ...] = (
     "pelvis",
     *(f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")),

@@ -47,36 +47,41 @@ def load_photo(
     if alpha is not None and bool((alpha >= HALF).all()):
         alpha = None
     if box is not None:
-        left, top, right, bottom = _checked(path, box, photo)
-        photo = photo[:, top:bottom, left:right]
-        alpha = None if alpha is None else alpha[:, top:bottom, left:right]
+        check_box(path, box, (photo.shape[1], photo.shape[2]))
+        photo = _cut(photo, box)
+        alpha = None if alpha is None else _cut(alpha, box)
     if alpha is not None:
-        photo, alpha = _trimmed(path, photo, alpha, "" if box is None else " inside box=")
+        outline = covered_box(path, alpha[0], "" if box is None else " inside box=")
+        photo, alpha = _cut(photo, outline), _cut(alpha, outline)
     # A photo that nobody cut out has room around its person already.
     whole = alpha is None and box is None
     reference = place(photo, alpha, size, 1.0 if whole else fraction, background)
     return reference, _advice(path, alpha, box)
 
 
-def _checked(path: str, box: Box, photo: Tensor) -> Box:
+def _cut(picture: Tensor, box: Box) -> Tensor:
     left, top, right, bottom = box
-    height, width = photo.shape[1:]
+    return picture[:, top:bottom, left:right]
+
+
+def check_box(path: str, box: Box, size: tuple[int, int]) -> None:
+    """Raises: DataError for a box that is not inside a photo of ``size`` (height, width)."""
+    left, top, right, bottom = box
+    height, width = size
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise DataError(
-            f"{path}: box={list(box)} is not inside the photo, which is {width} pixels wide and {height} high; "
+            f"{path}: box={list(box)} is not inside the picture, which is {width} pixels wide and {height} high; "
             "expected [left, top, right, bottom]"
         )
-    return box
 
 
-def _trimmed(path: str, photo: Tensor, alpha: Tensor, where: str) -> tuple[Tensor, Tensor]:
-    """Photo and alpha cut to the person's outline."""
-    covered = alpha[0] >= HALF
+def covered_box(path: str, alpha: Tensor, where: str = "") -> Box:
+    """The box of what alpha (H, W), uint8, covers. Raises: DataError where that is nothing; where: of the picture."""
+    covered = alpha >= HALF
     rows, columns = covered.any(dim=1).nonzero()[:, 0], covered.any(dim=0).nonzero()[:, 0]
     if not len(rows):
         raise DataError(f"{path}: the alpha channel covers nothing{where}; expected it to cover the person")
-    outline = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    return photo[:, *outline], alpha[:, *outline]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def place(

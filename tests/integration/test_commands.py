@@ -323,6 +323,8 @@ WRITERS = {
     "export": ["export", "checkpoint=none.ckpt", "out={}"],
     "show": ["show", "out={}"],
     "convert": ["convert", "body=none.pkl", "out={}.npz"],
+    "motion": ["motion", "video=none.mp4", "out={}.npz"],
+    "photo": ["photo", "none.png", "out={}.png"],
     "compare": ["compare", "none", "nothing", "out={}"],
     "prepare": ["prepare", "data.cache={}"],
     "train": ["train", "output={}"],

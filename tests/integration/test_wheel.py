@@ -111,7 +111,8 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     # Neither what runs wrote nor the figures of the studies.
     assert not [name for name in names if {"runs", "outputs", "results", "__pycache__"} & set(name.split("/"))]
     others = {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")}
-    assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch"}
+    assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch", ".txt"}
+    assert "hvg/media/pose_detector/constraints.txt" in names
 
 
 def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Imported where it is there: it has no wheel.
 OPTIONAL = {"pytorch3d"}
+# Runs in an environment of its own, which `make video-env` makes.
+ELSEWHERE = ROOT / "hvg" / "media" / "pose_detector"
 # Declared without an import: LPIPS reads its heads from torchmetrics' files.
 NOT_IMPORTED = {"torchmetrics"}
 
@@ -21,7 +23,7 @@ def _name(requirement: str) -> str:
 
 def _imported() -> set[str]:
     """The distributions whose modules hvg and components import, wherever in a file they do."""
-    files = [path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py")]
+    files = [path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py") if path.parent != ELSEWHERE]
     modules: set[str] = set()
     for node in (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
         if isinstance(node, ast.Import):
@@ -40,3 +42,17 @@ def test_imports_and_declarations_are_the_same():
         {_name(text) for text in given} for given in (file["project"]["dependencies"], file["build-system"]["requires"])
     )
     assert _imported() - OPTIONAL == (run - NOT_IMPORTED) | built
+
+
+def test_the_detectors_environment_is_pinned_whole():
+    pins = [
+        line for line in (ELSEWHERE / "constraints.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
+    ]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
+    versions = dict(line.split("==") for line in pins)
+    assert versions["mediapipe"] == "0.10.21" and versions["numpy"].startswith("1.") and "torch" not in versions
+
+
+def test_the_detectors_program_imports_nothing_of_hvg():
+    text = (ELSEWHERE / "detect.py").read_text(encoding="utf-8")
+    assert not [line for line in text.splitlines() if re.match(r"\s*(from|import) (hvg|components|torch)", line)]

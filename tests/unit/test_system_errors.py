@@ -95,6 +95,8 @@ LONG = "x" * 300
         ("sample", "checkpoint=there", f"reference={LONG}", "motion=there", "out=new"),
         ("compare", LONG, "file/inside"),
         ("convert", f"body={LONG}.pkl", "out=new.npz"),
+        ("motion", f"video={LONG}.mp4", f"out={LONG}.npz"),
+        ("photo", "there.png", "out=file/inside.png"),
         ("study", LONG),
         ("train", f"output={LONG}"),
         ("train", "output=/proc/none"),
