@@ -153,7 +153,7 @@ class SampleOptions(Section):
         description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
     )
     person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
-    up: Literal["auto", "y", "-y", "z"] = Field(
+    up: Literal["auto", "y", "-y", "z", "-z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )
