@@ -8,6 +8,8 @@ from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, View
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
 from hvg.core.required import required
+from hvg.data.recorded import Recorded
+from hvg.data.recordings import RecordedConfig, Recording, Track
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
@@ -92,6 +94,9 @@ __all__ = [
     "PoseSignal",
     "Prediction",
     "Problem",
+    "Recorded",
+    "RecordedConfig",
+    "Recording",
     "Reference",
     "Renderer",
     "Sampler",
@@ -106,6 +111,7 @@ __all__ = [
     "SolverStep",
     "Stage",
     "Surface",
+    "Track",
     "ViewAttention",
     "ViewCount",
     "ViewGrid",

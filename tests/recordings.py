@@ -1,0 +1,125 @@
+"""Recordings on disk for tests: rendered people, in the layouts of those who film."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from components.bodies.anny import Anny
+from components.datasets.synthetic import Synthetic
+from components.people.motions import MOTIONS
+from components.renderers.warp import Warp
+from hvg.core.random_keys import numpy_generator
+from hvg.geometry.foreign_cameras import write_transforms
+from hvg.geometry.given_motion import SMPLX_REST
+from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion_files import load_motion
+from hvg.parts.context import SceneContext
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras, orbit
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """What was filmed: pictures (V, T, 3, H, W) uint8, masks (V, T, H, W) uint8, cameras (V), the body as it is read."""
+
+    pictures: np.ndarray
+    masks: np.ndarray
+    cameras: Cameras
+    body: BodyMotion
+
+
+def save_in_world(path: Path, motion: Motion, up: str = "z") -> None:
+    """A motion by AMASS's keys in a world with that axis up."""
+    turn = TO_Y_UP[up]
+    still = torch.zeros(motion.num_frames, 3)
+    poses = [motion.rotations.get(name, still) for name in BODY_JOINTS]
+    poses[0] = axis_angle(turn.mT @ rotation_matrix(poses[0]))
+    moved = still if motion.translation is None else motion.translation
+    np.savez(
+        path,
+        poses=torch.cat(poses, dim=1).numpy(),
+        trans=((moved + SMPLX_REST.standing) @ turn - SMPLX_REST.origin).numpy(),
+        mocap_frame_rate=np.array(8.0),
+    )
+
+
+def film(path: Path, number: int, *, views=3, frames=4, size=(96, 72), up="z", motion="walk", turn=20.0) -> Filmed:
+    """Person ``number`` in a motion whose file is written to ``path``, before an orbit of cameras."""
+    generator = numpy_generator(number, "filmed")
+    made = MOTIONS[motion](generator, frames, 8.0)
+    place = torch.tensor(generator.uniform(-0.15, 0.15, 3) * (1, 0, 1), dtype=torch.float32)
+    moved = torch.zeros(frames, 3) if made.translation is None else made.translation
+    save_in_world(path, replace(made, translation=moved + place), up)
+    scene = Synthetic(Synthetic.Config(num_subjects=8, supersampling=2), SceneContext(renderer=Warp(), body=Anny()))
+    person = scene._person(number)[1]
+    body = Anny().animate(load_motion(path, up=up), {}, mesh=True)
+    cameras = orbit(
+        torch.arange(views) * 360.0 / views + turn,
+        elevation_degrees=6.0,
+        distance=3.4,
+        target=torch.tensor([0.0, 0.95, 0.0]),
+        fov_degrees=40.0,
+        image_size=size,
+    )
+    lens = cameras.intrinsics.clone()
+    lens[:, 0, 2] += 3.0
+    cameras = replace(cameras, intrinsics=lens)
+    colour, alpha = scene._render(person, body, cameras)
+    room = torch.rand(3, *size, generator=torch.Generator().manual_seed(number)) * 0.6
+    shown = (colour + 1) / 2 - (1 - alpha) * (1 - room)
+
+    def grid(x):
+        return (x * 255).round().clamp(0, 255).byte().unflatten(0, (frames, views)).transpose(0, 1).numpy()
+
+    return Filmed(grid(shown), grid(alpha)[:, :, 0], cameras, body)
+
+
+def picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0))
+
+
+def write_pictures(folder: Path, filmed: Filmed, masks="masks", names=None) -> None:
+    """images/<camera>/<frame>.png, and masks of the same names."""
+    for kind, all_pixels in (("images", filmed.pictures), (masks, filmed.masks)):
+        for view, frames in enumerate(all_pixels):
+            inner = folder / kind / f"{view:02d}"
+            inner.mkdir(parents=True)
+            for frame, pixels in enumerate(frames):
+                picture(pixels).save(inner / f"{frame:06d}.png")
+
+
+def still_transforms(path: Path, cameras: Cameras) -> None:
+    """One entry for a camera, which stands still, as Diffuman4D's."""
+    names = [[f"images/{view:02d}/000000.png"] for view in range(len(cameras.intrinsics))]
+    write_transforms(path, replace_shape(cameras), names)
+    tree = json.loads(path.read_text())
+    for entry in tree["frames"]:
+        del entry["time"]
+        entry["camera_label"] = entry["file_path"].split("/")[1]
+    path.write_text(json.dumps(tree))
+
+
+def replace_shape(cameras: Cameras) -> Cameras:
+    """(V) -> (V, 1)."""
+    return Cameras(
+        world_to_camera=cameras.world_to_camera[:, None],
+        intrinsics=cameras.intrinsics[:, None],
+        image_size=cameras.image_size,
+    )
+
+
+def write_multiview(root: Path, recordings=3, **options) -> list[Filmed]:
+    """A folder of recordings in the layout of nerfstudio and Diffuman4D."""
+    found = []
+    for number in range(recordings):
+        folder = root / f"person{number}"
+        folder.mkdir(parents=True)
+        filmed = film(folder / "motion.npz", number, **options)
+        write_pictures(folder, filmed)
+        still_transforms(folder / "transforms.json", filmed.cameras)
+        found.append(filmed)
+    return found
