@@ -40,7 +40,9 @@ class MvhumannetPp(Recorded):
     def find(cls, config: Config) -> Mapping[str, Path]:
         """By names as train-100831: who is tested is told by the folder."""
         folders = [folder for folder in (Path(config.root) / split for split in ("train", "test")) if folder.is_dir()]
-        return {f"{path.parent.name}-{path.name}": path for folder in folders for path in listed(folder) if path.is_dir()}
+        return {
+            f"{path.parent.name}-{path.name}": path for folder in folders for path in listed(folder) if path.is_dir()
+        }
 
     @classmethod
     def survey(cls, config: Config, path: Path) -> Recording:
@@ -93,9 +95,7 @@ def _camera(path: Path) -> Cameras:
         if found.shape != shape or found.dtype.kind != "f" or not np.isfinite(found).all():
             raise DataError(f"{path}: '{name}' has the shape {found.shape}; expected finite numbers {shape}")
     matrices = {name: torch.from_numpy(arrays[name]).float() for name in shapes}
-    return studio_camera(
-        matrices["extrinsic"][:, :3], matrices["extrinsic"][:, 3], matrices["intrinsic"], _SIZE, "-z"
-    )
+    return studio_camera(matrices["extrinsic"][:, :3], matrices["extrinsic"][:, 3], matrices["intrinsic"], _SIZE, "-z")
 
 
 def _arrays(path: Path, names: frozenset[str] | set[str]) -> dict[str, np.ndarray]:

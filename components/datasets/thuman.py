@@ -7,7 +7,6 @@ import numpy as np
 from pydantic import Field
 
 from hvg.core.errors import DataError
-from hvg.data.split_rules import rules_file
 from hvg.geometry.pickled_files import read_pickled
 
 from ..people.scan_clips import Fit, ScanClips, ScanConfig, fitted_motion, one_folder
@@ -18,9 +17,14 @@ class ThumanConfig(ScanConfig):
     """Settings of THuman's scans."""
 
     version: Literal["2.0", "2.1"] = Field("2.1", description="Which of the two; their splits differ.")
+    splits: str | None = Field("hvg", description=ScanConfig.model_fields["splits"].description)
     fits: Path | None = Field(
-        None, description="Folder of the fits, NNNN/smplx_param.pkl; without: THuman*smplx* in root or beside it."
+        None, description="Folder of the fits, NNNN/smplx_param.pkl; null: the folder *smplx* in root or beside it."
     )
+
+    @property
+    def known_as(self) -> str:
+        return f"thuman{self.version}"
 
 
 class Thuman(ScanClips[ThumanConfig]):
@@ -34,19 +38,19 @@ class Thuman(ScanClips[ThumanConfig]):
 
     @classmethod
     def names(cls, config: ThumanConfig) -> list[str]:
-        found = sorted(path.name for path in config.root.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
+        found = sorted(
+            path.name for path in Path(config.root).glob("[0-9]*") if path.name.isdecimal() and path.is_dir()
+        )
         if not found:
-            raise DataError(f"{config.root}: no scan is here; expected folders as 0000 with 0000.obj and material0.jpeg")
+            raise DataError(
+                f"{config.root}: no scan is here; expected folders as 0000 with 0000.obj and material0.jpeg"
+            )
         return found
 
     @classmethod
     def files(cls, config: ThumanConfig, name: str) -> list[Path]:
-        scan = config.root / name
+        scan = Path(config.root) / name
         return [scan / f"{name}.obj", scan / "material0.jpeg", _fits(config) / name / "smplx_param.pkl"]
-
-    @classmethod
-    def rules(cls, config: ThumanConfig) -> Path:
-        return rules_file(f"{cls.dataset}{config.version}", config.splits)
 
     def scan(self, name: str) -> Scan:
         return read_scan(*self.files(self.config, name)[:2])
@@ -63,7 +67,7 @@ class Thuman(ScanClips[ThumanConfig]):
 
 
 def _fits(config: ThumanConfig) -> Path:
-    return config.fits or one_folder(config.root, "*smplx*", "the fits (dataset.fits)")
+    return config.fits or one_folder(Path(config.root), "*smplx*", "the fits (dataset.fits)")
 
 
 def _scale(path: Path, value: object) -> float:

@@ -65,16 +65,15 @@ def rig_recording(
     cameras, pictures, masks: of every camera; those without a picture are not used. bodies: number of a frame -> its place in
     the motion. Raises: DataError where a camera lacks half of the frames that others have, or nothing is left.
     """
-    used = [
-        name for name in cameras if pictures[name] and not {name, f"{path.name}/{name}"} & {*config.leave_out}
-    ]
+    used = [name for name in cameras if pictures[name] and not {name, f"{path.name}/{name}"} & {*config.leave_out}]
     counts = Counter(number for name in used for number in pictures[name])
     for name in used:
         there = pictures[name].keys() & masks[name].keys() if config.masks else pictures[name].keys()
         if 2 * len(there) < len(counts):
+            masked = " with masks" if config.masks else ""
             raise DataError(
-                f"{path}: camera {name} has {len(there)} of {len(counts)} frames{' with masks' if config.masks else ''}; expected "
-                f"most of them, or dataset.leave_out=[{path.name}/{name}]"
+                f"{path}: camera {name} has {len(there)} of {len(counts)} frames{masked}; expected most of them, or "
+                f" dataset.leave_out=[{path.name}/{name}]"
             )
     kinds = (pictures, masks) if config.masks else (pictures,)
     common = sorted(number for number in counts if all(number in kind[name] for kind in kinds for name in used))

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from hvg.core.errors import ConfigError, DataError, Problem
 from hvg.core.files import read_text
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
-from hvg.data.split_rules import rules_file, split_names
+from hvg.data.splits import SplitConfig, of_split, subject_of
 from hvg.geometry.body_conventions import Gender
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_arrays import KEYS, motion_of_arrays
 from hvg.parts.context import Context
-from hvg.parts.part import PartConfig
 from hvg.parts.scene import Dataset, Holdings
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, orbit
@@ -36,14 +35,9 @@ from .smpl_family import FamilyBody
 Elevation = Annotated[float, Field(ge=-89, le=89)]
 
 
-class ScanConfig(PartConfig):
+class ScanConfig(SplitConfig):
     """Settings of pictures of scans."""
 
-    root: Path = Field(description="Folder of the scans, as the data set is unpacked.")
-    split: Literal["train", "val", "test"] = Field("train", description="Whose scans.")
-    splits: str = Field(
-        "hvg", description="Which scans are whose: a paper's rules (docs/datasets.md), or a .txt of one's own."
-    )
     views: ViewCount = Field(20, description="V: cameras, spread evenly around the person, the first in front of them.")
     image_size: Side = Field(512, description="Side of the square pictures, pixels.")
     distance: float = Field(3.6, gt=1, le=1000, description="From the cameras to the middle of the scan, metres.")
@@ -70,7 +64,7 @@ C = TypeVar("C", bound=ScanConfig)
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A fitted body of one frame, and how its world becomes the scan's: x of the body's lies at ``scale`` x in the scan's file."""
+    """A fitted body of one frame. scale: what lies at x in the body's world lies at ``scale`` x in the scan's file."""
 
     motion: Motion
     scale: float = 1.0
@@ -79,9 +73,9 @@ class Fit:
 class ScanClips(Dataset[C]):
     """Scans of people who stand still, each a clip of one frame: V pictures from an orbit at the height of the scan's middle.
 
-    The world of a clip: metres as the body model has them, y up, the lowest point of the scan at height 0, the fitted pelvis above
-    the origin. The photo is the first view, which is in front of the person's pelvis. Colours are those of the texture, without
-    further light.
+    The world of a clip: metres as the body model has them, y up, the lowest point of the scan at height 0, the fitted pelvis
+    above the origin. The photo is the first view, which is in front of the person's pelvis. Colours are those of the texture,
+    without further light.
 
     dataset: its registered name. gender: of the model that fits were made with.
     """
@@ -94,12 +88,13 @@ class ScanClips(Dataset[C]):
         super().__init__(config)
         self._renderer = required(context.renderer, "Context.renderer")
         self._body = fitting_body(self.dataset, context, self.gender)
-        self._names = self._split(config)
+        self._people = self._split(config)
+        self._names = list(self._people)
 
     @classmethod
     @abstractmethod
     def names(cls, config: C) -> list[str]:
-        """Names of all scans of the folder. Raises: DataError where there are none."""
+        """Names of all scans of the folder, in their order. Raises: DataError where there are none."""
 
     @classmethod
     @abstractmethod
@@ -115,13 +110,15 @@ class ScanClips(Dataset[C]):
         """The body that was fitted to a scan. Raises: DataError."""
 
     @classmethod
-    def rules(cls, config: C) -> Path:
-        """The rules of the splits."""
-        return rules_file(cls.dataset, config.splits)
-
-    @classmethod
-    def _split(cls, config: C) -> list[str]:
-        return split_names(cls.names(config), config.split, cls.rules(config))
+    def _split(cls, config: C) -> dict[str, str]:
+        """Name of a scan of the split -> whom it shows."""
+        people = {name: subject_of(config, name) for name in cls.names(config)}
+        chosen = of_split(config, people)
+        if not chosen:
+            raise DataError(
+                f"{config.root}: none of its {len(people)} scans is in split '{config.split}'; expected some"
+            )
+        return {name: people[name] for name in chosen}
 
     @classmethod
     def provides(cls, config: C) -> frozenset[str]:
@@ -130,26 +127,24 @@ class ScanClips(Dataset[C]):
 
     @classmethod
     def holdings(cls, config: C) -> Holdings:
-        if not config.root.is_dir():
+        if not Path(config.root).is_dir():
             return Holdings(notes=(f"{config.root}: there is no such folder here, so what it holds is not judged",))
         size = (config.views, 1, config.image_size, config.image_size)
-        clips = {cls.clip_id(name): cls.clip_id(name) for name in cls._split(config)}
+        clips = {cls.clip_id(name): cls.clip_id(person) for name, person in cls._split(config).items()}
         return Holdings(sizes=dict.fromkeys(clips, size), subjects=clips)
 
     @classmethod
     def content(cls, config: C) -> str:
-        """Digest of the rules, and of the sizes of all files."""
-        sizes = {
-            str(path.relative_to(config.root.parent)): path.stat().st_size
-            for name in cls.names(config)
-            for path in cls.files(config, name)
-            if path.is_file()
-        }
-        return settings_digest([sizes, read_text(cls.rules(config))])
+        """Digest of the rules, and of when all files changed."""
+        if not Path(config.root).is_dir():
+            return ""
+        files = [path for name in cls.names(config) for path in cls.files(config, name) if path.is_file()]
+        changed = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        return settings_digest([changed, read_text(config.rules) if config.rules else ""])
 
     @classmethod
     def clip_id(cls, name: str) -> str:
-        """Of a scan; nothing says which scans show the same person, so it is the subject, too."""
+        """Of a scan, or of a person."""
         return f"{cls.dataset}-{name}"
 
     def __len__(self) -> int:
@@ -175,7 +170,7 @@ class ScanClips(Dataset[C]):
             valid=torch.ones(1, len(frames), 1, dtype=torch.bool),
             frame_index=torch.zeros(1, 1, dtype=torch.int64),
             clip_id=(self.clip_id(name),),
-            subject=(self.clip_id(name),),
+            subject=(self.clip_id(self._people[name]),),
         )
 
     def surface(self, index: int) -> Surface:

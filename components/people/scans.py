@@ -84,7 +84,9 @@ def _mesh(path: Path):
 
 def _vertex_colours(path: Path, mesh) -> Tensor:
     if mesh.visual.kind != "vertex":
-        raise DataError(f"{path}: has no colours of vertices; expected red, green and blue of each, or a texture beside it")
+        raise DataError(
+            f"{path}: has no colours of vertices; expected red, green and blue of each, or a texture beside it"
+        )
     return torch.from_numpy(np.array(mesh.visual.vertex_colors[:, :3], np.uint8))
 
 

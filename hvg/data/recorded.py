@@ -96,7 +96,7 @@ class Recorded(Dataset):
         if not Path(config.root).is_dir():
             return ""
         clips = cls.index(config).clips
-        splits = read_text(Path(config.splits)) if config.splits else ""
+        splits = read_text(config.rules) if config.rules else ""
         return settings_digest([splits, *([name, *facts(clip.recording)] for name, clip in sorted(clips.items()))])
 
     def __init__(self, config: RecordedConfig, context: Context | None = None) -> None:

@@ -9,11 +9,9 @@ from pydantic import Field, field_validator
 
 from hvg.core.bounds import Seed
 from hvg.core.errors import DataError
-from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
+from hvg.data.split_rules import SPLITS, by_rules, rules_path
 from hvg.parts.part import PartConfig
-
-SPLITS = ("train", "val", "test")
 
 
 class SplitConfig(PartConfig):
@@ -23,8 +21,8 @@ class SplitConfig(PartConfig):
     split: Literal["train", "val", "test"] = Field("train", description="Which clips.")
     splits: str | None = Field(
         None,
-        description="Text file with a line 'NAME SPLIT' for every subject (or clip, as of split_by); those not in it are not "
-        "used. null: drawn by the seed.",
+        description="Rules of who is in which split, of subjects (or clips, as of split_by): a text file of lines 'NAME SPLIT', "
+        "or a paper's by its name (docs/datasets.md); those that no line takes are not used. null: drawn by the seed.",
     )
     split_by: Literal["subject", "clip"] = Field(
         "subject",
@@ -38,6 +36,16 @@ class SplitConfig(PartConfig):
         max_length=1000,
         description="Regular expression whose first group is the person in a recording's name, as '(person\\d+)_.*'.",
     )
+
+    @property
+    def rules(self) -> Path | None:
+        """The file of ``splits``."""
+        return None if self.splits is None else rules_path(self.known_as, self.splits)
+
+    @property
+    def known_as(self) -> str:
+        """How the files of rules that come with this data set begin."""
+        return ""
 
     @field_validator("subject")
     @classmethod
@@ -66,7 +74,7 @@ def of_split(config: SplitConfig, subjects: Mapping[str, str]) -> list[str]:
     """
     unit: Callable[[str], str] = subjects.__getitem__ if config.split_by == "subject" else str
     units = list(dict.fromkeys(map(unit, subjects)))
-    owners = _drawn(config, units) if config.splits is None else _listed(Path(config.splits), units)
+    owners = _drawn(config, units) if config.rules is None else by_rules(config.rules, units, config.seed)
     return [clip for clip in subjects if owners.get(unit(clip)) == config.split]
 
 
@@ -82,26 +90,3 @@ def _drawn(config: SplitConfig, units: Sequence[str]) -> dict[str, str]:
     order = sorted(units, key=lambda name: (key_to_seed(config.seed, "split", name), name))
     tests, vals = (max(1, round(share * len(order))) for share in (config.test_share, config.val_share))
     return {name: "test" if i < tests else "val" if i < tests + vals else "train" for i, name in enumerate(order)}
-
-
-def _listed(path: Path, units: Sequence[str]) -> dict[str, str]:
-    try:
-        text = read_text(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file of splits") from None
-    owners: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        name, _, split = line.partition("#")[0].strip().rpartition(" ")
-        if not name and not split:
-            continue
-        if split not in SPLITS or not name:
-            raise DataError(f"{path}: line {number} is {line.strip()!r}; expected 'NAME SPLIT' with train, val or test")
-        if owners.setdefault(name.strip(), split) != split:
-            raise DataError(
-                f"{path}: line {number} puts {name.strip()!r} into {split}, an earlier one into another split"
-            )
-    if not owners.keys() & set(units):
-        raise DataError(
-            f"{path}: names none of the {len(units)} that are there, such as {units[0] if units else 'none'!r}"
-        )
-    return owners
