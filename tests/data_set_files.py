@@ -230,3 +230,11 @@ def write_mvhumannet_pp(folder: Path, models: Path, count=4, views=4, frames=3) 
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
+
+
+# Name of a data set -> what writes one, the gender of its model, and what else is chosen for it.
+SETS = {
+    "thuman": (write_thuman, "male", ()),
+    "mvhumannet": (write_mvhumannet, "neutral", ("dataset.frames=1",)),
+    "mvhumannet_pp": (write_mvhumannet_pp, "neutral", ("dataset.frames=1",)),
+}

@@ -48,6 +48,10 @@ class Mvhumannet(Recorded):
             description="Heights above the floor, metres, between which cameras are used; rings are at about 1.1, 1.6 and 2.1.",
         )
 
+        @property
+        def known_as(self) -> str:
+            return "mvhumannet"
+
     @classmethod
     def survey(cls, config: Config, path: Path) -> Recording:
         cameras = _cameras(path, _changed(path))

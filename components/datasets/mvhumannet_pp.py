@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from hvg.core.arrays import read_archive
 from hvg.core.errors import DataError
@@ -35,6 +36,12 @@ class MvhumannetPp(Recorded):
 
     class Config(RecordedConfig):
         """Settings of MVHumanNet++."""
+
+        splits: str | None = Field("official", description=RecordedConfig.model_fields["splits"].description)
+
+        @property
+        def known_as(self) -> str:
+            return "mvhumannetpp"
 
     @classmethod
     def find(cls, config: Config) -> Mapping[str, Path]:
