@@ -86,6 +86,64 @@ def write_thuman(folder: Path, models: Path, count: int = 4) -> Path:
     return root
 
 
+def write_custom_humans(folder: Path, models: Path, count: int = 4) -> Path:
+    """``mesh/`` and ``smplx/``; the pelvis of every body at rest is where its scan's origin is."""
+    root, faces = folder / "CustomHumans", np.load(models / "SMPLX_MALE.npz")["f"]
+    for number in range(count):
+        given, name, stem = relaxed(number, hand=12), f"{3 + number:04d}_00100_01", f"mesh-f{101 + number:05d}"
+        given["global_orient"][:] = 0
+        options = {"use_pca": True, "num_pca_comps": 12, "flat_hand_mean": True}
+        given["transl"] = -by_the_package(models, "smplx", {k: given[k] for k in ("body_pose", "betas")}, **options)[1][
+            :, 0
+        ]
+        vertices = by_the_package(models, "smplx", given, **options)[0][0].numpy()
+        write_obj(root / "mesh" / name / f"{stem}.obj", vertices, faces, f"{stem}.png")
+        bands(root / "mesh" / name / f"{stem}.png", number)
+        write_obj(root / "smplx" / name / f"{stem}_smpl.obj", vertices, faces, "")
+        fit = {word: x[0].tolist() for word, x in given.items()}
+        (root / "smplx" / name / f"{stem}.json").write_text(json.dumps(fit))
+    return root
+
+
+def write_two_k2k(folder: Path, models: Path, count: int = 4) -> Path:
+    """Scans of centimetres with colours of vertices, the last one in test, and somebody's fits beside them."""
+    root, faces = folder / "2K2K", np.load(models / "SMPLX_MALE.npz")["f"].astype(np.int32)
+    for number in range(count):
+        given, name = relaxed(number, hand=12), f"{number + 7:05d}"
+        vertices = by_the_package(models, "smplx", given, use_pca=True, num_pca_comps=12, flat_hand_mean=False)[0][0]
+        scale, shift = 100.0, np.array([3.0, 90.0, -2.0])
+        points = vertices.numpy() * scale + shift
+        split = "test" if number == count - 1 else "train"
+        write_ply(root / split / name / f"{name}.ply", points, faces)
+        fit = {word: x.numpy() for word, x in given.items() if word != "transl"}
+        fit |= {"scale": np.array([scale], np.float32), "transl": shift.astype(np.float32)[None]}
+        path = folder / "fits" / name / "smplx_param.pkl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(pickle.dumps(fit))
+    return root
+
+
+def write_ply(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """A binary mesh whose vertices have colours: redder to one side, bluer to the top."""
+    low, high = vertices.min(0), vertices.max(0)
+    colours = (255 * (vertices - low) / (high - low)).round()
+    table = np.zeros(
+        len(vertices), [*((k, "<f4") for k in "xyz"), *((k, "u1") for k in ("red", "green", "blue", "alpha"))]
+    )
+    for column, (key, colour) in enumerate(zip("xyz", ("red", "blue", "green"), strict=True)):
+        table[key], table[colour] = vertices[:, column], colours[:, column]
+    table["alpha"] = 255
+    corners = np.zeros(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+    corners["count"], corners["corners"] = 3, faces
+    properties = [f"property float {k}" for k in "xyz"] + [
+        f"property uchar {k}" for k in ("red", "green", "blue", "alpha")
+    ]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}", *properties]
+    lines += [f"element face {len(corners)}", "property list uchar int vertex_indices", "end_header", ""]
+    path.parent.mkdir(parents=True)
+    path.write_bytes("\n".join(lines).encode() + table.tobytes() + corners.tobytes())
+
+
 # (x, y, z) of a world with y up -> of one with z down.
 Z_DOWN = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
@@ -235,6 +293,8 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 # Name of a data set -> what writes one, the gender of its model, and what else is chosen for it.
 SETS = {
     "thuman": (write_thuman, "male", ()),
+    "custom_humans": (write_custom_humans, "male", ()),
+    "two_k2k": (write_two_k2k, "male", ("dataset.fits={folder}/fits",)),
     "mvhumannet": (write_mvhumannet, "neutral", ("dataset.frames=1",)),
     "mvhumannet_pp": (write_mvhumannet_pp, "neutral", ("dataset.frames=1",)),
 }

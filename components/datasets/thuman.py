@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from hvg.core.errors import DataError
-from hvg.geometry.pickled_files import read_pickled
 
-from ..people.scan_clips import Fit, ScanClips, ScanConfig, fitted_motion, one_folder
+from ..people.scan_clips import Fit, ScanClips, ScanConfig, one_folder, scaled_fit
 from ..people.scans import Scan, read_scan
 
 
@@ -34,7 +32,6 @@ class Thuman(ScanClips[ThumanConfig]):
     """
 
     dataset = "thuman"
-    gender = "male"
 
     @classmethod
     def names(cls, config: ThumanConfig) -> list[str]:
@@ -57,27 +54,8 @@ class Thuman(ScanClips[ThumanConfig]):
 
     def fit(self, name: str) -> Fit:
         """V = scale X + translation, of both in the file's world; hands are 12 components from the mean hand."""
-        path = self.files(self.config, name)[2]
-        values = read_pickled(path)
-        if not isinstance(values, dict):
-            raise DataError(f"{path}: holds no dictionary; expected one with body_pose, scale and translation")
-        scale = _scale(path, values.pop("scale", None))
-        values["transl"] = _number(path, values.pop("translation", None)) / scale
-        return Fit(motion=fitted_motion(path, values, "thuman", self.gender), scale=scale)
+        return scaled_fit(self.files(self.config, name)[2], "thuman", self.config.fits_gender)
 
 
 def _fits(config: ThumanConfig) -> Path:
     return config.fits or one_folder(Path(config.root), "*smplx*", "the fits (dataset.fits)")
-
-
-def _scale(path: Path, value: object) -> float:
-    found = _number(path, value).reshape(-1)
-    if len(found) != 1 or not 1e-3 < float(found[0]) < 1e4:
-        raise DataError(f"{path}: 'scale' is {str(value)[:40]}; expected one positive number")
-    return float(found[0])
-
-
-def _number(path: Path, value: object) -> np.ndarray:
-    if not isinstance(value, (np.ndarray, float, int)):
-        raise DataError(f"{path}: lacks 'scale' or 'translation'; expected numbers, which THuman's fits have")
-    return np.asarray(value, np.float64)

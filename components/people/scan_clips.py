@@ -1,5 +1,6 @@
 """What data sets of textured scans with fitted bodies share: an orbit of pictures around each scan, drawn by the renderer."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
+from hvg.core.arrays import read_archive
 from hvg.core.bounds import Colour, Side, ViewCount
 from hvg.core.digests import settings_digest
 from hvg.core.eight_bit import frames_from_uint8
@@ -21,6 +23,7 @@ from hvg.data.splits import SplitConfig, of_split, subject_of
 from hvg.geometry.body_conventions import Gender
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_arrays import KEYS, motion_of_arrays
+from hvg.geometry.pickled_files import read_pickled
 from hvg.parts.context import Context
 from hvg.parts.scene import Dataset, Holdings
 from hvg.values.body import MESH_FIELDS, BodyMotion
@@ -46,6 +49,7 @@ class ScanConfig(SplitConfig):
         (0.0, 0.0), description="Range of the cameras' height above the middle of the scan, drawn for each."
     )
     supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
+    fits_gender: Gender = Field("male", description="Gender of the model that the fits were made with.")
     mesh: bool = Field(True, description="Whether clips carry the fitted body's vertices (for mesh signals).")
     background: tuple[Colour, Colour, Colour] = Field(
         (1.0, 1.0, 1.0), description="sRGB colour behind the person, each in [0, 1]."
@@ -77,17 +81,16 @@ class ScanClips(Dataset[C]):
     above the origin. The photo is the first view, which is in front of the person's pelvis. Colours are those of the texture,
     without further light.
 
-    dataset: its registered name. gender: of the model that fits were made with.
+    dataset: its registered name.
     """
 
     dataset: ClassVar[str]
-    gender: ClassVar[Gender]
 
     def __init__(self, config: C, context: Context) -> None:
         """Raises: ConfigError for another body model than that of the fits, DataError for a folder without scans."""
         super().__init__(config)
         self._renderer = required(context.renderer, "Context.renderer")
-        self._body = fitting_body(self.dataset, context, self.gender)
+        self._body = fitting_body(self.dataset, context, config.fits_gender)
         self._people = self._split(config)
         self._names = list(self._people)
 
@@ -233,6 +236,47 @@ def one_folder(root: Path, pattern: str, what: str) -> Path:
         if found:
             raise DataError(f"{place}: holds {', '.join(path.name for path in found)}; say which has {what}")
     raise DataError(f"{root}: neither in it nor beside it is a folder {pattern}; expected {what} there")
+
+
+def scaled_fit(path: Path, convention: str, gender: Gender) -> Fit:
+    """The fit of a file in which V = scale X + translation, both in the scan's world. Raises: DataError."""
+    values = dict(read_values(path))
+    scale = _numbers(path, values.pop("scale", None), "scale")
+    if scale.size != 1 or not 1e-4 < float(scale[0]) < 1e5:
+        raise DataError(f"{path}: 'scale' is {str(scale)[:40]}; expected one positive number")
+    shift = values.pop("translation", values.get("transl"))
+    values["transl"] = _numbers(path, shift, "translation") / float(scale[0])
+    return Fit(motion=fitted_motion(path, values, convention, gender), scale=float(scale[0]))
+
+
+def read_values(path: Path) -> Mapping[str, Any]:
+    """What a fit's .pkl, .npz or .json says by name; a pickle is read, and not run. Raises: DataError."""
+    if path.suffix == ".npz":
+        try:
+            return read_archive(path, KEYS | {"translation"})
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path}: {' '.join(str(error).split())[:200]}; expected an .npz of a fit") from error
+    values = read_json(path) if path.suffix == ".json" else read_pickled(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: holds no names; expected parameters of SMPL-X as body_pose, betas and transl")
+    return values
+
+
+def read_json(path: Path) -> Any:
+    """Raises: DataError for a file that is not there, or no JSON."""
+    try:
+        return json.loads(read_text(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; expected the fit of a scan") from None
+    except ValueError as error:
+        raise DataError(f"{path}: damaged or no JSON ({' '.join(str(error).split())[:100]})") from error
+
+
+def _numbers(path: Path, value: Any, name: str) -> np.ndarray:
+    """Flat."""
+    if not isinstance(value, (np.ndarray, float, int, list)):
+        raise DataError(f"{path}: lacks numbers for '{name}', which this data set's fits have")
+    return np.asarray(value, np.float64).reshape(-1)
 
 
 def fitted_motion(path: Path, values: Mapping[str, Any], convention: str, gender: Gender) -> Motion:

@@ -7,8 +7,8 @@ A line is what it takes of the names that no line above took, and the split that
     rest val
 
 A name, a range of numbers with its last one, or a pattern (``test-*``); those that are not here are passed over. ``first N``: of
-the names in their order. ``draw N``: drawn by the seed, a name by itself, so that most are the same whatever else is here.
-``rest``: all others. Names that no line takes are not used.
+the names in their order, ``first N PATTERN``: of those that fit it. ``draw N``: drawn by the seed, a name by itself, so that most
+are the same whatever else is here. ``rest``: all others. Names that no line takes are not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,10 +61,10 @@ def _taken(
     match what if split in SPLITS else []:
         case ["rest"]:
             return left
-        case ["first", count] if count.isdecimal():
-            return left[: int(count)]
-        case ["draw", count] if count.isdecimal():
-            return sorted(left, key=lambda name: (key_to_seed(seed, "split", name), name))[: int(count)]
+        case ["first" | "draw" as how, count, *within] if count.isdecimal() and len(within) < 2:
+            left = [name for name in left if all(fnmatchcase(name, pattern) for pattern in within)]
+            drawn = sorted(left, key=lambda name: (key_to_seed(seed, "split", name), name))
+            return (left if how == "first" else drawn)[: int(count)]
         case [_, *_]:
             named = " ".join(what)
             if owners.get(named, split) != split:

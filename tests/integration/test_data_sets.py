@@ -27,7 +27,8 @@ def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, ca
     write, gender, more = SETS[name]
     root, rules = write(tmp_path / "data", models), tmp_path / "rules.txt"
     rules.write_text("first 1 val\nfirst 1 test\nrest train\n")
-    words = [*SMALL, f"dataset={name}", f"dataset.root={root}", f"dataset.splits={rules}", *more]
+    words = [*SMALL, f"dataset={name}", f"dataset.root={root}", f"dataset.splits={rules}"]
+    words += [word.format(folder=tmp_path / "data") for word in more]
     words += [f"body.path={models}", f"body.gender={gender}", f"data.cache={tmp_path / 'cache'}"]
     assert cli.run(["prepare", *words, "jobs=1"]) == 0
     assert all(shard_paths(compose(words), split) for split in ("train", "val", "test"))

@@ -1,18 +1,22 @@
 """Data sets of scans: pictures, bodies and scans fit each other, and what cannot be used is told in a line."""
 
+import json
 import pickle
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from data_set_files import write_models, write_thuman
+from data_set_files import write_custom_humans, write_models, write_thuman, write_two_k2k
 from scipy.spatial import cKDTree
 
 from components.bodies.anny import Anny
 from components.bodies.smplx import SmplX
+from components.datasets.custom_humans import CustomHumans
 from components.datasets.thuman import Thuman
+from components.datasets.two_k2k import TwoK2k
 from components.people.scan_clips import ScanClips
 from components.people.scans import _sampled
 from components.renderers.warp import Warp
@@ -93,6 +97,40 @@ def test_thuman_is_where_its_fits_say(thuman, models):
     assert all(1.3 < height < 1.9 for height in tall)
 
 
+def test_custom_humans_are_where_their_fits_say(tmp_path, models):
+    """Whatever a fit says of its place, as the authors' own code has it; in both layouts."""
+    root = write_custom_humans(tmp_path, models, count=3)
+    fit = root / "smplx" / "0005_00100_01" / "mesh-f00103.json"
+    fit.write_text(json.dumps({**json.loads(fit.read_text()), "transl": [9.0, 9.0, 9.0]}))
+    apart = opened(CustomHumans, root, models)
+    assert [apart.clip_id(name) for name in apart._names] == ["custom_humans-0005_00100_01"]
+    check_placed(apart)
+    together = tmp_path / "training_dataset"
+    for kind in ("mesh", "smplx"):
+        shutil.copytree(root / kind, together, dirs_exist_ok=True)
+    assert torch.equal(opened(CustomHumans, together, models).load(0).frames, apart.load(0).frames)
+
+
+def test_two_k2k_are_where_their_fits_say(tmp_path, models):
+    root = write_two_k2k(tmp_path, models, count=3)
+    check_placed(opened(TwoK2k, root, models, fits=tmp_path / "fits"))
+    official = TwoK2k(TwoK2k.Config(root=str(root), split="test", fits=tmp_path / "fits"), context(models))
+    assert official._names == ["test-00009"]
+    clip = opened(TwoK2k, root, models, fits=tmp_path / "fits", views=1).load(0)
+    # Blue at the head, none at the feet, as the vertices are.
+    rows = (clip.frames[0, 0, 0, 2] * (clip.alpha[0, 0, 0, 0] == 1) + 1)[:, :].amax(1)
+    there = (clip.alpha[0, 0, 0, 0] == 1).any(1).nonzero()[:, 0]
+    assert float(rows[there[0]]) > 1.8 and float(rows[there[-1]]) < 1.2
+
+
+@pytest.mark.parametrize("cls", [CustomHumans, TwoK2k])
+def test_the_other_scans_keep_the_promises_of_a_dataset(cls, tmp_path, models):
+    root = (write_custom_humans if cls is CustomHumans else write_two_k2k)(tmp_path, models, count=3)
+    more = {"fits": tmp_path / "fits"} if cls is TwoK2k else {}
+    settings = cls.Config(root=str(root), views=2, image_size=32, splits=str(thirds(root)), **more)
+    check_dataset(cls, settings, context(models), clips=1)
+
+
 def test_a_translation_that_is_scaled_as_bodies_are_is_seen(thuman, models):
     """The check of where people lie is one: the usual mistake with these fits fails it."""
     dataset = opened(Thuman, thuman, models)
@@ -171,7 +209,7 @@ def damaged(root, what):
     ("what", "told"),
     [
         ("planted", "smplx_param.pkl: asks for 'builtins.print', which is never called"),
-        ("no translation", "smplx_param.pkl: lacks 'scale' or 'translation'"),
+        ("no translation", "smplx_param.pkl: lacks numbers for 'translation'"),
         ("a scale of 0", "smplx_param.pkl: 'scale' is [0.]; expected one positive number"),
         ("six components", "smplx_param.pkl: hands differ"),
         ("nan", "smplx_param.pkl: 'body_pose' holds NaN"),

@@ -4,14 +4,17 @@ from collections import Counter
 
 import pytest
 
+from components.datasets.custom_humans import CustomHumans
 from components.datasets.mvhumannet import Mvhumannet
 from components.datasets.mvhumannet_pp import MvhumannetPp
 from components.datasets.thuman import Thuman
+from components.datasets.two_k2k import TwoK2k
 from hvg.core.errors import DataError
 from hvg.core.shipped import COMPONENTS
 from hvg.data.split_rules import by_rules
 
 THUMAN = [f"{number:04d}" for number in range(2445)]
+K2K = [f"train-{number:05d}" for number in range(2000)] + [f"test-{number:05d}" for number in range(50)]
 OUTFITS = [f"{number}" for number in range(100001, 109001)]
 
 
@@ -21,6 +24,10 @@ OUTFITS = [f"{number}" for number in range(100001, 109001)]
         (Thuman.Config(root="x"), THUMAN, (1900, 20, 43)),
         (Thuman.Config(root="x", version="2.0"), THUMAN[:526], (500, 6, 20)),
         (Thuman.Config(root="x", splits="gas"), THUMAN, (2325, 20, 100)),
+        (CustomHumans.Config(root="x"), THUMAN[:646], (625, 10, 2)),
+        (TwoK2k.Config(root="x", fits="y"), K2K, (1950, 50, 50)),
+        (TwoK2k.Config(root="x", fits="y", splits="hvg"), K2K, (1980, 20, 5)),
+        (TwoK2k.Config(root="x", fits="y", splits="hvg"), THUMAN[:2050], (1980, 20, 5)),
         (Mvhumannet.Config(root="x", splits="hvg"), OUTFITS, (5000, 25, 25)),
         (Mvhumannet.Config(root="x", splits="gas"), OUTFITS, (876, 20, 48)),
         (MvhumannetPp.Config(root="x"), [f"train-{n}" for n in OUTFITS[:900]] + ["test-1", "test-2"], (850, 50, 2)),
