@@ -10,7 +10,12 @@ from hvg.data.prepare import never_stored, prepare, prepared_runs, unusable
 
 
 def run(words: list[str]) -> int:
-    """``hvg prepare [latents] [DATASET] [overrides] [jobs=]``; 0, or 1 where something cannot be used."""
+    """``hvg prepare [latents|check] [DATASET] [overrides] [jobs=]``; 0, or 1 where something cannot be used."""
+    if words[:1] == ["check"]:
+        # Late: it draws, and the other forms do not.
+        from hvg.commands.prepare_check import run as check
+
+        return check(words[1:])
     # `hvg prepare latents synthetic` reads as `hvg prepare data.latents=cached dataset=synthetic`.
     words = ["data.latents=cached" if word == "latents" else word for word in words]
     words = [word if is_override(word) else f"dataset={word}" for word in words]

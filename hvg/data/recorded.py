@@ -134,6 +134,10 @@ class Recorded(Dataset):
     def __len__(self) -> int:
         return len(self._clips)
 
+    def camera_names(self, index: int) -> list[str]:
+        """Names of a clip's cameras, in the order of its views."""
+        return list(self._clips[index].recording.tracks)
+
     def load(self, index: int) -> ClipBatch:
         """Clip ``index``. Raises: DataError for pictures, masks or bodies that cannot be used."""
         return self._load(index, None)
