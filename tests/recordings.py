@@ -123,3 +123,21 @@ def write_multiview(root: Path, recordings=3, **options) -> list[Filmed]:
         still_transforms(folder / "transforms.json", filmed.cameras)
         found.append(filmed)
     return found
+
+
+def write_colmap(folder: Path, cameras: Cameras, up: str, pictures: list[str]) -> None:
+    """cameras.txt and images.txt in a world with that axis up."""
+    import roma
+
+    folder.mkdir(parents=True, exist_ok=True)
+    turn = torch.eye(4)
+    turn[:3, :3] = TO_Y_UP[up]
+    height, width = cameras.image_size
+    lenses, images = ["# made"], ["# made"]
+    for number, name in enumerate(pictures, 1):
+        k, pose = cameras.intrinsics[number - 1], cameras.world_to_camera[number - 1] @ turn
+        x, y, z, w = roma.rotmat_to_unitquat(pose[:3, :3]).tolist()
+        lenses.append(f"{number} PINHOLE {width} {height} {k[0, 0]} {k[1, 1]} {k[0, 2]} {k[1, 2]}")
+        images += [f"{number} {w} {x} {y} {z} {' '.join(map(str, pose[:3, 3].tolist()))} {number} {name}", ""]
+    (folder / "cameras.txt").write_text("\n".join(lenses) + "\n")
+    (folder / "images.txt").write_text("\n".join(images) + "\n")

@@ -60,7 +60,7 @@ class Multiview(Recorded):
             where = (
                 "no camera, but pictures" if missing[0] in used else f"a camera, but no pictures in {path / 'images'}"
             )
-            raise DataError(f"{source}: '{missing[0]}' has {where}; dataset.leave_out=[{missing[0]}] does without it")
+            raise DataError(f"{source}: '{missing[0]}' has {where}; dataset.leave_out=['{missing[0]}'] does without it")
         masks = masks_folder(path) if config.masks else None
         cameras = {name: partial(_camera, source, config.up, name) for name in used}
         tracks, filmed = make_tracks(used, masks and pictures_of(masks), cameras)

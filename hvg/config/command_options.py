@@ -50,6 +50,15 @@ class PrepareOptions(Section):
     jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
+class PrepareCheckOptions(Section):
+    """Options of ``hvg prepare check``, besides overrides."""
+
+    clips: Count = Field(3, description="How many clips of the split are looked at, spread over it.")
+    split: Literal["train", "val", "test"] = Field("train", description="Which clips.")
+    out: Path = Field(Path("prepare_check"), description="Folder that takes a PNG for each clip.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+
+
 class CheckOptions(Section):
     """Options of ``hvg check``, besides overrides."""
 

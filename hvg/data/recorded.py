@@ -66,8 +66,28 @@ class Recorded(Dataset):
 
     @classmethod
     def index(cls, config: RecordedConfig) -> Index:
-        """What the root holds, looked at once a process. Raises: DataError where there is no such folder."""
-        return _index(cls, config.model_copy(update={"split": "train"}).model_dump_json())
+        """What the root holds, looked at once a process. Raises: DataError where there is no such folder, or nothing to use."""
+        if not Path(config.root).is_dir():
+            raise DataError(f"{config.root}: no such folder; expected dataset.root=FOLDER with the recordings")
+        places = cls.find(config)
+        if not places:
+            raise DataError(f"{config.root}: holds no recordings; expected a folder for each")
+        settings = config.model_copy(update={"split": "train"}).model_dump_json()
+        index = _index(cls, settings, tuple((name, path, path.stat().st_mtime_ns) for name, path in places.items()))
+        if not index.clips:
+            raise DataError(
+                f"{config.root}: no recording can be used: {'; '.join(told(index.unusable)) or 'all are left out'}"
+            )
+        return index
+
+    @classmethod
+    def _of_split(cls, config: RecordedConfig, index: Index) -> list[RecordedClip]:
+        """The clips of the split. Raises: DataError, with why others cannot be used, where there are too few."""
+        try:
+            names = of_split(config, {name: clip.subject for name, clip in index.clips.items()})
+        except DataError as error:
+            raise DataError("; ".join([str(error), *told(index.unusable)])) from error
+        return [index.clips[name] for name in names]
 
     @classmethod
     def provides(cls, config: RecordedConfig) -> frozenset[str]:
@@ -82,11 +102,11 @@ class Recorded(Dataset):
             # A configuration may be judged where its data are not.
             return Holdings(notes=(f"{config.root}: no such folder is here, so whether its clips fit is not judged",))
         index = cls.index(config)
-        chosen = of_split(config, {name: clip.subject for name, clip in index.clips.items()})
-        clips = [index.clips[name] for name in chosen]
+        clips = cls._of_split(config, index)
         return Holdings(
             sizes={clip.clip_id: (len(clip.recording.tracks), len(clip.frames), *config.size) for clip in clips},
             subjects={clip.clip_id: clip.subject for clip in clips},
+            unusable=index.unusable,
             notes=(*index.notes, *told(index.unusable)),
         )
 
@@ -103,18 +123,20 @@ class Recorded(Dataset):
         """Raises: DataError where there is no such folder, or no clip of the split."""
         super().__init__(config)
         index = self.index(config)
-        chosen = of_split(config, {name: clip.subject for name, clip in index.clips.items()})
-        if not chosen:
+        self.config, self._clips = config, self._of_split(config, index)
+        if not self._clips:
             found = "; ".join(told(index.unusable)) or f"{len(index.clips)} clips of other splits"
             raise DataError(f"{config.root}: no clip of split '{config.split}' can be used: {found}")
-        self.config = config
-        self._clips = [index.clips[name] for name in chosen]
         self._body = required(context.body if context else None, "Context.body") if config.bodies else None
         self._kept: dict[int, BodyMotion] = {}
         self._read: tuple[Recording, Motion] | None = None
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    def camera_names(self, index: int) -> list[str]:
+        """Names of a clip's cameras, in the order of its views."""
+        return list(self._clips[index].recording.tracks)
 
     def load(self, index: int) -> ClipBatch:
         """Clip ``index``. Raises: DataError for pictures, masks or bodies that cannot be used."""
@@ -247,14 +269,10 @@ class Recorded(Dataset):
 
 
 @lru_cache(maxsize=8)
-def _index(cls: type[Recorded], settings: str) -> Index:
+def _index(cls: type[Recorded], settings: str, found: tuple[tuple[str, Path, int], ...]) -> Index:
+    """found: name, place and time of change of every recording."""
     config = cls.Config.model_validate_json(settings)
-    if not Path(config.root).is_dir():
-        raise DataError(f"{config.root}: no such folder; expected dataset.root=FOLDER with the recordings")
-    places = cls.find(config)
-    if not places:
-        raise DataError(f"{config.root}: holds no recordings; expected a folder for each")
-    return make_index(config, places, cls.survey)
+    return make_index(config, {name: path for name, path, _ in found}, cls.survey)
 
 
 def _at(cameras: Cameras, frames: Sequence[int]) -> Cameras:

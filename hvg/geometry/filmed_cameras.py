@@ -11,12 +11,15 @@ from hvg.core.files import read_text
 from hvg.geometry.foreign_cameras import Up, View, colmap_views, is_transforms, join_views, number_of, transforms_views
 from hvg.values.cameras import Cameras
 
+# Folders of the pictures of all cameras.
+_ALL_PICTURES = frozenset({".", "..", "images", "image", "rgb"})
+
 
 def named_cameras(path: Path, up: Up) -> dict[str, Cameras]:
     """Camera -> (T,) of it, T = 1 where it stands still, each for pictures of its own size.
 
     path: a transforms.json, or the folder of a COLMAP model. A camera is called as the entry's ``camera_label``, the folder
-    of its pictures where that is below ``images/`` or the like, else as its picture. up: auto: z of a transforms.json; a
+    of its pictures where that is not ``images/`` itself, else as its picture. up: auto: z of a transforms.json; a
     COLMAP model's has to be said. Raises: DataError.
     """
     if path.is_dir():
@@ -46,10 +49,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _camera_name(picture: str) -> str:
-    """``00`` of images/00/000000.jpg, and of images/00.jpg."""
-    *folders, file = Path(picture).parts
-    own = [part for part in folders if part not in (".", "..")]
-    return own[-1] if len(own) > 1 else Path(file).stem if file else "camera"
+    """``00`` of images/00/000000.jpg, 00/000000.jpg and images/00.jpg."""
+    *folders, file = Path(picture).parts or ("",)
+    own = [part for part in folders if part not in _ALL_PICTURES]
+    return own[-1] if own else Path(file).stem or "camera"
 
 
 def _still(cameras: Cameras) -> Cameras:

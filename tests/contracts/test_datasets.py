@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from pydantic import Field
+from recordings import write_multiview
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
@@ -217,9 +218,21 @@ def shards(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """A folder of recordings of several cameras."""
+    folder = tmp_path_factory.mktemp("filmed")
+    write_multiview(folder, views=2, frames=2)
+    return folder
+
+
 @pytest.mark.parametrize("name", registry.names("dataset"))
-def test_dataset(name, shards):
-    settings: dict[str, dict[str, Any]] = {"synthetic": TINY, "shards": {"path": str(shards), "mesh": True}}
+def test_dataset(name, shards, filmed):
+    settings: dict[str, dict[str, Any]] = {
+        "synthetic": TINY,
+        "shards": {"path": str(shards), "mesh": True},
+        "multiview": {"root": str(filmed), "image_size": 32},
+    }
     part = registry.load("dataset", name)
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)
 
