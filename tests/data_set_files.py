@@ -285,6 +285,27 @@ def write_mvhumannet_pp(folder: Path, models: Path, count=4, views=4, frames=3) 
     return root
 
 
+def write_tiktok(folder: Path, models: Path, count=4, frames=4, disco=False) -> Path:
+    """Portrait videos of one person: with pictures and masks in folders, or as DisCo prepares them."""
+    root, faces = folder / "TikTok_dataset", np.load(models / "SMPLX_NEUTRAL.npz")["f"]
+    for number in range(count):
+        path, given = root / f"{number + 334:05d}", waving(number, frames)
+        given["transl"] = torch.tensor([[0.0, 1.3, 0.0]]).repeat(frames, 1)
+        vertices = by_the_package(models, "smplx", given, use_pca=True, num_pca_comps=6, flat_hand_mean=False)[0]
+        pixels = film(vertices, faces, ring(1, heights=(1.0,)), (160, 90))[0]
+        for frame, picture in enumerate(pixels, start=1):
+            if disco:
+                _save(path / f"{frame:04d}.png", picture[..., :3])
+                _save(path / "groundsam" / f"{frame:06d}.png.mask.jpg", picture[..., 3])
+                (path / "openpose_json").mkdir(exist_ok=True)
+                (path / "openpose_json" / f"{frame:06d}.png.json").write_text("{}")
+            else:
+                _save(path / "images" / f"{frame:04d}.png", picture[..., :3])
+                _save(path / "masks" / f"{frame:04d}.png", picture[..., 3])
+                _save(path / "densepose" / f"{frame:04d}.png", picture[..., :3])
+    return root
+
+
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
@@ -294,6 +315,11 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 SETS = {
     "thuman": (write_thuman, "male", ()),
     "custom_humans": (write_custom_humans, "male", ()),
+    "tiktok": (
+        write_tiktok,
+        "neutral",
+        ("dataset.frames=2", "dataset.views=1", "data.views=1", "data.frames=2", "pose=none"),
+    ),
     "two_k2k": (write_two_k2k, "male", ("dataset.fits={folder}/fits",)),
     "mvhumannet": (write_mvhumannet, "neutral", ("dataset.frames=1",)),
     "mvhumannet_pp": (write_mvhumannet_pp, "neutral", ("dataset.frames=1",)),

@@ -57,7 +57,7 @@ def rig_recording(
     pictures: Mapping[str, Mapping[int, Path]],
     masks: Mapping[str, Mapping[int, Path]],
     bodies: Mapping[int, int],
-    motion: Callable[[], Motion],
+    motion: Callable[[], Motion] | None,
     files: Sequence[Path],
 ) -> Recording:
     """The frames of which every camera has a picture and a mask, and which have a body.

@@ -32,6 +32,9 @@ def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, ca
     words += [f"body.path={models}", f"body.gender={gender}", f"data.cache={tmp_path / 'cache'}"]
     assert cli.run(["prepare", *words, "jobs=1"]) == 0
     assert all(shard_paths(compose(words), split) for split in ("train", "val", "test"))
+    if name != "tiktok":
+        assert cli.run(["prepare", "check", *words, f"out={tmp_path / 'check'}"]) == 0, "a false alarm"
+        assert list((tmp_path / "check").glob("*.png"))
     assert cli.run(["train", *words, f"output={tmp_path}", "name=run"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["loss"] for row in rows if "loss" in row}
