@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from pydantic import Field
-from recordings import write_multiview
+from recordings import write_monocular, write_multiview
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
@@ -226,12 +226,21 @@ def filmed(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of videos of one camera."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_monocular(folder, frames=2)
+    return folder
+
+
 @pytest.mark.parametrize("name", registry.names("dataset"))
-def test_dataset(name, shards, filmed):
+def test_dataset(name, shards, filmed, videos):
     settings: dict[str, dict[str, Any]] = {
         "synthetic": TINY,
         "shards": {"path": str(shards), "mesh": True},
         "multiview": {"root": str(filmed), "image_size": 32},
+        "monocular": {"root": str(videos), "image_size": 32},
     }
     part = registry.load("dataset", name)
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)
