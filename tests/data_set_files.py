@@ -324,3 +324,14 @@ SETS = {
     "mvhumannet": (write_mvhumannet, "neutral", ("dataset.frames=1",)),
     "mvhumannet_pp": (write_mvhumannet_pp, "neutral", ("dataset.frames=1",)),
 }
+
+
+def set_words(name: str, folder: Path, models: Path) -> list[str]:
+    """Writes a small data set into ``folder``, and gives the words of a run that reads it."""
+    write, gender, more = SETS[name]
+    rules = folder / "rules.txt"
+    root = write(folder, models)
+    rules.write_text("first 1 val\nfirst 1 test\nrest train\n")
+    words = [f"dataset={name}", f"dataset.root={root}", f"dataset.splits={rules}", "dataset.image_size=32"]
+    words += ["dataset.views=2", "data.views=2", "data.frames=1", "body=smplx", f"body.path={models}"]
+    return [*words, f"body.gender={gender}", *(word.format(folder=folder) for word in more)]

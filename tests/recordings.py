@@ -12,11 +12,14 @@ from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.people.motions import MOTIONS
 from components.renderers.warp import Warp
+from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.random_keys import numpy_generator
+from hvg.core.required import required
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.geometry.given_motion import SMPLX_REST
 from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion, axis_angle, rotation_matrix
 from hvg.geometry.motion_files import load_motion
+from hvg.media.video import write_video
 from hvg.parts.context import SceneContext
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras, orbit
@@ -47,18 +50,17 @@ def save_in_world(path: Path, motion: Motion, up: str = "z") -> None:
     )
 
 
-def film(path: Path, number: int, *, views=3, frames=4, size=(96, 72), up="z", motion="walk", turn=20.0) -> Filmed:
+def film(
+    path: Path, number: int, *, views=3, frames=4, size=(96, 72), up="z", motion="walk", turn=20.0, in_camera=False
+) -> Filmed:
     """Person ``number`` in a motion whose file is written to ``path``, before an orbit of cameras."""
     generator = numpy_generator(number, "filmed")
     made = MOTIONS[motion](generator, frames, 8.0)
     place = torch.tensor(generator.uniform(-0.15, 0.15, 3) * (1, 0, 1), dtype=torch.float32)
     moved = torch.zeros(frames, 3) if made.translation is None else made.translation
-    save_in_world(path, replace(made, translation=moved + place), up)
-    scene = Synthetic(Synthetic.Config(num_subjects=8, supersampling=2), SceneContext(renderer=Warp(), body=Anny()))
-    person = scene._person(number)[1]
-    body = Anny().animate(load_motion(path, up=up), {}, mesh=True)
+    made = replace(made, translation=moved + place)
     cameras = orbit(
-        torch.arange(views) * 360.0 / views + turn,
+        torch.arange(views) * 360.0 / views + 20.0,
         elevation_degrees=6.0,
         distance=3.4,
         target=torch.tensor([0.0, 0.95, 0.0]),
@@ -68,6 +70,13 @@ def film(path: Path, number: int, *, views=3, frames=4, size=(96, 72), up="z", m
     lens = cameras.intrinsics.clone()
     lens[:, 0, 2] += 3.0
     cameras = replace(cameras, intrinsics=lens)
+    if in_camera:
+        made = as_seen(made, cameras.world_to_camera[0])
+        cameras = replace(cameras, world_to_camera=torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None])
+    save_in_world(path, made, up)
+    scene = Synthetic(Synthetic.Config(num_subjects=8, supersampling=2), SceneContext(renderer=Warp(), body=Anny()))
+    person = scene._person(number)[1]
+    body = Anny().animate(load_motion(path, up=up), {}, mesh=True)
     colour, alpha = scene._render(person, body, cameras)
     room = torch.rand(3, *size, generator=torch.Generator().manual_seed(number)) * 0.6
     shown = (colour + 1) / 2 - (1 - alpha) * (1 - room)
@@ -141,3 +150,36 @@ def write_colmap(folder: Path, cameras: Cameras, up: str, pictures: list[str]) -
         images += [f"{number} {w} {x} {y} {z} {' '.join(map(str, pose[:3, 3].tolist()))} {number} {name}", ""]
     (folder / "cameras.txt").write_text("\n".join(lenses) + "\n")
     (folder / "images.txt").write_text("\n".join(images) + "\n")
+
+
+def write_monocular(root: Path, recordings=3, video=False, **options) -> list[Filmed]:
+    """A folder of videos of one camera, whose bodies are in its axes, and whose lens a file says."""
+    found = []
+    for number in range(recordings):
+        folder = root / f"person{number}"
+        folder.mkdir(parents=True)
+        filmed = film(folder / "motion.npz", number, views=1, up="-y", in_camera=True, **options)
+        lens, (height, width) = filmed.cameras.intrinsics[0], filmed.cameras.image_size
+        names = {"fx": lens[0, 0], "fy": lens[1, 1], "cx": lens[0, 2], "cy": lens[1, 2]}
+        tree = {name: float(value) for name, value in names.items()} | {"w": width, "h": height}
+        (folder / "intrinsics.json").write_text(json.dumps(tree))
+        for kind, frames in (("images", filmed.pictures[0]), ("masks", filmed.masks[0])):
+            if video and kind == "images":
+                write_video(folder / "video.mp4", frames_from_uint8(torch.from_numpy(frames)), 25)
+                continue
+            (folder / kind).mkdir()
+            for frame, pixels in enumerate(frames):
+                picture(pixels).save(folder / kind / f"{frame:06d}.png")
+        found.append(filmed)
+    return found
+
+
+def as_seen(motion: Motion, pose: torch.Tensor) -> Motion:
+    """The motion in a world whose axes are a camera's (4, 4), turned so that y is up."""
+    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    turn, shift = flip @ pose[:3, :3], flip @ pose[:3, 3]
+    stand = Anny().animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), {}, mesh=False).place("pelvis")[0, 0]
+    root = motion.rotations["pelvis"]
+    moved = (required(motion.translation, "translation") + stand) @ turn.mT + shift - stand
+    turned = {**motion.rotations, "pelvis": axis_angle(turn @ rotation_matrix(root))}
+    return replace(motion, rotations=turned, translation=moved)

@@ -25,7 +25,7 @@ _GAIN, _EXPLAINED = 0.08, 0.3
 # A camera is called bad where it sees less than this share of what the others see.
 _BAD_CAMERA, _GOOD = 0.5, 0.4
 # Views and frames that are compared, and pixels of the shorter side at which they are.
-_VIEWS, _FRAMES, _SIDE = 6, 4, 128
+_VIEWS, _FRAMES, _SIDE = 4, 3, 128
 # Factors by which a translation may be off: of units, and of a rig whose scale is told elsewhere.
 _FACTORS = (1e3, 1e2, 1e1, 1e-1, 1e-2, 1e-3, 65 / 120, 120 / 65, *(2 ** (k / 8) for k in range(-16, 17) if k))
 _STEPS = (5, 25)

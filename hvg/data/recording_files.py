@@ -6,8 +6,9 @@ from pathlib import Path
 from hvg.core.errors import DataError
 from hvg.data.recordings import Track, place_name
 from hvg.media.folder_video import Place
+from hvg.media.images import picture_size
 from hvg.media.listing import VIDEOS, images_in, listed, unique
-from hvg.media.video import video_length
+from hvg.media.video import video_frames, video_length
 from hvg.values.cameras import Cameras
 
 MASKS = ("masks", "fmasks", "fmask", "mask")
@@ -49,6 +50,14 @@ def find_motion(recording: Path) -> Path | None:
 def length_of(place: Place) -> int:
     """T. Raises: DataError for a video that cannot be read."""
     return video_length(place) if isinstance(place, Path) else len(place)
+
+
+def first_size(place: Place) -> tuple[int, int]:
+    """Height and width of the first picture as it is shown. Raises: DataError where it cannot be read."""
+    if not isinstance(place, Path):
+        return picture_size(next(iter(place.values())))
+    frame, _ = next(video_frames(place))
+    return frame.shape[0], frame.shape[1]
 
 
 def make_tracks(

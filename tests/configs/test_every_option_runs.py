@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from body_models import person_model
 from conftest import TINY
+from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
 from svd_pipeline import overrides as svd
 from test_conf import EXPERIMENTS, OPTIONS, SCALES
@@ -69,10 +70,13 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
     }
     choice = f"{group}={option}"
     small = BACKBONES[option if group == "backbone" else "svd_tiny"]
+    sizes = [word for word in SIZES if word not in DATASET]
+    if group == "dataset" and option in SETS:
+        data = Path(cache.partition("=")[2]) / option
+        return [*sizes, *small, cache, *set_words(option, data, write_models(data / "models"))]
     if choice == "dataset=shards":
         rendered = compose([*SIZES, *small, cache])
         prepare([rendered], ("train", "val"), jobs=1)
-        sizes = [word for word in SIZES if word not in DATASET]
         return [*sizes, *small, choice, f"dataset.path={cache_folder(rendered)}"]
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
 

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from data_set_files import SETS, write_models
+from data_set_files import SETS, set_words, write_models
 
 from hvg import cli
 from hvg.config.composition import compose
@@ -13,7 +13,6 @@ from hvg.data.cache import shard_paths
 pytestmark = pytest.mark.long
 SMALL = (
     *("scale=cpu", "debug=tiny", "backbone.widths=[32,32]", "backbone.heads=[1,1]", "device=cpu", "data.workers=0"),
-    *("dataset.image_size=32", "dataset.views=2", "data.views=2", "data.frames=1", "body=smplx"),
 )
 
 
@@ -24,12 +23,7 @@ def models(tmp_path_factory):
 
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, capsys):
-    write, gender, more = SETS[name]
-    root, rules = write(tmp_path / "data", models), tmp_path / "rules.txt"
-    rules.write_text("first 1 val\nfirst 1 test\nrest train\n")
-    words = [*SMALL, f"dataset={name}", f"dataset.root={root}", f"dataset.splits={rules}"]
-    words += [word.format(folder=tmp_path / "data") for word in more]
-    words += [f"body.path={models}", f"body.gender={gender}", f"data.cache={tmp_path / 'cache'}"]
+    words = [*SMALL, *set_words(name, tmp_path, models), f"data.cache={tmp_path / 'cache'}"]
     assert cli.run(["prepare", *words, "jobs=1"]) == 0
     assert all(shard_paths(compose(words), split) for split in ("train", "val", "test"))
     if name != "tiktok":

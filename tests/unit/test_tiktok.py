@@ -37,7 +37,7 @@ def test_both_layouts_give_the_same_clip(dances, models, tmp_path):
     # DisCo's masks are JPEGs.
     assert float((a.alpha - b.alpha).abs().mean()) < 0.02
     assert float((a.frames - b.frames).abs().mean()) < 0.05
-    assert 0.05 < float((a.alpha > 0.5).float().mean()) < 0.5
+    assert 0.03 < float((a.alpha > 0.5).float().mean()) < 0.5
     # What is covered is the person, who is striped before a grey room that is not shown.
     assert float(a.frames[:, :, :, :, 0, 0].min()) == 1
 
