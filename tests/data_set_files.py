@@ -192,10 +192,10 @@ def film(vertices: torch.Tensor, faces: np.ndarray, cameras: Cameras, size: tupl
 
 def write_mvhumannet(folder: Path, models: Path, count=3, views=4, frames=3, scale=120 / 65) -> Path:
     """Outfits with pictures that are small copies of the cameras', of the frames 5, 10, ... of the film."""
-    faces, size = np.load(models / "SMPLX_NEUTRAL.npz")["f"], (188, 256)
+    root, faces, size = folder / "MVHumanNet", np.load(models / "SMPLX_NEUTRAL.npz")["f"], (188, 256)
     full = (3000, 4096) if abs(scale - 120 / 65) < 1e-6 else (2048, 2448)
     for number in range(count):
-        path = folder / f"{100021 + number}"
+        path = root / f"{100021 + number}"
         given = waving(number, frames)
         first = given["global_orient"].clone()
         given["global_orient"][:] = 0
@@ -240,7 +240,7 @@ def write_mvhumannet(folder: Path, models: Path, count=3, views=4, frames=3, sca
                 "shapes": [given["betas"][frame].tolist()],
             }
             (path / "smplx" / "smpl" / f"{frame:06d}.json").write_text(json.dumps([person]))
-    return folder
+    return root
 
 
 def write_mvhumannet_pp(folder: Path, models: Path, count=4, views=4, frames=3) -> Path:

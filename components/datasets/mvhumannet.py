@@ -53,6 +53,11 @@ class Mvhumannet(Recorded):
             return "mvhumannet"
 
     @classmethod
+    def find(cls, config: Config) -> Mapping[str, Path]:
+        """The outfits; folders beside them have no numbers for names."""
+        return {name: path for name, path in super().find(config).items() if name.isdecimal()}
+
+    @classmethod
     def survey(cls, config: Config, path: Path) -> Recording:
         cameras = _cameras(path, _changed(path))
         low, high = config.camera_heights
