@@ -25,7 +25,7 @@ ELSEWHERE = {
     "appearance": {"reference_latent_svd"},
     "backbone": {"svd_xt", "svd_mid"},
     "codec": {"svd_vae"},
-    "dataset": {"shards", "synthetic_paper", "synthetic_gpu"},
+    "dataset": {"monocular", "multiview", "shards", "synthetic_paper", "synthetic_gpu"},
     "image_embedding": {"clip_image"},
     "renderer": {"pytorch3d"},
     "prediction": set(),
