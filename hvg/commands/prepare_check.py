@@ -19,6 +19,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.core.names import as_name
 from hvg.core.required import required
 from hvg.data.mistakes import agreement, bad_camera, mistake, scene_of, silhouettes
+from hvg.data.recorded import Recorded
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.parts.scene import Dataset, Renderer
@@ -26,6 +27,8 @@ from hvg.values.clip import ClipBatch
 
 # Views and consecutive frames by which mistakes are told: with 26 frames or more, bodies of every 25th can be.
 _VIEWS, _FRAMES = 6, 30
+# Of the longer side of whole pictures.
+_LONGEST = 512
 _OUTLINE = (-0.9, 0.9, 1.0)
 
 
@@ -41,6 +44,8 @@ class Finding:
 def run(words: list[str]) -> int:
     """``hvg prepare check [DATASET] [overrides] [clips= split= out=]``; 0, or 1 where something is wrong."""
     words = [word if is_override(word) else f"dataset={word}" for word in words]
+    # What a step would see does not matter here, so clips need not be large enough for it.
+    words = ["data.views=1", "data.frames=1", *words]
     options, overrides = options_and_overrides(words, PrepareCheckOptions, judge=judge_words)
     config = compose(overrides)
     outputs.refuse_existing(options.out, options.overwrite)
@@ -70,13 +75,13 @@ def check(config: RunConfig, options: PrepareCheckOptions) -> list[Finding]:
 
 
 def _uncut(config: RunConfig) -> RunConfig:
-    """The run with clips as they were filmed, where the dataset can give them so: whole pictures, all frames, meshes."""
-    wanted = {"crop": False, "frames": None, "mesh": True, "masks": True, "bodies": True}
-    settings = config.dataset.config
-    # A dataset of no recordings says with `frames` how many it makes.
-    update = wanted if "crop" in type(settings).model_fields else {"mesh": True}
-    known = {key: value for key, value in update.items() if key in type(settings).model_fields}
-    return config.model_copy(update={"dataset": replace(config.dataset, config=settings.model_copy(update=known))})
+    """The run with clips as they were filmed, where the dataset can give them so."""
+    choice, settings = config.dataset, config.dataset.config
+    if issubclass(choice.cls, Recorded):
+        settings = choice.cls.uncut(settings, _LONGEST)
+    elif "mesh" in type(settings).model_fields:
+        settings = settings.model_copy(update={"mesh": True})
+    return config.model_copy(update={"dataset": replace(choice, config=settings)})
 
 
 def _look(clips: Dataset, index: int, renderer: Renderer, out: Path) -> Finding:

@@ -90,6 +90,19 @@ class Recorded(Dataset):
         return [index.clips[name] for name in names]
 
     @classmethod
+    def uncut(cls, config: RecordedConfig, longest: int) -> RecordedConfig:
+        """The settings with which clips are whole recordings with masks and meshes, of pictures as they were filmed, their
+        longer side of so many pixels. Cameras of another aspect than the first are padded.
+        """
+        clip = next(iter(cls.index(config).clips.values()))
+        height, width = next(iter(clip.recording.tracks.values())).cameras().image_size
+        scale = longest / max(height, width)
+        # In fours, so that they can be made smaller by whole factors.
+        size = (4 * max(1, round(scale * height / 4)), 4 * max(1, round(scale * width / 4)))
+        wanted = {"crop": False, "frames": None, "image_size": size, "mesh": True, "masks": True, "bodies": True}
+        return config.model_copy(update=wanted)
+
+    @classmethod
     def provides(cls, config: RecordedConfig) -> frozenset[str]:
         names = {"frames", "cameras", "reference", "valid", "frame_index"}
         names |= {"alpha"} if config.masks else set()

@@ -1,6 +1,7 @@
 """Recordings of several cameras: what a folder holds is what a clip is, and what cannot be used is said."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,17 @@ from components.datasets.multiview import Multiview
 from components.renderers.warp import Warp
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import DataError
+from hvg.data.cache import RenderedClips
+from hvg.data.prepare import render_shard
 from hvg.data.recordings import told
+from hvg.data.shards import ShardReader
+from hvg.data.signals import NO_SIGNALS
 from hvg.geometry.motion_files import load_motion
 from hvg.media.video import write_video
 from hvg.parts.context import Context
 from hvg.values.cameras import project
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +259,56 @@ def test_nothing_there_is_said(tmp_path):
     assert "whether its clips fit is not judged" in notes[0]
     with pytest.raises(DataError, match="holds no recordings"):
         opened(tmp_path)
+
+
+def test_the_reader_on_the_page_reads(copy, root):
+    """A layout of one's own: other folders, cameras from a file of one's own."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+    def my_camera(file, name):
+        return Multiview.survey(Multiview.Config(root=str(root[0])), root[0] / file.parent.name).tracks[name].cameras()
+
+    for folder in copy.iterdir():
+        (folder / "images").rename(folder / "rgb")
+        (folder / "masks").rename(folder / "alpha")
+        save_in_world(folder / "smplx.npz", replace(load_motion(folder / "motion.npz", up="z"), body=None), up="z")
+    names = {"my_camera": my_camera}
+    exec(code, names)
+    reader = names["Mine"]
+    clip = reader(reader.Config(root=str(copy), image_size=64), Context(body=Anny(), renderer=Warp())).load(0)
+    assert lies_in_the_pictures(clip)
+
+
+class OneBad(Multiview):
+    """Its second clip cannot be read."""
+
+    def load(self, index):
+        if index == 1:
+            raise DataError("broken.png: not an image")
+        return super().load(index)
+
+
+def test_a_clip_that_cannot_be_used_is_left_out_of_its_shard_and_the_others_keep_their_places(root, tmp_path):
+    (file := tmp_path / "splits.txt").write_text("".join(f"person{k} train\n" for k in range(3)))
+    settings = Multiview.Config(root=str(root[0]), image_size=32, splits=str(file))
+    clips, calls = OneBad(settings, Context(body=Anny(), renderer=Warp())), []
+    path = render_shard(tmp_path, "train", clips, NO_SIGNALS, on_clip=lambda: calls.append(1))
+    shard = ShardReader(path)
+    assert (
+        shard.keys == ["person0", "person2"] and shard.left_out == {1: "broken.png: not an image"} and len(calls) == 3
+    )
+    rendered = RenderedClips([path], clips, frozenset({"a map that no shard has"}))
+    assert [rendered.load(k).clip_id[0] for k in range(len(rendered))] == ["person0", "person2"]
+    alone = tmp_path / "alone.txt"
+    alone.write_text("person0 val\nperson1 train\n")
+
+    class AllBad(OneBad):
+        def load(self, index):
+            raise DataError("broken.png: not an image")
+
+    broken = AllBad(settings.model_copy(update={"splits": str(alone)}), Context(body=Anny(), renderer=Warp()))
+    with pytest.raises(
+        DataError, match=r"none of 1 clips of val-00000-of-00001.tar can be used; the first: broken.png"
+    ):
+        render_shard(tmp_path, "val", broken, NO_SIGNALS)
+    assert not list(tmp_path.glob("val*")) and not list(tmp_path.glob(".*"))
