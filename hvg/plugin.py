@@ -8,6 +8,11 @@ from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, View
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
 from hvg.core.required import required
+from hvg.data.recorded import Recorded
+from hvg.data.recording_files import find_motion, make_tracks, masks_folder, pictures_of
+from hvg.data.recordings import RecordedConfig, Recording, Track
+from hvg.geometry.filmed_cameras import named_cameras
+from hvg.geometry.motion_files import load_motion
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
@@ -92,6 +97,9 @@ __all__ = [
     "PoseSignal",
     "Prediction",
     "Problem",
+    "Recorded",
+    "RecordedConfig",
+    "Recording",
     "Reference",
     "Renderer",
     "Sampler",
@@ -106,6 +114,7 @@ __all__ = [
     "SolverStep",
     "Stage",
     "Surface",
+    "Track",
     "ViewAttention",
     "ViewCount",
     "ViewGrid",
@@ -114,15 +123,21 @@ __all__ = [
     "Width",
     "Window",
     "attend",
+    "find_motion",
     "fold_frames",
     "fold_views",
     "generator",
     "group_attention_flops",
     "key_to_seed",
+    "load_motion",
     "look_at",
+    "make_tracks",
+    "masks_folder",
+    "named_cameras",
     "numpy_generator",
     "orbit",
     "per_frame",
+    "pictures_of",
     "pixel_rays",
     "project",
     "required",

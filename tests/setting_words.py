@@ -25,7 +25,10 @@ ELSEWHERE = {
     "appearance": {"reference_latent_svd"},
     "backbone": {"svd_xt", "svd_mid"},
     "codec": {"svd_vae"},
-    "dataset": {"shards", "synthetic_paper", "synthetic_gpu"},
+    "dataset": {
+        *("shards", "synthetic_paper", "synthetic_gpu", "multiview", "monocular"),
+        *("thuman", "custom_humans", "two_k2k", "mvhumannet", "mvhumannet_pp", "tiktok"),
+    },
     "image_embedding": {"clip_image"},
     "renderer": {"pytorch3d"},
     "prediction": set(),

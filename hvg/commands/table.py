@@ -18,6 +18,8 @@ FORMS = """\
   prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
   prepare latents [overrides] [jobs=]
                                   and store what the codec and other frozen networks make of the training clips
+  prepare check [overrides] [clips= split= out=]
+                                  draw bodies over the pictures of a few clips, and call the usual mistakes by name
   train [overrides] [--multirun]  train one model; with --multirun one per combination of comma-separated values
   train dry_run=32 [overrides]    build the job of a rank of 32 on shapes, without a GPU: what would each hold?
   launch train [overrides] launcher=basic|local|torchrun|slurm [--multirun] [--dry-run] [jobs= nodes= devices= ...]
@@ -83,7 +85,7 @@ COMMANDS: dict[str, Command] = {
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
     "prepare": Command(
         "hvg.commands.prepare:run",
-        ("PrepareOptions",),
+        ("PrepareOptions", "PrepareCheckOptions"),
         overrides="run",
         interrupted="what is rendered is kept, and the same command continues it",
     ),

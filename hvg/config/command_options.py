@@ -50,6 +50,15 @@ class PrepareOptions(Section):
     jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
 
 
+class PrepareCheckOptions(Section):
+    """Options of ``hvg prepare check``, besides overrides."""
+
+    clips: Count = Field(3, description="How many clips of the split are looked at, spread over it.")
+    split: Literal["train", "val", "test"] = Field("train", description="Which clips.")
+    out: Path = Field(Path("prepare_check"), description="Folder that takes a PNG for each clip.")
+    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
+
+
 class CheckOptions(Section):
     """Options of ``hvg check``, besides overrides."""
 
@@ -153,7 +162,7 @@ class SampleOptions(Section):
         description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
     )
     person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
-    up: Literal["auto", "y", "-y", "z"] = Field(
+    up: Literal["auto", "y", "-y", "z", "-z"] = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )

@@ -1,6 +1,7 @@
 """Clips that were prepared: where they lie, and datasets that read them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from hvg import __version__
@@ -68,8 +69,14 @@ class RenderedClips(Dataset):
     """
 
     def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
-        self._places = [(reader, i) for reader in map(ShardReader, shards) for i in range(len(reader))]
+        readers = [ShardReader(path) for path in shards]
+        self._places = [(reader, i) for reader in readers for i in range(len(reader))]
         self._source, self._wanted, self._mesh = source, wanted, mesh
+        # Places in the source of clips that cannot be used, which no shard holds.
+        starts = accumulate((len(reader) + len(reader.left_out) for reader in readers), initial=0)
+        self._gaps = sorted(
+            start + place for start, reader in zip(starts, readers, strict=False) for place in reader.left_out
+        )
 
     @classmethod
     def provides(cls, config) -> frozenset[str]:
@@ -81,7 +88,7 @@ class RenderedClips(Dataset):
     def load(self, index: int) -> ClipBatch:
         reader, place = self._places[index]
         if self._mesh or not self._wanted <= reader.signals:
-            return self._source.load(index)
+            return self._source.load(self._in_source(index))
         return reader.load(place, signals=self._wanted)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
@@ -91,7 +98,13 @@ class RenderedClips(Dataset):
         return reader.load(place, choose, signals=signals)
 
     def surface(self, index: int) -> Surface:
-        return self._source.surface(index)
+        return self._source.surface(self._in_source(index))
+
+    def _in_source(self, index: int) -> int:
+        """Place of a clip among those of the source."""
+        for gap in self._gaps:
+            index += gap <= index
+        return index
 
 
 def shard_paths(config: RunConfig, split: str) -> list[Path]:

@@ -5,7 +5,7 @@ import math
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -48,8 +48,10 @@ def render_shard(
     """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
 
     fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored.
-    A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. Returns its
-    path.
+    A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. A clip that cannot
+    be used is left out, and the shard says why (``ShardReader.left_out``). Returns its path.
+
+    Raises: DataError where no clip of the part can be used.
     """
     number, count = part
     path = shard_path(folder, split, number, count)
@@ -61,17 +63,41 @@ def render_shard(
             on_clip()
         return path
 
-    def render(index: int) -> ClipBatch:
-        clip = clips.load(index)
+    def render(clip: ClipBatch) -> ClipBatch:
         maps = dict(signals.draw(clip).signals)
         for fit, drawn in fitted:
             maps |= drawn.draw(fit.observe(clip)).signals
-        kept = {} if old is None else old.load(index - indices.start).signals
-        return replace(clip, signals={**kept, **maps})
+        (name,) = clip.clip_id
+        kept = old.load(old.keys.index(name)).signals if old is not None and name in old.keys else {}
+        clip = replace(clip, signals={**kept, **maps})
+        return clip if keep_mesh else without_mesh(clip)
 
-    loaded = (render(i) for i in indices)
-    write_shard(path, (clip if keep_mesh else without_mesh(clip) for clip in loaded), on_clip, part=part)
+    left_out: dict[int, str] = {}
+
+    def usable() -> Iterator[ClipBatch]:
+        for index in indices:
+            try:
+                clip = render(clips.load(index))
+            except DataError as error:
+                left_out[index - indices.start] = " ".join(str(error).split())
+                on_clip()
+                continue
+            yield clip
+        if len(left_out) == len(indices):
+            raise DataError(f"none of {len(indices)} clips of {path.name} can be used; the first: {left_out[0]}")
+
+    write_shard(path, usable(), on_clip, part=part, left_out=left_out)
     return path
+
+
+def unusable(configs: Sequence[RunConfig]) -> list[str]:
+    """Lines on what of the prepared configurations' common dataset could not be used, and why."""
+    choice = configs[0].dataset
+    lines = [f"{name}: {reason}" for name, reason in choice.cls.holdings(choice.config).unusable.items()]
+    for split in ("train", "val", "test"):
+        for shard in map(ShardReader, shard_paths(configs[0], split)):
+            lines += [f"{shard.path.name}: {reason}" for reason in shard.left_out.values()]
+    return lines
 
 
 CLIPS_PER_SHARD = 32

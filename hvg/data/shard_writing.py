@@ -22,11 +22,13 @@ def write_shard(
     on_clip: Callable[[], None] = lambda: None,
     *,
     part: tuple[int, int] | None = None,
+    left_out: Mapping[int, str] | None = None,
 ) -> None:
     """Writes a shard and then its index; until both are whole, neither is visible under its name.
 
     part: its number, from 0, and how many shards there are, so that a missing one is noticed; None where the name says it,
-    as ``train-00001-of-00003.tar``, or nobody knows.
+    as ``train-00001-of-00003.tar``, or nobody knows. left_out: clips that belong here but cannot be used: place among those of
+    this part -> why; it is looked at when the last of ``clips`` was given.
     """
     keys: list[str] = []
     sizes: list[Size] = []
@@ -63,7 +65,7 @@ def write_shard(
             "sizes": sizes,
         }
         index |= {"subjects": subjects, "digests": digests, "members": members, "crc32": checks}
-        index |= {"part": part} if part else {}
+        index |= ({"part": part} if part else {}) | ({"left_out": left_out} if left_out else {})
         index_path(path).unlink(missing_ok=True)
     write_index(path, index)
 

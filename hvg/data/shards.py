@@ -93,6 +93,7 @@ class _Index(BaseModel):
     digests: list[str] | None = None
     captions: StrictBool | None = None
     part: tuple[CountFromZero, Count] | None = None
+    left_out: dict[int, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _holds_together(self) -> "_Index":
@@ -150,6 +151,8 @@ class ShardReader:
             problem = " ".join([".".join(map(str, first["loc"])), first["msg"]])
             raise DataError(f"{index_path(path)}: damaged: {' '.join(problem.split())}") from None
         self.keys, self._known = known.clips, known
+        # Clips that belong here and could not be used, by their place among all of this part, and why.
+        self.left_out: Mapping[int, str] = known.left_out
         self._members: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in known.clips}
         for name, span in known.members.items():
             clip, _, file = name.partition(".")

@@ -25,7 +25,7 @@ class BodyConvention:
     components: int | None = None
     about: Literal["pelvis", "origin"] = "pelvis"
     scaled: Literal["body", "all"] = "body"
-    up: Literal["y", "-y", "z"] = "y"
+    up: Literal["y", "-y", "z", "-z"] = "y"
     per_metre: float = 1.0
 
 
@@ -38,8 +38,8 @@ CONVENTIONS: Mapping[str, BodyConvention] = {
     "easymocap": BodyConvention(hands="mean", components=6, about="origin"),
     "thuman": BodyConvention(hands="mean", components=12),
     "custom_humans": BodyConvention(components=12),
-    "mvhumannet": BodyConvention(hands="mean", components=6, about="origin"),
-    "mvhumannet_plusplus": BodyConvention(components=6),
+    "mvhumannet": BodyConvention(hands="mean", components=6, about="origin", up="-z"),
+    "mvhumannet_plusplus": BodyConvention(components=6, up="-z"),
 }
 
 

@@ -25,8 +25,8 @@ class _RestBody:
 
 # J_regressor @ v_template of the neutral models, and its height above their soles; SMPL-H's person is SMPL's.
 SMPLX_REST = _RestBody(torch.tensor([0.003123, -0.351407, 0.012037]), torch.tensor([0.0, 0.95, 0.0]))
-_SMPL_REST = _RestBody(torch.tensor([-0.001795, -0.223333, 0.028219]), torch.tensor([0.0, 0.92, 0.0]))
-_RESTS: Mapping[Family, _RestBody] = {"smpl": _SMPL_REST, "smplh": _SMPL_REST, "smplx": SMPLX_REST}
+SMPL_REST = _RestBody(torch.tensor([-0.001795, -0.223333, 0.028219]), torch.tensor([0.0, 0.92, 0.0]))
+_RESTS: Mapping[Family, _RestBody] = {"smpl": SMPL_REST, "smplh": SMPL_REST, "smplx": SMPLX_REST}
 
 
 def motion_of(body: GivenBody, frames_per_second: float | None = None) -> Motion:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Up = Literal["y", "-y", "z"]
+Up = Literal["y", "-y", "z", "-z"]
 
 
 def _sides(*joints: str) -> tuple[str, ...]:

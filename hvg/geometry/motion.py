@@ -26,6 +26,8 @@ TO_Y_UP: Mapping[str, Tensor] = {
     "y": torch.eye(3),
     "-y": torch.diag(torch.tensor([1.0, -1.0, -1.0])),
     "z": Z_UP_TO_Y_UP,
+    # (x, y, z) with z down -> (x, -z, y).
+    "-z": torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]),
 }
 
 

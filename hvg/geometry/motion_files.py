@@ -9,7 +9,7 @@
   ``right_hand_pose`` (15, or fewer than 45 numbers: components), ``transl`` (T, 3); y up.
 - EasyMocap: ``Rh``, ``Th`` (T, 3) and ``poses`` of 72 (SMPL), 78 (SMPL-H) or 87 (SMPL-X) numbers; y up.
 - all: ``betas`` (EasyMocap: ``shapes``), ``expression``, ``scale``, ``gender``; ``convention``, one of
-  ``hvg.geometry.body_conventions.CONVENTIONS`` where it cannot be seen; ``up``: y, -y or z.
+  ``hvg.geometry.body_conventions.CONVENTIONS`` where it cannot be seen; ``up``: y, -y, z or -z.
 - positions: ``joints`` (T, J, 3) in metres with ``joint_names`` (J), y up unless ``up`` says ``z`` or ``-y``. Without names J
   has to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X), 127 and more (SMPL-X, of which the first 55 are read), 17 (COCO or
   Human3.6M) or 33 (MediaPipe, y down). What detectors lack is put by the rules of ``hvg.geometry.keypoint_sets``.
@@ -35,7 +35,7 @@ from hvg.geometry.motion_arrays import EXPECTED, KEYS, SOURCES, motion_of_arrays
 
 def load_motion(
     path: str | Path,
-    up: Literal["auto", "y", "-y", "z"] = "auto",
+    up: Literal["auto", "y", "-y", "z", "-z"] = "auto",
     convention: str = "auto",
     person: int | None = None,
 ) -> Motion:

@@ -158,6 +158,20 @@ def _quarter_turns(path: Path, frame: av.VideoFrame) -> int:
     return quarters
 
 
+def video_length(path: Path) -> int:
+    """Frames of a video file, counted without decoding any. Raises: DataError, as ``video_frames``."""
+    try:
+        with av.open(str(regular_file(path).resolve()), options={"protocol_whitelist": "file"}) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: the file holds no video")
+            # The last packet of a stream is empty; it flushes the decoder.
+            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such video file") from None
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: the video cannot be read: {error.strerror}") from error
+
+
 def video_data_uri(path: Path) -> str:
     """The MP4 file as a ``data:`` address, so that a page can hold it. Raises: DataError when the file is missing."""
     if not path.is_file():

@@ -139,13 +139,14 @@ class Holdings:
     """Contents of a dataset's files, as far as known without reading a picture.
 
     sizes: clip id -> (V, T, H, W). subjects: clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a
-    digest of its frames, the same for a copy under another name; of clips of which it is known. notes: what a user has to
-    know of the files, a line each.
+    digest of its frames, the same for a copy under another name; of clips of which it is known. unusable: what of the files
+    cannot be used, of any split -> why. notes: what a user has to know of the files, a line each.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
     subjects: Mapping[str, str] = field(default_factory=dict[str, str])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
+    unusable: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
 
 

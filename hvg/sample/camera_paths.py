@@ -7,7 +7,7 @@ The file::
 
 Conventions are those of ``hvg.values.cameras``: OpenCV axes, metres, world y up, pixels. A moving camera has a list of matrices,
 one a frame, in place of one. ``name`` may be left out. ``hvg sample`` writes the cameras that it used in this form. What other
-systems write is in ``hvg.sample.foreign_cameras``.
+systems write is in ``hvg.geometry.foreign_cameras``.
 """
 
 import json
@@ -22,9 +22,9 @@ from torch import Tensor
 from hvg.core.errors import DataError, did_you_mean
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
+from hvg.geometry.camera_matrices import read_matrices, read_rigid
+from hvg.geometry.foreign_cameras import Up, is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.media.images import MOST_PIXELS
-from hvg.sample.camera_matrices import read_matrices, read_rigid
-from hvg.sample.foreign_cameras import Up, is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.values.cameras import Cameras, orbit
 
 # Preset -> how many views it has; None: as many as one likes.

@@ -17,6 +17,7 @@ from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
+from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import checkpoint_digest
@@ -24,7 +25,6 @@ from hvg.model.load import load_system
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import write_cameras
-from hvg.sample.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from hvg.config.settings import RunConfig
 from hvg.data.signals import signal_label
+from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
 from hvg.model.system import HumanVideoSystem
-from hvg.sample.foreign_cameras import write_transforms
 from hvg.values.clip import ClipBatch
 
 IMAGES, TRANSFORMS = "images", "transforms.json"

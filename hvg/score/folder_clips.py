@@ -7,9 +7,7 @@ from pathlib import Path
 
 from hvg.core.errors import DataError, HvgError
 from hvg.media.folder_video import Place
-
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})
+from hvg.media.listing import VIDEOS, images_in, listed, natural, unique
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,14 @@ def find_clips(folder: Path) -> dict[str, FolderClip]:
     """Name -> clip, in natural order. Raises: HvgError when there is no such folder, or it holds no clip."""
     if not folder.is_dir():
         raise HvgError(f"{folder}: no such folder")
-    found = [_clip(_name(path), lambda path=path: _views(path)) for path in _listed(folder) if _may_be_clip(path)]
+    found = [_clip(_name(path), lambda path=path: _views(path)) for path in listed(folder) if _may_be_clip(path)]
     clips: dict[str, FolderClip] = {}
-    for clip in [*found, *_sequences(_images(folder))]:
+    for clip in [*found, *_sequences(images_in(folder))]:
         twice = f"{folder}: two clips are named '{clip.name}'"
         clips[clip.name] = FolderClip(clip.name, {}, twice) if clip.name in clips else clip
     if not clips:
         raise HvgError(f"{folder}: holds no videos, no folders and no images")
-    return {name: clips[name] for name in sorted(clips, key=_natural)}
+    return {name: clips[name] for name in sorted(clips, key=natural)}
 
 
 def _clip(name: str, views: Callable[[], Mapping[str, Place]]) -> FolderClip:
@@ -47,25 +45,20 @@ def _views(path: Path) -> Mapping[str, Place]:
     """View -> where its pictures lie, of a video file, a folder of frames (one view, "") or a folder of views."""
     if path.is_file():
         return {"": path}
-    images, inner = _images(path), [found for found in _listed(path) if _may_be_clip(found)]
+    images, inner = images_in(path), [found for found in listed(path) if _may_be_clip(found)]
     if images and inner:
         raise DataError(f"{path} holds frames and also '{inner[0].name}'; a clip is a folder of frames or of views")
     if images:
-        return {"": _unique(images)}
+        return {"": unique(images)}
     views: dict[str, Place] = {}
     for found in inner:
         if _name(found) in views:
             raise DataError(f"{path}: two views are named '{_name(found)}'")
-        views[_name(found)] = found if found.is_file() else _unique(_images(found))
+        views[_name(found)] = found if found.is_file() else unique(images_in(found))
     empty = [view for view, place in views.items() if not isinstance(place, Path) and not place]
     if empty or not views:
         raise DataError(f"{path / empty[0] if empty else path}: the folder holds no pictures")
     return views
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Paths in a folder, in natural order, without hidden ones."""
-    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: _natural(path.name))
 
 
 def _may_be_clip(path: Path) -> bool:
@@ -74,27 +67,6 @@ def _may_be_clip(path: Path) -> bool:
 
 def _name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
-
-
-def _images(folder: Path) -> dict[str, list[Path]]:
-    """Name without suffix -> image files of that name (more than one is a mistake), in natural order."""
-    images: dict[str, list[Path]] = {}
-    for path in _listed(folder):
-        if path.suffix.lower() in IMAGES and not path.is_dir():
-            images.setdefault(path.stem, []).append(path)
-    return images
-
-
-def _unique(images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
-    for paths in images.values():
-        if len(paths) > 1:
-            raise DataError(f"two images have one name: {paths[0]} and {paths[1].name}")
-    return {name: paths[0] for name, paths in images.items()}
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorts frame-2 before frame-10."""
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _sequences(images: Mapping[str, Sequence[Path]]) -> Iterator[FolderClip]:
@@ -107,7 +79,7 @@ def _sequences(images: Mapping[str, Sequence[Path]]) -> Iterator[FolderClip]:
             runs.append([name])
     for run in runs:
         frames = {name: images[name] for name in run}
-        yield _clip(run[0], lambda frames=frames: {"": _unique(frames)})
+        yield _clip(run[0], lambda frames=frames: {"": unique(frames)})
 
 
 def _successor(name: str) -> str | None:

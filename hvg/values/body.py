@@ -1,12 +1,12 @@
 """A person's motion."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from hvg.values.tensors import change
+from hvg.values.tensors import SHARED, change, combine
 
 # Names of ClipBatch fields that belong to the mesh of ``ClipBatch.body``.
 MESH_FIELDS = frozenset({"body.vertices", "body.skinning"})
@@ -91,6 +91,12 @@ class BodyMotion:
         part = change(self, ("joints", "vertices", "parameters", "confidence"), lambda x: x[:, frames])
         skinning = self.skinning and change(self.skinning, ("transforms",), lambda x: x[:, frames])
         return replace(part, skinning=skinning)
+
+    @staticmethod
+    def in_turn(parts: "Sequence[BodyMotion]") -> "BodyMotion":
+        """One motion of the same person's parts, one after the other."""
+        still = (*SHARED, "bone_radii", "constants", "rest")
+        return combine(parts, lambda found: torch.cat(found, dim=1), leave=still)
 
     def shifted(self, shift: Tensor, scale: float = 1.0) -> "BodyMotion":
         """The motion with every point x of a frame at ``scale`` x + ``shift`` (B, T, 3)."""

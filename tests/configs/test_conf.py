@@ -20,6 +20,7 @@ NEEDS = {
     "guidance": ["pose.dropout=0.1"],
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
+    "dataset=tiktok": ["pose=none"],
 }
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 
@@ -37,7 +38,7 @@ def preset(scale: str, experiment: str | None = None) -> RunConfig:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_is_wired(group, option):
-    config = compose([*choose(group, option), *NEEDS.get(group, [])])
+    config = compose([*choose(group, option), *NEEDS.get(group, []), *NEEDS.get(f"{group}={option}", [])])
     if hasattr(config, group):
         given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
         assert getattr(config, group).name == given["name"]

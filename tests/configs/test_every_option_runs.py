@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from body_models import person_model
 from conftest import TINY
+from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
+from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
 from test_conf import EXPERIMENTS, OPTIONS, SCALES
 from train_runs import train_together
@@ -36,6 +38,8 @@ SIZES = (
     *("training.steps=2", "training.warmup_steps=0", "training.log_every=1", "training.checkpoint_every=2"),
     *("training.validate_every=2", "training.validation_clips=1", "evaluation.steps=2", "evaluation.clips=1"),
 )
+# Datasets of recordings: how many views they have at least, and what writes some.
+FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, write_monocular)}
 # Groups that have a test of their own below.
 APART = ("experiment", "protocol", "scale", "strategy")
 PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
@@ -69,11 +73,19 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
     }
     choice = f"{group}={option}"
     small = BACKBONES[option if group == "backbone" else "svd_tiny"]
+    sizes = [word for word in SIZES if word not in DATASET]
+    if group == "dataset" and option in SETS:
+        data = Path(cache.partition("=")[2]) / option
+        return [*sizes, *small, cache, *set_words(option, data, write_models(data / "models"))]
     if choice == "dataset=shards":
         rendered = compose([*SIZES, *small, cache])
         prepare([rendered], ("train", "val"), jobs=1)
-        sizes = [word for word in SIZES if word not in DATASET]
         return [*sizes, *small, choice, f"dataset.path={cache_folder(rendered)}"]
+    if choice in FILMED:
+        views, write = FILMED[choice]
+        write(root := bodies / option)
+        sizes = [word for word in SIZES if word not in (*DATASET, "data.views=2")]
+        return [*sizes, *small, cache, choice, f"dataset.root={root}", "dataset.image_size=32", f"data.views={views}"]
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
 
 

@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from data_set_files import SETS, set_words, write_models
 from pydantic import Field
+from recordings import write_monocular, write_multiview
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.renderers.warp import Warp
 from hvg.config import checks
-from hvg.config.build import build_dataset, split_config
+from hvg.config.build import build_dataset, build_part, split_config
 from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
@@ -217,9 +219,39 @@ def shards(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", registry.names("dataset"))
-def test_dataset(name, shards):
-    settings: dict[str, dict[str, Any]] = {"synthetic": TINY, "shards": {"path": str(shards), "mesh": True}}
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """A folder of recordings of several cameras."""
+    folder = tmp_path_factory.mktemp("filmed")
+    write_multiview(folder, views=2, frames=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of videos of one camera."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_monocular(folder, frames=2)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_published_dataset(name, tmp_path):
+    models = write_models(tmp_path / "models")
+    config = compose(["data.views=1", "data.frames=1", *set_words(name, tmp_path, models)])
+    check_dataset(
+        config.dataset.cls, config.dataset.config, Context(body=build_part(config.body), renderer=Warp()), clips=1
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("dataset") if name not in SETS])
+def test_dataset(name, shards, filmed, videos):
+    settings: dict[str, dict[str, Any]] = {
+        "synthetic": TINY,
+        "shards": {"path": str(shards), "mesh": True},
+        "multiview": {"root": str(filmed), "image_size": 32},
+        "monocular": {"root": str(videos), "image_size": 32},
+    }
     part = registry.load("dataset", name)
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)
 

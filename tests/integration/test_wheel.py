@@ -102,7 +102,7 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     assert info.endswith(".dist-info")
     assert zipfile.ZipFile(wheel).read(f"{info}/top_level.txt").split() == [b"hvg"]
     code = [path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py")]
-    data = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "hvg").glob("*.yaml")]
+    data = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "hvg").glob("*.yaml"), *(ROOT / "components").rglob("*.txt")]
     studies = [path for name in ("study.yaml", "README.md") for path in (ROOT / "experiments").glob(f"*/{name}")]
     assert len(code) > 100 and len(data) > 50 and len(studies) >= 8
     expected = {path.relative_to(ROOT).as_posix() for path in [*code, *data, *studies]}

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hvg.core.errors import DataError, HvgError
+from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.sample.camera_paths import read_cameras
-from hvg.sample.foreign_cameras import write_transforms
 from hvg.values.cameras import Cameras, orbit, project
 
 POINTS = torch.tensor([[0.1, 1.2, 0.05], [-0.3, 0.2, 0.2], [0.0, 0.0, 0.0]], dtype=torch.float64)

@@ -14,7 +14,7 @@ from components.bodies.smplh import SmplH
 from components.bodies.smplx import SmplX
 from hvg.core.errors import DataError
 from hvg.geometry.given_motion import SMPLX_REST
-from hvg.geometry.motion import BODY_JOINTS, resample, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, resample, rotation_matrix
 from hvg.geometry.motion_files import files_of, load_motion
 
 BODIES = {"smpl": (Smpl, 10), "smplh": (SmplH, 16), "smplx": (SmplX, 20)}
@@ -146,6 +146,12 @@ def down(body, given):
     return {**given, "global_orient": first, "transl": shift, "up": "-y"}
 
 
+def z_down(body, given):
+    """The world of MVHumanNet's studios."""
+    first, shift = turned(given, body, TO_Y_UP["-z"].mT)
+    return {**given, "global_orient": first, "transl": shift}
+
+
 def from_mean(body, given):
     """Hands of 45 numbers, 0 for the mean one."""
     means = {
@@ -178,7 +184,7 @@ FILES = {
     ),
     "MVHumanNet++, by a key": (
         "smplx",
-        lambda b, g: g | components(b, g, 6, mean=False) | {"convention": "mvhumannet_plusplus"},
+        lambda b, g: z_down(b, g) | components(b, g, 6, mean=False) | {"convention": "mvhumannet_plusplus"},
         {},
     ),
     "EasyMocap, SMPL": ("smpl", lambda b, g: easymocap(b, g, "smpl"), {}),

@@ -172,6 +172,9 @@ def test_conventions_are_those_of_their_systems(within):
     assert (millimetres - joints(given, flat)).abs().max() < 1e-5
     x, y, z = joints(given, flat).unbind(-1)
     assert (joints(given, BodyConvention(components=6, up="z")) - torch.stack([x, z, -y], -1)).abs().max() < 1e-5
+    # MVHumanNet's studios: z down.
+    down = joints(given, CONVENTIONS["mvhumannet_plusplus"])
+    assert (down - torch.stack([x, -z, y], -1)).abs().max() < 1e-5
 
 
 def test_hands_that_few_components_cannot_express_are_refused(bodies):

@@ -23,9 +23,9 @@ from torch import Tensor
 from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
+from hvg.geometry.camera_matrices import ROTATION_TOLERANCE, read_rigid
 from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
 from hvg.media.images import MOST_PIXELS, picture_size
-from hvg.sample.camera_matrices import ROTATION_TOLERANCE, read_rigid
 from hvg.values.cameras import Cameras
 
 Up = Literal["auto", "y", "-y", "z"]
@@ -65,19 +65,16 @@ def read_transforms(path: Path, tree: Mapping[str, Any], up: Up = "auto") -> tup
 
     Raises: DataError, one line that names the file, the frame, what was found and what was expected.
     """
-    frames = tree["frames"]
-    if not (isinstance(frames, list) and frames and all(isinstance(frame, dict) for frame in frames)):
-        raise DataError(f"{path}: frames is no list of at least one camera")
-    views = [_frame(path, tree, frame, f"frames[{number}]") for number, frame in enumerate(frames)]
+    frames, views = transforms_views(path, tree)
     world = "z" if up == "auto" else up
     timed = ["time" in frame for frame in frames]
     if not any(timed):
-        return _cameras(path, [[view] for view in views], world)
+        return join_views(path, [[view] for view in views], world)
     if not all(timed):
         raise DataError(
             f"{path}: {timed.count(False)} of {len(timed)} frames have no time; expected one for all, or for none"
         )
-    times = [_number(path, frame, "time", f"frames[{number}]") for number, frame in enumerate(frames)]
+    times = [number_of(path, frame, "time", f"frames[{number}]") for number, frame in enumerate(frames)]
     order = sorted(range(len(views)), key=lambda n: (_folder(frames[n]), times[n]))
     tracks = [
         [(Path(folder).name or "camera", *views[n][1:]) for n in group]
@@ -86,7 +83,15 @@ def read_transforms(path: Path, tree: Mapping[str, Any], up: Up = "auto") -> tup
     counts = sorted({len(track) for track in tracks})
     if len(counts) > 1:
         raise DataError(f"{path}: its cameras have {' and '.join(map(str, counts))} frames; expected equally many")
-    return _cameras(path, tracks, world)
+    return join_views(path, tracks, world)
+
+
+def transforms_views(path: Path, tree: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[View]]:
+    """The entries of a transforms.json, and the camera of each."""
+    frames = tree["frames"]
+    if not (isinstance(frames, list) and frames and all(isinstance(frame, dict) for frame in frames)):
+        raise DataError(f"{path}: frames is no list of at least one camera")
+    return frames, [_frame(path, tree, frame, f"frames[{number}]") for number, frame in enumerate(frames)]
 
 
 def _folder(frame: Mapping[str, Any]) -> str:
@@ -103,17 +108,18 @@ def _frame(path: Path, tree: Mapping[str, Any], frame: Mapping[str, Any], place:
         raise DataError(f"{path}: {place}: its lens bends ({bent[0]} is {told[bent[0]]}); undistort the pictures first")
     height, width = _size(path, told, place)
     if "fl_x" in told:
-        focal = _number(path, told, "fl_x", place)
+        focal = number_of(path, told, "fl_x", place)
     elif "camera_angle_x" in told:
-        angle = _number(path, told, "camera_angle_x", place)
+        angle = number_of(path, told, "camera_angle_x", place)
         if not 0 < angle < math.pi:
             raise DataError(f"{path}: {place}: camera_angle_x is {angle:g}; expected radians between 0 and pi")
         focal = 0.5 * width / math.tan(0.5 * angle)
     else:
         raise DataError(f"{path}: {place} has neither fl_x nor camera_angle_x; expected one of them")
-    vertical = _number(path, told, "fl_y", place) if "fl_y" in told else focal
+    vertical = number_of(path, told, "fl_y", place) if "fl_y" in told else focal
     centre = [
-        _number(path, told, key, place) if key in told else 0.5 * side for key, side in (("cx", width), ("cy", height))
+        number_of(path, told, key, place) if key in told else 0.5 * side
+        for key, side in (("cx", width), ("cy", height))
     ]
     to_world = _matrix(path, told.get("transform_matrix"), f"{place}.transform_matrix")
     name = Path(str(frame.get("file_path", place))).stem
@@ -122,7 +128,7 @@ def _frame(path: Path, tree: Mapping[str, Any], frame: Mapping[str, Any], place:
 
 def _size(path: Path, told: Mapping[str, Any], place: str) -> tuple[int, int]:
     if "w" in told and "h" in told:
-        height, width = (_number(path, told, key, place) for key in ("h", "w"))
+        height, width = (number_of(path, told, key, place) for key in ("h", "w"))
         if height != int(height) or width != int(width) or min(height, width) < 1:
             raise DataError(
                 f"{path}: {place}: w and h are {told['w']} and {told['h']}; expected whole numbers of pixels"
@@ -143,6 +149,12 @@ def read_colmap(folder: Path, up: Up = "auto") -> tuple[Cameras, tuple[str, ...]
     """
     if up == "auto":
         raise DataError(f"{folder}: a COLMAP world has no up; say which axis of it is: camera_up=y, -y or z")
+    views = sorted(colmap_views(folder), key=lambda view: view[0])
+    return join_views(folder, [[(Path(view[0]).stem, *view[1:])] for view in views], up)
+
+
+def colmap_views(folder: Path) -> list[View]:
+    """The cameras of a COLMAP model, each with its picture's whole name, in the order of the file."""
     files = [folder / name for name in COLMAP_FILES]
     for file in files:
         if not file.is_file():
@@ -160,7 +172,7 @@ def read_colmap(folder: Path, up: Up = "auto") -> tuple[Cameras, tuple[str, ...]
         views.append((" ".join(words[9:]), _rigid(files[1], place, (w, x, y, z), shift), *lenses[words[8]]))
     if not views:
         raise DataError(f"{files[1]}: holds no picture; expected at least one")
-    return _cameras(folder, [[(Path(name).stem, *rest)] for name, *rest in sorted(views, key=lambda view: view[0])], up)
+    return views
 
 
 def _lines(path: Path, every: int) -> Iterator[tuple[int, list[str]]]:
@@ -214,7 +226,7 @@ def _rigid(path: Path, place: str, quaternion: tuple[float, ...], shift: Sequenc
     return pose
 
 
-def _cameras(path: Path, tracks: Sequence[Sequence[View]], up: str) -> tuple[Cameras, tuple[str, ...]]:
+def join_views(path: Path, tracks: Sequence[Sequence[View]], up: str) -> tuple[Cameras, tuple[str, ...]]:
     """(V, T) cameras of V tracks of T views, in a world with y up, and names that differ."""
     sizes = sorted({size for track in tracks for *_, size in track})
     if len(sizes) > 1:
@@ -254,7 +266,7 @@ def _intrinsics(path: Path, place: str, fx: float, fy: float, cx: float, cy: flo
     return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
 
 
-def _number(path: Path, tree: Mapping[str, Any], key: str, place: str) -> float:
+def number_of(path: Path, tree: Mapping[str, Any], key: str, place: str) -> float:
     value = tree.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 3e38:
         raise DataError(f"{path}: {place}: {key} is no finite number")

@@ -1,0 +1,192 @@
+"""Recordings on disk: their settings, where their pictures, masks, cameras and bodies lie, and an index of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from hvg.core.bounds import Colour, Count, FrameCount, Side, ViewCount
+from hvg.core.errors import DataError
+from hvg.core.names import as_name
+from hvg.data.splits import SplitConfig, subject_of
+from hvg.geometry.motion import Motion
+from hvg.media.folder_video import Place
+from hvg.values.cameras import Cameras
+
+# So many reasons are told where only some room is.
+_FEW = 3
+
+
+class RecordedConfig(SplitConfig):
+    """Settings of every data set of recordings."""
+
+    views: ViewCount | None = Field(
+        None, description="V: cameras, spread evenly over those there are; null: all of them."
+    )
+    frames: FrameCount | None = Field(
+        None, description="T: frames of a clip, into which longer recordings are cut; null: a recording is a clip."
+    )
+    every: Count = Field(1, description="Takes every so many frames of a recording.")
+    image_size: Side | tuple[Side, Side] = Field(
+        256, description="Side of the square image, or (height, width); pixels."
+    )
+    crop: bool = Field(
+        True,
+        description="Whether each camera's pictures are cut around the person's body, the same for all frames of a clip. "
+        "false: the whole picture, padded to the image's shape.",
+    )
+    distance: float = Field(
+        3.2, gt=0, le=1000, description="How large the person is in a cut picture: as if from so many metres away,"
+    )
+    fov_degrees: float = Field(36.0, gt=5, lt=120, description="with this angle of view over the shorter image side.")
+    background: tuple[Colour, Colour, Colour] | None = Field(
+        (1.0, 1.0, 1.0),
+        description="sRGB colour on which the masked person is laid; null: what was filmed behind them.",
+    )
+    masks: bool = Field(True, description="Whether clips carry masks; a recording without cannot be used then.")
+    bodies: bool = Field(True, description="Whether clips carry bodies; a recording without cannot be used then.")
+    mesh: bool = Field(True, description="Whether bodies carry their mesh (for mesh signals).")
+    leave_out: tuple[str, ...] = Field(
+        (), max_length=10_000, description="What is not used: recordings, cameras, or 'RECORDING/CAMERA'."
+    )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One camera of a recording. frames, masks: where its T pictures lie; masks None: the pictures' own alpha, if any.
+
+    cameras: (1,) where it stands still, or (T,); their size is that of the pictures, or of larger ones of which these are
+    copies. It is a function, so that it is read when it is needed, and like ``Recording.motion`` one that can be pickled, for
+    processes that load: a ``partial`` of a module's own.
+    """
+
+    frames: Place
+    cameras: Callable[[], Cameras]
+    masks: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What was filmed at once; no picture is read yet.
+
+    tracks: camera name -> its pictures. length: T. motion: reads the body's motion, in the cameras' world; None where there is
+    none. body_places: where in the motion each of the T frames is, increasing, counted in the motion's frames; None: in order.
+    files: those that say cameras and bodies, whose change makes other clips.
+    """
+
+    tracks: Mapping[str, Track]
+    length: int
+    motion: Callable[[], Motion] | None = None
+    body_places: Sequence[float] | None = None
+    files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class RecordedClip:
+    """A clip: a recording, or some frames of it."""
+
+    clip_id: str
+    subject: str
+    recording: Recording
+    frames: range
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a data set's folder holds. unusable: recording -> why it cannot be used. notes: a line each."""
+
+    clips: Mapping[str, RecordedClip]
+    unusable: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+Survey = Callable[[RecordedConfig, Path], Recording]
+
+
+def make_index(config: RecordedConfig, places: Mapping[str, Path], survey: Survey) -> Index:
+    """Clips of the recordings that can be used, and why the others cannot."""
+    clips: dict[str, RecordedClip] = {}
+    unusable: dict[str, str] = {}
+    notes: list[str] = []
+    for name, path in places.items():
+        if name in config.leave_out:
+            continue
+        try:
+            found = _clips(config, name, _chosen(config, name, survey(config, path)))
+            twice = next((clip.clip_id for clip in found if clip.clip_id in clips), None)
+            if twice is not None:
+                raise DataError(f"another recording's clip is named '{twice}', too")
+        except DataError as error:
+            unusable[name] = str(error)
+            continue
+        clips |= {clip.clip_id: clip for clip in found}
+        lost = -(-found[0].recording.length // config.every) - sum(len(clip.frames) for clip in found)
+        if lost:
+            notes.append(
+                f"{path}: its last {lost} frames are no whole clip of dataset.frames={config.frames} and not used"
+            )
+    return Index(
+        clips, unusable, tuple(notes[:_FEW] + ([f"and {len(notes) - _FEW} more like it"] if notes[_FEW:] else []))
+    )
+
+
+def _chosen(config: RecordedConfig, name: str, recording: Recording) -> Recording:
+    """The recording with the cameras that the settings choose. Raises: DataError where it lacks what they ask for."""
+    tracks = {
+        camera: track
+        for camera, track in recording.tracks.items()
+        if not {camera, f"{name}/{camera}"} & {*config.leave_out}
+    }
+    wanted = config.views or len(tracks)
+    if wanted > len(tracks) or not tracks:
+        raise DataError(f"has {len(tracks)} cameras that can be used; expected dataset.views={max(1, wanted)}")
+    spread = [list(tracks)[len(tracks) * number // wanted] for number in range(wanted)]
+    if config.bodies and recording.motion is None:
+        raise DataError("has no body; expected one, or dataset.bodies=false")
+    return replace(recording, tracks={camera: tracks[camera] for camera in spread})
+
+
+def _clips(config: RecordedConfig, name: str, recording: Recording) -> list[RecordedClip]:
+    """The clips of a recording. Raises: DataError where it is too short for one."""
+    frames = range(0, recording.length, config.every)
+    length = config.frames or len(frames)
+    if length > len(frames) or not length:
+        raise DataError(f"has {len(frames)} frames that can be used; expected at least dataset.frames={max(1, length)}")
+    clip_id, subject = as_name(name).replace(".", "_"), subject_of(config, name)
+    cuts = [frames[start : start + length] for start in range(0, len(frames) - length + 1, length)]
+    names = [clip_id] if config.frames is None else [f"{clip_id}-{cut[0]:06d}" for cut in cuts]
+    return [RecordedClip(name, subject, recording, cut) for name, cut in zip(names, cuts, strict=True)]
+
+
+def told(unusable: Mapping[str, str]) -> tuple[str, ...]:
+    """Notes on the recordings that cannot be used: the first few, and how many more there are."""
+    lines = [f"'{name}' cannot be used: {reason}" for name, reason in list(unusable.items())[:_FEW]]
+    more = len(unusable) - _FEW
+    return (*lines, f"and {more} more cannot be used; `hvg prepare` lists them all") if more > 0 else tuple(lines)
+
+
+def facts(recording: Recording) -> list[Any]:
+    """What changes where a recording's files do: names and numbers of pictures, and when folders and small files changed."""
+    places = [
+        place for track in recording.tracks.values() for place in (track.frames, track.masks) if place is not None
+    ]
+    return [*map(_place_facts, places), *([str(file), file.stat().st_mtime_ns] for file in recording.files)]
+
+
+def _place_facts(place: Place) -> list[Any]:
+    if isinstance(place, Path):
+        return [str(place), place.stat().st_mtime_ns]
+    first = next(iter(place.values()))
+    return [str(first), len(place), first.parent.stat().st_mtime_ns]
+
+
+def place_name(place: Place) -> str:
+    """Where pictures lie, in messages."""
+    return str(place) if isinstance(place, Path) else str(next(iter(place.values())).parent)
