@@ -62,7 +62,8 @@ def _read(path: Path) -> Picture:
 
 def as_mask(picture: Picture) -> Picture:
     """A mask's file as a picture's alpha: its alpha where it has one, else how bright it is; of 0 and 1, 1 is the person."""
-    cover = picture.colour.max(axis=-1) if picture.alpha is None else picture.alpha
+    red, green, blue = (picture.colour[..., channel] for channel in range(3))
+    cover = np.maximum(np.maximum(red, green), blue) if picture.alpha is None else picture.alpha
     return Picture(picture.name, picture.colour, cover * np.uint8(255) if cover.max() == 1 else cover)
 
 
