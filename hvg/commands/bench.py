@@ -25,6 +25,7 @@ from hvg.core.required import required
 from hvg.core.text_tables import table
 from hvg.data.cache import open_training_clips
 from hvg.data.prepare import prepare
+from hvg.data.step_order import training_groups
 from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_index, bone_radii
@@ -144,8 +145,8 @@ def _bare_step(system: HumanVideoSystem) -> Callable[[ClipBatch], None]:
 def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
     """Batches as a run of so many steps takes them, in their own colours."""
     clips = open_training_clips(config, system.codec, system.conditioners)
-    grids = [(config.data.views, config.data.frames)]
-    order = partial(TrainingOrder, clips, system.signals, seed=0, grids=grids, first_view=config.data.first_view)
+    groups = training_groups(config, len(clips))
+    order = partial(TrainingOrder, clips, system.signals, seed=0, groups=groups, first_view=config.data.first_view)
     data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=num_steps, workers=workers)
     return iter(data.train_dataloader())
 

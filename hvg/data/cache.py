@@ -14,8 +14,10 @@ from hvg.data.shards import SHARD_FORMAT, ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, Dataset
+from hvg.values.buckets import Bucket, evaluated_size
 from hvg.values.clip import ClipBatch
-from hvg.values.scored_clip import Surface
+from hvg.values.resized import resize_clip
+from hvg.values.scored_clip import NotAvailable, Surface
 
 
 def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
@@ -94,6 +96,36 @@ class RenderedClips(Dataset):
         return self._source.surface(index)
 
 
+class ResizedClips(Dataset):
+    """Clips whose pictures have the sizes that training has: each as of ``evaluated_size``."""
+
+    def __init__(self, clips: Dataset, buckets: Sequence[Bucket]) -> None:
+        self._clips, self._buckets = clips, buckets
+
+    @classmethod
+    def provides(cls, config) -> frozenset[str]:
+        raise TypeError("resized clips provide what their source provides")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def load(self, index: int) -> ClipBatch:
+        return self._at_size(self._clips.load(index))
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        part = self._clips.load_part(index, choose, signals)
+        return part and self._at_size(part)
+
+    def surface(self, index: int) -> Surface:
+        picture = self._clips.load(index).cameras.image_size
+        if evaluated_size(self._buckets, picture) != picture:
+            raise NotAvailable("the surface behind pictures that data.buckets brings to another size is not known")
+        return self._clips.surface(index)
+
+    def _at_size(self, clip: ClipBatch) -> ClipBatch:
+        return resize_clip(clip, evaluated_size(self._buckets, clip.cameras.image_size))
+
+
 def shard_paths(config: RunConfig, split: str) -> list[Path]:
     """The finished shards of a split in the cache; empty when one is missing."""
     found = sorted(cache_folder(config).glob(f"{split}-*-of-*.tar"))
@@ -101,10 +133,17 @@ def shard_paths(config: RunConfig, split: str) -> list[Path]:
 
 
 def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> Dataset:
-    """The clips of a split: from the cache where it was prepared, else made on the fly.
+    """The clips of a split, to look at whole: from the cache where it was prepared, else made on the fly; their pictures at a
+    size that ``data.buckets`` names, where it names sizes.
 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
+    clips, buckets = _open_clips(config, split, signals), config.data.trained_buckets
+    return ResizedClips(clips, buckets) if any(bucket.size for bucket in buckets) else clips
+
+
+def _open_clips(config: RunConfig, split: str, signals: Signals) -> Dataset:
+    """The clips of a split at their own size."""
     source = true_clips(config, split)
     paths = shard_paths(config, split) if config.data.cache else []
     clips = RenderedClips(paths, source, frozenset(signals.ahead), signals.mesh) if paths else source
@@ -118,7 +157,7 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     """
     signals = signals_of(config, conditioners)
     if config.data.latents == "encode":
-        return open_clips(config, "train", signals)
+        return _open_clips(config, "train", signals)
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
     if not shards or not signals.ahead.keys() <= frozenset.intersection(
         *(ShardReader(path).signals for path in shards)
