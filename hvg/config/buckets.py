@@ -66,8 +66,10 @@ def asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
 def unfit_pictures(config: RunConfig) -> Iterator[Problem]:
     """Buckets that no clip of a dataset fits whose settings say the size of its pictures."""
     size = picture_size(config)
-    for number, bucket in enumerate(config.data.trained_buckets) if size else ():
-        reason = bucket.misfit((bucket.views, bucket.frames, *size), config.data.max_crop)
+    if size is None:
+        return
+    for number, bucket in enumerate(config.data.trained_buckets):
+        reason = bucket.misfit((bucket.views, bucket.frames, size[0], size[1]), config.data.max_crop)
         if reason:
             yield Problem(f"data.buckets.{number}", f"fits no clip of the dataset: {reason}.")
 

@@ -1,4 +1,4 @@
-"""Which clips and which shape a training step has: functions of (seed, step) alone, so the same on every rank and after a stop."""
+"""Clips and shape of a training step: functions of (seed, step) alone, so the same on every rank and after a stop."""
 
 import math
 from collections.abc import Sequence
@@ -50,9 +50,9 @@ def training_groups(config: RunConfig, count: int) -> list[Group]:
     """
     data, dataset = config.data, config.dataset
     sizes = list(dataset.cls.holdings(dataset.config).sizes.values())
-    told = [getattr(dataset.config, name, None) for name in ("views", "frames")]
-    if not sizes and None not in told and (picture := picture_size(config)):
-        sizes = count * [(*told, *picture)]
+    views, frames = (getattr(dataset.config, name, None) for name in ("views", "frames"))
+    if not sizes and views and frames and (picture := picture_size(config)):
+        sizes = count * [(views, frames, *picture)]
     if not sizes:
         return alike(count, *data.trained_buckets)
     if len(sizes) != count:
@@ -64,7 +64,7 @@ def training_groups(config: RunConfig, count: int) -> list[Group]:
 
 
 def clip_position(seed: int, position: int, count: int, group: int = 0) -> int:
-    """Place of the clip, among the ``count`` of a group, at a position of its endless order: each epoch is a fresh permutation."""
+    """Which of the ``count`` clips of a group is at a position of its endless order: each epoch is a fresh permutation."""
     epoch, place = divmod(position, count)
     return int(_epoch_order(seed, epoch, count, group)[place])
 

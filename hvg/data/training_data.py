@@ -120,8 +120,8 @@ class DrawnCells:
         views, frames = self._bucket.views, self._bucket.frames
         if views > num_views or frames > num_frames:
             raise HvgError(
-                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.buckets), but at position "
-                f"{self._position} of the training order is one of {num_views} x {num_frames}"
+                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.buckets), but at "
+                f"position {self._position} of the training order is one of {num_views} x {num_frames}"
             )
         self.generator = generator(self._seed, "grid", self._position)
         self.share = num_views * num_frames / (views * frames)

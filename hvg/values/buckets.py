@@ -5,10 +5,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 
-from hvg.values.resized import centre_crop
-
+# (height, width), pixels.
+Picture = tuple[int, int]
 # (V, T, H, W) of a clip.
 Size = tuple[int, int, int, int]
+
+
+def centre_crop(picture: Picture, size: Picture) -> tuple[int, int, Picture]:
+    """Top, left, (height, width) of the largest part in the middle of ``picture`` that has the aspect of ``size``, to a pixel."""
+    height = min(picture[0], max(1, round(picture[1] * size[0] / size[1])))
+    width = min(picture[1], max(1, round(picture[0] * size[1] / size[0])))
+    return (picture[0] - height) // 2, (picture[1] - width) // 2, (height, width)
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class Bucket:
 
     views: int
     frames: int
-    size: tuple[int, int] | None = None
+    size: Picture | None = None
 
     @staticmethod
     def of(shape: Sequence[int]) -> "Bucket":
@@ -58,7 +65,7 @@ def alike(count: int, *buckets: Bucket) -> list[Group]:
     return [Group(range(count), buckets)]
 
 
-def aspect_distance(picture: tuple[int, int], other: tuple[int, int]) -> Fraction:
+def aspect_distance(picture: Picture, other: Picture) -> Fraction:
     """By how much the sides' ratios of two (height, width) differ: 1 for equal ones, 2 for a square and 1 to 2."""
     ratio = Fraction(picture[0] * other[1], picture[1] * other[0])
     return max(ratio, 1 / ratio)
@@ -68,8 +75,8 @@ def places(buckets: Sequence[Bucket], clip: Size, max_crop: float) -> tuple[Buck
     """The buckets of a clip, with the size that its pictures have there: of those it fits the ones of the nearest aspect."""
     picture = clip[2:]
     fitting = [replace(b, size=b.size or picture) for b in buckets if not b.misfit(clip, max_crop)]
-    nearest = min((aspect_distance(b.size, picture) for b in fitting), default=None)
-    return tuple(b for b in fitting if aspect_distance(b.size, picture) == nearest)
+    distances = [aspect_distance(b.size or picture, picture) for b in fitting]
+    return tuple(b for b, distance in zip(fitting, distances, strict=True) if distance == min(distances))
 
 
 def groups(buckets: Sequence[Bucket], sizes: Sequence[Size], max_crop: float) -> list[Group]:
@@ -92,7 +99,7 @@ def unfit(buckets: Sequence[Bucket], sizes: Mapping[str, Size], max_crop: float)
     return {clip: why for clip, size in sizes.items() if (why := reason(size))}
 
 
-def evaluated_size(buckets: Sequence[Bucket], picture: tuple[int, int]) -> tuple[int, int]:
+def evaluated_size(buckets: Sequence[Bucket], picture: Picture) -> Picture:
     """(height, width) that the pictures of a clip are brought to where all of it is sampled: the nearest aspect that training
     has; of several the largest to which nothing is enlarged, or else the smallest.
     """

@@ -9,19 +9,10 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from hvg.values.buckets import Picture, centre_crop
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.tensors import change
-
-# (height, width), pixels.
-Picture = tuple[int, int]
-
-
-def centre_crop(picture: Picture, size: Picture) -> tuple[int, int, Picture]:
-    """Top, left, (height, width) of the largest part in the middle of ``picture`` that has the aspect of ``size``, to a pixel."""
-    height = min(picture[0], max(1, round(picture[1] * size[0] / size[1])))
-    width = min(picture[1], max(1, round(picture[0] * size[1] / size[0])))
-    return (picture[0] - height) // 2, (picture[1] - width) // 2, (height, width)
 
 
 def resize_clip(clip: ClipBatch, size: Picture) -> ClipBatch:
