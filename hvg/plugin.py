@@ -8,6 +8,9 @@ from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, View
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
 from hvg.core.required import required
+from hvg.data.picture_files import PictureFormat
+from hvg.data.shard_writing import write_shards
+from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
@@ -34,6 +37,7 @@ from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
 __all__ = [
+    "JOINTS",
     "REGIONS",
     "VERSION",
     "Alignment",
@@ -86,6 +90,7 @@ __all__ = [
     "PartName",
     "PhotoConditioner",
     "PhotoConfig",
+    "PictureFormat",
     "Ports",
     "PoseGuided",
     "PoseGuidedConfig",
@@ -114,6 +119,7 @@ __all__ = [
     "Width",
     "Window",
     "attend",
+    "bone_radii",
     "fold_frames",
     "fold_views",
     "generator",
@@ -127,5 +133,6 @@ __all__ = [
     "project",
     "required",
     "unfold_frames",
+    "write_shards",
     "zero_module",
 ]

@@ -88,3 +88,11 @@ def bucket_notes(config: RunConfig) -> list[str]:
             f"{len(left_out)} of {len(sizes)} training clips fit no bucket and are left out: {_first(left_out)}"
         )
     return notes
+
+
+def scored_size_notes(config: RunConfig) -> list[str]:
+    """Notes for the reader of a score whose pictures had their size changed, a line each."""
+    sizes = dict.fromkeys(bucket.size for bucket in config.data.trained_buckets if bucket.size)
+    listed = " or ".join(f"{height} x {width}" for height, width in sizes)
+    note = f"clips are scored at the sizes of data.buckets ({listed}), cut in the middle where they had another"
+    return [note] if sizes else []

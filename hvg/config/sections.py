@@ -109,11 +109,29 @@ class DataConfig(Section):
     cache: Annotated[Path | None, Continued.FREE] = Field(
         default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
     )
+    images: Literal["png", "webp", "jpeg"] = Field(
+        default="png",
+        description="How `hvg prepare` keeps frames and photos. With loss (see `quality`) those of training alone, and a run "
+        "that does not read them from files sees what the files would hold; validation and test clips stay exact, as do alpha "
+        "and control maps.",
+    )
+    quality: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Of webp and jpeg, with loss. null: webp is exact, jpeg has 95.",
+    )
     latents: Literal["encode", "cached"] = Field(
         default="encode",
         description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
         "what `hvg prepare latents` made of them, and does not decode the frames.",
     )
+
+    @model_validator(mode="after")
+    def _exact_png(self) -> "DataConfig":
+        if self.images == "png" and self.quality is not None:
+            raise ValueError(f"images=png is exact; quality={self.quality} is of webp and jpeg")
+        return self
 
     @property
     def trained_buckets(self) -> tuple[Bucket, ...]:

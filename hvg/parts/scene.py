@@ -140,13 +140,15 @@ class Holdings:
 
     sizes: clip id -> (V, T, H, W), of all clips in their order, so that each is drawn for the buckets that it fits. subjects:
     clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a digest of its frames, the same for a copy under
-    another name; of clips of which it is known. notes: what a user has to know of the files, a line each.
+    another name; of clips of which it is known. notes: what a user has to know of the files, a line each. lossy: with which
+    loss their pictures are kept, in words; None where they are kept as they were taken.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
     subjects: Mapping[str, str] = field(default_factory=dict[str, str])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+    lossy: str | None = None
 
 
 class Dataset(Part[ConfigT]):
