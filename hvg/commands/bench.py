@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.commands.reading_bench import pictures, reading
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
@@ -332,7 +333,18 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
 
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     benchmark.__name__: benchmark
-    for benchmark in (bone_map, people, training, sampling, progressive, view_attention, scoring, data)
+    for benchmark in (
+        bone_map,
+        people,
+        training,
+        sampling,
+        progressive,
+        view_attention,
+        scoring,
+        data,
+        pictures,
+        reading,
+    )
 }
 
 

@@ -69,7 +69,7 @@ def clip_position(seed: int, position: int, count: int, group: int = 0) -> int:
     return int(_epoch_order(seed, epoch, count, group)[place])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _epoch_order(seed: int, epoch: int, count: int, group: int) -> torch.Tensor:
     # The first group has the key of times when there was but one.
     return torch.randperm(count, generator=generator(seed, "order", epoch, *([group] if group else [])))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from reading_speed import plain, ratio
 
 from components.datasets.shards import Shards
+from hvg.commands.reading_bench import _costs, read, written
 from hvg.config.buckets import scored_size_notes
 from hvg.config.composition import compose
 from hvg.config.overlap import overlap
@@ -151,6 +153,26 @@ def test_a_score_against_pictures_that_lost_something_says_so(tmp_path):
     ]
     (note,) = scored_size_notes(config)
     assert "16 x 16" in note
+
+
+def test_reading_is_measured(tiny, tmp_path):
+    images = [(torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()]
+    rows = list(_costs(images))
+    assert [row[0] for row in rows] == [
+        "png",
+        "webp",
+        "webp, quality 95",
+        "webp, quality 90",
+        "jpeg, quality 95",
+        "jpeg, quality 90",
+    ]
+    assert rows[0][2] == rows[0][4] == "1.00" and float(rows[3][2]) < 1
+    config = compose(tiny)
+    shards = written(config, tmp_path, PictureFormat("webp"), clips=2)
+    assert len(shards) == 2 and read(config, shards, 0, batches=6) > 0
+    seconds, over = ratio(shards[0], runs=1)
+    assert seconds > 0 and over > 0
+    assert torch.equal(plain(shards[0])[0], ShardReader(shards[0]).load(0).frames[0])
 
 
 def test_written_shards_go_on_where_they_stopped(tmp_path):
