@@ -11,6 +11,8 @@ from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size
 from hvg.core.errors import DataError
 from hvg.core.random_keys import generator
+from hvg.data.cache import shard_paths
+from hvg.data.shards import ShardReader
 from hvg.values.buckets import Bucket, Group, alike, groups
 
 
@@ -49,7 +51,10 @@ def training_groups(config: RunConfig, count: int) -> list[Group]:
     Raises: DataError where no clip fits any.
     """
     data, dataset = config.data, config.dataset
-    sizes = list(dataset.cls.holdings(dataset.config).sizes.values())
+    # Files in the cache may hold fewer clips than the dataset.
+    shards = shard_paths(config, "train") if data.cache else []
+    sizes = [size for path in shards for size in ShardReader(path).sizes]
+    sizes = sizes or list(dataset.cls.holdings(dataset.config).sizes.values())
     views, frames = (getattr(dataset.config, name, None) for name in ("views", "frames"))
     if not sizes and views and frames and (picture := picture_size(config)):
         sizes = count * [(views, frames, *picture)]
