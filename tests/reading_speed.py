@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]
 
-from hvg.commands.reading_bench import written
+from hvg.commands.reading_bench import first_clips, written
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.data.picture_files import PictureFormat, decode_picture
@@ -58,9 +58,10 @@ def ratio(path: Path, runs: int = RUNS) -> tuple[float, float]:
 def main() -> None:
     torch.set_num_threads(1)
     words = sys.argv[1:] or ["scale=gpu"]
+    clips = first_clips(compose(words), 1)
     for form in (PictureFormat(), PictureFormat("webp"), PictureFormat("jpeg", 95)):
         with tempfile.TemporaryDirectory() as folder:
-            (path,) = written(compose(words), Path(folder), form, clips=1)
+            (path,) = written(clips, Path(folder), form)
             seconds, over = ratio(path)
         print(f"{form!s:18} {1e3 * seconds:.0f} ms a clip, {over:.2f} x plain WebDataset, median of {RUNS}", flush=True)
 

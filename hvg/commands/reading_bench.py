@@ -23,10 +23,11 @@ from hvg.data.cache import RenderedClips
 from hvg.data.picture_files import PictureFormat, decode_picture, encode_picture
 from hvg.data.shard_writing import write_shards
 from hvg.data.signals import NO_SIGNALS, without_mesh
-from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.counted_step import model_flops
 from hvg.train.utilisation import published_peak
+from hvg.values.buckets import alike
+from hvg.values.clip import ClipBatch
 
 FORMATS = (
     PictureFormat(),
@@ -81,11 +82,11 @@ def _processor_time(function: Callable[[], object]) -> float:
 def reading() -> Iterator[str]:
     """Frames read a second by one and two workers, beside those that a step of scale=gpu consumes on an H100."""
     config = compose(["scale=gpu"])
-    needed = consumed(config)
+    needed, clips = consumed(config), first_clips(config)
     rows = [("kept as", "1 worker", "2 workers", f"{WORKERS} at the speed of those", "of what a step consumes")]
     with tempfile.TemporaryDirectory() as folder:
         for form in FORMATS:
-            shards = written(config, Path(folder) / str(form).replace(" ", ""), form)
+            shards = written(clips, Path(folder) / str(form).replace(" ", ""), form)
             one, two = (read(config, shards, workers) for workers in (1, 2))
             many = WORKERS * two / 2
             rows.append((str(form), f"{one:.0f}", f"{two:.0f}", f"{many:.0f}", f"{many / needed:.1f} x"))
@@ -103,16 +104,21 @@ def consumed(config: RunConfig) -> float:
     return data.batch_size * data.views * data.frames * UTILISATION * peak / flops
 
 
-def written(config: RunConfig, folder: Path, form: PictureFormat, clips: int = 4) -> list[Path]:
-    """Shards with the first training clips of a configuration."""
+def first_clips(config: RunConfig, count: int = 4) -> list[ClipBatch]:
+    """The first training clips of a configuration."""
     source = build_dataset(config, "train")
-    return write_shards(folder, "train", clips, lambda i: without_mesh(source.load(i)), pictures=form, per_shard=1)
+    return [without_mesh(source.load(index)) for index in range(count)]
+
+
+def written(clips: Sequence[ClipBatch], folder: Path, form: PictureFormat) -> list[Path]:
+    """Shards of one clip each."""
+    return write_shards(folder, "train", len(clips), clips.__getitem__, pictures=form, per_shard=1)
 
 
 def read(config: RunConfig, shards: Sequence[Path], workers: int, batches: int = 24) -> float:
     """Frames a second in the batches of a run, after the first ones, of which nothing is kept in memory."""
     clips = RenderedClips(shards, build_dataset(config, "train"), frozenset())
-    groups = training_groups(config, len(clips))
+    groups = alike(len(clips), *config.data.trained_buckets)
     order = partial(TrainingOrder, clips, NO_SIGNALS, seed=0, groups=groups)
     data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=batches, workers=workers)
     with patch("hvg.data.training_data.KEPT_BYTES", 0):

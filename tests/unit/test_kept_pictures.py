@@ -11,7 +11,7 @@ import torch
 from reading_speed import plain, ratio
 
 from components.datasets.shards import Shards
-from hvg.commands.reading_bench import _costs, read, written
+from hvg.commands.reading_bench import _costs, first_clips, read, written
 from hvg.config.buckets import scored_size_notes
 from hvg.config.composition import compose
 from hvg.config.overlap import overlap
@@ -168,7 +168,7 @@ def test_reading_is_measured(tiny, tmp_path):
     ]
     assert rows[0][2] == rows[0][4] == "1.00" and float(rows[3][2]) < 1
     config = compose(tiny)
-    shards = written(config, tmp_path, PictureFormat("webp"), clips=2)
+    shards = written(first_clips(config, 2), tmp_path, PictureFormat("webp"))
     assert len(shards) == 2 and read(config, shards, 0, batches=6) > 0
     seconds, over = ratio(shards[0], runs=1)
     assert seconds > 0 and over > 0
