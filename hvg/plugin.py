@@ -8,11 +8,14 @@ from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, View
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
 from hvg.core.required import required
+from hvg.data.picture_files import PictureFormat
 from hvg.data.recorded import Recorded
 from hvg.data.recording_files import find_motion, make_tracks, masks_folder, pictures_of
 from hvg.data.recordings import RecordedConfig, Recording, Track
+from hvg.data.shard_writing import write_shards
 from hvg.geometry.filmed_cameras import named_cameras
 from hvg.geometry.motion_files import load_motion
+from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
@@ -39,6 +42,7 @@ from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
 __all__ = [
+    "JOINTS",
     "REGIONS",
     "VERSION",
     "Alignment",
@@ -91,6 +95,7 @@ __all__ = [
     "PartName",
     "PhotoConditioner",
     "PhotoConfig",
+    "PictureFormat",
     "Ports",
     "PoseGuided",
     "PoseGuidedConfig",
@@ -123,6 +128,7 @@ __all__ = [
     "Width",
     "Window",
     "attend",
+    "bone_radii",
     "find_motion",
     "fold_frames",
     "fold_views",
@@ -142,5 +148,6 @@ __all__ = [
     "project",
     "required",
     "unfold_frames",
+    "write_shards",
     "zero_module",
 ]

@@ -59,6 +59,7 @@ class Shards(Dataset):
             subjects={clip: subject for shard in found.values() for clip, subject in shard.subjects.items()},
             digests={clip: digest for shard in found.values() for clip, digest in shard.digests.items()},
             notes=notes,
+            lossy=", ".join(dict.fromkeys(shard.lossy for shard in found.values() if shard.lossy)) or None,
         )
 
     @classmethod
@@ -97,10 +98,13 @@ class _Known:
     sizes: dict[str, Size]
     subjects: dict[str, str]
     digests: dict[str, str]
+    lossy: str | None
 
 
 @cache
 def _known(path: Path, changed: int) -> _Known:
     """Facts of a shard, read once though every arm of a study asks. changed: when the shard was written."""
     shard = ShardReader(path)
-    return _Known(shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests)
+    return _Known(
+        shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests, shard.lossy
+    )

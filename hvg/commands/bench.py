@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.commands.reading_bench import pictures, reading
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
@@ -25,6 +26,7 @@ from hvg.core.required import required
 from hvg.core.text_tables import table
 from hvg.data.cache import open_training_clips
 from hvg.data.prepare import prepare
+from hvg.data.step_order import training_groups
 from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_index, bone_radii
@@ -144,8 +146,8 @@ def _bare_step(system: HumanVideoSystem) -> Callable[[ClipBatch], None]:
 def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
     """Batches as a run of so many steps takes them, in their own colours."""
     clips = open_training_clips(config, system.codec, system.conditioners)
-    grids = [(config.data.views, config.data.frames)]
-    order = partial(TrainingOrder, clips, system.signals, seed=0, grids=grids, first_view=config.data.first_view)
+    groups = training_groups(config, len(clips))
+    order = partial(TrainingOrder, clips, system.signals, seed=0, groups=groups, first_view=config.data.first_view)
     data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=num_steps, workers=workers)
     return iter(data.train_dataloader())
 
@@ -331,7 +333,18 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
 
 BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
     benchmark.__name__: benchmark
-    for benchmark in (bone_map, people, training, sampling, progressive, view_attention, scoring, data)
+    for benchmark in (
+        bone_map,
+        people,
+        training,
+        sampling,
+        progressive,
+        view_attention,
+        scoring,
+        data,
+        pictures,
+        reading,
+    )
 }
 
 

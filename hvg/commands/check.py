@@ -51,12 +51,17 @@ def _no_search_for_garbage() -> Iterator[None]:
 
 def notes(config: RunConfig) -> list[str]:
     """Notes for the user on the dataset's files and on how test clips are sampled, a line each."""
+    from hvg.config.buckets import bucket_notes
     from hvg.config.build import build_part
     from hvg.config.overlap import dataset_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_part(config.sampler), clip_grids(config, "test")
-    return [*dataset_notes(config.dataset), *sampling_notes(config, sampler, config.evaluation.steps, grids)]
+    return [
+        *dataset_notes(config.dataset),
+        *bucket_notes(config),
+        *sampling_notes(config, sampler, config.evaluation.steps, grids),
+    ]
 
 
 def summary(config: RunConfig) -> list[str]:

@@ -21,6 +21,7 @@ def run(words: list[str]) -> int:
     words = [word if is_override(word) else f"dataset={word}" for word in words]
     judge = partial(prepared_runs, log=lambda line: None)
     options, overrides = options_and_overrides(words, PrepareOptions, judge=judge)
+    overrides += options.overrides
     if "data.cache" not in map(key_of, overrides):
         overrides.append("data.cache=cache")
     bad = 0
@@ -28,9 +29,8 @@ def run(words: list[str]) -> int:
         first = configs[0]
         with ProgressLines() as progress:
             prepare(configs, jobs=options.jobs, report=partial(progress.update, first.dataset.name, "prepare"))
-        print(
-            f"rendered to {folder}; used by every run with data.cache={first.data.cache} and the same dataset settings"
-        )
+        asked = " ".join([f"data.cache={first.data.cache}", *options.overrides])
+        print(f"rendered to {folder}; used by every run with {asked} and the same dataset settings")
         if first.data.latents == "cached":
             print(
                 "latents lie beside it; used by runs with data.latents=cached and the same codec, weights and alignment"

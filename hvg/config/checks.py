@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
+from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures
 from hvg.config.settings import SLOTS
 from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from hvg.config.settings import RunConfig, Settings
     from hvg.values.conditioning import ConditioningSpec, Ports, Site
 
-# (V, T, H, W) of a clip.
-Size = tuple[int, int, int, int]
 # Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
 GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
 
@@ -50,10 +49,10 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
     except DataError as error:
         return [Problem("dataset", str(error))]
     if "data" not in failed:
-        problems += [*_check_grid(config), *_small_clips(config, sizes), *_unequal_pictures(config, sizes)]
-    if not {"codec", "backbone"} & failed:
-        problems += _uneven_pictures(config, sizes)
-        pictures = [size[2:] for size in sizes.values()]
+        problems += [*_check_grid(config), *unfit_clips(config, sizes)]
+    if not {"codec", "backbone", "data"} & failed:
+        pictures = trained_pictures(config, sizes)
+        problems += _uneven_pictures(config, pictures)
         problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
     return problems
 
@@ -66,37 +65,23 @@ def _shared_people(config: RunConfig) -> Iterator[Problem]:
         yield Problem("dataset", f"{found.refusal}.")
 
 
-def _small_clips(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
-    for place, axis, count in _asked(config):
-        small = {clip: size[axis] for clip, size in sizes.items() if size[axis] < count}
-        if small:
-            clip, word = min(small, key=lambda clip: small[clip]), ("views", "frames")[axis]
-            yield Problem(
-                place,
-                f"{count} {word} are asked for; {len(small)} of {len(sizes)} clips of the dataset "
-                f"'{config.dataset.name}' hold fewer, '{clip}' {small[clip]}.",
-            )
-
-
-def _unequal_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
-    first: dict[tuple[int, int], str] = {}
-    for clip, (_, _, height, width) in sizes.items():
-        first.setdefault((height, width), clip)
-    if len(first) > 1 and config.data.batch_size > 1:
-        found = ", ".join(f"'{clip}' {height}x{width}" for (height, width), clip in list(first.items())[:3])
-        yield Problem("data.batch_size", f"a batch has pictures of one size, the dataset's clips differ: {found}.")
-
-
-def _uneven_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Problem]:
+def _uneven_pictures(config: RunConfig, pictures: Mapping[tuple[int, int], str]) -> Iterator[Problem]:
+    """Pictures that no network takes; those of buckets that say their size are judged by ``_check_image``."""
     latent, coarsest = image_cell(config)
-    uneven = [clip for clip, size in sizes.items() if any(side % (latent * coarsest) for side in size[2:])]
+    told = {bucket.size for bucket in config.data.trained_buckets}
+    uneven = {size: clip for size, clip in pictures.items() if size not in told and _is_uneven(config, size)}
     if uneven:
-        height, width = sizes[uneven[0]][2:]
+        (height, width), clip = next(iter(uneven.items()))
         yield Problem(
             "dataset",
-            f"{len(uneven)} of {len(sizes)} clips have sides that are not divisible by {latent * coarsest}, the codec's stride "
-            f"{latent} times the backbone's {coarsest}; '{uneven[0]}' is {height}x{width}.",
+            f"there are clips with sides that are not divisible by {latent * coarsest}, the codec's stride {latent} times the "
+            f"backbone's {coarsest}; '{clip}' is {height}x{width}. data.buckets=[[views,frames,height,width],...] brings "
+            "them to another size.",
         )
+
+
+def _is_uneven(config: RunConfig, picture: Iterable[int]) -> bool:
+    return any(side % math.prod(image_cell(config)) for side in picture)
 
 
 def _check_ports(config: RunConfig) -> Iterator[Problem]:
@@ -176,20 +161,24 @@ def _check_guidance(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_image(config: RunConfig) -> Iterator[Problem]:
-    """A dataset's ``image_size`` has to survive every halving; datasets whose files decide have no such setting."""
+    """Sizes that settings tell have to survive every halving; datasets whose files decide have no such setting."""
     latent, coarsest = image_cell(config)
-    if any(side % (latent * coarsest) for side in picture_size(config) or ()):
-        yield Problem(
-            "dataset.image_size",
-            f"{config.dataset.config.image_size} is not divisible by {latent * coarsest}, the codec's stride {latent} times the "
-            f"backbone's {coarsest}.",
-        )
+    told = {f"data.buckets.{n}": bucket.size for n, bucket in enumerate(config.data.trained_buckets) if bucket.size}
+    if picture_size(config) is not None:
+        told["dataset.image_size"] = config.dataset.config.image_size
+    for place, size in told.items():
+        sides = size if isinstance(size, (tuple, list)) else (size,)
+        if _is_uneven(config, sides):
+            yield Problem(
+                place,
+                f"{size if place.startswith('dataset') else '{}x{}'.format(*sides)} is not divisible by {latent * coarsest}, the "
+                f"codec's stride {latent} times the backbone's {coarsest}.",
+            )
 
 
 def _check_sampler(config: RunConfig) -> Iterator[Problem]:
-    size = picture_size(config)
-    if size is not None:
-        yield from _shrunk_pictures(config, [size])
+    told = [bucket.size for bucket in config.data.trained_buckets] + [picture_size(config)]
+    yield from _shrunk_pictures(config, filter(None, told))
 
 
 def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> Iterator[Problem]:
@@ -210,19 +199,13 @@ def _shrunk_pictures(config: RunConfig, pictures: Iterable[Sequence[int]]) -> It
 
 
 def _check_grid(config: RunConfig) -> Iterator[Problem]:
-    for place, axis, count in _asked(config):
+    """A dataset whose settings say the size of its clips has to hold what every step draws."""
+    yield from unfit_pictures(config)
+    for place, axis, count in asked(config):
         word = ("views", "frames")[axis]
         limit = getattr(config.dataset.config, word, None)
         if limit is not None and count > limit:
             yield Problem(place, f"{count} {word} are asked for, the dataset's clips hold {limit} (dataset.{word}).")
-
-
-def _asked(config: RunConfig) -> Iterator[tuple[str, int, int]]:
-    """Where a configuration says how many views (axis 0) or frames (axis 1) a step draws, the axis, and how many."""
-    if config.data.grids is None:
-        yield from (("data.views", 0, config.data.views), ("data.frames", 1, config.data.frames))
-    for number, grid in enumerate(config.data.grids or ()):
-        yield from ((f"data.grids.{number}", axis, count) for axis, count in enumerate(grid))
 
 
 def _check_latents(config: RunConfig) -> Iterator[Problem]:
@@ -231,6 +214,11 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
         return
     reasons = [
         (config.data.cache is None, "needs data.cache=FOLDER, where the latents lie."),
+        (
+            any(bucket.size for bucket in config.data.trained_buckets),
+            "cannot follow the sizes that data.buckets brings pictures to; write them as [views,frames], of clips that are "
+            "prepared at their size.",
+        ),
         (config.data.recolour > 0, "cannot follow the colours that data.recolour changes; set data.recolour=0."),
         (
             not config.alignment.cls.per_picture(config.alignment.config),
@@ -283,8 +271,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("dataset", "alignment", "fit"), _check_fields),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
-    (("dataset", "codec", "backbone"), _check_image),
-    (("dataset", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
+    (("dataset", "data", "codec", "backbone"), _check_image),
+    (("dataset", "data", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("data", "alignment", "fit", *SLOTS, "slots"), _check_latents),
 )

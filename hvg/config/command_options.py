@@ -48,6 +48,14 @@ class PrepareOptions(Section):
     """Options of ``hvg prepare``, besides overrides."""
 
     jobs: ProcessCount = Field(default_factory=usable_cores, description="Processes that render side by side.")
+    images: Literal["png", "webp", "jpeg"] | None = Field(default=None, description="Short for data.images.")
+    quality: int | None = Field(default=None, ge=1, le=100, description="Short for data.quality.")
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the options ask of the configuration."""
+        given = {"images": self.images, "quality": self.quality}
+        return [f"data.{name}={value}" for name, value in given.items() if value is not None]
 
 
 class PrepareCheckOptions(Section):

@@ -14,15 +14,18 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Overlap:
-    """shared: what of a split is in an earlier one too, a line each. unknown: what cannot be told, and why, a line each."""
+    """shared: what of a split is in an earlier one too. unknown: what cannot be told, and why. truth: where the pictures that
+    scores compare with are not those that were taken. A line each.
+    """
 
     shared: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    truth: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
-        """Notes for the reader of a score: overlaps that were found, and those that could not be ruled out."""
-        return [*self.shared, *self.unknown]
+        """Notes for the reader of a score: overlaps that were found or could not be ruled out, and what became of the truth."""
+        return [*self.shared, *self.unknown, *self.truth]
 
     @property
     def refusal(self) -> str:
@@ -43,15 +46,18 @@ def overlap(
     """
     shared: list[str] = []
     unknown: list[str] = []
+    truth: list[str] = []
     for split in splits:
         own = _holdings(scored or trained, split)
+        if own.lossy:
+            truth.append(f"pictures of {split} are kept with loss ({own.lossy}); scores compare with those")
         for earlier in SPLITS[: SPLITS.index(split)] if own.subjects or own.digests else ():
             other = _holdings(trained, earlier)
             shared += _shared(own, split, other, earlier)
             if earlier == "train" and not other.subjects:
                 why = "; ".join(other.notes) or f"the dataset '{trained.name}' does not tell its subjects"
                 unknown.append(f"whether subjects of {split} are in train is not known: {why}")
-    return Overlap(tuple(shared), tuple(unknown))
+    return Overlap(tuple(shared), tuple(unknown), tuple(truth))
 
 
 def dataset_notes(choice: PartChoice[Dataset]) -> list[str]:

@@ -10,8 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
+from hvg.config.settings import RENAMED
 from hvg.core.errors import ConfigError, Problem
 
+_RENAMED_KEY = re.compile(rf"^([+~]*)({'|'.join(map(re.escape, RENAMED))})(?==|$)")
 # Limit for one command line: a range says any number in a few letters.
 MOST_RUNS = 10_000
 
@@ -65,7 +67,7 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Prob
     parser, parsed, problems = OverridesParser.create(), [], []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            parsed.append(parser.parse_override(_RENAMED_KEY.sub(lambda found: found[1] + RENAMED[found[2]], text)))
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(Problem(text, f"cannot be read as key=value: {reason}."))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hvg.config.settings import BEFORE, SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
+from hvg.config.settings import BEFORE, RENAMED, SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
 from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
 from hvg.parts import registry
@@ -70,6 +70,8 @@ def parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Set
     seen. written: as of ``parse``.
     """
     raw, problems = _plain(raw)
+    raw, ambiguous = _with_new_names(raw)
+    problems += ambiguous
     rest = {key: value for key, value in raw.items() if key not in PART_KEYS}
     protocol = rest.get("protocol")
     if isinstance(protocol, dict):
@@ -89,6 +91,24 @@ def _plain(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     # Composing has resolved them. Kept, one would be resolved where the configuration is read back.
     tree, interpolations = without_interpolations(tree, of_keys=False)
     return tree, problems + interpolations
+
+
+def _with_new_names(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The tree with settings that an earlier version wrote under the names of today, and a problem for each given twice."""
+    problems: list[Problem] = []
+    for old, new in RENAMED.items():
+        (section, before), (_, now) = (name.split(".") for name in (old, new))
+        values = tree.get(section)
+        if not isinstance(values, dict) or before not in values:
+            continue
+        values = dict(values)
+        value = values.pop(before)
+        if value is not None and values.get(now) is not None:
+            problems.append(Problem(old, f"is what {new} was called before, which is given, too; one is allowed."))
+        elif value is not None:
+            values[now] = value
+        tree = {**tree, section: values}
+    return tree, problems
 
 
 def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hvg.core.bounds import (
     BatchSize,
@@ -20,7 +20,19 @@ from hvg.core.bounds import (
 )
 from hvg.core.names import Name
 from hvg.parts.continued import Continued
+from hvg.values.buckets import Bucket
 
+
+def _bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a bucket. Raises: ValueError where it is none."""
+    if len(shape) not in (2, 4):
+        raise ValueError("expected [views, frames] or [views, frames, height, width]")
+    if shape[0] > 1024 or any(side > 8192 for side in shape[2:]):
+        raise ValueError("expected at most 1024 views, 65536 frames and sides of 8192 pixels")
+    return shape
+
+
+BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AfterValidator(_bucket_shape)]
 # How much an average keeps of what it was.
 Average = Annotated[float, Field(ge=0, lt=1)]
 
@@ -41,12 +53,24 @@ class DataConfig(Section):
         default=2, description="Views of a clip that a training step sees, drawn from those it has."
     )
     frames: FrameCount = Field(default=4, description="Consecutive frames of a clip that a training step sees.")
-    grids: tuple[tuple[ViewCount, FrameCount], ...] | None = Field(
+    buckets: tuple[BucketShape, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=64,
-        description="Pairs (views, frames), one drawn for each training step, the same on all ranks; null: always "
-        "`views` x `frames`.",
+        description="Shapes (views, frames, height, width) of training steps, one drawn for each step, the same on all ranks. A "
+        "clip is drawn for those of the nearest aspect that it fits, its pictures cut in the middle and made smaller, never "
+        "stretched or enlarged; all clips equally often. (views, frames): pictures as they are. null: always `views` x `frames`.",
+    )
+    max_crop: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Share of a picture that may be cut away for the aspect of a bucket; a clip that would lose more does not "
+        "fit it.",
+    )
+    unfit: Literal["refuse", "leave_out"] = Field(
+        default="refuse",
+        description="What becomes of training clips that fit no bucket: the run does not start, or it trains without them.",
     )
     first_view: Literal["grid", "window"] = Field(
         default="grid",
@@ -85,16 +109,35 @@ class DataConfig(Section):
     cache: Annotated[Path | None, Continued.FREE] = Field(
         default=None, description="Folder for rendered clips and control maps; null keeps none on disk."
     )
+    images: Literal["png", "webp", "jpeg"] = Field(
+        default="png",
+        description="How `hvg prepare` keeps frames and photos. With loss (see `quality`) those of training alone, and a run "
+        "that does not read them from files sees what the files would hold; validation and test clips stay exact, as do alpha "
+        "and control maps.",
+    )
+    quality: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Of webp and jpeg, with loss. null: webp is exact, jpeg has 95.",
+    )
     latents: Literal["encode", "cached"] = Field(
         default="encode",
         description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
         "what `hvg prepare latents` made of them, and does not decode the frames.",
     )
 
+    @model_validator(mode="after")
+    def _exact_png(self) -> "DataConfig":
+        if self.images == "png" and self.quality is not None:
+            raise ValueError(f"images=png is exact; quality={self.quality} is of webp and jpeg")
+        return self
+
     @property
-    def trained_grids(self) -> tuple[tuple[int, int], ...]:
-        """(views, frames) that training steps draw from."""
-        return self.grids or ((self.views, self.frames),)
+    def trained_buckets(self) -> tuple[Bucket, ...]:
+        """Shapes that training steps draw from."""
+        found = self.buckets or ((self.views, self.frames),)
+        return tuple(Bucket.of(shape) for shape in found)
 
 
 class TrainingConfig(Section):

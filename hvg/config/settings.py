@@ -53,6 +53,8 @@ SINGLE_PARTS = {
         "fit",
     )
 }
+# Key that settings had in earlier versions -> what it is now.
+RENAMED = {"data.grids": "data.buckets"}
 # Of these, what runs had before there was a choice: configurations that say nothing have it.
 BEFORE = {"fit": "none"}
 

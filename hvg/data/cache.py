@@ -10,18 +10,24 @@ from hvg.config.settings import RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.sources import source_digest
+from hvg.data.clip_files import as_kept
 from hvg.data.latents import EncodedClips, encoded_path, encodings, wanted_images
+from hvg.data.picture_files import PictureFormat
 from hvg.data.shards import SHARD_FORMAT, ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, Dataset
+from hvg.values.buckets import Bucket, evaluated_size
 from hvg.values.clip import ClipBatch
-from hvg.values.scored_clip import Surface
+from hvg.values.resized import resize_clip
+from hvg.values.scored_clip import NotAvailable, Surface
 
 
-def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
-    """Path of shard ``number`` of ``count`` of a split."""
-    return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+def picture_format(config: RunConfig, split: str) -> PictureFormat:
+    """How the clips of a split are kept: those that a model is scored on to the bit, whatever is asked for training."""
+    kind, quality = config.data.images, config.data.quality
+    asked = PictureFormat(kind, 95 if kind == "jpeg" and quality is None else quality)
+    return asked if split == "train" else asked.exact
 
 
 def missing_from_cache(config: RunConfig) -> str | None:
@@ -56,9 +62,31 @@ def cache_folder(config: RunConfig) -> Path:
     settings = choice.config.model_dump(mode="json", exclude={"split"})
     code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
     parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), SHARD_FORMAT, __version__, code]
+    # PNG has no word, so that what was prepared before there were others stays in use.
+    parts += [] if config.data.images == "png" else [str(picture_format(config, "train"))]
     contents = filter(None, (part.cls.content(part.config) for part in (choice, config.body)))
     name = settings_digest([*parts, *contents])
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
+
+
+class AsKept(Dataset):
+    """Clips whose pictures are what files with loss keep of them, whether they lie in files or not."""
+
+    def __init__(self, clips: Dataset, form: PictureFormat) -> None:
+        self._clips, self._form = clips, form
+
+    @classmethod
+    def provides(cls, config) -> frozenset[str]:
+        raise TypeError("clips as they are kept provide what their source provides")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def load(self, index: int) -> ClipBatch:
+        return as_kept(self._clips.load(index), self._form)
+
+    def surface(self, index: int) -> Surface:
+        return self._clips.surface(index)
 
 
 class RenderedClips(Dataset):
@@ -107,6 +135,36 @@ class RenderedClips(Dataset):
         return index
 
 
+class ResizedClips(Dataset):
+    """Clips whose pictures have the sizes that training has: each as of ``evaluated_size``."""
+
+    def __init__(self, clips: Dataset, buckets: Sequence[Bucket]) -> None:
+        self._clips, self._buckets = clips, buckets
+
+    @classmethod
+    def provides(cls, config) -> frozenset[str]:
+        raise TypeError("resized clips provide what their source provides")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def load(self, index: int) -> ClipBatch:
+        return self._at_size(self._clips.load(index))
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        part = self._clips.load_part(index, choose, signals)
+        return part and self._at_size(part)
+
+    def surface(self, index: int) -> Surface:
+        picture = self._clips.load(index).cameras.image_size
+        if evaluated_size(self._buckets, picture) != picture:
+            raise NotAvailable("the surface behind pictures that data.buckets brings to another size is not known")
+        return self._clips.surface(index)
+
+    def _at_size(self, clip: ClipBatch) -> ClipBatch:
+        return resize_clip(clip, evaluated_size(self._buckets, clip.cameras.image_size))
+
+
 def shard_paths(config: RunConfig, split: str) -> list[Path]:
     """The finished shards of a split in the cache; empty when one is missing."""
     found = sorted(cache_folder(config).glob(f"{split}-*-of-*.tar"))
@@ -114,11 +172,19 @@ def shard_paths(config: RunConfig, split: str) -> list[Path]:
 
 
 def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> Dataset:
-    """The clips of a split: from the cache where it was prepared, else made on the fly.
+    """The clips of a split, to look at whole: from the cache where it was prepared, else made on the fly; their pictures at a
+    size that ``data.buckets`` names, where it names sizes.
 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
-    source = true_clips(config, split)
+    clips, buckets = _open_clips(config, split, signals), config.data.trained_buckets
+    return ResizedClips(clips, buckets) if any(bucket.size for bucket in buckets) else clips
+
+
+def _open_clips(config: RunConfig, split: str, signals: Signals) -> Dataset:
+    """The clips of a split at their own size."""
+    source, form = true_clips(config, split), picture_format(config, split)
+    source = AsKept(source, form) if form.is_lossy else source
     paths = shard_paths(config, split) if config.data.cache else []
     clips = RenderedClips(paths, source, frozenset(signals.ahead), signals.mesh) if paths else source
     return observed(config, clips)
@@ -131,7 +197,7 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     """
     signals = signals_of(config, conditioners)
     if config.data.latents == "encode":
-        return open_clips(config, "train", signals)
+        return _open_clips(config, "train", signals)
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
     if not shards or not signals.ahead.keys() <= frozenset.intersection(
         *(ShardReader(path).signals for path in shards)

@@ -7,14 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from hvg.core.arrays import array_bytes, read_array
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
 from hvg.core.required import required
+from hvg.data.picture_files import ENDINGS, EXACT, PictureFormat, decode_picture, encode_picture
 from hvg.parts.scene import Choose
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras
@@ -30,28 +29,25 @@ CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 _SKINNING = tuple(f.name for f in fields(Skinning) if f.name != "bones")
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
-# The end of the name of one picture's file: its view, its frame, PNG or floats.
-_CELL = re.compile(r"\.\d+\.\d+\.(png|npy)$")
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """H W K uint8, K in 1, 3, 4 -> PNG bytes."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "png", compress_level=1)
-    return stream.getvalue()
+# The end of the name of one picture's file: its view, its frame, a picture or floats.
+_CELL = re.compile(rf"\.\d+\.\d+\.({'|'.join(ENDINGS.values())}|npy)$")
+# How the name of alpha begins where it is not in one picture with its colours.
+ALPHA = "alpha-"
 
 
 def _npy(value: Tensor) -> bytes:
     return array_bytes(value.numpy())
 
 
-def _images(name: str, pixels: Tensor) -> dict[str, bytes]:
-    """V T K H W uint8 -> PNG files; channel counts that PNG does not know are kept as one array."""
+def _images(name: str, pixels: Tensor, form: PictureFormat = EXACT) -> dict[str, bytes]:
+    """V T K H W uint8 -> files of pictures; channel counts that those do not know are kept as one array."""
     if pixels.shape[2] not in (1, 3, 4):
         return {f"{name}.npy": _npy(pixels)}
     array = pixels.movedim(2, -1).numpy()
     return {
-        f"{name}.{v:03d}.{t:03d}.png": _png(array[v, t]) for v in range(array.shape[0]) for t in range(array.shape[1])
+        f"{name}.{v:03d}.{t:03d}.{ENDINGS[form.kind]}": encode_picture(array[v, t], form)
+        for v in range(array.shape[0])
+        for t in range(array.shape[1])
     }
 
 
@@ -64,16 +60,28 @@ def _floats(name: str, values: Tensor) -> dict[str, bytes]:
     }
 
 
-def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None) -> dict[str, bytes]:
-    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] as files: 8 bits where they hold both exactly, else floats."""
+def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None, form: PictureFormat = EXACT) -> dict[str, bytes]:
+    """V T 3 H W in [-1, 1] and V T 1 H W in [0, 1] as files: 8 bits where they hold both exactly, else floats.
+
+    Of another form than PNG, alpha has files of its own, to the bit; with loss, colours are 8 bits whatever they were.
+    """
     colour = frames_to_uint8(frames)
-    coverage = None if alpha is None else _alpha_to_uint8(alpha)
     exact = same_bits(frames_from_uint8(colour), frames)
+    if form != EXACT:
+        own = {} if alpha is None else _alpha(ALPHA + name, alpha)
+        return own | (_images(name, colour, form) if exact or form.is_lossy else _floats(name, frames))
+    coverage = None if alpha is None else _alpha_to_uint8(alpha)
     if alpha is None or coverage is None:
         return _images(name, colour) if exact else _floats(name, frames)
     if exact and same_bits(_alpha_from_uint8(coverage), alpha):
         return _images(name, torch.cat([colour, coverage], dim=2))
     return _floats(name, torch.cat([frames, alpha], dim=2))
+
+
+def _alpha(name: str, alpha: Tensor) -> dict[str, bytes]:
+    """V T 1 H W in [0, 1] as files, to the bit."""
+    coverage = _alpha_to_uint8(alpha)
+    return _images(name, coverage) if same_bits(_alpha_from_uint8(coverage), alpha) else _floats(name, alpha)
 
 
 def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
@@ -94,8 +102,30 @@ def _alpha_from_uint8(alpha: Tensor) -> Tensor:
     return alpha.to(torch.float32) / 255
 
 
-def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
-    """One clip (B = 1) as named files, with its true body."""
+def encode_frames(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes]:
+    """The frames of a clip (B = 1) as named files."""
+    if clip.frames is None:
+        return {}
+    return _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0], form)
+
+
+def as_kept(clip: ClipBatch, form: PictureFormat) -> ClipBatch:
+    """The clip (B = 1) with the frames, photo and driving video that files of this form give back."""
+
+    def kept(frames: Tensor | None) -> Tensor | None:
+        """V T 3 H W."""
+        if frames is None:
+            return None
+        files = _pictures("frames", frames, form=form)
+        return _colour(_decode_images(files, None, lambda image: True)["frames"])
+
+    frames = kept(None if clip.frames is None else clip.frames[0])
+    photo = clip.reference and replace(clip.reference, frames=required(kept(clip.reference.frames), "frames"))
+    return replace(clip, frames=None if frames is None else frames[None], reference=photo, driving=kept(clip.driving))
+
+
+def encode_clip(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes]:
+    """One clip (B = 1) as named files, with its true body. form: of frames, photos and driving videos alone."""
     if len(clip.clip_id) != 1:
         raise ValueError(f"a clip has B = 1, this batch has {len(clip.clip_id)}")
     files: dict[str, bytes] = {}
@@ -109,17 +139,16 @@ def encode_clip(clip: ClipBatch) -> dict[str, bytes]:
         arrays |= _body_arrays("body", body)
     if clip.reference is not None:
         reference = clip.reference
-        files |= _pictures("reference", reference.frames, reference.alpha)
+        files |= _pictures("reference", reference.frames, reference.alpha, form)
         if reference.cameras is not None:
             arrays["reference_world_to_camera"] = reference.cameras.world_to_camera
             arrays["reference_intrinsics"] = reference.cameras.intrinsics
             meta["reference_image_size"] = reference.cameras.image_size
         if (body := reference.target_body) is not None:
             arrays |= _without_what_is_shared(_body_arrays("reference_body", body), arrays)
-    if clip.frames is not None:
-        files |= _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0])
+    files |= encode_frames(clip, form)
     if clip.driving is not None:
-        files |= _pictures("driving", clip.driving)
+        files |= _pictures("driving", clip.driving, form=form)
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
@@ -163,7 +192,7 @@ def decode_clip(
 
     def is_wanted(image: str) -> bool:
         wanted = signals if image.startswith(SIGNAL) else images
-        return wanted is None or image.removeprefix(SIGNAL) in wanted
+        return wanted is None or image.removeprefix(SIGNAL).removeprefix(ALPHA) in wanted
 
     meta = json.loads(files["meta.json"])
     arrays = {
@@ -181,7 +210,7 @@ def decode_clip(
         clip_id=(meta["clip_id"],),
         subject=(str(meta["subject"]),),
         body=_body(arrays, "body", meta),
-        reference=_reference(pictures.get("reference"), arrays, meta),
+        reference=_reference(pictures, arrays, meta),
         task=arrays.get("task"),
         valid=arrays.get("valid"),
         frame_index=arrays.get("frame_index"),
@@ -189,7 +218,7 @@ def decode_clip(
         signals=_signals(arrays),
     )
     clip = clip if cells is None else clip.select(*cells)
-    frames, alpha = _split_rgba(pictures.get("frames"))
+    frames, alpha = _colour_and_alpha(pictures, "frames")
     return replace(
         clip,
         frames=None if frames is None else frames[None],
@@ -207,8 +236,8 @@ def _signals(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(SIGNAL): x[None] for name, x in named.items() if name.startswith(SIGNAL)}
 
 
-def _reference(pixels: Tensor | None, arrays: dict[str, Tensor], meta: dict[str, Any]) -> Reference | None:
-    frames, alpha = _split_rgba(pixels)
+def _reference(pictures: Mapping[str, Tensor], arrays: dict[str, Tensor], meta: dict[str, Any]) -> Reference | None:
+    frames, alpha = _colour_and_alpha(pictures, "reference")
     if frames is None:
         return None
     return Reference(
@@ -228,7 +257,7 @@ def _decode_images(
     grids: dict[str, dict[tuple[int, int], str]] = {}
     for name in files:
         # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
-        if name.endswith(".png") or _CELL.search(name):
+        if _CELL.search(name):
             image, view, frame, _ = name.rsplit(".", 3)
             if is_wanted(image):
                 grids.setdefault(image, {})[int(view), int(frame)] = name
@@ -236,7 +265,7 @@ def _decode_images(
     for image, grid in grids.items():
         views: Sequence[int] = range(max(v for v, _ in grid) + 1)
         frames: Sequence[int] = range(max(t for _, t in grid) + 1)
-        if cells is not None and image != "reference":
+        if cells is not None and image.removeprefix(ALPHA) != "reference":
             views, frames = (views if image == "driving" else cells[0]), cells[1]
         stacked[image] = torch.stack(
             [torch.stack([_picture(grid[v, t], files[grid[v, t]]) for t in frames]) for v in views]
@@ -252,17 +281,17 @@ def _picture(name: str, data: bytes) -> Tensor:
     """A file of one picture -> K H W, uint8 or floats."""
     if name.endswith(".npy"):
         return _array(data)
-    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
+    return decode_picture(data)
 
 
-def _split_rgba(pixels: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _colour_and_alpha(pictures: Mapping[str, Tensor], name: str) -> tuple[Tensor | None, Tensor | None]:
+    """Frames in [-1, 1] and alpha in [0, 1], or None, of pictures that hold both, or of pictures each."""
+    pixels = pictures.get(name)
     if pixels is None:
         return None, None
-    if pixels.shape[2] == 3:
+    alpha = pictures.get(ALPHA + name, pixels[:, :, 3:])
+    if not alpha.shape[2]:
         return _colour(pixels), None
-    alpha = pixels[:, :, 3:]
     return _colour(pixels[:, :, :3]), _alpha_from_uint8(alpha) if alpha.dtype == torch.uint8 else alpha
 
 

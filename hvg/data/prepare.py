@@ -24,9 +24,10 @@ from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
-from hvg.data.cache import cache_folder, shard_path, shard_paths
+from hvg.data.cache import cache_folder, picture_format, shard_paths
 from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
-from hvg.data.shard_writing import write_shard
+from hvg.data.picture_files import EXACT, PictureFormat
+from hvg.data.shard_writing import CLIPS_PER_SHARD, shard_path, write_shard
 from hvg.data.shards import ShardReader, whole_shard
 from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, signals_of_all, without_mesh
 from hvg.parts.as_seen import as_seen
@@ -43,6 +44,7 @@ def render_shard(
     *,
     keep_mesh: bool = False,
     part: tuple[int, int] = (0, 1),
+    pictures: PictureFormat = EXACT,
     on_clip: Callable[[], None] = lambda: None,
 ) -> Path:
     """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
@@ -86,7 +88,7 @@ def render_shard(
         if len(left_out) == len(indices):
             raise DataError(f"none of {len(indices)} clips of {path.name} can be used; the first: {left_out[0]}")
 
-    write_shard(path, usable(), on_clip, part=part, left_out=left_out)
+    write_shard(path, usable(), on_clip, part=part, left_out=left_out, pictures=pictures)
     return path
 
 
@@ -98,9 +100,6 @@ def unusable(configs: Sequence[RunConfig]) -> list[str]:
         for shard in map(ShardReader, shard_paths(configs[0], split)):
             lines += [f"{shard.path.name}: {reason}" for reason in shard.left_out.values()]
     return lines
-
-
-CLIPS_PER_SHARD = 32
 
 
 def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:
@@ -242,7 +241,9 @@ def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) ->
     """One shard, in a process of its own."""
     _one_thread()
     folder, signals, fitted = _drawing(texts)
-    render_shard(folder, split, _clips(texts[0], split), signals, fitted, part=part, on_clip=lambda: ticks.put(1))
+    form = picture_format(parse_resolved(texts[0], "prepare"), split)
+    clips = _clips(texts[0], split)
+    render_shard(folder, split, clips, signals, fitted, part=part, pictures=form, on_clip=lambda: ticks.put(1))
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,9 @@ from typing import Any
 
 from hvg.core.files import whole_file, write_text
 from hvg.core.names import check_clip_names
-from hvg.data.clip_files import encode_clip
-from hvg.data.shards import SHARD_FORMAT, Size, checksum_of, index_path
+from hvg.data.clip_files import encode_clip, encode_frames
+from hvg.data.picture_files import EXACT, PictureFormat
+from hvg.data.shards import SHARD_FORMAT, Size, checksum_of, index_path, whole_shard
 from hvg.values.clip import ClipBatch
 
 
@@ -23,8 +24,12 @@ def write_shard(
     *,
     part: tuple[int, int] | None = None,
     left_out: Mapping[int, str] | None = None,
+    pictures: PictureFormat = EXACT,
 ) -> None:
     """Writes a shard and then its index; until both are whole, neither is visible under its name.
+
+    clips: each with B = 1, a name of its own and the same fields. pictures: how frames, photos and driving videos are kept;
+    alpha and control maps are always kept to the bit.
 
     part: its number, from 0, and how many shards there are, so that a missing one is noticed; None where the name says it,
     as ``train-00001-of-00003.tar``, or nobody knows. left_out: clips that belong here but cannot be used: place among those of
@@ -44,8 +49,9 @@ def write_shard(
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
                 subjects.append(clip.subject[0])
                 captions &= clip.caption is not None
-                files = encode_clip(clip)
-                digests.append(_frames_digest(files))
+                files = encode_clip(clip, pictures)
+                # Of the frames as they were given, so that a copy is known in whatever way it is kept.
+                digests.append(_frames_digest(files if pictures == EXACT else encode_frames(clip)))
                 for name, data in files.items():
                     member = tarfile.TarInfo(f"{clip.clip_id[0]}.{name}")
                     member.size, checks[member.name] = len(data), zlib.crc32(data)
@@ -66,8 +72,42 @@ def write_shard(
         }
         index |= {"subjects": subjects, "digests": digests, "members": members, "crc32": checks}
         index |= ({"part": part} if part else {}) | ({"left_out": left_out} if left_out else {})
+        index |= {"lossy": str(pictures)} if pictures.is_lossy else {}
         index_path(path).unlink(missing_ok=True)
     write_index(path, index)
+
+
+CLIPS_PER_SHARD = 32
+
+
+def shard_path(folder: Path, split: str, number: int, count: int) -> Path:
+    """Path of shard ``number`` of ``count`` of a split."""
+    return folder / f"{split}-{number:05d}-of-{count:05d}.tar"
+
+
+def write_shards(
+    folder: Path,
+    split: str,
+    count: int,
+    load: Callable[[int], ClipBatch],
+    *,
+    pictures: PictureFormat = EXACT,
+    per_shard: int = CLIPS_PER_SHARD,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Writes the ``count`` clips of a split, ``load(0)`` and so on, as shards that ``dataset=shards`` reads; their paths.
+
+    A shard that is whole already is left as it is, so a command that was stopped goes on where it was; delete the folder
+    to write it anew. pictures: as of ``write_shard``. report: is told of the clips done, and of all.
+    """
+    shards = -(-count // per_shard)
+    paths = [shard_path(folder, split, number, shards) for number in range(shards)]
+    for number, path in enumerate(paths):
+        indices = range(number * per_shard, min(count, (number + 1) * per_shard))
+        if whole_shard(path) is None:
+            write_shard(path, map(load, indices), part=(number, shards), pictures=pictures)
+        report(indices.stop, count)
+    return paths
 
 
 def write_index(path: Path, index: Mapping[str, Any]) -> None:

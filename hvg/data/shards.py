@@ -1,12 +1,14 @@
-"""Rendered clips at rest: a WebDataset tar of PNG images, .npy arrays and JSON, with an index for random access.
+"""Rendered clips at rest: a WebDataset tar of pictures, .npy arrays and JSON, with an index for random access.
 
-A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one PNG per image, named
-``key.<image>.<view>.<frame>.png``. Frames and alpha share an RGBA image. What 8 bits do not hold exactly (float control maps,
-frames off the 8-bit grid) is ``key.<image>.<view>.<frame>.npy`` instead: what is read is what was written. Nothing is
-pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says which shard of how
-many this is, how large its clips are, whom they show, a digest of the frames of each, and a checksum of every file and of itself:
-each file is checked when it is read. Of older indices, which lack some of that, all are read; where files have no checksum, the
-whole shard is checked once by its SHA-256, when its first clip is read.
+A clip ``key`` is stored as ``key.meta.json``, ``key.<array>.npy`` and one file per image, named
+``key.<image>.<view>.<frame>.png``, or ``.webp`` or ``.jpg``. Frames and alpha share an RGBA image where that is a PNG; else
+alpha is ``key.alpha-<image>.<view>.<frame>.png``. What 8 bits do not hold exactly (float control maps, frames off the 8-bit
+grid) is ``key.<image>.<view>.<frame>.npy`` instead: but for frames that are meant to lose something, what is read is what was
+written. Nothing is pickled. The index ``<shard>.index.json`` is written last, so a shard without one was not finished. It says
+which shard of how many this is, how large its clips are, whom they show, with which loss pictures are kept, a digest of the
+frames of each, and a checksum of every file and of itself: each file is checked when it is read. Of older indices, which lack
+some of that, all are read; where files have no checksum, the whole shard is checked once by its SHA-256, when its first clip is
+read.
 
 Shards may come from anyone. Reading one takes the bytes that the index points at and never extracts a member, so what the
 tar says of names, links, devices and sizes has no effect.
@@ -29,7 +31,7 @@ from hvg.core.arrays import read_array
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
-from hvg.data.clip_files import SIGNAL, decode_cameras, decode_clip
+from hvg.data.clip_files import ALPHA, SIGNAL, decode_cameras, decode_clip
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
 
@@ -92,6 +94,7 @@ class _Index(BaseModel):
     subjects: list[str] | None = None
     digests: list[str] | None = None
     captions: StrictBool | None = None
+    lossy: str | None = None
     part: tuple[CountFromZero, Count] | None = None
     left_out: dict[int, str] = Field(default_factory=dict)
 
@@ -192,10 +195,19 @@ class ShardReader:
 
     @cached_property
     def eight_bit(self) -> bool:
-        """Whether frames, photos and driving videos are all kept in 8 bits."""
-        names = (name for members in self._members.values() for name in members)
+        """Whether frames, photos, their alpha and driving videos are all kept in 8 bits."""
+        return not any(name.endswith(".npy") for name in self._picture_names())
+
+    @cached_property
+    def lossy(self) -> str | None:
+        """With which loss frames, photos and driving videos are kept, in words; None where they are what was given."""
+        jpeg = any(name.endswith(".jpg") for name in self._picture_names())
+        return self._known.lossy or ("jpeg" if jpeg else None)
+
+    def _picture_names(self) -> Iterator[str]:
         pictures = {"frames", "reference", "driving"}
-        return not any(name.endswith(".npy") and name.partition(".")[0] in pictures for name in names)
+        names = (name for members in self._members.values() for name in members)
+        return (name for name in names if name.partition(".")[0].removeprefix(ALPHA) in pictures)
 
     @cached_property
     def captions(self) -> bool:

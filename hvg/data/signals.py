@@ -3,7 +3,7 @@
 Parts say what a map is (``Conditioner``); whoever stores, loads or shows one asks here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -112,11 +112,16 @@ class Signals(Mapping[str, Conditioner]):
         clip = self.ahead.draw(clip)
         return clip if self.mesh else without_mesh(clip)
 
-    def load(self, clips: Dataset, index: int) -> ClipBatch:
-        """Clip ``index``, as of ``draw_ahead``. Raises: HvgError for a clip id that cannot be the name of a file."""
+    def load(
+        self, clips: Dataset, index: int, changed: Callable[[ClipBatch], ClipBatch] = lambda clip: clip
+    ) -> ClipBatch:
+        """Clip ``index``, as of ``draw_ahead``. changed: what is done to it before maps are drawn of it.
+
+        Raises: HvgError for a clip id that cannot be the name of a file.
+        """
         clip = clips.load(index)
         check_clip_names(clip.clip_id)
-        return self.draw_ahead(clip)
+        return self.draw_ahead(changed(clip))
 
 
 # Neither maps nor a mesh.

@@ -6,7 +6,6 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import lightning
 import torch
@@ -15,23 +14,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
 from hvg.data.signals import Signals
+from hvg.data.step_order import place_at
 from hvg.data.unreadable import read_or_replace
 from hvg.parts.scene import Dataset as ClipDataset
+from hvg.values.buckets import Bucket, Group
 from hvg.values.clip import ClipBatch, Within
+from hvg.values.resized import resize_clip
 
 # Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
 KEPT_BYTES = 2**30
-
-
-def clip_position(seed: int, position: int, count: int) -> int:
-    """Index of the clip at a place of the endless training order: each epoch is a fresh permutation."""
-    epoch, place = divmod(position, count)
-    return int(_epoch_order(seed, epoch, count)[place])
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
-    return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
 def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
@@ -49,11 +40,11 @@ def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
 
 
 class TrainingOrder(Dataset):
-    """Position in the training order -> clip, with the views and frames that a step at that position sees.
+    """Position in the training order -> clip, with the views and frames that a step at that position sees, at its size.
 
-    grids: (views, frames) to draw from. clips_per_step: positions, over all ranks and the batches that a step accumulates,
-    that share a step and so a grid. first_view: as ``DataConfig`` says. A clip that cannot be
-    read has another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
+    groups: the clips by the shapes that they are drawn for. clips_per_step: positions, over all ranks and the batches that a
+    step accumulates, that share a step and so a shape. first_view: as ``DataConfig`` says. A clip that cannot be read has
+    another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
@@ -62,21 +53,21 @@ class TrainingOrder(Dataset):
         signals: Signals,
         *,
         seed: int,
-        grids: Sequence[tuple[int, int]],
+        groups: Sequence[Group],
         clips_per_step: int,
         recolour: float = 0.0,
         first_view: Within = "grid",
     ) -> None:
         self._clips, self._signals, self._first_view = clips, signals, first_view
-        self._seed, self._grids, self._clips_per_step, self._recolour = seed, grids, clips_per_step, recolour
-        self._kept: dict[int, ClipBatch] = {}
+        self._seed, self._groups, self._clips_per_step, self._recolour = seed, groups, clips_per_step, recolour
+        self._kept: dict[tuple[int, tuple[int, int] | None], ClipBatch] = {}
         self._kept_bytes = 0
         self._in_parts: bool | None = None
 
     def __getitem__(self, position: int) -> ClipBatch:
-        index = clip_position(self._seed, position, len(self._clips))
-        choose = DrawnCells(self._seed, position, self.grid(position // self._clips_per_step))
-        part, unreadable = read_or_replace(lambda i: self._part(i, choose), index, len(self._clips))
+        clips, index, bucket = place_at(self._seed, self._groups, position, self._clips_per_step)
+        choose = DrawnCells(self._seed, position, bucket)
+        part, unreadable = read_or_replace(lambda i: self._part(clips[i], choose, bucket), index, len(clips))
         if self._first_view == "window":
             part = replace(part, origin=None)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
@@ -88,33 +79,31 @@ class TrainingOrder(Dataset):
         count, place = int(valid.sum()), torch.tensor([position])
         return replace(part, valid=valid, num_valid=(count,), sample_index=place, unreadable=(unreadable,))
 
-    def grid(self, step: int) -> tuple[int, int]:
-        """Views and frames of a step's clips."""
-        if len(self._grids) == 1:
-            return self._grids[0]
-        return self._grids[int(torch.randint(len(self._grids), (1,), generator=generator(self._seed, "grids", step)))]
-
-    def _part(self, index: int, choose: "DrawnCells") -> ClipBatch:
+    def _part(self, index: int, choose: "DrawnCells", bucket: Bucket) -> ClipBatch:
         """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
         if self._in_parts is not False:
             part = self._clips.load_part(index, choose, frozenset(self._signals.ahead))
             if self._in_parts is None:
                 self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
             if part is not None and self._in_parts:
-                return self._signals.draw_ahead(part)
-        clip = self._clip(index)
+                return self._signals.draw_ahead(_at_size(part, bucket))
+        clip = self._clip(index, bucket)
         return clip.select(*choose(*clip.grid[1:]))
 
-    def _clip(self, index: int) -> ClipBatch:
-        """A whole clip, kept as long as there is room."""
-        if index in self._kept:
-            return self._kept[index]
-        clip = self._signals.load(self._clips, index)
+    def _clip(self, index: int, bucket: Bucket) -> ClipBatch:
+        """A whole clip at a bucket's size, kept as long as there is room."""
+        if (index, bucket.size) in self._kept:
+            return self._kept[index, bucket.size]
+        clip = self._signals.load(self._clips, index, lambda clip: _at_size(clip, bucket))
         size = clip.nbytes()
         if self._kept_bytes + size <= KEPT_BYTES:
-            self._kept[index] = clip
+            self._kept[index, bucket.size] = clip
             self._kept_bytes += size
         return clip
+
+
+def _at_size(clip: ClipBatch, bucket: Bucket) -> ClipBatch:
+    return clip if bucket.size is None else resize_clip(clip, bucket.size)
 
 
 class DrawnCells:
@@ -123,16 +112,16 @@ class DrawnCells:
     After a call: generator, for what is drawn next at this position; share, the clip's cells to a cell that is seen.
     """
 
-    def __init__(self, seed: int, position: int, grid: tuple[int, int]) -> None:
-        self._seed, self._position, self._grid = seed, position, grid
+    def __init__(self, seed: int, position: int, bucket: Bucket) -> None:
+        self._seed, self._position, self._bucket = seed, position, bucket
 
     def __call__(self, num_views: int, num_frames: int) -> tuple[list[int], range]:
         """Views and frames of a clip of ``num_views`` x ``num_frames``. Raises: HvgError where it holds fewer."""
-        views, frames = self._grid
+        views, frames = self._bucket.views, self._bucket.frames
         if views > num_views or frames > num_frames:
             raise HvgError(
-                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.grids), but at position "
-                f"{self._position} of the training order is one of {num_views} x {num_frames}"
+                f"a step draws {views} views x {frames} frames of a clip (data.views, data.frames, data.buckets), but at "
+                f"position {self._position} of the training order is one of {num_views} x {num_frames}"
             )
         self.generator = generator(self._seed, "grid", self._position)
         self.share = num_views * num_frames / (views * frames)

@@ -1,6 +1,7 @@
 """Choice of the frames of a motion that a video shows."""
 
 import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -45,13 +46,22 @@ def motion_places(
         places = torch.linspace(start, last, frames or evenly, dtype=torch.float64)
         whole = places.round()
         return torch.where((places - whole).abs() < 1e-6, whole, places)
-    step = stride or (motion.frames_per_second or ASSUMED_RATE) / frames_per_second
+    step = stride or _nominal((motion.frames_per_second or ASSUMED_RATE) / frames_per_second)
     # A step that is no binary fraction may fall short of the last frame by its rounding.
     there = int((last - start) / step + 1e-9) + 1
     if frames is not None and frames > there:
         how = f"stride={stride}" if stride else f"real_time=true at frames_per_second={frames_per_second:g}"
         raise HvgError(f"frames={frames}: with {how} the motion's frames {start} to {last} give {there}")
     return (start + step * torch.arange(frames or there, dtype=torch.float64)).round()
+
+
+def _nominal(ratio: float) -> float:
+    """The ratio of two frame rates, taking each for the round one that it stands for.
+
+    Television runs at 1000/1001 of 24, 30 and 60 frames a second: 29.97 beside 30 would repeat a frame every 33 seconds.
+    """
+    simple = float(Fraction(ratio).limit_denominator(8))
+    return simple if abs(ratio - simple) <= 1.5e-3 * ratio else ratio
 
 
 def places_note(motion: Motion, places: Tensor, frames_per_second: float) -> str:

@@ -57,8 +57,9 @@ def picture_size(path: Path) -> tuple[int, int]:
     with _readable(path), _opened(path) as file:
         width, height = file.size
         check_pixels(path, width, height)
-        # Orientations from 5 on lie on their side.
-        return (width, height) if file.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else (height, width)
+        # Orientations from 5 on lie on their side; of a TIFF, Pillow tells the size as it is shown.
+        lies = file.format != "TIFF" and file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (width, height) if lies else (height, width)
 
 
 @contextmanager

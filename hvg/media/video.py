@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -127,7 +128,7 @@ def _decoded(path: Path, container: InputContainer) -> Iterator[tuple[np.ndarray
     # The decoder would otherwise paint over damaged blocks in silence.
     stream.codec_context.options = {"err_detect": "explode"}
     shape, turns = None, 0
-    for frame in container.decode(stream):
+    for frame in _whole_stream(path, container, stream):
         check_pixels(path, frame.width, frame.height)
         # As players do, and as photos are turned. Asked of the first alone: the library ties a frame that was asked to itself,
         # and hundreds of them would wait in memory for Python's collector.
@@ -139,6 +140,29 @@ def _decoded(path: Path, container: InputContainer) -> Iterator[tuple[np.ndarray
         yield pixels, frame.time
     if shape is None:
         raise DataError(f"{path}: the file holds no video frames")
+
+
+def _whole_stream(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """The frames of a stream. Raises: DataError, after the last, where the file ends before it says that it does.
+
+    The library reads such a file (Matroska and WebM) as if it ended there. Sound may last longer than pictures, so what counts
+    is the end of all streams.
+    """
+    ended = 0.0
+    for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+            ended = max(ended, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream.index == stream.index:
+            yield from cast(list[av.VideoFrame], packet.decode())
+    if container.duration is None:
+        return
+    lasts, begins = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+    # The last frame's own duration need not be told.
+    tolerance = max(0.1, 3 / float(stream.average_rate or 30))
+    if ended - begins < lasts - tolerance:
+        raise DataError(
+            f"{path}: ends after {ended - begins:.2f} s, and says that it lasts {lasts:.2f} s: it was cut off"
+        )
 
 
 def _quarter_turns(path: Path, frame: av.VideoFrame) -> int:

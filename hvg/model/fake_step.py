@@ -3,6 +3,7 @@
 What is counted is what would run, activation checkpointing and a ReferenceNet included.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -178,12 +179,14 @@ def fake_skinning(clips: int, frames: int) -> Skinning:
 
 def step_shape(config: RunConfig) -> Shape | None:
     """Shape of the largest batch of a training step on one device; None where the pictures' size is unknown."""
-    size = picture_size(config)
-    if size is None:
-        return None
-    # Of several grids the one with the most images, and among those the one with the most views.
-    views, frames = max(config.data.trained_grids, key=lambda grid: (grid[0] * grid[1], grid[0]))
-    return config.data.batch_size, views, frames, *size
+    known = [
+        (b.views, b.frames, *size) for b in config.data.trained_buckets if (size := b.size or picture_size(config))
+    ]
+    # Those with the most pixels, and among those with the most views.
+    largest = max(known, key=lambda clip: (math.prod(clip), clip[0]), default=None)
+    return (
+        None if largest is None or len(known) < len(config.data.trained_buckets) else (config.data.batch_size, *largest)
+    )
 
 
 def autocast(config: RunConfig) -> torch.autocast:

@@ -46,7 +46,7 @@ def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowSha
 def untrained_shapes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> set[WindowShape]:
     """Shapes of windows of clips of these V x T that no training step of the configuration has."""
     sampled = (window_shapes(sampler, num_steps, grid) for grid in grids)
-    return set().union(*sampled) - {WindowShape(*grid) for grid in config.data.trained_grids}
+    return set().union(*sampled) - {WindowShape(b.views, b.frames) for b in config.data.trained_buckets}
 
 
 def clip_grids(config: RunConfig, split: str) -> set[Grid]:
@@ -77,7 +77,7 @@ def sampling_notes(config: RunConfig, sampler: Sampler, num_steps: int, grids: C
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
     if not untrained:
         return None
-    trained = config.data.trained_grids
+    trained = dict.fromkeys((bucket.views, bucket.frames) for bucket in config.data.trained_buckets)
     larger = [
         word
         for axis, word in enumerate(("views", "frames"))
@@ -90,7 +90,7 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
         f"sampler={config.sampler.name} denoises windows of {listed} (views x frames), and no training step has that: they "
         f"have {' or '.join(f'{v} x {t}' for v, t in trained)}"
         + (f", fewer {' and fewer '.join(larger)}" if larger else "")
-        + ". data.grids says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
+        + ". data.buckets says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
     )
 
 

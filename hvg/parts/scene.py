@@ -138,9 +138,11 @@ Choose = Callable[[int, int], tuple[Sequence[int], range]]
 class Holdings:
     """Contents of a dataset's files, as far as known without reading a picture.
 
-    sizes: clip id -> (V, T, H, W). subjects: clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a
-    digest of its frames, the same for a copy under another name; of clips of which it is known. unusable: what of the files
-    cannot be used, of any split -> why. notes: what a user has to know of the files, a line each.
+    sizes: clip id -> (V, T, H, W), of all clips in their order, so that each is drawn for the buckets that it fits. subjects:
+    clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a digest of its frames, the same for a copy under
+    another name; of clips of which it is known. unusable: what of the files cannot be used, of any split -> why. notes: what a
+    user has to know of the files, a line each. lossy: with which loss their pictures are kept, in words; None where they are
+    kept as they were taken.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
@@ -148,6 +150,7 @@ class Holdings:
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     unusable: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+    lossy: str | None = None
 
 
 class Dataset(Part[ConfigT]):

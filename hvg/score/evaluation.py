@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from hvg.config.buckets import scored_size_notes
 from hvg.config.changes import EXPLANATIONS, changes
 from hvg.config.command_options import EvaluateOptions
 from hvg.config.composition import given_settings, named_protocol, recompose, single_settings
@@ -108,11 +109,11 @@ def _overlap(trained: RunConfig, config: RunConfig, split: str) -> list[str]:
     Raises: HvgError where they share some and nobody allowed it.
     """
     if split == "train":
-        return ["the clips are those of training (split=train)"]
+        return ["the clips are those of training (split=train)", *scored_size_notes(config)]
     found = overlap(trained.dataset, config.dataset, (split,))
     if found.shared and config.evaluation.overlap == "refuse":
         raise HvgError(found.refusal)
-    return found.lines
+    return [*found.lines, *scored_size_notes(config)]
 
 
 def _shift(trained: RunConfig, config: RunConfig) -> dict[str, list[Any]]:

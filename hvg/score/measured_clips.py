@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,17 @@ class Evaluation:
 
 def batches(
     clips: Dataset, count: int, size: int, load: Callable[[int], ClipBatch], share: tuple[int, int] = (0, 1)
-) -> Iterator[tuple[range, ClipBatch]]:
+) -> Iterator[tuple[Sequence[int], ClipBatch]]:
     """The first ``count`` clips in order, ``size`` at a time, with their indices; every ``share[1]``-th batch.
 
-    Batches are cut as for one process, so that what a batch holds does not depend on how many share them.
+    Batches are cut as for one process, so that what a batch holds does not depend on how many share them; and once more where
+    the clips next to each other differ in size.
     """
     for start in range(share[0] * size, count, share[1] * size):
-        indices = range(start, min(start + size, count))
-        yield indices, ClipBatch.stack([load(i) for i in indices])
+        loaded = ((index, load(index)) for index in range(start, min(start + size, count)))
+        for _, same in groupby(loaded, key=lambda pair: (pair[1].grid, pair[1].cameras.image_size)):
+            indices, found = zip(*same, strict=True)
+            yield indices, ClipBatch.stack(found)
 
 
 def num_clips(config: RunConfig, clips: Dataset) -> int:
@@ -129,7 +133,7 @@ def score_dataset(
                 clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, truth=clip.truth_digest
             )
             own[index] = measure_clip(protocol, clip.with_surface(surface), described, anchors)
-        report(min(count, (indices[0] + size * share[1])), count)
+        report(min(count, indices[0] // size * size + size * share[1]), count)
     return finished(protocol, gathered(own))
 
 

@@ -22,6 +22,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
 
     Raises: CheckpointError when ``trained`` has not reached its last step; SystemExit(143) after SIGTERM in training.
     """
+    from hvg.config.buckets import scored_size_notes
     from hvg.config.composition import load_resolved
     from hvg.config.machine import choose_device
     from hvg.config.overlap import overlap
@@ -67,7 +68,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
             record = make_record(evaluation, config.protocol, str(folder), config.seed, config.evaluation.seed)
             record["config"] = config.to_yaml()
             record["precision"] = trained_precision(last)
-            record["overlap"] = overlap(config.dataset, splits=("test",)).lines
+            record["overlap"] = [*overlap(config.dataset, splits=("test",)).lines, *scored_size_notes(config)]
             record["seconds"] = {"train": ready - started, "evaluate": time.perf_counter() - ready}
             write_record(folder, record, evaluation.measurements)
 

@@ -40,7 +40,13 @@ def check_dataset(cls: type[Dataset], config: Any, context: Context, clips: int 
         for index, clip in loaded.items():
             place = f"clip {index} of split '{split}'"
             check_clip(cls, settings[split], clip, place)
-            check_holdings(cls.holdings(settings[split]), clip, place)
+            told = cls.holdings(settings[split])
+            check_holdings(told, clip, place)
+            in_order = not told.sizes or list(told.sizes)[index] == clip.clip_id[0]
+            require(
+                in_order,
+                f"`holdings` tells sizes in another order than that of the clips: {place} is {clip.clip_id[0]}",
+            )
             check_part(dataset, index, clip, place)
             (name,) = clip.clip_id
             require(name not in owners, f"{place} and {owners.get(name)} are both named '{name}'")

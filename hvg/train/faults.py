@@ -7,7 +7,7 @@ had never stopped. All processes hold the same lists, so all reach a limit at th
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -19,10 +19,11 @@ from hvg.config.settings import RunConfig
 from hvg.core.errors import DataError, HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks
-from hvg.data.training_data import clip_position
+from hvg.data.step_order import place_at
 from hvg.model.system import HumanVideoSystem
 from hvg.train.callbacks import AfterStep
 from hvg.train.logical_checkpoints import LogicalCheckpoints
+from hvg.values.buckets import Group
 from hvg.values.clip import ClipBatch
 
 
@@ -68,9 +69,10 @@ class FaultList(AfterStep):
 class Quarantine(FaultList):
     """Lists every training clip that cannot be read, once. Ends the run when there are more than ``data.max_bad``."""
 
-    def __init__(self, folder: Path, config: RunConfig, num_clips: int, log: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, config: RunConfig, groups: Sequence[Group], log: Callable[[str], None]) -> None:
         super().__init__(folder / "quarantine.jsonl", "unreadable_clips", log)
-        self._max_bad, self._seed, self._num_clips = config.data.max_bad, config.seed, num_clips
+        self._max_bad, self._seed, self._groups = config.data.max_bad, config.seed, groups
+        self._clips_per_process = config.data.batch_size * config.training.accumulate
         self._met: list[tuple[int, str]] = []
 
     @property
@@ -83,7 +85,9 @@ class Quarantine(FaultList):
         if unreadable and batch.sample_index is not None and batch.unreadable is not None:
             places = zip(batch.sample_index.tolist(), batch.unreadable, strict=True)
             self._met += [
-                (position, reason) for position, reason in places if reason and self._clip(position) not in self.clips
+                (position, reason)
+                for position, reason in places
+                if reason and self._clip(trainer, position) not in self.clips
             ]
         cast(LogicalCheckpoints, trainer.strategy).told["unreadable"] = float(len(self._met))
 
@@ -101,15 +105,15 @@ class Quarantine(FaultList):
             )
 
     def _list(self, trainer, rank: int, position: int, reason: str) -> None:
-        clip = self._clip(position)
+        clip = self._clip(trainer, position)
         if clip in self.clips:
             return
         step = trainer.global_step - 1
         record = {"step": step, "position": position, "clip": clip, "rank": rank, "reason": reason}
         self.add(trainer, record, f"clip {clip} is left out: {reason}")
 
-    def _clip(self, position: int) -> int:
-        return clip_position(self._seed, position, self._num_clips)
+    def _clip(self, trainer, position: int) -> int:
+        return place_at(self._seed, self._groups, position, self._clips_per_process * trainer.world_size).clip
 
 
 class SkippedSteps(FaultList):

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
+from hvg.config.buckets import bucket_notes
 from hvg.config.changes import Change, earlier_config, judged_changes, keep_config
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.overlap import dataset_notes, overlap
@@ -27,6 +28,7 @@ from hvg.core.files import read_text, write_text
 from hvg.core.outputs import held_folder
 from hvg.core.quiet import quiet_training
 from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
+from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.checkpoint import (
     Checkpoint,
@@ -190,20 +192,21 @@ def _fit(
         strategy.start = start
     if is_first_process():
         _write_down(config, start, changed, history)
-    for note in dataset_notes(config.dataset):
+    for note in [*dataset_notes(config.dataset), *bucket_notes(config)]:
         log(f"note: {note}")
     train_clips = open_training_clips(config, system.codec, system.conditioners)
     missing = missing_from_cache(config)
     if missing:
         log(missing)
     validation_clips = open_clips(config, "val", system.signals)
-    quarantine, skipped = Quarantine(folder, config, len(train_clips), log), SkippedSteps(folder, config, log)
+    groups = training_groups(config, len(train_clips))
+    quarantine, skipped = Quarantine(folder, config, groups, log), SkippedSteps(folder, config, log)
     order = partial(
         TrainingOrder,
         train_clips,
         system.signals,
         seed=config.seed,
-        grids=config.data.trained_grids,
+        groups=groups,
         recolour=config.data.recolour,
         first_view=config.data.first_view,
     )

@@ -75,7 +75,7 @@ def test_every_preset_samples_windows_that_it_trains(scale, experiment):
 def test_the_paper_s_windows_are_sampled_and_trained():
     config = preset("paper", "hvg_stage2")
     assert window_shapes(build_part(config.sampler), 1, (8, 100)) == {(3, 24, 1), (6, 12, 1)}
-    assert {v * t for v, t in config.data.trained_grids} == {72}
+    assert {bucket.views * bucket.frames for bucket in config.data.trained_buckets} == {72}
 
 
 @pytest.mark.parametrize(("name", "grid"), [("hvg_sampling", (8, 12)), ("consistency_sampling", (4, 8))])

@@ -169,7 +169,7 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
     """The second phase from the first one's run, as it is meant."""
     small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
-    grids = {"hvg_stage2": ["data.grids=[[2,1],[1,2]]"]}
+    grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
     for experiment in (None, *EXPERIMENTS):
         chosen = [f"experiment={experiment}"] if experiment else []
         takes_two_steps([*base, *chosen, *grids.get(experiment or "", [])], tmp_path, experiment or "plain")

@@ -21,7 +21,7 @@ from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.data.shard_writing import write_index
 from hvg.data.shards import index_path
-from hvg.data.training_data import clip_position
+from hvg.data.step_order import clip_position
 from hvg.model.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 from hvg.train.run import train
 

@@ -147,7 +147,7 @@ def test_the_second_phase_keeps_every_weight_of_the_first(hvg, overrides, tmp_pa
     words = [word for word in overrides if not word.startswith(("data.frames", "data.views", "pose="))]
     both = [*words, *PHASE, "training.steps=2", f"output={tmp_path}"]
     first = [*both, "experiment=hvg_stage1", "data.views=2"]
-    second = [*both, "experiment=hvg_stage2", "data.grids=[[2,1],[1,2]]"]
+    second = [*both, "experiment=hvg_stage2", "data.buckets=[[2,1],[1,2]]"]
     missing = hvg("train", *second)
     assert missing.returncode == 1
     assert "hvg_stage1" in missing.stderr and "Traceback" not in missing.stderr

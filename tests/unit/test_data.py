@@ -8,9 +8,11 @@ import torch
 from hvg.data.cache import RenderedClips
 from hvg.data.shard_writing import write_shard
 from hvg.data.signals import NO_SIGNALS
-from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder, clip_position, recolour
+from hvg.data.step_order import clip_position
+from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder, recolour
 from hvg.parts.scene import Dataset
 from hvg.testing import tiny_batch
+from hvg.values.buckets import Bucket, alike
 
 
 class Clips(Dataset):
@@ -33,7 +35,8 @@ def test_every_epoch_is_another_permutation():
 def test_a_position_gives_the_same_views_whatever_was_read_before():
     _, views, frames = Clips().load(0).grid
     one, two = (
-        TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=[(views - 1, frames)], clips_per_step=1) for _ in range(2)
+        TrainingOrder(Clips(), NO_SIGNALS, seed=0, groups=alike(4, Bucket(views - 1, frames)), clips_per_step=1)
+        for _ in range(2)
     )
     forwards = [one[i] for i in range(6)]
     backwards = [two[i] for i in reversed(range(6))][::-1]
@@ -51,7 +54,7 @@ def test_workers_do_not_change_the_batches(tmp_path):
 
     def batches(workers):
         clips = RenderedClips([tmp_path / "a.tar"], Clips(), frozenset())
-        order = partial(TrainingOrder, clips, NO_SIGNALS, seed=1, grids=[(1, 1)])
+        order = partial(TrainingOrder, clips, NO_SIGNALS, seed=1, groups=alike(len(clips), Bucket(1, 1)))
         data = ClipDataModule(order, batch_size=2, num_steps=4, workers=workers)
         return [(batch.clip_id, batch.sample_index.tolist(), batch.frames) for batch in data.train_dataloader()]
 
@@ -62,7 +65,8 @@ def test_workers_do_not_change_the_batches(tmp_path):
 
 def test_every_step_draws_one_grid_for_all_its_clips_and_ranks():
     grids = [(2, 1), (1, 2)]
-    order = TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=grids, clips_per_step=4)
+    groups = alike(4, *(Bucket(*grid) for grid in grids))
+    order = TrainingOrder(Clips(), NO_SIGNALS, seed=0, groups=groups, clips_per_step=4)
     drawn = [order[position].grid[1:] for position in range(4 * 16)]
     steps = [set(drawn[4 * step : 4 * step + 4]) for step in range(16)]
     assert all(len(step) == 1 for step in steps)
@@ -91,8 +95,8 @@ def test_recolouring_changes_photo_and_frames_alike_and_keeps_white_and_black():
     assert torch.allclose(changed.frames[..., 0], clip.frames[..., 0]) and torch.allclose(
         changed.frames[..., -1], clip.frames[..., -1]
     )
-    never = TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=[(1, 1)], clips_per_step=1)
-    always = TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=[(1, 1)], clips_per_step=1, recolour=1.0)
+    never = TrainingOrder(Clips(), NO_SIGNALS, seed=0, groups=alike(4, Bucket(1, 1)), clips_per_step=1)
+    always = TrainingOrder(Clips(), NO_SIGNALS, seed=0, groups=alike(4, Bucket(1, 1)), clips_per_step=1, recolour=1.0)
     assert torch.equal(always[5].cameras.world_to_camera, never[5].cameras.world_to_camera)
     assert torch.equal(always[5].frames, always[5].frames)
     assert not torch.equal(always[5].frames, never[5].frames)

@@ -17,6 +17,7 @@ from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
 from hvg.parts.scene import Dataset
 from hvg.testing import build, nudged, tiny_batch, tiny_context
+from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import look_at, orbit, relative_rotation
 from hvg.values.clip import ClipBatch
 from hvg.values.grid import Window
@@ -97,7 +98,7 @@ def test_what_is_generated_depends_on_the_place_in_the_video(system):
 
 def test_training_tells_the_frames_that_were_drawn():
     clip = tiny_batch(clips=1, views=2, frames=FRAMES)
-    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(1, 2)], clips_per_step=1)
+    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, groups=alike(1, Bucket(1, 2)), clips_per_step=1)
     drawn = [order[position] for position in range(12)]
     starts = {part.frame_index[0, 0].item() for part in drawn}
     assert len(starts) > 2
@@ -171,7 +172,7 @@ def test_windows_get_their_rows_of_the_whole_grid_s_conditioning(system):
 
 def test_a_training_step_is_told_the_rotation_from_the_clip_s_first_view():
     clip = tiny_batch(clips=1, views=VIEWS, frames=2)
-    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1)
+    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, groups=alike(1, Bucket(2, 1)), clips_per_step=1)
     whole = relative_rotation(clip.cameras)
     seen = set()
     for position in range(12):
@@ -185,7 +186,9 @@ def test_a_training_step_is_told_the_rotation_from_the_clip_s_first_view():
 
 def test_a_training_step_alone_calls_its_own_first_view_the_identity(rotation):
     clip = tiny_batch(clips=1, views=VIEWS, frames=2)
-    order = TrainingOrder(_Clips(clip), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1, first_view="window")
+    order = TrainingOrder(
+        _Clips(clip), NO_SIGNALS, seed=0, groups=alike(1, Bucket(2, 1)), clips_per_step=1, first_view="window"
+    )
     firsts = set()
     for position in range(12):
         part = order[position]

@@ -8,7 +8,8 @@ import torch
 
 from hvg.core.errors import DataError
 from hvg.data.signals import NO_SIGNALS
-from hvg.data.training_data import ClipDataModule, TrainingOrder, clip_position
+from hvg.data.step_order import clip_position
+from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.data.unreadable import MOST_IN_A_ROW, read_or_replace
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
@@ -16,6 +17,7 @@ from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.parts.scene import Dataset
 from hvg.testing import build, tiny_batch, tiny_context
+from hvg.values.buckets import Bucket, alike
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 
@@ -41,7 +43,7 @@ class Clips(Dataset):
 
 
 def order(clips: Dataset) -> TrainingOrder:
-    return TrainingOrder(clips, NO_SIGNALS, seed=0, grids=[(2, 2)], clips_per_step=1)
+    return TrainingOrder(clips, NO_SIGNALS, seed=0, groups=alike(len(clips), Bucket(2, 2)), clips_per_step=1)
 
 
 def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_valid():
@@ -68,7 +70,7 @@ def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_fills_a_place_depends_on_the_place_alone(workers):
     clips = Clips({1: DataError("unreadable")})
-    order = partial(TrainingOrder, clips, NO_SIGNALS, seed=0, grids=[(1, 2)])
+    order = partial(TrainingOrder, clips, NO_SIGNALS, seed=0, groups=alike(len(clips), Bucket(1, 2)))
     settings = {"batch_size": 2, "num_steps": 6, "workers": workers}
     whole, late = (ClipDataModule(order, **settings, first_step=first).train_dataloader() for first in (0, 3))
     batches = list(whole)

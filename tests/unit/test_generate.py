@@ -326,6 +326,13 @@ def test_real_time_takes_the_nearest_frames_and_is_as_fast_as_the_motion():
     assert "0 to 30, on average every 3.75 frames" in note and "as fast as the motion" in note
     # A video of more frames a second shows some of the motion's twice.
     assert places(walked(3, rate=4.0), real_time=True).tolist() == [0, 0, 1, 2, 2]
+    # Television's rates are what they stand for: no frame comes twice, and none is left out.
+    for rate, shown in ((30000 / 1001, 30.0), (30.0, 30000 / 1001), (60000 / 1001, 60.0), (24000 / 1001, 24.0)):
+        assert places(walked(3000, rate=rate), real_time=True, frames_per_second=shown).tolist() == list(range(3000))
+    halved = places(walked(3000, rate=60000 / 1001), real_time=True, frames_per_second=30.0)
+    assert halved.tolist() == list(range(0, 3000, 2))
+    # Rates that are others stay others.
+    assert len(places(walked(3000, rate=25.0), real_time=True, frames_per_second=24.0)) == 2880
     unknown = walked(31, rate=None)
     assert "taken to be 30 frames a second" in places_note(unknown, places(unknown, real_time=True), 8.0)
 

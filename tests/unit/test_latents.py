@@ -29,6 +29,7 @@ from hvg.data.training_data import TrainingOrder
 from hvg.model.load import build_system
 from hvg.parts import registry
 from hvg.testing import build, tiny_batch, tiny_context
+from hvg.values.buckets import Bucket, alike
 from hvg.values.clip import ClipBatch
 
 VIEWS, FRAMES = 3, 4
@@ -127,7 +128,7 @@ def test_a_step_has_the_same_loss_bit_by_bit(config, system, rendered):
     live = RenderedClips([rendered[0]], tiny_batch, frozenset(signals))
     batches = []
     for clips in (live, encoded_clips(config, system, rendered)):
-        order = TrainingOrder(clips, signals, seed=3, grids=[(2, 3)], clips_per_step=2)
+        order = TrainingOrder(clips, signals, seed=3, groups=alike(len(clips), Bucket(2, 3)), clips_per_step=2)
         batches.append([ClipBatch.stack([order[i], order[i + 1]]) for i in (0, 2)])
     assert config.training.foreground_weight > 0
     for encoded, cached in zip(*batches, strict=True):
@@ -148,7 +149,14 @@ def test_small_and_large_datasets_train_on_the_same_cells(config, system, render
     for room in (training_data.KEPT_BYTES, 0):
         monkeypatch.setattr(training_data, "KEPT_BYTES", room)
         clips = RenderedClips([rendered[0]], tiny_batch, frozenset(system.signals))
-        order = TrainingOrder(clips, system.signals, seed=1, grids=[(2, 1), (1, 3)], clips_per_step=2, recolour=0.5)
+        order = TrainingOrder(
+            clips,
+            system.signals,
+            seed=1,
+            groups=alike(len(clips), Bucket(2, 1), Bucket(1, 3)),
+            clips_per_step=2,
+            recolour=0.5,
+        )
         found.append([order[position] for position in range(8)])
         assert bool(order._kept) == bool(room)
     for a, b in zip(*found, strict=True):

@@ -25,6 +25,7 @@ from hvg.data.signals import NO_SIGNALS, Signals, without_mesh
 from hvg.data.training_data import DrawnCells
 from hvg.geometry.motion import Motion
 from hvg.testing import tiny_batch
+from hvg.values.buckets import Bucket
 from hvg.values.clip import ClipBatch
 
 
@@ -298,7 +299,13 @@ def test_clips_that_are_too_small_are_named_before_training(tmp_path, old):
     views = "4 views are asked for; 1 of 2 clips of the dataset 'shards' hold fewer, 'narrow' 2."
     frames = "6 frames are asked for; 1 of 2 clips of the dataset 'shards' hold fewer, 'wide' 4."
     assert refused(tmp_path, "data.views=4", "data.frames=6") == {"data.views": views, "data.frames": frames}
-    assert refused(tmp_path, "data.grids=[[1,1],[2,6]]") == {"data.grids.1": frames}
+    # What one bucket does not take another may: [1,1] takes both.
+    assert compose([*words, "data.grids=[[1,1],[2,6]]"]).data.buckets == ((1, 1), (2, 6))
+    left = "1 of 2 clips of the dataset 'shards' fit none: 'wide' (2 x 6: more frames than its 4)"
+    assert refused(tmp_path, "data.buckets=[[2,6]]") == {
+        "data.buckets": f"{left}; data.unfit=leave_out trains without them."
+    }
+    assert compose([*words, "data.buckets=[[2,6]]", "data.unfit=leave_out"]).data.unfit == "leave_out"
     # What is trained already is not judged by what lies on the disk now.
     config = compose(["data.views=4"]).resolved() | {"dataset": {"name": "shards", "path": str(tmp_path)}}
     assert parse_resolved(json.dumps(config), "config.yaml").data.views == 4
@@ -306,18 +313,18 @@ def test_clips_that_are_too_small_are_named_before_training(tmp_path, old):
 
 def test_pictures_that_no_network_takes_are_named_before_training(tmp_path):
     write_shard(tmp_path / "train-0.tar", [sized("even", 1, 1), sized("odd", 1, 1, side=20)], part=(0, 1))
-    found = refused(tmp_path)
-    assert found["data.batch_size"].endswith("the dataset's clips differ: 'even' 16x16, 'odd' 20x20.")
-    assert (
-        "1 of 2 clips have sides that are not divisible by 8" in found["dataset"]
-        and "'odd' is 20x20" in found["dataset"]
-    )
+    (message,) = refused(tmp_path, "data.frames=1").values()
+    assert "sides that are not divisible by 8" in message and "'odd' is 20x20" in message
+    found = refused(tmp_path, "data.buckets=[[1,1,16,12]]")
+    assert found["data.buckets.0"].startswith("16x12 is not divisible by 8")
+    words = ("dataset=shards", f"dataset.path={tmp_path}", "data.buckets=[[1,1,16,16]]")
+    assert compose(words).data.trained_buckets[0].size == (16, 16)
 
 
 def test_a_step_that_asks_for_more_than_a_clip_holds_says_so():
-    for grid in ((3, 1), (1, 5)):
+    for bucket in (Bucket(3, 1), Bucket(1, 5)):
         with pytest.raises(HvgError, match="position 7 of the training order is one of 2 x 4"):
-            DrawnCells(0, 7, grid)(2, 4)
+            DrawnCells(0, 7, bucket)(2, 4)
 
 
 NAMED = [f"train-{number:05d}-of-00003.tar" for number in range(3)]

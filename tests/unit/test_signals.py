@@ -20,6 +20,7 @@ from hvg.model.load import build_system
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.parts.scene import Dataset
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
+from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import project
 from hvg.values.clip import ClipBatch
 
@@ -128,7 +129,7 @@ def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path)
     shard = render_shard(tmp_path, "train", Clips(), signals.ahead)
     rendered = RenderedClips([shard], Clips(), frozenset({"lines"}), signals.mesh)
     for clips in (Clips(), rendered):
-        order = TrainingOrder(clips, signals, seed=0, grids=[(2, 2)], clips_per_step=1)
+        order = TrainingOrder(clips, signals, seed=0, groups=alike(len(clips), Bucket(2, 2)), clips_per_step=1)
         for position in range(4):
             seen = order[position]
             assert seen.signals.keys() == {"turn", "lines"}
@@ -257,7 +258,7 @@ def test_a_map_that_needs_no_body_asks_for_none(tiny):
 def test_loader_processes_draw_what_a_step_sees():
     """The maps of a step are drawn in the loader, not in the training process."""
     signals = Signals({"turn": part(TurnThatSaysSo)})
-    order = partial(TrainingOrder, Clips(), signals, seed=0, grids=[(2, 1)])
+    order = partial(TrainingOrder, Clips(), signals, seed=0, groups=alike(len(Clips()), Bucket(2, 1)))
     data = ClipDataModule(order, batch_size=2, num_steps=1, workers=0)
     (batch,) = data.train_dataloader()
     assert batch.signals["turn"].shape == (2, 2, 1, 1, 32, 32)

@@ -72,8 +72,8 @@ def test_windows_that_training_had_need_no_word(config):
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        ((2, 1), "windows of 2 x 1 (views x frames), and no training step has that: they have 2 x 2. data.grids"),
-        ((3, 2), "they have 2 x 2, fewer views. data.grids"),
+        ((2, 1), "windows of 2 x 1 (views x frames), and no training step has that: they have 2 x 2. data.buckets"),
+        ((3, 2), "they have 2 x 2, fewer views. data.buckets"),
         ((4, 8), "windows of 4 x 8 (views x frames), and no training step has that: they have 2 x 2, fewer views and "),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_trained_model_is_sampled_in_the_windows_of_its_steps(config):
 
 
 def test_every_grid_that_steps_draw_from_is_trained(config):
-    config = with_data(config, grids=((2, 1), (1, 2)))
+    config = with_data(config, buckets=((2, 1), (1, 2)))
     made = plan("alternating", frames=2, temporal_views=1, views=2, view_frames=1)
     assert sampling_notes(config, made, 4, {(2, 2)}) == []
     assert "steps have" in sampling_notes(config, plan("single"), 4, {(2, 2)})[0]

@@ -5,6 +5,7 @@ import ctypes
 import struct
 import zlib
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.media.images import write_png
 from hvg.media.tiles import LARGEST_SIDE, tile_columns, tile_groups
-from hvg.media.video import VideoWriter, video_data_uri, write_video
+from hvg.media.video import VideoWriter, video_data_uri, video_frames, write_video
 
 
 def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -269,3 +270,55 @@ def test_groups_fill_a_grid_about_as_wide_as_a_screen():
 def test_many_large_views_are_shrunk_to_what_players_show():
     tiled = tile_groups([{str(v): torch.zeros(1, 3, 600, 400)} for v in range(48)])
     assert max(tiled.shape[-2:]) <= LARGEST_SIDE and tiled.shape[-1] > 0.8 * LARGEST_SIDE
+
+
+# --- frames are counted ---
+
+
+def numbered(count: int, side: int = 32) -> torch.Tensor:
+    """Frames that tell their number by the brightness of their left and right half, (T, 3, side, side)."""
+    halves = torch.stack([torch.arange(count) // 16, torch.arange(count) % 16], dim=1) / 7.5 - 1
+    return halves.repeat_interleave(side // 2, dim=1)[:, None, None, :].expand(count, 3, side, side)
+
+
+def numbers(frames: torch.Tensor) -> list[int]:
+    left, right = ((x.mean(dim=(1, 2, 3)) + 1) * 7.5 for x in frames.chunk(2, dim=-1))
+    return (16 * left.round() + right.round()).int().tolist()
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 25, 30000 / 1001, 30, 60000 / 1001])
+def test_no_frame_is_dropped_or_doubled_at_any_rate(tmp_path, rate):
+    write_video(tmp_path / "clip.mp4", numbered(240), fps=rate)
+    found, told = read_video(tmp_path / "clip.mp4")
+    assert numbers(found) == list(range(240)) and told == pytest.approx(rate, rel=1e-6)
+    times = [time for _, time in video_frames(tmp_path / "clip.mp4")]
+    assert times == pytest.approx([number / rate for number in range(240)], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")]
+)
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_video_that_was_cut_off_is_refused_and_a_whole_one_is_not(tmp_path, suffix, codec, sound):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        if sound and suffix != "avi":
+            # Half a second longer than the pictures.
+            audio = container.add_stream("libopus", rate=48000)
+            for start in range(0, 80_000, 960):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), format="s16", layout="mono")
+                silence.sample_rate, silence.pts = 48000, start
+                container.mux(audio.encode(silence))
+            container.mux(audio.encode())
+        random = np.random.default_rng(0)
+        for _ in range(35):
+            picture = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert sum(1 for _ in video_frames(path)) == 35
+    path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])
+    with pytest.raises(DataError, match=r"clip\.\w+: .*(cut off|cannot be read)"):
+        list(video_frames(path))

@@ -20,6 +20,7 @@ from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
 from hvg.parts.scene import Dataset
 from hvg.testing import tiny_batch
+from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import Cameras, close_a_circle, orbit, project
 from hvg.values.clip import ClipBatch
 from hvg.values.grid import ViewGrid, Window
@@ -129,7 +130,7 @@ class Clips(Dataset):
 
 
 def test_a_training_step_that_draws_two_of_four_views_knows_which():
-    order = TrainingOrder(Clips(), NO_SIGNALS, seed=0, grids=[(2, 1)], clips_per_step=1)
+    order = TrainingOrder(Clips(), NO_SIGNALS, seed=0, groups=alike(len(Clips()), Bucket(2, 1)), clips_per_step=1)
     cameras, drawn = Clips().load(0).cameras.world_to_camera, set()
     for position in range(12):
         grid = order[position].view_grid()

@@ -35,6 +35,7 @@ from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.strategies import make_strategy
 from hvg.train.throughput import Meter
 from hvg.train.utilisation import StepFlops
+from hvg.values.buckets import alike
 from hvg.values.clip import ClipBatch
 
 aten = torch.ops.aten
@@ -186,7 +187,7 @@ def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         accumulate_grad_batches=config.training.accumulate,
         callbacks=[
             Progress(lambda *_: None, config.training.log_every, Meter(), work, 1e9),
-            Quarantine(folder, config, 10, log),
+            Quarantine(folder, config, alike(10, *config.data.trained_buckets), log),
             SkippedSteps(folder, config, log),
             Interruption(),
             every,

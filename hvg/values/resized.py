@@ -1,0 +1,55 @@
+"""Clips whose pictures have another size: the largest middle part of the wanted aspect, made smaller; never stretched.
+
+Cameras go with their pictures, so what is drawn through them lies where it lay. The part is cut at whole pixels, the same one
+for every frame: a video does not begin to move.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hvg.values.buckets import Picture, centre_crop
+from hvg.values.cameras import Cameras
+from hvg.values.clip import ClipBatch, Reference
+from hvg.values.tensors import change
+
+
+def resize_clip(clip: ClipBatch, size: Picture) -> ClipBatch:
+    """The clip (B = 1) with frames, alpha, maps, photo and driving video of ``size``; itself where all have that already.
+
+    Pixels are averaged over the area that a new one covers (bilinear, antialiased), so 8 bits do not hold them. Encoded
+    pictures (latents) cannot follow. Raises: ValueError for a clip that carries some.
+    """
+    photo = clip.reference and _resize_photo(clip.reference, size)
+    driving = None if clip.driving is None else _resized(clip.driving, size)
+    clip = replace(clip, reference=photo, driving=driving)
+    if clip.cameras.image_size == size:
+        return clip
+    if clip.latents is not None or clip.features:
+        raise ValueError("pictures that are encoded already cannot be resized")
+    clip = change(clip, ("frames", "alpha", "signals"), lambda x: _resized(x, size))
+    origin = clip.origin and _resize_cameras(clip.origin, size)
+    return replace(clip, cameras=_resize_cameras(clip.cameras, size), origin=origin)
+
+
+def _resize_photo(photo: Reference, size: Picture) -> Reference:
+    cameras = photo.cameras and _resize_cameras(photo.cameras, size)
+    return replace(change(photo, ("frames", "alpha"), lambda x: _resized(x, size)), cameras=cameras)
+
+
+def _resize_cameras(cameras: Cameras, size: Picture) -> Cameras:
+    top, left, inner = centre_crop(cameras.image_size, size)
+    return cameras if cameras.image_size == size else cameras.cropped(top, left, inner).resized(size)
+
+
+def _resized(pictures: Tensor, size: Picture) -> Tensor:
+    """Pictures (*, C, H, W) at ``size``; themselves where they have it."""
+    height, width = pictures.shape[-2:]
+    if (height, width) == size:
+        return pictures
+    top, left, inner = centre_crop((height, width), size)
+    cut = pictures[..., top : top + inner[0], left : left + inner[1]]
+    flat = cut.reshape(-1, *cut.shape[-3:])
+    small = interpolate(flat, size, mode="bilinear", antialias=True, align_corners=False)
+    return small.unflatten(0, pictures.shape[:-3])
