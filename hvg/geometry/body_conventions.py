@@ -38,6 +38,7 @@ CONVENTIONS: Mapping[str, BodyConvention] = {
     "easymocap": BodyConvention(hands="mean", components=6, about="origin"),
     "thuman": BodyConvention(hands="mean", components=12),
     "custom_humans": BodyConvention(components=12),
+    # In both, floors are at z = 0 and heads at negative z: the samples in their repositories.
     "mvhumannet": BodyConvention(hands="mean", components=6, about="origin", up="-z"),
     "mvhumannet_plusplus": BodyConvention(components=6, up="-z"),
 }
