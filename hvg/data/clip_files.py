@@ -29,7 +29,7 @@ CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 _SKINNING = tuple(f.name for f in fields(Skinning) if f.name != "bones")
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
-# The end of the name of one picture's file: its view, its frame, a picture or floats.
+# The end of the name of a picture's file: view, frame, kind.
 _CELL = re.compile(rf"\.\d+\.\d+\.({'|'.join(ENDINGS.values())}|npy)$")
 # How the name of alpha begins where it is not in one picture with its colours.
 ALPHA = "alpha-"
@@ -114,12 +114,10 @@ def as_kept(clip: ClipBatch, form: PictureFormat) -> ClipBatch:
 
     def kept(frames: Tensor | None) -> Tensor | None:
         """V T 3 H W."""
-        if frames is None:
-            return None
-        files = _pictures("frames", frames, form=form)
-        return _colour(_decode_images(files, None, lambda image: True)["frames"])
+        files = {} if frames is None else _pictures("frames", frames, form=form)
+        return _colour(_decode_images(files, None, lambda image: True)["frames"]) if files else None
 
-    frames = kept(None if clip.frames is None else clip.frames[0])
+    frames = None if clip.frames is None else kept(clip.frames[0])
     photo = clip.reference and replace(clip.reference, frames=required(kept(clip.reference.frames), "frames"))
     return replace(clip, frames=None if frames is None else frames[None], reference=photo, driving=kept(clip.driving))
 
