@@ -29,8 +29,9 @@ CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
 _SKINNING = tuple(f.name for f in fields(Skinning) if f.name != "bones")
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
-# The end of the name of a picture's file: view, frame, kind.
-_CELL = re.compile(rf"\.\d+\.\d+\.({'|'.join(ENDINGS.values())}|npy)$")
+# Ends of the names of files of pictures: of floats, with view and frame; and of all others.
+_CELL = re.compile(r"\.\d+\.\d+\.npy$")
+_ENDINGS = tuple(f".{ending}" for ending in ENDINGS.values())
 # How the name of alpha begins where it is not in one picture with its colours.
 ALPHA = "alpha-"
 
@@ -255,7 +256,7 @@ def _decode_images(
     grids: dict[str, dict[tuple[int, int], str]] = {}
     for name in files:
         # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
-        if _CELL.search(name):
+        if name.endswith(_ENDINGS) or _CELL.search(name):
             image, view, frame, _ = name.rsplit(".", 3)
             if is_wanted(image):
                 grids.setdefault(image, {})[int(view), int(frame)] = name

@@ -7,9 +7,10 @@ import yaml
 
 from hvg.config.build import build_part
 from hvg.config.composition import compose, named_protocol, parse_resolved, root_choices
-from hvg.config.settings import RunConfig
+from hvg.config.settings import SINGLE_PARTS, RunConfig
 from hvg.core.shipped import CONF
 from hvg.model.trained_windows import clip_grids, untrained_shapes, window_shapes
+from hvg.parts import registry
 from hvg.study.study_file import load_study
 
 # What an experiment needs at a scale is composed with both of them below.
@@ -26,9 +27,11 @@ SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 
 
 def choose(group: str, option: str) -> list[str]:
-    """The choice, and some text for each setting that the YAML leaves to the user."""
+    """The choice, and some text for each setting of the part that only a user can give."""
     given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
-    return [f"{group}={option}", *(f"{group}.{key}=given" for key, value in given.items() if value == "???")]
+    fields = registry.load(SINGLE_PARTS[group], given["name"]).Config.model_fields if group in SINGLE_PARTS else {}
+    required = [key for key, field in fields.items() if field.is_required() and key not in given]
+    return [f"{group}={option}", *(f"{group}.{key}=given" for key in required)]
 
 
 @cache

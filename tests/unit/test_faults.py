@@ -47,7 +47,7 @@ def order(clips: Dataset) -> TrainingOrder:
 
 
 def test_another_clip_fills_the_place_of_one_that_cannot_be_read_and_is_nowhere_valid():
-    clips = Clips({1: DataError("shard.tar: clip 'b'\ncannot be decoded"), 2: DataError("nor this")})
+    clips = Clips({1: DataError("shard.tar: clip 'b' cannot be decoded"), 2: DataError("nor this")})
     places = [clip_position(0, position, COUNT) for position in range(2 * COUNT)]
     found = [order(clips)[position] for position in range(2 * COUNT)]
     for position, (index, clip) in enumerate(zip(places, found, strict=True)):

@@ -365,7 +365,7 @@ def test_who_does_not_stand_is_told_and_what_to_say(config, tmp_path):
         lying = build_part(config.body).animate(load_motion(tmp_path / "dance.npz", up), None, mesh=False)
         notes[up] = upright_note(clip(lying, still().cameras), up)
     assert notes["y"] is None
-    assert "degrees from upright" in notes["auto"] and notes["auto"].endswith("up=y or up=-y or up=z")
+    assert "degrees from upright" in notes["auto"] and notes["auto"].endswith("up=y or up=-y or up=z or up=-z")
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
