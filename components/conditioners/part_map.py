@@ -1,24 +1,13 @@
 """HVG's ellipsoids with what each of them is."""
 
-from typing import Literal
-
-from pydantic import Field, field_validator
-
 from ..nn.bone_ellipsoids import EllipsoidConfig, EllipsoidMap
-from ..nn.surface_maps import unique_maps
+from ..nn.surface_maps import MapNames
 
 
 class PartMapConfig(EllipsoidConfig):
     """Settings of the part map."""
 
-    maps: tuple[Literal["normal", "depth", "part", "mask"], ...] = Field(
-        ("normal", "depth", "part"),
-        min_length=1,
-        max_length=4,
-        description="Which maps, in which order; of the K channels normal and part have 3 each, depth and mask 1.",
-    )
-
-    _unique = field_validator("maps")(unique_maps)
+    maps: MapNames = ("normal", "depth", "part")
 
 
 class PartMap(EllipsoidMap[PartMapConfig]):

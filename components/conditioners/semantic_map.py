@@ -1,24 +1,13 @@
 """The bare body's mesh with the part that every point belongs to."""
 
-from typing import Literal
-
-from pydantic import Field, field_validator
-
 from ..nn.body_mesh import BodyMap
-from ..nn.surface_maps import DepthConfig, unique_maps
+from ..nn.surface_maps import DepthConfig, MapNames
 
 
 class SemanticMapConfig(DepthConfig):
     """Settings of the semantic map."""
 
-    maps: tuple[Literal["normal", "depth", "part", "mask"], ...] = Field(
-        ("normal", "mask", "part"),
-        min_length=1,
-        max_length=4,
-        description="Which maps, in which order; of the K channels normal and part have 3 each, depth and mask 1.",
-    )
-
-    _unique = field_validator("maps")(unique_maps)
+    maps: MapNames = ("normal", "mask", "part")
 
 
 class SemanticMap(BodyMap[SemanticMapConfig]):

@@ -12,17 +12,18 @@ In ``<root>/<recording>/``:
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from hvg.core.bounds import Count, CountFromZero, Side
+from hvg.core.axes import AskedUp
+from hvg.core.bounds import Side
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.data.recorded import Recorded
 from hvg.data.recording_files import body_places, find_motion, first_size, make_tracks, masks_folder
-from hvg.data.recordings import RecordedConfig, Recording
+from hvg.data.recordings import MovedConfig, Recording
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.folder_video import Place
 from hvg.media.listing import VIDEOS, images_in, listed, unique
@@ -46,7 +47,7 @@ class _Lens(BaseModel, extra="ignore"):
 class Monocular(Recorded):
     """Videos of one person, V = 1."""
 
-    class Config(RecordedConfig):
+    class Config(MovedConfig):
         """Settings of recordings of one camera."""
 
         lens_degrees: float = Field(
@@ -55,16 +56,9 @@ class Monocular(Recorded):
             lt=150,
             description="Angle of view of the camera over the shorter side of its picture, where no intrinsics.json says it.",
         )
-        body_up: Literal["auto", "y", "-y", "z"] = Field(
+        body_up: AskedUp = Field(
             "-y", description="Axis of the motion's file that is up: -y in the camera's axes; auto: as its keys say."
         )
-        convention: str = Field(
-            "auto",
-            description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as of its keys.",
-        )
-        body_every: Count = Field(1, description="The motion has a frame for every so many pictures.")
-        picture_every: Count = Field(1, description="Pictures are every so many frames of the motion.")
-        body_start: CountFromZero = Field(0, description="Frame of the motion that belongs to the first picture.")
 
     @classmethod
     def survey(cls, config: Config, path: Path) -> Recording:

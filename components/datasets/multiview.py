@@ -13,17 +13,16 @@ In ``<root>/<recording>/``:
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
-from hvg.core.bounds import Count, CountFromZero
+from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
 from hvg.data.recorded import Recorded
 from hvg.data.recording_files import body_places, find_motion, make_tracks, masks_folder, pictures_of
-from hvg.data.recordings import RecordedConfig, Recording
+from hvg.data.recordings import MovedConfig, Recording
 from hvg.geometry.filmed_cameras import named_cameras
-from hvg.geometry.foreign_cameras import Up, is_colmap
+from hvg.geometry.foreign_cameras import is_colmap
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.values.cameras import Cameras
 
@@ -31,28 +30,19 @@ from hvg.values.cameras import Cameras
 class Multiview(Recorded):
     """Recordings of several cameras that see one person."""
 
-    class Config(RecordedConfig):
+    class Config(MovedConfig):
         """Settings of recordings of several cameras."""
 
-        up: Literal["auto", "y", "-y", "z"] = Field(
-            "auto", description="Axis of the cameras' world that is up; auto: z of a transforms.json."
-        )
-        body_up: Literal["auto", "y", "-y", "z"] = Field(
+        up: AskedUp = Field("auto", description="Axis of the cameras' world that is up; auto: z of a transforms.json.")
+        body_up: AskedUp = Field(
             "auto", description="The same of the motion's file; auto: that of the cameras, whose world it is."
         )
-        convention: str = Field(
-            "auto",
-            description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as of its keys.",
-        )
-        body_every: Count = Field(1, description="The motion has a frame for every so many pictures.")
-        picture_every: Count = Field(1, description="Pictures are every so many frames of the motion.")
-        body_start: CountFromZero = Field(0, description="Frame of the motion that belongs to the first picture.")
 
     @classmethod
     def survey(cls, config: Config, path: Path) -> Recording:
         source = _source(path)
         if config.up == "auto" and source.is_dir():
-            raise DataError(f"{source}: a COLMAP world has no up; say which axis of it is: dataset.up=y, -y or z")
+            raise DataError(f"{source}: a COLMAP world has no up; say which axis of it is: dataset.up=y, -y, z or -z")
         pictures = pictures_of(path / "images")
         used = {name: place for name, place in pictures.items() if name not in config.leave_out}
         known = _cameras(source, config.up, _changed(source))
@@ -98,10 +88,10 @@ def _changed(source: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16)
-def _cameras(source: Path, up: Up, changed: tuple[int, ...]) -> Mapping[str, Cameras]:
+def _cameras(source: Path, up: AskedUp, changed: tuple[int, ...]) -> Mapping[str, Cameras]:
     """The cameras of a recording, read once for all of them. changed: when its files were."""
     return named_cameras(source, up)
 
 
-def _camera(source: Path, up: Up, name: str) -> Cameras:
+def _camera(source: Path, up: AskedUp, name: str) -> Cameras:
     return _cameras(source, up, _changed(source))[name]

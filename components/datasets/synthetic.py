@@ -5,14 +5,14 @@ different by construction, and a clip has the same pixels in any process and any
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from hvg.core.bounds import Colour, Count, FrameCount, FramesPerSecond, Seed, Side, ViewCount
+from hvg.core.bounds import Colour, Count, Elevations, FrameCount, FramesPerSecond, Seed, Side, ViewCount
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
@@ -33,7 +33,6 @@ from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson
 
 # Degrees above the horizon; straight above there is no up in the picture.
-Elevation = Annotated[float, Field(ge=-89, le=89)]
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
@@ -98,7 +97,7 @@ class Synthetic(Dataset):
             lt=120,
             description="Angle of view over the shorter image side. At 38 no hand touches the border; at 36 one in 64 does.",
         )
-        elevation_degrees: tuple[Elevation, Elevation] = Field(
+        elevation_degrees: Elevations = Field(
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
         )
         azimuth_jitter_degrees: float = Field(
@@ -150,13 +149,6 @@ class Synthetic(Dataset):
                     f"are {rays:.1e} rays, more than the {MOST_RAYS:.1e} that are cast for a clip"
                 )
             return self
-
-        @field_validator("elevation_degrees")
-        @classmethod
-        def _rises(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-            if bounds[0] > bounds[1]:
-                raise ValueError(f"expected the lower bound first, got {list(bounds)}")
-            return bounds
 
         @field_validator("motions")
         @classmethod

@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -67,6 +67,18 @@ def unique_maps(maps: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"the map {twice[0]} is there twice")
     return maps
+
+
+# Names of ``MAPS``, each once.
+MapNames = Annotated[
+    tuple[Literal["normal", "depth", "part", "mask"], ...],
+    Field(
+        min_length=1,
+        max_length=4,
+        description="Which maps, in which order; of the K channels normal and part have 3 each, depth and mask 1.",
+    ),
+    AfterValidator(unique_maps),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

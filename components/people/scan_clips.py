@@ -5,14 +5,14 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hvg.core.arrays import read_archive
-from hvg.core.bounds import Colour, Side, ViewCount
+from hvg.core.bounds import Colour, Elevations, Side, ViewCount
 from hvg.core.digests import settings_digest
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import ConfigError, DataError, Problem
@@ -35,8 +35,6 @@ from hvg.values.task import NOVEL_VIEW
 from .scans import Scan, scan_pictures
 from .smpl_family import FamilyBody
 
-Elevation = Annotated[float, Field(ge=-89, le=89)]
-
 
 class ScanConfig(SplitConfig):
     """Settings of pictures of scans."""
@@ -45,7 +43,7 @@ class ScanConfig(SplitConfig):
     image_size: Side = Field(512, description="Side of the square pictures, pixels.")
     distance: float = Field(3.6, gt=1, le=1000, description="From the cameras to the middle of the scan, metres.")
     fov_degrees: float = Field(36.0, gt=5, lt=120, description="Angle of view.")
-    elevation_degrees: tuple[Elevation, Elevation] = Field(
+    elevation_degrees: Elevations = Field(
         (0.0, 0.0), description="Range of the cameras' height above the middle of the scan, drawn for each."
     )
     supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
@@ -54,13 +52,6 @@ class ScanConfig(SplitConfig):
     background: tuple[Colour, Colour, Colour] = Field(
         (1.0, 1.0, 1.0), description="sRGB colour behind the person, each in [0, 1]."
     )
-
-    @field_validator("elevation_degrees")
-    @classmethod
-    def _rises(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if bounds[0] > bounds[1]:
-            raise ValueError(f"expected the lower bound first, got {list(bounds)}")
-        return bounds
 
 
 C = TypeVar("C", bound=ScanConfig)

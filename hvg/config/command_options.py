@@ -1,12 +1,12 @@
 """Options of commands, besides overrides of a run: typed, documented, and read without importing what does the work."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hvg.config.sections import Section
+from hvg.core.axes import AskedUp
 from hvg.core.bounds import (
     Count,
     CountFromZero,
@@ -19,6 +19,7 @@ from hvg.core.bounds import (
     SolverSteps,
     ViewCount,
 )
+from hvg.core.names import GroupPattern
 from hvg.core.provenance import usable_cores
 
 # One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
@@ -129,7 +130,7 @@ class FolderOptions(Section):
     masks: Path | None = Field(
         None, description="Folder of the person's masks, with the same names; white is the person."
     )
-    subject: str = Field(
+    subject: GroupPattern = Field(
         r"(.+)",
         description="Regular expression whose first group is the subject in a clip's name, as '(person\\d+)_.*': clips of "
         "one subject stay together in intervals. By default every clip is a subject of its own.",
@@ -140,17 +141,6 @@ class FolderOptions(Section):
     anchors: AnchorChoice = Field("truth", description=ANCHORS_DESCRIPTION)
     out: Path | None = Field(None, description="Folder for results.json; null: beside the predictions.")
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-
-    @field_validator("subject")
-    @classmethod
-    def _one_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if groups < 1:
-            raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
-        return pattern
 
 
 class SampleOptions(Section):
@@ -170,7 +160,7 @@ class SampleOptions(Section):
         description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
     )
     person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
-    up: Literal["auto", "y", "-y", "z", "-z"] = Field(
+    up: AskedUp = Field(
         "auto",
         description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
     )
@@ -203,7 +193,7 @@ class SampleOptions(Section):
         description="orbit: views all around. static: one from the front. front_back: two. Or a file: cameras.json, as "
         "hvg/sample/camera_paths.py describes it, a transforms.json, or a folder with a COLMAP model in text.",
     )
-    camera_up: Literal["auto", "y", "-y", "z"] = Field(
+    camera_up: AskedUp = Field(
         "auto",
         description="Axis of the cameras' file's world that is up; auto: z of a transforms.json, y of a cameras.json.",
     )

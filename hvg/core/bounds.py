@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 # Steps of a run, of a solver and between two events; clips, subjects and other things that are only counted.
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -39,4 +39,15 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 # A noise level.
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
 GuidanceScale = Annotated[float, Field(ge=0, le=1000)]
+# Degrees above the horizontal, and a range of them.
+Elevation = Annotated[float, Field(ge=-89, le=89)]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"expected the lower bound first, got {list(bounds)}")
+    return bounds
+
+
+Elevations = Annotated[tuple[Elevation, Elevation], AfterValidator(_rising)]
 Metres = Annotated[float, Field(ge=1e-6, le=1e6)]

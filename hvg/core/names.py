@@ -50,6 +50,20 @@ def text_word(key: str, text: str) -> str:
     return f"{key}={text}" if plain else "{}='{}'".format(key, text.replace("'", "\\'"))
 
 
+def _with_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if groups < 1:
+        raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
+    return pattern
+
+
+# A regular expression whose first group is what is meant.
+GroupPattern = Annotated[str, AfterValidator(_with_group)]
+
+
 def clip_name_problem(name: str) -> str:
     """Like ``name_problem``, for a clip: folders may part it, and no dot, which would end it in a shard's files."""
     return name_problem(name, folders=True, dots=False)

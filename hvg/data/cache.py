@@ -16,7 +16,7 @@ from hvg.data.picture_files import PictureFormat
 from hvg.data.shards import SHARD_FORMAT, ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
-from hvg.parts.scene import Choose, Dataset
+from hvg.parts.scene import Choose, ClipsOf, Dataset
 from hvg.values.buckets import Bucket, evaluated_size
 from hvg.values.clip import ClipBatch
 from hvg.values.resized import resize_clip
@@ -69,27 +69,18 @@ def cache_folder(config: RunConfig) -> Path:
     return Path(config.data.cache or "cache") / f"{choice.name}-{name}"
 
 
-class AsKept(Dataset):
+class AsKept(ClipsOf):
     """Clips whose pictures are what files with loss keep of them, whether they lie in files or not."""
 
     def __init__(self, clips: Dataset, form: PictureFormat) -> None:
-        self._clips, self._form = clips, form
-
-    @classmethod
-    def provides(cls, config) -> frozenset[str]:
-        raise TypeError("clips as they are kept provide what their source provides")
-
-    def __len__(self) -> int:
-        return len(self._clips)
+        super().__init__(clips)
+        self._form = form
 
     def load(self, index: int) -> ClipBatch:
-        return as_kept(self._clips.load(index), self._form)
-
-    def surface(self, index: int) -> Surface:
-        return self._clips.surface(index)
+        return as_kept(self._source.load(index), self._form)
 
 
-class RenderedClips(Dataset):
+class RenderedClips(ClipsOf):
     """Clips from shards, which hold no mesh.
 
     A clip whose shard lacks a wanted control map is made anew by the source, mesh and all; every clip is where ``mesh`` asks
@@ -97,18 +88,15 @@ class RenderedClips(Dataset):
     """
 
     def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
+        super().__init__(source)
         readers = [ShardReader(path) for path in shards]
         self._places = [(reader, i) for reader in readers for i in range(len(reader))]
-        self._source, self._wanted, self._mesh = source, wanted, mesh
+        self._wanted, self._mesh = wanted, mesh
         # Places in the source of clips that cannot be used, which no shard holds.
         starts = accumulate((len(reader) + len(reader.left_out) for reader in readers), initial=0)
         self._gaps = sorted(
             start + place for start, reader in zip(starts, readers, strict=False) for place in reader.left_out
         )
-
-    @classmethod
-    def provides(cls, config) -> frozenset[str]:
-        raise TypeError("rendered clips provide what their source provides")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -135,31 +123,25 @@ class RenderedClips(Dataset):
         return index
 
 
-class ResizedClips(Dataset):
+class ResizedClips(ClipsOf):
     """Clips whose pictures have the sizes that training has: each as of ``evaluated_size``."""
 
     def __init__(self, clips: Dataset, buckets: Sequence[Bucket]) -> None:
-        self._clips, self._buckets = clips, buckets
-
-    @classmethod
-    def provides(cls, config) -> frozenset[str]:
-        raise TypeError("resized clips provide what their source provides")
-
-    def __len__(self) -> int:
-        return len(self._clips)
+        super().__init__(clips)
+        self._buckets = buckets
 
     def load(self, index: int) -> ClipBatch:
-        return self._at_size(self._clips.load(index))
+        return self._at_size(self._source.load(index))
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        part = self._clips.load_part(index, choose, signals)
+        part = self._source.load_part(index, choose, signals)
         return part and self._at_size(part)
 
     def surface(self, index: int) -> Surface:
-        picture = self._clips.load(index).cameras.image_size
+        picture = self._source.load(index).cameras.image_size
         if evaluated_size(self._buckets, picture) != picture:
             raise NotAvailable("the surface behind pictures that data.buckets brings to another size is not known")
-        return self._clips.surface(index)
+        return self._source.surface(index)
 
     def _at_size(self, clip: ClipBatch) -> ClipBatch:
         return resize_clip(clip, evaluated_size(self._buckets, clip.cameras.image_size))

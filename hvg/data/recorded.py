@@ -162,7 +162,7 @@ class Recorded(Dataset):
     def _load(self, index: int, choose: Choose | None) -> ClipBatch:
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of a dataset with {len(self)} clips")
-        clip, cameras, crops = self._clips[index], self._cameras(index), self._crops(index)
+        clip, (cameras, crops) = self._clips[index], self._framed(index)
         count, length = cameras.shape
         whole = ClipBatch(
             cameras=cameras[None],
@@ -221,29 +221,27 @@ class Recorded(Dataset):
             return whole_crop(cameras, config.size)
         return person_crop(cameras, body.joints[0], config.size, config.distance, config.fov_degrees)
 
-    def _crops(self, index: int) -> list[Crop]:
-        """Where the pictures of each view are cut; those that do not see the person are not. Raises: DataError if none does."""
+    def _framed(self, index: int) -> tuple[Cameras, list[Crop]]:
+        """Cameras (V, T) of a clip's cut pictures, and where those of each view are cut; a view that does not see the person
+        stays whole. Raises: DataError if none does.
+        """
         clip, config = self._clips[index], self.config
         body = self._joints(index) if config.bodies and config.crop else None
         filmed = [_at(track.cameras(), clip.frames) for track in clip.recording.tracks.values()]
-        crops = [self._crop(cameras, body) for cameras in filmed]
-        if not any(crops):
+        found = [self._crop(cameras, body) for cameras in filmed]
+        if not any(found):
             raise DataError(
                 f"clip '{clip.clip_id}': no camera sees any joint of its body, so cameras or body are not what they are said "
                 "to be; `hvg prepare check` tries the usual mistakes"
             )
-        return [crop or whole_crop(cameras, config.size) for crop, cameras in zip(crops, filmed, strict=True)]
-
-    def _cameras(self, index: int) -> Cameras:
-        """(V, T) of a clip's cut pictures."""
-        clip, size = self._clips[index], self.config.size
-        filmed = [_at(track.cameras(), clip.frames) for track in clip.recording.tracks.values()]
-        seen = [seen_through(cameras, crop, size) for cameras, crop in zip(filmed, self._crops(index), strict=True)]
-        return Cameras(
+        crops = [crop or whole_crop(cameras, config.size) for crop, cameras in zip(found, filmed, strict=True)]
+        seen = [seen_through(cameras, crop, config.size) for cameras, crop in zip(filmed, crops, strict=True)]
+        cameras = Cameras(
             world_to_camera=torch.stack([camera.world_to_camera for camera in seen]),
             intrinsics=torch.stack([camera.intrinsics for camera in seen]),
-            image_size=size,
+            image_size=config.size,
         )
+        return cameras, crops
 
     def _joints(self, index: int) -> BodyMotion:
         """The body of a clip in all its frames, without a mesh; the last one is kept."""
@@ -296,7 +294,7 @@ def _at(cameras: Cameras, frames: Sequence[int]) -> Cameras:
 def _hint(pictures: int, bodies: int) -> str:
     """What to say where the numbers of pictures and bodies differ."""
     many, few = max(pictures, bodies), min(pictures, bodies)
-    step = next((step for step in (*range(2, 61),) if few > 1 and few in (many // step, -(-many // step))), None)
+    step = next((step for step in range(2, 61) if few > 1 and few in (many // step, -(-many // step))), None)
     if step is None:
         return "expected as many"
     if pictures > bodies:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hvg.core.bounds import Colour, Count, FrameCount, Side, ViewCount
+from hvg.core.bounds import Colour, Count, CountFromZero, FrameCount, Side, ViewCount
 from hvg.core.errors import DataError
 from hvg.core.names import as_name
 from hvg.data.splits import SplitConfig, subject_of
@@ -56,6 +56,18 @@ class RecordedConfig(SplitConfig):
     def size(self) -> tuple[int, int]:
         """Height and width, pixels."""
         return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+
+
+class MovedConfig(RecordedConfig):
+    """Settings of recordings beside which a file of the motion lies."""
+
+    convention: str = Field(
+        "auto",
+        description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as of its keys.",
+    )
+    body_every: Count = Field(1, description="The motion has a frame for every so many pictures.")
+    picture_every: Count = Field(1, description="Pictures are every so many frames of the motion.")
+    body_start: CountFromZero = Field(0, description="Frame of the motion that belongs to the first picture.")
 
 
 @dataclass(frozen=True, kw_only=True)

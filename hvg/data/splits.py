@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hvg.core.bounds import Seed
 from hvg.core.errors import DataError
+from hvg.core.names import GroupPattern
 from hvg.core.random_keys import key_to_seed
 from hvg.data.split_rules import SPLITS, by_rules, rules_path
 from hvg.parts.part import PartConfig
@@ -31,7 +32,7 @@ class SplitConfig(PartConfig):
     val_share: float = Field(0.05, gt=0, lt=0.5, description="Share that is drawn for val, at least one.")
     test_share: float = Field(0.05, gt=0, lt=0.5, description="Share that is drawn for test, at least one.")
     seed: Seed = Field(0, description="Of the drawn splits, and of the frames that become photos.")
-    subject: str = Field(
+    subject: GroupPattern = Field(
         r"(.+)",
         max_length=1000,
         description="Regular expression whose first group is the person in a recording's name, as '(person\\d+)_.*'.",
@@ -46,17 +47,6 @@ class SplitConfig(PartConfig):
     def known_as(self) -> str:
         """How the files of rules that come with this data set begin."""
         return ""
-
-    @field_validator("subject")
-    @classmethod
-    def _one_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if groups < 1:
-            raise ValueError("needs a group in brackets, as '(person\\d+)_.*'")
-        return pattern
 
 
 def subject_of(config: SplitConfig, name: str) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from hvg.core.axes import Up
+
 Family = Literal["smpl", "smplh", "smplx"]
 Gender = Literal["neutral", "male", "female"]
 _ROTATIONS = frozenset({"global_orient", "body_pose", "jaw_pose", "leye_pose", "reye_pose"})
@@ -25,7 +27,7 @@ class BodyConvention:
     components: int | None = None
     about: Literal["pelvis", "origin"] = "pelvis"
     scaled: Literal["body", "all"] = "body"
-    up: Literal["y", "-y", "z", "-z"] = "y"
+    up: Up = "y"
     per_metre: float = 1.0
 
 

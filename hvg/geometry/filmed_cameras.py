@@ -6,16 +6,17 @@ from typing import Any
 
 import torch
 
+from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
-from hvg.geometry.foreign_cameras import Up, View, colmap_views, is_transforms, join_views, number_of, transforms_views
+from hvg.geometry.foreign_cameras import View, colmap_views, is_transforms, join_views, number_of, transforms_views
 from hvg.values.cameras import Cameras
 
 # Folders of the pictures of all cameras.
 _ALL_PICTURES = frozenset({".", "..", "images", "image", "rgb"})
 
 
-def named_cameras(path: Path, up: Up) -> dict[str, Cameras]:
+def named_cameras(path: Path, up: AskedUp) -> dict[str, Cameras]:
     """Camera -> (T,) of it, T = 1 where it stands still, each for pictures of its own size.
 
     path: a transforms.json, or the folder of a COLMAP model. A camera is called as the entry's ``camera_label``, the folder

@@ -15,11 +15,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
@@ -27,8 +28,6 @@ from hvg.geometry.camera_matrices import ROTATION_TOLERANCE, read_rigid
 from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
 from hvg.media.images import MOST_PIXELS, picture_size
 from hvg.values.cameras import Cameras
-
-Up = Literal["auto", "y", "-y", "z"]
 
 # OpenGL's camera axes <-> OpenCV's.
 _FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
@@ -60,7 +59,7 @@ def is_colmap(path: Path) -> bool:
     return any(file.exists() or file.with_suffix(".bin").exists() for file in files)
 
 
-def read_transforms(path: Path, tree: Mapping[str, Any], up: Up = "auto") -> tuple[Cameras, tuple[str, ...]]:
+def read_transforms(path: Path, tree: Mapping[str, Any], up: AskedUp = "auto") -> tuple[Cameras, tuple[str, ...]]:
     """Cameras (V, T) of a transforms.json, and their names. up: of its world; auto: z.
 
     Raises: DataError, one line that names the file, the frame, what was found and what was expected.
@@ -142,13 +141,13 @@ def _size(path: Path, told: Mapping[str, Any], place: str) -> tuple[int, int]:
     return picture_size(found)
 
 
-def read_colmap(folder: Path, up: Up = "auto") -> tuple[Cameras, tuple[str, ...]]:
+def read_colmap(folder: Path, up: AskedUp = "auto") -> tuple[Cameras, tuple[str, ...]]:
     """Cameras (V, 1) of a COLMAP model in text files, in the order of its pictures' names, and those names.
 
     Raises: DataError, one line that names the file, its line, what was found and what was expected.
     """
     if up == "auto":
-        raise DataError(f"{folder}: a COLMAP world has no up; say which axis of it is: camera_up=y, -y or z")
+        raise DataError(f"{folder}: a COLMAP world has no up; say which axis of it is: camera_up=y, -y, z or -z")
     views = sorted(colmap_views(folder), key=lambda view: view[0])
     return join_views(folder, [[(Path(view[0]).stem, *view[1:])] for view in views], up)
 

@@ -9,12 +9,11 @@ has y down and the hips at its origin; Human3.6M's 17 joints in the order of Vid
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Up = Literal["y", "-y", "z", "-z"]
+from hvg.core.axes import Up
 
 
 def _sides(*joints: str) -> tuple[str, ...]:

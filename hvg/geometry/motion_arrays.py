@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.core.axes import Up
 from hvg.core.errors import DataError, did_you_mean
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention, Family, Gender, GivenBody
 from hvg.geometry.foreign_motion import foreign_unit, foreign_width
 from hvg.geometry.given_motion import motion_of
-from hvg.geometry.keypoint_sets import Up, completed, unnamed
+from hvg.geometry.keypoint_sets import completed, unnamed
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, Motion, axis_angle
 from hvg.geometry.retargeting import NEEDED
 

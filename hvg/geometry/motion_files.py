@@ -20,11 +20,11 @@ looked at. Folders of EasyMocap's JSON are ``hvg.geometry.easymocap``'s, ``.bvh`
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from hvg.core.arrays import member_names, read_archive
+from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
 from hvg.geometry.bvh import read_bvh
 from hvg.geometry.easymocap import json_files, read_frames
@@ -35,7 +35,7 @@ from hvg.geometry.motion_arrays import EXPECTED, KEYS, SOURCES, motion_of_arrays
 
 def load_motion(
     path: str | Path,
-    up: Literal["auto", "y", "-y", "z", "-z"] = "auto",
+    up: AskedUp = "auto",
     convention: str = "auto",
     person: int | None = None,
 ) -> Motion:

@@ -2,27 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from hvg.parts.scene import Choose, Dataset, Fit
+from hvg.parts.scene import Choose, ClipsOf, Dataset, Fit
 from hvg.values.clip import ClipBatch
-from hvg.values.scored_clip import Surface
 
 
-class ObservedClips(Dataset):
+class ObservedClips(ClipsOf):
     """The same clips, each with the body that the fit makes of its true one."""
 
     def __init__(self, source: Dataset, fit: Fit) -> None:
-        self._source, self._fit = source, fit
-
-    @classmethod
-    def provides(cls, config: Any) -> frozenset[str]:
-        raise TypeError("observed clips provide what their source provides")
-
-    def __len__(self) -> int:
-        return len(self._source)
+        super().__init__(source)
+        self._fit = fit
 
     def load(self, index: int) -> ClipBatch:
         return self._fit.observe(self._source.load(index))
@@ -44,6 +36,3 @@ class ObservedClips(Dataset):
             seen = self._fit.observe(replace(part, frame_index=torch.tensor([*chosen])[None]))
             return replace(seen, frame_index=None)
         return self._fit.observe(part)
-
-    def surface(self, index: int) -> Surface:
-        return self._source.surface(index)

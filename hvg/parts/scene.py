@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -212,3 +212,21 @@ class Dataset(Part[ConfigT]):
     def surface(self, index: int) -> Surface:
         """The true geometry behind the pictures of clip ``index``. Raises: NotAvailable where it is not known."""
         raise NotAvailable(f"the dataset '{type(self).__name__}' does not know the surface behind its pictures")
+
+
+class ClipsOf(Dataset):
+    """The clips of another dataset, changed when they are loaded. Nobody chooses it by name, so it has no settings."""
+
+    def __init__(self, source: Dataset) -> None:
+        super().__init__()
+        self._source = source
+
+    @classmethod
+    def provides(cls, config: Any) -> frozenset[str]:
+        raise TypeError("what these clips hold is said by the settings of their source")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def surface(self, index: int) -> Surface:
+        return self._source.surface(index)

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError, did_you_mean
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.geometry.camera_matrices import read_matrices, read_rigid
-from hvg.geometry.foreign_cameras import Up, is_colmap, is_transforms, read_colmap, read_transforms
+from hvg.geometry.foreign_cameras import is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.media.images import MOST_PIXELS
 from hvg.values.cameras import Cameras, orbit
 
@@ -71,7 +72,7 @@ def write_cameras(path: Path, cameras: Cameras, names: Sequence[str]) -> None:
     write_text(path, json.dumps({"image_size": list(cameras.image_size), "views": views}, indent=1))
 
 
-def read_cameras(path: Path, up: Up = "auto") -> CameraPath:
+def read_cameras(path: Path, up: AskedUp = "auto") -> CameraPath:
     """The cameras of a file in this module's format, of a transforms.json, or of a folder with a COLMAP model.
 
     up: axis of the file's world that is; auto: as its format has it.

@@ -106,7 +106,12 @@ def colmap(folder, model="PINHOLE 64 48 70 71 31 25", points="1.0 2.0 -1", image
 
 
 # A point of hvg's world as COLMAP's has it.
-SWAPS = {"y": lambda x, y, z: (x, y, z), "-y": lambda x, y, z: (x, -y, -z), "z": lambda x, y, z: (x, -z, y)}
+SWAPS = {
+    "y": lambda x, y, z: (x, y, z),
+    "-y": lambda x, y, z: (x, -y, -z),
+    "z": lambda x, y, z: (x, -z, y),
+    "-z": lambda x, y, z: (x, z, -y),
+}
 
 
 @pytest.mark.parametrize("points", ["", "1.0 2.0 -1"])
@@ -154,7 +159,7 @@ def test_a_wrong_model_is_one_line_that_says_where(tmp_path, fault):
 
 def test_which_axis_is_up_is_asked_where_nobody_knows(tmp_path):
     folder = colmap(tmp_path / "sparse")
-    with pytest.raises(DataError, match="a COLMAP world has no up; say which axis of it is: camera_up=y, -y or z"):
+    with pytest.raises(DataError, match="a COLMAP world has no up; say which axis of it is: camera_up=y, -y, z or -z"):
         read_cameras(folder)
     (folder / "images.txt").rename(folder / "images.bin")
     with pytest.raises(DataError, match=r"images\.txt: there is no such file, only the binary one"):
