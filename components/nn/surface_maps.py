@@ -195,6 +195,15 @@ class SurfaceMap(PoseGuided[SurfaceT]):
     def signal_channels(cls, config: SurfaceT) -> int:
         return sum(MAPS[name] for name in cls.maps(config))
 
+    @classmethod
+    def codes(cls, config: SurfaceT) -> Sequence[int]:
+        before = 0
+        for name in cls.maps(config):
+            if name == "part":
+                return range(before, before + MAPS[name])
+            before += MAPS[name]
+        return ()
+
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         names = self.maps(self.config)
         parts = signal.split([MAPS[name] for name in names], dim=-3)

@@ -19,7 +19,6 @@ from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, ClipsOf, Dataset
 from hvg.values.buckets import Bucket, evaluated_size
 from hvg.values.clip import ClipBatch
-from hvg.values.resized import resize_clip
 from hvg.values.scored_clip import NotAvailable, Surface
 
 
@@ -126,9 +125,9 @@ class RenderedClips(ClipsOf):
 class ResizedClips(ClipsOf):
     """Clips whose pictures have the sizes that training has: each as of ``evaluated_size``."""
 
-    def __init__(self, clips: Dataset, buckets: Sequence[Bucket]) -> None:
+    def __init__(self, clips: Dataset, buckets: Sequence[Bucket], signals: Signals = NO_SIGNALS) -> None:
         super().__init__(clips)
-        self._buckets = buckets
+        self._buckets, self._signals = buckets, signals
 
     def load(self, index: int) -> ClipBatch:
         return self._at_size(self._source.load(index))
@@ -144,7 +143,7 @@ class ResizedClips(ClipsOf):
         return self._source.surface(index)
 
     def _at_size(self, clip: ClipBatch) -> ClipBatch:
-        return resize_clip(clip, evaluated_size(self._buckets, clip.cameras.image_size))
+        return self._signals.resized(clip, evaluated_size(self._buckets, clip.cameras.image_size))
 
 
 def shard_paths(config: RunConfig, split: str) -> list[Path]:
@@ -160,7 +159,7 @@ def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
     clips, buckets = _open_clips(config, split, signals), config.data.trained_buckets
-    return ResizedClips(clips, buckets) if any(bucket.size for bucket in buckets) else clips
+    return ResizedClips(clips, buckets, signals) if any(bucket.size for bucket in buckets) else clips
 
 
 def _open_clips(config: RunConfig, split: str, signals: Signals) -> Dataset:

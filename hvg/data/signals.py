@@ -18,7 +18,9 @@ from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
+from hvg.values.buckets import Picture
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.resized import at_centres, resize_clip
 
 HasBody = TypeVar("HasBody", ClipBatch, Reference)
 
@@ -111,6 +113,26 @@ class Signals(Mapping[str, Conditioner]):
         """The clip with the maps that can be drawn ahead, and without its mesh unless a step needs it."""
         clip = self.ahead.draw(clip)
         return clip if self.mesh else without_mesh(clip)
+
+    def shrunk(self, clip: ClipBatch, factor: int) -> ClipBatch:
+        """The clip with pictures whose sides are divided by ``factor``, as of ``ClipBatch.shrunk``; names stay names."""
+        return self._with_names(clip, clip.shrunk(factor))
+
+    def resized(self, clip: ClipBatch, size: Picture) -> ClipBatch:
+        """The clip with pictures of ``size``, as of ``resize_clip``; names stay names."""
+        return self._with_names(clip, resize_clip(clip, size))
+
+    def _with_names(self, clip: ClipBatch, smaller: ClipBatch) -> ClipBatch:
+        """The smaller clip with the ``codes`` of its maps from the maps of ``clip``."""
+        signals = dict(smaller.signals)
+        for key in signals.keys() & self.keys():
+            codes = [*self[key].codes(self[key].config)]
+            if codes and smaller is not clip:
+                signals[key] = signals[key].clone()
+                signals[key][..., codes, :, :] = at_centres(
+                    clip.signals[key][..., codes, :, :], signals[key].shape[-2:]
+                )
+        return replace(smaller, signals=signals)
 
     def load(
         self, clips: Dataset, index: int, changed: Callable[[ClipBatch], ClipBatch] = lambda clip: clip

@@ -19,7 +19,6 @@ from hvg.data.unreadable import read_or_replace
 from hvg.parts.scene import Dataset as ClipDataset
 from hvg.values.buckets import Bucket, Group
 from hvg.values.clip import ClipBatch, Within
-from hvg.values.resized import resize_clip
 
 # Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
 KEPT_BYTES = 2**30
@@ -86,7 +85,7 @@ class TrainingOrder(Dataset):
             if self._in_parts is None:
                 self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
             if part is not None and self._in_parts:
-                return self._signals.draw_ahead(_at_size(part, bucket))
+                return self._signals.draw_ahead(self._at_size(part, bucket))
         clip = self._clip(index, bucket)
         return clip.select(*choose(*clip.grid[1:]))
 
@@ -94,16 +93,15 @@ class TrainingOrder(Dataset):
         """A whole clip at a bucket's size, kept as long as there is room."""
         if (index, bucket.size) in self._kept:
             return self._kept[index, bucket.size]
-        clip = self._signals.load(self._clips, index, lambda clip: _at_size(clip, bucket))
+        clip = self._signals.load(self._clips, index, lambda clip: self._at_size(clip, bucket))
         size = clip.nbytes()
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index, bucket.size] = clip
             self._kept_bytes += size
         return clip
 
-
-def _at_size(clip: ClipBatch, bucket: Bucket) -> ClipBatch:
-    return clip if bucket.size is None else resize_clip(clip, bucket.size)
+    def _at_size(self, clip: ClipBatch, bucket: Bucket) -> ClipBatch:
+        return clip if bucket.size is None else self._signals.resized(clip, bucket.size)
 
 
 class DrawnCells:

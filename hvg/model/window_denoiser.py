@@ -85,4 +85,4 @@ class WindowDenoiser:
         part = self.batch.select(views, frames)
         if self.system.first_view == "window":
             part = replace(part, origin=None)
-        return self.system.prepared(part, offsets, self.reference_offsets).shrunk(shrink)
+        return self.system.signals.shrunk(self.system.prepared(part, offsets, self.reference_offsets), shrink)

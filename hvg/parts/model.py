@@ -138,6 +138,14 @@ class Conditioner(Part[ConditionerT], nn.Module):
         """K of the control map, 0 where there is none; parts that draw one have to say."""
         return 0
 
+    @classmethod
+    def codes(cls, config: ConditionerT) -> Sequence[int]:
+        """Channels of the map whose numbers name something, such as a body part: a mean of two names is no name.
+
+        Where pictures are made smaller, these take the number at the place of each new pixel's centre.
+        """
+        return ()
+
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         """Name -> picture (..., 3, H, W), sRGB in [-1, 1], for people who look at a control map (..., K, H, W).
 

@@ -1,9 +1,11 @@
 """A study's tables as LaTeX, for a paper with the packages booktabs and xcolor."""
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from hvg.report.beside_published import ProtocolTable, TableRow, protocol_tables
 from hvg.report.cells import Cell, Cells, comparison_arm, is_decided
+from hvg.report.contrasts import contrasts
 from hvg.report.number_format import format_difference, format_number
 from hvg.report.results import Arm, Results, label_of, metric_heading
 
@@ -34,9 +36,21 @@ def escape(text: str) -> str:
 
 
 def results_latex(results: Results, cells: Cells) -> str:
-    """The study's own table, then every published table with the study's rows in it."""
-    tables = [protocol_table_latex(table) for table in protocol_tables(results, cells)]
+    """The study's own table, its contrasts, then every published table with the study's rows in it."""
+    tables = [*_contrasts_table(results), *(protocol_table_latex(table) for table in protocol_tables(results, cells))]
     return "\n".join(["% \\usepackage{booktabs,xcolor}", results_table(results, cells), *tables])
+
+
+def _contrasts_table(results: Results) -> Iterator[str]:
+    """The contrasts that the study named beforehand, where it named some."""
+    found, metrics = contrasts(results), [metric for metric in results["metrics"] if not metric["unavailable"]]
+    if not found:
+        return
+    lines = [_line("", [escape(metric_heading(metric)) for metric in metrics]), r"\midrule"]
+    for label, of_metrics in found.items():
+        lines.append(_line(escape(label), [escape(str(of_metrics.get(m["name"], "–"))) for m in metrics]))
+    caption = f"{results['title']} Differences that the study named beforehand, with 95 % intervals; p after Holm."
+    yield _table("contrasts", caption, "l" + "r" * len(metrics), lines)
 
 
 def results_table(results: Results, cells: Cells) -> str:

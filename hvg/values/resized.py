@@ -6,6 +6,7 @@ for every frame: a video does not begin to move.
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -31,6 +32,16 @@ def resize_clip(clip: ClipBatch, size: Picture) -> ClipBatch:
     clip = change(clip, ("frames", "alpha", "signals"), lambda x: _resized(x, size))
     origin = clip.origin and _resize_cameras(clip.origin, size)
     return replace(clip, cameras=_resize_cameras(clip.cameras, size), origin=origin)
+
+
+def at_centres(pictures: Tensor, size: Picture) -> Tensor:
+    """Pictures (*, C, H, W) at ``size``, of the part that ``resize_clip`` shows: the values at the centres of the new pixels."""
+    top, left, inner = centre_crop((pictures.shape[-2], pictures.shape[-1]), size)
+    rows, columns = (
+        ((torch.arange(new) + 0.5) * old / new).long() + first
+        for new, old, first in zip(size, inner, (top, left), strict=True)
+    )
+    return pictures[..., rows, :][..., columns]
 
 
 def _resize_photo(photo: Reference, size: Picture) -> Reference:

@@ -20,7 +20,7 @@ from hvg.config.composition import compose
 from hvg.core.eight_bit import signal_as_stored
 from hvg.core.errors import DataError
 from hvg.data.clip_files import decode_clip, encode_clip
-from hvg.data.signals import signals_of
+from hvg.data.signals import Signals, signals_of
 from hvg.geometry.body_files import FAMILY_JOINTS
 from hvg.geometry.body_parts import bone_codes, joint_codes, vertex_codes
 from hvg.geometry.motion import Motion
@@ -124,6 +124,21 @@ def test_a_code_is_somebodys_under_supersampling():
     outline = (drawn[:, :, :, 3] > 0) & (drawn[:, :, :, 3] < 1)
     assert outline.any(), "the mask is a mean"
     assert torch.equal(drawn[:, :, :, 3] > 0, drawn[:, :, :, 2] > 0), "who covers some of a pixel is told"
+
+
+def test_codes_of_smaller_pictures_are_somebodys_and_the_other_maps_are_means():
+    known = {tuple(code) for code in [*bone_codes().tolist(), [0.0, 0.0, 0.0]]}
+    part = build(PartMap, PartMap.Config(maps=("normal", "part")), tiny_context())
+    signals = Signals({"map": part})
+    batch = signals.draw(tiny_batch(size=48))
+    for small in (signals.shrunk(batch, 2), signals.resized(batch, (24, 24))):
+        found = small.signals["map"]
+        assert codes_in(found[:, :, :, 3:]) <= known and len(codes_in(found[:, :, :, 3:])) > 10
+        torch.testing.assert_close(found[:, :, :, :3], batch.shrunk(2).signals["map"][:, :, :, :3], atol=0.2, rtol=0)
+        assert small.cameras.image_size == (24, 24)
+    wide = signals.resized(batch, (16, 24)).signals["map"]
+    assert wide.shape[-2:] == (16, 24) and codes_in(wide[:, :, :, 3:]) <= known
+    assert torch.equal(wide[:, :, :, 3:], batch.signals["map"][:, :, :, 3:, 9:41:2, 1::2])
 
 
 def test_of_the_rays_of_a_pixel_the_nearest_tells_the_part():

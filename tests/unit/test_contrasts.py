@@ -8,6 +8,7 @@ from example_study import CLIPS, study_results
 
 from hvg.report.cells import compare
 from hvg.report.contrasts import contrasts, study_curves
+from hvg.report.latex import escape, results_latex
 from hvg.report.results import Results
 from hvg.report.study_report import write_report
 from hvg.report.tables import results_markdown, table_csv
@@ -61,10 +62,14 @@ def test_contrasts_are_in_the_tables(results):
         (label, metric) for label in ("a skeleton", "a skeleton, twice over") for metric in ("psnr", "l1")
     ]
     assert float(lines[0]["difference"]) == found["a skeleton"]["psnr"].difference.mean
+    latex = results_latex(results, compare(results))
+    (line,) = (line for line in latex.splitlines() if line.startswith("a skeleton &"))
+    assert escape(str(found["a skeleton"]["psnr"])) in line and r"\label{tab:contrasts}" in latex
 
 
 def test_without_any_nothing_is_said_of_them(results):
     plain = study_results()
+    assert "tab:contrasts" not in results_latex(plain, compare(plain))
     assert "contrast" not in results_markdown(plain) and study_curves(plain, compare(plain), contrasts(plain)) == []
 
 
