@@ -78,7 +78,7 @@ def bone_map() -> Iterator[str]:
 
 def people() -> Iterator[str]:
     """Synthetic clips with all pose maps."""
-    for pose in ("none", "bone_map", "skeleton", "smpl_normal"):
+    for pose in ("none", "bone_map", "part_map", "skeleton", "smpl_normal", "smpl_depth", "semantic_map"):
         config = compose(["scale=cpu", f"pose={pose}"])
         clips, signals = build_dataset(config, "train"), build_system(config).signals
         with _one_thread():
