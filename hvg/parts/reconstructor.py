@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hvg.parts.part import ConfigT, Part
 from hvg.values.clip import ClipBatch
+from hvg.values.tensors import map_tensors
 
 if TYPE_CHECKING:
     from hvg.parts.context import SceneContext
@@ -32,6 +33,11 @@ class Seen:
     def on(self, background: Tensor) -> Tensor:
         """The colours (..., 3) of the person before a background (3) or (..., 3), sRGB in [-1, 1]."""
         return self.colour + (1 - self.alpha[..., None]) * background
+
+    def at(self, pixels: Tensor) -> Seen:
+        """Of whole pictures, (B, V, T, H, W), what is seen at pixels (B, N), as of ``Reconstructor.render``."""
+        clip = torch.arange(len(pixels), device=pixels.device)[:, None]
+        return map_tensors(self, lambda x: x.flatten(1, 4)[clip, pixels])
 
 
 class Reconstructor(Part[ConfigT], nn.Module):
