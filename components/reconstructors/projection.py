@@ -89,7 +89,7 @@ class Projection(Reconstructor[ProjectionConfig]):
         return torch.stack(found)
 
     def _drawn(self, batch: ClipBatch, colours: Tensor, renderer: Renderer) -> Tensor:
-        """(B, V, T, 5, H, W): colour times alpha, alpha, and depth times alpha, of clips whose vertices have colours (B, P, 3)."""
+        """(B, V, T, 5, H, W): colour times alpha, alpha, depth times alpha, of people whose vertices have colours (B, P, 3)."""
         clips, views, frames = batch.grid
         (height, width), factor = batch.cameras.image_size, self.config.supersampling
         vertices, faces = mesh_of(required(batch.body, "ClipBatch.body"))
