@@ -29,6 +29,7 @@ from hvg.parts.part import Part, PartConfig, PartName
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
+from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
@@ -102,6 +103,7 @@ __all__ = [
     "PoseSignal",
     "Prediction",
     "Problem",
+    "Reconstructor",
     "Recorded",
     "RecordedConfig",
     "Recording",
@@ -112,6 +114,7 @@ __all__ = [
     "SceneContext",
     "Score",
     "ScoredClip",
+    "Seen",
     "Side",
     "Site",
     "Skinning",

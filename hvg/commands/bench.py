@@ -6,7 +6,6 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from unittest.mock import patch
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hvg.commands.reading_bench import pictures, reading
+from hvg.commands.reconstruction_bench import one_thread, reconstruction
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
@@ -47,16 +47,6 @@ def _seconds(function: Callable[[], object], runs: int) -> float:
     return statistics.median(timeit.repeat(function, number=1, repeat=runs))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _cameras(azimuths_degrees: Tensor, side: int, target: Tensor) -> Cameras:
     """Cameras around a target, with pictures of ``side`` x ``side`` pixels."""
     size = (side, side)
@@ -71,7 +61,7 @@ def bone_map() -> Iterator[str]:
     joints, (first, second) = body.joints[0, 0], bone_index(body.joint_names)
     ellipsoids = ellipsoids_from_bones(joints[first], joints[second], bone_radii(1.7))
     cameras = _cameras(torch.tensor([20.0]), 576, joints[0])[0]
-    with _one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad():
         seconds = _seconds(lambda: render(ellipsoids, cameras), 30)
     yield f"{1e3 * seconds:.1f} ms a frame, {len(BONES)} bones, 576 x 576, one core, median of 30"
 
@@ -81,7 +71,7 @@ def people() -> Iterator[str]:
     for pose in ("none", "bone_map", "part_map", "skeleton", "smpl_normal", "smpl_depth", "semantic_map"):
         config = compose(["scale=cpu", f"pose={pose}"])
         clips, signals = build_dataset(config, "train"), build_system(config).signals
-        with _one_thread():
+        with one_thread():
             numbers = iter(range(len(clips)))
             seconds = _seconds(lambda: signals.load(clips, next(numbers)), 8)  # noqa: B023
         _, views, frames = clips.load(0).grid
@@ -90,7 +80,7 @@ def people() -> Iterator[str]:
 
 def training() -> Iterator[str]:
     """Steps per second, and what of a step is not the model; waiting for data, and saving."""
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         # Rendered ahead, as in a study: a step then reads clips, it does not make them.
         small = ("dataset.num_subjects=8", "dataset.num_held_out_subjects=1", f"data.cache={folder}")
         every = ("training.steps=60", "training.checkpoint_every=20")
@@ -155,7 +145,7 @@ def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, worker
 def sampling() -> Iterator[str]:
     """Sampling time over the bare calls of the denoiser."""
     config = compose(["scale=cpu"])
-    with _one_thread():
+    with one_thread():
         system, clip = _test_clip(config)
         yield from _sampled(system, clip, config.evaluation.steps, 9, f" of {clip.grid[1]} x {clip.grid[2]} images")
 
@@ -197,7 +187,7 @@ def progressive() -> Iterator[str]:
     config = compose(["scale=cpu", "sampler=progressive", f"dataset.views={views}", f"dataset.frames={frames}"])
     # Pose maps are encoded once a video: in the tiny scale's three steps that weighs more than in the 25 of SVD.
     steps = 8
-    with _one_thread():
+    with one_thread():
         system, clip = _test_clip(config)
         calls, cells = _denoised(system, clip, steps)
         declared = system.sampler.cost(steps, views, frames)
@@ -233,7 +223,7 @@ def view_attention() -> Iterator[str]:
         for views, side in product(VIEWS, SIDES):
             cameras = _cameras(torch.arange(views) * (360.0 / views), side, torch.zeros(3))
             x, grid = torch.randn(1, views, 1, side, side, CHANNELS), ViewGrid.whole(cameras[None, :, None])
-            with _one_thread(), torch.no_grad():
+            with one_thread(), torch.no_grad():
                 seconds = _seconds(partial(module, x, grid), 5)
             cost = np.array([1e3 * seconds, cls.flops(module.config, views, side, side, CHANNELS) / 1e6])
             costs[name, views, side] = cost
@@ -271,7 +261,7 @@ def _products_over_projections(views: int, side: int, backward: bool) -> float:
         if backward:
             torch.autograd.grad(result, projected, torch.empty_like(result))
 
-    with _one_thread(), torch.set_grad_enabled(backward):
+    with one_thread(), torch.set_grad_enabled(backward):
         # One after the other, so that a busy moment hits both.
         pairs = [(_seconds(mix, 1), _seconds(project, 1)) for _ in range(9)]
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
@@ -303,7 +293,7 @@ def scoring() -> Iterator[str]:
 def data() -> Iterator[str]:
     """How long a step waits for its clips: from memory, as small datasets train, and from the disk, as large ones do."""
     rows = [("latents", "clips", "workers", "ms waiting", "ms a step", "share")]
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         small = ("dataset.num_subjects=8", "dataset.num_held_out_subjects=1", f"data.cache={folder}", "data.recolour=0")
         configs = {kind: compose(["scale=cpu", f"data.latents={kind}", *small]) for kind in ("encode", "cached")}
         prepare([configs["cached"]], ("train",), jobs=1)
@@ -331,8 +321,11 @@ def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
     return statistics.median(waits[8:]), statistics.median(whole[8:])
 
 
-_OURS = (bone_map, people, training, sampling, progressive, view_attention, scoring, data, pictures, reading)
-BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {benchmark.__name__: benchmark for benchmark in _OURS}
+_OF_MODELS = (bone_map, reconstruction, training, sampling, progressive, view_attention)
+_OF_DATA = (people, scoring, data, pictures, reading)
+BENCHMARKS: dict[str, Callable[[], Iterator[str]]] = {
+    benchmark.__name__: benchmark for benchmark in (*_OF_MODELS, *_OF_DATA)
+}
 
 
 def run(words: list[str]) -> int:
@@ -342,5 +335,5 @@ def run(words: list[str]) -> int:
         raise HvgError(f"no benchmark is named '{unknown[0]}'. {did_you_mean(unknown[0], BENCHMARKS)}")
     for name in words or BENCHMARKS:
         for line in BENCHMARKS[name]():
-            print(f"{name:<12} {line}", flush=True)
+            print(f"{name:<14} {line}", flush=True)
     return 0

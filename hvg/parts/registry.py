@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),
     "metric": ("metrics", "hvg.parts.metric.Metric"),
     "prediction": ("predictions", "hvg.parts.model.Prediction"),
+    "reconstructor": ("reconstructors", "hvg.parts.reconstructor.Reconstructor"),
     "renderer": ("renderers", "hvg.parts.scene.Renderer"),
     "sampler": ("samplers", "hvg.parts.plan.Sampler"),
     "solver": ("solvers", "hvg.parts.plan.Solver"),

@@ -25,20 +25,16 @@ from hvg.config.settings import RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.core.ranks import joined_ranks
-from hvg.media.folder_video import Place, Room, Video, survey, time_note
+from hvg.media.folder_clips import FolderClip, MaskLook, find_clips, known_views, same_names
+from hvg.media.folder_video import Room, Video, survey, time_note
 from hvg.score.anchors import chosen
 from hvg.score.evaluation import make_record, table_lines
 from hvg.score.evaluation_record import ClipRecord, failed_metrics, write_record
-from hvg.score.folder_clips import FolderClip, find_clips
 from hvg.score.measured_clips import MeasuredClip, finished, measure_clip
 from hvg.score.protocol import build_protocol, gathered
 from hvg.values.long_clip import HELD_BYTES, LongClip, frames_in_piece
 from hvg.values.scored_clip import ScoredClip, digest_of_truth
 
-# How far the channels of a grey video part when it is decoded.
-GREY_TOLERANCE = 8
-# A mask without anything brighter holds labels (0 and 1), not coverage.
-DARK = 32
 # Root keys that a command without a model may set.
 SCORING_KEYS = ("protocol", "evaluation", "device")
 
@@ -130,13 +126,13 @@ def load_clip(
     match = re.fullmatch(options.subject, name)
     if match is None:
         raise DataError(f"its name does not match subject='{options.subject}'")
-    views, made_views = _known_views(truth[name]), _known_views(made[name])
+    views, made_views = known_views(truth[name]), known_views(made[name])
     if ("" in views) != ("" in made_views):
         kinds = [
             "a single video" if "" in found else f"a folder of {len(found)} views" for found in (views, made_views)
         ]
         raise DataError(f"the reference is {kinds[0]}, the prediction {kinds[1]}")
-    _same_names("views", made_views, views)
+    same_names("views", made_views, views)
     room = Room(HELD_BYTES)
     true, predicted, covers = [], [], []
     for view, place in views.items():
@@ -216,47 +212,24 @@ def _views_together(videos: Sequence[Tensor]) -> Tensor:
     return videos[0][None] if len(videos) == 1 else torch.stack(list(videos))
 
 
-def _known_views(clip: FolderClip) -> Mapping[str, Place]:
-    if clip.problem:
-        raise DataError(clip.problem)
-    return clip.views
-
-
-def _same_names(what: str, made: Mapping[str, object], truth: Mapping[str, object]) -> None:
-    missing, extra = [n for n in truth if n not in made], [n for n in made if n not in truth]
-    if missing:
-        raise DataError(f"{len(missing)} of {len(truth)} {what} are missing, first '{missing[0]}'")
-    if extra:
-        raise DataError(f"{len(extra)} {what} have no counterpart in the reference, first '{extra[0]}'")
-
-
 def _same_frames(found: Video, true: Video) -> None:
     """Raises: DataError when the prediction does not have the frames of the truth."""
     if not isinstance(found.place, Path) and not isinstance(true.place, Path):
-        _same_names("frames", found.place, true.place)
+        same_names("frames", found.place, true.place)
     if found.length != true.length:
         raise DataError(f"the prediction has {found.length} frames, the reference {true.length}")
 
 
 def _mask(clip: FolderClip | None, view: str, true: Video, room: Room) -> Video:
     """The mask of a view, in its channels. Raises: DataError where it is no mask of these frames."""
-    found = None if clip is None else _known_views(clip).get(view)
+    found = None if clip is None else known_views(clip).get(view)
     if found is None:
         raise DataError(f"there is no mask{' of view ' + repr(view) if view else ''}")
     if not isinstance(true.place, Path) and not isinstance(found, Path):
-        _same_names("masks", found, true.place)
-    colourful, brightest = False, 0
-
-    def look(frame: Tensor) -> None:
-        nonlocal colourful, brightest
-        colourful = colourful or bool(((frame.amax(dim=0) - frame.amin(dim=0)) > GREY_TOLERANCE).any())
-        brightest = max(brightest, int(frame.max()))
-
+        same_names("masks", found, true.place)
+    look = MaskLook()
     mask = survey(found, "black", room, look)
     if (mask.length, mask.size) != (true.length, true.size):
         raise DataError(f"the mask is {mask.size_text(count=True)}, the reference {true.size_text(count=True)}")
-    if colourful:
-        raise DataError("the mask is coloured; white (255) is the person, black the rest")
-    if 0 < brightest < DARK:
-        raise DataError(f"the mask's brightest value is {brightest}; white (255) is the person")
+    look.refuse_what_is_none()
     return mask

@@ -16,8 +16,9 @@ from hvg.testing.fit import check_fit
 from hvg.testing.guidance import check_guidance
 from hvg.testing.metric import check_metric
 from hvg.testing.prediction import check_prediction
+from hvg.testing.reconstructor import check_reconstructor
 from hvg.testing.sampler import check_sampler
-from hvg.testing.scene import standing_joints, tiny_batch, tiny_context, tiny_scored_clips
+from hvg.testing.scene import posed_batch, standing_joints, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.testing.signal import check_signal
 from hvg.testing.solver import check_solver
 from hvg.testing.view_attention import check_view_attention
@@ -34,6 +35,7 @@ __all__ = [
     "check_guidance",
     "check_metric",
     "check_prediction",
+    "check_reconstructor",
     "check_sampler",
     "check_signal",
     "check_solver",
@@ -41,6 +43,7 @@ __all__ = [
     "elsewhere",
     "nudged",
     "ports_of",
+    "posed_batch",
     "standing_joints",
     "tiny_batch",
     "tiny_context",

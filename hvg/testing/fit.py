@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 
-from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.parts.context import Context
 from hvg.parts.scene import BodyModel, Fit
 from hvg.testing.building import make, require
-from hvg.testing.scene import tiny_batch
+from hvg.testing.scene import posed_batch
 from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.tensors import concatenate, tensors_of
+from hvg.values.tensors import tensors_of
 
 _CLIPS, _VIEWS, _FRAMES = 2, 3, 6
 # Metres by which vertices may differ: how many frames are skinned together shows in their last digits.
@@ -21,7 +20,7 @@ _NEAR = 1e-5
 
 def check_fit(cls: type[Fit], config: Any, body: BodyModel) -> None:
     """Runs every check below, on people of a body model. Raises: AssertionError that says which promise is broken."""
-    clip = _clips_of(body)
+    clip = posed_batch(body, _CLIPS, _VIEWS, _FRAMES)
     fit = make(cls, config, Context(body=body))
     missing = cls.needs(config) - clip.present()
     require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
@@ -73,18 +72,6 @@ def check_parts(fit: Fit, clip: ClipBatch) -> None:
     vertices, there = _body(part).vertices, _body(expected).vertices
     near = vertices is not None and there is not None and bool((vertices - there).abs().max() < _NEAR)
     require(near, "a part's mesh differs from that of the clip")
-
-
-def _clips_of(body: BodyModel) -> ClipBatch:
-    """Clips of people of a body model who move a little, with a photo."""
-    clip, random = tiny_batch(_CLIPS, _VIEWS, _FRAMES), torch.Generator().manual_seed(0)
-
-    def moving(frames: int) -> BodyMotion:
-        turns = {name: 0.2 * torch.randn(frames, 3, generator=random) for name in BODY_JOINTS}
-        return body.animate(Motion(rotations=turns), {}, mesh=True)
-
-    photo = replace(_photo(clip), body=concatenate([moving(1) for _ in range(_CLIPS)]))
-    return replace(clip, body=concatenate([moving(_FRAMES) for _ in range(_CLIPS)]), reference=photo)
 
 
 def _body(clip: ClipBatch) -> BodyMotion:

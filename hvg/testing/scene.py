@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 
 from hvg.core.random_keys import generator
+from hvg.core.required import required
+from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.parts import registry
 from hvg.parts.context import BackboneContext, ConditionerContext, Context
+from hvg.parts.scene import BodyModel
 from hvg.testing.building import build
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import orbit
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.scored_clip import ScoredClip, scored_clips
+from hvg.values.tensors import concatenate
 
 # A person of REFERENCE_STATURE who stands and faces +z, arms a little away from the body; metres, y up, left is +x.
 _STANDING_MIDDLE = {
@@ -91,6 +95,19 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
         driving=torch.rand(clips, frames, 3, size, size, generator=random) * 2 - 1,
         caption=tuple(" ".join(["a person", *["who turns"] * i]) for i in range(clips)),
     )
+
+
+def posed_batch(body: BodyModel, clips: int = 2, views: int = 2, frames: int = 2, size: int = 32) -> ClipBatch:
+    """Clips as of ``tiny_batch`` of people of a body model, with its mesh, who move a little; their photos have bodies, too."""
+    batch, random = tiny_batch(clips, views, frames, size), generator("posed_batch")
+
+    def moving(frames: int) -> BodyMotion:
+        turns = {name: 0.2 * torch.randn(frames, 3, generator=random) for name in BODY_JOINTS}
+        return body.animate(Motion(rotations=turns), {}, mesh=True)
+
+    photo = required(batch.reference, "ClipBatch.reference")
+    photo = replace(photo, body=concatenate([moving(1) for _ in range(clips)]))
+    return replace(batch, body=concatenate([moving(frames) for _ in range(clips)]), reference=photo)
 
 
 def tiny_scored_clips(clips: int = 3, views: int = 2, frames: int = 4, size: int = 16) -> list[ScoredClip]:

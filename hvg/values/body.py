@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from hvg.values.tensors import SHARED, change, combine
 
@@ -49,6 +50,13 @@ class Skinning:
         """Where points (B, T, P, 3) of the world, each riding on its vertex, are at rest: of the vertices x + c."""
         blended = self._blended()
         return torch.linalg.solve(blended[..., :3], points - blended[..., 3])
+
+    def of_points(self, frames: Tensor, vertices: Tensor) -> Tensor:
+        """(M, 3, 4): the own transforms of vertices (M), each in one of the B T frames (M), counted through both axes."""
+        moves = self.transforms[..., :3, :].flatten(-2)
+        bones = self.vertex_bones[vertices].long() + moves.shape[2] * frames[:, None]
+        weights = self.vertex_weights[vertices].to(moves)
+        return embedding_bag(bones, moves.flatten(0, 2), per_sample_weights=weights, mode="sum").unflatten(1, (3, 4))
 
     def _blended(self) -> Tensor:
         """(B, T, P, 3, 4), every vertex' own transform."""

@@ -27,13 +27,13 @@ from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
+from hvg.media.folder_clips import find_clips
 from hvg.media.photo import load_photo
 from hvg.media.video import write_video
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.pretrained import Component
 from hvg.score.evaluation import _rescored
-from hvg.score.folder_clips import find_clips
 from hvg.study.study_file import load_study
 from hvg.testing import tiny_batch
 

@@ -17,10 +17,10 @@ from hvg.config.command_options import FolderOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_from_uint8, resize_8bit
 from hvg.core.errors import HvgError
+from hvg.media.folder_clips import find_clips
 from hvg.media.folder_video import Video, time_note
 from hvg.media.video import write_video
 from hvg.score.evaluation_record import ClipRecord, read_measurements, read_record
-from hvg.score.folder_clips import find_clips
 from hvg.score.folders import evaluate_folders, load_clip
 from hvg.score.measured_clips import MeasuredClip, finished
 from hvg.score.protocol import build_protocol

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hvg.config.command_options import FolderOptions
 from hvg.core.eight_bit import frames_from_uint8
+from hvg.media.folder_clips import find_clips
 from hvg.media.video import write_video
 from hvg.parts import registry
 from hvg.parts.context import Context
@@ -18,7 +19,6 @@ from hvg.parts.metric import Metric
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.set_distance import Frechet, FrechetConfig
 from hvg.score import folders
-from hvg.score.folder_clips import find_clips
 from hvg.score.folders import load_clip
 from hvg.values import long_clip
 from hvg.values.long_clip import LongClip

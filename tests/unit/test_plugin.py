@@ -1,6 +1,7 @@
 """``hvg.plugin`` is all that a part of somebody's own imports of hvg, and knows for which version a part was made."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hvg import plugin
 from hvg.core.sources import source_modules
 from hvg.parts import registry
+from hvg.testing import check_reconstructor
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted((ROOT / "tests" / "data").glob("plugin*/*/*.py"))
@@ -101,3 +103,14 @@ def test_what_a_part_can_count_on_is_given_to_it():
         assert issubclass(context, plugin.Context)
         with pytest.raises(TypeError, match=r"missing .* required"):
             context()
+
+
+def test_a_reconstruction_of_a_lab_s_own_keeps_the_promises():
+    spec = importlib.util.spec_from_file_location(
+        "balloon", ROOT / "tests" / "data" / "plugin" / "hvg_example_plugin" / "balloon.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    renderer, body = (registry.load(kind, name) for kind, name in (("renderer", "warp"), ("body", "anny")))
+    context = plugin.SceneContext(renderer=renderer(renderer.Config()), body=body(body.Config()))
+    check_reconstructor(module.Balloon, module.Balloon.Config(radius=0.3), context)

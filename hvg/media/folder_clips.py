@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from hvg.core.errors import DataError, HvgError
 from hvg.media.folder_video import Place
 from hvg.media.listing import VIDEOS, images_in, listed, natural, unique
@@ -17,6 +19,46 @@ class FolderClip:
     name: str
     views: Mapping[str, Place]
     problem: str = ""
+
+
+# How far the channels of a grey video part when it is decoded.
+GREY_TOLERANCE = 8
+# A mask without anything brighter holds labels (0 and 1), not coverage.
+DARK = 32
+
+
+class MaskLook:
+    """Is shown the frames of a mask, (3, H, W) uint8, and then knows whether it is one: white is the person, black the rest."""
+
+    def __init__(self) -> None:
+        self._colourful, self._brightest = False, 0
+
+    def __call__(self, frame: Tensor) -> None:
+        self._colourful = self._colourful or bool(((frame.amax(dim=0) - frame.amin(dim=0)) > GREY_TOLERANCE).any())
+        self._brightest = max(self._brightest, int(frame.max()))
+
+    def refuse_what_is_none(self) -> None:
+        """Raises: DataError that says why it is no mask."""
+        if self._colourful:
+            raise DataError("the mask is coloured; white (255) is the person, black the rest")
+        if 0 < self._brightest < DARK:
+            raise DataError(f"the mask's brightest value is {self._brightest}; white (255) is the person")
+
+
+def known_views(clip: FolderClip) -> Mapping[str, Place]:
+    """View -> where its pictures lie. Raises: DataError where they cannot be told."""
+    if clip.problem:
+        raise DataError(clip.problem)
+    return clip.views
+
+
+def same_names(what: str, made: Mapping[str, object], truth: Mapping[str, object]) -> None:
+    """Raises: DataError where names are missing or too many."""
+    missing, extra = [n for n in truth if n not in made], [n for n in made if n not in truth]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(truth)} {what} are missing, first '{missing[0]}'")
+    if extra:
+        raise DataError(f"{len(extra)} {what} have no counterpart in the reference, first '{extra[0]}'")
 
 
 def find_clips(folder: Path) -> dict[str, FolderClip]:

@@ -1,0 +1,66 @@
+"""A small network's features of a photo, looked up at places in it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag, interpolate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Pictures (B) with C values a pixel, laid out so that a pixel's values lie side by side. rows: (B H W, C)."""
+
+    rows: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, maps: Tensor) -> "Picture":
+        """Of maps (B, C, H, W)."""
+        return cls(rows=maps.movedim(1, -1).flatten(0, 2), size=(maps.shape[-2], maps.shape[-1]))
+
+    def at(self, pixels: Tensor, which: Tensor) -> Tensor:
+        """Bilinear values (M, C) at pixels (M, 2) of those pictures that ``which`` (M) names; 0 outside, centres at +0.5."""
+        height, width = self.size
+        # Far outside is outside; a number that no integer holds would be anywhere.
+        place = (pixels - 0.5).nan_to_num(-9.0).clamp(-9.0, max(self.size) + 9.0)
+        low = place.floor()
+        fraction = place - low
+        column, row = (torch.stack([x, x + 1], dim=-1) for x in low.long().unbind(dim=-1))
+        across, down = (torch.stack([1 - x, x], dim=-1) for x in fraction.unbind(dim=-1))
+        across = across * ((column >= 0) & (column < width))
+        down = down * ((row >= 0) & (row < height))
+        index = (which[:, None] * height + row.clamp(0, height - 1))[..., None] * width
+        index = (index + column.clamp(0, width - 1)[:, None]).flatten(1)
+        weights = (down[..., None] * across[:, None]).flatten(1)
+        return embedding_bag(index, self.rows, per_sample_weights=weights.to(self.rows), mode="sum")
+
+
+class PhotoEncoder(nn.Module):
+    """Features of a photo at full and half resolution, (B, C, H, W) side by side, and one of all of it, (B, G).
+
+    widths: channels at full and at half resolution. The one of all is a mean over the person.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int], whole: int) -> None:
+        super().__init__()
+        full, half = widths
+        self.full = nn.Sequential(_layer(channels, full), _layer(full, full))
+        self.half = nn.Sequential(_layer(full, half, stride=2), _layer(half, half))
+        self.quarter = nn.Sequential(_layer(half, half, stride=2), _layer(half, half))
+        self.whole = nn.Linear(half, whole)
+        self.channels = full + half
+
+    def forward(self, photo: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """photo: (B, K, H, W). alpha: (B, 1, H, W)."""
+        full = self.full(photo)
+        half = self.half(full)
+        quarter = self.quarter(half)
+        covered = interpolate(alpha, size=quarter.shape[-2:], mode="area") + 1e-3
+        mean = (quarter * covered).sum(dim=(-2, -1)) / covered.sum(dim=(-2, -1))
+        larger = interpolate(half, size=full.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([full, larger], dim=1), self.whole(mean)
+
+
+def _layer(channels: int, width: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, stride=stride, padding=1), nn.ReLU())

@@ -1,0 +1,31 @@
+"""Points under affine motions, one for each point."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def moved_by(motions: Tensor, points: Tensor) -> Tensor:
+    """Points (M, 3) after motions (M, 3, 4)."""
+    return turned_by(motions, points) + motions[..., 3]
+
+
+def turned_by(motions: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors (M, 3) after the linear part of motions (M, 3, 4) or (M, 3, 3)."""
+    return (motions[..., :3] * vectors[..., None, :]).sum(dim=-1)
+
+
+def moved_back(motions: Tensor, points: Tensor) -> Tensor:
+    """Points (M, 3) before motions (M, 3, 4). A blend of bones that undo each other has no inverse; what is given is finite."""
+    first, second, third = motions[..., :3].unbind(dim=-1)
+    cross = torch.linalg.cross
+    rows = torch.stack([cross(second, third), cross(third, first), cross(first, second)], dim=-2)
+    volume = (first * rows[..., 0, :]).sum(dim=-1, keepdim=True)
+    least = 1e-6 * motions[..., :3].square().sum(dim=(-2, -1))[..., None].sqrt() ** 3
+    volume = torch.where(volume.abs() < least, least, volume)
+    return turned_by(rows, points - motions[..., 3]) / volume
+
+
+def turned_normals(motions: Tensor, normals: Tensor) -> Tensor:
+    """Unit normals (M, 3) after motions whose linear part is a rotation, near enough, and a scale."""
+    return normalize(turned_by(motions, normals), dim=-1)

@@ -1,0 +1,225 @@
+"""Where points near a moving person are at rest and in the photo, and which skin is nearest."""
+
+import pytest
+import torch
+
+from components.nn.content_cache import ContentCache
+from components.nn.photo_features import Picture
+from components.nn.skinned_points import moved_back, moved_by
+from components.people.nearest_surface import nearest_on_mesh
+from components.people.photo_body import body_in_photo, rest_shape
+from components.people.posed_people import Rays, posed_people
+from components.people.surface_grid import SurfaceGrid, frame_grid, signed_distance
+from components.renderers.warp import Warp
+from hvg.core.errors import DataError
+from hvg.geometry.correspondence import sample_pixels
+from hvg.parts import registry
+from hvg.parts.part import PartConfig
+from hvg.testing import posed_batch, tiny_batch
+from hvg.testing.reconstructor import photographed
+from hvg.values.cameras import pixel_rays, project
+
+SHELL, CELL = 0.2, 0.05
+
+
+@pytest.fixture(scope="module")
+def batch():
+    part = registry.load("body", "anny")
+    return photographed(posed_batch(part(part.Config()), clips=2, views=2, frames=2, size=64))
+
+
+@pytest.fixture(scope="module")
+def people(batch):
+    return posed_people(batch, torch.tensor([1, 2]), SHELL, CELL, Warp(PartConfig()), ContentCache(2**24))
+
+
+def some_vertices(batch, frame: int, count: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers (M) of vertices, and where they are in a frame of B T."""
+    vertices = batch.body.vertices.flatten(0, 1)[frame]
+    vertex = torch.randperm(len(vertices), generator=torch.Generator().manual_seed(frame))[:count]
+    return vertex, vertices[vertex]
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_skinning_and_its_inverse_are_the_identity(batch, at_rest):
+    skinning = batch.body.skinning
+    vertex, points = some_vertices(batch, 1)
+    if at_rest:
+        # One motion for all bones: the person stands as the model's mesh does.
+        still = torch.eye(4).expand_as(skinning.transforms)
+        skinning = type(skinning)(**{**vars(skinning), "transforms": still})
+    moves = skinning.of_points(torch.ones_like(vertex), vertex)
+    around = points + 0.1 * torch.randn(points.shape, generator=torch.Generator().manual_seed(3))
+    assert (moved_by(moves, moved_back(moves, around)) - around).norm(dim=-1).max() < 1e-4
+    assert (moved_back(moves, moved_by(moves, around)) - around).norm(dim=-1).max() < 1e-4
+    whole = skinning.posed(skinning.rest[:, None].expand(-1, batch.grid[2], -1, -1)).flatten(0, 1)[1]
+    assert (moved_by(moves, skinning.rest[0, vertex]) - whole[vertex]).norm(dim=-1).max() < 1e-4
+
+
+def test_a_visible_point_is_looked_up_where_the_photo_shows_it(batch, people):
+    """Frame 1 is of clip 0, frame 2 of clip 1."""
+    for slot, (frame, clip) in enumerate(((1, 0), (2, 1))):
+        vertex, points = some_vertices(batch, frame)
+        facts, places, found = people.near(points, points, torch.full_like(vertex, slot))
+        true, depth = project(batch.reference.body.vertices[clip, 0, vertex], batch.reference.cameras[clip, 0])
+        assert found.all() and facts.distance.abs().max() < 5e-3
+        # Of a vertex that is its own nearest one; where several lie in one place, it may be the other.
+        near = (places.pixel - true).norm(dim=-1)
+        assert near.median() < 1e-3 and (near < 0.05).float().mean() > 0.98
+        assert (places.depth - depth).abs().median() < 1e-4
+        seen = people.shown[clip].seen[vertex]
+        assert seen.float().mean() > 0.2 and (places.vertex - true)[seen].norm(dim=-1).median() < 1e-3
+        # What is seen lies where a ray through its pixel meets the body.
+        hit = Warp(PartConfig()).render(
+            batch.reference.body.vertices[clip], batch.body.faces, batch.reference.cameras[clip]
+        )
+        there = sample_pixels(hit.depth[:, None], true[None, seen])[0, 0]
+        assert ((there - depth[seen]).abs() < 0.05).float().mean() > 0.9
+
+
+def test_a_photo_s_pixel_of_what_rides_on_the_pelvis_is_that_of_a_rigid_body(batch, people):
+    """The pelvis itself is where the photo's pelvis is, whatever the legs do."""
+    pelvis = batch.body.place("pelvis").flatten(0, 1)[[1, 2]]
+    facts, places, _ = people.near(pelvis, pelvis, torch.tensor([0, 1]))
+    photo = batch.reference.body
+    true, _ = project(photo.place("pelvis"), batch.reference.cameras)
+    assert (places.pelvis - true[:, 0]).abs().max() < 1e-2
+    assert facts.pelvis.abs().max() < 1e-4
+
+
+def test_rays_go_through_the_centres_of_their_pixels(batch):
+    clips, views, frames = batch.grid
+    height, width = batch.cameras.image_size
+    pixels = torch.tensor([0, 5 * width + 7, (views * frames * height - 1) * width + 3])
+    clip = torch.tensor([1, 0, 1])
+    rays = Rays.through(batch.cameras, clip, pixels, torch.arange(clips * frames))
+    in_camera = pixel_rays(batch.cameras).flatten(1, 4)[clip, pixels]
+    view, frame = pixels // (height * width) // frames, pixels // (height * width) % frames
+    cameras = batch.cameras[clip, view, frame]
+    assert torch.equal(rays.slot, clip * frames + frame)
+    seen, depth = project(rays.at(torch.full((3, 1), 2.5)), cameras)
+    assert torch.allclose(depth, torch.tensor(2.5), atol=1e-5)
+    assert torch.allclose(seen[:, 0], torch.stack([pixels % width, pixels // width % height], dim=-1) + 0.5, atol=1e-3)
+    assert torch.allclose(
+        (cameras.world_to_camera[:, :3, :3] @ rays.direction[..., None])[..., 0], in_camera, atol=1e-5
+    )
+
+
+def test_the_grid_finds_what_an_exact_search_finds(batch):
+    vertices, faces = batch.body.vertices[0, 0], batch.body.faces
+    grid = SurfaceGrid.of([frame_grid(vertices, faces, SHELL, CELL)], vertices[None], CELL)
+    random = torch.Generator().manual_seed(0)
+    picked = vertices[torch.randint(len(vertices), (3000,), generator=random)]
+    points = picked + 0.06 * torch.randn(3000, 3, generator=random)
+    _, exact = nearest_on_mesh(vertices, faces, points, 1.0)
+    points, exact = points[exact < SHELL], exact[exact < SHELL]
+    slots = torch.zeros(len(points), dtype=torch.int64)
+    vertex, found = grid.nearest(points, slots)
+    assert found.all()
+    shape = rest_shape(vertices, faces)
+    distance = signed_distance(points - vertices[vertex], shape.normals[vertex], shape.spacing.expand(len(points)))
+    apart = (distance - exact).abs()
+    assert apart.median() < 2e-3 and (apart < 0.01).float().mean() > 0.97
+    assert ((grid.coarse_distance(points, slots) - exact).abs() < CELL).float().mean() > 0.99
+
+
+def test_a_ray_crosses_the_box_of_its_frame_where_that_begins_and_ends(batch):
+    vertices, faces = batch.body.vertices[0, 0], batch.body.faces
+    grid = SurfaceGrid.of([frame_grid(vertices, faces, SHELL, CELL)], vertices[None], CELL)
+    middle = vertices.mean(dim=0)
+    origins = middle + torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 9.0, 3.0]])
+    directions = torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    near, far = grid.crossed(origins, directions, torch.zeros(3, dtype=torch.int64))
+    assert torch.allclose(origins[0, 2] - near[0], grid.origin[0, 2] + CELL * (grid.counts[0, 2] - 1))
+    assert torch.allclose(origins[0, 2] - far[0], grid.origin[0, 2], atol=1e-5)
+    assert (far <= near)[1:].all()
+
+
+def test_the_nearest_point_of_a_box_and_its_sign():
+    box = tiny_batch().body
+    vertices = box.vertices[0, 0]
+    middle = vertices.mean(dim=0)
+    points = torch.stack([middle, vertices[3] + 0.1 * (vertices[3] - middle), middle + 5])
+    vertex, distance = nearest_on_mesh(vertices, box.faces, points, 1.0)
+    assert distance[0] == pytest.approx(-0.1, abs=1e-5)
+    assert vertex[1] == 3 and distance[1] == pytest.approx(0.1 * float((vertices[3] - middle).norm()), abs=1e-5)
+    assert vertex[2] == -1 and distance[2] == 1.0
+
+
+def test_mirror_images_are_on_the_other_side(batch):
+    rest = batch.body.skinning.rest[0]
+    shape = rest_shape(rest, batch.body.faces)
+    there = rest[shape.mirrored] * torch.tensor([-1.0, 1.0, 1.0])
+    assert ((there - rest).norm(dim=-1) < 0.01).float().mean() > 0.97
+    assert (shape.normals.norm(dim=-1) - 1).abs().max() < 1e-4 and 0.003 < shape.spacing < 0.02
+
+
+def test_a_back_is_not_seen_from_the_front(batch):
+    body, camera = batch.reference.body, batch.reference.cameras[0, 0]
+    shown = body_in_photo(body.vertices[0, 0], body.faces, camera, Warp(PartConfig()))
+    normals = rest_shape(body.vertices[0, 0], body.faces).normals
+    facing = ((camera.centers - body.vertices[0, 0]) * normals).sum(dim=-1) > 0
+    assert 0.2 < shown.seen.float().mean() < 0.55 and not (shown.seen & ~facing).any()
+    assert shown.coverage.max() == 1 and (shown.depth[shown.coverage == 1] > 2).all()
+
+
+def test_a_body_in_other_units_is_named():
+    vertices, faces = 1000 * tiny_batch().body.vertices[0, 0], tiny_batch().body.faces
+    with pytest.raises(DataError, match="Is the body in metres"):
+        frame_grid(vertices, faces, SHELL, CELL)
+
+
+def test_a_body_without_a_pelvis_is_named(batch):
+    box = tiny_batch(2, 2, 2)
+    photo = tiny_batch(2, 2, 1).body
+    boxes = type(box)(**{**vars(box), "reference": type(box.reference)(
+        frames=box.reference.frames, cameras=box.cameras[:, 0, :1], body=photo
+    )})  # fmt: skip
+    with pytest.raises(DataError, match="starts at the pelvis; they start at left_hip"):
+        posed_people(boxes, torch.tensor([0]), SHELL, CELL, Warp(PartConfig()), ContentCache(0))
+
+
+def test_another_body_model_in_the_photo_is_named(batch):
+    reference = type(batch.reference)(**{**vars(batch.reference), "body": tiny_batch(2, 2, 1).body})
+    other = type(batch)(**{**vars(batch), "reference": reference})
+    with pytest.raises(DataError, match="clip 'clip0': its body's mesh has 13718 vertices, that of the photo 8"):
+        posed_people(other, torch.tensor([0]), SHELL, CELL, Warp(PartConfig()), ContentCache(0))
+
+
+# --- pictures, and what is kept ---
+
+
+def test_a_picture_is_looked_up_between_its_pixels_and_is_nothing_outside():
+    maps = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    picture = Picture.of(maps)
+    pixels = torch.tensor([[0.5, 0.5], [3.2, 4.9], [6.5, 5.5], [-3.0, 2.0], [1e9, 2.0], [float("nan"), 2.0]])
+    which = torch.tensor([1, 0, 1, 0, 0, 0])
+    found = picture.at(pixels, which)
+    inside = torch.stack(
+        [sample_pixels(maps[w : w + 1], p[None, None])[0, :, 0] for w, p in zip(which, pixels, strict=True)]
+    )
+    assert torch.allclose(found[:3], inside[:3], atol=1e-6)
+    assert not found[3:].any()
+
+
+def test_results_are_kept_by_content_within_a_limit():
+    made = []
+
+    def make(x: torch.Tensor) -> torch.Tensor:
+        made.append(x)
+        return x + 1
+
+    kept, first = ContentCache(3 * 400), torch.zeros(100)
+    for x in (first, first.clone(), first + 1, first + 2, first):
+        assert torch.equal(kept("sum", lambda x=x: make(x), x), x + 1)
+    assert len(made) == 3
+    kept("sum", lambda: make(first + 3), first + 3)
+    kept("sum", lambda: make(first), first)
+    kept("sum", lambda: make(first + 1), first + 1)
+    assert len(made) == 5, "what was not asked for the longest is made again"
+    kept("other", lambda: make(first), first)
+    assert len(made) == 6
+    none = ContentCache(0)
+    for _ in range(2):
+        none("sum", lambda: make(first), first)
+    assert len(made) == 8
