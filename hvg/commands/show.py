@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hvg.commands.words import options_and_overrides
-from hvg.config.build import build_dataset, build_part
+from hvg.config.build import build_alignment, build_dataset
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose, judge_words
 from hvg.config.settings import PartChoice, RunConfig
@@ -50,7 +50,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     clip, signals = with_all_signals(config, clip)
-    seen = as_seen(clip, build_part(config.alignment), config.data.background)
+    seen = as_seen(clip, build_alignment(config), config.data.background)
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:

@@ -18,7 +18,7 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
@@ -55,7 +55,7 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
 
 
 def make_clip(
-    system: HumanVideoSystem,
+    system: TrainedSystem,
     config: RunConfig,
     options: SampleOptions,
     motion: Motion,
@@ -85,8 +85,7 @@ def make_clip(
     )
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
-    person = build_part(config.body)
+    mesh, person = system.reads_mesh, build_part(config.body)
     chosen = choose_shape(person, config.body.name, options, motion)
     body = follow(person, motion, places, chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
@@ -194,12 +193,9 @@ def pelvis(body: BodyMotion) -> Tensor:
     return body.joints[0, :, body.joint_names.index("pelvis")]
 
 
-def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
-    """Raises: HvgError where the picture does not survive every halving by codec, backbone and sampler."""
-    latent, coarsest = wiring.image_cell(config)
-    frames = -(-cameras.shape[-1] // system.codec.temporal_stride)
-    shrink = max(system.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
-    cell = latent * coarsest * shrink
+def check_size(system: TrainedSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
+    """Raises: HvgError where the picture does not survive every halving that the system does."""
+    cell = system.picture_cell(config, num_steps, cameras.shape[-1])
     if any(side % cell for side in cameras.image_size):
         nearest = [max(1, round(side / cell)) * cell for side in cameras.image_size]
         raise HvgError(
