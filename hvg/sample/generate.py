@@ -26,6 +26,7 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import write_cameras
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
+from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
 from hvg.sample.whose_shape import asked_person
@@ -124,7 +125,8 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
     camera = Path(options.camera)
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
-    people = [options.reference_body] if options.reference_body else []
+    people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
+    people += [] if options.reference_motion is None else files_of(options.reference_motion)
     files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
@@ -133,6 +135,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
     motion, given = load_motion(options.motion, options.up, options.convention, options.person), camera_file(options)
     asked_person(options)
+    check_photo_options(options)
 
     def change(config: RunConfig) -> RunConfig:
         config = recompose(config, overrides)
