@@ -190,8 +190,8 @@ class SampleOptions(Section):
     reference_camera: Path | None = Field(
         None,
         description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, with "
-        "one view, in the world of reference_motion. null: in front of the person, as far as in training. For models that look the "
-        "person up in the photo (system=avatar).",
+        "one view, in the world of reference_motion. null: in front of the person, as far as in training. For models that look "
+        "the person up in the photo (system=avatar).",
     )
     reference_motion: Path | None = Field(
         None,
