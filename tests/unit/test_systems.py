@@ -37,9 +37,10 @@ def installed(tmp_path_factory):
     registry._plugins.cache_clear()
 
 
-def composed(words, *more: str):
+def composed(words, *more: str, reconstructor: str = "tiny"):
     """A tiny run of an avatar; of the words those that a video model alone takes are left out."""
-    return compose([*(word for word in words if not word.startswith("backbone.")), *AVATAR, *more])
+    own = [word for word in words if not word.startswith("backbone.")]
+    return compose([*own, "system=avatar", f"reconstructor={reconstructor}", *more])
 
 
 def refused(*words: str) -> dict[str, str]:
@@ -157,7 +158,7 @@ def test_the_cost_of_an_avatar_is_its_weights(tiny):
 def test_a_step_that_needs_the_mesh_says_so_of_a_cache(tiny, tmp_path, package):
     source = "from avatars.reconstructor_tiny import Part as Tiny\n\nclass Part(Tiny):\n"
     package({"reconstructor.meshed": source + "    requires = Tiny.requires | {'body.vertices'}\n"})
-    config = composed(tiny, "reconstructor=meshed", f"data.cache={tmp_path}")
+    config = composed(tiny, f"data.cache={tmp_path}", reconstructor="meshed")
     assert build_system(config).signals.mesh and not build_system(composed(tiny)).signals.mesh
     (tmp_path / "none").mkdir()
     assert "no clips are prepared" in str(missing_from_cache(config))
@@ -259,11 +260,8 @@ def test_pictures_that_fill_a_place_are_not_looked_at(system, batch):
 
 
 def test_a_true_render_has_no_loss_and_the_background_is_the_data_s(system, batch):
-    seen = Seen(
-        colour=batch.alpha[:, :, :, 0, ..., None].expand(-1, -1, -1, -1, -1, 3),
-        alpha=batch.alpha[:, :, :, 0],
-        depth=batch.alpha[:, :, :, 0],
-    )
+    alpha = batch.alpha[:, :, :, 0]
+    seen = Seen(colour=alpha[..., None].expand(-1, -1, -1, -1, -1, 3), alpha=alpha, depth=alpha)
 
     class True_(torch.nn.Module):
         def render(self, batch, pixels=None, draws=None):
@@ -303,7 +301,7 @@ def test_a_square_stays_in_its_picture():
     centres = torch.tensor([[64 + 0], [64 * 2 + 63], [8 * 4 + 4]])
     found = square(centres, 4, (8, 8))
     assert found.shape == (3, 16)
-    assert [row.tolist() for row in found[0].view(4, 4)][0] == [64, 65, 66, 67]
+    assert found[0, :5].tolist() == [64, 65, 66, 67, 72]
     assert found[1].max() == 64 * 2 + 63 and found[1].min() == 64 * 2 + 36
     assert found[2].view(4, 4)[0, 0] == 2 * 8 + 2
     assert square(centres, 20, (8, 8)).shape == (3, 64) and square(centres, 0, (8, 8)).shape == (3, 0)
