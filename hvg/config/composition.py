@@ -41,16 +41,19 @@ METRIC = re.compile(r"protocol\.metrics\.[^.]+")
 METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
 
 
-def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
+def compose(
+    overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (), asked: Sequence[str] | None = None
+) -> RunConfig:
     """The configuration that ``conf/`` and the command line choose; no weight is read.
 
     overrides: Hydra's override grammar (``pose=skeleton``, ``training.steps=10``), without sweeps.
     extra_search_paths: more folders of YAML, as ``pkg://package`` or ``file:///folder``.
+    asked: those of the overrides whose parts the run's system has to use; the others hold where it does. None: all.
     Raises: ConfigError with all problems of the overrides, the values and the wiring.
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    raw = without_unused(raw, _given_keys(loader, overrides))
+    raw = without_unused(raw, _given_keys(loader, overrides if asked is None else asked))
     settings, failed, of_settings = parse_settings(raw, _written(overrides))
     of_settings += checks.check_settings(settings, failed)
     # Parts take seconds to import. Where all of the words that concern them are wrong, what is left are those that fit together.

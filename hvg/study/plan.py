@@ -120,7 +120,9 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
                 "resume=auto",
             )
             try:
-                runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
+                # What all arms are told holds for those whose system uses it.
+                config = compose(_last_wins(*own, *study.base, *words, *overrides), asked=words)
+                runs.append(ArmRun(arm, seed, config))
             except ConfigError as error:
                 problems += [Problem(f"arm {arm}: {p.path}", p.message) for p in error.problems]
     problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))

@@ -298,10 +298,14 @@ def test_a_study_compares_avatars_with_a_video_model(hvg, site, tiny, cache, tmp
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [arm["status"] for arm in results["arms"]] == ["done"] * 4
     assert all(run.is_trained() for run in runs)
-    # A word for a part that an arm does not have is its own problem.
+    # What all arms are told holds for those that use it; an arm's own word has to be of use.
     text["base"] = [*text["base"], "pose=skeleton"]
     (tmp_path / "avatars" / "study.yaml").write_text(json.dumps(text))
-    with pytest.raises(ConfigError, match="arm tiny: pose: system=avatar uses no pose"):
+    video, *others = plan(load_study(tmp_path / "avatars"), "avatars", [])
+    assert video.config.pose.name == "skeleton" and all(run.config.conditioners == {} for run in others)
+    text["arms"]["flat"].append("pose=skeleton")
+    (tmp_path / "avatars" / "study.yaml").write_text(json.dumps(text))
+    with pytest.raises(ConfigError, match="arm flat: pose: system=avatar uses no pose"):
         plan(load_study(tmp_path / "avatars"), "avatars", [])
 
 
