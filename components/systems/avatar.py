@@ -1,26 +1,24 @@
 """A reconstructor of people from one photo, trained to show them from other cameras and in other poses."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from hvg.core.bounds import Weight
-from hvg.parts.network_files import NetworkFiles, default_folder
 from hvg.parts.part import PartConfig
 from hvg.parts.system import System
-from hvg.values.scored_clip import NotAvailable
-
-from ..nn.feature_networks.load import LPIPS, load_lpips
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from hvg.config.settings import RunConfig
     from hvg.model.avatar import AvatarSystem, Distance
-
-NETWORK = "vgg"
+    from hvg.parts.network_files import NetworkFiles
 
 
 class AvatarConfig(PartConfig):
@@ -56,7 +54,7 @@ class AvatarConfig(PartConfig):
     )
 
     @model_validator(mode="after")
-    def _compares_something(self) -> "AvatarConfig":
+    def _compares_something(self) -> AvatarConfig:
         if not any(self.weights.values()):
             raise ValueError("every loss has weight 0, so that nothing would be learnt")
         return self
@@ -74,21 +72,17 @@ class Avatar(System[AvatarConfig]):
     requires: ClassVar[frozenset[str]] = frozenset({"alpha"})
 
     @classmethod
-    def learns(cls, run: "RunConfig") -> bool:
+    def learns(cls, run: RunConfig) -> bool:
         return run.reconstructor.cls.learns(run.reconstructor.config)
 
-    def build(self, run: "RunConfig", start: Callable[[Any], None] | None = None) -> "AvatarSystem":
-        # Late: settings are judged without what trains.
+    def build(self, run: RunConfig, start: Callable[[Any], None] | None = None) -> AvatarSystem:
+        # Late: wrong words are told without what trains.
         from hvg.model.avatar import build_avatar
 
         weights, notes, distance = self.config.weights, (), None
         if weights["lpips"]:
-            files = NetworkFiles(run.evaluation.networks or default_folder(), run.evaluation.any_network)
-            try:
-                files.path(LPIPS[NETWORK].trunk)
-                distance = _distance(files)
-            except NotAvailable as error:
-                weights["lpips"], notes = 0.0, (f"the loss goes without LPIPS: it {error}",)
+            distance, notes = _lpips(run)
+            weights["lpips"] *= distance is not None
         return build_avatar(
             run,
             rays=self.config.rays,
@@ -100,12 +94,28 @@ class Avatar(System[AvatarConfig]):
         )
 
 
-def _distance(files: NetworkFiles) -> "Distance":
+def _lpips(run: RunConfig) -> tuple[Distance | None, tuple[str, ...]]:
+    """LPIPS through the user's file; None where that is missing, and a note that says so."""
+    from hvg.parts.network_files import NetworkFiles, default_folder
+    from hvg.values.scored_clip import NotAvailable
+
+    from ..nn.feature_networks.load import LPIPS
+
+    files = NetworkFiles(run.evaluation.networks or default_folder(), run.evaluation.any_network)
+    try:
+        files.path(LPIPS["vgg"].trunk)
+    except NotAvailable as error:
+        return None, (f"the loss goes without LPIPS: it {error}",)
+    return _distance(files), ()
+
+
+def _distance(files: NetworkFiles) -> Distance:
     """LPIPS of pictures (N, 3, H, W) in [-1, 1] -> (N,), through a network that is read when it is first asked."""
+    from ..nn.feature_networks.load import load_lpips
 
     @cache
     def network(device: torch.device) -> torch.nn.Module:
-        return load_lpips(NETWORK, files, device).module
+        return load_lpips("vgg", files, device).module
 
     def distance(made: Tensor, truth: Tensor) -> Tensor:
         return network(made.device)(made, truth)

@@ -53,7 +53,7 @@ def compose(
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    raw = without_unused(raw, _given_keys(loader, overrides if asked is None else asked))
+    raw = without_unused(raw, lambda: _given_keys(loader, overrides if asked is None else asked))
     settings, failed, of_settings = parse_settings(raw, _written(overrides))
     of_settings += checks.check_settings(settings, failed)
     # Parts take seconds to import. Where all of the words that concern them are wrong, what is left are those that fit together.

@@ -6,7 +6,7 @@ truth value; where a word is expected it is that word again, see ``_as_words``.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import yaml
@@ -185,8 +185,8 @@ def _not_used(key: str, system: PartChoice) -> Problem:
     return Problem(key, f"system={system.name} uses no {key}; it uses {own}. Leave it out, or choose another system.")
 
 
-def without_unused(raw: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The tree without parts that its system does not use and that nobody gave. given: root keys that somebody gave."""
+def without_unused(raw: dict[str, Any], given: Callable[[], Collection[str]]) -> dict[str, Any]:
+    """The tree without parts that its system does not use and that nobody gave. given: asked for root keys that somebody gave."""
     system = raw.get("system", {"name": BEFORE["system"]})
     name = system.get("name") if isinstance(system, dict) else system
     if name not in registry.names("system"):
@@ -196,7 +196,9 @@ def without_unused(raw: dict[str, Any], given: Collection[str]) -> dict[str, Any
     except HvgError:
         # Parsing tells.
         return raw
-    return {key: x for key, x in raw.items() if key not in PART_KEYS or key in given or is_used(key, uses)}
+    unused = {key for key in raw if key in PART_KEYS and not is_used(key, uses)}
+    dropped = unused.difference(given()) if unused else unused
+    return {key: x for key, x in raw.items() if key not in dropped}
 
 
 def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
