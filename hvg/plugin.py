@@ -4,6 +4,8 @@ A part says ``made_for = VERSION`` with the number that it was written against; 
 that names it. The number goes up with any change that breaks a part.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from hvg.core.bounds import Colour, Count, FrameCount, Metres, Scale, Side, ViewCount, Weight, Width
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem
 from hvg.core.random_keys import generator, key_to_seed, numpy_generator
@@ -33,6 +35,7 @@ from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
+from hvg.parts.system import System
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
@@ -41,6 +44,9 @@ from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
 from hvg.values.grid import ViewGrid, Window
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
+
+if TYPE_CHECKING:
+    from hvg.model.trained_system import TrainedSystem
 
 __all__ = [
     "JOINTS",
@@ -122,7 +128,9 @@ __all__ = [
     "SolverStep",
     "Stage",
     "Surface",
+    "System",
     "Track",
+    "TrainedSystem",
     "ViewAttention",
     "ViewCount",
     "ViewGrid",
@@ -154,3 +162,12 @@ __all__ = [
     "write_shards",
     "zero_module",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``TrainedSystem`` is there once it is asked for: it imports what trains, for which no other part waits."""
+    if name == "TrainedSystem":
+        from hvg.model.trained_system import TrainedSystem
+
+        return TrainedSystem
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -34,7 +34,7 @@ ELSEWHERE = {
     "prediction": set(),
     "sampler": {"progressive_gpu", "progressive_paper"},
 }
-GROUPS = tuple(group for group in (*SINGLE_PARTS, *SLOTS) if group != "body")
+GROUPS = tuple(group for group in (*SINGLE_PARTS, *SLOTS) if group not in ("body", "system", "reconstructor"))
 # Where runs of this process lie, what is continued, and how many machines there are, is not for settings to say here.
 APART = {"output", "name", "resume", "resume_changes", "resume_world", "checkpoint", "logger", "device", "protocol"}
 # Metrics that need no network.

@@ -24,13 +24,12 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.random_keys import generator
 from hvg.core.required import required
 from hvg.core.text_tables import table
-from hvg.data.cache import open_training_clips
 from hvg.data.prepare import prepare
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import KEPT_BYTES, ClipDataModule, TrainingOrder
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import BONES, bone_index, bone_radii
-from hvg.model.load import build_system
+from hvg.model.load import build_video_model
 from hvg.model.system import HumanVideoSystem
 from hvg.parts import registry
 from hvg.parts.context import Context
@@ -70,7 +69,7 @@ def people() -> Iterator[str]:
     """Synthetic clips with all pose maps."""
     for pose in ("none", "bone_map", "part_map", "skeleton", "smpl_normal", "smpl_depth", "semantic_map"):
         config = compose(["scale=cpu", f"pose={pose}"])
-        clips, signals = build_dataset(config, "train"), build_system(config).signals
+        clips, signals = build_dataset(config, "train"), build_video_model(config).signals
         with one_thread():
             numbers = iter(range(len(clips)))
             seconds = _seconds(lambda: signals.load(clips, next(numbers)), 8)  # noqa: B023
@@ -102,7 +101,7 @@ def _clocks() -> np.ndarray:
 
 def _steps_in_alternation(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
     """Costs (N, 2) of a run's steps, and of bare steps that take turns with them, so that a busy moment hits both."""
-    system = build_system(config)
+    system = build_video_model(config)
     step, batch = _bare_step(system), next(_batches(config, system, num_steps=1, workers=0))
     ended = _clocks()
     whole, model = [], []
@@ -135,7 +134,7 @@ def _bare_step(system: HumanVideoSystem) -> Callable[[ClipBatch], None]:
 
 def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
     """Batches as a run of so many steps takes them, in their own colours."""
-    clips = open_training_clips(config, system.codec, system.conditioners)
+    clips = system.training_clips(config)
     groups = training_groups(config, len(clips))
     order = partial(TrainingOrder, clips, system.signals, seed=0, groups=groups, first_view=config.data.first_view)
     data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=num_steps, workers=workers)
@@ -152,7 +151,7 @@ def sampling() -> Iterator[str]:
 
 def _test_clip(config: RunConfig) -> tuple[HumanVideoSystem, ClipBatch]:
     """A new system, and a clip for it to sample."""
-    system = build_system(config).eval()
+    system = build_video_model(config).eval()
     return system, system.signals.load(build_dataset(config, "test"), 0)
 
 
@@ -308,7 +307,7 @@ def data() -> Iterator[str]:
 
 def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
     """Median seconds that a step waits for its batch, and that it takes in all."""
-    system = build_system(config)
+    system = build_video_model(config)
     step, num_steps, waits, whole = _bare_step(system), 24, [], []
     batches = _batches(config, system, num_steps, workers)
     for _ in range(num_steps):

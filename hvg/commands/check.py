@@ -52,30 +52,41 @@ def _no_search_for_garbage() -> Iterator[None]:
 def notes(config: RunConfig) -> list[str]:
     """Notes for the user on the dataset's files and on how test clips are sampled, a line each."""
     from hvg.config.buckets import bucket_notes
-    from hvg.config.build import build_part
+    from hvg.config.build import build_sampler
     from hvg.config.overlap import dataset_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
-    sampler, grids = build_part(config.sampler), clip_grids(config, "test")
+    sampler, grids = build_sampler(config), clip_grids(config, "test")
     return [
         *dataset_notes(config.dataset),
         *bucket_notes(config),
         *sampling_notes(config, sampler, config.evaluation.steps, grids),
+        *uncounted(config),
     ]
+
+
+def uncounted(config: RunConfig) -> Iterator[str]:
+    """A note where what a step does is not known before it does it."""
+    if "backbone" not in config.parts:
+        yield (
+            f"FLOPs and activations of system={config.system.name} are not counted: what its reconstructor computes depends on "
+            "where people are in the pictures"
+        )
 
 
 def summary(config: RunConfig) -> list[str]:
     """Lines that list a run's parts, and which slot fills which port."""
     from hvg.config import wiring
-    from hvg.config.settings import SINGLE_PARTS
 
-    parts = [(key, getattr(config, key).name) for key in SINGLE_PARTS]
+    parts = ["parts", *table([(key, choice.name) for key, choice in config.parts.items()]), ""]
+    if "backbone" not in config.parts:
+        return [*parts, "No problems."]
     ports = [
         (slot, config.conditioners[slot].name, port)
         for slot, spec in wiring.specs(config).items()
         for port in _filled(spec) or ["nothing"]
     ]
-    return ["parts", *table(parts), "", "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
+    return [*parts, "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
 
 
 def _filled(spec: ConditioningSpec) -> list[str]:

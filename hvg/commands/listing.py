@@ -137,7 +137,6 @@ def _parts_of(group: str, options: Iterable[str]) -> set[str]:
 def _part_values(run: RunConfig, groups: Mapping[str, Sequence[str]]) -> Values:
     """The settings of parts: as the run has them; of those that it did not choose, as their YAML has them."""
     from hvg.config.groups import option_values
-    from hvg.config.settings import SINGLE_PARTS
 
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for group, options in groups.items():
@@ -152,7 +151,7 @@ def _part_values(run: RunConfig, groups: Mapping[str, Sequence[str]]) -> Values:
             # Of several words for a part, the one with its name says what it has by itself.
             if option == name or (kind, name) not in found:
                 found[str(kind), name] = values
-    chosen = [*run.protocol.metrics.values(), *run.conditioners.values(), *(getattr(run, key) for key in SINGLE_PARTS)]
+    chosen = [*run.protocol.metrics.values(), *run.conditioners.values(), *run.parts.values()]
     return found | {(choice.kind, choice.name): choice.resolved() for choice in reversed(chosen)}
 
 

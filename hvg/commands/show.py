@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hvg.commands.words import options_and_overrides
-from hvg.config.build import build_dataset, build_part
+from hvg.config.build import build_alignment, build_dataset, build_reconstructor
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose, judge_words
 from hvg.config.settings import PartChoice, RunConfig
@@ -50,7 +50,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     clip, signals = with_all_signals(config, clip)
-    seen = as_seen(clip, build_part(config.alignment), config.data.background)
+    seen = as_seen(clip, build_alignment(config), config.data.background)
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:
@@ -65,15 +65,28 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
         for name, image in part.signal_images(clip.signals[key][0]).items():
             title = f"{signal_label(key)} {name}"
             columns[f"{key} {name}" if title in columns else title] = image
-    write_png(options.out, tile_columns(columns)[0])
+    write_png(options.out, tile_columns(columns | untrained_render(config, clip))[0])
     return options.out
+
+
+def untrained_render(config: RunConfig, clip: ClipBatch) -> dict[str, Tensor]:
+    """Title -> what a reconstructor shows (V, T, 3, H, W) that has nothing to learn; nothing of one that has."""
+    choice = config.parts.get("reconstructor")
+    if choice is None or choice.cls.learns(choice.config):
+        return {}
+    background = clip.cameras.intrinsics.new_tensor(config.data.background) * 2 - 1
+    with torch.no_grad():
+        return {choice.name: build_reconstructor(config).render(clip).on(background)[0].movedim(-1, 2)}
 
 
 def with_all_signals(config: RunConfig, clip: ClipBatch) -> tuple[ClipBatch, Signals]:
     """The clip with the map of every registered conditioner that draws one of what it holds; signal key -> who drew it.
 
-    First those that the run chose, with its settings; the others with their defaults.
+    First those that the run chose, with its settings; the others with their defaults. None where the run's system has no
+    conditioners, which are built for a backbone.
     """
+    if "backbone" not in config.parts:
+        return clip, NO_SIGNALS
     present, signals = clip.present(), signals_of_all([config])
     drawn = signals.draw(clip)
     chosen = {choice.name for choice in config.conditioners.values()}

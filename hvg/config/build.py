@@ -17,11 +17,13 @@ from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
+from hvg.parts import registry
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
 from hvg.parts.observed import ObservedClips
 from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
+from hvg.parts.reconstructor import Reconstructor
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
 
 P = TypeVar("P", bound=Part)
@@ -70,6 +72,24 @@ def complete_parts(config: RunConfig, codec: Codec, backbone: Backbone, conditio
 def build_part(choice: PartChoice[P], context: Context | None = None) -> P:
     """The chosen part. context: None for one that needs nothing but its settings."""
     return choice.cls(choice.config, context or Context())
+
+
+def build_alignment(config: RunConfig) -> Alignment:
+    """Where people are moved before a network sees them; nowhere in a run whose system has no say in that."""
+    if "alignment" in config.parts:
+        return build_part(config.alignment)
+    return registry.load("alignment", "none")()
+
+
+def build_sampler(config: RunConfig) -> Sampler | None:
+    """What is denoised together at each step; None where the run's system denoises nothing."""
+    return build_part(config.sampler) if "sampler" in config.parts else None
+
+
+def build_reconstructor(config: RunConfig) -> Reconstructor:
+    """The run's reconstructor with seeded weights."""
+    context = SceneContext(renderer=build_part(config.renderer), body=build_part(config.body))
+    return _build_seeded(config.reconstructor, context, config.seed, "reconstructor")
 
 
 def build_codec(config: RunConfig, blank: bool = False) -> Codec:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from hvg.config.parsing import parse, read_yaml
-from hvg.config.settings import SINGLE_PARTS, SLOTS, PartChoice, RunConfig
+from hvg.config.settings import SLOTS, PartChoice, RunConfig
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.files import write_text
 from hvg.parts.continued import Continued
@@ -82,7 +82,7 @@ def judged_changes(
     names there that are no setting.
     """
     found = changes(was, now)
-    ends = step >= now.training.steps
+    ends = step >= now.last_step
     named = () if ends else now.resume_changes
     refused = [change for change in found if not _may_change(change, ends, clips) and not _named(change.path, named)]
     problems = [Problem(change.path, f"was {_shown(change.was)}, now {_shown(change.now)}.") for change in refused]
@@ -147,7 +147,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 def _parts(config: RunConfig) -> dict[str, PartChoice | None]:
     """Path -> part, of all but the protocol's metrics."""
-    root = {key: getattr(config, key) for key in (*SINGLE_PARTS, *SLOTS)}
+    root = config.parts | {slot: getattr(config, slot) for slot in SLOTS}
     return root | {f"slots.{slot}": choice for slot, choice in config.slots.items()}
 
 
@@ -182,7 +182,7 @@ def mark_of(config: RunConfig, path: str) -> Continued | None:
         for mark in field.metadata:
             if isinstance(mark, Continued):
                 return mark
-        model = getattr(model, key)
+        model = getattr(model, key, None)
     return None
 
 

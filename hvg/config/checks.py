@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures
-from hvg.config.settings import SLOTS
+from hvg.config.settings import SLOTS, is_used
 from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 
@@ -25,7 +25,7 @@ GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
 def check(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
     """Problems of parts that do not fit together.
 
-    failed: root keys that could not be read. What needs them is skipped, so that one mistake is reported once.
+    failed: root keys that could not be read, or are not used. What needs them is skipped, so that one mistake is reported once.
     """
     found = [problem for needs, find in _CHECKS if failed.isdisjoint(needs) for problem in find(config)]
     return found + check_settings(config, failed)
@@ -122,7 +122,8 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
 
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
-    for path, (name, fields) in needed_fields(config).items():
+    needed = {"system": (config.system.name, config.system.cls.requires), **needed_fields(config)}
+    for path, (name, fields) in needed.items():
         for field in sorted(fields - provided):
             yield Problem(
                 path,
@@ -208,6 +209,11 @@ def _check_grid(config: RunConfig) -> Iterator[Problem]:
             yield Problem(place, f"{count} {word} are asked for, the dataset's clips hold {limit} (dataset.{word}).")
 
 
+def _check_cached(config: RunConfig) -> Iterator[Problem]:
+    if config.data.latents == "cached" and not is_used("codec", config.system.cls.uses):
+        yield Problem("data.latents", f"cached are a codec's latents; system={config.system.name} trains on pictures.")
+
+
 def _check_latents(config: RunConfig) -> Iterator[Problem]:
     """Problems with outputs of frozen networks made ahead: no setting may change the pictures of a training step."""
     if config.data.latents == "encode":
@@ -268,12 +274,13 @@ def _check_strategy(settings: Settings) -> Iterator[Problem]:
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
-    (("dataset", "alignment", "fit"), _check_fields),
+    (("system", "dataset", "fit"), _check_fields),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "data", "codec", "backbone"), _check_image),
     (("dataset", "data", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
+    (("system", "data"), _check_cached),
     (("data", "alignment", "fit", *SLOTS, "slots"), _check_latents),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.

@@ -187,6 +187,16 @@ class SampleOptions(Section):
         None, max_length=MOST_BETAS, description="Betas of the photo's person, for bodies of the SMPL family."
     )
     reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
+    reference_camera: Path | None = Field(
+        None,
+        description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, with "
+        "one view, in the world of reference_motion. null: in front of the person, as far as in training. For models that look "
+        "the person up in the photo (system=avatar).",
+    )
+    reference_motion: Path | None = Field(
+        None,
+        description="Motion whose first frame is how the photo's person stands; null: at rest, arms spread. For the same models.",
+    )
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
     camera: str = Field(
         "orbit",

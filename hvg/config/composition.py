@@ -21,7 +21,7 @@ from hvg.config import checks
 from hvg.config.changes import mark_of
 from hvg.config.groups import ROOT, config_loader, groups_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
-from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml
+from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_unused
 from hvg.config.sections import ProtocolConfig
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.config.trees import composed, plain, tree_with
@@ -31,7 +31,7 @@ from hvg.parts import registry
 from hvg.parts.continued import Continued
 
 # Groups from which nothing need be chosen.
-OPTIONAL_GROUPS = (*SLOTS, "experiment", "debug")
+OPTIONAL_GROUPS = (*SLOTS, "reconstructor", "experiment", "debug")
 # Groups of which a run has exactly one choice, and which say what is done, not how large or where.
 CHOICES = (*SINGLE_PARTS, "protocol")
 # Root keys that may change once a model is trained: they have no weights.
@@ -41,21 +41,39 @@ METRIC = re.compile(r"protocol\.metrics\.[^.]+")
 METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
 
 
-def compose(overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = ()) -> RunConfig:
+def compose(
+    overrides: Sequence[str] = (), extra_search_paths: Sequence[str] = (), asked: Sequence[str] | None = None
+) -> RunConfig:
     """The configuration that ``conf/`` and the command line choose; no weight is read.
 
     overrides: Hydra's override grammar (``pose=skeleton``, ``training.steps=10``), without sweeps.
     extra_search_paths: more folders of YAML, as ``pkg://package`` or ``file:///folder``.
+    asked: those of the overrides whose parts the run's system has to use; the others hold where it does. None: all.
     Raises: ConfigError with all problems of the overrides, the values and the wiring.
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
+    raw = without_unused(raw, lambda: _given_keys(loader, overrides if asked is None else asked))
     settings, failed, of_settings = parse_settings(raw, _written(overrides))
     of_settings += checks.check_settings(settings, failed)
     # Parts take seconds to import. Where all of the words that concern them are wrong, what is left are those that fit together.
     if (problems or of_settings) and _same_parts(raw, _compose_raw(loader, [])[0], failed):
         raise ConfigError([*problems, *of_settings])
     return _judge(raw, problems, overrides, new=True)
+
+
+def _given_keys(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> set[str]:
+    """Root keys that the words give, themselves or by the experiment that they choose; the others are the root's or a scale's."""
+    parsed, _ = parse_overrides(overrides)
+    words = {override.key_or_group: text_of(override) for override in parsed if not override.is_delete()}
+    experiment, scale = words.get("experiment"), words.get("scale", root_choices()["scale"])
+    keys = set(map(root_key, words))
+    for option in (f"experiment/{experiment}", f"at_scale/{experiment}_{scale}") if experiment else ():
+        found = loader.repository.load_config(option) if loader.repository.config_exists(option) else None
+        if found is not None:
+            chosen = [default for default in found.defaults_list or [] if isinstance(default, GroupDefault)]
+            keys |= {*map(str, found.config), *(str(default.group).lstrip("/") for default in chosen)}
+    return keys
 
 
 def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[str]) -> bool:

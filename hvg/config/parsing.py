@@ -6,13 +6,23 @@ truth value; where a word is expected it is that word again, see ``_as_words``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from hvg.config.settings import BEFORE, RENAMED, SINGLE_PARTS, SLOTS, PartChoice, RunConfig, Settings
+from hvg.config.settings import (
+    BEFORE,
+    CLIP_PARTS,
+    RENAMED,
+    SINGLE_PARTS,
+    SLOTS,
+    PartChoice,
+    RunConfig,
+    Settings,
+    is_used,
+)
 from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
 from hvg.parts import registry
@@ -44,7 +54,7 @@ def read_yaml(text: str) -> Any:
 def parse(
     raw: dict[str, Any], written: Mapping[str, str] | None = None
 ) -> tuple[RunConfig, frozenset[str], list[Problem]]:
-    """The configuration, the root keys that could not be read (their values are missing), and all problems.
+    """The configuration, the root keys that could not be read or are not used (their values are missing), and all problems.
 
     written: key -> what the command line says of it, letter by letter.
     """
@@ -150,17 +160,45 @@ def without_interpolations(tree: Any, of_keys: bool, path: str = "") -> tuple[An
 
 
 def _parse_parts(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
-    """Root key -> choice (``slots``: slot -> choice) for every part that can be read."""
+    """Root key -> choice (``slots``: slot -> choice) for every part that is used and can be read."""
     choices: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for key in (*SINGLE_PARTS, *SLOTS):
-        given = raw.get(key, {"name": BEFORE[key]} if key in BEFORE else None)
-        choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), given, key, written)
-        problems += found
-        if choice is not None or key in SLOTS:
-            choices[key] = choice
-    choices["slots"], found = _parse_slots(raw.get("slots") or {}, written)
+    system, problems = _parse_part("system", raw.get("system", {"name": BEFORE["system"]}), "system", written)
+    # Of one that cannot be read nobody knows what it uses: what is given is judged, nothing is asked for.
+    uses = frozenset(raw) if system is None else system.cls.uses
+    if system is not None:
+        choices["system"] = system
+    for key in (*SINGLE_PARTS, *SLOTS, "slots"):
+        if not is_used(key, uses):
+            problems += [_not_used(key, system)] if system is not None and raw.get(key) else []
+        elif key not in ("system", "slots"):
+            given = raw.get(key, {"name": BEFORE[key]} if key in BEFORE else None)
+            choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), given, key, written)
+            problems += found
+            if choice is not None or key in SLOTS:
+                choices[key] = choice
+    choices["slots"], found = _parse_slots((is_used("slots", uses) and raw.get("slots")) or {}, written)
     return choices, problems + found
+
+
+def _not_used(key: str, system: PartChoice) -> Problem:
+    own = ", ".join(dict.fromkeys((*CLIP_PARTS, *sorted(system.cls.uses))))
+    return Problem(key, f"system={system.name} uses no {key}; it uses {own}. Leave it out, or choose another system.")
+
+
+def without_unused(raw: dict[str, Any], given: Callable[[], Collection[str]]) -> dict[str, Any]:
+    """The tree without parts that its system does not use and that nobody gave. given: asked for root keys that somebody gave."""
+    system = raw.get("system", {"name": BEFORE["system"]})
+    name = system.get("name") if isinstance(system, dict) else system
+    if name not in registry.names("system"):
+        return raw
+    try:
+        uses = registry.load("system", str(name)).uses
+    except HvgError:
+        # Parsing tells.
+        return raw
+    unused = {key for key in raw if key in PART_KEYS and not is_used(key, uses)}
+    dropped = unused.difference(given()) if unused else unused
+    return {key: x for key, x in raw.items() if key not in dropped}
 
 
 def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:

@@ -154,6 +154,10 @@ class TrainingConfig(Section):
         le=1,
         description="Where the cosine ends, as a fraction of the peak; 1 keeps the rate constant.",
     )
+    halve_every: Count | None = Field(
+        default=None,
+        description="Steps in which the learning rate halves, again and again, in place of the cosine; null: the cosine.",
+    )
     gradient_clip: float | None = Field(
         default=1.0, gt=0, le=1e6, description="Largest norm of the gradient; null does not clip."
     )

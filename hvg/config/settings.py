@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
@@ -26,19 +27,22 @@ from hvg.parts.continued import Continued
 if TYPE_CHECKING:
     from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
     from hvg.parts.plan import Guidance, Sampler, Solver
+    from hvg.parts.reconstructor import Reconstructor
     from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
+    from hvg.parts.system import System
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
-    Alignment = BodyModel = Dataset = Fit = Renderer = Any
+    Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = System = Any
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
 SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
-# Root key -> kind, for every part that a run has exactly one of.
+# Root key -> kind, for every part that a run has exactly one of where its system uses it.
 SINGLE_PARTS = {
     kind: kind
     for kind in (
+        "system",
         "dataset",
         "alignment",
         "codec",
@@ -51,12 +55,20 @@ SINGLE_PARTS = {
         "renderer",
         "body",
         "fit",
+        "reconstructor",
     )
 }
+# Parts that clips are made with: every run has them, whatever it trains.
+CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
 # Of these, what runs had before there was a choice: configurations that say nothing have it.
-BEFORE = {"fit": "none"}
+BEFORE = {"fit": "none", "system": "human_video"}
+
+
+def is_used(key: str, uses: Collection[str]) -> bool:
+    """Whether a system takes the parts of a root key. uses: as of ``System``."""
+    return key in ("system", *CLIP_PARTS) or key in uses or SINGLE_PARTS.get(key, "conditioner") in uses
 
 
 class Settings(Section):
@@ -120,8 +132,9 @@ class PartChoice(Generic[PartT]):
 
 
 class RunConfig(Settings):
-    """A whole run: settings and the choice of every part."""
+    """A whole run: settings and the choice of every part. Those that its system does not use are not there (``parts``)."""
 
+    system: PartChoice[System] = Field(description="What is trained: a video model, or a reconstructor of people.")
     dataset: PartChoice[Dataset] = Field(
         description="Where clips come from; the split is chosen by the code that uses it."
     )
@@ -142,6 +155,9 @@ class RunConfig(Settings):
     renderer: PartChoice[Renderer] = Field(description="Mesh rasteriser of datasets and control maps.")
     body: PartChoice[BodyModel] = Field(description="Body model of datasets.")
     fit: PartChoice[Fit] = Field(description="Errors of the bodies that signals see; metrics go by the true ones.")
+    reconstructor: PartChoice[Reconstructor] = Field(
+        description="What makes of a photo the person seen from anywhere in any pose; system=avatar trains it."
+    )
     pose: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the pose; none: generated from the rest."
     )
@@ -160,6 +176,17 @@ class RunConfig(Settings):
     )
 
     @property
+    def parts(self) -> dict[str, PartChoice[Any]]:
+        """Root key -> part, of all that the run's system uses and has exactly one of."""
+        found = {key: getattr(self, key, None) for key in SINGLE_PARTS}
+        return {key: choice for key, choice in found.items() if choice is not None}
+
+    @property
+    def last_step(self) -> int:
+        """The step whose checkpoint is the result of the run: 0 where nothing has weights to train."""
+        return self.training.steps if self.system.cls.learns(self) else 0
+
+    @property
     def conditioners(self) -> dict[str, PartChoice[Conditioner]]:
         """Slot -> conditioner, for every slot that holds one, in the order in which they are merged."""
         root = {slot: getattr(self, slot) for slot in SLOTS}
@@ -169,8 +196,11 @@ class RunConfig(Settings):
         """Every setting of the run and of its parts as plain values; ``load_resolved`` reads it back."""
         plain = self.model_dump(mode="json", include=set(Settings.model_fields) - {"protocol"})
         plain["protocol"] = self.protocol.resolved()
-        choices = {key: getattr(self, key) for key in (*SINGLE_PARTS, *SLOTS)}
-        plain |= {key: None if choice is None else choice.resolved() for key, choice in choices.items()}
+        plain |= {key: choice.resolved() for key, choice in self.parts.items()}
+        if not is_used("slots", self.system.cls.uses):
+            return plain
+        slots = {slot: getattr(self, slot) for slot in SLOTS}
+        plain |= {slot: choice and choice.resolved() for slot, choice in slots.items()}
         plain["slots"] = {slot: choice.resolved() for slot, choice in self.slots.items()}
         return plain
 

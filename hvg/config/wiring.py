@@ -60,8 +60,12 @@ def path_of_slot(config: RunConfig, slot: str) -> str:
 
 def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
     """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
-    needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
+    needed: dict[str, tuple[str, frozenset[str]]] = {}
+    if "alignment" in config.parts:
+        needed["alignment"] = config.alignment.name, config.alignment.cls.requires
     needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
+    if "reconstructor" in config.parts:
+        needed["reconstructor"] = config.reconstructor.name, config.reconstructor.cls.needs(config.reconstructor.config)
     for slot, choice in config.conditioners.items():
         needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
     return needed

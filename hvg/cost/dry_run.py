@@ -62,6 +62,10 @@ def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
     Raises: HvgError where the strategy has no such number of devices, or a rank cannot be built.
     """
     shape = step_shape(config)
+    if "backbone" not in config.parts:
+        raise HvgError(
+            f"dry_run steps on shapes, which system={config.system.name} cannot: let `hvg check` count its weights"
+        )
     if shape is None:
         raise HvgError(f"dry_run needs the size of pictures, which dataset {config.dataset.name} reads from its files")
     if config.strategy.offload != "none":

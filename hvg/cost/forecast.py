@@ -19,6 +19,7 @@ from hvg.model.counted_step import (
     tensors_of,
 )
 from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
+from hvg.model.load import build_system
 from hvg.parts.model import ViewAttention
 from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
 
@@ -162,8 +163,11 @@ def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
 def count(config: RunConfig) -> Counts:
     """Counts weights, and forward and backward pass, on fake tensors.
 
-    What training reads from the disk (``data.latents=cached``) needs no codec on the device.
+    What training reads from the disk (``data.latents=cached``) needs no codec on the device. Of a system without a backbone the
+    weights alone.
     """
+    if "backbone" not in config.parts:
+        return _weights_alone(config)
     shape, encodes = step_shape(config), config.data.latents == "encode"
     flops: dict[str, Flops] = {}
     step = encoding = None
@@ -185,6 +189,24 @@ def count(config: RunConfig) -> Counts:
         shape=shape,
         step=step,
         encoding=encoding,
+    )
+
+
+def _weights_alone(config: RunConfig) -> Counts:
+    """Counts of a system whose step cannot be taken on shapes."""
+    system, precision = build_system(config), precision_here(config)
+    return Counts(
+        parts={
+            name: PartCost(
+                trainable=sum(p.numel() for p in part.parameters() if p.requires_grad),
+                frozen=sum(p.numel() for p in part.parameters() if not p.requires_grad),
+            )
+            for name, part in system.named_children()
+        },
+        sizes=weight_sizes([system], precision == "bf16"),
+        published=0,
+        precision=precision,
+        shape=step_shape(config),
     )
 
 

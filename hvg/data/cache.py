@@ -17,6 +17,7 @@ from hvg.data.shards import SHARD_FORMAT, ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, ClipsOf, Dataset
+from hvg.values.body import MESH_FIELDS
 from hvg.values.buckets import Bucket, evaluated_size
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import NotAvailable, Surface
@@ -39,6 +40,8 @@ def missing_from_cache(config: RunConfig) -> str | None:
     wanted = zip(slots.items(), signal_keys(config).values(), strict=True)
     drawn = [word for (word, choice), key in wanted if is_drawn_ahead(choice) and key not in kept]
     meshes = [word for word, choice in slots.items() if choice.cls.mesh_in_step(choice.config)]
+    if (part := config.parts.get("reconstructor")) and not MESH_FIELDS.isdisjoint(part.cls.needs(part.config)):
+        meshes.append(f"reconstructor={part.name}")
     made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
     remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
     if not config.data.cache.is_dir():
@@ -158,11 +161,11 @@ def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> 
 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
-    clips, buckets = _open_clips(config, split, signals), config.data.trained_buckets
+    clips, buckets = clips_at_own_size(config, split, signals), config.data.trained_buckets
     return ResizedClips(clips, buckets, signals) if any(bucket.size for bucket in buckets) else clips
 
 
-def _open_clips(config: RunConfig, split: str, signals: Signals) -> Dataset:
+def clips_at_own_size(config: RunConfig, split: str, signals: Signals) -> Dataset:
     """The clips of a split at their own size."""
     source, form = true_clips(config, split), picture_format(config, split)
     source = AsKept(source, form) if form.is_lossy else source
@@ -178,7 +181,7 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     """
     signals = signals_of(config, conditioners)
     if config.data.latents == "encode":
-        return _open_clips(config, "train", signals)
+        return clips_at_own_size(config, "train", signals)
     shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
     if not shards or not signals.ahead.keys() <= frozenset.intersection(
         *(ShardReader(path).signals for path in shards)

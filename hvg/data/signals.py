@@ -159,6 +159,8 @@ def signals_of_all(configs: Sequence[RunConfig]) -> Signals:
     """The maps of all configurations, whose conditioners are built for it."""
     found = NO_SIGNALS
     for config in configs:
+        if not config.conditioners:
+            continue
         found |= signals_of(config, build_conditioners(config)[1])
     return found
 

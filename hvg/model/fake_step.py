@@ -18,6 +18,7 @@ from hvg.config import build
 from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size
+from hvg.core.errors import HvgError
 from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
@@ -62,7 +63,13 @@ def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
     """The parts with weights on fake tensors; whatever is made inside is fake as well. Reads no file of weights.
 
     Parts that compile run uncompiled inside: what was compiled on fake tensors would serve the same part's training, too.
+    Raises: HvgError for a run whose system has no backbone.
     """
+    if "backbone" not in config.parts:
+        raise HvgError(
+            f"a step of system={config.system.name} cannot be taken on shapes alone: what it computes depends on where people "
+            "are in the pictures"
+        )
     with torch.device("meta"):
         codec = build.build_codec(config, blank=True)
         networks = FakeNetworks(codec, *build.build_networks(config, codec, blank=True))

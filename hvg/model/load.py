@@ -10,19 +10,22 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from hvg.config.build import Parts, build_parts
+from hvg.config.build import Parts, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
-from hvg.config.settings import RunConfig
+from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.errors import CheckpointError
 from hvg.data.signals import signal_keys
 from hvg.model.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import saved_config_of
 from hvg.parts.model import Backbone
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
+from hvg.parts.reconstructor import Reconstructor
+from hvg.parts.scene import BodyModel
 from hvg.parts.weights import load_weights
 
 # How the names of an export's weights begin.
@@ -40,12 +43,12 @@ def load_exported(
         raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
     run, frozen = _settings(folder)
     config = parse_resolved(yaml.safe_dump(run), str(folder))
-    unknown = [key for key in frozen if key != "codec" and key not in config.conditioners]
+    unknown = [key for key in frozen if key not in {*config.conditioners, *({"codec"} & config.parts.keys())}]
     if unknown:
         raise CheckpointError(f"{folder}: names a part '{unknown[0]}' that its settings do not have")
     config = change(located(config, frozen, str(folder)))
     refuse_missing([config], trains=False)
-    system = build_system(config)
+    system = as_video_model(build_system(config), config, folder)
     load_weights(system, exported_weights(folder), str(folder))
     return system.to(choose_device(config.device)).eval(), config
 
@@ -80,7 +83,7 @@ def adopt(system: HumanVideoSystem, components: Mapping[str, Any]) -> None:
 
 def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     """The configuration with these parts' published models in ``folder``."""
-    choices = {"codec": config.codec, **config.conditioners}
+    choices = {**config.parts, **config.conditioners}
     moved = {
         key: replace(choices[key], config=choices[key].config.model_copy(update={"path": folder})) for key in parts
     }
@@ -109,9 +112,21 @@ def _parts(system: HumanVideoSystem) -> dict[str, Part]:
     return {"codec": system.codec, **system.conditioners}
 
 
-def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> HumanVideoSystem:
-    """The system with seeded initial weights; ``start`` as in ``hvg.config.build.build_parts``."""
+def build_system(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> TrainedSystem:
+    """The run's system with seeded initial weights; ``start`` as in ``hvg.config.build.build_parts``."""
+    return build_part(config.system).build(config, start)
+
+
+def build_video_model(config: RunConfig, start: Callable[[Backbone], None] | None = None) -> HumanVideoSystem:
+    """The same for ``system=human_video``."""
     return make_system(config, build_parts(config, start))
+
+
+def as_video_model(system: TrainedSystem, config: RunConfig, place: Path) -> HumanVideoSystem:
+    """The system. Raises: CheckpointError, naming the place that it is from, where it is no video model."""
+    if not isinstance(system, HumanVideoSystem):
+        raise CheckpointError(f"{place}: holds system={config.system.name}; exports are of video models (human_video)")
+    return system
 
 
 def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = HumanVideoSystem) -> HumanVideoSystem:
@@ -132,7 +147,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
 def make_optimizer(
     parameters: list[nn.Parameter], config: RunConfig
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak."""
+    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak, or halving."""
     training = config.training
     optimizer = AveragedAdamW(
         parameters,
@@ -144,6 +159,8 @@ def make_optimizer(
 
     def schedule(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, training.warmup_steps))
+        if training.halve_every is not None:
+            return warm * 0.5 ** (step // training.halve_every)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / training.steps)))
         return warm * (training.final_learning_rate + (1 - training.final_learning_rate) * cosine)
 
@@ -159,7 +176,8 @@ def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:
     loaded = checkpoint.section("weights")
     if weights == "ema":
         averages = checkpoint.section("average")
-        if not averages:
+        # What was never trained has none.
+        if not averages and checkpoint.state.get("global_step"):
             raise CheckpointError(f"{checkpoint.path}: holds no averaged weights; use evaluation.weights=raw")
         loaded.update(averages)
     return loaded
@@ -172,14 +190,14 @@ def trained_precision(path: Path) -> str | None:
     return precision_of(path)
 
 
-def load_system_weights(system: HumanVideoSystem, checkpoint: Checkpoint, weights: str) -> None:
+def load_system_weights(system: TrainedSystem, checkpoint: Checkpoint, weights: str) -> None:
     """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
     load_weights(system, _opened_weights(checkpoint, weights), str(checkpoint.path))
 
 
 def load_system(
     path: Path, weights: str | None = None, change: Callable[[RunConfig], RunConfig] = lambda config: config
-) -> tuple[HumanVideoSystem, RunConfig]:
+) -> tuple[TrainedSystem, RunConfig]:
     """The system that a checkpoint (or a run folder, or an export) holds, ready to generate, and its configuration.
 
     weights: ``ema`` or ``raw``; None as the configuration says; an export holds one of them. change: applied to the
@@ -193,3 +211,31 @@ def load_system(
     system = build_system(config)
     load_system_weights(system, checkpoint, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config
+
+
+def load_reconstructor(
+    path: Path, body: PartChoice[BodyModel] | None = None, weights: str | None = None
+) -> tuple[Reconstructor, RunConfig]:
+    """The reconstructor that a checkpoint (or a run folder) of ``system=avatar`` holds, frozen, on the CPU; and its run's
+    configuration.
+
+    body: of the run that uses it, whose bodies it would see; None: not asked. weights: as of ``load_system``.
+    Raises: CheckpointError, in a line, for a checkpoint that is missing or damaged, that trains something else, or that learnt
+    from another body model.
+    """
+    checkpoint = Checkpoint(find_checkpoint(path))
+    config = parse_resolved(saved_config_of(checkpoint), str(checkpoint.path))
+    if "reconstructor" not in config.parts:
+        raise CheckpointError(
+            f"{checkpoint.path}: holds system={config.system.name}, expected a reconstructor (avatar)"
+        )
+    if body is not None and body.name != config.body.name:
+        raise CheckpointError(
+            f"{checkpoint.path}: its reconstructor learnt from body={config.body.name}, this run has body={body.name}"
+        )
+    system = build_system(config)
+    load_system_weights(system, checkpoint, weights or config.evaluation.weights)
+    reconstructor = getattr(system, "reconstructor", None)
+    if not isinstance(reconstructor, Reconstructor):
+        raise CheckpointError(f"{checkpoint.path}: system={config.system.name} keeps no `reconstructor`")
+    return reconstructor.requires_grad_(False).eval(), config

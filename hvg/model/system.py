@@ -1,31 +1,40 @@
 """The model as a LightningModule: parts come in built; one training step reads top to bottom."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
-import lightning
 import torch
 from torch import Tensor, nn
 
+from hvg.config import wiring
+from hvg.config.settings import RunConfig
 from hvg.core.finite import refuse_not_finite
 from hvg.core.on_device import constants, upload
 from hvg.core.random_keys import generator
 from hvg.core.required import required
+from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
 from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
+from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, Sampler, Solver
-from hvg.parts.scene import Alignment
+from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
 from hvg.values.moved import align, move
 
+# Float32 copies at the fullest moment of sampling. Pictures: as the codec gives them, put together, clamped, moved back. Latents:
+# noise, the point reached, its estimate, the windows' estimates and their blend. Control maps: drawn, as stored, as a picture,
+# on the canvas.
+DECODED_COPIES, LATENT_COPIES, MAP_COPIES = 4, 6, 4
 
-class HumanVideoSystem(lightning.LightningModule):
+
+class HumanVideoSystem(TrainedSystem):
     """Conditioners steer a backbone that denoises a codec's latents.
 
     ``conditioners`` maps slot -> part; the order of slots is the order in which their ports are merged. ``signal_keys``: slot
@@ -50,22 +59,25 @@ class HumanVideoSystem(lightning.LightningModule):
         first_view: Within = "grid",
         kept_conditioning: float = 4.0,
         frame_index: Within = "grid",
-        optimizer: Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]] | None = None,
+        optimizer: MakeOptimizer | None = None,
     ) -> None:
-        super().__init__()
-        self.alignment = alignment
+        super().__init__(
+            seed=seed,
+            alignment=alignment,
+            background=background,
+            signals=Signals.of({signal_keys[slot]: part for slot, part in conditioners.items()}),
+            signal_keys=signal_keys,
+            optimizer=optimizer,
+        )
         self.backbone = backbone
         # A ModuleDict's type does not say what it holds.
         self.conditioners = cast(Mapping[str, Conditioner], nn.ModuleDict(conditioners))
         # Not a module, so that its frozen weights are neither trained, saved nor partitioned.
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
-        self.seed, self.foreground_weight = seed, foreground_weight
-        self.background, self.first_view, self.kept_conditioning = background, first_view, kept_conditioning
+        self.foreground_weight = foreground_weight
+        self.first_view, self.kept_conditioning = first_view, kept_conditioning
         self.frame_index: Within = frame_index
-        self.signal_keys = signal_keys
-        self.signals = Signals.of({signal_keys[slot]: part for slot, part in conditioners.items()})
-        self._optimizer = optimizer
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -79,6 +91,9 @@ class HumanVideoSystem(lightning.LightningModule):
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
         return {"loss": error + sum(auxiliary.values()), **auxiliary}
+
+    def training_clips(self, config: RunConfig) -> Dataset:
+        return open_training_clips(config, self.codec, self.conditioners)
 
     def latents(self, batch: ClipBatch) -> Tensor:
         """Clean latents (B, V, t, C, h, w) of an aligned batch: those that it carries, else the codec's of its frames."""
@@ -169,38 +184,7 @@ class HumanVideoSystem(lightning.LightningModule):
         )
         return self.prediction.denoised(output.float(), noisy, sigma)
 
-    def configure_optimizers(self):
-        if self._optimizer is None:
-            raise RuntimeError("this system was built for sampling: it has no optimiser")
-        optimizer, schedule = self._optimizer([p for p in self.parameters() if p.requires_grad])
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
     # --- sampling -------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def generate(
-        self,
-        batch: ClipBatch,
-        *,
-        num_steps: int,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-        windows_per_call: int | None = None,
-        share: bool = False,
-        strengths: Mapping[str, float] | None = None,
-    ) -> Tensor:
-        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; see ``sample_latents``."""
-        latents, offsets = self.sample_latents(
-            batch,
-            num_steps=num_steps,
-            seed=seed,
-            progress=progress,
-            windows_per_call=windows_per_call,
-            share=share,
-            strengths=strengths,
-        )
-        return torch.cat(list(self.decode(latents, offsets, batch.clip_id)), dim=2)
 
     @torch.no_grad()
     def sample_latents(
@@ -213,7 +197,7 @@ class HumanVideoSystem(lightning.LightningModule):
         windows_per_call: int | None = None,
         share: bool = False,
         strengths: Mapping[str, float] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Latents:
         """Clean latents (B, V, t, C, h, w) of the aligned pictures, and their offsets, for ``decode``.
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
@@ -248,6 +232,9 @@ class HumanVideoSystem(lightning.LightningModule):
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets
 
+    def pieces(self, batch: ClipBatch, latents: Latents | None) -> Iterator[Tensor]:
+        return self.decode(*required(latents, "the latents of a clip"), batch.clip_id)
+
     @torch.no_grad()
     def decode(self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str]) -> Iterator[Tensor]:
         """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong.
@@ -276,3 +263,27 @@ class HumanVideoSystem(lightning.LightningModule):
             align_corners=False,
         )
         return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
+
+    @property
+    def stride(self) -> int:
+        return self.codec.stride
+
+    @property
+    def reads_mesh(self) -> bool:
+        return any(part.reads_mesh(part.config) for part in self.conditioners.values())
+
+    def picture_cell(self, config: RunConfig, num_steps: int, frames: int) -> int:
+        """By every halving of codec, backbone and sampler."""
+        frames = -(-frames // self.codec.temporal_stride)
+        shrink = max(self.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
+        return math.prod(wiring.image_cell(config)) * shrink
+
+    def sampling_bytes(self, views: int, frames: int, image_size: tuple[int, int]) -> int:
+        codec, (height, width) = self.codec, image_size
+        pixels, cells = height * width, (height // codec.stride) * (width // codec.stride)
+        latents = 4 * LATENT_COPIES * views * -(-frames // codec.temporal_stride) * codec.channels * cells
+        mesh = MESH_BYTES * frames if self.signals.mesh else 0
+        piece = min(frames, codec.decode_chunk * codec.temporal_stride)
+        channels = sum(part.signal_channels(part.config) for part in self.conditioners.values())
+        # Denoising and writing follow each other; the latents stay.
+        return latents + mesh + 4 * views * pixels * (DECODED_COPIES * 3 * piece + MAP_COPIES * channels)

@@ -65,8 +65,13 @@ def clip_grids(config: RunConfig, split: str) -> set[Grid]:
     return {(views, frames) for views, frames, *_ in sizes.values()}
 
 
-def sampling_notes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> list[str]:
-    """Notes for the user where clips of these V x T are sampled in a way that training did not show, a line each."""
+def sampling_notes(config: RunConfig, sampler: Sampler | None, num_steps: int, grids: Collection[Grid]) -> list[str]:
+    """Notes for the user where clips of these V x T are sampled in a way that training did not show, a line each.
+
+    sampler: None for a system that has none, and is told nothing of windows and places.
+    """
+    if sampler is None:
+        return []
     notes = [
         _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
         _about_places(config, max((frames for _, frames in grids), default=0)),

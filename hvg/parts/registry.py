@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "renderer": ("renderers", "hvg.parts.scene.Renderer"),
     "sampler": ("samplers", "hvg.parts.plan.Sampler"),
     "solver": ("solvers", "hvg.parts.plan.Solver"),
+    "system": ("systems", "hvg.parts.system.System"),
     "view_attention": ("view_attention", "hvg.parts.model.ViewAttention"),
 }
 

@@ -13,7 +13,7 @@ from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_folder, write_text
 from hvg.model.checkpoint import EXPORT_INDEX, find_checkpoint
-from hvg.model.load import frozen_models, load_system, portable, trained_precision
+from hvg.model.load import as_video_model, frozen_models, load_system, portable, trained_precision
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 
 # For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
@@ -28,15 +28,16 @@ __all__ = ["HumanVideoPipeline"]
 def export(options: ExportOptions) -> Iterator[str]:
     """Writes the folder, whole or not at all; yields lines for the user.
 
-    Raises: HvgError where ``out`` exists.
+    Raises: HvgError where ``out`` exists; CheckpointError where the checkpoint is of no video model.
     """
     outputs.try_folder(options.out, "out")
     if options.out.exists():
         raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
     # It belongs to no machine: neither this one nor that of the training need be like the one that opens it.
-    system, config = load_system(
+    found, config = load_system(
         options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
     )
+    system = as_video_model(found, config, options.checkpoint)
     run, frozen = portable(config, system)
     precision = trained_precision(find_checkpoint(options.checkpoint))
     model = HumanVideoModel(run, frozen, precision, system=system.cpu())

@@ -6,9 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from hvg import __version__
+from hvg.config.build import build_sampler
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import recompose
 from hvg.config.settings import RunConfig
@@ -22,10 +21,12 @@ from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import checkpoint_digest
 from hvg.model.load import load_system
+from hvg.model.trained_system import Latents
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import write_cameras
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
+from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
 from hvg.sample.whose_shape import asked_person
@@ -60,7 +61,8 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
             yield f"continues with the latents that an earlier start of this command left in {options.out}"
         if kept is None:
             kept = denoise(options, request, report, share=world > 1)
-            keep_latents(options.out, asked, *kept)
+            if kept is not None:
+                keep_latents(options.out, asked, *kept)
         videos = write(options, overrides, request, kept, report)
         others = ", ".join(videos[len(request.names) :])
         pictures = "images/, transforms.json, " if options.images else ""
@@ -68,10 +70,8 @@ def generate(options: SampleOptions, overrides: Sequence[str], report: Report) -
         yield line + f"and sample.json to {options.out}"
 
 
-def denoise(
-    options: SampleOptions, request: Request, report: Report | None, *, share: bool
-) -> tuple[Tensor, Tensor | None]:
-    """The latents and offsets of the request, as of ``HumanVideoSystem.sample_latents``."""
+def denoise(options: SampleOptions, request: Request, report: Report | None, *, share: bool) -> Latents | None:
+    """What has to be worked out of the whole request, as of ``TrainedSystem.sample_latents``."""
     evaluation = request.config.evaluation
     try:
         return request.system.sample_latents(
@@ -90,7 +90,7 @@ def write(
     options: SampleOptions,
     overrides: Sequence[str],
     request: Request,
-    latents: tuple[Tensor, Tensor | None],
+    latents: Latents | None,
     report: Report,
 ) -> list[str]:
     """Writes everything into ``options.out`` and removes the kept latents; returns the names of the videos.
@@ -98,11 +98,12 @@ def write(
     Raises: HvgError, KeyboardInterrupt, which say that the latents are kept.
     """
     kept = f"the latents are kept in {options.out}; the same command writes the videos without denoising"
+    kept = "the same command writes them anew" if latents is None else kept
     try:
         videos = write_videos(
             options.out,
             request,
-            *latents,
+            latents,
             options.frames_per_second,
             lambda done, total: report("write", done, total),
             images=options.images,
@@ -124,7 +125,8 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
     camera = Path(options.camera)
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
-    people = [options.reference_body] if options.reference_body else []
+    people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
+    people += [] if options.reference_motion is None else files_of(options.reference_motion)
     files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
@@ -133,6 +135,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
     motion, given = load_motion(options.motion, options.up, options.convention, options.person), camera_file(options)
     asked_person(options)
+    check_photo_options(options)
 
     def change(config: RunConfig) -> RunConfig:
         config = recompose(config, overrides)
@@ -143,7 +146,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     batch, names, taken = make_clip(system, config, options, motion, given)
     notes = (
         *taken,
-        *sampling_notes(config, system.sampler, options.steps or config.evaluation.steps, [batch.grid[1:]]),
+        *sampling_notes(config, build_sampler(config), options.steps or config.evaluation.steps, [batch.grid[1:]]),
         first_view_note(batch),
         upright_note(batch, options.up),
         out_of_sight_note(batch),
@@ -170,7 +173,9 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "weights": options.weights or config.evaluation.weights,
         "seed": seed,
         "steps": options.steps or config.evaluation.steps,
-        "sampling": {key: getattr(config, key).resolved() for key in ("sampler", "solver", "guidance")},
+        "sampling": {
+            key: part.resolved() for key, part in config.parts.items() if key in ("sampler", "solver", "guidance")
+        },
         "strengths": {slot: choice.config.strength for slot, choice in config.conditioners.items()},
         "views": views,
         "frames": frames,

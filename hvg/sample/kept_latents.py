@@ -13,7 +13,7 @@ FILE = "latents.safetensors"
 
 
 def keep_latents(folder: Path, request: str, latents: Tensor, offsets: Tensor | None) -> None:
-    """Writes what ``HumanVideoSystem.sample_latents`` gave. request: digest of what it was asked for."""
+    """Writes what ``TrainedSystem.sample_latents`` gave. request: digest of what it was asked for."""
     tensors = {"latents": latents} | ({} if offsets is None else {"offsets": offsets})
     with whole_file(folder / FILE) as partial:
         save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, partial, metadata={"request": request})

@@ -5,19 +5,11 @@ from dataclasses import dataclass, replace
 
 from hvg.core.errors import HvgError
 from hvg.media.tiles import LARGEST_SIDE
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 
 # An x264 encoder as ``VideoWriter`` opens it, however long the video: what it takes by itself, and for each pixel of a frame,
 # most of it for looking ahead. Measured with x264 164 at 64 x 64 and 768 x 768.
 ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL = 2_000_000, 68
-# Float32 pictures that are there at once: as the codec gives them, put together, clamped, moved back.
-DECODED_COPIES = 4
-# Latents: noise, the point reached, its estimate, the windows' estimates and their blend.
-LATENT_COPIES = 6
-# A control map: drawn, as stored, as a picture, on the canvas.
-MAP_COPIES = 4
-# Vertices of a body's mesh, SMPL-X's; where it stands, and as it is given.
-MESH_BYTES = 2 * 12 * 10475
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +25,14 @@ class Size:
         return f"{self.views} view(s) x {self.frames} frames of {height} x {width} pixels"
 
 
-def check_memory(system: HumanVideoSystem, size: Size, allowed: float) -> None:
+def check_memory(system: TrainedSystem, size: Size, allowed: float) -> None:
     """Raises: HvgError where the request needs more than ``allowed`` GB, with the number and what would fit."""
     needed = estimated_bytes(system, size) / 1e9
     if needed <= allowed:
         return
     views = _most(size.views, lambda count: _fits(system, replace(size, views=count), allowed))
     frames = _most(size.frames, lambda count: _fits(system, replace(size, frames=count), allowed))
-    halved = next((half for half in _halves(size, system.codec.stride) if _fits(system, half, allowed)), None)
+    halved = next((half for half in _halves(size, system.stride) if _fits(system, half, allowed)), None)
     smaller = [f"views={views}"] * bool(views) + [f"frames={frames}"] * bool(frames)
     smaller += [] if halved is None else [f"image_size=[{halved.image_size[0]},{halved.image_size[1]}]"]
     remedy = f"{' or '.join(smaller)} would fit; " if smaller else ""
@@ -50,23 +42,13 @@ def check_memory(system: HumanVideoSystem, size: Size, allowed: float) -> None:
     )
 
 
-def estimated_bytes(system: HumanVideoSystem, size: Size) -> int:
+def estimated_bytes(system: TrainedSystem, size: Size) -> int:
     """Bytes at the fullest moment, without the model and what its networks hold while they look at a window."""
-    codec, (height, width) = system.codec, size.image_size
-    pixels = height * width
-    latent_frames = -(-size.frames // codec.temporal_stride)
-    cells = (height // codec.stride) * (width // codec.stride)
-    latents = 4 * LATENT_COPIES * size.views * latent_frames * codec.channels * cells
-    mesh = MESH_BYTES * size.frames if system.signals.mesh else 0
-    piece = min(size.frames, codec.decode_chunk * codec.temporal_stride)
-    decoded = 4 * DECODED_COPIES * 3 * size.views * piece * pixels
-    channels = sum(part.signal_channels(part.config) for part in system.conditioners.values())
-    maps = 4 * MAP_COPIES * channels * size.views * pixels
+    pixels = size.image_size[0] * size.image_size[1]
     # The tiled video, and the one with control maps.
     tiles = 2 * min(size.views * max(pixels, 128**2), LARGEST_SIDE**2)
     encoders = ENCODER_BYTES * (size.views + 2) + ENCODER_BYTES_PER_PIXEL * (size.views * pixels + tiles)
-    # Denoising and writing follow each other; the latents stay.
-    return latents + mesh + decoded + maps + encoders
+    return system.sampling_bytes(size.views, size.frames, size.image_size) + encoders
 
 
 def _halves(size: Size, cell: int) -> Iterator[Size]:
@@ -77,7 +59,7 @@ def _halves(size: Size, cell: int) -> Iterator[Size]:
         yield replace(size, image_size=(height, width))
 
 
-def _fits(system: HumanVideoSystem, size: Size, allowed: float) -> bool:
+def _fits(system: TrainedSystem, size: Size, allowed: float) -> bool:
     return estimated_bytes(system, size) <= allowed * 1e9
 
 

@@ -18,18 +18,17 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
+from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
 from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.task import NOVEL_POSE
 
-# Metres from the pelvis down to the middle of a standing person: where the training cameras look.
-PELVIS_TO_MIDDLE = 0.03
 # From how many degrees on the first camera no longer counts as one in front of the person.
 SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
@@ -55,7 +54,7 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
 
 
 def make_clip(
-    system: HumanVideoSystem,
+    system: TrainedSystem,
     config: RunConfig,
     options: SampleOptions,
     motion: Motion,
@@ -85,14 +84,16 @@ def make_clip(
     )
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh = any(part.reads_mesh(part.config) for part in system.conditioners.values())
-    person = build_part(config.body)
+    mesh, person = system.reads_mesh, build_part(config.body)
     chosen = choose_shape(person, config.body.name, options, motion)
     body = follow(person, motion, places, chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
-    reference, advice = fit_reference(photo or options.reference, options.box, config, framing, cameras.image_size)
+    reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
+    if system.poses_photo:
+        reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
+        told += assumed
     batch = ClipBatch(
         cameras=cameras,
         clip_id=(f"{options.reference.name}+{options.motion.name}",),
@@ -105,7 +106,7 @@ def make_clip(
     )
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, caption_note(config, options), advice)
+    notes = (*said, taken, chosen.note, caption_note(config, options), *told)
     return batch, path.names, [note for note in notes if note]
 
 
@@ -194,12 +195,9 @@ def pelvis(body: BodyMotion) -> Tensor:
     return body.joints[0, :, body.joint_names.index("pelvis")]
 
 
-def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
-    """Raises: HvgError where the picture does not survive every halving by codec, backbone and sampler."""
-    latent, coarsest = wiring.image_cell(config)
-    frames = -(-cameras.shape[-1] // system.codec.temporal_stride)
-    shrink = max(system.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
-    cell = latent * coarsest * shrink
+def check_size(system: TrainedSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
+    """Raises: HvgError where the picture does not survive every halving that the system does."""
+    cell = system.picture_cell(config, num_steps, cameras.shape[-1])
     if any(side % cell for side in cameras.image_size):
         nearest = [max(1, round(side / cell)) * cell for side in cameras.image_size]
         raise HvgError(
@@ -207,14 +205,36 @@ def check_size(system: HumanVideoSystem, config: RunConfig, num_steps: int, came
         )
 
 
+def _reference(
+    system: TrainedSystem,
+    config: RunConfig,
+    options: SampleOptions,
+    framing: Framing,
+    size: tuple[int, int],
+    photo: Image.Image | None,
+) -> tuple[Reference, list[str | None]]:
+    """The photo as the network sees it, and what to say of it."""
+    if options.reference_camera is not None and system.poses_photo:
+        return whole_photo(options, size, config.data.background), []
+    given = {"reference_camera": options.reference_camera, "reference_motion": options.reference_motion}
+    unread = [
+        f"no part of this model asks for {key}=" for key, x in given.items() if x is not None and not system.poses_photo
+    ]
+    reference, advice = fit_reference(photo or options.reference, options.box, config, framing, size)
+    return reference, [*unread, advice]
+
+
+def optics(config: RunConfig, framing: Framing) -> dict[str, float]:
+    """``distance`` (metres) and ``fov_degrees`` of the cameras that training photos are taken with."""
+    trained = config.dataset.config
+    return {key: getattr(trained, key, getattr(framing, key)) for key in ("distance", "fov_degrees")}
+
+
 def fit_reference(
     photo: Path | Image.Image, box: Box | None, config: RunConfig, framing: Framing, size: tuple[int, int]
 ) -> tuple[Reference, str | None]:
     """The photo framed as the training photos were, whatever the video's cameras do; and advice, if any."""
-    trained = config.dataset.config
-    fraction = person_fraction(
-        getattr(trained, "distance", framing.distance), getattr(trained, "fov_degrees", framing.fov_degrees), size
-    )
+    fraction = person_fraction(**optics(config, framing), size=size)
     return load_photo(photo, size, fraction=fraction, box=box, background=config.data.background)
 
 

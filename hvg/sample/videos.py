@@ -14,7 +14,7 @@ from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.values.clip import ClipBatch
 
 IMAGES, TRANSFORMS = "images", "transforms.json"
@@ -27,7 +27,7 @@ class Request:
     names: of the views. notes: what the user should know.
     """
 
-    system: HumanVideoSystem
+    system: TrainedSystem
     config: RunConfig
     batch: ClipBatch
     names: tuple[str, ...]
@@ -37,14 +37,13 @@ class Request:
 def write_videos(
     out: Path,
     request: Request,
-    latents: Tensor,
-    offsets: Tensor | None,
+    latents: Latents | None,
     frames_per_second: float,
     report: Callable[[int, int], None],
     *,
     images: bool = False,
 ) -> list[str]:
-    """Decodes piece by piece into a video per view, all of them tiled, and the same with their control maps.
+    """Makes pictures piece by piece into a video per view, all of them tiled, and the same with their control maps.
 
     images: whether every frame becomes a PNG as well, with a transforms.json. The videos appear under their names when all are
     whole; of an earlier sample in this folder nothing stays. Returns the names.
@@ -58,7 +57,7 @@ def write_videos(
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
-        for piece in system.decode(latents, offsets, batch.clip_id):
+        for piece in system.pieces(batch, latents):
             frames = piece[0].float().cpu()
             for v, view in enumerate(frames):
                 videos[files[v]].add(view)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hvg.config.buckets import scored_size_notes
+from hvg.config.build import build_sampler
 from hvg.config.changes import EXPLANATIONS, changes
 from hvg.config.command_options import EvaluateOptions
 from hvg.config.composition import given_settings, named_protocol, recompose, single_settings
@@ -74,7 +75,9 @@ def evaluate_checkpoint(
         record = make_record(evaluation, config.protocol, str(checkpoint), config.seed, config.evaluation.seed)
         record["precision"] = trained_precision(checkpoint)
         record["overlap"], record["shift"] = about["overlap"], about["shift"]
-        notes = sampling_notes(config, system.sampler, config.evaluation.steps, clip_grids(config, options.split))
+        notes = sampling_notes(
+            config, build_sampler(config), config.evaluation.steps, clip_grids(config, options.split)
+        )
         lines = [*table_lines(record), *(f"note: {note}" for note in notes)]
         return lines, failed_metrics(record), write_record(out, record, evaluation.measurements)
 

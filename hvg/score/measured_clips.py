@@ -17,7 +17,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 from hvg.core.finite import refuse_not_finite
 from hvg.data.cache import open_clips
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
 from hvg.score.evaluation_record import ClipRecord, ScoreRecord
@@ -62,7 +62,7 @@ def num_clips(config: RunConfig, clips: Dataset) -> int:
 
 
 def evaluate(
-    system: HumanVideoSystem,
+    system: TrainedSystem,
     config: RunConfig,
     *,
     split: str = "test",

@@ -49,9 +49,9 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         log = print if rank == 0 else lambda _: None
         if trained is None:
             train(config, lambda done: report("train", done.step, done.steps, done.note), log)
-        last = checkpoint_path((trained or folder) / "checkpoints", config.training.steps)
+        last = checkpoint_path((trained or folder) / "checkpoints", config.last_step)
         if not last.exists():
-            raise CheckpointError(f"{trained or folder}: has not been trained to step {config.training.steps}")
+            raise CheckpointError(f"{trained or folder}: has not been trained to step {config.last_step}")
         system = build_system(config).to(choose_device(config.device)).eval()
         load_system_weights(system, Checkpoint(last), config.evaluation.weights)
         ready = time.perf_counter()

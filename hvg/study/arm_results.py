@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_part
+from hvg.config.build import build_alignment
 from hvg.config.machine import choose_device
 from hvg.config.precision import across_models
 from hvg.config.settings import RunConfig
@@ -172,7 +172,7 @@ def _baselines(
 ) -> list[Arm]:
     """The trivial predictors on the test clips: people are moved as for the first arm, frames pass through the same 8 bits."""
     test, mean = open_clips(config, "test"), MeanImage()
-    alignment, background = build_part(config.alignment), config.data.background
+    alignment, background = build_alignment(config), config.data.background
     if any(name.startswith("mean") for name in study.baselines):
         train = open_clips(config, "train")
         for index in range(len(train)):

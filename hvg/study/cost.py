@@ -13,7 +13,7 @@ from hvg.study.study_file import StudyFile
 def seed_cost(study: StudyFile, folder: Path, runs: Sequence[ArmRun]) -> str:
     """Line on the cost of a seed: its trainings and scorings, and what finished seeds took, wherever they were kept."""
     own = [run for run in runs if run.seed == study.seeds[0]]
-    steps = Counter(run.config.training.steps for run in own if run.trained_by is None)
+    steps = Counter(run.config.last_step for run in own if run.trained_by is None)
     trainings = ", ".join(f"{count} of {number} steps" for number, count in steps.items())
     took: dict[int, float] = {}
     for kept in read_kept(folder, study.seeds).values():

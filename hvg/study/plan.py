@@ -63,7 +63,7 @@ class ArmRun:
 
     def is_trained(self) -> bool:
         """Whether the weights of its last step are there."""
-        return checkpoint_path(self.folder / "checkpoints", self.config.training.steps).exists()
+        return checkpoint_path(self.folder / "checkpoints", self.config.last_step).exists()
 
     def lacks_weights(self) -> bool:
         """Whether the training that it samples with failed, so that it cannot start."""
@@ -102,7 +102,7 @@ class ArmRun:
         if now is not None:
             return f"{'at step' if now.stage == 'train' else 'scored clip'} {now.done} of {now.total}"
         saved = list(checkpoints(self.folder / "checkpoints"))
-        return f"at step {saved[-1]} of {self.config.training.steps}" if saved else "not started"
+        return f"at step {saved[-1]} of {self.config.last_step}" if saved else "not started"
 
 
 def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
@@ -120,7 +120,9 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
                 "resume=auto",
             )
             try:
-                runs.append(ArmRun(arm, seed, compose(_last_wins(*own, *study.base, *words, *overrides))))
+                # What all arms are told holds for those whose system uses it.
+                config = compose(_last_wins(*own, *study.base, *words, *overrides), asked=words)
+                runs.append(ArmRun(arm, seed, config))
             except ConfigError as error:
                 problems += [Problem(f"arm {arm}: {p.path}", p.message) for p in error.problems]
     problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))
@@ -201,7 +203,8 @@ def _last_wins(*overrides: str) -> list[str]:
 def _differences(study: StudyFile, first: ArmRun, run: ArmRun) -> list[Problem]:
     """Problems of a run that differs from the first in what the study does not vary."""
     a, b = first.config.resolved(), run.config.resolved()
-    keys = [key for key in a if a[key] != b[key] and key not in {*study.varies, "name", "seed"}]
+    # What only one of them has, the system decides, which differs then.
+    keys = [key for key in a if a[key] != b.get(key, a[key]) and key not in {*study.varies, "name", "seed"}]
     return [
         Problem(
             f"arm {run.arm}", f"differs from arm {first.arm} in '{key}', which the study does not list under varies"

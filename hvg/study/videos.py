@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hvg.config.build import build_part
+from hvg.config.build import build_alignment
 from hvg.core.errors import DataError
 from hvg.core.labels import PHOTO, arm_label
 from hvg.core.required import required
@@ -73,10 +73,11 @@ def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[s
         return {}
     runs: dict[str, ArmRun] = {}
     for run in shown:
-        runs.setdefault(json.dumps(run.config.alignment.resolved()), run)
+        alignment = run.config.parts.get("alignment")
+        runs.setdefault(json.dumps(alignment.resolved() if alignment else {"name": "none"}), run)
     found = {}
     for run in runs.values():
-        seen = photo_as_seen(clip, build_part(run.config.alignment), run.config.data.background)
+        seen = photo_as_seen(clip, build_alignment(run.config), run.config.data.background)
         title = PHOTO if len(runs) == 1 else f"{PHOTO} by {arm_label(run.arm, study.labels)}"
         found[title] = seen.expand(clip.grid[1], 1, -1, -1, -1)
     return found

@@ -21,6 +21,7 @@ from hvg.testing.sampler import check_sampler
 from hvg.testing.scene import posed_batch, standing_joints, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.testing.signal import check_signal
 from hvg.testing.solver import check_solver
+from hvg.testing.system import check_system
 from hvg.testing.view_attention import check_view_attention
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "check_sampler",
     "check_signal",
     "check_solver",
+    "check_system",
     "check_view_attention",
     "elsewhere",
     "nudged",

@@ -23,7 +23,7 @@ from hvg.core.required import required
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
 from hvg.model.checkpoint import checkpoint_path, keep_checkpoints
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.parts.scene import Dataset
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
@@ -47,7 +47,7 @@ class AfterStep(Callback):
     def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         """After the forward and backward pass of a batch; ``outputs`` as ``training_step`` returned."""
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         """After the optimiser's step number ``trainer.global_step``, counted from 1."""
 
 
@@ -100,7 +100,7 @@ class Progress(AfterStep):
         means = {name: value.detach() for name, value in outputs.items()}
         self._losses.append({**means, "loss": means["loss"] * trainer.accumulate_grad_batches})
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         logged = trainer.global_step % self._log_every == 0
         if logged:
             # Before the time is taken: to read a number waits for a GPU's queue of work, which belongs to these steps.
@@ -242,7 +242,7 @@ class Interruption(AfterStep):
         told = cast(LogicalCheckpoints, trainer.strategy).told
         told |= {str(number): float(self.received == number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         stop = self.received
         if trainer.world_size > 1:
             # What came to this process since it told the others is told in the next step.
@@ -270,7 +270,7 @@ class ValidationSamples(AfterStep):
     def __init__(self, folder: Path, clips: Dataset, config: RunConfig, meter: Meter) -> None:
         self._folder, self._clips, self._config, self._meter = folder, clips, config, meter
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         step, strategy = trainer.global_step, trainer.strategy
         if step % self._config.training.validate_every and step != trainer.max_steps:
             return
@@ -280,7 +280,7 @@ class ValidationSamples(AfterStep):
             if trainer.is_global_zero:
                 self.sample(trainer, system, step)
 
-    def sample(self, trainer, system: HumanVideoSystem, step: int) -> None:
+    def sample(self, trainer, system: TrainedSystem, step: int) -> None:
         """Loggers get it under the number of the step's loss, so that a run which continues from its checkpoint keeps it."""
         errors = []
         system.eval()
@@ -317,7 +317,7 @@ class Checkpoints(AfterStep):
         checkpoint["config"] = self.config.to_yaml()
         checkpoint["precision"] = self._precision
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         step, training = trainer.global_step, self.config.training
         due = training.checkpoint_every and step % training.checkpoint_every == 0
         if due or trainer.should_stop or step == trainer.max_steps:

@@ -20,7 +20,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks
 from hvg.data.step_order import place_at
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.train.callbacks import AfterStep
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.values.buckets import Group
@@ -91,7 +91,7 @@ class Quarantine(FaultList):
             ]
         cast(LogicalCheckpoints, trainer.strategy).told["unreadable"] = float(len(self._met))
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         if not cast(LogicalCheckpoints, trainer.strategy).heard["unreadable"]:
             return
         for rank, found in enumerate(from_all_ranks(self._met)):
@@ -158,7 +158,7 @@ class SkippedSteps(FaultList):
     def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         self._seen.append((batch.sample_index, batch.clip_id))
 
-    def after_step(self, trainer, system: HumanVideoSystem) -> None:
+    def after_step(self, trainer, system: TrainedSystem) -> None:
         strategy = cast(LogicalCheckpoints, trainer.strategy)
         if not strategy.step_taken():
             self._list(trainer, strategy.gradient_norm())

@@ -1,13 +1,11 @@
 """Runs: from a configuration to a trained system in a run folder, with Lightning's Trainer."""
 
-import json
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import lightning
 import torch
@@ -16,51 +14,43 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities import rank_zero_only
 
 from hvg.config.buckets import bucket_notes
-from hvg.config.changes import Change, earlier_config, judged_changes, keep_config
+from hvg.config.changes import Change, earlier_config, judged_changes
 from hvg.config.machine import choose_device, refuse_missing
-from hvg.config.overlap import dataset_notes, overlap
+from hvg.config.overlap import dataset_notes
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.config.settings import RunConfig
-from hvg.core import provenance
-from hvg.core.errors import CheckpointError, DataError, HvgError
+from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.exit_codes import TERMINATED, Stopped
-from hvg.core.files import read_text, write_text
 from hvg.core.outputs import held_folder
 from hvg.core.quiet import quiet_training
-from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
+from hvg.core.ranks import joined
+from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.checkpoint import (
     Checkpoint,
-    checkpoints,
     find_checkpoint,
     latest_checkpoint,
     latest_whole_checkpoint,
-    remove_leftovers,
-    set_aside,
 )
 from hvg.model.load import build_system, checkpoint_weights, load_system_weights
-from hvg.model.system import HumanVideoSystem
+from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
 from hvg.parts.model import Backbone
 from hvg.parts.weights import load_shared_weights
 from hvg.train.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
+from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
 from hvg.train.strategies import joined_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
 
 
-def run_folder(config: RunConfig) -> Path:
-    """``<output>/<name>``."""
-    return Path(config.output) / config.name
+def start_system(config: RunConfig, log: Callable[[str], None]) -> TrainedSystem:
+    """The system of a new run: from ``checkpoint``, every weight that both have; else with a backbone's published ones.
 
-
-def start_system(config: RunConfig, log: Callable[[str], None]) -> HumanVideoSystem:
-    """The system of a new run: from ``checkpoint``, every weight that both have; else with the backbone's published ones.
-
-    The backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
+    A backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
     about each file. Raises: CheckpointError, HvgError for weights that do not fit.
     """
     if config.checkpoint is None:
@@ -96,7 +86,7 @@ def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | N
         found, damaged = latest_whole_checkpoint(run_folder(config) / "checkpoints")
         for line in damaged:
             log(f"warning: {line}; continuing from {found.path if found else 'nothing'}")
-    if found is not None:
+    if found is not None and config.last_step:
         check_training_state(found)
     return found
 
@@ -151,17 +141,18 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     first_step = int(start.state["global_step"]) if start else 0
-    refuse_missing([config], trains=first_step < config.training.steps and is_first_process())
-    if first_step < config.training.steps:
+    refuse_missing([config], trains=first_step < config.last_step and is_first_process())
+    if first_step < config.last_step:
         if changed:
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
         with quiet_training():
             _fit(config, start, changed, first_step, report, log)
         resumed = f" from step {first_step} on" if first_step else ""
         log(f"trained {config.training.steps - first_step} steps{resumed}; the run is in {folder}")
-    else:
-        assert start is not None
-        log(f"nothing to train: {start.path} is at step {first_step}, training.steps is {config.training.steps}")
+    elif start is not None:
+        log(f"nothing to train: {start.path} is at step {first_step}, training.steps is {config.last_step}")
+    elif is_first_process() or joined():
+        keep_untrained(config, is_first_process(), log)
 
 
 def _fit(
@@ -183,7 +174,7 @@ def _fit(
             log(
                 f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
             )
-        _prepare_folder(config, start, log)
+        prepare_folder(config, start, log)
     if start is None:
         system = start_system(config, log)
     else:
@@ -191,10 +182,10 @@ def _fit(
         load_system_weights(system, start, "raw")
         strategy.start = start
     if is_first_process():
-        _write_down(config, start, changed, history)
-    for note in [*dataset_notes(config.dataset), *bucket_notes(config)]:
+        write_down(config, start, changed, history)
+    for note in [*dataset_notes(config.dataset), *bucket_notes(config), *system.notes]:
         log(f"note: {note}")
-    train_clips = open_training_clips(config, system.codec, system.conditioners)
+    train_clips = system.training_clips(config)
     missing = missing_from_cache(config)
     if missing:
         log(missing)
@@ -272,66 +263,6 @@ def _cluster() -> SLURMEnvironment | None:
     """Environment of processes started by srun, without Lightning's requeueing, which waits for another signal."""
     by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return SLURMEnvironment(auto_requeue=False) if by_srun else None
-
-
-def _prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
-    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
-    folder = run_folder(config)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder / "checkpoints")
-    if start is None:
-        return
-    step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
-    later = [path for n, path in others if n > step or (n == step and path.resolve() != start.path.resolve())]
-    # Whatever is newer than what resume=auto found is damaged.
-    moved = set_aside(later, "damaged" if config.resume == "auto" else "later")
-    if moved and config.resume != "auto":
-        log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
-
-
-def _write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
-    """Writes what the run is, once it is sure that it can start so; what it was before is kept.
-
-    precision: what the run is trained in, as of ``hvg.config.precision.trained_in``.
-    """
-    folder = run_folder(config)
-    if start is not None:
-        keep_config(folder, start.state["config"])
-    kept = keep_config(folder, config.to_yaml())
-    write_text(folder / "config.yaml", config.to_yaml())
-    record = provenance.collect(config.seed) | {"precision": precision, "overlap": overlap(config.dataset).lines}
-    before = read_run_record(folder) if start is not None else {}
-    # What its FLOPs were counted to be.
-    record["throughput"] = before.get("throughput", {})
-    record["starts"] = [*before.get("starts", []), _start_record(record, start, kept, changed)]
-    write_text(folder / "run.json", json.dumps(record, indent=2))
-
-
-def _start_record(
-    record: Mapping[str, Any], start: Checkpoint | None, kept: str, changed: Sequence[Change]
-) -> dict[str, Any]:
-    """Record of one start of a run, for ``run.json``. config: the file that holds its configuration."""
-    return {
-        "step": 0 if start is None else int(start.state["global_step"]),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": record["commit"],
-        "command": record["command"],
-        "from": None if start is None else str(start.path),
-        "config": kept,
-        "changed": {change.path: [change.was, change.now] for change in changed},
-    }
-
-
-def read_run_record(folder: Path) -> dict[str, Any]:
-    """Content of a run's ``run.json``; empty where there is none. Raises: DataError where it is damaged."""
-    path = folder / "run.json"
-    try:
-        found = json.loads(read_text(path)) if path.exists() else {}
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
-    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
-        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
-    return found
 
 
 def _stop(received: int, saved: str, log: Callable[[str], None]) -> NoReturn:

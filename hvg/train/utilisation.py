@@ -122,7 +122,7 @@ class StepFlops:
         self._known: dict[str, int | None] = {}
         self._peak: Peak | None = None
         resolved = config.resolved()
-        self._network = settings_digest({key: resolved[key] for key in (*SINGLE_PARTS, *SLOTS, "slots")})
+        self._network = settings_digest({key: resolved.get(key) for key in (*SINGLE_PARTS, *SLOTS, "slots")})
         found = self._content().get("throughput", {})
         if found.get("network") == self._network:
             self._known = {key: count for key, count in found["flops"].items() if count is not None}

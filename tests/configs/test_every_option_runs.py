@@ -6,6 +6,7 @@ What needs weights, files or libraries that are not here says so in one line. He
 import importlib.util
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,12 @@ from train_runs import train_together
 
 from hvg import cli
 from hvg.config.composition import compose
+from hvg.config.groups import option_values
+from hvg.core.errors import ConfigError
 from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
+from hvg.parts import registry
 from hvg.study.arm import run_arm
 from hvg.study.plan import plan
 from hvg.study.study_file import load_study
@@ -41,9 +45,11 @@ SIZES = (
 # Datasets of recordings: how many views they have at least, and what writes some.
 FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, write_monocular)}
 # Groups that have a test of their own below.
-APART = ("experiment", "protocol", "scale", "strategy")
+APART = ("experiment", "protocol", "reconstructor", "scale", "strategy", "system")
 PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
-STRATEGIES, PROTOCOLS = ([option for group, option in OPTIONS if group == g] for g in ("strategy", "protocol"))
+STRATEGIES, PROTOCOLS, RECONSTRUCTORS = (
+    [option for group, option in OPTIONS if group == g] for g in ("strategy", "protocol", "reconstructor")
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +95,10 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
 
 
-def takes_two_steps(words: list[str], folder: Path, name: str = "run") -> None:
-    """Trains, and sees that it took two steps, saved the second and sampled a clip."""
-    config = compose([*words, f"output={folder}", f"name={name}"])
+def takes_two_steps(words: list[str], folder: Path, name: str = "run", asked: Sequence[str] | None = None) -> None:
+    """Trains, and sees that it took two steps, saved the second and sampled a clip. asked: as of ``compose``."""
+    own = [word for word in words if not word.startswith(("output=", "name="))]
+    config = compose([*own, f"output={folder}", f"name={name}"], asked=asked)
     if config.data.cache is not None:
         prepare([config], ("train", "val"), jobs=1)
     train(config, log=lambda line: None)
@@ -172,7 +179,26 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
     grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
     for experiment in (None, *EXPERIMENTS):
         chosen = [f"experiment={experiment}"] if experiment else []
-        takes_two_steps([*base, *chosen, *grids.get(experiment or "", [])], tmp_path, experiment or "plain")
+        # Sizes of a video model's parts hold for those that use them.
+        words = [*base, *chosen, *grids.get(experiment or "", [])]
+        asked = [word for word in words if word not in small]
+        takes_two_steps(words, tmp_path, experiment or "plain", asked)
+
+
+@pytest.mark.parametrize("option", RECONSTRUCTORS)
+def test_every_reconstructor_takes_two_steps_or_none(option, cache, tmp_path):
+    words = [*SIZES, cache, "system=avatar", f"reconstructor={option}", f"output={tmp_path}", "name=run"]
+    fields = registry.load("reconstructor", option_values("reconstructor", option)["name"]).Config.model_fields
+    lacking = [f"reconstructor.{key}" for key, field in fields.items() if field.is_required()]
+    if lacking:
+        with pytest.raises(ConfigError) as refused:
+            compose(words)
+        assert [problem.path for problem in refused.value.problems] == lacking
+    elif compose(words).last_step:
+        takes_two_steps(words, tmp_path)
+    else:
+        train(compose(words), log=lambda line: None)
+        assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000000.ckpt"]
 
 
 def test_every_protocol_scores_what_was_trained(cache, tmp_path, monkeypatch, capsys):

@@ -27,7 +27,7 @@ FENCES = {
     # Feature networks of metrics that look through CLIP and V-JEPA 2.
     "transformers": (*DIFFUSION, "components/nn/feature_networks"),
     "lightning": (
-        "hvg/model/system.py",
+        "hvg/model/trained_system.py",
         "hvg/data/training_data.py",
         "hvg/train",
         "hvg/cost/dry_run.py",

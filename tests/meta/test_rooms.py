@@ -31,6 +31,8 @@ ROOMS = (
 DOORS = ("__init__", "cli", "pipeline", "plugin", "testing")
 # What parts may open: what they are written against, what flows through them, and, for datasets, shards.
 FOR_PARTS = ("core", "values", "media", "geometry", "parts", "data")
+# And systems, whose steps lie in the room of models.
+FOR_SYSTEMS = (*FOR_PARTS, "config", "model")
 HVG = sorted(path.relative_to(ROOT) for path in (ROOT / "hvg").rglob("*.py"))
 COMPONENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "components").rglob("*.py"))
 
@@ -53,7 +55,7 @@ def allowed(path: Path) -> tuple[str, ...]:
     """The rooms that a file may open, its own among them."""
     top, place = path.parts[0], path.with_suffix("").parts[1]
     if top == "components":
-        return FOR_PARTS
+        return FOR_SYSTEMS if path.parts[1] == "systems" else FOR_PARTS
     return ROOMS[: ROOMS.index(place) + 1] if place in ROOMS else (*ROOMS, *DOORS)
 
 
@@ -79,6 +81,7 @@ def test_a_room_opens_rooms_above_it_alone(path):
         ("hvg/commands/check.py", "from hvg import cli"),
         ("components/samplers/single.py", "from hvg.model.sampling import sample"),
         ("components/samplers/single.py", "from hvg import testing"),
+        ("components/systems/avatar.py", "from hvg.train.run import train"),
     ],
 )
 def test_a_planted_arrow_is_seen(path, text):
@@ -93,6 +96,7 @@ def test_a_planted_arrow_is_seen(path, text):
         ("hvg/cli.py", "from hvg.commands import check"),
         ("hvg/testing/scene.py", "from hvg.model.sampling import sample"),
         ("components/datasets/shards.py", "from hvg.data.shards import ShardReader"),
+        ("components/systems/avatar.py", "from hvg.model.avatar import AvatarSystem"),
     ],
 )
 def test_an_arrow_up_the_list_is_let_through(path, text):

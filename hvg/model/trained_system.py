@@ -1,0 +1,133 @@
+"""What a run, an evaluation and a sample ask of a system, whatever it trains."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from hvg.config.settings import RunConfig
+from hvg.data.cache import clips_at_own_size
+from hvg.data.signals import NO_SIGNALS, Signals
+from hvg.parts.scene import Alignment, Dataset
+from hvg.values.clip import ClipBatch
+
+# From the weights that are trained to their optimiser, and the share of the peak learning rate at a step.
+MakeOptimizer = Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]]
+# Vertices of a body's mesh, SMPL-X's; where it stands, and as it is given.
+MESH_BYTES = 2 * 12 * 10475
+# Clean latents (B, V, t, C, h, w), and by how many pixels (B, V, T, 2) pictures were moved for them.
+Latents = tuple[Tensor, Tensor | None]
+
+
+class TrainedSystem(lightning.LightningModule):
+    """The steps of a system: ``training_step`` (``loss``, and further losses by name), and ``pieces`` of what it makes.
+
+    What it draws at random in training it keys by (seed, ``ClipBatch.sample_index``): so a run that was stopped, and any number
+    of ranks, draw the same. ``hvg.testing.check_system`` holds a system to this.
+
+    alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
+    the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
+    notes: what the user of a training should know, a line each. poses_photo: whether it has to be told from where a photo was
+    taken, and the body in it.
+    """
+
+    poses_photo: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        alignment: Alignment,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        signals: Signals = NO_SIGNALS,
+        signal_keys: Mapping[str, str] | None = None,
+        optimizer: MakeOptimizer | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.seed, self.alignment, self.background = seed, alignment, background
+        self.signals, self.signal_keys, self.notes = signals, signal_keys or {}, notes
+        self._optimizer = optimizer
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def training_clips(self, config: RunConfig) -> Dataset:
+        """The clips that its training reads, with what it needs of them."""
+        return clips_at_own_size(config, "train", self.signals)
+
+    def configure_optimizers(self):
+        if self._optimizer is None:
+            raise RuntimeError("this system was built for sampling: it has no optimiser")
+        optimizer, schedule = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # --- sampling -------------------------------------------------------------------------------------------------
+
+    def sample_latents(
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
+        strengths: Mapping[str, float] | None = None,
+    ) -> Latents | None:
+        """What has to be worked out of a whole clip before its pictures can be made; None where nothing has."""
+        return None
+
+    @abstractmethod
+    def pieces(self, batch: ClipBatch, latents: Latents | None) -> Iterator[Tensor]:
+        """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time. latents: as of ``sample_latents``.
+
+        Raises: HvgError naming the clips whose frames are not finite.
+        """
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: ClipBatch,
+        *,
+        num_steps: int,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        windows_per_call: int | None = None,
+        share: bool = False,
+        strengths: Mapping[str, float] | None = None,
+    ) -> Tensor:
+        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; words as of ``sample_latents``."""
+        latents = self.sample_latents(
+            batch,
+            num_steps=num_steps,
+            seed=seed,
+            progress=progress,
+            windows_per_call=windows_per_call,
+            share=share,
+            strengths=strengths,
+        )
+        return torch.cat(list(self.pieces(batch, latents)), dim=2)
+
+    @property
+    def stride(self) -> int:
+        """By what the sides of pictures have to be divisible at least, whatever is asked for."""
+        return 1
+
+    @property
+    def reads_mesh(self) -> bool:
+        """Whether it reads the body's mesh of a clip that carries no control maps."""
+        return self.signals.mesh
+
+    def picture_cell(self, config: RunConfig, num_steps: int, frames: int) -> int:
+        """By what the sides of pictures have to be divisible where clips of so many frames are sampled."""
+        return 1
+
+    @abstractmethod
+    def sampling_bytes(self, views: int, frames: int, image_size: tuple[int, int]) -> int:
+        """Bytes of the host at the fullest moment of sampling a clip, without the model, what its networks hold while they
+        look at a window, and what writes the videos.
+        """

@@ -1,0 +1,100 @@
+"""The folder of a run: what is written there of how it was started, and of one that has nothing to train."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hvg.config.changes import Change, keep_config
+from hvg.config.overlap import overlap
+from hvg.config.precision import precision_here
+from hvg.config.settings import RunConfig
+from hvg.core import provenance
+from hvg.core.errors import DataError
+from hvg.core.files import read_text, write_text
+from hvg.model.checkpoint import Checkpoint, checkpoint_path, checkpoints, remove_leftovers, set_aside
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.model.load import build_system
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``<output>/<name>``."""
+    return Path(config.output) / config.name
+
+
+def prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
+    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
+    folder = run_folder(config)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder / "checkpoints")
+    if start is None:
+        return
+    step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
+    later = [path for n, path in others if n > step or (n == step and path.resolve() != start.path.resolve())]
+    # Whatever is newer than what resume=auto found is damaged.
+    moved = set_aside(later, "damaged" if config.resume == "auto" else "later")
+    if moved and config.resume != "auto":
+        log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
+
+
+def write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
+    """Writes what the run is, once it is sure that it can start so; what it was before is kept.
+
+    precision: what the run is trained in, as of ``hvg.config.precision.trained_in``.
+    """
+    folder = run_folder(config)
+    if start is not None:
+        keep_config(folder, start.state["config"])
+    kept = keep_config(folder, config.to_yaml())
+    write_text(folder / "config.yaml", config.to_yaml())
+    record = provenance.collect(config.seed) | {"precision": precision, "overlap": overlap(config.dataset).lines}
+    before = read_run_record(folder) if start is not None else {}
+    # What its FLOPs were counted to be.
+    record["throughput"] = before.get("throughput", {})
+    record["starts"] = [*before.get("starts", []), _start_record(record, start, kept, changed)]
+    write_text(folder / "run.json", json.dumps(record, indent=2))
+
+
+def _start_record(
+    record: Mapping[str, Any], start: Checkpoint | None, kept: str, changed: Sequence[Change]
+) -> dict[str, Any]:
+    """Record of one start of a run, for ``run.json``. config: the file that holds its configuration."""
+    return {
+        "step": 0 if start is None else int(start.state["global_step"]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": record["commit"],
+        "command": record["command"],
+        "from": None if start is None else str(start.path),
+        "config": kept,
+        "changed": {change.path: [change.was, change.now] for change in changed},
+    }
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """Content of a run's ``run.json``; empty where there is none. Raises: DataError where it is damaged."""
+    path = folder / "run.json"
+    try:
+        found = json.loads(read_text(path)) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
+    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
+        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
+    return found
+
+
+def keep_untrained(config: RunConfig, is_first: bool, log: Callable[[str], None]) -> None:
+    """Leaves the checkpoint of step 0 of a run that has no weights to train, so that it is scored and sampled like any other.
+
+    Of several processes in a group all call it; is_first: whether this one writes for all what only one can.
+    """
+    system, precision = build_system(config), precision_here(config)
+    if is_first:
+        prepare_folder(config, None, log)
+        write_down(config, None, (), precision)
+    state = {"config": config.to_yaml(), "precision": precision, "global_step": 0}
+    weights = [Entry.of(f"weights/{name}", x) for name, x in system.state_dict().items()]
+    write_checkpoint(checkpoint_path(run_folder(config) / "checkpoints", 0), state, weights)
+    log(
+        f"nothing to train: this {config.system.name} has no weights; its checkpoint is of step 0, in {run_folder(config)}"
+    )
