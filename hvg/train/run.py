@@ -22,15 +22,7 @@ from hvg.config.overlap import dataset_notes, overlap
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
-from hvg.core.errors import CheckpointError, DataError, HvgError
-from hvg.core.exit_codes import TERMINATED, Stopped
-from hvg.core.files import read_text, write_text
-from hvg.core.outputs import held_folder
-from hvg.core.quiet import quiet_training
-from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
-from hvg.data.step_order import training_groups
-from hvg.data.training_data import ClipDataModule, TrainingOrder
-from hvg.model.checkpoint import (
+from hvg.core.checkpoint import (
     Checkpoint,
     checkpoints,
     find_checkpoint,
@@ -39,6 +31,14 @@ from hvg.model.checkpoint import (
     remove_leftovers,
     set_aside,
 )
+from hvg.core.errors import CheckpointError, DataError, HvgError
+from hvg.core.exit_codes import TERMINATED, Stopped
+from hvg.core.files import read_text, write_text
+from hvg.core.outputs import held_folder
+from hvg.core.quiet import quiet_training
+from hvg.data.cache import missing_from_cache, open_clips, open_training_clips
+from hvg.data.step_order import training_groups
+from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system, checkpoint_weights, load_system_weights
 from hvg.model.system import HumanVideoSystem
 from hvg.model.training_state import check_training_state
