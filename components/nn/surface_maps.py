@@ -111,7 +111,7 @@ def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, sett
             made.append(_nearest(image, settings.supersampling))
             continue
         if name == "depth":
-            value = _brightness(image, pelvis, settings)
+            value = brightness(image, pelvis, settings)
         else:
             value = image.normal if name == "normal" else image.mask.to(image.normal.dtype)
         made.append(
@@ -132,7 +132,7 @@ def _nearest(image: SurfaceImage, factor: int) -> Tensor:
     return codes.gather(-1, which[..., None, :, :, :].expand(*codes.shape[:-1], 1))[..., 0]
 
 
-def _brightness(image: SurfaceImage, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
+def brightness(image: SurfaceImage, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
     """Depth map (..., H, W) of an image, for the pelvis' distance (...) in metres."""
     if not isinstance(settings, DepthConfig):
         raise TypeError(f"{type(settings).__name__} has no settings of depth")
@@ -184,7 +184,7 @@ SurfaceT = TypeVar("SurfaceT", bound=PoseGuidedConfig, default=Any)
 
 
 class SurfaceMap(PoseGuided[SurfaceT]):
-    """Base of control maps (B, V, T, K, H, W) that show maps of a surface, on the shared guider; subclasses say of which."""
+    """Base of control maps (B, V, T, K, H, W) that show maps of a surface, by name; subclasses say of which."""
 
     @classmethod
     def maps(cls, config: Any) -> tuple[str, ...]:
@@ -192,13 +192,17 @@ class SurfaceMap(PoseGuided[SurfaceT]):
         return config.maps
 
     @classmethod
+    def map_channels(cls, config: SurfaceT) -> dict[str, int]:
+        return {name: MAPS[name] for name in cls.maps(config)}
+
+    @classmethod
     def signal_channels(cls, config: SurfaceT) -> int:
-        return sum(MAPS[name] for name in cls.maps(config))
+        return sum(cls.map_channels(config).values())
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
-        names = self.maps(self.config)
-        parts = signal.split([MAPS[name] for name in names], dim=-3)
-        return {name: map_picture(name, part) for name, part in zip(names, parts, strict=True)}
+        maps = self.map_channels(self.config)
+        parts = signal.split(list(maps.values()), dim=-3)
+        return {name: map_picture(name, part) for name, part in zip(maps, parts, strict=True)}
 
     @abstractmethod
     def draw_map(self, batch: ClipBatch) -> Tensor: ...
