@@ -11,13 +11,12 @@ from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.map_encoder import MapEncoder
 from hvg.parts.part import PartName
-from hvg.parts.pose_guided import PoseGuided
 from hvg.values.clip import ClipBatch
 
 from ..nn.body_mesh import draw_body
 from ..nn.bone_ellipsoids import EllipsoidConfig, draw_ellipsoids
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
-from ..nn.surface_maps import MAPS, map_picture, unique_maps
+from ..nn.surface_maps import MAPS, SurfaceMap, map_picture, unique_maps
 
 # Name of a map -> its channels.
 CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleton": 4, "smpl_normal": 4}
@@ -44,7 +43,7 @@ class HvgPoseConfig(EllipsoidConfig):
     _unique = field_validator("maps")(unique_maps)
 
 
-class HvgPose(PoseGuided[HvgPoseConfig]):
+class HvgPose(SurfaceMap[HvgPoseConfig]):
     """Control map (B, V, T, K, H, W): the chosen ``maps`` one after the other, 0 where there is nobody.
 
     bone_normal (3 channels) and bone_depth (1) are drawn as for the part ``bone_map``; skeleton (4) and smpl_normal (4)
@@ -68,10 +67,6 @@ class HvgPose(PoseGuided[HvgPoseConfig]):
     @classmethod
     def map_channels(cls, config: HvgPoseConfig) -> dict[str, int]:
         return {name: CHANNELS[name] for name in config.maps}
-
-    @classmethod
-    def signal_channels(cls, config: HvgPoseConfig) -> int:
-        return sum(cls.map_channels(config).values())
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         maps = self.map_channels(self.config)

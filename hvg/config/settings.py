@@ -156,7 +156,8 @@ class RunConfig(Settings):
     )
     camera: PartChoice[Conditioner] | None = Field(default=None, description="Conditioner of the viewpoint.")
     reconstruction: PartChoice[Conditioner] | None = Field(
-        default=None, description="Conditioner that shows what the person of the photo looks like from there, reconstructed."
+        default=None,
+        description="Conditioner that shows what the person of the photo looks like from there, reconstructed.",
     )
     slots: dict[str, PartChoice[Conditioner]] = Field(
         default={}, description="Further conditioners, by a slot name of one's own."

@@ -99,7 +99,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
         picture of it may depend on its own view's camera, its own frame of the body and of the driving video, bone radii and
         shape, the photo's camera and body, the size of the pictures, the task, the caption and the clip's id. It may not
         depend on other views or frames, on which view is the first (``origin``), or on the colours of frames and photo,
-        which ``data.recolour`` changes; but the photo's where ``photo_colours`` says so. A part for which that is false says so by
+        which ``data.recolour`` changes, unless ``photo_colours`` says so. A part for which that is false says so by
         ``per_picture``.
         """
         return None
@@ -116,15 +116,12 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
     @classmethod
     def content(cls, config: ConditionerT) -> str:
-        """Text of what its map depends on besides settings, code and bodies, such as a digest of files; it is kept with caches."""
+        """Text of what its map depends on besides settings, code and bodies, such as a digest of files."""
         return ""
 
     @classmethod
     def photo_colours(cls, config: ConditionerT) -> tuple[int, int, int, int] | None:
-        """Channels of the map that hold colours of the photo: red, green and blue in [-1, 1] times alpha, and alpha.
-
-        ``data.recolour`` changes them with the photo's, whenever they were drawn. None: there are none.
-        """
+        """Channels that hold colours of the photo, which are recoloured with it: RGB in [-1, 1] times alpha, and alpha."""
         return None
 
     @classmethod
