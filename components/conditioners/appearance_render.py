@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from hvg.core.checkpoint import checkpoint_digest
@@ -15,19 +15,21 @@ from hvg.core.required import required
 from hvg.core.sources import source_digest
 from hvg.data.trained_reconstructor import FrozenReconstructor, trained_reconstructor
 from hvg.geometry.depth_normals import normals_of_depth
-from hvg.parts.codec_pictures import ALPHA, RGB
+from hvg.parts.codec_pictures import ALPHA, RGB, CodecPictures
 from hvg.parts.context import ConditionerContext, SceneContext
 from hvg.parts.part import PartConfig, PartName
 from hvg.parts.reconstructor import Reconstructor
 from hvg.values.cameras import pixel_rays
 from hvg.values.clip import ClipBatch
-from hvg.values.conditioning import ConditioningSpec, Ports
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
+from hvg.values.layout import per_frame
 
 from ..nn.control_maps import box_filter, channels_first
 from ..nn.surface_maps import DepthConfig, SurfaceMap, brightness, fine_cameras, pelvis_distance, unique_maps
 
 # Name of a map -> its channels.
 CHANNELS = {RGB: 3, ALPHA: 1, "depth": 1, "normal": 3}
+COLOURS = {RGB: 3, ALPHA: 1}
 
 
 class AppearanceRenderConfig(DepthConfig):
@@ -48,6 +50,11 @@ class AppearanceRenderConfig(DepthConfig):
         max_length=4,
         description="Which maps, in which order; of the K channels rgb and normal have 3 each, alpha and depth 1.",
     )
+    residual: Literal["none", "render"] = Field(
+        "none",
+        description="Where the prediction starts. none: from nothing. render: from the render on white, so that the network "
+        "predicts what has to be added to it.",
+    )
 
     @field_validator("maps")
     @classmethod
@@ -55,6 +62,12 @@ class AppearanceRenderConfig(DepthConfig):
         if RGB in maps and ALPHA not in maps:
             raise ValueError("rgb goes with alpha, by which its colours are multiplied: maps=[rgb,alpha]")
         return unique_maps(maps)
+
+    @model_validator(mode="after")
+    def _with_colours(self) -> "AppearanceRenderConfig":
+        if self.residual == "render" and RGB not in self.maps:
+            raise ValueError("residual=render starts from colours, which maps leaves out: maps=[rgb,alpha]")
+        return self
 
 
 class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
@@ -68,12 +81,13 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"reference", "body", "cameras"})
-    # Where the checkpoint lies; what it holds is ``content``.
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    # Of the checkpoint not where it lies, but ``content`` matters.
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"checkpoint", "residual"})
 
     def __init__(self, config: AppearanceRenderConfig, context: ConditionerContext) -> None:
         """Raises: CheckpointError where the reconstructor cannot be read."""
         super().__init__(config, context)
+        self.latents = CodecPictures(COLOURS, context.codec) if config.residual == "render" else None
         # Where a step is only counted nothing is drawn.
         self.reconstructor = None if context.blank else FrozenReconstructor(_reconstructor(config, context))
 
@@ -87,7 +101,8 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
             raise HvgError(f"{config.reconstructor} has to be trained before; give its run as checkpoint=RUN")
         if learns and (given := _given(settings)):
             raise HvgError(f"{config.reconstructor} has the settings of its checkpoint; leave out {', '.join(given)}")
-        return super().spec(config, ports)
+        spec = super().spec(config, ports)
+        return spec if config.residual == "none" else replace(spec, base=ports.latent_channels)
 
     @classmethod
     def needs(cls, config: AppearanceRenderConfig) -> frozenset[str]:
@@ -124,6 +139,12 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
             near = brightness(distance, seen.depth > 0, pelvis_distance(batch), self.config)
             maps["depth"] = alpha * near[..., None]
         return box_filter(channels_first([maps[name] for name in self.config.maps]), self.config.supersampling)
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        given, channels = super().forward(signal, batch), self.photo_colours(self.config)
+        if signal is None or self.latents is None or channels is None:
+            return given
+        return replace(given, base=per_frame(self.latents, signal[:, :, :, list(channels)]))
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         images = super().signal_images(signal)

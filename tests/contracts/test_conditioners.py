@@ -19,7 +19,7 @@ VARIANTS = {
     "appearance_render": [
         {"maps": ("normal", "alpha", "rgb", "depth"), "supersampling": 2},
         {"encoder": "codec_cnn"},
-        {"encoder": "modulator", "inject": "both", "channels_by": "codec"},
+        {"encoder": "modulator", "inject": "both", "channels_by": "codec", "residual": "render"},
     ],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}],

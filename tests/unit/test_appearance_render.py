@@ -281,6 +281,42 @@ def test_a_training_step_sees_map_and_photo_in_the_same_colours():
         assert apart.mean() < 0.01 and apart.max() < 0.13
 
 
+# --- where the prediction starts --------------------------------------------------------------------------------------
+
+
+def estimate(system, batch, kept=None):
+    """What a network that says 0 makes of noise: x0 (B, V, t, C, h, w)."""
+    torch.nn.init.zeros_(system.backbone.conv_out.weight)
+    torch.nn.init.zeros_(system.backbone.conv_out.bias)
+    conditioning = system.condition(batch, kept)
+    latents = system.latents(batch)
+    sigma = torch.ones(*latents.shape[:3], 1, 1, 1)
+    return system.denoise(torch.randn(latents.shape), sigma, conditioning, batch.frame_index, batch.view_grid())
+
+
+def test_a_network_that_adds_nothing_shows_the_render(tiny):
+    words = [*tiny, *WORDS, "reconstruction.dropout=0.5", "seed=3"]
+    plain, residual = (build_system(compose([*words, f"reconstruction.residual={x}"])) for x in ("none", "render"))
+    assert all(torch.equal(x, residual.state_dict()[name]) for name, x in plain.state_dict().items())
+    batch = tiny_batch(1, 2, 2)
+    signal = signal_as_stored(drawing().signal(batch), "uint8")
+    render = signal[:, :, :, :3] + (1 - signal[:, :, :, 3:])
+    assert not estimate(plain, batch).any()
+    torch.testing.assert_close(residual.codec.decode(estimate(residual, batch)), render)
+    # A dropped render is nothing to start from.
+    assert not estimate(residual, batch, {"reconstruction": torch.tensor([False])}).any()
+    frames = residual.generate(batch, num_steps=2, strengths={"reconstruction": 1.0})
+    torch.testing.assert_close(frames, render.clamp(-1, 1), rtol=0, atol=1e-4)
+
+
+def test_a_prediction_has_one_start_and_needs_colours_for_it(tiny):
+    with pytest.raises(ConfigError, match="residual=render starts from colours"):
+        compose([*tiny, *WORDS, "reconstruction.residual=render", "reconstruction.maps=[alpha]"])
+    second = "+slots.more={name: appearance_render, reconstructor: copied, residual: render}"
+    with pytest.raises(ConfigError, match="says where the prediction starts, as reconstruction does"):
+        compose([*tiny, *WORDS, "reconstruction.residual=render", second])
+
+
 # --- configurations ---------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Who is told what, how strongly, and by which way a map enters the network."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -349,13 +350,13 @@ def test_the_shared_encoder_has_the_weights_that_it_had():
         ("pose.encoder_settings.widths=[0]", "pose.encoder_settings.widths.0", "greater than or equal to 1"),
         ("pose.widths=[8]", "pose", "reach strides 1 to 2"),
         ("+slots.m={name: skeleton, encoder: codec_cnn}", "slots.m", "a codec encodes pictures"),
-        ("pose={name: part_map, encoder: modulator}", "pose", "two maps at most"),
+        ("pose=part_map pose.encoder=modulator", "pose", "two maps at most"),
         ("+slots.m={name: skeleton, inject: channels, channels_by: codec}", "slots.m", "a codec encodes pictures"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_told_once(words, word, path, told):
     with pytest.raises(ConfigError) as error:
-        compose([*words, word])
+        compose([*words, *re.split(" (?=pose)", word)])
     (problem,) = error.value.problems
     assert problem.path == path and told in problem.message and "\n" not in problem.message
 
