@@ -24,6 +24,7 @@ from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
 from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
+from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
@@ -93,6 +94,7 @@ __all__ = [
     "KeypointMetric",
     "KeypointMetricConfig",
     "KeypointRegressor",
+    "MapEncoder",
     "MeshImage",
     "Metres",
     "Metric",
@@ -158,6 +160,7 @@ __all__ = [
     "pixel_rays",
     "project",
     "required",
+    "stem",
     "unfold_frames",
     "write_shards",
     "zero_module",

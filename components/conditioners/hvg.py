@@ -1,46 +1,41 @@
 """HVG's articulated pose modulation, and the maps that it is compared with."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from hvg.core.bounds import Heads
-from hvg.core.errors import HvgError
 from hvg.core.labels import readable
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
-from hvg.parts.guider import guider_stages
-from hvg.parts.pose_guided import PoseSignal, guider_widths, stem
-from hvg.parts.zero import zero_module
+from hvg.parts.map_encoder import MapEncoder
+from hvg.parts.part import PartName
 from hvg.values.clip import ClipBatch
-from hvg.values.conditioning import ConditioningSpec, Ports
 
 from ..nn.body_mesh import draw_body
 from ..nn.bone_ellipsoids import EllipsoidConfig, draw_ellipsoids
-from ..nn.cross_attention import MapCrossAttention
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
-from ..nn.surface_maps import MAPS, map_picture, unique_maps
+from ..nn.surface_maps import MAPS, SurfaceMap, map_picture, unique_maps
 
 # Name of a map -> its channels.
 CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleton": 4, "smpl_normal": 4}
-# Channels of a head of cross-attention that the default number of heads aims at; SVD's own heads have as many.
-HEAD_WIDTH = 64
 
 
 class HvgPoseConfig(EllipsoidConfig):
     """Settings of the pose modulation. Those of maps that are not drawn change nothing."""
 
+    of_encoder: ClassVar[tuple[str, ...]] = ("widths", "heads")
+
     maps: tuple[Literal["bone_normal", "bone_depth", "skeleton", "smpl_normal"], ...] = Field(
         ("bone_normal", "bone_depth"),
         min_length=1,
         max_length=2,
-        description="One or two maps, a guider each. Of two, the first asks (query) and the second answers (key, value).",
+        description="One or two maps, with a guider each in the modulator. Of two, the first asks (query) and the second "
+        "answers (key, value).",
     )
-    heads: Heads | None = Field(
-        None,
-        description="Heads of the cross-attention; divides the last width. null: heads about 64 channels wide.",
+    encoder: Annotated[str, PartName("encoder", settings="encoder_settings")] = Field(
+        "modulator", description="Registered name of what encodes the maps for the stem (hvg list encoder)."
     )
     line_width: LineWidth = 1 / 64
     joint_size: JointSize = 1.5
@@ -48,40 +43,35 @@ class HvgPoseConfig(EllipsoidConfig):
     _unique = field_validator("maps")(unique_maps)
 
 
-class HvgPose(PoseSignal[HvgPoseConfig]):
+class HvgPose(SurfaceMap[HvgPoseConfig]):
     """Control map (B, V, T, K, H, W): the chosen ``maps`` one after the other, 0 where there is nobody.
 
     bone_normal (3 channels) and bone_depth (1) are drawn as for the part ``bone_map``; skeleton (4) and smpl_normal (4)
-    as for the parts of these names. Each map has its own guider. Two maps are fused by cross-attention: the first map's
-    features plus what they find in the second's. With one map there is no cross-attention, which leaves the encoder of
-    the other pose signals. A zero-initialised 1x1 projection leads to the stem.
+    as for the parts of these names. The encoder ``modulator`` has a guider for each and fuses two by cross-attention.
 
-    Source: the pose modulator of HVG (arXiv 2602.21188), section 3.2, and the arms of its table 3. The paper leaves open
-    which map is the query, the heads, and the initialisation; our choices are in decision 15.
+    Source: the pose modulator of HVG (arXiv 2602.21188), section 3.2, and the arms of its table 3.
     """
-
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"heads"})
 
     def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         self.renderer = context.renderer
-        if not self.encodes:
+
+    def hold(self, encoder: MapEncoder) -> None:
+        if self.config.encoder != "modulator":
+            super().hold(encoder)
             return
-        site, stride = stem(context.ports)
-        widths = guider_widths(config, site)
-        self.guiders = nn.ModuleDict({name: guider_stages(CHANNELS[name], stride, widths) for name in config.maps})
-        fused = len(config.maps) == 2
-        self.fusion = MapCrossAttention(widths[-1], num_heads(config.heads, widths[-1])) if fused else None
-        self.projection = zero_module(nn.Conv2d(widths[-1], site.channels, 1))
+        # Checkpoints have its layers here, where they lay before encoders were parts.
+        for name, layer in encoder.named_children():
+            self.add_module(name, layer)
 
     @classmethod
-    def signal_channels(cls, config: HvgPoseConfig) -> int:
-        return sum(CHANNELS[name] for name in config.maps)
+    def map_channels(cls, config: HvgPoseConfig) -> dict[str, int]:
+        return {name: CHANNELS[name] for name in config.maps}
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
-        names = self.config.maps
-        parts = signal.split([CHANNELS[name] for name in names], dim=-3)
-        return {readable(name): self._image(name, part) for name, part in zip(names, parts, strict=True)}
+        maps = self.map_channels(self.config)
+        parts = signal.split(list(maps.values()), dim=-3)
+        return {readable(name): self._image(name, part) for name, part in zip(maps, parts, strict=True)}
 
     def _image(self, name: str, part: Tensor) -> Tensor:
         """One map, (..., k, H, W), as a picture."""
@@ -92,12 +82,6 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
     @classmethod
     def needs(cls, config: HvgPoseConfig) -> frozenset[str]:
         return cls.requires | ({"body.vertices"} if "smpl_normal" in config.maps else set())
-
-    @classmethod
-    def spec(cls, config: HvgPoseConfig, ports: Ports) -> ConditioningSpec:
-        site, _ = stem(ports)
-        num_heads(config.heads, guider_widths(config, site)[-1])
-        return super().spec(config, ports)
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         names = self.config.maps
@@ -117,20 +101,3 @@ class HvgPose(PoseSignal[HvgPoseConfig]):
 
     def _draw_bones(self, batch: ClipBatch, names: tuple[str, ...]) -> Tensor:
         return draw_ellipsoids(batch, [name.removeprefix("bone_") for name in names], self.config)
-
-    def encode(self, maps: Tensor) -> Tensor:
-        parts = maps.split([CHANNELS[name] for name in self.config.maps], dim=1)
-        features = [self.guiders[name](part) for name, part in zip(self.config.maps, parts, strict=True)]
-        return self.projection(features[0] if self.fusion is None else self.fusion(*features))
-
-
-def num_heads(heads: int | None, width: int) -> int:
-    """The configured number of heads; else the one that makes heads most nearly ``HEAD_WIDTH`` channels wide.
-
-    Raises: HvgError where ``heads`` does not divide ``width``.
-    """
-    if heads is None:
-        return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - HEAD_WIDTH))
-    if width % heads:
-        raise HvgError(f"heads={heads} does not divide the {width} channels of the guider's last stage")
-    return heads

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
+from hvg.parts.map_encoder import STEM
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
-from hvg.parts.pose_guided import STEM
 from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports

@@ -18,11 +18,11 @@ from hvg.config.composition import compose
 from hvg.config.machine import refuse_missing
 from hvg.config.overrides import expand_sweep
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import checkpoints, saved_config
 from hvg.core.errors import CheckpointError, ConfigError, HvgError, Problem
 from hvg.core.exit_codes import TERMINATED, ends_with_parent
 from hvg.core.names import as_name
 from hvg.core.outputs import try_folder
-from hvg.model.checkpoint import checkpoints, saved_config
 
 
 def announce(job: Job, code: int | None) -> None:

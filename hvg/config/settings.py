@@ -37,7 +37,7 @@ else:
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction")
 # Root key -> kind, for every part that a run has exactly one of where its system uses it.
 SINGLE_PARTS = {
     kind: kind
@@ -62,8 +62,8 @@ SINGLE_PARTS = {
 CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
-# Of these, what runs had before there was a choice: configurations that say nothing have it.
-BEFORE = {"fit": "none", "system": "human_video"}
+# What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
+BEFORE = {"fit": "none", "system": "human_video", "reconstruction": "none"}
 
 
 def is_used(key: str, uses: Collection[str]) -> bool:
@@ -171,6 +171,10 @@ class RunConfig(Settings):
         default=None, description="Conditioner of the photo as a whole, for cross-attention."
     )
     camera: PartChoice[Conditioner] | None = Field(default=None, description="Conditioner of the viewpoint.")
+    reconstruction: PartChoice[Conditioner] | None = Field(
+        default=None,
+        description="Conditioner that shows what the person of the photo looks like from there, reconstructed.",
+    )
     slots: dict[str, PartChoice[Conditioner]] = Field(
         default={}, description="Further conditioners, by a slot name of one's own."
     )

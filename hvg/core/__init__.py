@@ -1,1 +1,1 @@
-"""Foundations that every other package may use: errors, files, digests, random keys, ranks, arrays, 8-bit values."""
+"""Foundations that every other package may use: errors, files, digests, checkpoints, random keys, arrays, 8-bit values."""

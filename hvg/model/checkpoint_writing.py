@@ -11,10 +11,10 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from hvg.core.checkpoint import CHECKPOINT_FORMAT, MANIFEST, latest_checkpoint, remove_checkpoint, signature_of
 from hvg.core.errors import CheckpointError
 from hvg.core.files import flush_to_disk
 from hvg.core.ranks import from_all_ranks, rank_and_world
-from hvg.model.checkpoint import CHECKPOINT_FORMAT, MANIFEST, latest_checkpoint, remove_checkpoint, signature_of
 from hvg.parts.weights import has_diverged
 
 # safetensors' names of types.

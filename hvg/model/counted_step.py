@@ -24,6 +24,7 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
 from hvg.model.slots import condition_slots, tell
+from hvg.parts.codec_pictures import CodecPictures
 from hvg.parts.model import Backbone, Codec, Conditioner, ViewAttention
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
@@ -193,6 +194,8 @@ def count_step(
     saved, networks = {}, (backbone, *conditioners.values())
     fixed = set(map(handle, tensors_of(networks)))
     attentions = [module for module in backbone.modules() if isinstance(module, ViewAttention)]
+    layers = [module for part in conditioners.values() for module in part.modules()]
+    latents = [module for module in layers if isinstance(module, CodecPictures)]
 
     def keep(x: Tensor) -> Tensor:
         if handle(x) not in fixed:
@@ -209,6 +212,8 @@ def count_step(
         ]
         for module in attentions:
             vars(module)["forward"] = partial(_declare, module, module.forward, flops)
+        for module in latents:
+            vars(module)["forward"] = partial(_count_for, LEFT_OUT, module.forward, flops)
         for slot, part in conditioners.items():
             vars(part)["forward"] = partial(_count_for, slot, part.forward, flops)
             vars(part)["features"] = partial(_count_for, LEFT_OUT, part.features, flops)
@@ -219,7 +224,7 @@ def count_step(
                 output = backbone(request.noisy, request.level, conditioning, grid=grid)
             ends = [output, *(loss for loss in conditioning.losses.values() if loss.requires_grad)]
         torch.autograd.backward([end.sum() for end in ends])
-    for module in attentions:
+    for module in (*attentions, *latents):
         del vars(module)["forward"]
     for part in conditioners.values():
         del vars(part)["forward"], vars(part)["features"]

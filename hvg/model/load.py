@@ -14,9 +14,9 @@ from hvg.config.build import Parts, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import PartChoice, RunConfig
+from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.errors import CheckpointError
 from hvg.data.signals import signal_keys
-from hvg.model.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import TrainedSystem

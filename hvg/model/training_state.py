@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from hvg.core.checkpoint import MANIFEST, Checkpoint
 from hvg.core.errors import CheckpointError
-from hvg.model.checkpoint import MANIFEST, Checkpoint
 
 Count = Annotated[StrictInt, Field(ge=0)]
 # The optimiser's state of every weight; sections of a checkpoint, beside "weights".

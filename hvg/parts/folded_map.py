@@ -1,8 +1,10 @@
-"""A control map beside the noise: folded to the latents' grid, and seen by the backbone's first convolution."""
+"""A control map beside the noise, seen by the backbone's first convolution: folded to the latents' grid, or as latents."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_unshuffle
+
+from hvg.parts.codec_pictures import CodecPictures
 
 
 class FoldedMap(nn.Module):
@@ -25,3 +27,19 @@ class FoldedMap(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return conv2d(pixel_unshuffle(maps, self.stride), self.weight, padding=1)
+
+
+class EncodedMap(nn.Module):
+    """Control maps (N, K, H, W) -> what their latents add to the backbone's first convolution, (N, D, h, w), 0 at the start.
+
+    As ``FoldedMap``, of the codec's latents of the map's pictures, scaled as the noised ones are.
+    """
+
+    def __init__(self, latents: CodecPictures, width: int) -> None:
+        """width: D."""
+        super().__init__()
+        self.latents = latents
+        self.weight = nn.Parameter(torch.zeros(width, latents.channels, 3, 3))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return conv2d(self.latents(maps), self.weight, padding=1)

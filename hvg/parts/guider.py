@@ -1,11 +1,30 @@
-"""The encoder that all control maps share."""
+"""Guiders: the convolutions that most encoders of maps are made of."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
+from pydantic import Field
 from torch import Tensor, nn
 
+from hvg.core.bounds import Width
 from hvg.core.errors import HvgError
+from hvg.parts.part import PartConfig
 from hvg.parts.zero import zero_module
+
+
+class GuiderConfig(PartConfig):
+    """Settings of an encoder that is made of guiders."""
+
+    widths: tuple[Width, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="Channels of a guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, none wider than the stem.",
+    )
+
+    def stages(self, stem: int) -> tuple[int, ...]:
+        """Channels of the stages before a stem of that width: on a narrow one the full guider would cost more than a level."""
+        return self.widths or tuple(min(width, stem) for width in (16, 32, 96, 256))
 
 
 class Guider(nn.Module):
@@ -36,9 +55,15 @@ def guider_stages(in_channels: int, stride: int, widths: tuple[int, ...]) -> nn.
     4 = 2 2 1 1), where pixels are many and channels few.
     """
     halvings = num_halvings(stride, widths)
+    stages = enumerate(pairwise((in_channels, *widths)))
+    return convolutions((narrow, wide, 2 if stage < halvings else 1) for stage, (narrow, wide) in stages)
+
+
+def convolutions(stages: Iterable[tuple[int, int, int]]) -> nn.Sequential:
+    """A 3x3 convolution and SiLU for each (channels in, channels out, stride)."""
     layers: list[nn.Module] = []
-    for stage, (narrow, wide) in enumerate(pairwise((in_channels, *widths))):
-        convolution = nn.Conv2d(narrow, wide, 3, stride=2 if stage < halvings else 1, padding=1)
+    for narrow, wide, stride in stages:
+        convolution = nn.Conv2d(narrow, wide, 3, stride=stride, padding=1)
         # torch's default shrinks features by half a stage or more; behind a zero projection they then learn slowly.
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         layers += [convolution, nn.SiLU()]

@@ -1,40 +1,67 @@
-"""Base of all pose signals: a control map, an encoder made of guiders, the backbone's stem; or the map beside the noise."""
+"""Base of all control maps: the map, an encoder chosen by name, the backbone's stem; or the map beside the noise."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from hvg.core.bounds import Width
 from hvg.core.required import required
+from hvg.parts.codec_pictures import CodecPictures, check_pictures
 from hvg.parts.context import ConditionerContext
-from hvg.parts.folded_map import FoldedMap
-from hvg.parts.guider import Guider, num_halvings
+from hvg.parts.folded_map import EncodedMap, FoldedMap
+from hvg.parts.map_encoder import STEM, MapEncoder, stem
 from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.part import PartName
 from hvg.values.clip import ClipBatch
-from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from hvg.values.layout import per_frame
-
-STEM = "stem"
 
 
 class GuidedConfig(ConditionerConfig):
-    """Settings of every control map."""
+    """Settings of every control map.
+
+    of_encoder: settings of encoders that stood beside these before encoders were parts, and still may.
+    """
+
+    of_encoder: ClassVar[tuple[str, ...]] = ("widths",)
 
     inject: Literal["stem", "channels", "both"] = Field(
         "stem",
         description="How the network is told the map. stem: its encoder's features, added at the backbone's stem. channels: the "
-        "map itself, folded to the latents' grid and concatenated to the noise. both: in both ways.",
+        "map itself, concatenated to the noise. both: in both ways.",
     )
-    widths: tuple[Width, ...] | None = Field(
-        None,
-        min_length=1,
-        max_length=16,
-        description="Channels of the guider's stages. null: 16, 32, 96, 256 as in AnimateAnyone, none wider than the stem.",
+    channels_by: Literal["folded", "codec"] = Field(
+        "folded",
+        description="What of the map is concatenated to the noise. folded: its pixels, folded to the latents' grid. codec: the "
+        "codec's latents of it as pictures, which are those of the frames where it shows what they show.",
     )
+    encoder: Annotated[str, PartName("encoder", settings="encoder_settings")] = Field(
+        "guider", description="Registered name of what encodes the map for the stem (hvg list encoder)."
+    )
+    encoder_settings: Mapping[str, Any] = Field(
+        {},
+        description="That encoder's own settings; `widths`, and what hvg calls `heads`, may stand beside it instead.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _to_the_encoder(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(cast(Mapping[str, Any], given))
+        moved = {key: values.pop(key) for key in cls.of_encoder if key in values and key not in cls.model_fields}
+        settings = values.get("encoder_settings", {})
+        if not moved or not isinstance(settings, Mapping):
+            return values
+        settings = cast(Mapping[str, Any], settings)
+        twice = [key for key in moved if key in settings and settings[key] != moved[key]]
+        if twice:
+            raise ValueError(f"{twice[0]} is given here and in encoder_settings; one is allowed")
+        return {**values, "encoder_settings": {**settings, **moved}}
 
 
 class PoseGuidedConfig(GuidedConfig):
@@ -59,13 +86,18 @@ class PoseSignal(Conditioner[GuidedT]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"widths", "inject"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"inject", "channels_by", "encoder", "encoder_settings"})
 
     def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
         super().__init__(config, context)
         site, stride = stem(context.ports)
-        channels = self.signal_channels(config)
-        self.folded = None if config.inject == "stem" else FoldedMap(channels, site.channels, stride)
+        self.folded: FoldedMap | EncodedMap | None = None
+        if config.inject == "stem":
+            return
+        if config.channels_by == "codec":
+            self.folded = EncodedMap(CodecPictures(self.map_channels(config), context.codec), site.channels)
+        else:
+            self.folded = FoldedMap(self.signal_channels(config), site.channels, stride)
 
     @property
     def encodes(self) -> bool:
@@ -73,11 +105,15 @@ class PoseSignal(Conditioner[GuidedT]):
         return self.config.inject != "channels"
 
     @classmethod
+    def map_channels(cls, config: GuidedT) -> Mapping[str, int]:
+        """Name -> channels of the maps that the control map is made of, in their order; one, unless a part says more."""
+        return {"map": cls.signal_channels(config)}
+
+    @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
-        site, stride = stem(ports)
-        if config.inject != "channels":
-            num_halvings(stride, guider_widths(config, site))
-        return ConditioningSpec(residuals={STEM: site.channels})
+        if config.inject != "stem" and config.channels_by == "codec":
+            check_pictures(cls.map_channels(config), ports)
+        return ConditioningSpec(residuals={STEM: stem(ports)[0].channels})
 
     @abstractmethod
     def draw_map(self, batch: ClipBatch) -> Tensor:
@@ -104,32 +140,35 @@ class PoseSignal(Conditioner[GuidedT]):
 
 
 class PoseGuided(PoseSignal[GuidedT]):
-    """A pose signal on the one shared guider: subclasses say only how its map is drawn.
+    """A control map with an encoder that is chosen by name: subclasses say only how the map is drawn.
 
     So arms of a study differ in nothing else.
     """
 
     def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
         super().__init__(config, context)
-        site, stride = stem(context.ports)
         if self.encodes:
-            self.guider = Guider(self.signal_channels(config), site.channels, stride, guider_widths(config, site))
+            cls, settings = config.inner_part("encoder")
+            encoder: MapEncoder = cls(settings, self.map_channels(config), context)
+            self.hold(encoder)
+            # No module here: where its layers lie is for ``hold`` to say.
+            self._encode: Callable[[Tensor], Tensor] = encoder.__call__
+
+    def hold(self, encoder: MapEncoder) -> None:
+        """Makes the encoder one of this part's layers, under its registered name, which checkpoints have."""
+        self.add_module(self.config.encoder, encoder)
 
     @classmethod
     def signal_channels(cls, config: GuidedT) -> int:
         """K of the control map."""
         return 4
 
+    @classmethod
+    def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
+        if config.inject != "channels":
+            encoder, settings = config.inner_part("encoder")
+            encoder.fit(settings, cls.map_channels(config), ports)
+        return super().spec(config, ports)
+
     def encode(self, maps: Tensor) -> Tensor:
-        return self.guider(maps)
-
-
-def guider_widths(config: GuidedConfig, site: Site) -> tuple[int, ...]:
-    """The configured widths; else stages in proportion: on a narrow stem the full guider would cost more than a level."""
-    return config.widths or tuple(min(width, site.channels) for width in (16, 32, 96, 256))
-
-
-def stem(ports: Ports) -> tuple[Site, int]:
-    """Site where pose signals are added, and its stride in pixels."""
-    site = ports.residuals[STEM]
-    return site, site.stride * ports.latent_stride
+        return self._encode(maps)

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "codec": ("codecs", "hvg.parts.model.Codec"),
     "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),
     "dataset": ("datasets", "hvg.parts.scene.Dataset"),
+    "encoder": ("encoders", "hvg.parts.map_encoder.MapEncoder"),
     "fit": ("fits", "hvg.parts.scene.Fit"),
     "guidance": ("guidance", "hvg.parts.plan.Guidance"),
     "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from hvg.config.command_options import ExportOptions
 from hvg.core import outputs
+from hvg.core.checkpoint import EXPORT_INDEX, find_checkpoint
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_folder, write_text
-from hvg.model.checkpoint import EXPORT_INDEX, find_checkpoint
 from hvg.model.load import as_video_model, frozen_models, load_system, portable, trained_precision
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 

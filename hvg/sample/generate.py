@@ -12,6 +12,7 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.composition import recompose
 from hvg.config.settings import RunConfig
 from hvg.core import outputs, provenance
+from hvg.core.checkpoint import checkpoint_digest
 from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
@@ -19,7 +20,6 @@ from hvg.core.ranks import from_all_ranks, joined_ranks
 from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
-from hvg.model.checkpoint import checkpoint_digest
 from hvg.model.load import load_system
 from hvg.model.trained_system import Latents
 from hvg.model.trained_windows import sampling_notes

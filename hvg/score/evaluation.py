@@ -14,10 +14,10 @@ from hvg.config.overlap import overlap
 from hvg.config.sections import ProtocolConfig
 from hvg.config.settings import RunConfig
 from hvg.core import outputs, provenance
+from hvg.core.checkpoint import checkpoint_digest, find_checkpoint, is_exported
 from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.ranks import joined_ranks
-from hvg.model.checkpoint import checkpoint_digest, find_checkpoint, is_exported
 from hvg.model.load import load_system, trained_precision
 from hvg.model.trained_windows import clip_grids, sampling_notes
 from hvg.score.anchors import TWO_SAMPLES, anchor_label, chosen

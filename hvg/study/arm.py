@@ -26,10 +26,10 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.config.composition import load_resolved
     from hvg.config.machine import choose_device
     from hvg.config.overlap import overlap
+    from hvg.core.checkpoint import Checkpoint, checkpoint_path
     from hvg.core.errors import CheckpointError
     from hvg.core.outputs import held_folder
     from hvg.core.ranks import joined_ranks
-    from hvg.model.checkpoint import Checkpoint, checkpoint_path
     from hvg.model.load import build_system, load_system_weights, trained_precision
     from hvg.score.evaluation import make_record
     from hvg.score.evaluation_record import failed_metrics, finished_record, write_record

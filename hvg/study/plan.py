@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hvg.config.changes import Change, changes, trained_settings
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import checkpoint_path, checkpoints
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text, regular_file
 from hvg.core.names import text_word
-from hvg.model.checkpoint import checkpoint_path, checkpoints
 from hvg.parts.continued import Continued
 from hvg.score.evaluation_record import EvaluationRecord, failed_metrics, finished_record
 from hvg.study.study_file import StudyFile

@@ -12,6 +12,7 @@ from hvg.testing.codec import check_codec
 from hvg.testing.conditioner import check_conditioner, ports_of
 from hvg.testing.dataset import check_dataset
 from hvg.testing.elsewhere import elsewhere
+from hvg.testing.encoder import check_encoder
 from hvg.testing.fit import check_fit
 from hvg.testing.guidance import check_guidance
 from hvg.testing.metric import check_metric
@@ -32,6 +33,7 @@ __all__ = [
     "check_codec",
     "check_conditioner",
     "check_dataset",
+    "check_encoder",
     "check_fit",
     "check_guidance",
     "check_metric",

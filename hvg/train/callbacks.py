@@ -18,11 +18,11 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.core.required import required
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
-from hvg.model.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.scene import Dataset
 from hvg.train.logical_checkpoints import LogicalCheckpoints

@@ -12,12 +12,12 @@ from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import Checkpoint
 from hvg.core.errors import CheckpointError
 from hvg.core.on_device import upload
 from hvg.core.quiet import quiet_first_forward
 from hvg.core.ranks import rank_and_world
 from hvg.core.required import required
-from hvg.model.checkpoint import Checkpoint
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AveragedAdamW
 from hvg.model.training_state import MOMENTS, check_loops

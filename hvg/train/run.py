@@ -19,6 +19,12 @@ from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.overlap import dataset_notes
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    latest_checkpoint,
+    latest_whole_checkpoint,
+)
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.exit_codes import TERMINATED, Stopped
 from hvg.core.outputs import held_folder
@@ -27,12 +33,6 @@ from hvg.core.ranks import joined
 from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
-from hvg.model.checkpoint import (
-    Checkpoint,
-    find_checkpoint,
-    latest_checkpoint,
-    latest_whole_checkpoint,
-)
 from hvg.model.load import build_system, checkpoint_weights, load_system_weights
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state

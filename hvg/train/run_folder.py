@@ -11,9 +11,9 @@ from hvg.config.overlap import overlap
 from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, checkpoints, remove_leftovers, set_aside
 from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
-from hvg.model.checkpoint import Checkpoint, checkpoint_path, checkpoints, remove_leftovers, set_aside
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import build_system
 

@@ -24,6 +24,8 @@ NEEDS = {
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
+    "reconstruction=nerf": ["reconstruction.checkpoint=given"],
+    "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 

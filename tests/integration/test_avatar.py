@@ -14,10 +14,10 @@ from motion_files import save_motion
 from hvg.commands.words import take_options
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.core.errors import CheckpointError, ConfigError, DataError, HvgError
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.model.load import load_reconstructor, load_system
 from hvg.parts import registry
 from hvg.sample.camera_paths import around, write_cameras

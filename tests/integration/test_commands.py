@@ -15,9 +15,9 @@ from hvg.commands.words import take_options
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import load_resolved
 from hvg.config.precision import explain_here, precision_here
+from hvg.core.checkpoint import latest_checkpoint, precision_of
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.model.checkpoint import latest_checkpoint, precision_of
 from hvg.sample.camera_paths import read_cameras
 from hvg.sample.generate import open_request, request_digest
 

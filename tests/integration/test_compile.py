@@ -7,8 +7,8 @@ import torch
 from train_runs import train_together
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.data.prepare import prepare
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 
 STEPS = 4
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")

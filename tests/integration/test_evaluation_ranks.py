@@ -10,7 +10,7 @@ from golden_networks import write_network_files
 from PIL import Image
 
 from hvg import cli
-from hvg.model.checkpoint import latest_checkpoint
+from hvg.core.checkpoint import latest_checkpoint
 from hvg.score.evaluation_record import read_measurements, read_record
 
 

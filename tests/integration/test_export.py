@@ -13,12 +13,12 @@ from svd_pipeline import overrides as svd_overrides
 
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, latest_checkpoint
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
 from hvg.data.prepare import prepare
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
-from hvg.model.checkpoint import Checkpoint, latest_checkpoint
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import load_exported, load_system
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline

@@ -16,13 +16,13 @@ import torch
 from train_runs import train_together
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 from hvg.core.errors import HvgError
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.data.shard_writing import write_index
 from hvg.data.shards import index_path
 from hvg.data.step_order import clip_position
-from hvg.model.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 from hvg.train.run import train
 
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")

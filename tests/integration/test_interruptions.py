@@ -15,8 +15,8 @@ import torch
 from forks import Started, start_ranks
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import checkpoints, latest_whole_checkpoint
 from hvg.data.prepare import prepare
-from hvg.model.checkpoint import checkpoints, latest_whole_checkpoint
 
 STEPS = 12
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3")

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from hvg.model.checkpoint import (
+from hvg.core.checkpoint import (
     checkpoint_path,
     checkpoints,
     keep_checkpoints,

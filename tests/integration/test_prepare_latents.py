@@ -11,11 +11,11 @@ from svd_pipeline import overrides as svd
 
 from hvg.cli import run
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.core.errors import DataError
 from hvg.data.cache import cache_folder, open_training_clips, shard_paths
 from hvg.data.prepare import prepare
 from hvg.data.shards import ShardReader
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.model.load import build_system
 from hvg.train.run import train
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import MANIFEST, Checkpoint, checkpoint_path
 from hvg.core.errors import HvgError
-from hvg.model.checkpoint import MANIFEST, Checkpoint, checkpoint_path
 from hvg.model.load import load_system
 from hvg.train.run import train
 

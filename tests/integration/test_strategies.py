@@ -13,8 +13,8 @@ from torch import nn
 from train_runs import train_together
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.data.prepare import prepare
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.train.zero import hide_frozen
 
 STEPS = 4

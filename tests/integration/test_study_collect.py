@@ -13,7 +13,7 @@ import pytest
 
 from hvg.cli import run
 from hvg.config.composition import compose
-from hvg.model.checkpoint import checkpoint_path, latest_checkpoint
+from hvg.core.checkpoint import checkpoint_path, latest_checkpoint
 from hvg.score import evaluation_record
 from hvg.study.arm import run_arm
 from hvg.study.plan import ArmRun, plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg.model.checkpoint import Checkpoint, checkpoints, latest_checkpoint
+from hvg.core.checkpoint import Checkpoint, checkpoints, latest_checkpoint
 from hvg.sweep.store import stored_sweep
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import torch
 from forks import Started
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint
 from hvg.data.prepare import prepare
-from hvg.model.checkpoint import Checkpoint, find_checkpoint, latest_checkpoint
 from hvg.model.load import build_system, checkpoint_weights
 from hvg.parts.weights import load_shared_weights
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvg.model.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint
 
 pytestmark = pytest.mark.slurm
 

@@ -10,6 +10,7 @@ import torch
 from hvg.config.buckets import bucket_notes
 from hvg.config.changes import changes, earlier_config
 from hvg.config.composition import compose, parse_resolved
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import ConfigError
 from hvg.core.random_keys import generator
@@ -18,7 +19,6 @@ from hvg.data.shard_writing import write_shard
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import clip_position, group_of_step, place_at, training_groups
 from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder
-from hvg.model.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.model.fake_step import step_shape
 from hvg.model.load import build_system, load_system_weights
 from hvg.parts.scene import Dataset

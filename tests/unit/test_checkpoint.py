@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvg.core.errors import CheckpointError
-from hvg.model.checkpoint import (
+from hvg.core.checkpoint import (
     Checkpoint,
     checkpoint_path,
     checkpoints,
@@ -25,6 +24,7 @@ from hvg.model.checkpoint import (
     latest_whole_checkpoint,
     set_aside,
 )
+from hvg.core.errors import CheckpointError
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AveragedAdamW
 from hvg.parts.weights import load_shared_weights, load_weights

@@ -10,13 +10,13 @@ from footage import read_video_8bit
 
 from hvg.config.command_options import CompareOptions
 from hvg.config.composition import load_resolved
+from hvg.core.checkpoint import MANIFEST, Checkpoint
 from hvg.core.errors import HvgError
 from hvg.core.files import read_text
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader, index_path
 from hvg.geometry.motion_files import load_motion
 from hvg.media.images import read_image_8bit
-from hvg.model.checkpoint import MANIFEST, Checkpoint
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.report.compare_runs import compare_runs
 from hvg.score.evaluation_record import RECORD_FORMAT, read_record

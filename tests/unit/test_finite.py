@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from hvg.config.composition import compose
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.finite import refuse_not_finite
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import build_system
 from hvg.parts.weights import load_shared_weights, load_weights

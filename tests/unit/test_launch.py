@@ -15,8 +15,8 @@ from hvg.cluster.launch_options import LaunchOptions
 from hvg.cluster.slurm import sbatch_script
 from hvg.commands.words import take_options
 from hvg.config.composition import compose
+from hvg.core.checkpoint import checkpoint_path, latest_checkpoint
 from hvg.core.errors import ConfigError
-from hvg.model.checkpoint import checkpoint_path, latest_checkpoint
 from hvg.model.checkpoint_writing import write_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from hvg.config.precision import (
     precision_here,
     trained_in,
 )
-from hvg.model.checkpoint import Checkpoint, precision_of
+from hvg.core.checkpoint import Checkpoint, precision_of
 from hvg.model.checkpoint_writing import write_checkpoint
 
 

@@ -11,10 +11,10 @@ import yaml
 from hvg.config.changes import changes, earlier_config, judged_changes
 from hvg.config.composition import SAMPLING_KEYS, compose
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.core.errors import ConfigError, HvgError
 from hvg.core.outputs import held_folder
 from hvg.model import load
-from hvg.model.checkpoint import Checkpoint, checkpoint_path
 from hvg.parts.continued import Continued
 from hvg.train.run import train
 

@@ -18,8 +18,8 @@ from hvg.cluster.launch import launch
 from hvg.cluster.launch_options import LaunchOptions, StudyOptions
 from hvg.cluster.slurm import queued, refuse_queued, sbatch_script
 from hvg.commands.words import take_options
+from hvg.core.checkpoint import checkpoint_path
 from hvg.core.errors import ConfigError, HvgError
-from hvg.model.checkpoint import checkpoint_path
 from hvg.study.arm_results import _is_control, drawn_otherwise
 from hvg.study.plan import ArmRun, plan
 from hvg.study.run import run_study

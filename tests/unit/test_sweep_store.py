@@ -12,8 +12,8 @@ import pytest
 
 from hvg.cluster.launch_options import LaunchOptions, SweepOptions
 from hvg.config.composition import compose
+from hvg.core.checkpoint import checkpoint_path
 from hvg.core.errors import HvgError
-from hvg.model.checkpoint import checkpoint_path
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.sweep import database
 from hvg.sweep.database import LostTrialError
