@@ -188,6 +188,11 @@ class SampleOptions(Section):
     )
     reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
+    task: Literal["auto", "view", "pose"] = Field(
+        "auto",
+        description="For models that hear of it: whether the video shows the photo's own pose from elsewhere, or another pose. "
+        "auto: view where the person does not move.",
+    )
     camera: str = Field(
         "orbit",
         description="orbit: views all around. static: one from the front. front_back: two. Or a file: cameras.json, as "
