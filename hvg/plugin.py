@@ -27,7 +27,7 @@ from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Pre
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
-from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.registry import VERSION
@@ -78,6 +78,7 @@ __all__ = [
     "FrechetConfig",
     "GroupAttention",
     "Guidance",
+    "GuidedClips",
     "GuidedConfig",
     "Guider",
     "Holdings",

@@ -62,6 +62,7 @@ def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
     """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
     needed = {"alignment": (config.alignment.name, config.alignment.cls.requires)}
     needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
+    needed["guidance"] = config.guidance.name, config.guidance.cls.requires
     for slot, choice in config.conditioners.items():
         needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
     return needed

@@ -17,7 +17,7 @@ from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
-from hvg.parts.plan import Guidance, Sampler, Solver
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.scene import Alignment
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
@@ -226,6 +226,11 @@ class HumanVideoSystem(lightning.LightningModule):
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
         shape = (v, -(-t // self.codec.temporal_stride), self.codec.channels, *cells)
+        guided = GuidedClips(
+            grid=(len(batch.clip_id), *shape[:2]),
+            task=None if batch.task is None else batch.task.cpu(),
+            cameras=batch.cameras[:, :, :: self.codec.temporal_stride].to("cpu"),
+        )
 
         def noise(*key: int | str) -> Tensor:
             return torch.stack([torch.randn(shape, generator=generator(seed, *key, n)) for n in batch.clip_id]).to(
@@ -241,6 +246,7 @@ class HumanVideoSystem(lightning.LightningModule):
             self.guidance,
             progress,
             windows_per_call=windows_per_call,
+            clips=guided,
             step_noise=lambda step: noise("step", step),
             resize=self._resize,
             share=share,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from hvg.core.errors import HvgError
 from hvg.media.tiles import LARGEST_SIDE
+from hvg.model.slots import droppable
 from hvg.model.system import HumanVideoSystem
 
 # An x264 encoder as ``VideoWriter`` opens it, however long the video: what it takes by itself, and for each pixel of a frame,
@@ -14,6 +15,8 @@ ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL = 2_000_000, 68
 DECODED_COPIES = 4
 # Latents: noise, the point reached, its estimate, the windows' estimates and their blend.
 LATENT_COPIES = 6
+# With guidance, besides: a branch's estimate, and what the branches add up to. Of several branches one is denoised after another.
+GUIDED_COPIES = 2
 # A control map: drawn, as stored, as a picture, on the canvas.
 MAP_COPIES = 4
 # Vertices of a body's mesh, SMPL-X's; where it stands, and as it is given.
@@ -56,7 +59,9 @@ def estimated_bytes(system: HumanVideoSystem, size: Size) -> int:
     pixels = height * width
     latent_frames = -(-size.frames // codec.temporal_stride)
     cells = (height // codec.stride) * (width // codec.stride)
-    latents = 4 * LATENT_COPIES * size.views * latent_frames * codec.channels * cells
+    guided = any(system.guidance.branches([*droppable(system.conditioners)]))
+    copies = LATENT_COPIES + GUIDED_COPIES * guided
+    latents = 4 * copies * size.views * latent_frames * codec.channels * cells
     mesh = MESH_BYTES * size.frames if system.signals.mesh else 0
     piece = min(size.frames, codec.decode_chunk * codec.temporal_stride)
     decoded = 4 * DECODED_COPIES * 3 * size.views * piece * pixels

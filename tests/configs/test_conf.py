@@ -18,7 +18,7 @@ OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
 NEEDS = {
-    "guidance": ["pose.dropout=0.1"],
+    "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],

@@ -16,7 +16,7 @@ from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
-from test_conf import EXPERIMENTS, OPTIONS, SCALES
+from test_conf import EXPERIMENTS, NEEDS, OPTIONS, SCALES
 from train_runs import train_together
 
 from hvg import cli
@@ -24,6 +24,7 @@ from hvg.config.composition import compose
 from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
+from hvg.parts import registry
 from hvg.study.arm import run_arm
 from hvg.study.plan import plan
 from hvg.study.study_file import load_study
@@ -65,7 +66,7 @@ def bodies(tmp_path_factory) -> Path:
 def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) -> list[str]:
     """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion."""
     more = {
-        **{f"guidance={name}": ["pose.dropout=0.1"] for name in ("constant", "linear", "triangular")},
+        **{f"guidance={name}": NEEDS["guidance"] for name in registry.names("guidance")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
