@@ -33,8 +33,8 @@ class ConditionerConfig(PartConfig):
         0.0,
         ge=0,
         le=1,
-        description="Probability that a clip trains without this signal. Guidance can leave out slots whose value is above 0, and "
-        "leaves out all of them unless its settings name some.",
+        description="Probability that a clip trains without this signal. Guidance can leave out slots whose value is above 0; "
+        "it leaves out all of them unless its settings name some.",
     )
     drops: Literal["together", "alone"] = Field(
         "together",

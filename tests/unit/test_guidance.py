@@ -250,7 +250,10 @@ def test_passes_of_a_sample_are_counted_as_they_are_made(tiny, words, passes):
     [
         (["guidance=gas", "pose.dropout=0.1"], "every slot that gas would leave out has dropout 0"),
         (["guidance=gas", "guidance.drops=[pose]"], "gas leaves out 'pose', without which no clip trains"),
-        (["guidance=gas", *PHOTO, "dataset=monocular", "dataset.root=x", "dataset.bodies=false", "pose=none"], "'task'"),
+        (
+            ["guidance=gas", *PHOTO, "dataset=monocular", "dataset.root=x", "dataset.bodies=false", "pose=none"],
+            "'task'",
+        ),
         (["guidance=separate", "pose.dropout=0.1"], "separate leaves out 'appearance'"),
         (["guidance=separate", "pose.dropout=0.1", "guidance.scales={pose:-1}"], "greater than or equal to 0"),
     ],
