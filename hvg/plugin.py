@@ -25,7 +25,7 @@ from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
-from hvg.parts.part import Part, PartConfig, PartName
+from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
@@ -95,6 +95,7 @@ __all__ = [
     "Part",
     "PartConfig",
     "PartName",
+    "PartsByLabel",
     "PhotoConditioner",
     "PhotoConfig",
     "PictureFormat",

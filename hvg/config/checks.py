@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
-from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures
+from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures, unmixed
 from hvg.config.settings import SLOTS
 from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -44,14 +44,14 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
     if "dataset" in failed:
         return []
     try:
-        sizes = config.dataset.cls.holdings(config.dataset.config).sizes
+        held = config.dataset.cls.holdings(config.dataset.config)
         problems = [] if "evaluation" in failed else [*_shared_people(config)]
     except DataError as error:
         return [Problem("dataset", str(error))]
     if "data" not in failed:
-        problems += [*_check_grid(config), *unfit_clips(config, sizes)]
+        problems += [*_check_grid(config), *unfit_clips(config, held.sizes), *unmixed(config, held)]
     if not {"codec", "backbone", "data"} & failed:
-        pictures = trained_pictures(config, sizes)
+        pictures = trained_pictures(config, held.sizes)
         problems += _uneven_pictures(config, pictures)
         problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
     return problems

@@ -23,6 +23,8 @@ NEEDS = {
     "image_embedding": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
 }
+# What is given for a setting that is no text.
+GIVEN = {"members": "{people:{name:synthetic}}"}
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 
 
@@ -31,7 +33,7 @@ def choose(group: str, option: str) -> list[str]:
     given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     fields = registry.load(SINGLE_PARTS[group], given["name"]).Config.model_fields if group in SINGLE_PARTS else {}
     required = [key for key, field in fields.items() if field.is_required() and key not in given]
-    return [f"{group}={option}", *(f"{group}.{key}=given" for key in required)]
+    return [f"{group}={option}", *(f"{group}.{key}={GIVEN.get(key, 'given')}" for key in required)]
 
 
 @cache

@@ -87,6 +87,10 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
         write(root := bodies / option)
         sizes = [word for word in SIZES if word not in (*DATASET, "data.views=2")]
         return [*sizes, *small, cache, choice, f"dataset.root={root}", "dataset.image_size=32", f"data.views={views}"]
+    if choice.startswith("dataset=mixture"):
+        people = "name:synthetic,num_subjects:2,num_held_out_subjects:1,views:2,frames:2,image_size:32"
+        members = [f"dataset.members.{label}={{{people}}}" for label in ("scans", "studio", "camera")]
+        return [*sizes, *small, cache, choice, *members]
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
 
 
