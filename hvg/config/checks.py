@@ -120,6 +120,15 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
         yield f"gives the {port} port a width of {given}, the backbone's is {accepted}"
 
 
+def _check_views(config: RunConfig) -> Iterator[Problem]:
+    backbone, attention = config.backbone, config.view_attention.name
+    if not backbone.cls.has_view_layers(backbone.config) and attention != "none":
+        yield Problem(
+            "view_attention",
+            f"the backbone {backbone.name}, as it is set, takes views for frames and has no place for {attention}; choose none.",
+        )
+
+
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
     for path, (name, fields) in needed_fields(config).items():
@@ -293,6 +302,7 @@ def _check_strategy(settings: Settings) -> Iterator[Problem]:
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
+    (("backbone", "view_attention"), _check_views),
     (("dataset", "alignment", "fit", "guidance"), _check_fields),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),

@@ -242,6 +242,11 @@ class Backbone(Part[ConfigT], nn.Module):
     def ports(cls, config: ConfigT, codec_channels: int, codec_stride: int) -> Ports:
         """Sites and widths, before any weight exists."""
 
+    @classmethod
+    def has_view_layers(cls, config: ConfigT) -> bool:
+        """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
+        return True
+
     @abstractmethod
     def forward(
         self,
