@@ -28,9 +28,9 @@ from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
-from hvg.parts.part import Part, PartConfig, PartName
+from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
-from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.registry import VERSION
@@ -85,6 +85,7 @@ __all__ = [
     "FrechetConfig",
     "GroupAttention",
     "Guidance",
+    "GuidedClips",
     "GuidedConfig",
     "Guider",
     "Holdings",
@@ -102,6 +103,7 @@ __all__ = [
     "Part",
     "PartConfig",
     "PartName",
+    "PartsByLabel",
     "PhotoConditioner",
     "PhotoConfig",
     "PictureFormat",

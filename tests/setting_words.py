@@ -28,6 +28,7 @@ ELSEWHERE = {
     "dataset": {
         *("shards", "synthetic_paper", "synthetic_gpu", "multiview", "monocular"),
         *("thuman", "custom_humans", "two_k2k", "mvhumannet", "mvhumannet_pp", "tiktok"),
+        *("mixture", "mixture_synthetic"),
     },
     "image_embedding": {"clip_image"},
     "renderer": {"pytorch3d"},

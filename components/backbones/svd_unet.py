@@ -100,6 +100,12 @@ class SvdUNetConfig(PartConfig):
         "so that pretrained weights start undisturbed.",
     )
 
+    views_as_frames: bool = Field(
+        False,
+        description="Whether the views of a clip are frames of one video, view after view, as for a camera that goes around: SVD "
+        "as it is, without layers for views (view_attention=none). Frames of several views are counted from 0.",
+    )
+
     @model_validator(mode="after")
     def _levels_agree(self) -> "SvdUNetConfig":
         levels = len(self.widths), len(self.attention), len(self.heads)
@@ -123,8 +129,8 @@ class SvdUNetConfig(PartConfig):
 class _Pass:
     """Inputs that all blocks of one forward pass share. Folded axis N = B V t.
 
-    grid: (B, V, t). views: where these views stand, for view attention. embedding: (N, E). context: (N, L, D) or None.
-    frame_index: (N,).
+    grid: (B, V, t); (B, 1, V t) where views are frames. views: where these views stand, for view attention.
+    embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
     memory: site -> (B, M, D) where all views and frames of a clip share it, otherwise (N, M, D).
     """
 
@@ -182,6 +188,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
     @classmethod
+    def has_view_layers(cls, config: SvdUNetConfig) -> bool:
+        return not config.views_as_frames
+
+    @classmethod
     def ports(cls, config: SvdUNetConfig, codec_channels: int, codec_stride: int) -> Ports:
         """Residual sites ``stem``, ``down_<i>`` (after downsampling), ``mid``; memory sites are the transformers."""
         last = len(config.widths) - 1
@@ -210,19 +220,21 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
-        frame_index = torch.arange(t, device=noisy.device).expand(b, t) if frame_index is None else frame_index
+        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
+        if frame_index is None or shape[2] > t:
+            frame_index = torch.arange(shape[2], device=noisy.device).expand(b, -1)
         state = _Pass(
-            grid=(b, v, t),
-            views=_views(grid, (b, v, t)) if self.view_attention else None,
-            embedding=self._embed(level, noisy.dtype, conditioning.embedding),
+            grid=shape,
+            views=_views(grid, shape) if self.view_attention else None,
+            embedding=self._embed(level.reshape(shape), noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.tokens),
-            frame_index=fold_frames(frame_index[:, None].expand(b, v, t)),
+            frame_index=fold_frames(frame_index[:, None].expand(shape)),
             memory={site: _fold_memory(x, (b, v, t)) for site, x in memory.items()},
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
         x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
-        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), state.grid)
+        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), (b, v, t))
 
     def load_pretrained(self) -> list[str]:
         if self.config.weights is None:

@@ -4,6 +4,7 @@ Every random number comes from a generator keyed by (seed, split, subject, ...),
 different by construction, and a clip has the same pixels in any process and any order.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +23,7 @@ from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
 from hvg.parts.scene import Dataset, Holdings, MeshImage
 from hvg.values.body import MESH_FIELDS, BodyMotion
-from hvg.values.cameras import Cameras, orbit
+from hvg.values.cameras import Cameras, azimuths_degrees, orbit
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.moved import move_cameras
 from hvg.values.scored_clip import Surface
@@ -38,6 +39,8 @@ _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
 _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
 # Clips of a split; and rays of a clip, which are cast at once: 73 bytes each, 78 GB (decision 48).
 MOST_CLIPS, MOST_RAYS = 100_000, 2**30
+# Least turn, degrees, of a novel view's cameras away from the photo's; a quarter of their distance where that is less.
+_NOVEL_TURN = 10.0
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
 
@@ -73,8 +76,16 @@ def _clip_id(config: "Synthetic.Config", number: int, clip: int) -> str:
     return f"{_subject(config, number)}-{clip}"
 
 
+def _is_view(config: "Synthetic.Config", number: int, clip: int) -> bool:
+    """Whether a clip of subject ``number`` is a novel view: the share of all clips, as evenly as it goes."""
+    index = number * _counts(config)[1] + clip
+    return int((index + 1) * config.view_share) > int(index * config.view_share)
+
+
 class Synthetic(Dataset):
-    """People in vivid, partly loose clothes who walk, wave, squat, turn, dance or pose before an orbit of cameras."""
+    """People in vivid, partly loose clothes who walk, wave, squat, turn, dance or pose before an orbit of cameras, or stand as in
+    the photo.
+    """
 
     class Config(PartConfig):
         """Settings of the rendered people."""
@@ -101,7 +112,10 @@ class Synthetic(Dataset):
             (0.0, 12.0), description="Range of the cameras' height above the person's pelvis, drawn per clip."
         )
         azimuth_jitter_degrees: float = Field(
-            20.0, ge=0, le=180, description="Largest turn of all cameras of a clip, away from the front."
+            20.0,
+            ge=0,
+            le=180,
+            description="Largest turn of all cameras of a clip, away from the front; of a novel view's away from the photo's.",
         )
         framing_jitter: float = Field(
             0.0,
@@ -121,6 +135,13 @@ class Synthetic(Dataset):
             min_length=1,
             max_length=1000,
             description="Motions to draw from.",
+        )
+        view_share: float = Field(
+            0.0,
+            ge=0,
+            le=1,
+            description="Share of every split's clips, spread evenly over them, that are novel views: the person stands as in "
+            "the photo, and none of the cameras is the photo's. The others are novel poses.",
         )
         frames_per_second: FramesPerSecond = Field(
             8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
@@ -237,12 +258,18 @@ class Synthetic(Dataset):
         )
 
     def _scene(self, number: int, clip: int) -> _Scene:
-        """Subject ``number`` in motion before the cameras of a clip."""
+        """Subject ``number`` in motion, or as in the photo, before the cameras of a clip."""
         config = self.config
         shape, person = self._person(number)
-        motion = grounded(self._motion(number, clip), self._body, shape)
-        body = self._body.animate(motion, shape, mesh=True)
-        cameras = self._cameras(body, numpy_generator(config.seed, config.split, number, "cameras", clip))
+        generator = numpy_generator(config.seed, config.split, number, "cameras", clip)
+        if _is_view(config, number, clip):
+            body, photo = self._photo(number, shape)
+            body = body.select(torch.zeros(config.frames, dtype=torch.int64))
+            cameras = self._cameras(body, generator, away_from=float(azimuths_degrees(photo)))
+        else:
+            motion = grounded(self._motion(number, clip), self._body, shape)
+            body = self._body.animate(motion, shape, mesh=True)
+            cameras = self._cameras(body, generator)
         return _Scene(shape, person, body, self._framed(cameras, number, clip))
 
     def _grid(self, images: Tensor) -> Tensor:
@@ -264,12 +291,27 @@ class Synthetic(Dataset):
         name = config.motions[generator.integers(len(config.motions))]
         return MOTIONS[name](generator, config.frames, config.frames_per_second)
 
-    def _cameras(self, body: BodyMotion, generator: np.random.Generator, views: int | None = None) -> Cameras:
-        """Cameras (V) on an orbit around the mean place of the pelvis; they stand still for the whole clip."""
+    def _cameras(
+        self,
+        body: BodyMotion,
+        generator: np.random.Generator,
+        views: int | None = None,
+        away_from: float | None = None,
+    ) -> Cameras:
+        """Cameras (V) on an orbit around the mean place of the pelvis; they stand still for the whole clip.
+
+        away_from: azimuth of the photo's camera, degrees, near which the first one stands, and where none does.
+        """
         config = self.config
         views = views or config.views
-        jitter = config.azimuth_jitter_degrees
-        azimuths = torch.arange(views) * (360.0 / views) + float(generator.uniform(-jitter, jitter))
+        jitter, apart = config.azimuth_jitter_degrees, 360.0 / views
+        if away_from is None:
+            turn = float(generator.uniform(-jitter, jitter))
+        else:
+            least = min(_NOVEL_TURN, apart / 4)
+            side = float(generator.uniform(-1, 1))
+            turn = away_from + math.copysign(least, side) + side * (min(max(jitter, least), apart / 2) - least)
+        azimuths = torch.arange(views) * apart + turn
         pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,
@@ -292,12 +334,16 @@ class Synthetic(Dataset):
         shifts = largest * np.array(draws) * (1, _VERTICAL_JITTER)
         return move_cameras(cameras, torch.from_numpy(shifts))
 
-    def _reference(self, number: int, shape: dict[str, float], person: Person) -> Reference:
-        """A separate photo of the person: relaxed, from the front, with its own camera."""
+    def _photo(self, number: int, shape: dict[str, float]) -> tuple[BodyMotion, Cameras]:
+        """How subject ``number`` stands for the photo, relaxed and from the front, and its camera (1)."""
         generator = numpy_generator(self.config.seed, self.config.split, number, "reference")
         motion = grounded(reference_pose(generator), self._body, shape)
         body = self._body.animate(motion, shape, mesh=True)
-        camera = self._framed(self._cameras(body, generator, views=1), number, "reference")
+        return body, self._framed(self._cameras(body, generator, views=1), number, "reference")
+
+    def _reference(self, number: int, shape: dict[str, float], person: Person) -> Reference:
+        """A separate photo of the person, with its own camera."""
+        body, camera = self._photo(number, shape)
         frames, alpha = self._render(person, body, camera)
         return Reference(
             frames=frames[None],

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hvg.core.bounds import GuidanceScale
 from hvg.parts.part import PartConfig
-from hvg.parts.plan import Guidance
+from hvg.parts.plan import Guidance, GuidedClips
 
 
 class ConstantConfig(PartConfig):
@@ -20,5 +20,5 @@ class ConstantConfig(PartConfig):
 class ConstantGuidance(Guidance[ConstantConfig]):
     """One number for all views, frames and levels."""
 
-    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
-        return torch.full((views, frames), self.config.value)
+    def scales(self, clips: GuidedClips, sigma: float) -> Tensor:
+        return torch.full((1, *clips.grid), self.config.value)

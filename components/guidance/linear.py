@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.core.bounds import GuidanceScale
 from hvg.parts.part import PartConfig
-from hvg.parts.plan import Guidance
+from hvg.parts.plan import Guidance, GuidedClips
 
 
 class LinearConfig(PartConfig):
@@ -25,7 +25,7 @@ class LinearConfig(PartConfig):
 class LinearGuidance(Guidance[LinearConfig]):
     """minimum + (maximum - minimum) i / (n - 1) at i of n; minimum where there is only one."""
 
-    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
-        along_frames = self.config.axis == "frames"
+    def scales(self, clips: GuidedClips, sigma: float) -> Tensor:
+        (_, views, frames), along_frames = clips.grid, self.config.axis == "frames"
         ramp = torch.linspace(self.config.minimum, self.config.maximum, frames if along_frames else views)
-        return (ramp[None] if along_frames else ramp[:, None]).expand(views, frames).clone()
+        return (ramp[None] if along_frames else ramp[:, None]).expand(1, *clips.grid).clone()

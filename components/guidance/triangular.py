@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hvg.core.bounds import GuidanceScale
 from hvg.parts.part import PartConfig
-from hvg.parts.plan import Guidance
+from hvg.parts.plan import Guidance, GuidedClips
 
 
 class TriangularConfig(PartConfig):
@@ -28,9 +28,9 @@ class TriangularConfig(PartConfig):
 class TriangularGuidance(Guidance[TriangularConfig]):
     """minimum + (maximum - minimum) (1 - |1 - 2 i / n|) at i of n evenly spaced around a full circle."""
 
-    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
-        along_frames = self.config.axis == "frames"
+    def scales(self, clips: GuidedClips, sigma: float) -> Tensor:
+        (_, views, frames), along_frames = clips.grid, self.config.axis == "frames"
         number = frames if along_frames else views
         rise = 1 - (1 - 2 * torch.arange(number) / number).abs()
         scales = self.config.minimum + (self.config.maximum - self.config.minimum) * rise
-        return (scales[None] if along_frames else scales[:, None]).expand(views, frames).clone()
+        return (scales[None] if along_frames else scales[:, None]).expand(1, *clips.grid).clone()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from hvg.config.wiring import picture_size
 from hvg.core.errors import Problem
 from hvg.core.required import required
-from hvg.values.buckets import Size, groups, unfit
+from hvg.values.buckets import Size, groups, sources_of, unfit
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
+    from hvg.parts.scene import Holdings
 
 # Unfit clips that a message names.
 MOST_NAMED = 3
@@ -37,6 +38,21 @@ def unfit_clips(config: RunConfig, sizes: Mapping[str, Size]) -> Iterator[Proble
                 place,
                 f"{count} {word} are asked for; {len(small)} of {len(sizes)} {where} hold fewer, '{clip}' {small[clip]}.",
             )
+
+
+def unmixed(config: RunConfig, held: Holdings) -> Iterator[Problem]:
+    """Buckets for which a mixture has no clip, and parts of it without a clip for any bucket."""
+    if not held.weights or not held.sizes:
+        return
+    buckets, sources = config.data.trained_buckets, sources_of(held.sizes, held.weights)
+    found = groups(buckets, list(held.sizes.values()), config.data.max_crop, sources)
+    drawn = {shape for group in found for bucket in group.buckets for shape in (bucket, replace(bucket, size=None))}
+    place = "data.views" if config.data.buckets is None else "data.buckets"
+    for bucket in buckets:
+        if bucket not in drawn:
+            yield Problem(place, f"no clip of the mixture is drawn for {bucket} (views x frames x height x width).")
+    for label in held.weights.keys() - {group.source.label for group in found}:
+        yield Problem(f"dataset.members.{label}", "none of its clips is drawn for any bucket (data.buckets).")
 
 
 def _first(reasons: Mapping[str, str]) -> str:

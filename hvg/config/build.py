@@ -139,7 +139,7 @@ def _network_context(
         body=body,
         channels=sum(spec.channels for spec in specs),
         memory=frozenset(site for spec in specs for site in spec.memory),
-        view_attention=_view_attention(config),
+        view_attention=_view_attention(config) if config.backbone.cls.has_view_layers(config.backbone.config) else None,
     )
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
-from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures
+from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures, unmixed
 from hvg.config.settings import SLOTS, is_used
 from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -44,14 +44,14 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
     if "dataset" in failed:
         return []
     try:
-        sizes = config.dataset.cls.holdings(config.dataset.config).sizes
+        held = config.dataset.cls.holdings(config.dataset.config)
         problems = [] if "evaluation" in failed else [*_shared_people(config)]
     except DataError as error:
         return [Problem("dataset", str(error))]
     if "data" not in failed:
-        problems += [*_check_grid(config), *unfit_clips(config, sizes)]
+        problems += [*_check_grid(config), *unfit_clips(config, held.sizes), *unmixed(config, held)]
     if not {"codec", "backbone", "data"} & failed:
-        pictures = trained_pictures(config, sizes)
+        pictures = trained_pictures(config, held.sizes)
         problems += _uneven_pictures(config, pictures)
         problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
     return problems
@@ -125,6 +125,15 @@ def _width_misfits(port: str, given: int, accepted: int) -> Iterator[str]:
         yield f"gives the {port} port a width of {given}, the backbone's is {accepted}"
 
 
+def _check_views(config: RunConfig) -> Iterator[Problem]:
+    backbone, attention = config.backbone, config.view_attention.name
+    if not backbone.cls.has_view_layers(backbone.config) and attention != "none":
+        yield Problem(
+            "view_attention",
+            f"the backbone {backbone.name}, as it is set, takes views for frames and has no place for {attention}; choose none.",
+        )
+
+
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
     needed = {"system": (config.system.name, config.system.cls.requires), **needed_fields(config)}
@@ -151,19 +160,44 @@ def _check_splits(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_guidance(config: RunConfig) -> Iterator[Problem]:
-    from hvg.config.build import build_part
-
-    guidance = build_part(config.guidance)
-    # A schedule may be 1 on one frame of one view and not on a longer request.
-    scales = (guidance.scale(4, 4, sigma) for sigma in GUIDANCE_LEVELS)
-    guided = any(bool((scale != 1).any()) for scale in scales)
-    droppable = [slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0]
-    if guided and not droppable:
+    try:
+        branches = asked_branches(config)
+    except HvgError as error:
+        yield Problem("guidance", f"{config.guidance.name} {error}")
+        return
+    if branches and not any(branches):
         yield Problem(
             "guidance",
-            "a scale other than 1 needs a slot that is dropped in training, but every slot has dropout 0; "
-            "set for example pose.dropout=0.1, or a guidance of 1.",
+            f"a scale other than 1 needs a slot that is dropped in training, but every slot that {config.guidance.name} would "
+            "leave out has dropout 0; set for example appearance.dropout=0.1, or a guidance of 1.",
         )
+
+
+def asked_branches(config: RunConfig) -> tuple[frozenset[str], ...]:
+    """The slots that each branch of a run's guidance leaves out; no branch where its scales are 1 everywhere.
+
+    Raises: HvgError where its settings name other slots than those that are dropped in training.
+    """
+    import torch
+
+    from hvg.config.build import build_part
+    from hvg.parts.plan import GuidedClips
+    from hvg.values.cameras import orbit
+
+    guidance = build_part(config.guidance)
+    branches = guidance.branches([slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0])
+    # A schedule may be 1 on one frame of one view, or for one task, and not on a longer request.
+    around = orbit(
+        torch.arange(4) * 90.0,
+        elevation_degrees=0.0,
+        distance=3.0,
+        target=torch.zeros(3),
+        fov_degrees=40.0,
+        image_size=(8, 8),
+    )
+    clips = GuidedClips(grid=(2, 4, 4), task=torch.arange(2), cameras=around[None, :, None].expand(2, 4, 4))
+    guided = any(bool((guidance.scales(clips, sigma) != 1).any()) for sigma in GUIDANCE_LEVELS)
+    return branches if guided else ()
 
 
 def _check_image(config: RunConfig) -> Iterator[Problem]:
@@ -279,6 +313,7 @@ def _check_strategy(settings: Settings) -> Iterator[Problem]:
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
+    (("backbone", "view_attention"), _check_views),
     (("system", "dataset", "fit"), _check_fields),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
@@ -286,7 +321,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("dataset", "data", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
     (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("system", "data"), _check_cached),
-    (("data", "alignment", "fit", *SLOTS, "slots"), _check_latents),
+    (("data", "alignment", "fit", "guidance", *SLOTS, "slots"), _check_latents),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.
 READ = frozenset(key for needs, _ in _CHECKS for key in needs)

@@ -198,6 +198,11 @@ class SampleOptions(Section):
         description="Motion whose first frame is how the photo's person stands; null: at rest, arms spread. For the same models.",
     )
     caption: str | None = Field(None, description="What the video shows, for models that read it.")
+    task: Literal["auto", "view", "pose"] = Field(
+        "auto",
+        description="For models that hear of it: whether the video shows the photo's own pose from elsewhere, or another pose. "
+        "auto: view where the person does not move.",
+    )
     camera: str = Field(
         "orbit",
         description="orbit: views all around. static: one from the front. front_back: two. Or a file: cameras.json, as "

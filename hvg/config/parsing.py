@@ -225,16 +225,22 @@ def _parse_metrics(protocol: Any, written: Mapping[str, str]) -> tuple[dict[str,
     """Label -> metric of a protocol."""
     if not isinstance(protocol, dict) or "metrics" not in protocol:
         return {}, []
-    raw, path = protocol["metrics"], "protocol.metrics"
+    return _parse_labelled("metric", protocol["metrics"], "protocol.metrics", written)
+
+
+def _parse_labelled(
+    kind: str, raw: Any, path: str, written: Mapping[str, str]
+) -> tuple[dict[str, PartChoice], list[Problem]]:
+    """Label -> part, of those that lie at ``path``."""
     if not isinstance(raw, dict):
-        return {}, [Problem(path, f"expected metrics by label, got {shown(raw)}.")]
+        return {}, [Problem(path, f"expected {kind}s by label, got {shown(raw)}.")]
     choices, problems = {}, []
     for label, value in raw.items():
         # Labels are parts of overrides and of the names of stored arrays.
         if not re.fullmatch(r"[\w-]+", str(label)):
             problems.append(Problem(f"{path}.{label}", "a label has letters, digits, '_' and '-'."))
             continue
-        choice, found = _parse_part("metric", value, f"{path}.{label}", written)
+        choice, found = _parse_part(kind, value, f"{path}.{label}", written)
         problems += found
         if choice is not None:
             choices[str(label)] = choice
@@ -275,6 +281,14 @@ def _judge_part(
         if config is not None:
             kept = choice and {inner.settings: choice.config.model_dump(mode="json")}
             config = kept and config.model_copy(update=kept)
+    for key, mark in cls.Config.labelled_parts().items():
+        given = getattr(config, key) if config is not None else _given(cls.Config, settings, key)
+        if isinstance(given, dict):
+            choices, found = _parse_labelled(mark.kind, given, f"{path}.{key}", written)
+            problems += found
+            if config is not None:
+                resolved = {label: choice.resolved() for label, choice in choices.items()}
+                config = config.model_copy(update={key: resolved})
     return None if config is None else PartChoice(kind, name, cls, config), problems
 
 

@@ -37,7 +37,7 @@ else:
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task")
 # Root key -> kind, for every part that a run has exactly one of where its system uses it.
 SINGLE_PARTS = {
     kind: kind
@@ -63,7 +63,7 @@ CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
 # What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
-BEFORE = {"fit": "none", "system": "human_video", "reconstruction": "none"}
+BEFORE = {"fit": "none", "system": "human_video", "reconstruction": "none", "task": "none"}
 
 
 def is_used(key: str, uses: Collection[str]) -> bool:
@@ -174,6 +174,9 @@ class RunConfig(Settings):
     reconstruction: PartChoice[Conditioner] | None = Field(
         default=None,
         description="Conditioner that shows what the person of the photo looks like from there, reconstructed.",
+    )
+    task: PartChoice[Conditioner] | None = Field(
+        default=None, description="Conditioner of the task: a novel view of the photo's pose, or a novel pose."
     )
     slots: dict[str, PartChoice[Conditioner]] = Field(
         default={}, description="Further conditioners, by a slot name of one's own."

@@ -36,7 +36,8 @@ def print_forecast(config: RunConfig, options: CheckOptions) -> bool:
         "",
         *memory_table(forecast, options, config.strategy.name),
     ]
-    lines += [*host_line(forecast, config), "", traffic_line(forecast, options), verdict(forecast, options)]
+    lines += [*host_line(forecast, config), "", *sampling_line(config), traffic_line(forecast, options)]
+    lines.append(verdict(forecast, options))
     print("\n".join(lines), flush=True)
     if fits(forecast, options) is not False:
         return True
@@ -89,6 +90,21 @@ def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
         return []
     return [
         f"memory of the host: {gigabytes(forecast.share.host)} for a GPU, {gigabytes(per_node * forecast.share.host)} a node"
+    ]
+
+
+def sampling_line(config: RunConfig) -> list[str]:
+    """Line on how often the network looks at a test clip, the largest there is; none where nothing says how large clips are."""
+    from hvg.cost.passes import sampling_passes
+    from hvg.model.trained_windows import clip_grids
+
+    views, frames = max(clip_grids(config, "test"), key=lambda grid: grid[0] * grid[1], default=(0, 0))
+    if not views:
+        return []
+    passes = sampling_passes(config, views, frames)
+    return [
+        f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes:.3g} passes of the network over "
+        "all of it"
     ]
 
 

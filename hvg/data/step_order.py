@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 
 from hvg.config.settings import RunConfig
-from hvg.config.wiring import picture_size
 from hvg.core.errors import DataError
 from hvg.core.random_keys import generator
 from hvg.data.cache import shard_paths
 from hvg.data.shards import ShardReader
-from hvg.values.buckets import Bucket, Group, alike, groups
+from hvg.parts.scene import told_size
+from hvg.values.buckets import Bucket, Group, alike, groups, sources_of
 
 
 class Place(NamedTuple):
@@ -32,10 +32,23 @@ class Place(NamedTuple):
 def place_at(seed: int, found: Sequence[Group], position: int, clips_per_step: int) -> Place:
     """What the training order has at a position. clips_per_step: as of ``TrainingOrder``."""
     step, place = divmod(position, clips_per_step)
-    number, earlier = group_of_step(seed, step, tuple(len(group.clips) for group in found))
+    number, earlier = _drawn_group(seed, step, found)
     group = found[number]
     index = clip_position(seed, earlier * clips_per_step + place, len(group.clips), number)
     return Place(group.clips, index, _bucket(seed, step, group.buckets))
+
+
+def _drawn_group(seed: int, step: int, found: Sequence[Group]) -> tuple[int, int]:
+    """Number of the group that a step draws from, and how many steps before it drew from that group.
+
+    First which source, by the weights; then, of the steps that draw this source, which of its groups, by the clips in each.
+    """
+    sources = list(dict.fromkeys(group.source for group in found))
+    chosen, own_step = group_of_step(seed, step, tuple(source.weight for source in sources), "sources")
+    own = [number for number, group in enumerate(found) if group.source == sources[chosen]]
+    label, counts = sources[chosen].label, tuple(len(found[number].clips) for number in own)
+    number, earlier = group_of_step(seed, own_step, counts, *(("groups", label) if label else ()))
+    return own[number], earlier
 
 
 def _bucket(seed: int, step: int, buckets: Sequence[Bucket]) -> Bucket:
@@ -46,23 +59,25 @@ def _bucket(seed: int, step: int, buckets: Sequence[Bucket]) -> Bucket:
 
 
 def training_groups(config: RunConfig, count: int) -> list[Group]:
-    """The ``count`` training clips of a run by the buckets that each fits; all fit all where nothing says their sizes.
+    """The ``count`` training clips of a run by source and by the buckets that each fits; all fit all where nothing says sizes.
 
-    Raises: DataError where no clip fits any.
+    Raises: DataError where no clip fits any, and where a mixture does not know its clips.
     """
     data, dataset = config.data, config.dataset
+    held = dataset.cls.holdings(dataset.config)
     # Files in the cache may hold fewer clips than the dataset.
-    shards = shard_paths(config, "train") if data.cache else []
-    sizes = [size for path in shards for size in ShardReader(path).sizes]
-    sizes = sizes or list(dataset.cls.holdings(dataset.config).sizes.values())
-    views, frames = (getattr(dataset.config, name, None) for name in ("views", "frames"))
-    if not sizes and views and frames and (picture := picture_size(config)):
-        sizes = count * [(views, frames, *picture)]
+    shards = [ShardReader(path) for path in (shard_paths(config, "train") if data.cache else [])]
+    known = {clip: size for shard in shards for clip, size in zip(shard.keys, shard.sizes, strict=True)} or held.sizes
+    sizes, told = list(known.values()), told_size(dataset.config)
+    if not sizes and held.weights:
+        raise DataError(f"dataset {dataset.name}: what its parts hold is not known: {'; '.join(held.notes)}")
+    if not sizes and told:
+        sizes = count * [told]
     if not sizes:
         return alike(count, *data.trained_buckets)
     if len(sizes) != count:
         raise DataError(f"dataset {dataset.name}: its files tell the sizes of {len(sizes)} clips, and it has {count}")
-    found = groups(data.trained_buckets, sizes, data.max_crop)
+    found = groups(data.trained_buckets, sizes, data.max_crop, sources_of(known, held.weights))
     if not found:
         raise DataError(f"dataset {dataset.name}: none of {count} clips fits a bucket of data.buckets")
     return found
@@ -74,32 +89,32 @@ def clip_position(seed: int, position: int, count: int, group: int = 0) -> int:
     return int(_epoch_order(seed, epoch, count, group)[place])
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _epoch_order(seed: int, epoch: int, count: int, group: int) -> torch.Tensor:
     # The first group has the key of times when there was but one.
     return torch.randperm(count, generator=generator(seed, "order", epoch, *([group] if group else [])))
 
 
-def group_of_step(seed: int, step: int, counts: Sequence[int]) -> tuple[int, int]:
+def group_of_step(seed: int, step: int, counts: Sequence[int], *key: str) -> tuple[int, int]:
     """The group of clips that a step draws from, and how many steps before it drew from that group.
 
     counts: clips of every group. A cycle of sum(counts) steps, over their common divisor, has of every group its share, in a
-    fresh order, so that all clips are seen equally often.
+    fresh order, so that all clips are seen equally often. key: tells this choice from others.
     """
     if len(counts) == 1:
         return 0, step
     shares = tuple(count // math.gcd(*counts) for count in counts)
     cycle, place = divmod(step, sum(shares))
-    order, earlier = _cycle(seed, cycle, shares)
+    order, earlier = _cycle(seed, cycle, shares, key or ("groups",))
     group = int(order[place])
     return group, cycle * shares[group] + int(earlier[place])
 
 
-@lru_cache(maxsize=2)
-def _cycle(seed: int, cycle: int, shares: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+@lru_cache(maxsize=16)
+def _cycle(seed: int, cycle: int, shares: tuple[int, ...], key: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Group of every step of a cycle, and how many steps of the cycle before it are of the same."""
     steps = torch.repeat_interleave(torch.arange(len(shares)), torch.tensor(shares))
-    order = steps[torch.randperm(len(steps), generator=generator(seed, "groups", cycle))]
+    order = steps[torch.randperm(len(steps), generator=generator(seed, *key, cycle))]
     earlier = torch.empty_like(order)
     for group, share in enumerate(shares):
         earlier[order == group] = torch.arange(share)

@@ -1,6 +1,6 @@
 """The one engine that turns noise into clean latents: a sampler's windows, a solver's steps, a guidance schedule."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -9,11 +9,12 @@ from torch import Tensor, distributed
 
 from hvg.core.errors import HvgError
 from hvg.core.ranks import rank_and_world
-from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
 from hvg.values.grid import Window
 
-# denoise(x, sigma, windows, scale) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
-# scale, the guidance scale, is (n B, v, t). Rows i B to (i + 1) B belong to windows[i], whose frames are the video's.
+# denoise(x, sigma, windows, scales) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
+# scales, those of the guidance's N branches, (N, n B, v, t). Rows i B to (i + 1) B belong to windows[i], whose frames are the
+# video's.
 Denoise = Callable[[Tensor, float, Sequence[Window], Tensor], Tensor]
 
 
@@ -28,6 +29,7 @@ def sample(
     progress: Callable[[int, int], None] | None = None,
     *,
     windows_per_call: int | None = None,
+    clips: GuidedClips | None = None,
     step_noise: Callable[[int], Tensor] | None = None,
     resize: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
     share: bool = False,
@@ -36,13 +38,15 @@ def sample(
 
     noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so
     many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
-    step_noise: ``step_noise(step)`` is fresh noise like ``noise``, for stochastic solvers. resize: latents at another
-    (h, w), for plans that begin with a smaller picture. share: the ranks of torch.distributed each denoise some of the
-    windows, and all return the whole; with ``windows_per_call=1`` the result is that of one process to the last bit.
+    clips: what the guidance is told of them; None: nothing but their shape. step_noise: ``step_noise(step)`` is fresh noise
+    like ``noise``, for stochastic solvers. resize: latents at another (h, w), for plans that begin with a smaller picture.
+    share: the ranks of torch.distributed each denoise some of the windows, and all return the whole; with
+    ``windows_per_call=1`` the result is that of one process to the last bit.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
     levels = [float(sigma) for sigma in sigmas]
-    num_steps, (views, frames) = len(levels) - 1, noise.shape[1:3]
+    num_steps, (count, views, frames) = len(levels) - 1, noise.shape[:3]
+    guided = clips or GuidedClips(grid=(count, views, frames))
     stages = _stages(sampler, num_steps, frames)
     if wrong := {s.shrink for s in stages if noise.shape[-2] % s.shrink or noise.shape[-1] % s.shrink}:
         raise HvgError(
@@ -53,8 +57,8 @@ def sample(
         windows = sampler.windows(step, num_steps, views, len(stage.frames))
 
         def denoise_grid(x: Tensor, sigma: float, windows: Sequence[Window] = windows, stage: Stage = stage) -> Tensor:
-            scale = guidance.scale(views, frames, sigma)[:, list(stage.frames)].to(x)
-            return denoise_windows(denoise, x, sigma, windows, scale, windows_per_call, stage.frames, share)
+            scales = guidance.scales(guided, sigma)[..., list(stage.frames)]
+            return denoise_windows(denoise, x, sigma, windows, scales, windows_per_call, stage.frames, share)
 
         def fresh(step: int = step, stage: Stage = stage) -> Tensor:
             if step_noise is None:
@@ -109,14 +113,14 @@ def denoise_windows(
     x: Tensor,
     sigma: float,
     windows: Sequence[Window],
-    scale: Tensor,
+    scales: Tensor,
     windows_per_call: int | None = None,
     frames: Sequence[int] | None = None,
     share: bool = False,
 ) -> Tensor:
     """x0 of the whole grid: every window's estimate, blended by the normalised weights in the order of the windows.
 
-    scale: (V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
+    scales: (N, B, V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
     """
     rank, world = rank_and_world() if share else (0, 1)
     weights, clips = normalised_weights(windows, x.shape[1], x.shape[2]), x.shape[0]
@@ -126,8 +130,8 @@ def denoise_windows(
     estimates: dict[int, Tensor] = {}
     for batch in _batches(range(rank, len(windows), world), windows, windows_per_call):
         stacked = torch.cat([x[:, v, t] for v, t in (cells[i] for i in batch)])
-        scales = torch.stack([scale[v, t] for v, t in (cells[i] for i in batch)]).repeat_interleave(clips, dim=0)
-        x0 = denoise(stacked, sigma, [windows[i] for i in batch], scales)
+        of_windows = torch.cat([scales[..., v, t] for v, t in (cells[i] for i in batch)], dim=1)
+        x0 = denoise(stacked, sigma, [windows[i] for i in batch], of_windows)
         estimates |= dict(zip(batch, x0.split(clips), strict=True))
     blended = torch.zeros_like(x)
     for i, (v, t) in enumerate(cells):
@@ -152,9 +156,15 @@ def normalised_weights(windows: Sequence[Window], views: int, frames: int) -> li
     return [window.weights / total[_cells(window)] for window in windows]
 
 
-def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
-    """Guided estimate, (B, V, t, C, h, w); scale (V, t) or (B, V, t). Source: arXiv 2207.12598."""
-    return unconditional + scale.to(conditional)[..., None, None, None] * (conditional - unconditional)
+def guided_estimate(whole: Tensor, branches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Guided estimate (B, V, t, C, h, w), as of ``Guidance``. whole: with everything that is told. branches: the estimate of
+    each, made when it is asked for, and its scale (B, V, t).
+    """
+    before, total = whole, None
+    for estimate, scale in branches:
+        step = scale.to(before)[..., None, None, None] * (before - estimate)
+        before, total = estimate, step if total is None else total + step
+    return before if total is None else before + total
 
 
 def _cells(window: Window) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
-from hvg.parts.plan import Guidance, Sampler, Solver
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
@@ -32,6 +32,8 @@ from hvg.values.moved import align, move
 # noise, the point reached, its estimate, the windows' estimates and their blend. Control maps: drawn, as stored, as a picture,
 # on the canvas.
 DECODED_COPIES, LATENT_COPIES, MAP_COPIES = 4, 6, 4
+# With guidance, besides: a branch's estimate, and what the branches add up to. Of several branches one is denoised after another.
+GUIDED_COPIES = 2
 
 
 class HumanVideoSystem(TrainedSystem):
@@ -213,6 +215,11 @@ class HumanVideoSystem(TrainedSystem):
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
         shape = (v, -(-t // self.codec.temporal_stride), self.codec.channels, *cells)
+        guided = GuidedClips(
+            grid=(len(batch.clip_id), *shape[:2]),
+            task=None if batch.task is None else batch.task.cpu(),
+            cameras=batch.cameras[:, :, :: self.codec.temporal_stride].to("cpu"),
+        )
 
         def noise(*key: int | str) -> Tensor:
             return torch.stack([torch.randn(shape, generator=generator(seed, *key, n)) for n in batch.clip_id]).to(
@@ -228,6 +235,7 @@ class HumanVideoSystem(TrainedSystem):
             self.guidance,
             progress,
             windows_per_call=windows_per_call,
+            clips=guided,
             step_noise=lambda step: noise("step", step),
             resize=self._resize,
             share=share,
@@ -284,7 +292,9 @@ class HumanVideoSystem(TrainedSystem):
     def sampling_bytes(self, views: int, frames: int, image_size: tuple[int, int]) -> int:
         codec, (height, width) = self.codec, image_size
         pixels, cells = height * width, (height // codec.stride) * (width // codec.stride)
-        latents = 4 * LATENT_COPIES * views * -(-frames // codec.temporal_stride) * codec.channels * cells
+        guided = any(self.guidance.branches([*droppable(self.conditioners)]))
+        copies = LATENT_COPIES + GUIDED_COPIES * guided
+        latents = 4 * copies * views * -(-frames // codec.temporal_stride) * codec.channels * cells
         mesh = MESH_BYTES * frames if self.signals.mesh else 0
         piece = min(frames, codec.decode_chunk * codec.temporal_stride)
         channels = sum(part.signal_channels(part.config) for part in self.conditioners.values())

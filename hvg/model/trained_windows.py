@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from hvg.config.checks import asked_branches
 from hvg.config.wiring import path_of_slot
 from hvg.core.errors import DataError
 from hvg.parts.plan import Sampler
@@ -76,7 +77,7 @@ def sampling_notes(config: RunConfig, sampler: Sampler | None, num_steps: int, g
         _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
         _about_places(config, max((frames for _, frames in grids), default=0)),
     ]
-    return [*(note for note in notes if note), *_about_strengths(config)]
+    return [*(note for note in notes if note), *_about_strengths(config), *_about_guidance(config)]
 
 
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
@@ -110,6 +111,25 @@ def _about_strengths(config: RunConfig) -> Iterator[str]:
             yield (
                 f"{path}.strength={strength:g}, and clips that trained without it trained without {', '.join(others)}, too; "
                 f"{path}.drops=alone trains with the others"
+            )
+
+
+def _about_guidance(config: RunConfig) -> Iterator[str]:
+    """Slots that share one draw are dropped from those with the highest dropout on; other choices of them are never trained."""
+    together = {
+        slot: choice.config.dropout
+        for slot, choice in config.conditioners.items()
+        if choice.config.dropout > 0 and choice.config.drops == "together"
+    }
+    for branch in asked_branches(config):
+        dropped = branch & together.keys()
+        least = min((together[slot] for slot in dropped), default=1.0)
+        others = [path_of_slot(config, slot) for slot in together.keys() - branch if together[slot] >= least]
+        if dropped and others:
+            left_out = ", ".join(path_of_slot(config, slot) for slot in config.conditioners if slot in dropped)
+            yield (
+                f"guidance={config.guidance.name} leaves out {left_out}, and clips that trained so trained without "
+                f"{', '.join(sorted(others))}, too; drops=alone of a slot trains it with the others"
             )
 
 

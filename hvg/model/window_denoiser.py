@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hvg.model.sampling import classifier_free_guidance
+from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
+from hvg.parts.plan import needed_branches
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
@@ -18,6 +19,8 @@ from hvg.values.moved import move_cameras
 
 if TYPE_CHECKING:
     from hvg.model.system import HumanVideoSystem
+
+_NOTHING = frozenset[str]()
 
 
 class WindowDenoiser:
@@ -39,29 +42,31 @@ class WindowDenoiser:
         self.offsets, self.reference_offsets = offsets, reference_offsets
         whole = batch.view_grid()
         self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
-        self._dropped = droppable(system.conditioners)
+        self._branches = system.guidance.branches([*droppable(system.conditioners)])
         known = {slot: part.config.strength for slot, part in system.conditioners.items()}
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
-        self._windows: dict[tuple, tuple[Conditioning, Conditioning | None]] = {}
+        self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
 
-    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
-        conditional, unconditional = zip(*(self._condition(window, shrink) for window in windows), strict=True)
+        given = [self._condition(window, shrink) for window in windows]
         index = self.batch.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
         grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
-        estimate = self.system.denoise(x, level, Conditioning.stack(conditional), index, grid)
-        if not self._dropped or bool((scale == 1).all()):
-            return estimate
-        nothing = self.system.denoise(x, level, Conditioning.stack(unconditional), index, grid)
-        return classifier_free_guidance(estimate, nothing, scale)
 
-    def _condition(self, window: Window, shrink: int) -> tuple[Conditioning, Conditioning | None]:
-        """The window's conditioning, and what stands in for it where guidance asks."""
+        def estimate(left_out: frozenset[str]) -> Tensor:
+            conditioning = Conditioning.stack([told[left_out] for told in given])
+            return self.system.denoise(x, level, conditioning, index, grid)
+
+        needed = needed_branches(self._branches, scales)
+        return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
+
+    def _condition(self, window: Window, shrink: int) -> dict[frozenset[str], Conditioning]:
+        """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance."""
         key = (window.views, window.frames, shrink)
         if key in self._windows:
             return self._windows[key]
@@ -70,15 +75,16 @@ class WindowDenoiser:
         given = condition_slots(system.conditioners, system.signal_keys, part, self._per_clip.get(shrink))
         self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
         given = tell(system.conditioners, strengthen(system.conditioners, given, self._strengths), part)
-        merged, unconditional = Conditioning.merge(given.values()), None
-        if self._dropped:
-            nothing = {slot: conditioner.null(given[slot]) for slot, conditioner in self._dropped.items()}
-            unconditional = Conditioning.merge((given | nothing).values())
-        size = sum(c.nbytes() for c in (merged, unconditional) if c is not None)
+        null = {slot: system.conditioners[slot].null(given[slot]) for slot in _NOTHING.union(*self._branches)}
+        found = {
+            left_out: Conditioning.merge({**given, **{slot: null[slot] for slot in left_out}}.values())
+            for left_out in {_NOTHING, *self._branches}
+        }
+        size = sum(conditioning.nbytes() for conditioning in found.values())
         if size <= self._room:
             self._room -= size
-            self._windows[key] = merged, unconditional
-        return merged, unconditional
+            self._windows[key] = found
+        return found
 
     def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
         offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]

@@ -33,8 +33,8 @@ class ConditionerConfig(PartConfig):
         0.0,
         ge=0,
         le=1,
-        description="Probability that a clip trains without this signal. Classifier-free guidance drops every slot whose value "
-        "is above 0.",
+        description="Probability that a clip trains without this signal. Guidance can leave out slots whose value is above 0; "
+        "it leaves out all of them unless its settings name some.",
     )
     drops: Literal["together", "alone"] = Field(
         "together",
@@ -260,6 +260,11 @@ class Backbone(Part[ConfigT], nn.Module):
     @abstractmethod
     def ports(cls, config: ConfigT, codec_channels: int, codec_stride: int) -> Ports:
         """Sites and widths, before any weight exists."""
+
+    @classmethod
+    def has_view_layers(cls, config: ConfigT) -> bool:
+        """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
+        return True
 
     @abstractmethod
     def forward(

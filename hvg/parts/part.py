@@ -31,6 +31,17 @@ class PartName:
     settings: str
 
 
+@dataclass(frozen=True)
+class PartsByLabel:
+    """Marks a setting as parts by labels of the user's: label -> the ``name`` of each, and its settings beside it.
+
+    They are judged with the part that holds them. kind: of those parts. As in
+    ``members: Annotated[dict[str, dict[str, Any]], PartsByLabel("dataset")]``.
+    """
+
+    kind: str
+
+
 class PartConfig(BaseModel):
     """Settings of one part: frozen, strict, numbers finite, every field documented by ``Field(description=...)``."""
 
@@ -39,8 +50,17 @@ class PartConfig(BaseModel):
     @classmethod
     def inner_parts(cls) -> dict[str, PartName]:
         """The settings that name another part."""
+        return cls._marked(PartName)
+
+    @classmethod
+    def labelled_parts(cls) -> dict[str, PartsByLabel]:
+        """The settings that hold parts by label."""
+        return cls._marked(PartsByLabel)
+
+    @classmethod
+    def _marked(cls, kind: type[MarkT]) -> dict[str, MarkT]:
         marks = {name: field.metadata for name, field in cls.model_fields.items()}
-        return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, PartName)}
+        return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, kind)}
 
     def inner_part(self, name: str) -> tuple[type[Any], PartConfig]:
         """Class and settings of the part that the setting ``name`` names.
@@ -51,7 +71,20 @@ class PartConfig(BaseModel):
         cls = registry.load(inner.kind, getattr(self, name))
         return cls, cls.Config(**getattr(self, inner.settings))
 
+    def parts_of(self, name: str, **changed: Any) -> dict[str, tuple[type[Any], Any]]:
+        """Label -> class and settings, of the parts that the setting ``name`` holds. changed: settings that all of them get.
 
+        Raises: as of ``inner_part``.
+        """
+        kind, found = self.labelled_parts()[name].kind, {}
+        for label, given in getattr(self, name).items():
+            cls = registry.load(kind, given["name"])
+            settings = {key: value for key, value in given.items() if key != "name"}
+            found[label] = cls, cls.Config(**{**settings, **changed})
+        return found
+
+
+MarkT = TypeVar("MarkT")
 # Settings of a part. Of one whose ``Config`` stands inside it, and so cannot be named before it, type checkers know nothing.
 ConfigT = TypeVar("ConfigT", bound=PartConfig, default=Any)
 

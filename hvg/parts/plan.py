@@ -1,13 +1,16 @@
 """Interfaces of sampling: which windows are denoised, how a step goes, how strongly it is guided."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from hvg.core.errors import HvgError, did_you_mean
 from hvg.parts.part import ConfigT, Part
+from hvg.values.cameras import Cameras
 from hvg.values.grid import Window
 
 
@@ -66,9 +69,61 @@ class Solver(Part[ConfigT]):
         """x at ``at.sigma_next``, for x and the estimate x0 at ``at.sigma``; all (B, V, t, C, h, w)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GuidedClips:
+    """The clips that are sampled together, as a guidance knows them: with all of their views and latent frames; on the CPU.
+
+    grid: (B, V, t). task: (B,), as of ``hvg.values.task``. cameras: (B, V, t). None where nobody knows.
+    """
+
+    grid: tuple[int, int, int]
+    task: Tensor | None = None
+    cameras: Cameras | None = None
+
+
 class Guidance(Part[ConfigT]):
-    """Guidance: how strongly the conditioning guides each view and frame."""
+    """Guidance: how strongly the conditioning guides each view and frame of a clip.
+
+    What is denoised with everything that is told, estimate 0, is denoised again in each of N branches, with some slots left out
+    (their ``null``). Guided: estimate_N + sum over n of scale_n (estimate_n-1 - estimate_n). With one branch this is
+    classifier-free guidance (arXiv 2207.12598), with two InstructPix2Pix's (arXiv 2211.09800, equation 3).
+    requires: names of the ClipBatch fields that it reads.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    def branches(self, droppable: Sequence[str]) -> tuple[frozenset[str], ...]:
+        """The slots that each branch leaves out, of those that some clips train without; here one that leaves out all of them.
+
+        Raises: HvgError where its settings name another slot.
+        """
+        return (frozenset(droppable),)
 
     @abstractmethod
-    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
-        """Classifier-free guidance scale, (V, t); 1 everywhere means that no unconditional pass is needed."""
+    def scales(self, clips: GuidedClips, sigma: float) -> Tensor:
+        """The scale of each branch at a noise level, (N, B, V, t) float32 on the CPU; what is 1 everywhere needs no branch."""
+
+
+def known_slots(named: Iterable[str], droppable: Sequence[str]) -> list[str]:
+    """The slots that a guidance's settings name, in their order. Raises: HvgError for one without which no clip trains."""
+    for slot in named:
+        if slot not in droppable:
+            advice = did_you_mean(slot, droppable)
+            raise HvgError(f"leaves out '{slot}', without which no clip trains: give it a dropout. {advice}".strip())
+    return [*named]
+
+
+def needed_branches(branches: Sequence[frozenset[str]], scales: Tensor) -> list[int]:
+    """Numbers of the branches, counted from 0, without which the guided estimate would be another one.
+
+    scales: (N, ...), for them in this order. A step denoises everything once, and once more for each of these.
+    """
+    before = [frozenset[str](), *branches]
+    others = [n for n, branch in enumerate(branches) if branch != before[n]]
+    needed, following = list[int](), torch.ones(())
+    # An estimate counts as often as the scale behind it is more than its own.
+    for n in reversed(others):
+        if bool((scales[n] != following).any()):
+            needed.insert(0, n)
+            following = scales[n]
+    return needed

@@ -142,7 +142,8 @@ class Holdings:
     clip id -> whom it shows, as of ``ClipBatch.subject``. digests: clip id -> a digest of its frames, the same for a copy under
     another name; of clips of which it is known. unusable: what of the files cannot be used, of any split -> why. notes: what a
     user has to know of the files, a line each. lossy: with which loss their pictures are kept, in words; None where they are
-    kept as they were taken.
+    kept as they were taken. weights: of a mixture, what a clip's id begins with, up to its first slash -> the weight of those
+    clips: of sum(weights) steps so many draw them.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
@@ -151,6 +152,16 @@ class Holdings:
     unusable: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
     lossy: str | None = None
+    weights: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+def told_size(config: Any) -> tuple[int, int, int, int] | None:
+    """(V, T, H, W) of every clip of a dataset whose settings say it: those named views, frames and image_size; else None."""
+    views, frames, size = (getattr(config, name, None) for name in ("views", "frames", "image_size"))
+    if not views or not frames or not size:
+        return None
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    return views, frames, height, width
 
 
 class Dataset(Part[ConfigT]):

@@ -108,6 +108,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         cameras: Cameras | None = None,
         *,
         caption: str | None = None,
+        task: str = "auto",
         convention: str = "auto",
         person: int | None = None,
         up: str = "auto",
@@ -130,7 +131,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
-        caption: for models that read one. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
+        caption, task: for models that hear of them. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
         reference_betas and reference_height say whose build the person has. strengths: slot -> how strongly the model hears
         it, 1 as in training, 0 not at all, as ``{"pose": 0.5}``.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
@@ -150,7 +151,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
         asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
-        asked |= {"reference_height": reference_height, "camera_up": camera_up}
+        asked |= {"reference_height": reference_height, "camera_up": camera_up, "task": task}
         read = {"convention": convention, "person": person, "up": up}
         if isinstance(motion, Motion) and (
             told := [word for word, value in read.items() if value not in ("auto", None)]

@@ -17,6 +17,7 @@ from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
+from hvg.core.required import required
 from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.images import write_png
@@ -30,6 +31,7 @@ from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
 from hvg.sample.whose_shape import asked_person
+from hvg.values.task import TASKS
 
 # report(stage, done, total)
 Report = Callable[[str, int, int], None]
@@ -177,6 +179,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
             key: part.resolved() for key, part in config.parts.items() if key in ("sampler", "solver", "guidance")
         },
         "strengths": {slot: choice.config.strength for slot, choice in config.conditioners.items()},
+        "task": TASKS[int(required(request.batch.task, "ClipBatch.task"))],
         "views": views,
         "frames": frames,
         "image_size": list(cameras.image_size),

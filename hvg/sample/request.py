@@ -27,7 +27,7 @@ from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.task import NOVEL_POSE
+from hvg.values.task import NOVEL_VIEW, TASKS, stands_still
 
 # From how many degrees on the first camera no longer counts as one in front of the person.
 SIDEWAYS_DEGREES = 45.0
@@ -100,13 +100,13 @@ def make_clip(
         subject=(options.reference.name,),
         body=body,
         reference=reference,
-        task=torch.tensor([NOVEL_POSE]),
+        task=torch.tensor([asked_task(options, body)]),
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.caption is None else (options.caption,),
     )
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, caption_note(config, options), *told)
+    notes = (*said, taken, chosen.note, caption_note(config, options), task_note(config, options, batch), *told)
     return batch, path.names, [note for note in notes if note]
 
 
@@ -266,6 +266,21 @@ def caption_note(config: RunConfig, options: SampleOptions) -> str | None:
     """Note where a caption is given that nothing reads; else None."""
     read = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
     return None if read or options.caption is None else "no part of this model reads the caption"
+
+
+def asked_task(options: SampleOptions, body: BodyMotion) -> int:
+    """The task of a request, as of ``hvg.values.task``: nobody knows the photo's pose, so that one held still is taken for it."""
+    if options.task == "auto":
+        return TASKS.index("view" if stands_still(body) else "pose")
+    return TASKS.index(options.task)
+
+
+def task_note(config: RunConfig, options: SampleOptions, batch: ClipBatch) -> str | None:
+    """Note where a request is taken for a novel view by a model that hears of it; else None."""
+    heard = any("task" in fields for _, fields in wiring.needed_fields(config).values())
+    if not heard or options.task != "auto" or batch.task != NOVEL_VIEW:
+        return None
+    return "the person does not move, so the photo is taken to show this pose: a novel view; if it shows another, give task=pose"
 
 
 def out_of_sight_note(batch: ClipBatch) -> str | None:

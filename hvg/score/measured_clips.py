@@ -47,11 +47,11 @@ def batches(
     """The first ``count`` clips in order, ``size`` at a time, with their indices; every ``share[1]``-th batch.
 
     Batches are cut as for one process, so that what a batch holds does not depend on how many share them; and once more where
-    the clips next to each other differ in size.
+    the clips next to each other differ in size, or in what they hold.
     """
     for start in range(share[0] * size, count, share[1] * size):
         loaded = ((index, load(index)) for index in range(start, min(start + size, count)))
-        for _, same in groupby(loaded, key=lambda pair: (pair[1].grid, pair[1].cameras.image_size)):
+        for _, same in groupby(loaded, key=lambda pair: pair[1].form()):
             indices, found = zip(*same, strict=True)
             yield indices, ClipBatch.stack(found)
 

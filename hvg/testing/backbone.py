@@ -86,7 +86,13 @@ def check_precision(cls: type[Backbone], config: Any) -> None:
 
 @torch.no_grad()
 def check_views(cls: type[Backbone], config: Any) -> None:
-    """Views see each other through view attention, which is at rest in a new network, and through nothing else."""
+    """Views see each other through view attention, which is at rest in a new network, and through nothing else.
+
+    Where a backbone has no layers for views, they are frames of one video, view after view.
+    """
+    if not cls.has_view_layers(config):
+        check_views_as_frames(cls, config)
+        return
     given = inputs(cls, config, (1, 2, 2))
     other = given.noisy.clone()
     other[:, 1] += 1
@@ -99,6 +105,25 @@ def check_views(cls: type[Backbone], config: Any) -> None:
     require(first_view_moves(let_through(build_backbone(cls, config))), "view attention has no effect")
     alone = let_through(build_backbone(cls, config, view_attention="none"))
     require(not first_view_moves(alone), "views see each other without view attention")
+
+
+@torch.no_grad()
+def check_views_as_frames(cls: type[Backbone], config: Any) -> None:
+    """Several views are what one view of as many frames is, frame for frame."""
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
+
+    def one_view(x: Tensor) -> Tensor:
+        return x.flatten(1, 2)[:, None]
+
+    frames = Inputs(
+        noisy=one_view(given.noisy),
+        level=one_view(given.level),
+        conditioning=given.conditioning.map(one_view),
+        frame_index=None,
+        grid=tiny_batch(2, 1, 6, size=SIZE * CODEC_STRIDE).view_grid(),
+    )
+    same = torch.equal(one_view(backbone(*given)), backbone(*frames))
+    require(same, "several views are not what one view of as many frames is")
 
 
 @torch.no_grad()
@@ -121,7 +146,7 @@ def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full
         ports=ports,
         channels=EXTRA if ports.channels else 0,
         memory=frozenset(ports.memory),
-        view_attention=partial(attention, attention.Config()),
+        view_attention=partial(attention, attention.Config()) if cls.has_view_layers(config) else None,
     )
     return build(cls, config, context)
 

@@ -4,22 +4,46 @@ from typing import Any
 
 import torch
 
-from hvg.parts.plan import Guidance
+from hvg.parts.plan import Guidance, GuidedClips
 from hvg.testing.building import make, require
+from hvg.testing.scene import tiny_batch
+
+_SLOTS = ("pose", "appearance", "camera")
 
 
 def check_guidance(cls: type[Guidance], config: Any) -> None:
-    """One finite scale for every view and frame, float32 on the CPU, at every noise level; asked again, it is the same.
+    """Branches of slots that are dropped in training, and of each one finite scale for every clip, view and frame: float32 on the
+    CPU, at every noise level, the same when asked again, and for a clip the same alone as beside others.
 
     Raises: AssertionError that says which promise is broken.
     """
     guidance = make(cls, config)
+    branches = guidance.branches(_SLOTS)
+    require(branches == guidance.branches(_SLOTS), "the branches differ when they are asked for again")
+    require(len(branches) > 0, "there is no branch; a scale of 1 guides not at all")
+    for branch in branches:
+        unknown = ", ".join(sorted(branch.difference(_SLOTS)))
+        require(not unknown, f"a branch leaves out {unknown}, which no clip trains without")
     for views, frames in ((1, 1), (1, 5), (2, 2), (7, 1), (7, 5)):
+        clips = _clips(views, frames)
         for sigma in (0.002, 1.0, 700.0):
-            scale, again = (guidance.scale(views, frames, sigma) for _ in range(2))
+            scales, again = (guidance.scales(clips, sigma) for _ in range(2))
             where = f"{views} views x {frames} frames at level {sigma}"
-            require(tuple(scale.shape) == (views, frames), f"{where}: the scale is {tuple(scale.shape)}")
-            require(scale.dtype == torch.float32, f"{where}: the scale is {scale.dtype}")
-            require(scale.device.type == "cpu", f"{where}: the scale is on {scale.device}; whoever uses it moves it")
-            require(bool(scale.isfinite().all()), f"{where}: the scale is not finite")
-            require(torch.equal(scale, again), f"{where}: the scale differs when it is asked for again")
+            expected = (len(branches), *clips.grid)
+            require(tuple(scales.shape) == expected, f"{where}: scales are {tuple(scales.shape)}, not {expected}")
+            require(scales.dtype == torch.float32, f"{where}: scales are {scales.dtype}")
+            require(
+                scales.device.type == "cpu", f"{where}: scales are on {scales.device}; whoever uses them moves them"
+            )
+            require(bool(scales.isfinite().all()), f"{where}: scales are not finite")
+            require(torch.equal(scales, again), f"{where}: scales differ when they are asked for again")
+            for place in range(len(scales[0])):
+                alone = guidance.scales(_clips(views, frames, slice(place, place + 1)), sigma)
+                beside = scales[:, place : place + 1]
+                require(torch.equal(alone, beside), f"{where}: scales of a clip depend on the others")
+
+
+def _clips(views: int, frames: int, which: slice = slice(None)) -> GuidedClips:
+    """A novel view and a novel pose, or some of them."""
+    batch = tiny_batch(2, views, frames).clips(which)
+    return GuidedClips(grid=batch.grid, task=batch.task, cameras=batch.cameras)

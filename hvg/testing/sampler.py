@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from hvg.core.random_keys import generator
 from hvg.model.sampling import sample
-from hvg.parts.plan import Guidance, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
 from hvg.testing.building import make, require
 from hvg.values.grid import Window
 
@@ -71,7 +71,7 @@ def check_cost(sampler: Sampler, views: int, frames: int) -> None:
     """``cost`` is what the engine denoises, in passes over the whole grid."""
     seen: list[int] = []
 
-    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
+    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
         seen.append(x[:, :, :, 0].numel())
         return x
 
@@ -85,7 +85,7 @@ def check_batching(sampler: Sampler, views: int, frames: int) -> None:
     """The result does not depend on how many windows are denoised together, and has the shape of the noise."""
     start = torch.randn(2, views, frames, 2, 8, 8, generator=generator("noise"))
 
-    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scale: Tensor) -> Tensor:
+    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
         number = torch.tensor([sum(w.views) + 0.1 * sum(w.frames) for w in windows])
         number = number.repeat_interleave(len(x) // len(windows)).view(-1, 1, 1, 1, 1, 1)
         return torch.sin(x.mean(dim=(1, 2), keepdim=True) + 0.1 * x + number) / (1 + sigma)
@@ -108,8 +108,8 @@ class _Straight(Solver):
 class _Unguided(Guidance):
     """1 everywhere."""
 
-    def scale(self, views: int, frames: int, sigma: float) -> Tensor:
-        return torch.ones(views, frames)
+    def scales(self, clips: GuidedClips, sigma: float) -> Tensor:
+        return torch.ones(1, *clips.grid)
 
 
 def _run(sampler: Sampler, start: Tensor, denoise: Any, windows_per_call: int | None = None) -> Tensor:

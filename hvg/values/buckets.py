@@ -1,6 +1,6 @@
 """Shapes of training steps, and which clips have a place in which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -53,11 +53,20 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The dataset of a mixture that clips come from. weight: of the sum of all weights so many steps draw them."""
+
+    label: str = ""
+    weight: int = 1
+
+
+@dataclass(frozen=True)
 class Group:
-    """Clips, by their indices in the dataset, and the buckets that each of them has a place in, one at least."""
+    """Clips of one source, by their indices in the dataset, and the buckets that each of them has a place in, one at least."""
 
     clips: Sequence[int]
     buckets: tuple[Bucket, ...]
+    source: Source = Source()
 
 
 def alike(count: int, *buckets: Bucket) -> list[Group]:
@@ -79,13 +88,25 @@ def places(buckets: Sequence[Bucket], clip: Size, max_crop: float) -> tuple[Buck
     return tuple(b for b, distance in zip(fitting, distances, strict=True) if distance == min(distances))
 
 
-def groups(buckets: Sequence[Bucket], sizes: Sequence[Size], max_crop: float) -> list[Group]:
-    """The clips of these sizes, those of the same places together; without the clips that have none."""
+def groups(
+    buckets: Sequence[Bucket], sizes: Sequence[Size], max_crop: float, sources: Sequence[Source] | None = None
+) -> list[Group]:
+    """The clips of these sizes, those of the same places and source together; without the clips that have no place.
+
+    sources: of every clip; None: all are of one.
+    """
     known = cache(lambda size: places(buckets, size, max_crop))
-    found: dict[tuple[Bucket, ...], list[int]] = {}
+    found: dict[tuple[tuple[Bucket, ...], Source], list[int]] = {}
     for index, size in enumerate(sizes):
-        found.setdefault(known(size), []).append(index)
-    return [Group(clips, key) for key, clips in found.items() if key]
+        source = sources[index] if sources else Source()
+        found.setdefault((known(size), source), []).append(index)
+    return [Group(clips, *key) for key, clips in found.items() if key[0]]
+
+
+def sources_of(clips: Iterable[str], weights: Mapping[str, int]) -> list[Source] | None:
+    """The source of every clip, which its id begins with; None where there are no weights, as in all but a mixture."""
+    known = {label: Source(label, weight) for label, weight in weights.items()}
+    return [known[clip.partition("/")[0]] for clip in clips] if known else None
 
 
 def unfit(buckets: Sequence[Bucket], sizes: Mapping[str, Size], max_crop: float) -> dict[str, str]:

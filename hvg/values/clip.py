@@ -116,6 +116,12 @@ class ClipBatch:
         mesh = (name for name in MESH_FIELDS if getattr(self.body, name.removeprefix("body."), None) is not None)
         return frozenset(names).union(mesh)
 
+    def form(self) -> tuple:
+        """What clips have to agree in to be stacked: what they hold, in which sizes, and how joints are called."""
+        bodies = (self.body, self.reference and self.reference.body)
+        names = tuple(body and body.joint_names for body in bodies)
+        return self.present(), self.cameras.image_size, names, *(x.shape[1:] for x in tensors_of(self))
+
     def nbytes(self) -> int:
         """Bytes of all its tensors."""
         return sum(x.nbytes for x in tensors_of(self))

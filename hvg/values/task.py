@@ -10,9 +10,12 @@ There a novel pose is seen by one camera that stands still; here both may be see
 import torch
 from torch import Tensor
 
+from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch
 
 NOVEL_VIEW, NOVEL_POSE = 0, 1
+# The task of that number, as a command names it.
+TASKS = ("view", "pose")
 # Breathing moves a shoulder by more; rounding, and a body stored in half precision, by less.
 SAME_PLACE_METRES = 1e-3
 
@@ -36,3 +39,8 @@ def clip_task(clip: ClipBatch) -> Tensor | None:
     if clip.valid is not None:
         same = same | ~clip.valid.any(dim=1)[:, :, None]
     return torch.where(same.all(dim=1).any(dim=1), NOVEL_VIEW, NOVEL_POSE)
+
+
+def stands_still(body: BodyMotion) -> bool:
+    """Whether in no frame of any clip a joint is farther from where the first has it than ``SAME_PLACE_METRES``."""
+    return bool(((body.joints - body.joints[:, :1]).norm(dim=-1) <= SAME_PLACE_METRES).all())

@@ -18,7 +18,7 @@ OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
 NEEDS = {
-    "guidance": ["pose.dropout=0.1"],
+    "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
@@ -27,6 +27,8 @@ NEEDS = {
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],
     "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }
+# What is given for a setting that is no text.
+GIVEN = {"members": "{people:{name:synthetic}}"}
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 
 
@@ -35,7 +37,7 @@ def choose(group: str, option: str) -> list[str]:
     given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     fields = registry.load(SINGLE_PARTS[group], given["name"]).Config.model_fields if group in SINGLE_PARTS else {}
     required = [key for key, field in fields.items() if field.is_required() and key not in given]
-    return [f"{group}={option}", *(f"{group}.{key}=given" for key in required)]
+    return [f"{group}={option}", *(f"{group}.{key}={GIVEN.get(key, 'given')}" for key in required)]
 
 
 @cache

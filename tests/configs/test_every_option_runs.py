@@ -17,7 +17,7 @@ from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
-from test_conf import EXPERIMENTS, OPTIONS, SCALES
+from test_conf import EXPERIMENTS, NEEDS, OPTIONS, SCALES
 from train_runs import train_together
 
 from hvg import cli
@@ -71,7 +71,7 @@ def bodies(tmp_path_factory) -> Path:
 def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) -> list[str]:
     """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion."""
     more = {
-        **{f"guidance={name}": ["pose.dropout=0.1"] for name in ("constant", "linear", "triangular")},
+        **{f"guidance={name}": NEEDS["guidance"] for name in registry.names("guidance")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
@@ -92,6 +92,10 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
         write(root := bodies / option)
         sizes = [word for word in SIZES if word not in (*DATASET, "data.views=2")]
         return [*sizes, *small, cache, choice, f"dataset.root={root}", "dataset.image_size=32", f"data.views={views}"]
+    if choice.startswith("dataset=mixture"):
+        people = "name:synthetic,num_subjects:2,num_held_out_subjects:1,views:2,frames:2,image_size:32"
+        members = [f"dataset.members.{label}={{{people}}}" for label in ("scans", "studio", "camera")]
+        return [*sizes, *small, cache, choice, *members]
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
 
 

@@ -31,6 +31,11 @@ def test_backbone(name):
     check_backbone(part, part.Config(**TINY[name]))
 
 
+def test_backbone_that_takes_views_for_frames():
+    part = registry.load("backbone", "svd_unet")
+    check_backbone(part, part.Config(**TINY["svd_unet"], views_as_frames=True))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_zero_output_and_missing_tokens(name):

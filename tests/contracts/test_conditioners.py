@@ -51,6 +51,7 @@ VARIANTS = {
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
     "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
     "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
+    "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
 # The setting that names a published model's folder: the tests have a small one.
 FOLDERS = {"clip_image": "path"}

@@ -251,6 +251,13 @@ def test_dataset(name, shards, filmed, videos):
         "shards": {"path": str(shards), "mesh": True},
         "multiview": {"root": str(filmed), "image_size": 32},
         "monocular": {"root": str(videos), "image_size": 32},
+        "mixture": {
+            "members": {
+                "drawn": {"name": "synthetic", **TINY, "frames": 3},
+                "filmed": {"name": "monocular", "root": str(videos), "image_size": 32},
+                "kept": {"name": "shards", "path": str(shards)},
+            }
+        },
     }
     part = registry.load("dataset", name)
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)

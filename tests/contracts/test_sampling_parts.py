@@ -34,6 +34,8 @@ _SPACE_TIME = {
 VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("alignment", "pelvis"): [{"frames": "first"}, {"anchor": (0.4, 0.55)}, {"reference": False}],
     ("codec", "pixel"): [{"factor": 1}, {"scale": 2.0, "zero": "grey"}],
+    ("guidance", "gas"): [{"drops": ("pose", "camera"), "minimum": 2, "maximum": 1}],
+    ("guidance", "separate"): [{"scales": {"camera": 1.0, "pose": 2.0, "appearance": 2.0}}],
     ("guidance", "linear"): [{"axis": "views", "minimum": 2, "maximum": 1}],
     ("guidance", "triangular"): [{"axis": "frames"}],
     ("sampler", "alternating"): [_SPACE_TIME],

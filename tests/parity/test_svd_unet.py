@@ -22,7 +22,7 @@ def view_attention(width: int, num_heads: int) -> Aligned2dViewAttention:
     return Aligned2dViewAttention(Aligned2dConfig(), width, num_heads)
 
 
-def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1) -> SvdUNet:
+def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1, as_frames: bool = False) -> SvdUNet:
     config = SvdUNetConfig(
         widths=(32, 64),
         attention=attention,
@@ -31,9 +31,11 @@ def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1)
         cross_attention_width=32,
         addition_time_embed_dim=16,
         kernels=kernels,
+        views_as_frames=as_frames,
     )
     torch.manual_seed(0)
-    return SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4, view_attention=view_attention))
+    layers = None if as_frames else view_attention
+    return SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4, view_attention=layers))
 
 
 def library_twin(ours: SvdUNet) -> torch.nn.Module:
@@ -80,6 +82,50 @@ def test_library_kernels_agree_with_the_library_exactly(attention, shape):
     ours = build(attention, "library")
     result, expected = outputs(ours, shape)
     assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("shape", [(2, 3, 1, 8, 8), (1, 2, 3, 8, 8), (2, 1, 4, 8, 8)])
+@torch.no_grad()
+def test_views_as_frames_are_the_library_s_frames(attention, shape):
+    """SVD as it is, fed the views of a clip one after another."""
+    b, v, t, h, w = shape
+    ours = build(attention, "library", as_frames=True)
+    torch.manual_seed(1)
+    library, x, level = library_twin(ours), torch.randn(b, v, t, 8, h, w), torch.randn(b)
+    result = ours(x[:, :, :, :4], level[:, None, None].expand(b, v, t), Conditioning(channels=x[:, :, :, 4:]))
+    ids = torch.tensor([[6, 127, 0.02]]).expand(b, 3)
+    expected = library(x.flatten(1, 2), level, torch.zeros(b, 1, 32), ids).sample
+    assert result.shape == (b, v, t, 4, h, w) and torch.equal(result.flatten(1, 2), expected)
+
+
+@pytest.mark.parametrize("kernels", ["fast", "library"])
+@torch.no_grad()
+def test_views_as_frames_are_layout_alone(kernels):
+    """The same network without the setting, fed frames, gives the same bits; of one view the places of frames count."""
+    folded, plain = build((True, True), kernels, as_frames=True), build((True, True), kernels)
+    assert (
+        not folded.view_attention and str(plain.load_state_dict(folded.state_dict(), strict=False)).count("up_0") <= 12
+    )
+    plain.view_attention = torch.nn.ModuleDict()
+    torch.manual_seed(2)
+    x, level = torch.randn(2, 3, 2, 4, 8, 8), torch.randn(2)[:, None, None].expand(2, 3, 2)
+    conditioning = Conditioning(
+        residuals={"stem": torch.randn(2, 3, 2, 32, 8, 8)},
+        tokens=torch.randn(2, 3, 2, 3, 32),
+        channels=torch.randn(2, 3, 2, 4, 8, 8),
+        embedding=torch.randn(2, 1, 1, 128),
+        memory={"mid_attention_0": torch.randn(2, 3, 2, 5, 64)},
+    )
+    frames = conditioning.expand(3, 2).map(lambda port: port.flatten(1, 2)[:, None])
+    expected = plain(x.flatten(1, 2)[:, None], level.flatten(1, 2)[:, None], frames)
+    assert torch.equal(folded(x, level, conditioning).flatten(1, 2)[:, None], expected)
+    # Places in the whole video are those of one camera; several are counted from 0.
+    later = torch.tensor([[7, 8], [7, 8]])
+    assert torch.equal(folded(x, level, conditioning, later).flatten(1, 2)[:, None], expected)
+    one = [folded(x[:, :1], level[:, :1], Conditioning(channels=x[:, :1]), index) for index in (None, later)]
+    assert torch.equal(one[1], plain(x[:, :1], level[:, :1], Conditioning(channels=x[:, :1]), later))
+    assert not torch.equal(*one)
 
 
 def test_library_kernels_know_one_level_a_clip():

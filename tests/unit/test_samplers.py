@@ -85,12 +85,12 @@ def noise(views: int, frames: int) -> torch.Tensor:
     return torch.randn(2, views, frames, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def windowed(x, sigma, windows, scale):
+def windowed(x, sigma, windows, scales):
     """An estimate that differs from window to window and depends on all of the window."""
     clips = len(x) // len(windows)
     number = torch.tensor([sum(w.views) + 0.1 * sum(w.frames) for w in windows]).repeat_interleave(clips)
     mixed = x.mean(dim=(1, 2), keepdim=True) + 0.1 * x
-    return torch.sin(mixed + number.view(-1, 1, 1, 1, 1, 1)) * scale[..., None, None, None] / (1 + sigma)
+    return torch.sin(mixed + number.view(-1, 1, 1, 1, 1, 1)) * scales[0, ..., None, None, None] / (1 + sigma)
 
 
 def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -256,10 +256,10 @@ def test_evenly_dividing_view_windows_update_every_view_equally_often():
 @pytest.mark.parametrize("grid", [(6, 24), (7, 11), (5, 49)], ids=str)
 def test_progressive_mixes_the_blend_of_each_kind(mix, grid):
     sampler = build("progressive", **SMALL["progressive"], mix=mix)
-    x, scale = noise(*grid), torch.ones(grid)
-    temporal, view = (denoise_windows(windowed, x, 2.0, family, scale) for family in sampler.config.families(*grid))
+    x, scales = noise(*grid), torch.ones(1, 2, *grid)
+    temporal, view = (denoise_windows(windowed, x, 2.0, family, scales) for family in sampler.config.families(*grid))
     assert (temporal - view).abs().max() > 1e-2
-    mixed = denoise_windows(windowed, x, 2.0, sampler.windows(0, 1, *grid), scale)
+    mixed = denoise_windows(windowed, x, 2.0, sampler.windows(0, 1, *grid), scales)
     torch.testing.assert_close(mixed, mix * temporal + (1 - mix) * view, rtol=0, atol=1e-6)
 
 
@@ -387,7 +387,7 @@ def test_coarse_to_fine_ends_on_the_whole_video(fraction, num_steps, frames):
 def test_coarse_to_fine_shows_the_denoiser_small_pictures_first():
     seen = []
 
-    def denoise(x, sigma, windows, scale):
+    def denoise(x, sigma, windows, scales):
         seen.append((tuple(x.shape[2:3] + x.shape[-2:]), windows[0].frames))
         return x
 

@@ -9,10 +9,10 @@ from components.guidance.constant import ConstantConfig, ConstantGuidance
 from components.samplers.single import SingleWindow
 from components.solvers.euler import EulerSolver
 from hvg.core.errors import HvgError
-from hvg.model.sampling import classifier_free_guidance, denoise_windows, normalised_weights, sample
+from hvg.model.sampling import denoise_windows, guided_estimate, normalised_weights, sample
 from hvg.parts.noise_levels import karras_sigmas
 from hvg.parts.part import PartConfig
-from hvg.parts.plan import Sampler, SolverStep
+from hvg.parts.plan import GuidedClips, Sampler, SolverStep
 from hvg.values.grid import Window
 
 V, T = 3, 5
@@ -36,16 +36,16 @@ def noise() -> torch.Tensor:
     return torch.randn(2, V, T, 2, 3, 3, generator=torch.Generator().manual_seed(0))
 
 
-def windowed(x, sigma, windows, scale):
+def windowed(x, sigma, windows, scales):
     """An estimate that depends on everything a denoiser is given, and differs from window to window."""
     clips = len(x) // len(windows)
     number = torch.tensor([sum(w.views) + 0.1 * sum(w.frames) for w in windows]).repeat_interleave(clips)
     mixed = x.mean(dim=(1, 2), keepdim=True) + 0.1 * x
-    return torch.tanh(mixed + number.view(-1, 1, 1, 1, 1, 1)) * scale[..., None, None, None] / (1 + sigma)
+    return torch.tanh(mixed + number.view(-1, 1, 1, 1, 1, 1)) * scales[0, ..., None, None, None] / (1 + sigma)
 
 
 def test_single_equals_a_plain_loop_bit_for_bit():
-    def denoise(x, sigma, windows, scale):
+    def denoise(x, sigma, windows, scales):
         return torch.tanh(x) / (1 + sigma)
 
     x = noise() * float(SIGMAS[0])
@@ -65,25 +65,36 @@ def test_result_does_not_depend_on_how_windows_are_batched(windows_per_call):
 def test_equal_shaped_windows_are_denoised_together():
     calls = []
 
-    def denoise(x, sigma, windows, scale):
-        calls.append((x.shape[:3], scale.shape, len(windows)))
+    def denoise(x, sigma, windows, scales):
+        calls.append((x.shape[:3], scales.shape, len(windows)))
         return x
 
-    denoise_windows(denoise, noise(), 1.0, OVERLAPPING.windows(0, 1, V, T), torch.ones(V, T))
-    assert calls == [((2 * 9, 1, 3), (2 * 9, 1, 3), 9), ((2 * 5, 2, 1), (2 * 5, 2, 1), 5)]
+    denoise_windows(denoise, noise(), 1.0, OVERLAPPING.windows(0, 1, V, T), torch.ones(3, 2, V, T))
+    assert calls == [((2 * 9, 1, 3), (3, 2 * 9, 1, 3), 9), ((2 * 5, 2, 1), (3, 2 * 5, 2, 1), 5)]
+
+
+def test_every_window_gets_the_scales_of_its_own_clips_and_cells():
+    """Rows i B to (i + 1) B are those of window i, as in x."""
+    scales = torch.rand(2, 2, V, T, generator=torch.Generator().manual_seed(1))
+
+    def denoise(x, sigma, windows, scales):
+        return scales[1, ..., None, None, None].expand_as(x)
+
+    blended = denoise_windows(denoise, noise(), 1.0, OVERLAPPING.windows(0, 1, V, T), scales)
+    torch.testing.assert_close(blended, scales[1, ..., None, None, None].expand_as(blended))
 
 
 def test_blending_estimates_and_blending_euler_steps_are_the_same():
     x, (sigma, sigma_next) = 5 * noise(), (5.0, 3.0)
     windows = OVERLAPPING.windows(0, 1, V, T)
-    scale = torch.ones(V, T)
+    scales = torch.ones(1, 2, V, T)
     at = SolverStep(sigma=sigma, sigma_next=sigma_next, denoise=lambda x, sigma: x, noise=lambda: x, state={})
-    blended = EULER.step(x, denoise_windows(windowed, x, sigma, windows, scale), at)
+    blended = EULER.step(x, denoise_windows(windowed, x, sigma, windows, scales), at)
 
-    def stepped(part, sigma, windows, scale):
-        return EULER.step(part, windowed(part, sigma, windows, scale), at)
+    def stepped(part, sigma, windows, scales):
+        return EULER.step(part, windowed(part, sigma, windows, scales), at)
 
-    torch.testing.assert_close(blended, denoise_windows(stepped, x, sigma, windows, scale), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(blended, denoise_windows(stepped, x, sigma, windows, scales), rtol=1e-5, atol=1e-5)
 
 
 def test_weights_sum_to_one_in_every_cell():
@@ -103,7 +114,7 @@ def test_euler_converges_to_the_exact_solution_for_gaussian_data():
     """For x0 ~ N(mean, s^2) the flow keeps (x - mean) / sqrt(s^2 + sigma^2)."""
     mean, spread = 0.7, 0.5
 
-    def denoise(x, sigma, windows, scale):
+    def denoise(x, sigma, windows, scales):
         return (spread**2 * x + sigma**2 * mean) / (spread**2 + sigma**2)
 
     start = noise().double()
@@ -119,13 +130,22 @@ def test_euler_converges_to_the_exact_solution_for_gaussian_data():
 
 def test_guidance_extrapolates_from_the_unconditional_estimate():
     conditional, unconditional = torch.randn(2, V, T, 1, 2, 2), torch.randn(2, V, T, 1, 2, 2)
-    scale = ConstantGuidance(ConstantConfig(value=3)).scale(V, T, 1.0)
-    assert scale.shape == (V, T)
-    torch.testing.assert_close(
-        classifier_free_guidance(conditional, unconditional, scale), 3 * conditional - 2 * unconditional
-    )
-    same = classifier_free_guidance(conditional, unconditional, torch.ones(2, V, T))
+    (scale,) = ConstantGuidance(ConstantConfig(value=3)).scales(GuidedClips(grid=(2, V, T)), 1.0)
+    guided = guided_estimate(conditional, [(unconditional, scale)])
+    # To the bit what it was when there was but one branch.
+    assert torch.equal(guided, unconditional + scale[..., None, None, None] * (conditional - unconditional))
+    torch.testing.assert_close(guided, 3 * conditional - 2 * unconditional)
+    same = guided_estimate(conditional, [(unconditional, torch.ones(2, V, T))])
     torch.testing.assert_close(same, conditional)
+    assert torch.equal(guided_estimate(conditional, []), conditional)
+
+
+def test_several_branches_are_instruct_pix2pix():
+    """e(0, 0) + s_image (e(image, 0) - e(0, 0)) + s_text (e(image, text) - e(image, 0))."""
+    both, image, none = (torch.randn(2, V, T, 1, 2, 2) for _ in range(3))
+    of_text, of_image = 7.5, 1.5
+    guided = guided_estimate(both, [(image, torch.full((2, V, T), of_text)), (none, torch.full((2, V, T), of_image))])
+    torch.testing.assert_close(guided, none + of_image * (image - none) + of_text * (both - image))
 
 
 def test_progress_is_reported_once_per_step():

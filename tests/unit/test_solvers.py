@@ -43,7 +43,7 @@ def curved(x, sigma):
 
 
 def run(solver: Solver, start: torch.Tensor, sigmas: torch.Tensor, estimate=gaussian, **settings) -> torch.Tensor:
-    def denoise(x, sigma, windows, scale):
+    def denoise(x, sigma, windows, scales):
         return estimate(x, sigma)
 
     return sample(denoise, start, sigmas, SINGLE, solver, UNGUIDED, **settings)
@@ -121,7 +121,7 @@ def test_dpmpp_2m_forgets_the_estimate_of_another_grid():
     """Its memory has another shape when a plan rises to the next stage."""
     sampler = CoarseToFineWindows(CoarseToFineConfig(coarse_fraction=0.5, shrink=1))
 
-    def denoise(x, sigma, windows, scale):
+    def denoise(x, sigma, windows, scales):
         return gaussian(x, sigma)
 
     made = sample(denoise, noise(torch.float64), SIGMAS, sampler, DPMPP_2M, UNGUIDED)

@@ -187,8 +187,22 @@ class OnTheCpu(DDIMSolver):
 class FramesFirst(LinearGuidance):
     """Its axes are exchanged."""
 
-    def scale(self, views, frames, sigma):
-        return super().scale(views, frames, sigma).mT
+    def scales(self, clips, sigma):
+        return super().scales(clips, sigma).mT
+
+
+class Unasked(LinearGuidance):
+    """Leaves out what every clip is trained with."""
+
+    def branches(self, droppable):
+        return (frozenset({*droppable, "task"}),)
+
+
+class OfTheFirst(LinearGuidance):
+    """All clips are guided as the first one's task says."""
+
+    def scales(self, clips, sigma):
+        return super().scales(clips, sigma) + clips.task[0]
 
 
 class Rising(VPrediction):
@@ -292,7 +306,9 @@ FAULTS = [
     (check_solver, Overshoots, {}, "has to give the estimate"),
     (check_solver, InPlace, {}, "changes the tensors that it is given"),
     (check_solver, OnTheCpu, {}, "meets .* on the CPU"),
-    (check_guidance, FramesFirst, {}, r"1 views x 5 frames .* the scale is \(5, 1\)"),
+    (check_guidance, FramesFirst, {}, r"1 views x 5 frames .* scales are \(1, 2, 5, 1\)"),
+    (check_guidance, Unasked, {}, "leaves out task, which no clip trains without"),
+    (check_guidance, OfTheFirst, {}, "scales of a clip depend on the others"),
     (check_prediction, Rising, {}, "do not fall to 0"),
     (check_prediction, Deaf, {}, "does not depend on the network's output"),
     (check_codec, MeanOfViews, {}, "change with the clips and views beside it"),

@@ -1,0 +1,59 @@
+"""How often the network looks at the pictures of a sample, counted before it does."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hvg.config.build import build_part
+from hvg.config.settings import RunConfig
+from hvg.model.sampling import sample
+from hvg.parts.plan import GuidedClips, needed_branches
+from hvg.values.cameras import orbit
+from hvg.values.grid import Window
+from hvg.values.task import TASKS
+
+
+def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
+    """Passes of the network over all views and frames of a clip before an orbit of cameras: through the plan's windows, the
+    solver's steps and every branch that the guidance needs, where clips of both tasks are sampled together.
+    """
+    guidance, sampler, solver = (build_part(choice) for choice in (config.guidance, config.sampler, config.solver))
+    branches = guidance.branches([slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0])
+    around = orbit(
+        torch.arange(views) * 360.0 / views,
+        elevation_degrees=0.0,
+        distance=3.0,
+        target=torch.zeros(3),
+        fov_degrees=40.0,
+        image_size=(8, 8),
+    )
+    steps, grid, seen = config.evaluation.steps, (len(TASKS), views, frames), list[int]()
+    clips = GuidedClips(grid=grid, task=torch.arange(len(TASKS)), cameras=around[None, :, None].expand(*grid))
+    # The smallest pictures that the plan can shrink.
+    side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
+    start = torch.zeros(*grid, 1, side, side)
+
+    def look(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
+        seen.append(x.numel() * (1 + len(needed_branches(branches, scales))))
+        return x
+
+    def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+        return interpolate(x.flatten(0, 2), size=size, mode="nearest").unflatten(0, x.shape[:3])
+
+    sample(
+        look,
+        start,
+        build_part(config.prediction).sigma_schedule(steps),
+        sampler,
+        solver,
+        guidance,
+        clips=clips,
+        step_noise=lambda step: start,
+        resize=resize,
+        # Windows that need different branches are counted apart.
+        windows_per_call=1,
+    )
+    return sum(seen) / start.numel()
