@@ -24,6 +24,7 @@ from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.parts.scene import Dataset, Renderer
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 
 # Views and consecutive frames by which mistakes are told: with 26 frames or more, bodies of every 25th can be.
 _VIEWS, _FRAMES = 6, 30
@@ -110,7 +111,9 @@ def _part(clips: Dataset, index: int, most_views: int | None, most_frames: int, 
         return [views * k // count for k in range(count)], range(first, min(frames, first + most_frames))
 
     part = clips.load_part(index, choose, frozenset())
-    if part is None:
+    if part is not None:
+        part = unpacked(part)
+    else:
         clip = clips.load(index)
         part = clip.select(*choose(*clip.grid[1:]))
     lacking = {"frames", "alpha", "body", "body.vertices"} - part.present()

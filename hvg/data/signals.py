@@ -3,7 +3,7 @@
 Parts say what a map is (``Conditioner``); whoever stores, loads or shows one asks here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.packed import unpacked
 
 HasBody = TypeVar("HasBody", ClipBatch, Reference)
 
@@ -98,11 +99,12 @@ class Signals(Mapping[str, Conditioner]):
 
     def draw(self, clip: ClipBatch) -> ClipBatch:
         """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept."""
-        signals = dict(clip.signals)
+        signals, missing = dict(clip.signals), self.keys() - clip.signals.keys()
+        seen = unpacked(clip) if missing else clip
         for key, part in self.items():
-            if key not in signals:
+            if key in missing:
                 with torch.no_grad():
-                    signal = part.signal(clip)
+                    signal = part.signal(seen)
                 if signal is not None:
                     signals[key] = signal_as_stored(signal, part.signal_storage(part.config))
         return replace(clip, signals={key: signals[key] for key in self if key in signals})
@@ -112,16 +114,11 @@ class Signals(Mapping[str, Conditioner]):
         clip = self.ahead.draw(clip)
         return clip if self.mesh else without_mesh(clip)
 
-    def load(
-        self, clips: Dataset, index: int, changed: Callable[[ClipBatch], ClipBatch] = lambda clip: clip
-    ) -> ClipBatch:
-        """Clip ``index``, as of ``draw_ahead``. changed: what is done to it before maps are drawn of it.
-
-        Raises: HvgError for a clip id that cannot be the name of a file.
-        """
+    def load(self, clips: Dataset, index: int) -> ClipBatch:
+        """Clip ``index``, as of ``draw_ahead``. Raises: HvgError for a clip id that cannot be the name of a file."""
         clip = clips.load(index)
         check_clip_names(clip.clip_id)
-        return self.draw_ahead(changed(clip))
+        return self.draw_ahead(clip)
 
 
 # Neither maps nor a mesh.

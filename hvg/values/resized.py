@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from hvg.values.buckets import Picture, centre_crop
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.packed import unpacked
 from hvg.values.tensors import change
 
 
@@ -21,6 +22,10 @@ def resize_clip(clip: ClipBatch, size: Picture) -> ClipBatch:
     Pixels are averaged over the area that a new one covers (bilinear, antialiased), so 8 bits do not hold them. Encoded
     pictures (latents) cannot follow. Raises: ValueError for a clip that carries some.
     """
+    pictures = (clip.driving, clip.reference and clip.reference.frames)
+    if clip.cameras.image_size == size and all(x is None or x.shape[-2:] == size for x in pictures):
+        return clip
+    clip = unpacked(clip)
     photo = clip.reference and _resize_photo(clip.reference, size)
     driving = None if clip.driving is None else _resized(clip.driving, size)
     clip = replace(clip, reference=photo, driving=driving)

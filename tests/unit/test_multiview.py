@@ -26,6 +26,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.media.video import write_video
 from hvg.parts.context import Context
 from hvg.values.cameras import project
+from hvg.values.packed import unpacked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
@@ -119,7 +120,7 @@ def test_videos_fmasks_and_single_moments(root, tmp_path):
             write_video(folder / "images" / f"{view:02d}.mp4", frames_from_uint8(torch.from_numpy(frames)), 25)
     clip = opened(tmp_path / "videos").load(0)
     assert clip.grid == (1, 2, 3) and lies_in_the_pictures(clip)
-    part = opened(tmp_path / "videos").load_part(0, lambda v, t: ([1], range(1, 3)), frozenset())
+    part = unpacked(opened(tmp_path / "videos").load_part(0, lambda v, t: ([1], range(1, 3)), frozenset()))
     assert torch.equal(part.frames, clip.frames[:, [1]][:, :, 1:])
 
 
