@@ -15,7 +15,7 @@ from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals
 from hvg.data.training_data import ClipDataModule, TrainingOrder, together
 from hvg.parts.observed import ObservedClips
-from hvg.parts.scene import Dataset, Fit
+from hvg.parts.scene import Fit
 from hvg.testing import tiny_batch
 from hvg.values.buckets import Bucket, alike
 from hvg.values.clip import ClipBatch
@@ -61,7 +61,7 @@ def clip(index: int, size: int = 32) -> ClipBatch:
 def clips(request, tmp_path):
     """Clips in a shard."""
     write_shard(tmp_path / "a.tar", map(clip, range(COUNT)), pictures=PictureFormat(request.param))
-    return RenderedClips([tmp_path / "a.tar"], Dataset.__new__(Dataset), frozenset(MAPS))
+    return RenderedClips([tmp_path / "a.tar"], tiny_batch, frozenset(MAPS))
 
 
 def assert_same_bits(a: ClipBatch, b: ClipBatch) -> None:
@@ -105,9 +105,25 @@ def test_a_part_of_a_map_of_many_channels_reads_its_own_pictures(clips):
     assert same_bits(part.signals["parts"], whole.select(*some(VIEWS, FRAMES)).signals["parts"])
 
 
+class Bright:
+    """Draws how bright frames are."""
+
+    config = None
+
+    def per_picture(self, config):
+        return True
+
+    def signal(self, batch):
+        assert batch.frames.is_floating_point()
+        return batch.frames.mean(3, keepdim=True)
+
+    def signal_storage(self, config):
+        return "float32"
+
+
 def ordered(clips, recolour=0.0, bucket=None):
     bucket = bucket or Bucket(2, 2)
-    signals = Signals(dict.fromkeys(MAPS))
+    signals = Signals(dict.fromkeys(MAPS, Bright()))
     return partial(TrainingOrder, clips, signals, seed=1, groups=alike(COUNT, bucket), recolour=recolour)
 
 
@@ -155,22 +171,9 @@ def test_a_fit_that_looks_at_pictures_is_shown_floats(clips):
     assert part.body.confidence.shape == (1, 2, part.body.joints.shape[2])
 
 
-class Bright(Dataset):
-    """A map of how bright frames are, drawn of parts: it is shown floats, and the parts stay packed."""
-
-    def signal(self, batch):
-        assert batch.frames.is_floating_point()
-        return batch.frames.mean(3, keepdim=True)
-
-    def signal_storage(self, config):
-        return "float32"
-
-    config = None
-
-
 def test_a_map_that_is_drawn_of_pictures_is_shown_floats(clips):
     part = clips.load_part(0, some, frozenset())
-    drawn = Signals({"bright": Bright.__new__(Bright)}).draw(part)
+    drawn = Signals({"bright": Bright()}).draw(part)
     assert part.frames.dtype == drawn.frames.dtype == torch.uint8
     assert torch.equal(drawn.signals["bright"], unpacked(part).frames.mean(3, keepdim=True))
     assert NO_SIGNALS.draw(part).frames is part.frames
