@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 
 from hvg.config.build import build_fit, true_clips
@@ -20,6 +21,8 @@ from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.core.exit_codes import end_with_parent
+from hvg.core.files import remove_partial
 from hvg.data.cache import cache_folder, picture_format, shard_paths
 from hvg.data.picture_files import EXACT, PictureFormat
 from hvg.data.prepare_latents import encode, one_thread, owned_encodings, to_encode
@@ -46,7 +49,8 @@ def render_shard(
 
     fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored.
     A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. A clip that cannot
-    be used is left out, and the shard says why (``ShardReader.left_out``). Returns its path.
+    be used is left out, and the shard says why (``ShardReader.left_out``); the next time it is tried again, as its files may
+    have been mended. Returns its path.
 
     Raises: DataError where no clip of the part can be used.
     """
@@ -55,7 +59,7 @@ def render_shard(
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
     old = whole_shard(path)
     wanted = {key for drawn in (signals, *(drawn for _, drawn in fitted)) for key in drawn}
-    if old is not None and old.signals >= wanted:
+    if old is not None and old.signals >= wanted and not any(_can_be_used(clips, indices[k]) for k in old.left_out):
         for _ in indices:
             on_clip()
         return path
@@ -85,6 +89,14 @@ def render_shard(
 
     write_shard(path, usable(), on_clip, part=part, left_out=left_out, pictures=pictures)
     return path
+
+
+def _can_be_used(clips: Dataset, index: int) -> bool:
+    try:
+        clips.load(index)
+    except DataError:
+        return False
+    return True
 
 
 def unusable(configs: Sequence[RunConfig]) -> list[str]:
@@ -160,7 +172,9 @@ def prepare(
     process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
     configuration whose networks no other has. What is there already is kept; while another process makes it, this one waits.
     """
-    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=math.inf):
+    folder = cache_folder(configs[0])
+    with outputs.held_folder(folder, "data.cache", wait=math.inf):
+        remove_partial(folder)
         return _prepare(configs, splits, jobs, report)
 
 
@@ -186,7 +200,7 @@ def _prepare(
         shards = -(-count // CLIPS_PER_SHARD)
         for number in range(shards):
             shard = whole_shard(shard_path(folder, split, number, shards))
-            if shard is not None and shard.signals >= wanted:
+            if shard is not None and shard.signals >= wanted and not shard.left_out:
                 advance(len(shard))
             else:
                 tasks.append((texts, split, (number, shards)))
@@ -209,8 +223,10 @@ def _in_processes(
     if not tasks:
         return
     context = multiprocessing.get_context("spawn")
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent)
     try:
-        with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        with manager, ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
             ticks = manager.Queue()
             futures = [pool.submit(function, *task, ticks) for task in tasks]
             while not all(future.done() for future in futures) or not ticks.empty():

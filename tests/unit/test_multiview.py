@@ -281,10 +281,12 @@ def test_the_reader_on_the_page_reads(copy, root):
 
 
 class OneBad(Multiview):
-    """Its second clip cannot be read."""
+    """Its second clip cannot be read until its files are mended."""
+
+    mended = False
 
     def load(self, index):
-        if index == 1:
+        if index == 1 and not self.mended:
             raise DataError("broken.png: not an image")
         return super().load(index)
 
@@ -300,6 +302,13 @@ def test_a_clip_that_cannot_be_used_is_left_out_of_its_shard_and_the_others_keep
     )
     rendered = RenderedClips([path], clips, frozenset({"a map that no shard has"}))
     assert [rendered.load(k).clip_id[0] for k in range(len(rendered))] == ["person0", "person2"]
+    # The next time it is tried again: nothing changes while it is broken, and when it is mended it has its place.
+    before = path.stat().st_mtime_ns
+    render_shard(tmp_path, "train", clips, NO_SIGNALS)
+    assert path.stat().st_mtime_ns == before
+    clips.mended = True
+    mended = ShardReader(render_shard(tmp_path, "train", clips, NO_SIGNALS))
+    assert mended.keys == ["person0", "person1", "person2"] and not mended.left_out
     alone = tmp_path / "alone.txt"
     alone.write_text("person0 val\nperson1 train\n")
 

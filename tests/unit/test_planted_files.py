@@ -40,7 +40,7 @@ def filmed(tmp_path_factory):
 
 
 def cameras(change):
-    """Changes matrices (4, 4), camera to world, and optics of every camera in a transforms.json; change: of (name, matrix, optics)."""
+    """Changes every camera of a transforms.json. change: of (name, matrix (4, 4) from camera to world, optics)."""
 
     def plant(recording):
         path = recording / "transforms.json"
