@@ -177,6 +177,11 @@ class EncodedFile:
             self._places = _places(path, clips)
         except (SafetensorError, ValueError) as error:
             raise self._damaged(str(error)) from error
+        lacking = next((clip for clip, held in self._places.items() if not held), None)
+        if lacking is not None:
+            raise DataError(
+                f"{path}: holds nothing of clip '{lacking}'; run `hvg prepare latents` with the settings of this run"
+            )
 
     def read(self, clip: str, choose: Choose | None = None) -> dict[str, Tensor]:
         """Name -> tensor of a clip, of which ``choose`` takes views and frames; nothing else is read."""
@@ -228,7 +233,7 @@ def _bytes(stream: IO[bytes], offset: int, size: int) -> bytes:
 
 
 def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
-    """Clip -> name -> place, for these clips. Raises: ValueError where one has none, or has other numbers than ours.
+    """Clip -> name -> place, for these clips. Raises: ValueError where one has other numbers than ours.
 
     The library's own reader maps the file anew for every clip, which takes longer than to read what a step needs.
     """
@@ -249,9 +254,6 @@ def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
             raise ValueError(f"{key} is no float32 tensor (V, T, ...) with checksums")
         begins = (8 + length + entry["data_offsets"][0] for entry in (tensor, checks))
         places[clip][name] = _Place(shape, *begins)
-    lacking = [clip for clip, held in places.items() if not held]
-    if lacking:
-        raise ValueError(f"it lacks clip '{lacking[0]}'")
     return places
 
 
