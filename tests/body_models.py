@@ -84,8 +84,15 @@ def body_model(family, directions, *, mean_within=45, seed=0, dtype=np.float32):
     return {name: x.astype(dtype) if x.dtype == np.float64 else x for name, x in arrays.items()}
 
 
-def person_model(family, directions=20, seed=0):
-    """As ``body_model``, in the shape of Anny's mean person, so that pictures of it show one; betas change height and girth."""
+# Radians by which the joints of a relaxed finger are bent, outwards; and a thumb's.
+RELAXED, RELAXED_THUMB = (0.5, 0.7, 0.4), (0.1, 0.1, 0.1)
+
+
+def person_model(family, directions=20, seed=0, fingers=False):
+    """As ``body_model``, in the shape of Anny's mean person, so that pictures of it show one; betas change height and girth.
+
+    fingers: whether hands have fingers that move, flat at rest; the mean hand is then a relaxed one, and the first component.
+    """
     from components.bodies.anny import DRIVEN, Anny, _topology
 
     joints, count = FAMILY_JOINTS[family], FAMILY_VERTICES[family]
@@ -99,6 +106,13 @@ def person_model(family, directions=20, seed=0):
     model = body_model(family, directions, seed=seed)
     places = dict(zip(stand.joint_names, stand.joints[0, 0].numpy(), strict=True))
     known = {**places, **{f"{side}_hand": places[f"{side}_middle1"] for side in ("left", "right")}}
+    if fingers:
+        own, knuckles = _fingers(stand)
+        for joint, weight in own.items():
+            weights[:, joints.index(joint)] = weight[kept]
+            weights[:, joints.index(f"{joint.partition('_')[0]}_wrist")] -= weight[kept]
+        known |= knuckles
+        model |= _relaxed_hands(knuckles)
     origin = np.array([0.003, -1.3, 0.02])
     vertices = vertices[kept]
     regressor = np.zeros((len(joints), count))
@@ -119,7 +133,46 @@ def person_model(family, directions=20, seed=0):
         "shapedirs": shapes,
     }
     person["posedirs"] = np.zeros_like(model["posedirs"])
-    return {**model, **{k: x.astype(np.float32) if x.dtype == np.float64 else x for k, x in person.items()}}
+    return {k: x.astype(np.float32) if x.dtype == np.float64 else x for k, x in {**model, **person}.items()}
+
+
+def _fingers(stand):
+    """SMPL-X's finger joint -> weight of every vertex of Anny's, and where it is in her T-pose (3,)."""
+    from components.bodies.anny import _model
+    from hvg.geometry.motion import Z_UP_TO_Y_UP
+
+    model, skinning = _model(), stand.skinning
+    labels, weights = list(model.bone_labels), torch.zeros(len(model.vertex_bone_indices), len(model.bone_labels))
+    weights.scatter_add_(1, model.vertex_bone_indices.long(), model.vertex_bone_weights.float())
+    rest = model(phenotype_kwargs={name: torch.tensor([0.5]) for name in model.phenotype_labels})
+    heads = rest["rest_bone_heads"][0].float() @ Z_UP_TO_Y_UP.mT
+    heads = heads - heads[labels.index("root")]
+    own, places = {}, {}
+    for side in ("left", "right"):
+        wrist = skinning.transforms[0, 0, skinning.bones.index(f"{side}_wrist")]
+        for number, finger in enumerate(("thumb", "index", "middle", "ring", "pinky"), 1):
+            for part in (1, 2, 3):
+                bone = labels.index(f"finger{number}-{part}.{side[0].upper()}")
+                own[f"{side}_{finger}{part}"] = weights[:, bone].numpy().astype(np.float64)
+                places[f"{side}_{finger}{part}"] = (wrist[:3, :3] @ heads[bone] + wrist[:3, 3]).numpy()
+    return own, places
+
+
+def _relaxed_hands(knuckles):
+    """The mean hand and components of each side; palms look down, and fingers bend that way. knuckles: joint -> (3,)."""
+    arrays = {}
+    for joints, side in ((POSES["left_hand_pose"], "l"), (POSES["right_hand_pose"], "r")):
+        mean = np.zeros((15, 3))
+        for row, joint in enumerate(joints):
+            along = knuckles[f"{joint[:-1]}3"] - knuckles[f"{joint[:-1]}1"]
+            axis = np.cross(along, [0.0, -1.0, 0.0])
+            angles = RELAXED_THUMB if "thumb" in joint else RELAXED
+            mean[row] = angles[int(joint[-1]) - 1] * axis / np.linalg.norm(axis)
+        others = np.random.default_rng(0).normal(size=(45, 44))
+        components = np.linalg.qr(np.column_stack([mean.reshape(-1), others]))[0].T
+        components[0] = mean.reshape(-1) / np.linalg.norm(mean)
+        arrays |= {f"hands_mean{side}": mean.reshape(-1), f"hands_components{side}": components}
+    return arrays
 
 
 def _collapsed(faces, vertices, count, rng):

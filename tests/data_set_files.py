@@ -19,10 +19,10 @@ from hvg.values.cameras import Cameras, orbit
 GENDERS = ("neutral", "male", "female")
 
 
-def write_models(folder: Path) -> Path:
-    """SMPL-X of all genders, as the package has them; they look alike."""
+def write_models(folder: Path, fingers: bool = False) -> Path:
+    """SMPL-X of all genders, as the package has them; they look alike. fingers: as of ``person_model``."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = person_model("smplx")
+    arrays = person_model("smplx", fingers=fingers)
     for gender in GENDERS:
         np.savez(folder / f"SMPLX_{gender.upper()}.npz", allow_pickle=True, **arrays)
     return folder
@@ -67,12 +67,17 @@ def bands(path: Path, number: int) -> None:
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def write_thuman(folder: Path, models: Path, count: int = 4) -> Path:
-    """``THuman2.1_Release`` with its fits beside it; gives the folder of scans."""
+def write_thuman(folder: Path, models: Path, count: int = 4, bent: float = 0.0, flat: bool = False) -> Path:
+    """``THuman2.1_Release`` with its fits beside it; gives the folder of scans.
+
+    bent: the first component of hands, from the mean hand, or wrongly from the flat one.
+    """
     root, faces = folder / "THuman2.1_Release", np.load(models / "SMPLX_MALE.npz")["f"]
     for number in range(count):
         given, name = relaxed(number, hand=12), f"{number:04d}"
-        vertices = by_the_package(models, "smplx", given, use_pca=True, num_pca_comps=12, flat_hand_mean=False)[0][0]
+        for side in ("left", "right"):
+            given[f"{side}_hand_pose"][:, 0] += bent
+        vertices = by_the_package(models, "smplx", given, use_pca=True, num_pca_comps=12, flat_hand_mean=flat)[0][0]
         # Scans are of any size, and lie anywhere.
         scale, shift = 0.6 + 0.3 * number, np.array([0.2, 0.9, -0.1]) * (1 + number)
         write_obj(root / name / f"{name}.obj", vertices.numpy() * scale + shift, faces, "material0.jpeg")

@@ -26,7 +26,7 @@ from hvg.data.recording_files import body_places, find_motion, first_size, make_
 from hvg.data.recordings import MovedConfig, Recording
 from hvg.geometry.motion_files import files_of, load_motion
 from hvg.media.folder_video import Place
-from hvg.media.listing import VIDEOS, images_in, listed, unique
+from hvg.media.listing import VIDEOS, listed, pictures_in
 from hvg.values.cameras import Cameras, intrinsics_from_fov
 
 Pixels = Annotated[float, Field(gt=0, le=1e6)]
@@ -94,7 +94,7 @@ def _pictures(recording: Path, name: str, folder: Path | None) -> Place | None:
         return videos[0]
     if folder is None or not there:
         return None
-    images = unique(images_in(folder))
+    images = pictures_in(folder)
     if not images:
         raise DataError(f"{folder}: holds no pictures")
     return images

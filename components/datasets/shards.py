@@ -83,7 +83,7 @@ class Shards(Dataset):
         reader, place = self._places[index]
         if not reader.signals >= signals:
             return None
-        return reader.load(place, choose, signals=signals)
+        return reader.load_packed(place, choose, signals=signals)
 
 
 def _paths(config: Shards.Config) -> list[Path]:

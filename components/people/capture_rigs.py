@@ -11,7 +11,7 @@ from torch import Tensor
 from hvg.core.errors import DataError
 from hvg.data.recordings import RecordedConfig, Recording, Track
 from hvg.geometry.motion import TO_Y_UP, Motion
-from hvg.media.listing import images_in, unique
+from hvg.media.listing import Files, pictures_in
 from hvg.values.cameras import Cameras
 
 
@@ -42,11 +42,10 @@ def around(cameras: Mapping[str, Cameras]) -> list[str]:
     return sorted(cameras, key=lambda name: (round(azimuth(name), 3), name))
 
 
-def numbered(folder: Path) -> dict[int, Path]:
+def numbered(folder: Path) -> Files[int]:
     """Number of a frame, with which a picture's name begins -> the picture; others are not of the film."""
-    files = unique(images_in(folder)) if folder.is_dir() else {}
-    found = {re.match(r"\d+", name): path for name, path in files.items()}
-    return {int(number[0]): path for number, path in found.items() if number}
+    pictures = pictures_in(folder) if folder.is_dir() else Files[str](folder, {})
+    return pictures.keyed({int(found[0]): name for name in pictures if (found := re.match(r"\d+", name))})
 
 
 def rig_recording(
@@ -54,8 +53,8 @@ def rig_recording(
     path: Path,
     cameras: Mapping[str, Callable[[], Cameras]],
     *,
-    pictures: Mapping[str, Mapping[int, Path]],
-    masks: Mapping[str, Mapping[int, Path]],
+    pictures: Mapping[str, Files[int]],
+    masks: Mapping[str, Files[int]],
     bodies: Mapping[int, int],
     motion: Callable[[], Motion] | None,
     files: Sequence[Path],
@@ -84,10 +83,11 @@ def rig_recording(
             f"{path}: no frame has pictures{' and masks' if config.masks else ''} of all {len(used)} cameras"
             f"{' and a body' if config.bodies else ''}; expected some"
         )
+    numbers = {str(number): number for number in common}
     tracks = {
         name: Track(
-            frames={str(number): pictures[name][number] for number in common},
-            masks={str(number): masks[name][number] for number in common} if config.masks else None,
+            frames=pictures[name].keyed(numbers),
+            masks=masks[name].keyed(numbers) if config.masks else None,
             cameras=cameras[name],
         )
         for name in used

@@ -14,7 +14,7 @@ from pydantic import Field
 from hvg.core.arrays import read_archive
 from hvg.core.bounds import Colour, Elevations, Side, ViewCount
 from hvg.core.digests import settings_digest
-from hvg.core.eight_bit import frames_from_uint8
+from hvg.core.eight_bit import alpha_from_uint8, frames_from_uint8
 from hvg.core.errors import ConfigError, DataError, Problem
 from hvg.core.files import read_text
 from hvg.core.random_keys import numpy_generator
@@ -152,7 +152,7 @@ class ScanClips(Dataset[C]):
         colour, coverage = scan_pictures(
             scan, cameras, self._renderer, self.config.supersampling, torch.tensor(self.config.background)
         )
-        frames, alpha = frames_from_uint8(colour), coverage.float() / 255
+        frames, alpha = frames_from_uint8(colour), alpha_from_uint8(coverage)
         photo = Reference(frames=frames[None, :1], alpha=alpha[None, :1], cameras=cameras[None, :1], body=body)
         return ClipBatch(
             frames=frames[None, :, None],

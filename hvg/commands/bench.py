@@ -37,6 +37,7 @@ from hvg.train.run import run_folder, train
 from hvg.values.cameras import Cameras, orbit
 from hvg.values.clip import ClipBatch
 from hvg.values.grid import ViewGrid
+from hvg.values.packed import unpacked
 from hvg.values.scored_clip import ScoredClip
 
 
@@ -138,7 +139,7 @@ def _batches(config: RunConfig, system: HumanVideoSystem, num_steps: int, worker
     groups = training_groups(config, len(clips))
     order = partial(TrainingOrder, clips, system.signals, seed=0, groups=groups, first_view=config.data.first_view)
     data = ClipDataModule(order, batch_size=config.data.batch_size, num_steps=num_steps, workers=workers)
-    return iter(data.train_dataloader())
+    return map(unpacked, data.train_dataloader())
 
 
 def sampling() -> Iterator[str]:

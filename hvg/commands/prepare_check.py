@@ -18,12 +18,14 @@ from hvg.core import outputs
 from hvg.core.errors import DataError, HvgError
 from hvg.core.names import as_name
 from hvg.core.required import required
+from hvg.data.clenched_hands import clenched_hands
 from hvg.data.mistakes import agreement, bad_camera, mistake, scene_of, silhouettes
 from hvg.data.recorded import Recorded
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.parts.scene import Dataset, Renderer
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 
 # Views and consecutive frames by which mistakes are told: with 26 frames or more, bodies of every 25th can be.
 _VIEWS, _FRAMES = 6, 30
@@ -98,7 +100,8 @@ def _look(clips: Dataset, index: int, renderer: Renderer, out: Path) -> Finding:
         f"{100 * more.inside:.0f} % of the body's surface lies in the masks, overlap {float(found.overlap.mean()):.2f} "
         f"(from {float(found.overlap.min()):.2f} to {float(found.overlap.max()):.2f} over {len(names)} views); {path}"
     )
-    return Finding(name, told, mistake(some, renderer) or bad_camera(found.overlap, names))
+    problem = mistake(some, renderer) or bad_camera(found.overlap, names) or clenched_hands(some, renderer)
+    return Finding(name, told, problem)
 
 
 def _part(clips: Dataset, index: int, most_views: int | None, most_frames: int, middle: bool) -> ClipBatch:
@@ -110,7 +113,9 @@ def _part(clips: Dataset, index: int, most_views: int | None, most_frames: int, 
         return [views * k // count for k in range(count)], range(first, min(frames, first + most_frames))
 
     part = clips.load_part(index, choose, frozenset())
-    if part is None:
+    if part is not None:
+        part = unpacked(part)
+    else:
         clip = clips.load(index)
         part = clip.select(*choose(*clip.grid[1:]))
     lacking = {"frames", "alpha", "body", "body.vertices"} - part.present()

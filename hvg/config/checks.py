@@ -259,11 +259,6 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
         return
     reasons = [
         (config.data.cache is None, "needs data.cache=FOLDER, where the latents lie."),
-        (
-            any(bucket.size for bucket in config.data.trained_buckets),
-            "cannot follow the sizes that data.buckets brings pictures to; write them as [views,frames], of clips that are "
-            "prepared at their size.",
-        ),
         (config.data.recolour > 0, "cannot follow the colours that data.recolour changes; set data.recolour=0."),
         (
             not config.alignment.cls.per_picture(config.alignment.config),

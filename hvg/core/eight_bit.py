@@ -17,7 +17,17 @@ def frames_to_uint8(frames: Tensor) -> Tensor:
 
 def frames_from_uint8(frames: Tensor) -> Tensor:
     """uint8 in [0, 255] -> float32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
+    return _divided(frames.float(), 127.5) - 1
+
+
+def alpha_to_uint8(alpha: Tensor) -> Tensor:
+    """[0, 1] -> uint8, rounded to nearest."""
+    return (alpha * 255).round().to(torch.uint8)
+
+
+def alpha_from_uint8(alpha: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return _divided(alpha.float(), 255)
 
 
 def signal_to_uint8(signal: Tensor) -> Tensor:
@@ -27,7 +37,12 @@ def signal_to_uint8(signal: Tensor) -> Tensor:
 
 def signal_from_uint8(signal: Tensor) -> Tensor:
     """The inverse of ``signal_to_uint8`` on what it wrote, float32."""
-    return (signal.float() - 128) / 127
+    return _divided(signal.float() - 128, 127)
+
+
+def _divided(values: Tensor, by: float) -> Tensor:
+    """The quotient, the same bits on every device: where the divisor is the host's, a GPU multiplies by its reciprocal."""
+    return values / torch.full((), by, dtype=values.dtype, device=values.device)
 
 
 def signal_as_stored(signal: Tensor, storage: Literal["uint8", "float16", "float32"]) -> Tensor:

@@ -37,3 +37,15 @@ def ends_with_parent(number: int) -> Callable[[], int] | None:
     # Loaded here: between fork and exec as little as possible may happen.
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(PR_SET_PDEATHSIG, number)
+
+
+def end_with_parent() -> None:
+    """Ends this process, which ``multiprocessing`` started, when the one that did so dies, even if that is killed."""
+    if end := ends_with_parent(signal.SIGKILL):
+        end()
+    # Late: a command that only judges words does without.
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(128 + signal.SIGKILL)

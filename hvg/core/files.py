@@ -85,6 +85,12 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
+def remove_partial(folder: Path) -> None:
+    """Removes what processes that were killed left half-written in a folder, to which no other process writes now."""
+    for path in folder.rglob(".*.*.partial*"):
+        path.unlink(missing_ok=True)
+
+
 def regular_file(path: Path) -> Path:
     """The path of a file that can be read to its end. A FIFO or device may give its first byte never.
 

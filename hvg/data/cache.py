@@ -1,6 +1,7 @@
 """Clips that were prepared: where they lie, and datasets that read them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,16 +12,25 @@ from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.sources import source_digest
 from hvg.data.clip_files import as_kept
-from hvg.data.latents import EncodedClips, encoded_path, encodings, wanted_images
+from hvg.data.latents import (
+    EncodedClips,
+    EncodedFile,
+    Encoding,
+    StoredClips,
+    encoded_path,
+    encodings,
+    trained_sizes,
+    wanted_images,
+)
 from hvg.data.picture_files import PictureFormat
 from hvg.data.shards import SHARD_FORMAT, ShardReader
 from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
-from hvg.parts.scene import Choose, ClipsOf, Dataset
+from hvg.parts.scene import Choose, ClipsOf, Dataset, ResizedClips
 from hvg.values.body import MESH_FIELDS
-from hvg.values.buckets import Bucket, evaluated_size
+from hvg.values.buckets import Picture, evaluated_size
 from hvg.values.clip import ClipBatch
-from hvg.values.scored_clip import NotAvailable, Surface
+from hvg.values.scored_clip import Surface
 
 
 def picture_format(config: RunConfig, split: str) -> PictureFormat:
@@ -113,7 +123,7 @@ class RenderedClips(ClipsOf):
         reader, place = self._places[index]
         if self._mesh or not reader.signals >= self._wanted | signals:
             return None
-        return reader.load(place, choose, signals=signals)
+        return reader.load_packed(place, choose, signals=signals)
 
     def surface(self, index: int) -> Surface:
         return self._source.surface(self._in_source(index))
@@ -123,30 +133,6 @@ class RenderedClips(ClipsOf):
         for gap in self._gaps:
             index += gap <= index
         return index
-
-
-class ResizedClips(ClipsOf):
-    """Clips whose pictures have the sizes that training has: each as of ``evaluated_size``."""
-
-    def __init__(self, clips: Dataset, buckets: Sequence[Bucket], signals: Signals = NO_SIGNALS) -> None:
-        super().__init__(clips)
-        self._buckets, self._signals = buckets, signals
-
-    def load(self, index: int) -> ClipBatch:
-        return self._at_size(self._source.load(index))
-
-    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        part = self._source.load_part(index, choose, signals)
-        return part and self._at_size(part)
-
-    def surface(self, index: int) -> Surface:
-        picture = self._source.load(index).cameras.image_size
-        if evaluated_size(self._buckets, picture) != picture:
-            raise NotAvailable("the surface behind pictures that data.buckets brings to another size is not known")
-        return self._source.surface(index)
-
-    def _at_size(self, clip: ClipBatch) -> ClipBatch:
-        return self._signals.resized(clip, evaluated_size(self._buckets, clip.cameras.image_size))
 
 
 def shard_paths(config: RunConfig, split: str) -> list[Path]:
@@ -162,7 +148,9 @@ def open_clips(config: RunConfig, split: str, signals: Signals = NO_SIGNALS) -> 
     signals: the control maps, and the mesh, that will be asked of the clips.
     """
     clips, buckets = clips_at_own_size(config, split, signals), config.data.trained_buckets
-    return ResizedClips(clips, buckets, signals) if any(bucket.size for bucket in buckets) else clips
+    if not any(bucket.size for bucket in buckets):
+        return clips
+    return ResizedClips(clips, partial(evaluated_size, buckets), signals.codes)
 
 
 def clips_at_own_size(config: RunConfig, split: str, signals: Signals) -> Dataset:
@@ -182,15 +170,28 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     signals = signals_of(config, conditioners)
     if config.data.latents == "encode":
         return clips_at_own_size(config, "train", signals)
-    shards, made = shard_paths(config, "train"), encodings(config, codec, conditioners.values())
-    if not shards or not signals.ahead.keys() <= frozenset.intersection(
-        *(ShardReader(path).signals for path in shards)
-    ):
+    shards = [ShardReader(path) for path in shard_paths(config, "train")]
+    if not shards or not all(shard.signals >= signals.ahead.keys() for shard in shards):
         raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
-    for encoding in made:
-        if not all(encoded_path(shard, encoding.name).exists() for shard in shards):
-            raise _unprepared(cache_folder(config) / encoding.name, f"there are no {encoding.what}")
-    return observed(config, EncodedClips(shards, made, wanted_images(config), frozenset(signals.ahead)))
+    made = encodings(config, codec, conditioners.values())
+    files = {place: opened for shard in shards for place, opened in _encoded_files(config, shard, made).items()}
+    clips = StoredClips(shards, wanted_images(config), frozenset(signals.ahead))
+    return EncodedClips(observed(config, clips), made, files)
+
+
+def _encoded_files(
+    config: RunConfig, shard: ShardReader, made: Sequence[Encoding]
+) -> dict[tuple[str, Picture], list[EncodedFile]]:
+    """Clip and size of its pictures in training -> the files of what was made of it, one for each encoding."""
+    found, own = {}, {clip: (size[2], size[3]) for clip, size in zip(shard.keys, shard.sizes, strict=True)}
+    for size, clips in trained_sizes(config, shard).items():
+        paths = [encoded_path(shard.path, encoding.name, size) for encoding in made]
+        for encoding, path in zip(made, paths, strict=True):
+            if not path.exists():
+                raise _unprepared(path.parent, f"there are no {encoding.what}")
+        opened = [EncodedFile(path, clips) for path in paths]
+        found |= {(clip, size or own[clip]): opened for clip in clips}
+    return found
 
 
 def _unprepared(folder: Path, reason: str) -> DataError:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from hvg.core.arrays import array_bytes, read_array
-from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits, signal_from_uint8, signal_to_uint8
+from hvg.core.eight_bit import (
+    alpha_from_uint8,
+    alpha_to_uint8,
+    frames_from_uint8,
+    frames_to_uint8,
+    same_bits,
+    signal_from_uint8,
+    signal_to_uint8,
+)
 from hvg.core.required import required
 from hvg.data.picture_files import ENDINGS, EXACT, PictureFormat, decode_picture, encode_picture
 from hvg.parts.scene import Choose
@@ -41,9 +49,9 @@ def _npy(value: Tensor) -> bytes:
 
 
 def _images(name: str, pixels: Tensor, form: PictureFormat = EXACT) -> dict[str, bytes]:
-    """V T K H W uint8 -> files of pictures; channel counts that those do not know are kept as one array."""
+    """V T K H W uint8 -> files of pictures, or one array each where those do not know so many channels."""
     if pixels.shape[2] not in (1, 3, 4):
-        return {f"{name}.npy": _npy(pixels)}
+        return _arrays(name, pixels)
     array = pixels.movedim(2, -1).numpy()
     return {
         f"{name}.{v:03d}.{t:03d}.{ENDINGS[form.kind]}": encode_picture(array[v, t], form)
@@ -52,8 +60,8 @@ def _images(name: str, pixels: Tensor, form: PictureFormat = EXACT) -> dict[str,
     }
 
 
-def _floats(name: str, values: Tensor) -> dict[str, bytes]:
-    """V T K H W float -> one array a picture."""
+def _arrays(name: str, values: Tensor) -> dict[str, bytes]:
+    """V T K H W -> one array a picture."""
     return {
         f"{name}.{v:03d}.{t:03d}.npy": _npy(values[v, t].contiguous())
         for v in range(values.shape[0])
@@ -70,19 +78,19 @@ def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None, form: Pict
     exact = same_bits(frames_from_uint8(colour), frames)
     if form != EXACT:
         own = {} if alpha is None else _alpha(ALPHA + name, alpha)
-        return own | (_images(name, colour, form) if exact or form.is_lossy else _floats(name, frames))
-    coverage = None if alpha is None else _alpha_to_uint8(alpha)
+        return own | (_images(name, colour, form) if exact or form.is_lossy else _arrays(name, frames))
+    coverage = None if alpha is None else alpha_to_uint8(alpha)
     if alpha is None or coverage is None:
-        return _images(name, colour) if exact else _floats(name, frames)
-    if exact and same_bits(_alpha_from_uint8(coverage), alpha):
+        return _images(name, colour) if exact else _arrays(name, frames)
+    if exact and same_bits(alpha_from_uint8(coverage), alpha):
         return _images(name, torch.cat([colour, coverage], dim=2))
-    return _floats(name, torch.cat([frames, alpha], dim=2))
+    return _arrays(name, torch.cat([frames, alpha], dim=2))
 
 
 def _alpha(name: str, alpha: Tensor) -> dict[str, bytes]:
     """V T 1 H W in [0, 1] as files, to the bit."""
-    coverage = _alpha_to_uint8(alpha)
-    return _images(name, coverage) if same_bits(_alpha_from_uint8(coverage), alpha) else _floats(name, alpha)
+    coverage = alpha_to_uint8(alpha)
+    return _images(name, coverage) if same_bits(alpha_from_uint8(coverage), alpha) else _arrays(name, alpha)
 
 
 def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
@@ -90,17 +98,7 @@ def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
     levels, half = signal_to_uint8(signal), signal.to(torch.float16)
     if same_bits(signal_from_uint8(levels), signal):
         return _images(name, levels)
-    return _floats(name, half if same_bits(half.float(), signal) else signal)
-
-
-def _alpha_to_uint8(alpha: Tensor) -> Tensor:
-    """[0, 1] -> uint8, rounded to nearest."""
-    return (alpha * 255).round().to(torch.uint8)
-
-
-def _alpha_from_uint8(alpha: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]."""
-    return alpha.to(torch.float32) / 255
+    return _arrays(name, half if same_bits(half.float(), signal) else signal)
 
 
 def encode_frames(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes]:
@@ -183,7 +181,8 @@ def decode_clip(
     images: Collection[str] | None = None,
     signals: Collection[str] | None = None,
 ) -> ClipBatch:
-    """The clip (B = 1) that ``encode_clip`` wrote, or some of it; no file is asked for that is not needed.
+    """The clip (B = 1) that ``encode_clip`` wrote, or some of it, pictures in 8 bits where files hold them so
+    (``hvg.values.packed``); no file is asked for that is not needed.
 
     choose: which views and frames. images: which of ``frames`` (with alpha), ``reference`` and ``driving``. signals: keys of
     control maps. None: all.
@@ -222,9 +221,9 @@ def decode_clip(
         clip,
         frames=None if frames is None else frames[None],
         alpha=None if alpha is None else alpha[None],
-        driving=_colour(pictures["driving"]) if "driving" in pictures else None,
+        driving=pictures.get("driving"),
         signals={
-            key: signal_from_uint8(signal) if signal.dtype == torch.uint8 else signal.float()
+            key: signal if signal.dtype == torch.uint8 else signal.float()
             for key, signal in {**clip.signals, **_signals(pictures)}.items()
         },
     )
@@ -266,9 +265,8 @@ def _decode_images(
         frames: Sequence[int] = range(max(t for _, t in grid) + 1)
         if cells is not None and image.removeprefix(ALPHA) != "reference":
             views, frames = (views if image == "driving" else cells[0]), cells[1]
-        stacked[image] = torch.stack(
-            [torch.stack([_picture(grid[v, t], files[grid[v, t]]) for t in frames]) for v in views]
-        )
+        found = [_picture(name, files[name]) for name in (grid[v, t] for v in views for t in frames)]
+        stacked[image] = torch.stack(found).unflatten(0, (len(views), len(frames)))
     return stacked
 
 
@@ -284,14 +282,12 @@ def _picture(name: str, data: bytes) -> Tensor:
 
 
 def _colour_and_alpha(pictures: Mapping[str, Tensor], name: str) -> tuple[Tensor | None, Tensor | None]:
-    """Frames in [-1, 1] and alpha in [0, 1], or None, of pictures that hold both, or of pictures each."""
+    """Frames and alpha, or None, of pictures that hold both, or of pictures each; uint8 or floats."""
     pixels = pictures.get(name)
     if pixels is None:
         return None, None
     alpha = pictures.get(ALPHA + name, pixels[:, :, 3:])
-    if not alpha.shape[2]:
-        return _colour(pixels), None
-    return _colour(pixels[:, :, :3]), _alpha_from_uint8(alpha) if alpha.dtype == torch.uint8 else alpha
+    return pixels[:, :, :3], alpha if alpha.shape[2] else None
 
 
 def _colour(pixels: Tensor) -> Tensor:

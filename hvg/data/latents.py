@@ -1,7 +1,8 @@
 """Outputs of frozen networks for clips, made once by ``hvg prepare latents`` and read by training.
 
-Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo. Its
-name changes with everything that its content depends on: the codec, its settings, weights and code, the alignment, the network.
+Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo, and
+one more for each size of ``data.buckets`` that pictures are brought to. Its name changes with everything that its content depends
+on: the codec, its settings, weights and code, the alignment, the network, the size.
 In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
 clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped. Nor does a name: the
 file's metadata hold a checksum of the names and shapes of all tensors, but in older files.
@@ -32,7 +33,8 @@ from hvg.data.shards import ShardReader
 from hvg.data.signals import fit_origin
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part, PartConfig
-from hvg.parts.scene import Choose, Dataset
+from hvg.parts.scene import Choose, ClipsOf, Dataset
+from hvg.values.buckets import Picture, places
 from hvg.values.clip import ClipBatch
 from hvg.values.moved import align
 
@@ -132,9 +134,10 @@ def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[s
     return config.model_dump(mode="json", exclude={*without, *(["path"] if part.frozen() else [])})
 
 
-def encoded_path(shard: Path, name: str) -> Path:
-    """Path of the file with the encoding ``name`` of a shard's clips."""
-    return shard.parent / name / f"{shard.stem}.safetensors"
+def encoded_path(shard: Path, name: str, size: Picture | None = None) -> Path:
+    """Path of the file with the encoding ``name`` of a shard's clips; size: that their pictures are brought to, if any."""
+    folder = name if size is None else f"{name}-{size[0]}x{size[1]}"
+    return shard.parent / folder / f"{shard.stem}.safetensors"
 
 
 def write_encoded(path: Path, clips: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -174,6 +177,11 @@ class EncodedFile:
             self._places = _places(path, clips)
         except (SafetensorError, ValueError) as error:
             raise self._damaged(str(error)) from error
+        lacking = next((clip for clip, held in self._places.items() if not held), None)
+        if lacking is not None:
+            raise DataError(
+                f"{path}: holds nothing of clip '{lacking}'; run `hvg prepare latents` with the settings of this run"
+            )
 
     def read(self, clip: str, choose: Choose | None = None) -> dict[str, Tensor]:
         """Name -> tensor of a clip, of which ``choose`` takes views and frames; nothing else is read."""
@@ -225,7 +233,7 @@ def _bytes(stream: IO[bytes], offset: int, size: int) -> bytes:
 
 
 def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
-    """Clip -> name -> place, for these clips. Raises: ValueError where one has none, or has other numbers than ours.
+    """Clip -> name -> place, for these clips. Raises: ValueError where one has other numbers than ours.
 
     The library's own reader maps the file anew for every clip, which takes longer than to read what a step needs.
     """
@@ -246,46 +254,77 @@ def _places(path: Path, clips: Sequence[str]) -> dict[str, dict[str, _Place]]:
             raise ValueError(f"{key} is no float32 tensor (V, T, ...) with checksums")
         begins = (8 + length + entry["data_offsets"][0] for entry in (tensor, checks))
         places[clip][name] = _Place(shape, *begins)
-    lacking = [clip for clip, held in places.items() if not held]
-    if lacking:
-        raise ValueError(f"it lacks clip '{lacking[0]}'")
     return places
 
 
-class EncodedClips(Dataset):
-    """Rendered clips for training, with what was made of them ahead in place of their frames.
+class StoredClips(Dataset):
+    """Clips of shards, and of each what training still decodes where all else was made ahead.
 
-    images, signals: what is still decoded, as for ``hvg.data.clip_files.decode_clip``. Raises: DataError where a file is missing
-    or damaged.
+    images, signals: as for ``hvg.data.clip_files.decode_clip``.
     """
 
-    def __init__(
-        self, shards: Sequence[Path], encodings: Sequence[Encoding], images: Collection[str], signals: Collection[str]
-    ) -> None:
-        self._encodings, self._images, self._signals = encodings, images, signals
-        self._shards = [ShardReader(path) for path in shards]
-        self._files = [[EncodedFile(encoded_path(s.path, e.name), s.keys) for e in encodings] for s in self._shards]
-        self._places = [(shard, i) for shard, reader in enumerate(self._shards) for i in range(len(reader))]
+    def __init__(self, shards: Sequence[ShardReader], images: Collection[str], signals: Collection[str]) -> None:
+        super().__init__()
+        self._places = [(shard, i) for shard in shards for i in range(len(shard))]
+        self._images, self._signals = images, signals
 
     @classmethod
     def provides(cls, config: Any) -> frozenset[str]:
-        raise TypeError("encoded clips provide what their source provides, but frames and alpha")
+        raise TypeError("stored clips provide what their source provides, but frames and alpha")
 
     def __len__(self) -> int:
         return len(self._places)
 
     def load(self, index: int) -> ClipBatch:
-        return self._load(index, None)
+        shard, place = self._places[index]
+        return shard.load(place, None, self._images, self._signals)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch:
-        return self._load(index, choose)
-
-    def _load(self, index: int, choose: Choose | None) -> ClipBatch:
         shard, place = self._places[index]
-        clip = self._shards[shard].load(place, choose, self._images, self._signals)
-        for encoding, file in zip(self._encodings, self._files[shard], strict=True):
+        return shard.load_packed(place, choose, self._images, self._signals)
+
+
+class EncodedClips(ClipsOf):
+    """Clips for training, with what was made of them ahead in place of their frames.
+
+    files: clip and size of its pictures -> the file of each encoding.
+    """
+
+    def __init__(
+        self,
+        source: Dataset,
+        encodings: Sequence[Encoding],
+        files: Mapping[tuple[str, Picture], Sequence[EncodedFile]],
+    ) -> None:
+        super().__init__(source)
+        self._encodings, self._files = encodings, files
+
+    def load(self, index: int) -> ClipBatch:
+        return self._restored(self._source.load(index), None)
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        part = self._source.load_part(index, choose, signals)
+        return part and self._restored(part, choose)
+
+    def at_size(self, size: Picture, codes: Mapping[str, Sequence[int]]) -> Dataset:
+        """The same clips, with what was made of their pictures at another size."""
+        return EncodedClips(self._source.at_size(size, codes), self._encodings, self._files)
+
+    def _restored(self, clip: ClipBatch, choose: Choose | None) -> ClipBatch:
+        files = self._files[clip.clip_id[0], clip.cameras.image_size]
+        for encoding, file in zip(self._encodings, files, strict=True):
             clip = encoding.restore(clip, file, choose)
         return clip
+
+
+def trained_sizes(config: RunConfig, shard: ShardReader) -> dict[Picture | None, list[str]]:
+    """Size (height, width) -> the clips of a shard whose pictures training brings to it; None: those that keep their own."""
+    found: dict[Picture | None, list[str]] = {}
+    for clip, size in zip(shard.keys, shard.sizes, strict=True):
+        fitting = places(config.data.trained_buckets, size, config.data.max_crop)
+        for picture in dict.fromkeys(bucket.size for bucket in fitting):
+            found.setdefault(None if picture == tuple(size[2:]) else picture, []).append(clip)
+    return found
 
 
 def wanted_images(config: RunConfig) -> set[str]:

@@ -25,7 +25,7 @@ _GAIN, _EXPLAINED = 0.08, 0.3
 # A camera is called bad where it sees less than this share of what the others see.
 _BAD_CAMERA, _GOOD = 0.5, 0.4
 # Views and frames that are compared, and pixels of the shorter side at which they are.
-_VIEWS, _FRAMES, _SIDE = 4, 3, 128
+VIEWS, FRAMES, _SIDE = 4, 3, 128
 # Factors by which a translation may be off: of units, and of a rig whose scale is told elsewhere.
 _FACTORS = (1e3, 1e2, 1e1, 1e-1, 1e-2, 1e-3, 65 / 120, 120 / 65, *(2 ** (k / 8) for k in range(-16, 17) if k))
 _STEPS = (5, 25)
@@ -55,7 +55,7 @@ class Agreement:
 def agreement(clip: ClipBatch, renderer: Renderer) -> Agreement:
     """That of a clip (B = 1) with alpha and a body with a mesh, over some of its frames."""
     clip = _smaller(clip)
-    frames = _spread(clip.grid[2], _FRAMES)
+    frames = spread(clip.grid[2], FRAMES)
     scene = scene_of(clip, range(clip.grid[1]), frames)
     return Agreement(inside_share(scene), _overlap(scene, renderer))
 
@@ -63,8 +63,8 @@ def agreement(clip: ClipBatch, renderer: Renderer) -> Agreement:
 def mistake(clip: ClipBatch, renderer: Renderer) -> str:
     """What is wrong in all likelihood with a clip (B = 1) with alpha and a body with a mesh, "" for nothing."""
     clip = _smaller(clip)
-    frames = _spread(clip.grid[2], _FRAMES)
-    scene = scene_of(clip, _spread(clip.grid[1], _VIEWS), frames)
+    frames = spread(clip.grid[2], FRAMES)
+    scene = scene_of(clip, spread(clip.grid[1], VIEWS), frames)
     return _best(scene, clip, renderer)
 
 
@@ -125,7 +125,7 @@ def _smaller(clip: ClipBatch) -> ClipBatch:
     return clip.shrunk(factor)
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """At most so many numbers below ``count``, evenly spread, the last among them."""
     return sorted({round(k) for k in torch.linspace(0, count - 1, min(count, most)).tolist()})
 
@@ -174,7 +174,7 @@ def _explanations(scene: Scene, clip: ClipBatch) -> Iterator[tuple[str, Scene, S
     """What may be wrong, the scene as the data have it, and as it was meant then."""
     for name, cameras in _other_cameras(scene.cameras):
         yield name, scene, replace(scene, cameras=cameras)
-    views, frames = _spread(clip.grid[1], _VIEWS), _spread(clip.grid[2], _FRAMES)
+    views, frames = spread(clip.grid[1], VIEWS), spread(clip.grid[2], FRAMES)
     for name, moved in _other_bodies(required(clip.target_body, "ClipBatch.body"), frames):
         yield name, scene, replace(scene, vertices=moved(scene.vertices))
     yield (
@@ -184,7 +184,7 @@ def _explanations(scene: Scene, clip: ClipBatch) -> Iterator[tuple[str, Scene, S
     )
     for step in _STEPS:
         last = (clip.grid[2] - 1) // step
-        early = [frame for frame in _spread(last + 1, _FRAMES) if frame]
+        early = [frame for frame in spread(last + 1, FRAMES) if frame]
         if early:
             name = f"pictures are every {_nth(step)} frame of the bodies: dataset.picture_every={step}"
             told = scene_of(clip, views, early)
@@ -252,10 +252,12 @@ def _other_bodies(body: BodyMotion, frames: Sequence[int]) -> Iterator[tuple[str
     for rest in (SMPLX_REST, SMPL_REST):
         still = rest.origin.expand(len(frames), 3)
         ridden = (turned @ rest.origin[:, None])[..., 0]
-        for shift in (still, ridden, ridden - still, rest.standing.expand(len(frames), 3)):
+        # Of a turn about the pelvis, and not about the origin as EasyMocap's R and Th, in a world in which any axis is up.
+        turns = [ridden - turn @ rest.origin for turn in TO_Y_UP.values()]
+        for shift in (still, ridden, rest.standing.expand(len(frames), 3), *turns):
             for sign in (1, -1):
                 yield (
-                    "pelvis offset forgotten: the translation is meant to be from another point of the body, "
+                    "pelvis offset forgotten: the translation is meant to be from another point of the body, as EasyMocap's Th, "
                     f"{float(shift.norm(dim=-1).mean()):.2f} m away; see dataset.convention",
                     _Moved(same, sign * shift[:, None]),
                 )

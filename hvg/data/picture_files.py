@@ -59,6 +59,7 @@ def encode_picture(pixels: np.ndarray, form: PictureFormat = EXACT) -> bytes:
 
 def decode_picture(data: bytes) -> Tensor:
     """The bytes of a file -> K H W uint8."""
-    pixels = np.asarray(Image.open(io.BytesIO(data), formats=("PNG", "WEBP", "JPEG")))
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
+    picture = Image.open(io.BytesIO(data), formats=("PNG", "WEBP", "JPEG"))
+    # Channel by channel, so that nothing has to be put into another order.
+    channels = bytearray().join(picture.tobytes("raw", band) for band in picture.getbands())
+    return torch.frombuffer(channels, dtype=torch.uint8).view(-1, picture.height, picture.width)

@@ -3,20 +3,17 @@
 import json
 import math
 import multiprocessing
-import os
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from hvg.config.build import build_conditioners, build_fit, build_part, true_clips
+from hvg.config.build import build_fit, true_clips
 from hvg.config.composition import compose, parse_resolved
 from hvg.config.groups import all_options
 from hvg.config.machine import choose_device
@@ -24,14 +21,15 @@ from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
+from hvg.core.exit_codes import end_with_parent
+from hvg.core.files import remove_partial
 from hvg.data.cache import cache_folder, picture_format, shard_paths
-from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, write_encoded
 from hvg.data.picture_files import EXACT, PictureFormat
+from hvg.data.prepare_latents import encode, one_thread, owned_encodings, to_encode
 from hvg.data.shard_writing import CLIPS_PER_SHARD, shard_path, write_shard
 from hvg.data.shards import ShardReader, whole_shard
 from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, signals_of_all, without_mesh
-from hvg.parts.as_seen import as_seen
-from hvg.parts.scene import Alignment, Dataset, Fit
+from hvg.parts.scene import Dataset, Fit
 from hvg.values.clip import ClipBatch
 
 
@@ -51,7 +49,8 @@ def render_shard(
 
     fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored.
     A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. A clip that cannot
-    be used is left out, and the shard says why (``ShardReader.left_out``). Returns its path.
+    be used is left out, and the shard says why (``ShardReader.left_out``); the next time it is tried again, as its files may
+    have been mended. Returns its path.
 
     Raises: DataError where no clip of the part can be used.
     """
@@ -60,7 +59,7 @@ def render_shard(
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
     old = whole_shard(path)
     wanted = {key for drawn in (signals, *(drawn for _, drawn in fitted)) for key in drawn}
-    if old is not None and old.signals >= wanted:
+    if old is not None and old.signals >= wanted and not any(_can_be_used(clips, indices[k]) for k in old.left_out):
         for _ in indices:
             on_clip()
         return path
@@ -90,6 +89,14 @@ def render_shard(
 
     write_shard(path, usable(), on_clip, part=part, left_out=left_out, pictures=pictures)
     return path
+
+
+def _can_be_used(clips: Dataset, index: int) -> bool:
+    try:
+        clips.load(index)
+    except DataError:
+        return False
+    return True
 
 
 def unusable(configs: Sequence[RunConfig]) -> list[str]:
@@ -165,7 +172,9 @@ def prepare(
     process). ``report(done, total)`` is called as work proceeds: a clip counts once for its rendering, and once for every
     configuration whose networks no other has. What is there already is kept; while another process makes it, this one waits.
     """
-    with outputs.held_folder(cache_folder(configs[0]), "data.cache", wait=math.inf):
+    folder = cache_folder(configs[0])
+    with outputs.held_folder(folder, "data.cache", wait=math.inf):
+        remove_partial(folder)
         return _prepare(configs, splits, jobs, report)
 
 
@@ -176,7 +185,7 @@ def _prepare(
     first = configs[0]
     counts = {split: len(true_clips(first, split)) for split in splits}
     # Only training reads what frozen networks made.
-    owned = _owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
+    owned = owned_encodings([config for config in configs if config.data.latents == "cached" and "train" in counts])
     done, total = 0, sum(counts.values()) + len(owned) * counts.get("train", 0)
 
     def advance(clips: int = 1) -> None:
@@ -191,20 +200,19 @@ def _prepare(
         shards = -(-count // CLIPS_PER_SHARD)
         for number in range(shards):
             shard = whole_shard(shard_path(folder, split, number, shards))
-            if shard is not None and shard.signals >= wanted:
+            if shard is not None and shard.signals >= wanted and not shard.left_out:
                 advance(len(shard))
             else:
                 tasks.append((texts, split, (number, shards)))
     _in_processes(jobs, _render, tasks, advance)
-    tasks = []
     for config, names in owned:
-        for shard in map(ShardReader, shard_paths(first, "train")):
-            missing = [name for name in names if not _is_encoded(shard, name)]
-            if missing:
-                tasks.append((config.to_yaml(), shard.path, missing))
-            else:
-                advance(len(shard))
-    _in_processes(1 if choose_device(first.device).type == "cuda" else jobs, _encode, tasks, advance)
+        clips = list(to_encode(config, names))
+        total += sum(len(task.clips) for task in clips) - counts["train"]
+        for task in clips:
+            if not task.names:
+                advance(len(task.clips))
+        at_once = 1 if choose_device(first.device).type == "cuda" else jobs
+        _in_processes(at_once, encode, [(task,) for task in clips if task.names], advance)
     return folder
 
 
@@ -215,8 +223,10 @@ def _in_processes(
     if not tasks:
         return
     context = multiprocessing.get_context("spawn")
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent)
     try:
-        with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        with manager, ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
             ticks = manager.Queue()
             futures = [pool.submit(function, *task, ticks) for task in tasks]
             while not all(future.done() for future in futures) or not ticks.empty():
@@ -239,7 +249,7 @@ def _in_processes(
 
 def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
-    _one_thread()
+    one_thread()
     folder, signals, fitted = _drawing(texts)
     form = picture_format(parse_resolved(texts[0], "prepare"), split)
     clips = _clips(texts[0], split)
@@ -265,54 +275,3 @@ def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals, list[tuple[Fit, Sig
 def _clips(text: str, split: str) -> Dataset:
     """The clips of a split; kept from one shard to the next."""
     return true_clips(parse_resolved(text, "prepare"), split)
-
-
-def _owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:
-    """Each configuration with the names of those of its encodings that none before it has; without those that add none."""
-    owned, known = [], set[str]()
-    for config in configs:
-        codec, conditioners = build_conditioners(config)
-        names = [e.name for e in encodings(config, codec, conditioners.values()) if e.name not in known]
-        known.update(names)
-        if names:
-            owned.append((config, names))
-    return owned
-
-
-def _is_encoded(shard: ShardReader, name: str) -> bool:
-    try:
-        EncodedFile(encoded_path(shard.path, name), shard.keys)
-    except DataError:
-        return False
-    return True
-
-
-def _encode(text: str, path: Path, names: Sequence[str], ticks) -> None:
-    """The encodings of one shard's clips, in a process of its own."""
-    _one_thread()
-    config, fit, alignment, found = _encoders(text)
-    wanted, shard, device = [found[name] for name in names], ShardReader(path), choose_device(config.device)
-    made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in names}
-    for index in range(len(shard)):
-        clip = fit.observe(shard.load(index, images=("frames", "reference"), signals=())).to(device)
-        clip = as_seen(clip, alignment, config.data.background)
-        with torch.no_grad():
-            for encoding in wanted:
-                made[encoding.name][clip.clip_id[0]] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
-        ticks.put(1)
-    for name, clips in made.items():
-        write_encoded(encoded_path(path, name), clips)
-
-
-@lru_cache(maxsize=1)
-def _encoders(text: str) -> tuple[RunConfig, Fit, Alignment, dict[str, Encoding]]:
-    """The configuration, its fit, alignment and encodings by name; kept from one shard to the next."""
-    config = parse_resolved(text, "prepare")
-    codec, conditioners = build_conditioners(config)
-    found = encodings(config, codec, conditioners.values())
-    return config, build_fit(config), build_part(config.alignment), {encoding.name: encoding for encoding in found}
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")

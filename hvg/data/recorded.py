@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hvg.core.digests import settings_digest
-from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
@@ -40,6 +39,7 @@ from hvg.parts.scene import Choose, Dataset, Holdings
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.packed import unpacked
 from hvg.values.task import clip_task
 
 # Frames whose bodies are made at once. A body's last bits depend on who else is made with it, so these are always the same.
@@ -153,10 +153,10 @@ class Recorded(Dataset):
 
     def load(self, index: int) -> ClipBatch:
         """Clip ``index``. Raises: DataError for pictures, masks or bodies that cannot be used."""
-        return self._load(index, None)
+        return unpacked(self._load(index, None))
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
-        """Reads the chosen pictures alone; control maps are not here."""
+        """Reads the chosen pictures alone, in 8 bits; control maps are not here."""
         return None if signals else self._load(index, choose)
 
     def _load(self, index: int, choose: Choose | None) -> ClipBatch:
@@ -189,13 +189,13 @@ class Recorded(Dataset):
         return replace(found, body=self._body_of(clip, chosen), task=task)
 
     def _pictures(self, track: Track, crop: Crop, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Frames (T, 3, H, W) in [-1, 1] and alpha (T, 1, H, W) in [0, 1] of a camera."""
+        """Frames (T, 3, H, W) and alpha (T, 1, H, W) of a camera, uint8."""
         masks = None if track.masks is None or not self.config.masks else read_pictures(track.masks, frames)
         pictures = read_pictures(track.frames, frames)
         colour, alpha = cut(pictures, masks, crop, self.config.size, self.config.background)
         if alpha is None and self.config.masks:
             raise DataError(f"{place_name(track.frames)}: no masks, and no alpha; expected one, or dataset.masks=false")
-        return frames_from_uint8(colour), torch.empty(0) if alpha is None else alpha.float() / 255
+        return colour, torch.empty(0) if alpha is None else alpha
 
     def _photo(self, clip: RecordedClip) -> Reference:
         """The person in a frame drawn of the whole recording, from the camera that sees them most from the front."""

@@ -7,7 +7,7 @@ from hvg.core.errors import DataError
 from hvg.data.recordings import Track, place_name
 from hvg.media.folder_video import Place
 from hvg.media.images import picture_size
-from hvg.media.listing import VIDEOS, images_in, listed, unique
+from hvg.media.listing import VIDEOS, listed, pictures_in
 from hvg.media.video import video_frames, video_length
 from hvg.values.cameras import Cameras
 
@@ -21,7 +21,7 @@ def pictures_of(folder: Path) -> dict[str, Place]:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; expected a folder, a video or a picture for each camera")
     inner = [path for path in listed(folder) if path.is_dir() or path.suffix.lower() in VIDEOS]
-    images = unique(images_in(folder))
+    images = pictures_in(folder)
     if inner and images:
         raise DataError(f"{folder}: holds pictures and also '{inner[0].name}'; expected either")
     places: dict[str, Place] = {name: {name: file} for name, file in images.items()}
@@ -29,7 +29,7 @@ def pictures_of(folder: Path) -> dict[str, Place]:
         name = path.name if path.is_dir() else path.stem
         if name in places:
             raise DataError(f"{folder}: two cameras are named '{name}'")
-        places[name] = unique(images_in(path)) if path.is_dir() else path
+        places[name] = pictures_in(path) if path.is_dir() else path
         if not places[name]:
             raise DataError(f"{path}: holds no pictures")
     if not places:

@@ -34,6 +34,7 @@ from hvg.core.names import clip_name_problem
 from hvg.data.clip_files import ALPHA, SIGNAL, decode_cameras, decode_clip
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 
 T = TypeVar("T")
 SHARD_FORMAT = "hvg-shard-1"
@@ -224,6 +225,16 @@ class ShardReader:
         signals: Collection[str] | None = None,
     ) -> ClipBatch:
         """Clip ``index`` with B = 1; the others say what of it, as for ``decode_clip``. The rest is not read."""
+        return unpacked(self.load_packed(index, choose, images, signals))
+
+    def load_packed(
+        self,
+        index: int,
+        choose: Choose | None = None,
+        images: Collection[str] | None = None,
+        signals: Collection[str] | None = None,
+    ) -> ClipBatch:
+        """The same, with pictures in 8 bits where files hold them so (``hvg.values.packed``)."""
         clip = self._decoded(index, lambda files: decode_clip(files, choose, images, signals))
         if clip.clip_id != (self.keys[index],):
             raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")

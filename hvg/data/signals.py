@@ -3,7 +3,7 @@
 Parts say what a map is (``Conditioner``); whoever stores, loads or shows one asks here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -18,9 +18,9 @@ from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
-from hvg.values.buckets import Picture
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.resized import at_centres, resize_clip
+from hvg.values.packed import unpacked
+from hvg.values.resized import with_codes
 
 HasBody = TypeVar("HasBody", ClipBatch, Reference)
 
@@ -108,11 +108,12 @@ class Signals(Mapping[str, Conditioner]):
 
     def draw(self, clip: ClipBatch) -> ClipBatch:
         """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept."""
-        signals = dict(clip.signals)
+        signals, missing = dict(clip.signals), self.keys() - clip.signals.keys()
+        seen = unpacked(clip) if missing else clip
         for key, part in self.items():
-            if key not in signals:
+            if key in missing:
                 with torch.no_grad():
-                    signal = part.signal(clip)
+                    signal = part.signal(seen)
                 if signal is not None:
                     signals[key] = signal_as_stored(signal, part.signal_storage(part.config))
         return replace(clip, signals={key: signals[key] for key in self if key in signals})
@@ -122,36 +123,22 @@ class Signals(Mapping[str, Conditioner]):
         clip = self.ahead.draw(clip)
         return clip if self.mesh else without_mesh(clip)
 
+    @property
+    def codes(self) -> dict[str, Sequence[int]]:
+        """Key -> the channels of the map that are codes (``Conditioner.codes``), where it has some."""
+        found = {key: part.codes(part.config) for key, part in self.items()}
+        return {key: channels for key, channels in found.items() if channels}
+
     def shrunk(self, clip: ClipBatch, factor: int) -> ClipBatch:
-        """The clip with pictures whose sides are divided by ``factor``, as of ``ClipBatch.shrunk``; names stay names."""
-        return self._with_names(clip, clip.shrunk(factor))
+        """The clip with pictures whose sides are divided by ``factor``, as of ``ClipBatch.shrunk``; codes stay codes."""
+        small = clip.shrunk(factor)
+        return replace(small, signals=with_codes(clip.signals, small.signals, self.codes))
 
-    def resized(self, clip: ClipBatch, size: Picture) -> ClipBatch:
-        """The clip with pictures of ``size``, as of ``resize_clip``; names stay names."""
-        return self._with_names(clip, resize_clip(clip, size))
-
-    def _with_names(self, clip: ClipBatch, smaller: ClipBatch) -> ClipBatch:
-        """The smaller clip with the ``codes`` of its maps from the maps of ``clip``."""
-        signals = dict(smaller.signals)
-        for key in signals.keys() & self.keys():
-            codes = [*self[key].codes(self[key].config)]
-            if codes and smaller is not clip:
-                signals[key] = signals[key].clone()
-                signals[key][..., codes, :, :] = at_centres(
-                    clip.signals[key][..., codes, :, :], signals[key].shape[-2:]
-                )
-        return replace(smaller, signals=signals)
-
-    def load(
-        self, clips: Dataset, index: int, changed: Callable[[ClipBatch], ClipBatch] = lambda clip: clip
-    ) -> ClipBatch:
-        """Clip ``index``, as of ``draw_ahead``. changed: what is done to it before maps are drawn of it.
-
-        Raises: HvgError for a clip id that cannot be the name of a file.
-        """
+    def load(self, clips: Dataset, index: int) -> ClipBatch:
+        """Clip ``index``, as of ``draw_ahead``. Raises: HvgError for a clip id that cannot be the name of a file."""
         clip = clips.load(index)
         check_clip_names(clip.clip_id)
-        return self.draw_ahead(changed(clip))
+        return self.draw_ahead(clip)
 
 
 # Neither maps nor a mesh.

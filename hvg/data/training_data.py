@@ -17,8 +17,10 @@ from hvg.data.signals import Signals
 from hvg.data.step_order import place_at
 from hvg.data.unreadable import read_or_replace
 from hvg.parts.scene import Dataset as ClipDataset
-from hvg.values.buckets import Bucket, Group
+from hvg.values.buckets import Bucket, Group, Picture
 from hvg.values.clip import ClipBatch, Within
+from hvg.values.packed import unpacked
+from hvg.values.tensors import tensors_of
 
 # Decoded clips that a loading process keeps: all of a small dataset, such as the 192 people of scale=cpu.
 KEPT_BYTES = 2**30
@@ -85,11 +87,11 @@ class TrainingOrder(Dataset):
     def __getitem__(self, position: int) -> ClipBatch:
         clips, index, bucket = place_at(self._seed, self._groups, position, self._clips_per_step)
         choose = DrawnCells(self._seed, position, bucket)
-        part, unreadable = read_or_replace(lambda i: self._part(clips[i], choose, bucket), index, len(clips))
+        part, unreadable = read_or_replace(lambda i: self._part(clips[i], choose, bucket.size), index, len(clips))
         if self._first_view == "window":
             part = replace(part, origin=None)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
-            part = recolour(part, choose.generator, self._signals.photo_colours)
+            part = recolour(unpacked(part), choose.generator, self._signals.photo_colours)
         # Maps that depend on what is drawn together: now it is known.
         part = self._signals.draw(part)
         valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid
@@ -97,30 +99,41 @@ class TrainingOrder(Dataset):
         count, place = int(valid.sum()), torch.tensor([position])
         return replace(part, valid=valid, num_valid=(count,), sample_index=place, unreadable=(unreadable,))
 
-    def _part(self, index: int, choose: "DrawnCells", bucket: Bucket) -> ClipBatch:
+    def _part(self, index: int, choose: "DrawnCells", size: Picture | None) -> ClipBatch:
         """The drawn views and frames of a clip: read alone, unless all of a small dataset is decoded once and kept."""
         if self._in_parts is not False:
-            part = self._clips.load_part(index, choose, frozenset(self._signals.ahead))
+            part = self._at_size(size).load_part(index, choose, frozenset(self._signals.ahead))
             if self._in_parts is None:
-                self._in_parts = part is not None and part.nbytes() * choose.share * len(self._clips) > KEPT_BYTES
+                self._in_parts = part is not None and self._whole_bytes(part, choose.share) > KEPT_BYTES
             if part is not None and self._in_parts:
-                return self._signals.draw_ahead(self._at_size(part, bucket))
-        clip = self._clip(index, bucket)
+                return self._signals.draw_ahead(part)
+        clip = self._clip(index, size)
         return clip.select(*choose(*clip.grid[1:]))
 
-    def _clip(self, index: int, bucket: Bucket) -> ClipBatch:
-        """A whole clip at a bucket's size, kept as long as there is room."""
-        if (index, bucket.size) in self._kept:
-            return self._kept[index, bucket.size]
-        clip = self._signals.load(self._clips, index, lambda clip: self._at_size(clip, bucket))
-        size = clip.nbytes()
-        if self._kept_bytes + size <= KEPT_BYTES:
-            self._kept[index, bucket.size] = clip
-            self._kept_bytes += size
+    def _clip(self, index: int, size: Picture | None) -> ClipBatch:
+        """A whole clip at a size, kept as long as there is room."""
+        if (index, size) in self._kept:
+            return self._kept[index, size]
+        clip = self._signals.load(self._at_size(size), index)
+        taken = clip.nbytes()
+        if self._kept_bytes + taken <= KEPT_BYTES:
+            self._kept[index, size] = clip
+            self._kept_bytes += taken
         return clip
 
-    def _at_size(self, clip: ClipBatch, bucket: Bucket) -> ClipBatch:
-        return clip if bucket.size is None else self._signals.resized(clip, bucket.size)
+    def _at_size(self, size: Picture | None) -> ClipDataset:
+        """The clips with pictures of a size; None: as they are."""
+        return self._clips if size is None else self._clips.at_size(size, self._signals.codes)
+
+    def _whole_bytes(self, part: ClipBatch, share: float) -> float:
+        """Bytes that all clips would take if they were kept. share: a clip's cells to a cell of the part."""
+        return unpacked(part).nbytes() * share * len(self._clips)
+
+
+def together(parts: Sequence[ClipBatch]) -> ClipBatch:
+    """A batch of these clips, in 8 bits where all are: one that was recoloured is not."""
+    kinds = {tuple(x.dtype for x in tensors_of(part)) for part in parts}
+    return ClipBatch.stack(parts if len(kinds) == 1 else [unpacked(part) for part in parts])
 
 
 class DrawnCells:
@@ -177,15 +190,15 @@ class ClipDataModule(lightning.LightningDataModule):
             ),
             num_workers=self.workers,
             worker_init_fn=_leave_signals,
-            collate_fn=ClipBatch.stack,
+            collate_fn=together,
             persistent_workers=self.workers > 0,
             # From other memory, copying to a GPU would wait for its queue of work.
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
     def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
-        """The loader has pinned it, so that nothing waits."""
-        return batch.to(device, non_blocking=True)
+        """The loader has pinned it, so that nothing waits; floats are made where they are used, and copied nowhere."""
+        return unpacked(batch.to(device, non_blocking=True))
 
 
 def _leave_signals(worker: int) -> None:

@@ -43,8 +43,8 @@ class Crop:
 def read_pictures(place: Place, frames: Sequence[int]) -> Iterator[Picture]:
     """The pictures of some frames, given in increasing order. Raises: DataError."""
     if not isinstance(place, Path):
-        files = list(place.values())
-        yield from (_read(files[frame]) for frame in frames)
+        names = list(place)
+        yield from (_read(place[names[frame]]) for frame in frames)
         return
     wanted, last = set(frames), max(frames)
     for number, (pixels, _) in enumerate(video_frames(place)):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.core.errors import DataError, HvgError
 from hvg.media.folder_video import Place
-from hvg.media.listing import VIDEOS, images_in, listed, natural, unique
+from hvg.media.listing import VIDEOS, images_in, listed, natural, pictures_in, unique
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _views(path: Path) -> Mapping[str, Place]:
     for found in inner:
         if _name(found) in views:
             raise DataError(f"{path}: two views are named '{_name(found)}'")
-        views[_name(found)] = found if found.is_file() else unique(images_in(found))
+        views[_name(found)] = found if found.is_file() else pictures_in(found)
     empty = [view for view, place in views.items() if not isinstance(place, Path) and not place]
     if empty or not views:
         raise DataError(f"{path / empty[0] if empty else path}: the folder holds no pictures")

@@ -2,13 +2,45 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hvg.core.errors import DataError
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v"})
+# Every digit as one, to see where names have any.
+_ONE_DIGIT = str.maketrans("123456789", "0" * 9)
+
+Key = TypeVar("Key", bound=Hashable)
+Other = TypeVar("Other", bound=Hashable)
+
+
+class Files(Mapping[Key, Path]):
+    """Files of a folder, each by a key; a path is made when it is asked for, for there may be millions.
+
+    names: key -> name of the file.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[Key, str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __getitem__(self, key: Key) -> Path:
+        return self._folder / self._names[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names
+
+    def keyed(self, keys: Mapping[Other, Key]) -> "Files[Other]":
+        """Some of the files by other keys. keys: new -> old."""
+        return Files(self._folder, {new: self._names[old] for new, old in keys.items()})
 
 
 def listed(folder: Path) -> list[Path]:
@@ -18,14 +50,40 @@ def listed(folder: Path) -> list[Path]:
 
 def images_in(folder: Path) -> dict[str, list[Path]]:
     """Name without suffix -> image files of that name (more than one is a mistake), in natural order."""
+    images: dict[str, list[Path]] = {}
+    for name in _image_names(folder):
+        images.setdefault(os.path.splitext(name)[0], []).append(folder / name)
+    return images
+
+
+def pictures_in(folder: Path) -> Files[str]:
+    """Name without suffix -> its one image file, in natural order. Raises: DataError for a name with two."""
+    pictures: dict[str, str] = {}
+    for name in _image_names(folder):
+        stem = os.path.splitext(name)[0]
+        if stem in pictures:
+            raise DataError(f"two images have one name: {folder / pictures[stem]} and {name}")
+        pictures[stem] = name
+    return Files(folder, pictures)
+
+
+def _image_names(folder: Path) -> list[str]:
+    """Names of image files in natural order, without hidden ones."""
     # The folder itself says what is a folder: a million pictures are not asked one by one.
     with os.scandir(folder) as entries:
-        found = [entry.name for entry in entries if not (entry.name.startswith(".") or entry.is_dir())]
-    images: dict[str, list[Path]] = {}
-    for path in (folder / name for name in sorted(found, key=natural)):
-        if path.suffix.lower() in IMAGES:
-            images.setdefault(path.stem, []).append(path)
-    return images
+        return in_order(
+            entry.name
+            for entry in entries
+            if os.path.splitext(entry.name)[1].lower() in IMAGES and not (entry.name.startswith(".") or entry.is_dir())
+        )
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in natural order."""
+    found = list(names)
+    # Where all have digits at the same places, letters are in that order.
+    alike = len({name.translate(_ONE_DIGIT) for name in found}) < 2
+    return sorted(found, key=None if alike else natural)
 
 
 def unique(images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import torch
 
 from hvg.parts.scene import Choose, ClipsOf, Dataset, Fit
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import PICTURES, unpacked
 
 
 class ObservedClips(ClipsOf):
@@ -31,6 +32,8 @@ class ObservedClips(ClipsOf):
         part = self._source.load_part(index, remember, signals)
         if part is None:
             return None
+        if self._fit.needs(self._fit.config) & PICTURES:
+            part = unpacked(part)
         if part.frame_index is None:
             # Errors go by the place of a frame in the whole clip.
             seen = self._fit.observe(replace(part, frame_index=torch.tensor([*chosen])[None]))

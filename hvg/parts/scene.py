@@ -13,8 +13,10 @@ from torch import Tensor
 from hvg.core.errors import HvgError
 from hvg.parts.part import ConfigT, Part
 from hvg.values.body import BodyMotion
+from hvg.values.buckets import Picture
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
+from hvg.values.resized import resize_clip
 from hvg.values.scored_clip import NotAvailable, Surface
 
 if TYPE_CHECKING:
@@ -214,11 +216,15 @@ class Dataset(Part[ConfigT]):
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
         """The views and frames of clip ``index`` that ``choose`` names, as ``select`` gives them, with these control maps at
-        least.
+        least; their pictures may be 8 bits (``hvg.values.packed``).
 
         None where that is no cheaper than all of the clip, or a map is not there: then ``load`` is asked.
         """
         return None
+
+    def at_size(self, size: Picture, codes: Mapping[str, Sequence[int]]) -> Dataset:
+        """The same clips with pictures of ``size`` (height, width), as of ``hvg.values.resized.resize_clip``, codes and all."""
+        return ResizedClips(self, lambda picture: size, codes)
 
     def surface(self, index: int) -> Surface:
         """The true geometry behind the pictures of clip ``index``. Raises: NotAvailable where it is not known."""
@@ -241,3 +247,32 @@ class ClipsOf(Dataset):
 
     def surface(self, index: int) -> Surface:
         return self._source.surface(index)
+
+
+class ResizedClips(ClipsOf):
+    """Clips whose pictures are brought to other sizes.
+
+    size_of: from that of a clip, (height, width), to the one that it gets. codes: as of ``hvg.values.resized.resize_clip``.
+    """
+
+    def __init__(
+        self, source: Dataset, size_of: Callable[[Picture], Picture], codes: Mapping[str, Sequence[int]]
+    ) -> None:
+        super().__init__(source)
+        self._size_of, self._codes = size_of, codes
+
+    def load(self, index: int) -> ClipBatch:
+        return self._resized(self._source.load(index))
+
+    def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
+        part = self._source.load_part(index, choose, signals)
+        return part and self._resized(part)
+
+    def surface(self, index: int) -> Surface:
+        picture = self._source.load(index).cameras.image_size
+        if self._size_of(picture) != picture:
+            raise NotAvailable("the surface behind pictures that data.buckets brings to another size is not known")
+        return self._source.surface(index)
+
+    def _resized(self, clip: ClipBatch) -> ClipBatch:
+        return resize_clip(clip, self._size_of(clip.cameras.image_size), self._codes)

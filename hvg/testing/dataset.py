@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.config.build import split_config
 from hvg.config.settings import PartChoice
-from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8, same_bits
+from hvg.core.eight_bit import alpha_from_uint8, alpha_to_uint8, frames_from_uint8, frames_to_uint8, same_bits
 from hvg.core.errors import ConfigError
 from hvg.core.names import clip_name_problem
 from hvg.geometry.skeleton import BONES
@@ -18,6 +18,7 @@ from hvg.parts.scene import Dataset, Holdings
 from hvg.testing.building import make, require
 from hvg.values.body import BodyMotion
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 from hvg.values.task import NOVEL_VIEW, clip_task
 
 # Fields that every ClipBatch holds, and those made of a clip afterwards: no dataset names either in ``provides``.
@@ -110,7 +111,7 @@ def check_part(dataset: Dataset, index: int, clip: ClipBatch, place: str = "the 
     part = dataset.load_part(index, choose, wanted)
     if part is None:
         return
-    changed = _differences(clip.select(*choose(views, frames)), part)
+    changed = _differences(clip.select(*choose(views, frames)), unpacked(part))
     require(not changed, f"load_part gives another {', '.join(changed)} of {place} than load and select")
 
 
@@ -181,7 +182,7 @@ def _clip_pictures(clip: ClipBatch) -> dict[str, tuple[Tensor, int, bool]]:
     found = {
         n: (x, -1, same_bits(frames_from_uint8(frames_to_uint8(x)), x)) for n, x in colour.items() if x is not None
     }
-    rounded = {name: (x * 255).round().float() / 255 for name, x in coverage.items() if x is not None}
+    rounded = {name: alpha_from_uint8(alpha_to_uint8(x)) for name, x in coverage.items() if x is not None}
     return found | {name: (x, 0, same_bits(rounded[name], x)) for name, x in coverage.items() if x is not None}
 
 

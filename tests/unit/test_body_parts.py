@@ -26,6 +26,8 @@ from hvg.geometry.body_parts import bone_codes, joint_codes, vertex_codes
 from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.testing import build, tiny_batch, tiny_context
+from hvg.values.packed import unpacked
+from hvg.values.resized import resize_clip
 from hvg.values.scored_clip import REGIONS
 
 MIRROR = [JOINTS.index(name.replace("left", "x").replace("right", "left").replace("x", "right")) for name in JOINTS]
@@ -131,12 +133,12 @@ def test_codes_of_smaller_pictures_are_somebodys_and_the_other_maps_are_means():
     part = build(PartMap, PartMap.Config(maps=("normal", "part")), tiny_context())
     signals = Signals({"map": part})
     batch = signals.draw(tiny_batch(size=48))
-    for small in (signals.shrunk(batch, 2), signals.resized(batch, (24, 24))):
+    for small in (signals.shrunk(batch, 2), resize_clip(batch, (24, 24), signals.codes)):
         found = small.signals["map"]
         assert codes_in(found[:, :, :, 3:]) <= known and len(codes_in(found[:, :, :, 3:])) > 10
         torch.testing.assert_close(found[:, :, :, :3], batch.shrunk(2).signals["map"][:, :, :, :3], atol=0.2, rtol=0)
         assert small.cameras.image_size == (24, 24)
-    wide = signals.resized(batch, (16, 24)).signals["map"]
+    wide = resize_clip(batch, (16, 24), signals.codes).signals["map"]
     assert wide.shape[-2:] == (16, 24) and codes_in(wide[:, :, :, 3:]) <= known
     assert torch.equal(wide[:, :, :, 3:], batch.signals["map"][:, :, :, 3:, 9:41:2, 1::2])
 
@@ -289,7 +291,7 @@ def test_people_on_the_smpl_family_have_parts(on_smplx):
 def test_a_kept_map_is_the_drawn_one(on_smplx):
     config, clip, _ = on_smplx
     drawn = signals_of(config, build_conditioners(config)[1]).ahead.draw(clip)
-    kept = decode_clip(encode_clip(drawn))
+    kept = unpacked(decode_clip(encode_clip(drawn)))
     assert drawn.signals and kept.signals.keys() == drawn.signals.keys()
     assert all(torch.equal(kept.signals[key], drawn.signals[key]) for key in drawn.signals)
     bones, again = clip.body.skinning, kept.body.skinning

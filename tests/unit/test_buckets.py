@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ from hvg.config.changes import changes, earlier_config
 from hvg.config.composition import compose, parse_resolved
 from hvg.core.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.core.eight_bit import frames_from_uint8
-from hvg.core.errors import ConfigError
+from hvg.core.errors import ConfigError, DataError
 from hvg.core.random_keys import generator
-from hvg.data.cache import open_clips
+from hvg.data import prepare, prepare_latents, training_data
+from hvg.data.cache import open_clips, open_training_clips
 from hvg.data.shard_writing import write_shard
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import clip_position, group_of_step, place_at, training_groups
-from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder
+from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder, together
 from hvg.model.fake_step import step_shape
 from hvg.model.load import build_system, load_system_weights
 from hvg.parts.scene import Dataset
@@ -28,6 +30,7 @@ from hvg.train.run import train
 from hvg.values.buckets import Bucket, Group, evaluated_size, groups, places, unfit
 from hvg.values.cameras import project
 from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 from hvg.values.resized import resize_clip
 
 PORTRAIT, LANDSCAPE = Bucket(1, 2, (64, 48)), Bucket(1, 4, (48, 64))
@@ -248,8 +251,66 @@ def test_what_buckets_leave_out_is_said(ragged):
         "2 of 5 training clips fit no bucket and are left out: 'train-0' (2 x 2 x 32 x 24: more views"
     )
     assert sorted(i for group in training_groups(left_out, 5) for i in group.clips) == [2, 3, 4]
-    with pytest.raises(ConfigError, match=r"cannot follow the sizes that data\.buckets brings pictures to"):
-        compose([*ragged, "data.latents=cached", "data.cache=somewhere"])
+
+
+@pytest.fixture
+def prepared(ragged, tiny, tmp_path):
+    """Words of a run on clips of several sizes that were rendered; its latents are not made."""
+    own = [word for word in tiny if not word.startswith(("dataset.", "data."))]
+    words = [
+        *own,
+        *ragged,
+        f"data.cache={tmp_path}",
+        "data.recolour=0",
+        "alignment=pelvis",
+        "pose=skeleton",
+        "device=cpu",
+    ]
+    prepare._render((compose(words).to_yaml(),), "train", (0, 1), SimpleQueue())
+    yield words
+    for kept in (prepare._drawing, prepare._clips, prepare_latents._encoders):
+        kept.cache_clear()
+
+
+def make_latents(config) -> list[prepare_latents.ToEncode]:
+    """Makes those that a run lacks; what was made."""
+    ((_, names),) = prepare_latents.owned_encodings([config])
+    missing = [task for task in prepare_latents.to_encode(config, names) if task.names]
+    for task in missing:
+        prepare_latents.encode(task, SimpleQueue())
+    return missing
+
+
+@pytest.mark.parametrize("room", [0, training_data.KEPT_BYTES])
+def test_latents_made_ahead_follow_the_sizes_of_buckets(prepared, monkeypatch, room):
+    """A step that reads them is bit by bit the step that makes them of pictures that were cut and made smaller."""
+    monkeypatch.setattr(training_data, "KEPT_BYTES", room)
+    config = compose([*prepared, "data.latents=cached"])
+    made = make_latents(config)
+    assert {task.size: len(task.clips) for task in made} == {(32, 24): 3, (24, 32): 2} and make_latents(config) == []
+    system, batches = build_system(config), []
+    for each in (compose(prepared), config):
+        clips = open_training_clips(each, system.codec, system.conditioners)
+        order = TrainingOrder(clips, system.signals, seed=0, groups=training_groups(each, 5), clips_per_step=2)
+        batches.append([unpacked(together([order[i], order[i + 1]])) for i in range(0, 16, 2)])
+    for encoded, cached in zip(*batches, strict=True):
+        assert encoded.clip_id == cached.clip_id and cached.frames is None and encoded.latents is None
+        moved, _ = system.aligned(encoded)
+        assert torch.equal(cached.latents, system.codec.encode(moved.frames))
+        losses = [system.training_step(batch, 0)["loss"] for batch in (encoded, cached)]
+        assert torch.equal(*losses)
+    assert {batch.cameras.image_size for batch in batches[1]} == {(32, 24), (24, 32)}
+
+
+def test_latents_of_one_size_are_kept_where_another_run_needs_other_clips(prepared):
+    alone = ["data.latents=cached", "data.unfit=leave_out"]
+    long, wide = (compose([*prepared, *alone, f"data.buckets=[[{grid},32,24]]"]) for grid in ("1,4", "2,2"))
+    assert [list(task.clips) for task in make_latents(long)] == [["train-0"]]
+    assert [list(task.clips) for task in make_latents(wide)] == [["train-0", "train-2"]]
+    assert make_latents(long) == make_latents(wide) == []
+    system = build_system(long)
+    with pytest.raises(DataError, match=r"-32x24/train-00000-of-00001.safetensors: holds nothing of clip 'train-1'"):
+        open_training_clips(compose([*prepared, "data.latents=cached"]), system.codec, system.conditioners)
 
 
 class Pair(Dataset):

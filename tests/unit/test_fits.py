@@ -32,6 +32,7 @@ from hvg.model.load import build_system
 from hvg.parts.as_seen import as_seen
 from hvg.parts.context import Context
 from hvg.testing import check_fit
+from hvg.values.packed import unpacked
 from hvg.values.scored_clip import scored_clips, true_clip
 from hvg.values.task import clip_task
 from hvg.values.tensors import concatenate, tensors_of
@@ -419,7 +420,7 @@ def test_a_part_of_a_clip_has_the_errors_of_the_whole(prepared, indexed):
         load = clips._source.load_part
         clips._source.load_part = lambda *given: replace(load(*given), frame_index=None)
     whole = clips.load(0)
-    part = clips.load_part(0, lambda views, frames: ([1], range(2, 4)), frozenset(signals.ahead))
+    part = unpacked(clips.load_part(0, lambda views, frames: ([1], range(2, 4)), frozenset(signals.ahead)))
     assert (part.frame_index is None) != indexed
     expected = whole.select([1], [2, 3])
     for a, b in (

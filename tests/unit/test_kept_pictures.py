@@ -172,7 +172,7 @@ def test_reading_is_measured(tiny, tmp_path):
     assert len(shards) == 2 and read(config, shards, 0, batches=6) > 0
     seconds, over = ratio(shards[0], runs=1)
     assert seconds > 0 and over > 0
-    assert torch.equal(plain(shards[0])[0], ShardReader(shards[0]).load(0).frames[0])
+    assert torch.equal(plain(shards[0])[0], ShardReader(shards[0]).load_packed(0).frames)
 
 
 def test_written_shards_go_on_where_they_stopped(tmp_path):

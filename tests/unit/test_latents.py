@@ -17,6 +17,7 @@ from hvg.data.cache import RenderedClips, cache_folder
 from hvg.data.latents import (
     EncodedClips,
     EncodedFile,
+    StoredClips,
     encoded_path,
     encodings,
     latent_coverage,
@@ -25,12 +26,12 @@ from hvg.data.latents import (
 )
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader
-from hvg.data.training_data import TrainingOrder
+from hvg.data.training_data import TrainingOrder, together
 from hvg.model.load import build_system
 from hvg.parts import registry
 from hvg.testing import build, tiny_batch, tiny_context
 from hvg.values.buckets import Bucket, alike
-from hvg.values.clip import ClipBatch
+from hvg.values.packed import unpacked
 
 VIEWS, FRAMES = 3, 4
 
@@ -67,7 +68,11 @@ def rendered(config, system, tmp_path):
 
 
 def encoded_clips(config, system, rendered):
-    return EncodedClips([rendered[0]], rendered[1], wanted_images(config), frozenset(system.signals))
+    path, found = rendered
+    shard = ShardReader(path)
+    files = [EncodedFile(encoded_path(path, encoding.name), shard.keys) for encoding in found]
+    places = {(key, size[2:]): files for key, size in zip(shard.keys, map(tuple, shard.sizes), strict=True)}
+    return EncodedClips(StoredClips([shard], wanted_images(config), frozenset(system.signals)), found, places)
 
 
 def assert_same(a, b, path="clip"):
@@ -88,7 +93,7 @@ def assert_same(a, b, path="clip"):
 def test_a_part_of_a_clip_is_what_all_of_it_holds_there(config, system, rendered):
     clips = RenderedClips([rendered[0]], tiny_batch, frozenset(system.signals))
     for index in range(len(clips)):
-        part = clips.load_part(index, cells, frozenset(system.signals))
+        part = unpacked(clips.load_part(index, cells, frozenset(system.signals)))
         assert part.grid == (1, 2, 2) and part.signals.keys() == system.signals.keys()
         assert_same(part, clips.load(index).select(*cells(VIEWS, FRAMES)))
 
@@ -113,7 +118,7 @@ def test_what_is_not_asked_for_is_not_read(config, system, rendered):
         reader.load(1)
     part = clips.load_part(1, cells, frozenset(system.signals))
     assert part.frames is None and part.alpha is None and part.reference is None
-    assert_same(part.signals, whole.select(*cells(VIEWS, FRAMES)).signals)
+    assert_same(unpacked(part).signals, whole.select(*cells(VIEWS, FRAMES)).signals)
 
 
 def test_the_same_encodings_are_the_same_bytes(tmp_path):
@@ -129,7 +134,7 @@ def test_a_step_has_the_same_loss_bit_by_bit(config, system, rendered):
     batches = []
     for clips in (live, encoded_clips(config, system, rendered)):
         order = TrainingOrder(clips, signals, seed=3, groups=alike(len(clips), Bucket(2, 3)), clips_per_step=2)
-        batches.append([ClipBatch.stack([order[i], order[i + 1]]) for i in (0, 2)])
+        batches.append([unpacked(together([order[i], order[i + 1]])) for i in (0, 2)])
     assert config.training.foreground_weight > 0
     for encoded, cached in zip(*batches, strict=True):
         offsets, _ = system.offsets(encoded)
@@ -157,7 +162,7 @@ def test_small_and_large_datasets_train_on_the_same_cells(config, system, render
             clips_per_step=2,
             recolour=0.5,
         )
-        found.append([order[position] for position in range(8)])
+        found.append([unpacked(order[position]) for position in range(8)])
         assert bool(order._kept) == bool(room)
     for a, b in zip(*found, strict=True):
         assert_same(a, b)
@@ -270,7 +275,8 @@ def test_shards_of_the_user_are_known_by_what_lies_in_them(tmp_path):
         write_shard(tmp_path / "train.tar", [tiny_batch(1, VIEWS, FRAMES, seed=seed)])
         folders.append(cache_folder(config))
         clips = build_dataset(config, "train")
-        assert_same(clips.load_part(0, cells, frozenset()), clips.load(0).select(*cells(VIEWS, FRAMES)))
+        part = unpacked(clips.load_part(0, cells, frozenset()))
+        assert_same(part, clips.load(0).select(*cells(VIEWS, FRAMES)))
     assert folders[0] != folders[1] and folders[1] == cache_folder(config)
 
 

@@ -10,13 +10,13 @@ from recordings import write_monocular
 from hvg.config.build import build_dataset
 from hvg.config.checks import check_files
 from hvg.config.composition import compose, parse_resolved
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.core.errors import ConfigError, DataError
 from hvg.data.cache import open_clips, shard_paths
 from hvg.data.prepare import prepare
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import place_at, training_groups
 from hvg.data.training_data import ClipDataModule, StepPositions, TrainingOrder
-from hvg.model.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.model.load import build_system, load_system_weights
 from hvg.model.trained_windows import clip_grids
 from hvg.score.measured_clips import batches

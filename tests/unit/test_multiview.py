@@ -26,6 +26,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.media.video import write_video
 from hvg.parts.context import Context
 from hvg.values.cameras import project
+from hvg.values.packed import unpacked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 
@@ -119,7 +120,7 @@ def test_videos_fmasks_and_single_moments(root, tmp_path):
             write_video(folder / "images" / f"{view:02d}.mp4", frames_from_uint8(torch.from_numpy(frames)), 25)
     clip = opened(tmp_path / "videos").load(0)
     assert clip.grid == (1, 2, 3) and lies_in_the_pictures(clip)
-    part = opened(tmp_path / "videos").load_part(0, lambda v, t: ([1], range(1, 3)), frozenset())
+    part = unpacked(opened(tmp_path / "videos").load_part(0, lambda v, t: ([1], range(1, 3)), frozenset()))
     assert torch.equal(part.frames, clip.frames[:, [1]][:, :, 1:])
 
 
@@ -280,10 +281,12 @@ def test_the_reader_on_the_page_reads(copy, root):
 
 
 class OneBad(Multiview):
-    """Its second clip cannot be read."""
+    """Its second clip cannot be read until its files are mended."""
+
+    mended = False
 
     def load(self, index):
-        if index == 1:
+        if index == 1 and not self.mended:
             raise DataError("broken.png: not an image")
         return super().load(index)
 
@@ -299,6 +302,13 @@ def test_a_clip_that_cannot_be_used_is_left_out_of_its_shard_and_the_others_keep
     )
     rendered = RenderedClips([path], clips, frozenset({"a map that no shard has"}))
     assert [rendered.load(k).clip_id[0] for k in range(len(rendered))] == ["person0", "person2"]
+    # The next time it is tried again: nothing changes while it is broken, and when it is mended it has its place.
+    before = path.stat().st_mtime_ns
+    render_shard(tmp_path, "train", clips, NO_SIGNALS)
+    assert path.stat().st_mtime_ns == before
+    clips.mended = True
+    mended = ShardReader(render_shard(tmp_path, "train", clips, NO_SIGNALS))
+    assert mended.keys == ["person0", "person1", "person2"] and not mended.left_out
     alone = tmp_path / "alone.txt"
     alone.write_text("person0 val\nperson1 train\n")
 
