@@ -3,7 +3,8 @@
 Trained on the synthetic people of scale=cpu by Adam with a cosine and an average of the weights, 4 clips x 190 rays near the
 person a step; scored on the test people by garment. Beside it the colours' projection on the bare mesh, and on the true dressed
 one (oracle). ``seconds=60`` ends by the clock instead; ``people=48`` trains on fewer; ``KEY=VALUE`` else is a setting of the
-field. The last line is how long a picture takes, and how much of that is the search for the nearest skin.
+field; ``picture=FILE`` draws people. The last lines say how long a picture takes, and how much of that is the search for the
+nearest skin.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -26,11 +28,13 @@ from components.reconstructors.nerf import Nerf
 from components.reconstructors.projection import Projection
 from hvg.config.build import build_dataset, build_part
 from hvg.config.composition import compose
-from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.core.random_keys import generator
 from hvg.core.text_tables import table
 from hvg.data.training_data import recolour
 from hvg.geometry.motion import Motion
+from hvg.media.images import write_png
+from hvg.media.tiles import tile_columns
 from hvg.model.ema import AveragedAdamW
 from hvg.parts import registry
 from hvg.parts.context import Context, SceneContext
@@ -189,6 +193,23 @@ def rows_of(label: str, found: Tensor, garments: Sequence[str]) -> list[tuple[st
     return [(label, *shown)]
 
 
+def draw(path: Path, people: People, parts: dict[str, Reconstructor]) -> None:
+    """A PNG: photo, truth, and what each part makes of it, of two views of one person of every garment and one more."""
+    shown = [people.garments.index(garment) for garment in GARMENTS]
+    shown.append(next(i for i, garment in enumerate(people.garments) if garment == "coat" and i not in shown))
+    columns: dict[str, list[Tensor]] = {}
+    for index in shown:
+        clip = people.clips[index].select([1, 2], [2])
+        columns.setdefault("photo", []).append(clip.reference.frames[0, :1, None].expand(2, 1, -1, -1, -1))
+        columns.setdefault("truth", []).append(clip.frames[0])
+        for label, part in parts.items():
+            columns.setdefault(label, []).append(frames_from_uint8(pictures(part, clip)))
+    large = {
+        label: torch.cat(found).repeat_interleave(2, -1).repeat_interleave(2, -2) for label, found in columns.items()
+    }
+    write_png(path, tile_columns(large)[0])
+
+
 def seconds_of(function: Callable[[], object], runs: int = 5) -> float:
     function()
     times = []
@@ -239,7 +260,7 @@ def main() -> None:
     torch.set_num_threads(1)
     words = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in sys.argv[1:])}
     steps, seconds, count = words.pop("steps", None), words.pop("seconds", None), words.pop("people", 192)
-    seed, scene = words.pop("seed", 0), context()
+    seed, picture, scene = words.pop("seed", 0), words.pop("picture", None), context()
     torch.manual_seed(seed)
     nerf = Nerf(Nerf.Config(**words), scene)
     bare, oracle = (Projection(Projection.Config(**given), scene) for given in ({}, {"outward_mm": 0}))
@@ -257,7 +278,9 @@ def main() -> None:
         taken = fit(nerf, trained, steps, seconds, seed)
         label = f"nerf, {taken} steps, {time.perf_counter() - started:.0f} s"
         rows += rows_of(label, scores(people.clips, [pictures(nerf, clip) for clip in people.clips]), people.garments)
-        print("\n".join(table(rows)))
+        print("\n".join(table(rows)), flush=True)
+        if picture:
+            draw(Path(picture), people, {"projection": bare, "radiance field": nerf})
     weights = sum(p.numel() for p in nerf.parameters())
     for label, part in (("projection", bare), (f"nerf, {weights} weights", nerf)):
         whole, alone, share = costs(part, people.clips[0])

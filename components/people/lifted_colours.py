@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from hvg.geometry.correspondence import sample_pixels
 
@@ -38,19 +39,18 @@ def lifted_colours(
 
 def _spread(values: Tensor, known: Tensor, faces: Tensor, sweeps: int) -> Tensor:
     """Values (P, K), which stay where they are known (P), passed on along the edges of a mesh; nothing gets there that is far."""
-    neighbours = _neighbours(faces, len(values))
+    neighbours, starts = _neighbours(faces, len(values))
     spread = values
     for _ in range(sweeps):
-        spread = torch.where(known[:, None], values, _PASSED_ON * (neighbours @ spread))
+        around = embedding_bag(neighbours, spread, starts, mode="mean")
+        spread = torch.where(known[:, None], values, _PASSED_ON * around)
     return spread
 
 
-def _neighbours(faces: Tensor, vertices: int) -> Tensor:
-    """Sparse (P, P): rows are means over the vertices at the other ends of a vertex' edges."""
+def _neighbours(faces: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
+    """The vertices at the other ends of every vertex' edges, one vertex after the other, and where those of each (P) begin."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = torch.cat([edges, edges.flip(1)])
-    edges = (edges[:, 0] * vertices + edges[:, 1]).unique()
-    row, column = edges // vertices, edges % vertices
-    counts = torch.bincount(row, minlength=vertices)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(dim=0)])
-    return torch.sparse_csr_tensor(starts, column, (1 / counts)[row].float(), (vertices, vertices))
+    number = torch.unique(edges[:, 0] * vertices + edges[:, 1])
+    counts = torch.bincount(number // vertices, minlength=vertices)
+    return number % vertices, counts.cumsum(dim=0) - counts

@@ -44,7 +44,7 @@ class Rays:
         _, views, moments = cameras.shape
         height, width = cameras.image_size
         picture, place = pixels // (height * width), pixels % (height * width)
-        centre = torch.stack([place % width + 0.5, place // width + 0.5, torch.ones_like(place)], dim=-1)
+        centre = torch.stack([place % width + 0.5, place // width + 0.5, torch.ones_like(place) + 0.0], dim=-1)
         flat = cameras.to(torch.float32)
         to_world = (flat.world_to_camera[..., :3, :3].mT @ torch.linalg.inv(flat.intrinsics)).flatten(0, 2)
         which = clip * views * moments + picture
@@ -150,10 +150,11 @@ def posed_people(
     vertices, faces = mesh_of(body)
     in_photo, _ = mesh_of(photo)
     chosen = vertices.flatten(0, 1)[frames]
-    grids = [kept("grid", lambda mesh=mesh: frame_grid(mesh, faces, shell, cell), mesh, faces) for mesh in chosen]
-    shapes = [kept("rest", lambda rest=rest: rest_shape(rest, faces), rest, faces) for rest in target.rest]
+    # Faces are no part of what is kept by: vertices in just these places are of no mesh with others.
+    grids = [kept("grid", lambda mesh=mesh: frame_grid(mesh, faces, shell, cell), mesh) for mesh in chosen]
+    shapes = [kept("rest", lambda rest=rest: rest_shape(rest, faces), rest) for rest in target.rest]
     shown = [
-        kept("photo", lambda b=b: body_in_photo(in_photo[b, 0], faces, camera[b], renderer), *made_of, faces)
+        kept("photo", lambda b=b: body_in_photo(in_photo[b, 0], faces, camera[b], renderer), *made_of)
         for b, made_of in enumerate(_shown(in_photo, camera, b) for b in range(len(in_photo)))
     ]
     where, known = zip(*(_mirrored(*both) for both in zip(shown, shapes, strict=True)), strict=True)
@@ -162,6 +163,7 @@ def posed_people(
     clip = frames // body.joints.shape[1]
     moves, photo_moves = (x.transforms[:, :, _pelvis(x)] for x in (target, of_photo))
     back = torch.linalg.inv(moves.flatten(0, 1)[frames])
+    legs = torch.stack([torch.stack([body.place(a), body.place(b)], dim=2) for a, b in _LEGS], dim=2)
     return PosedPeople(
         target=target,
         photo=of_photo,
@@ -177,9 +179,7 @@ def posed_people(
         unpelvised=back[:, :3],
         pelvis_to_photo=(to_photo @ photo_moves[:, 0])[clip] @ back,
         pelvis=moved_by(back[:, :3], body.place("pelvis").flatten(0, 1)[frames]),
-        legs=torch.stack([torch.stack([body.place(a), body.place(b)], dim=2) for a, b in _LEGS], dim=2).flatten(0, 1)[
-            frames
-        ],
+        legs=legs.flatten(0, 1)[frames],
     )
 
 
@@ -201,7 +201,7 @@ def mesh_of(body: BodyMotion) -> tuple[Tensor, Tensor]:
 
 
 def _shown(vertices: Tensor, cameras: Cameras, clip: int) -> tuple[Tensor, ...]:
-    """All that what the first photo of a clip shows depends on, besides the faces."""
+    """All that what the first photo of a clip shows depends on."""
     size = torch.tensor(cameras.image_size)
     return vertices[clip, 0], cameras.world_to_camera[clip], cameras.intrinsics[clip], size.to(vertices.device)
 
