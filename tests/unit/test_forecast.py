@@ -389,7 +389,7 @@ def test_ranks_are_nodes_times_devices():
 
 @pytest.mark.long
 def test_the_paper_s_scale_is_forecast_without_allocating_it():
-    """Stable Video Diffusion's UNet has 1.52 billion weights; of AdamW's 8 bytes each, a 32nd is on one of 32 devices."""
+    """Stable Video Diffusion's UNet has 1.52 billion weights, 6 GB; of AdamW's 8 bytes each, a 32nd is on one of 32 devices."""
     code = (
         "import resource; from hvg.config.composition import compose; from hvg.cost.forecast import forecast\n"
         "cost = forecast(compose(['scale=paper', 'data.views=4']), 32)\n"
@@ -402,7 +402,7 @@ def test_the_paper_s_scale_is_forecast_without_allocating_it():
     total, backbone, elements, optimizer, peak_kibibytes = map(int, result.stdout.split())
     assert backbone == 1_524_623_277
     assert optimizer == pytest.approx(8 * elements / 32, rel=1e-3)
-    assert total > 15 * 10**9 and peak_kibibytes < 2 * 2**20
+    assert total > 15 * 10**9 and peak_kibibytes < 3 * 2**20
 
 
 def test_what_does_not_fit_is_told_what_would():
