@@ -8,6 +8,7 @@ import torch
 import yaml
 from avatars import write_package
 from golden_networks import write_network_files
+from test_waits import DEVICE, Waits
 
 from hvg.commands.check import notes, summary
 from hvg.config.changes import changes
@@ -257,6 +258,16 @@ def test_pictures_that_fill_a_place_are_not_looked_at(system, batch):
     assert set((pixels[0] // 1024).tolist()) == {0, 1}
     weight = system.pixel_weight(replace(batch, valid=valid), pixels, torch.ones(2, 400))
     assert bool((weight[0] == 1).all()) and not weight[1].any()
+
+
+def test_the_host_waits_for_no_pixel(system, batch):
+    system.patch, there = 16, replace(batch, valid=torch.ones(2, 2, 2, dtype=torch.bool)).to(DEVICE)
+    with Waits() as waits:
+        pixels, patches = system.pixels(there)
+        _, covered = system.truth(there, pixels)
+        weight = system.pixel_weight(there, pixels, covered)
+    assert waits.found == [] and pixels.device == weight.device == DEVICE
+    assert (pixels.shape, patches.shape) == ((2, 400), (2, 256))
 
 
 def test_a_true_render_has_no_loss_and_the_background_is_the_data_s(system, batch):
