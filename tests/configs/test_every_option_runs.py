@@ -171,13 +171,20 @@ def test_every_strategy_takes_two_steps(cache, tmp_path):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache, tmp_path):
-    """The second phase from the first one's run, as it is meant."""
+    """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
     small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
     grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
-    for experiment in (None, *EXPERIMENTS):
+    for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
-        takes_two_steps([*base, *chosen, *grids.get(experiment or "", [])], tmp_path, experiment or "plain")
+        words = [*base, *chosen, *grids.get(experiment or "", [])]
+        if experiment == "gas":
+            people = "num_subjects:2,num_held_out_subjects:1,image_size:64"
+            members = {"views": "views:2,frames:1", "poses": "views:1,frames:2"}
+            words = [word for word in words if word not in DATASET and word != "dataset.image_size=64"]
+            words += [f"dataset.members.{label}={{{people},{sizes}}}" for label, sizes in members.items()]
+            words.append("data.buckets=[[2,1],[1,2]]")
+        takes_two_steps(words, tmp_path, experiment or "plain")
 
 
 def test_every_protocol_scores_what_was_trained(cache, tmp_path, monkeypatch, capsys):
