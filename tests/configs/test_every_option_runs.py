@@ -25,8 +25,8 @@ from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.parts import registry
-from hvg.study.arm import run_arm
-from hvg.study.plan import plan
+from hvg.study.arm import run_arm, run_need
+from hvg.study.plan import needs_of, plan
 from hvg.study.study_file import load_study
 from hvg.train.run import train
 
@@ -215,6 +215,11 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     words = [*sizes, *people, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)
+    for need in needs_of(arms):
+        prepare([need.config], ("train", "val"), jobs=1)
+        need.folder.mkdir(parents=True)
+        (need.folder / "config.yaml").write_text(need.config.to_yaml())
+        run_need(need.folder)
     prepare([arm.config for arm in arms], ("train", "val", "test"), jobs=1)
     for arm in sorted(arms, key=lambda arm: arm.trained_by is not None):
         arm.folder.mkdir()
