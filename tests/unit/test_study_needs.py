@@ -234,7 +234,7 @@ def test_what_was_trained_first_is_kept_by_seed_and_merged(folder):
     assert _merged_need(study, "base", kept) == whole["needs"][0]
     changed = study.model_copy(update={"needs": {**study.needs, "base": ("training.steps=9",)}})
     with pytest.raises(
-        HvgError, match="seed 0: need base was trained as 'training.steps=1', and is 'training.steps=9' now"
+        HvgError, match=r"seed 0: need base was trained as 'training.steps=1', and is 'training.steps=9' now"
     ):
         _refuse_other_arms(changed, 0, kept[0])
     (runs["needs/base-seed0"].folder / TRAINED).write_text("{}")
