@@ -6,7 +6,7 @@ Source: GAS (arXiv 2502.06957), section 4.1, which mixes scans, multi-view and m
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -85,6 +85,8 @@ class Mixture(Dataset[MixtureConfig]):
     Training draws a member for each step, by the weights, and of its clips a batch that fits one bucket. A clip holds what clips
     of every member hold.
     """
+
+    beside_clips: ClassVar[frozenset[str]] = frozenset({"split", "weights"})
 
     def __init__(self, config: MixtureConfig, context: SceneContext) -> None:
         """Raises: DataError and ConfigError of a member that cannot be opened."""

@@ -71,7 +71,7 @@ def cache_folder(config: RunConfig) -> Path:
     They hold true bodies; a map that was drawn of a fit has a key that says so.
     """
     choice = config.dataset
-    settings = choice.config.model_dump(mode="json", exclude={"split"})
+    settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.beside_clips))
     code = [source_digest(part.cls.__module__) for part in (choice, config.body, config.renderer)]
     parts = [choice.name, settings, config.body.resolved(), config.renderer.resolved(), SHARD_FORMAT, __version__, code]
     # PNG has no word, so that what was prepared before there were others stays in use.

@@ -176,7 +176,10 @@ class Dataset(Part[ConfigT]):
 
     Settings named ``views``, ``frames``, ``image_size``, ``distance`` (metres) and ``fov_degrees``, where it has them, say how
     clips are framed: ``hvg sample`` frames a video alike, and ``hvg check`` counts its cost by them.
+    beside_clips: names of the settings that change no clip, so that what was prepared stays in use.
     """
+
+    beside_clips: ClassVar[frozenset[str]] = frozenset({"split"})
 
     def __init__(self, config: ConfigT | None = None, context: SceneContext | None = None) -> None:
         super().__init__(config, context)

@@ -40,17 +40,20 @@ def _origin(models: Sequence[SeedResult]) -> Origin:
     )
 
 
-def work(arms: Sequence[Arm]) -> dict[int, float]:
-    """Seed -> seconds of training and scoring, one arm after another; seeds of which that is not known are left out."""
+def work(results: Results) -> dict[int, float]:
+    """Seed -> seconds of training and scoring, one arm after another, and of what they start from; seeds of which that is not
+    known are left out.
+    """
     found: dict[int, float] = {}
-    for model in (model for arm in arms for model in arm["seeds"] if "measured" in model):
+    models = [model for arm in (*results["arms"], *results.get("needs", [])) for model in arm["seeds"]]
+    for model in (model for model in models if "measured" in model):
         found[model["seed"]] = found.get(model["seed"], 0.0) + sum(model["measured"]["seconds"].values())
     return found
 
 
 def measured_lines(results: Results) -> list[str]:
     """``Measured at commit ...``: a sentence for all seeds that share everything, with what each of them took."""
-    seconds, shared = work(results["arms"]), dict[Origin, list[int]]()
+    seconds, shared = work(results), dict[Origin, list[int]]()
     for seed, origin in origins(results["arms"]).items():
         shared.setdefault(origin, []).append(seed)
     lines = []

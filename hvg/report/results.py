@@ -80,6 +80,14 @@ class Arm(TypedDict):
     unseeded: NotRequired[bool]
 
 
+class Need(TypedDict):
+    """What arms of a study start from: trained before them and not scored. overrides: its words. seeds: without values."""
+
+    name: str
+    overrides: list[str]
+    seeds: list[SeedResult]
+
+
 class ClipInfo(ClipRecord):
     """One test clip. video: path of its tiled MP4 relative to the study's folder, None when there is none."""
 
@@ -100,9 +108,8 @@ class Results(TypedDict):
     published: ids of published tables to show, as of ``hvg.report.published``; those of the protocol when it is left out.
     headline: name of the metric that answers the question; ``hvg.report.finding`` chooses one when it is left out.
     contrasts: label -> two or four arms, as of ``hvg.report.contrasts``. curves: of arms and contrasts.
-    overrides: words
-    of the command line for all arms. anchors: what they score, anchor -> metric -> value, as of ``hvg.score.anchors``; they are
-    compared with nothing.
+    overrides: words of the command line for all arms. needs: what was trained before the arms. anchors: what they score,
+    anchor -> metric -> value, as of ``hvg.score.anchors``; they are compared with nothing.
     """
 
     title: str
@@ -121,6 +128,7 @@ class Results(TypedDict):
     contrasts: NotRequired[dict[str, list[str]]]
     curves: NotRequired[list[Curves]]
     overrides: NotRequired[list[str]]
+    needs: NotRequired[list[Need]]
     anchors: NotRequired[AnchorValues]
 
 

@@ -1,9 +1,10 @@
 """One arm of a study in processes of its own: ``python -m hvg.study.arm FOLDER [TRAINED]`` trains and scores FOLDER/config.yaml,
-with the weights of the run folder TRAINED where one is given.
+with the weights of the run folder TRAINED where one is given; ``python -m hvg.study.arm --need FOLDER`` only trains it.
 
-Writes FOLDER/progress.json while it works and FOLDER/results.json at the end; what is done already is left alone, and a
-restarted arm continues from its newest checkpoint. On failure FOLDER/error.txt holds one line, and the exit code is 1. Exit
-code 143, or an end by SIGTERM: it was stopped, and is to be started again. Under torchrun or srun processes share the work.
+Writes FOLDER/progress.json while it works and FOLDER/results.json at the end, of a need trained.json; what is done already is
+left alone, and a restarted arm continues from its newest checkpoint. On failure FOLDER/error.txt holds one line, and the exit
+code is 1. Exit code 143, or an end by SIGTERM: it was stopped, and is to be started again. Under torchrun or srun processes
+share the work.
 """
 
 import json
@@ -15,6 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from hvg.core.files import write_text
+
+# What a need leaves when it is trained: precision, configuration, and where it was made.
+TRAINED = "trained.json"
 
 
 def run_arm(folder: Path, trained: Path | None) -> None:
@@ -73,6 +77,35 @@ def run_arm(folder: Path, trained: Path | None) -> None:
             write_record(folder, record, evaluation.measurements)
 
 
+def run_need(folder: Path) -> None:
+    """Trains what arms start from, and writes trained.json. Raises: SystemExit(143) after SIGTERM."""
+    from hvg.config.composition import load_resolved
+    from hvg.core import provenance
+    from hvg.core.checkpoint import checkpoint_path
+    from hvg.core.ranks import joined_ranks
+    from hvg.model.load import trained_precision
+    from hvg.train.run import train
+
+    started, record = time.perf_counter(), folder / TRAINED
+    config = load_resolved(folder / "config.yaml")
+    last = checkpoint_path(folder / "checkpoints", config.training.steps)
+    if last.exists() and record.exists():
+        return
+    with joined_ranks() as (rank, _):
+        report = _reporter(folder / "progress.json") if rank == 0 else lambda *_: None
+        train(
+            config,
+            lambda done: report("train", done.step, done.steps, done.note),
+            print if rank == 0 else lambda _: None,
+        )
+        if rank == 0:
+            place = provenance.collect(config.seed)
+            measured = {"commit": place["commit"], "hardware": place["hardware"]}
+            measured["seconds"] = {"train": time.perf_counter() - started}
+            told = {"precision": trained_precision(last), "config": config.to_yaml(), "measured": measured}
+            write_text(record, json.dumps(told))
+
+
 def _reporter(path: Path) -> Callable[[str, int, int, str], None]:
     """Writes the newest progress at most twice a second."""
     last = {"time": 0.0, "stage": ""}
@@ -94,13 +127,14 @@ def main() -> None:
 
     from hvg.core.ranks import started_ranks
 
-    folder, *trained = map(Path, sys.argv[1:])
+    is_need = sys.argv[1] == "--need"
+    folder, *trained = map(Path, sys.argv[1 + is_need :])
     torch.set_num_threads(1)
     failure = folder / "error.txt"
     if started_ranks()[0] == 0:
         failure.unlink(missing_ok=True)
     try:
-        run_arm(folder, trained[0] if trained else None)
+        run_need(folder) if is_need else run_arm(folder, trained[0] if trained else None)
     except Exception as error:
         lines = str(error).splitlines() or [""]
         # The first of several processes that fail knows why; the others only miss it.

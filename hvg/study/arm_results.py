@@ -13,14 +13,15 @@ from hvg.config.machine import choose_device
 from hvg.config.precision import across_models
 from hvg.config.settings import RunConfig
 from hvg.core import provenance
-from hvg.core.errors import HvgError
+from hvg.core.errors import DataError, HvgError
+from hvg.core.files import read_text
 from hvg.core.labels import arm_label
 from hvg.data.cache import open_clips
 from hvg.data.signals import NO_SIGNALS
 from hvg.parts.as_seen import as_seen
 from hvg.parts.set_distance import SetDistance
 from hvg.report.origin import mixed_origins, seed_provenance
-from hvg.report.results import Arm, ClipInfo, Measured, Results, SeedResult, metric_info
+from hvg.report.results import Arm, ClipInfo, Measured, Need, Results, SeedResult, metric_info
 from hvg.score.anchors import ANCHORS, AnchorValues
 from hvg.score.baselines import MeanImage, copy_reference, in_place
 from hvg.score.comparability import differences
@@ -29,7 +30,8 @@ from hvg.score.evaluation_record import EvaluationRecord, arms_data_notes, with_
 from hvg.score.measured_clips import num_clips, score_anchors, score_dataset
 from hvg.score.protocol import Protocol, build_protocol
 from hvg.score.set_statistics import left_out_of_run, set_distances
-from hvg.study.plan import ArmRun, ArmState
+from hvg.study.arm import TRAINED
+from hvg.study.plan import ArmRun, ArmState, needs_of
 from hvg.study.start import ReportProgress
 from hvg.study.study_file import StudyFile
 from hvg.train import throughput
@@ -102,6 +104,23 @@ def _arm(
         config_diff=_config_diff(study, first),
         control=_is_control(study, first),
     )
+
+
+def trained_first(study: StudyFile, runs: Sequence[ArmRun]) -> list[Need]:
+    """What arms start from, as far as it is trained. Raises: DataError for a damaged record."""
+    found = {name: Need(name=name, overrides=list(words), seeds=[]) for name, words in study.needs.items()}
+    for run in needs_of(runs):
+        path = run.folder / TRAINED
+        if not path.exists():
+            continue
+        try:
+            told = json.loads(read_text(path))
+            told = {key: told[key] for key in ("precision", "config", "measured")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: damaged: it does not say how the need was trained; delete it") from error
+        curve = _curve(run.folder / "metrics.jsonl")
+        found[run.arm]["seeds"].append(SeedResult(seed=run.seed, values={}, curve=curve, **told))
+    return list(found.values())
 
 
 def _seed(run: ArmRun, record: EvaluationRecord, distances: Mapping[str, SetDistance]) -> SeedResult:

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_file, write_text
-from hvg.report.results import Arm, ClipInfo, Results
+from hvg.report.results import Arm, ClipInfo, Need, Results
 from hvg.score.evaluation_record import finite, read_measurements, read_record
 from hvg.score.set_statistics import distances_of, left_out, subject_features
 
@@ -54,9 +54,14 @@ def of_seed(results: Results, seed: int) -> Results:
         else arm
         for arm in results["arms"]
     ]
+    needs = [
+        cast(Need, {**need, "seeds": [one for one in need["seeds"] if one["seed"] == seed]})
+        for need in results.get("needs", [])
+    ]
     place = {key: value for key, value in results["provenance"].items() if key not in ("seconds", "measured")}
     clips = [cast(ClipInfo, {**clip, "video": None}) for clip in results["clips"]]
-    return cast(Results, {**results, "arms": arms, "clips": clips, "provenance": place | {"seeds": [seed]}})
+    provenance = place | {"seeds": [seed]}
+    return cast(Results, {**results, "arms": arms, "needs": needs, "clips": clips, "provenance": provenance})
 
 
 def _set_metrics(results: Results) -> list[str]:

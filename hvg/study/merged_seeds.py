@@ -13,9 +13,10 @@ from hvg.core.errors import ConfigError, HvgError
 from hvg.core.labels import arm_label
 from hvg.parts.continued import Continued
 from hvg.report.origin import mixed_origins, seed_provenance
-from hvg.report.results import Arm, ClipInfo, MetricInfo, Results, SeedResult, value_of
+from hvg.report.results import Arm, ClipInfo, MetricInfo, Need, Results, SeedResult, value_of
 from hvg.score.comparability import differences
 from hvg.score.evaluation_record import EvaluationRecord
+from hvg.study.needs import of_any_seed
 from hvg.study.study_file import OF_REPORT, StudyFile
 
 # Settings that differ between seeds by their nature.
@@ -56,6 +57,7 @@ def merged(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Results:
         cast(ClipInfo, _filled([results["clips"][index] for results in kept.values()]))
         for index in range(len(yardstick["clips"]))
     ]
+    results["needs"] = [_merged_need(study, name, kept) for name in study.needs]
     results["provenance"] = seed_provenance(arms, study.seeds, precision)
     said = study.of_report()
     return cast(Results, {key: value for key, value in results.items() if key not in OF_REPORT} | said)
@@ -78,6 +80,11 @@ def _merged_arm(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Arm
             "num_seeds": len(study.seeds),
         },
     )
+
+
+def _merged_need(study: StudyFile, name: str, kept: Mapping[int, Results]) -> Need:
+    own = [need for results in kept.values() for need in results.get("needs", []) if need["name"] == name]
+    return Need(name=name, overrides=list(study.needs[name]), seeds=[seed for need in own for seed in need["seeds"]])
 
 
 def _merged_metric(name: str, kept: Iterable[Results]) -> MetricInfo:
@@ -105,6 +112,10 @@ def _refuse_other_arms(study: StudyFile, seed: int, results: Results) -> None:
         if arm["kind"] == "arm" and words != arm["overrides"]:
             was = " ".join(arm["overrides"])
             raise HvgError(f"seed {seed}: arm {arm['name']} was measured as '{was}', and is '{' '.join(words)}' now")
+    for need in results.get("needs", []):
+        if list(study.needs.get(need["name"], need["overrides"])) != need["overrides"]:
+            was, now = " ".join(need["overrides"]), " ".join(study.needs[need["name"]])
+            raise HvgError(f"seed {seed}: need {need['name']} was trained as '{was}', and is '{now}' now")
 
 
 def _unlike(first: Results, other: Results) -> Iterator[str]:
@@ -138,7 +149,8 @@ def _other_settings(a: SeedResult, b: SeedResult) -> Iterator[str]:
 def settings_changed(was: str, now: str) -> Iterator[str]:
     """``training.steps: was 660, now 400``: every setting that changes a result, of two configurations as YAML."""
     for change in changes(earlier_config(was, "its configuration"), earlier_config(now, "its configuration")):
-        if change.continued is not Continued.FREE and change.path not in OF_A_SEED:
+        same = of_any_seed(change.was) == of_any_seed(change.now)
+        if change.continued is not Continued.FREE and change.path not in OF_A_SEED and not same:
             yield str(change)
 
 

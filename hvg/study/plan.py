@@ -1,7 +1,7 @@
 """Plan of a study: its runs, every arm at every seed, checked before anything starts, and the progress of each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from hvg.core.files import read_text, regular_file
 from hvg.core.names import text_word
 from hvg.parts.continued import Continued
 from hvg.score.evaluation_record import EvaluationRecord, failed_metrics, finished_record
+from hvg.study.needs import FOLDER, needs_of_words, with_checkpoints, without_needs, wrong_needs
 from hvg.study.study_file import StudyFile
 
 
@@ -44,40 +45,63 @@ class ArmProgress(BaseModel):
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One arm at one seed. trained_by: the run whose weights it samples with; None: it trains its own."""
+    """One arm at one seed, or a need of arms, which is trained and not scored.
+
+    trained_by: the run whose weights it samples with; None: it trains its own. needs: the runs whose checkpoints it starts from.
+    """
 
     arm: str
     seed: int
     config: RunConfig
     trained_by: "ArmRun | None" = None
+    needs: tuple["ArmRun", ...] = ()
+    is_scored: bool = True
+
+    @property
+    def title(self) -> str:
+        """What it is, and its name."""
+        return f"{'arm' if self.is_scored else 'need'} {self.arm}"
 
     @property
     def label(self) -> str:
         """Label of the arm and seed in lines of progress."""
-        return f"{self.arm} (seed {self.seed})"
+        return f"{self.arm if self.is_scored else self.title} (seed {self.seed})"
 
     @property
     def folder(self) -> Path:
         """Run folder of the arm at this seed."""
         return Path(self.config.output) / self.config.name
 
+    @property
+    def checkpoint(self) -> Path:
+        """The weights of its last step."""
+        return checkpoint_path(self.folder / "checkpoints", self.config.last_step)
+
     def is_trained(self) -> bool:
         """Whether the weights of its last step are there."""
-        return checkpoint_path(self.folder / "checkpoints", self.config.last_step).exists()
+        return self.checkpoint.exists()
+
+    def waits_for(self) -> list["ArmRun"]:
+        """The runs without whose weights it cannot start, that do not have them."""
+        trainer = [] if self.trained_by is None else [self.trained_by]
+        return [run for run in (*self.needs, *trainer) if not run.is_trained()]
 
     def lacks_weights(self) -> bool:
-        """Whether the training that it samples with failed, so that it cannot start."""
-        trainer = self.trained_by
-        return trainer is not None and not trainer.is_trained() and trainer.state().status == "failed"
+        """Whether a training that it starts from failed, so that it cannot start."""
+        return any(run.state().status == "failed" for run in self.waits_for())
 
     def state(self) -> ArmState:
         """State of the arm, read from its folder; whether something works on it is not known there."""
-        record = finished_record(self.folder, self.config)
+        record = finished_record(self.folder, self.config) if self.is_scored else None
         if record is not None:
             failed = failed_metrics(record)
             return ArmState("failed" if failed else "done", "; ".join(failed), record)
-        if self.trained_by is not None and self.lacks_weights():
-            return ArmState("failed", f"arm {self.trained_by.arm}, which trains for it, failed")
+        if not self.is_scored and self.is_trained():
+            return ArmState("done")
+        for run in self.waits_for():
+            if (state := run.state()).status == "failed":
+                why = "" if run.is_scored else f": {state.text}"
+                return ArmState("failed", f"{run.title}, which trains for it, failed{why}")
         failure = self.folder / "error.txt"
         if failure.exists():
             # Whatever it holds is told in one line.
@@ -110,21 +134,10 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
 
     Raises: ConfigError with the problems of all arms; also where arms differ in more than ``varies``.
     """
-    runs, problems = [], _reserved(study, overrides)
+    runs, problems = list[ArmRun](), [*_reserved(study, overrides), *wrong_needs(study, overrides)]
     for seed in study.seeds:
-        for arm, words in study.arms.items():
-            own = (
-                text_word("output", f"runs/{name}"),
-                text_word("name", f"{arm}-seed{seed}"),
-                f"seed={seed}",
-                "resume=auto",
-            )
-            try:
-                # What all arms are told holds for those whose system uses it.
-                config = compose(_last_wins(*own, *study.base, *words, *overrides), asked=words)
-                runs.append(ArmRun(arm, seed, config))
-            except ConfigError as error:
-                problems += [Problem(f"arm {arm}: {p.path}", p.message) for p in error.problems]
+        arms, wrong = _of_seed(study, name, seed, overrides)
+        runs, problems = runs + arms, problems + wrong
     problems = list(dict.fromkeys([*problems, *_no_headline(study, runs)]))
     for run in runs[1:]:
         problems += _differences(study, runs[0], run)
@@ -134,9 +147,70 @@ def plan(study: StudyFile, name: str, overrides: Sequence[str]) -> list[ArmRun]:
     return _share_training(study, runs)
 
 
+def _of_seed(study: StudyFile, name: str, seed: int, overrides: Sequence[str]) -> tuple[list[ArmRun], list[Problem]]:
+    """The arms at a seed, each with its needs, and the problems of those that cannot be composed."""
+    needs, arms, problems = dict[str, ArmRun](), list[ArmRun](), list[Problem]()
+    for title, words in (
+        *((f"need {need}", words) for need, words in study.needs.items()),
+        *((f"arm {arm}", words) for arm, words in study.arms.items()),
+    ):
+        try:
+            run = _composed(study, name, title, seed, words, overrides, needs)
+        except ConfigError as error:
+            problems += [Problem(f"{title}: {p.path}", p.message) for p in error.problems]
+            continue
+        if run is not None and run.is_scored:
+            arms.append(run)
+        elif run is not None:
+            needs[run.arm] = run
+    return arms, problems
+
+
+def _composed(
+    study: StudyFile,
+    name: str,
+    title: str,
+    seed: int,
+    words: Sequence[str],
+    overrides: Sequence[str],
+    needs: Mapping[str, ArmRun],
+) -> ArmRun | None:
+    """The arm or need of this title; None where a need that it refers to could not be composed. needs: those before, by name.
+
+    Raises: ConfigError.
+    """
+    kind, _, arm = title.partition(" ")
+    is_scored = kind == "arm"
+    own = (
+        text_word("output", f"runs/{name}"),
+        text_word("name", f"{'' if is_scored else f'{FOLDER}/'}{arm}-seed{seed}"),
+        f"seed={seed}",
+        "resume=auto",
+    )
+    base, given = (study.base, overrides) if is_scored else (without_needs(study.base), without_needs(overrides))
+    said = _last_wins(*own, *base, *words, *given)
+    found = needs_of_words(said)
+    if not needs.keys() >= {*found}:
+        return None
+    kept = {need: needs[need].checkpoint for need in found}
+    # What all arms are told holds for those whose system uses it.
+    config = compose(with_checkpoints(said, kept), asked=with_checkpoints(words, kept))
+    return ArmRun(arm, seed, config, needs=tuple(needs[need] for need in found), is_scored=is_scored)
+
+
+def needs_of(runs: Iterable[ArmRun]) -> list[ArmRun]:
+    """The needs of these runs and those needs' own, each once and behind its own."""
+    found: dict[Path, ArmRun] = {}
+    for run in runs:
+        for need in (*needs_of(run.needs), *run.needs):
+            found.setdefault(need.folder, need)
+    return list(found.values())
+
+
 def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
     """Words that a study says itself, for every arm and seed."""
     places = {"base": study.base, "the command line": overrides} | {f"arm {a}": w for a, w in study.arms.items()}
+    places |= {f"needs.{need}": words for need, words in study.needs.items()}
     said = {
         "name": "every arm has a folder of its own",
         "seed": "seeds are listed under `seeds`",

@@ -19,6 +19,7 @@ from hvg.cluster.launch_options import StudyOptions
 from hvg.cluster.slurm import queued, refuse_queued
 from hvg.config.changes import changes, earlier_config
 from hvg.config.machine import refuse_missing
+from hvg.config.settings import RunConfig
 from hvg.core import shipped
 from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.files import read_text, write_text
@@ -29,12 +30,12 @@ from hvg.parts.continued import Continued
 from hvg.report.results import Results
 from hvg.report.study_report import write_report
 from hvg.report.tables import results_markdown, write_results
-from hvg.study.arm_results import drawn_otherwise, study_results
+from hvg.study.arm_results import drawn_otherwise, study_results, trained_first
 from hvg.study.cost import seed_cost
 from hvg.study.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.study.merged_seeds import merged, settings_since, shown_in
-from hvg.study.plan import ArmRun, ArmState, plan
-from hvg.study.start import ReportProgress, run_here, submit_arms
+from hvg.study.plan import ArmRun, ArmState, needs_of, plan
+from hvg.study.start import ReportProgress, run_here, start_arms, submit_arms
 from hvg.study.study_file import StudyFile, load_study, study_name
 from hvg.study.videos import study_clips
 
@@ -96,31 +97,63 @@ def _run(
     name = study_name(folder)
     asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
+    needs = [run for run in needs_of(waiting) if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
-        refuse_missing(run.config for run in waiting)
+        refuse_missing(run.config for run in (*needs, *waiting))
     if not dry_run:
-        refuse_queued(runs[0].folder.parent)
+        for place in dict.fromkeys(run.folder.parent for run in (*needs_of(runs), *runs)):
+            refuse_queued(place)
         if options.fresh:
-            for run in asked:
+            for run in (*needs, *asked):
                 shutil.rmtree(run.folder, ignore_errors=True)
-        _refuse_other_settings(runs)
-    started = time.perf_counter()
-    if waiting and not dry_run:
-        _render(runs, options, progress)
-    rendered = time.perf_counter()
+        _refuse_other_settings([*needs_of(runs), *runs])
     if dry_run:
         print(seed_cost(study, folder, runs), file=sys.stderr)
-    if options.launcher == "slurm":
-        submit_arms(name, waiting, options, dry_run)
+    started, rendering, on_slurm = time.perf_counter(), 0.0, options.launcher == "slurm"
+    # First what arms start from: it may be what their maps are drawn by.
+    for wave in _waves(needs, on_slurm):
+        rendering += 0.0 if dry_run else _render([run.config for run in wave], ("train", "val"), options, progress)
+        start_arms(name, wave, options, dry_run, progress)
+    ready = waiting if dry_run and not on_slurm else [run for run in waiting if _can_start(run, needs, on_slurm)]
+    if ready and not dry_run:
+        first = [run for run in runs if run.seed == runs[0].seed and not run.needs]
+        seen = [run for run in runs if run.needs and _can_start(run, needs, on_slurm)]
+        rendering += _render([run.config for run in (*first, *seen)], ("train", "val", "test"), options, progress)
+    if on_slurm:
+        submit_arms(name, ready, options, dry_run)
+        if not dry_run or ready != waiting or not waiting:
+            print(_after_submitting(waiting, ready))
         return None
     # Those that train side by side; then, as they can, those that take their weights.
     for training in (True, False):
-        wave = [run for run in waiting if (run.trained_by is None) == training]
+        wave = [run for run in ready if (run.trained_by is None) == training]
         run_here(name, wave, options, dry_run, progress)
     if dry_run:
         return None
-    trained = time.perf_counter()
-    return {"rendering": rendered - started, "training and scoring": trained - rendered}
+    return {"rendering": rendering, "training and scoring": time.perf_counter() - started - rendering}
+
+
+def _waves(needs: Sequence[ArmRun], on_slurm: bool) -> list[list[ArmRun]]:
+    """The needs that are started together: here one name behind the other, under Slurm those that wait for no other."""
+    if on_slurm:
+        return [wave] if (wave := [run for run in needs if not run.waits_for()]) else []
+    return [[run for run in needs if run.arm == name] for name in dict.fromkeys(run.arm for run in needs)]
+
+
+def _can_start(run: ArmRun, needs: Sequence[ArmRun], on_slurm: bool) -> bool:
+    """Whether what an arm starts from is trained. needs: those that were started just now, which Slurm has only begun."""
+    begun = [need.folder for need in needs] if on_slurm else []
+    return all(need.is_trained() and need.folder not in begun for need in run.needs)
+
+
+def _after_submitting(waiting: Sequence[ArmRun], ready: Sequence[ArmRun]) -> str:
+    """Line on how a study goes on of which Slurm has a part. ready: those that wait for nothing, and were submitted."""
+    if not waiting:
+        return "every arm is finished; collect=true writes the report"
+    if len(ready) < len(waiting):
+        needs = ", ".join(dict.fromkeys(need.arm for run in waiting if run not in ready for need in run.needs))
+        return f"{len(waiting) - len(ready)} arms wait for {needs}; when that is trained, the same words submit them"
+    return "the same words with collect=true report on what is finished"
 
 
 def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: StudyOptions) -> list[ArmRun]:
@@ -135,8 +168,9 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
     runs = plan(study, name, [*overrides, *process_words(options)])
     if options.collect:
         return runs
-    problems = [problem for run in runs for problem in launch_problems(run.config, options)]
-    if options.launcher == "torchrun" and any(run.config.strategy.processes[0] > 1 for run in runs):
+    started = [*needs_of(runs), *runs]
+    problems = [problem for run in started for problem in launch_problems(run.config, options)]
+    if options.launcher == "torchrun" and any(run.config.strategy.processes[0] > 1 for run in started):
         problems.append(Problem("launcher", "torchrun runs a study on this machine alone; on several choose slurm."))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -155,28 +189,37 @@ def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
 
     Raises: ConfigError with every setting that changes a result; what cannot, such as a logger, may differ.
     """
-    arms: dict[str, dict[str, None]] = {}
+    arms: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         path = run.folder / "config.yaml"
         if not path.exists():
             continue
         for change in changes(earlier_config(read_text(path), str(path)), run.config):
             if change.continued is not Continued.FREE:
-                arms.setdefault(str(change), {})[run.arm] = None
+                kind, _, name = run.title.partition(" ")
+                arms.setdefault(str(change), {}).setdefault(kind, []).append(name)
     if arms:
         fix = (
-            f"{runs[0].folder.parent} holds arms with other settings; give the words with which they were started, or add "
+            f"{runs[-1].folder.parent} holds arms with other settings; give the words with which they were started, or add "
             "fresh=true to throw them away, or output=FOLDER to keep both."
         )
-        problems = [Problem(f"arm {', '.join(names)}", f"{change}.") for change, names in arms.items()]
+        problems = [
+            Problem(
+                ", ".join(f"{kind} {', '.join(dict.fromkeys(names))}" for kind, names in found.items()), f"{change}."
+            )
+            for change, found in arms.items()
+        ]
         raise ConfigError([*problems, Problem("output", fix)])
 
 
-def _render(runs: Sequence[ArmRun], options: StudyOptions, progress: ReportProgress) -> None:
-    """Makes the clips that all arms see."""
-    firsts = [run.config for run in runs if run.seed == runs[0].seed]
+def _render(
+    configs: Sequence[RunConfig], splits: Sequence[str], options: StudyOptions, progress: ReportProgress
+) -> float:
+    """Makes the clips that all of these see, with the maps of each; the seconds that it took."""
+    started = time.perf_counter()
     jobs = usable_cores() if options.launcher == "slurm" else options.jobs or usable_cores()
-    prepare(firsts, ("train", "val", "test"), jobs=jobs, report=lambda d, n: progress("data", "render", d, n, ""))
+    prepare(configs, splits, jobs=jobs, report=lambda d, n: progress("data", "render", d, n, ""))
+    return time.perf_counter() - started
 
 
 def _collect(
@@ -190,11 +233,12 @@ def _collect(
 ) -> Outcome:
     """Writes results.json and report.html from what is finished of all seeds. seconds: what the stages before took."""
     started, output = time.perf_counter(), runs[0].folder.parent
-    _refuse_other_settings(runs)
+    _refuse_other_settings([*needs_of(runs), *runs])
     # Read once: what stands in an arm's files is judged anew whenever they are read.
     states = [(run, run.state()) for run in runs]
     results = study_results(study, study_name(folder), states, progress)
     results["overrides"] = list(overrides)
+    results["needs"] = trained_first(study, runs)
     results["clips"] = study_clips(study, states, output)
     results["caveats"] += drawn_otherwise(results["clips"], (s.record for _, s in states if s.record is not None))
     states = [(run, state) for run, state in states if run.seed in (options.seeds or study.seeds)]
@@ -202,9 +246,11 @@ def _collect(
     results["provenance"]["seconds"] = {stage: round(took, 1) for stage, took in seconds.items()}
     write_results(results, output)
     found = {state.status for _, state in states}
-    missing = [f"{run.label}: {state.text}" for run, state in states if state.status != "done"]
+    waited_for = [(run, run.state()) for run in needs_of(run for run, state in states if state.status != "done")]
+    missing = [f"{run.label}: {state.text}" for run, state in (*waited_for, *states) if state.status != "done"]
     if "unfinished" in found:
-        missing.append(_where_unfinished(output))
+        places = [output, *dict.fromkeys(run.folder.parent for run, _ in waited_for)]
+        missing.append(_where_unfinished(places))
     if options.keep:
         _keep(study, folder, results, states)
     return Outcome(
@@ -267,10 +313,9 @@ def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options
     return Path([word.removeprefix("output=") for word in words if word.startswith("output=")][-1]) / "merged"
 
 
-def _where_unfinished(output: Path) -> str:
-    """Sentence on whether something still works on a study's arms, as far as Slurm knows."""
-    job, states = queued(output)
-    if states:
-        return f"job {job} is {', '.join(states)}"
-    gone = f"Slurm no longer has job {job}; " if job else ""
-    return f"{gone}the same words without collect=true continue what is not finished"
+def _where_unfinished(folders: Sequence[Path]) -> str:
+    """Sentence on whether something still works on a study's arms and their needs, as far as Slurm knows."""
+    jobs = [queued(folder) for folder in folders]
+    working = [f"job {job} is {', '.join(states)}" for job, states in jobs if states]
+    gone = "".join(f"Slurm no longer has job {job}; " for job, _ in jobs if job)
+    return "; ".join(working) or f"{gone}the same words without collect=true continue what is not finished"

@@ -28,6 +28,8 @@ def arm_job(runs: Sequence[ArmRun]) -> Job:
 
 
 def _command(run: ArmRun) -> tuple[str, ...]:
+    if not run.is_scored:
+        return ("-m", "hvg.study.arm", "--need", str(run.folder))
     trained = [] if run.trained_by is None else [str(run.trained_by.folder)]
     return ("-m", "hvg.study.arm", str(run.folder), *trained)
 
@@ -73,10 +75,19 @@ def _report(runs: Sequence[ArmRun], progress: ReportProgress) -> None:
             progress(run.label, now.stage, now.done, now.total, now.note)
 
 
+def start_arms(
+    name: str, runs: Sequence[ArmRun], options: StudyOptions, dry_run: bool, progress: ReportProgress
+) -> None:
+    """Runs them here, or hands them to Slurm, as the options say."""
+    if options.launcher == "slurm":
+        submit_arms(name, runs, options, dry_run)
+    else:
+        run_here(name, runs, options, dry_run, progress)
+
+
 def submit_arms(name: str, waiting: Sequence[ArmRun], options: StudyOptions, dry_run: bool) -> None:
     """Hands Slurm what is not done: an element of the array for each training, and what samples with it after it."""
     if not waiting:
-        print("every arm is finished; collect=true writes the report")
         return
     groups: dict[Path, list[ArmRun]] = {}
     for run in waiting:
@@ -86,5 +97,3 @@ def submit_arms(name: str, waiting: Sequence[ArmRun], options: StudyOptions, dry
     if not dry_run:
         _make_ready(waiting)
     launch(batch, options, dry_run=dry_run)
-    if not dry_run:
-        print("the same words with collect=true report on what is finished")

@@ -1,7 +1,7 @@
 """The file of a study: what it asks, its arms, seeds and baselines.
 
 A study is a folder with a ``study.yaml``: title, question, varies (root keys in which arms may differ), base (overrides of
-all arms), arms (name -> overrides), seeds, baselines, caveats.
+all arms), arms (name -> overrides), needs (what is trained before them), seeds, baselines, caveats.
 """
 
 from collections.abc import Iterator
@@ -51,6 +51,11 @@ class StudyFile(BaseModel):
     base: tuple[str, ...] = Field((), description="Overrides of every arm.")
     arms: dict[Name, tuple[str, ...]] = Field(
         min_length=1, description="Arm -> its overrides; the first is the yardstick."
+    )
+    needs: dict[Name, tuple[str, ...]] = Field(
+        {},
+        description="Name -> overrides of a run that is trained first, once per seed, and not scored. ${needs.NAME} in the "
+        "overrides of arms, and of needs behind it, is its checkpoint. Words of `base` that refer to a need are not for needs.",
     )
     labels: dict[str, str] = Field({}, description="Arm -> how the report calls it.")
     seeds: Seeds = Field((0,), description="Every arm is trained once per seed.")

@@ -28,8 +28,8 @@ from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.parts import registry
-from hvg.study.arm import run_arm
-from hvg.study.plan import plan
+from hvg.study.arm import run_arm, run_need
+from hvg.study.plan import needs_of, plan
 from hvg.study.study_file import load_study
 from hvg.train.run import train
 
@@ -179,14 +179,20 @@ def test_every_strategy_takes_two_steps(cache, tmp_path):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache, tmp_path):
-    """The second phase from the first one's run, as it is meant."""
+    """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
     small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
     grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
-    for experiment in (None, *EXPERIMENTS):
+    for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
         # Sizes of a video model's parts hold for those that use them.
         words = [*base, *chosen, *grids.get(experiment or "", [])]
+        if experiment == "gas":
+            people = "num_subjects:2,num_held_out_subjects:1,image_size:64"
+            members = {"views": "views:2,frames:1", "poses": "views:1,frames:2"}
+            words = [word for word in words if word not in DATASET and word != "dataset.image_size=64"]
+            words += [f"dataset.members.{label}={{{people},{sizes}}}" for label, sizes in members.items()]
+            words.append("data.buckets=[[2,1],[1,2]]")
         asked = [word for word in words if word not in small]
         takes_two_steps(words, tmp_path, experiment or "plain", asked)
 
@@ -239,6 +245,11 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     assert [arm.arm for arm in arms] == list(study.arms)
     some = arms[:: -(-len(arms) // MOST_ARMS)]
     some = [arm for arm in arms if arm in some or any(other.trained_by is arm for other in some)]
+    for need in needs_of(some):
+        prepare([need.config], ("train", "val"), jobs=1)
+        need.folder.mkdir(parents=True)
+        (need.folder / "config.yaml").write_text(need.config.to_yaml())
+        run_need(need.folder)
     prepare([arm.config for arm in some], ("train", "val", "test"), jobs=1)
     for arm in sorted(some, key=lambda arm: arm.trained_by is not None):
         arm.folder.mkdir()

@@ -43,7 +43,9 @@ def black_video(path: Path, frames: int, width: int, height: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     # Of two videos of 250 frames the pixels are 3.1 GB.
-    ("frames", "kept"), [(250, ("psnr",)), (20, ("psnr", "ssim", "l1", "dtssd"))], ids=["long", "every metric"]
+    ("frames", "kept"),
+    [(250, ("psnr",)), (20, ("psnr", "ssim", "l1", "dtssd"))],
+    ids=["long", "every metric"],
 )
 def test_a_long_video_is_scored_in_little_memory(tmp_path, frames, kept):
     for name in ("made", "truth"):

@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 OPTIONAL = {"pytorch3d"}
 # Runs in an environment of its own, which `make video-env` makes.
 ELSEWHERE = ROOT / "hvg" / "media" / "pose_detector"
-# Declared without an import: LPIPS reads its heads from torchmetrics' files.
-NOT_IMPORTED = {"torchmetrics"}
 
 
 def _name(requirement: str) -> str:
@@ -41,7 +39,7 @@ def test_imports_and_declarations_are_the_same():
     run, built = (
         {_name(text) for text in given} for given in (file["project"]["dependencies"], file["build-system"]["requires"])
     )
-    assert _imported() - OPTIONAL == (run - NOT_IMPORTED) | built
+    assert _imported() - OPTIONAL == run | built
 
 
 def test_the_detectors_environment_is_pinned_whole():

@@ -12,7 +12,7 @@ from hvg.config.checks import check_files
 from hvg.config.composition import compose, parse_resolved
 from hvg.core.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.core.errors import ConfigError, DataError
-from hvg.data.cache import open_clips, shard_paths
+from hvg.data.cache import cache_folder, open_clips, shard_paths
 from hvg.data.prepare import prepare
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import place_at, training_groups
@@ -238,6 +238,7 @@ def test_a_run_on_a_mixture_resumes_to_the_same_bits_and_reads_what_is_prepared(
     prepared = compose([*own, cache])
     prepare([prepared], ("train",), jobs=1)
     assert len(shard_paths(prepared, "train")) == 1
+    assert cache_folder(prepared) == cache_folder(compose([*own, cache, "dataset.weights.scans=3"]))
     read = trained("name=read", cache)
     for other in (resumed, read):
         assert whole.keys() == other.keys()
