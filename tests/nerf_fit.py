@@ -211,12 +211,13 @@ def draw(path: Path, people: People, parts: dict[str, Reconstructor]) -> None:
 
 
 def seconds_of(function: Callable[[], object], runs: int = 5) -> float:
+    """Median time of a core, whatever else the machine does."""
     function()
     times = []
     for _ in range(runs):
-        started = time.perf_counter()
+        started = time.process_time()
         function()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return statistics.median(times)
 
 
@@ -231,9 +232,9 @@ def costs(part: Reconstructor, clip: ClipBatch) -> tuple[float, float, float]:
     def timed(function):
         def run(*words, **more):
             nonlocal spent
-            started = time.perf_counter()
+            started = time.process_time()
             result = function(*words, **more)
-            spent += time.perf_counter() - started
+            spent += time.process_time() - started
             return result
 
         return run
@@ -242,9 +243,9 @@ def costs(part: Reconstructor, clip: ClipBatch) -> tuple[float, float, float]:
         patched.enter_context(patch.object(posed_people, "frame_grid", timed(posed_people.frame_grid)))
         for name in ("crossed", "coarse_distance", "nearest"):
             patched.enter_context(patch.object(SurfaceGrid, name, timed(getattr(SurfaceGrid, name))))
-        started = time.perf_counter()
+        started = time.process_time()
         _afresh(part).render(clip)
-        total = time.perf_counter() - started
+        total = time.process_time() - started
     return 1e3 * whole, 1e3 * alone, spent / total
 
 

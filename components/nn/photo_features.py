@@ -45,21 +45,21 @@ class PhotoEncoder(nn.Module):
     def __init__(self, channels: int, widths: tuple[int, int], whole: int) -> None:
         super().__init__()
         full, half = widths
-        self.full = nn.Sequential(_layer(channels, full), _layer(full, full))
-        self.half = nn.Sequential(_layer(full, half, stride=2), _layer(half, half))
-        self.quarter = nn.Sequential(_layer(half, half, stride=2), _layer(half, half))
-        self.whole = nn.Linear(half, whole)
+        self.whole_size = nn.Sequential(_layer(channels, full), _layer(full, full))
+        self.halved = nn.Sequential(_layer(full, half, stride=2), _layer(half, half))
+        self.quartered = nn.Sequential(_layer(half, half, stride=2), _layer(half, half))
+        self.mean = nn.Linear(half, whole)
         self.channels = full + half
 
     def forward(self, photo: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """photo: (B, K, H, W). alpha: (B, 1, H, W)."""
-        full = self.full(photo)
-        half = self.half(full)
-        quarter = self.quarter(half)
+        full = self.whole_size(photo)
+        half = self.halved(full)
+        quarter = self.quartered(half)
         covered = interpolate(alpha, size=quarter.shape[-2:], mode="area") + 1e-3
         mean = (quarter * covered).sum(dim=(-2, -1)) / covered.sum(dim=(-2, -1))
         larger = interpolate(half, size=full.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat([full, larger], dim=1), self.whole(mean)
+        return torch.cat([full, larger], dim=1), self.mean(mean)
 
 
 def _layer(channels: int, width: int, stride: int = 1) -> nn.Sequential:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hvg.geometry.correspondence import sample_pixels
+from hvg.geometry.meshes import neighbours
 
 from .photo_body import BodyInPhoto, RestShape
 
@@ -39,18 +40,9 @@ def lifted_colours(
 
 def _spread(values: Tensor, known: Tensor, faces: Tensor, sweeps: int) -> Tensor:
     """Values (P, K), which stay where they are known (P), passed on along the edges of a mesh; nothing gets there that is far."""
-    neighbours, starts = _neighbours(faces, len(values))
-    spread = values
+    around, counts = neighbours(faces, len(values))
+    starts, spread = counts.cumsum(dim=0) - counts, values
     for _ in range(sweeps):
-        around = embedding_bag(neighbours, spread, starts, mode="mean")
-        spread = torch.where(known[:, None], values, _PASSED_ON * around)
+        told = embedding_bag(around, spread, starts, mode="mean")
+        spread = torch.where(known[:, None], values, _PASSED_ON * told)
     return spread
-
-
-def _neighbours(faces: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
-    """The vertices at the other ends of every vertex' edges, one vertex after the other, and where those of each (P) begin."""
-    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = torch.cat([edges, edges.flip(1)])
-    number = torch.unique(edges[:, 0] * vertices + edges[:, 1])
-    counts = torch.bincount(number // vertices, minlength=vertices)
-    return number % vertices, counts.cumsum(dim=0) - counts

@@ -18,7 +18,7 @@ from ..nn.body_radiance import PointFacts
 from ..nn.content_cache import ContentCache
 from ..nn.skinned_points import moved_back, moved_by, turned_by, turned_normals
 from .photo_body import BodyInPhoto, RestShape, body_in_photo, rest_shape
-from .surface_grid import SurfaceGrid, frame_grid, signed_distance
+from .surface_grid import SurfaceGrid, frame_grid, signed_distance, vertex_rings
 
 # Joints at the ends of thighs and shins.
 _LEGS = tuple(
@@ -118,9 +118,10 @@ class PosedPeople:
         move = self.target.of_points(frame, vertex)
         photo_move = self.photo.of_points(clip * self.photo.transforms.shape[1], vertex)
         at_rest = moved_back(move, points)
-        normal = self.normals.flatten(0, 1)[of_clip]
+        normal = self.normals.flatten(0, 1).index_select(0, of_clip)
         in_world = turned_normals(move, normal)
-        away = points - self.grid.vertices.flatten(0, 1)[slots * self.normals.shape[1] + vertex]
+        of_slot = slots * self.normals.shape[1] + vertex
+        away = points - self.grid.vertices.flatten(0, 1).index_select(0, of_slot)
         facts = PointFacts(
             distance=signed_distance(away, in_world, self.spacing[clip]),
             rest=at_rest - self.pelvis[slots],
@@ -132,7 +133,7 @@ class PosedPeople:
         )
         pixel, depth = _pixels(self.to_photo[clip], moved_by(photo_move, at_rest))
         pelvis, _ = _pixels(self.pelvis_to_photo[slots], points)
-        where, known = self.where.flatten(0, 1)[of_clip], self.known.flatten()[of_clip]
+        where, known = (x.flatten(0, 1).index_select(0, of_clip) for x in (self.where, self.known))
         return facts, Places(pixel=pixel, depth=depth, pelvis=pelvis, vertex=where, known=known), found
 
 
@@ -152,6 +153,7 @@ def posed_people(
     chosen = vertices.flatten(0, 1)[frames]
     # Faces are no part of what is kept by: vertices in just these places are of no mesh with others.
     grids = [kept("grid", lambda mesh=mesh: frame_grid(mesh, faces, shell, cell), mesh) for mesh in chosen]
+    ring = kept("ring", lambda: vertex_rings(faces, vertices.shape[2]), faces)
     shapes = [kept("rest", lambda rest=rest: rest_shape(rest, faces), rest) for rest in target.rest]
     shown = [
         kept("photo", lambda b=b: body_in_photo(in_photo[b, 0], faces, camera[b], renderer), *made_of)
@@ -168,7 +170,7 @@ def posed_people(
         target=target,
         photo=of_photo,
         frames=frames,
-        grid=SurfaceGrid.of(grids, chosen, cell),
+        grid=SurfaceGrid.of(grids, chosen, ring, cell),
         normals=torch.stack([shape.normals for shape in shapes]),
         spacing=torch.stack([shape.spacing for shape in shapes]),
         shown=shown,

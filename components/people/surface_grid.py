@@ -1,7 +1,8 @@
 """Where the nearest point of a moving person's skin is, looked up in a grid for each frame.
 
 An exact search costs more than what a small network makes of the point. It is done once, at the nodes of a grid around the
-body; a point then asks the eight nodes around it, and takes the nearest of their vertices.
+body; a point then asks the eight nodes around it, takes the nearest of their vertices, and from there goes along edges of the
+mesh for as long as a neighbour is nearer.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 
 from hvg.core.errors import DataError
+from hvg.geometry.meshes import neighbours
 
+# Edges that a point goes along at most, from the nearest vertex that a node knows: in all about as far as a cell is wide.
+_EDGES = 3
 # Nodes of one grid: 0.1 GB. A person with arms held out has some 40,000 at 5 cm.
 MOST_NODES = 2**24
 
@@ -57,7 +61,7 @@ class SurfaceGrid:
     """The grids of F frames side by side, and their meshes.
 
     origin: (F, 3). counts: (F, 3). start: (F), the first node of every frame. distance, vertex: (N), of all. vertices: (F, P, 3)
-    world, metres. cell: metres.
+    world, metres. ring: (P, K) int64, a vertex' neighbours, itself where it has fewer. cell: metres.
     """
 
     origin: Tensor
@@ -66,11 +70,12 @@ class SurfaceGrid:
     distance: Tensor
     vertex: Tensor
     vertices: Tensor
+    ring: Tensor
     cell: float
 
     @classmethod
-    def of(cls, frames: Sequence[FrameGrid], vertices: Tensor, cell: float) -> "SurfaceGrid":
-        """Of one grid for each frame of vertices (F, P, 3)."""
+    def of(cls, frames: Sequence[FrameGrid], vertices: Tensor, ring: Tensor, cell: float) -> "SurfaceGrid":
+        """Of one grid for each frame of vertices (F, P, 3). ring: as of ``vertex_rings``."""
         counts = torch.stack([grid.counts for grid in frames])
         sizes = counts.prod(dim=1)
         return cls(
@@ -80,6 +85,7 @@ class SurfaceGrid:
             distance=torch.cat([grid.distance for grid in frames]),
             vertex=torch.cat([grid.vertex for grid in frames]),
             vertices=vertices,
+            ring=ring,
             cell=cell,
         )
 
@@ -95,26 +101,53 @@ class SurfaceGrid:
     def coarse_distance(self, points: Tensor, frames: Tensor) -> Tensor:
         """Signed distance (M) at the node nearest to points (M, 3) of frames (M)."""
         place = ((points - self.origin[frames]) / self.cell).round().long()
-        return self.distance[self._node(place, self.counts[frames], self.start[frames])]
+        return self.distance.index_select(0, self._node(place, self.counts[frames], self.start[frames]))
 
     def nearest(self, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest vertex (M) int64 of points (M, 3), of those that the eight nodes around know; whether any of them does."""
+        """The nearest vertex (M) int64 of points (M, 3), and whether the nodes around know any (M)."""
         place = ((points - self.origin[frames]) / self.cell).floor().long()
         counts, start = self.counts[frames], self.start[frames]
         corners = torch.cartesian_prod(*[torch.arange(2, device=points.device)] * 3)
         nodes = torch.stack([self._node(place + corner, counts, start) for corner in corners], dim=1)
-        candidates = self.vertex[nodes].long()
+        candidates = self.vertex.index_select(0, nodes.flatten()).view(nodes.shape).long()
         known = candidates >= 0
-        flat = self.vertices.flatten(0, 1)
-        there = flat[candidates.clamp_min(0) + self.vertices.shape[1] * frames[:, None]]
-        apart = (there - points[:, None]).square().sum(dim=-1).where(known, torch.inf)
-        best = apart.argmin(dim=1, keepdim=True)
-        return candidates.clamp_min(0).gather(1, best)[:, 0], known.any(dim=1)
+        vertex, apart = self._nearest_of(candidates.clamp_min(0), points, frames, known)
+        # From further away, a vertex beside the nearest one is as good.
+        close = (apart < self.cell**2).nonzero()[:, 0]
+        points, frames, better = points[close], frames[close], vertex[close]
+        for _ in range(_EDGES):
+            better, _ = self._nearest_of(self.ring.index_select(0, better), points, frames)
+        return vertex.index_copy(0, close, better), known.any(dim=1)
+
+    def _nearest_of(
+        self, candidates: Tensor, points: Tensor, frames: Tensor, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The vertex (M) of candidates (M, K) that is nearest to points (M, 3), and its squared distance (M).
+
+        known: (M, K), the candidates that count, where any do.
+        """
+        place = candidates + self.vertices.shape[1] * frames[:, None]
+        there = self.vertices.flatten(0, 1).index_select(0, place.flatten()).view(*place.shape, 3)
+        x, y, z = (there - points[:, None]).unbind(dim=-1)
+        apart = x * x + y * y + z * z
+        nearest = (apart if known is None else apart.where(known, torch.inf)).min(dim=1)
+        return candidates.gather(1, nearest.indices[:, None])[:, 0], nearest.values
 
     def _node(self, place: Tensor, counts: Tensor, start: Tensor) -> Tensor:
         """Number (M) of the node at places (M, 3) along the axes; outside, of the nearest one at the border."""
         i, j, k = torch.minimum(place.clamp_min(0), counts - 1).unbind(dim=1)
         return start + (i * counts[:, 1] + j) * counts[:, 2] + k
+
+
+def vertex_rings(faces: Tensor, vertices: int) -> Tensor:
+    """(P, 1 + K) int64: a vertex, then its neighbours on the mesh, and itself again where it has fewer than K."""
+    around, counts = neighbours(faces, vertices)
+    own = torch.arange(vertices, device=faces.device)
+    ring = own[:, None].repeat(1, 1 + int(counts.max()))
+    row = own.repeat_interleave(counts)
+    place = torch.arange(len(around), device=faces.device) - (counts.cumsum(dim=0) - counts)[row]
+    ring[row, 1 + place] = around
+    return ring
 
 
 def signed_distance(away: Tensor, normals: Tensor, spacing: Tensor) -> Tensor:

@@ -18,3 +18,14 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     for corner in faces.T:
         total.index_add_(0, corner, area_normal)
     return normalize(total, dim=-1).transpose(0, 1)
+
+
+def neighbours(faces: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
+    """The vertices at the other ends of every vertex' edges, one vertex after the other, and how many those of each are (P).
+
+    faces: (F, 3) int64 of a mesh with so many ``vertices``.
+    """
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = torch.cat([edges, edges.flip(1)])
+    number = torch.unique(edges[:, 0] * vertices + edges[:, 1])
+    return number % vertices, torch.bincount(number // vertices, minlength=vertices)

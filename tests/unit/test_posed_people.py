@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import trimesh
 
 from components.nn.content_cache import ContentCache
 from components.nn.photo_features import Picture
@@ -9,7 +10,7 @@ from components.nn.skinned_points import moved_back, moved_by
 from components.people.nearest_surface import nearest_on_mesh
 from components.people.photo_body import body_in_photo, rest_shape
 from components.people.posed_people import Rays, posed_people
-from components.people.surface_grid import SurfaceGrid, frame_grid, signed_distance
+from components.people.surface_grid import SurfaceGrid, frame_grid, signed_distance, vertex_rings
 from components.renderers.warp import Warp
 from hvg.core.errors import DataError
 from hvg.geometry.correspondence import sample_pixels
@@ -38,6 +39,11 @@ def some_vertices(batch, frame: int, count: int = 400) -> tuple[torch.Tensor, to
     vertices = batch.body.vertices.flatten(0, 1)[frame]
     vertex = torch.randperm(len(vertices), generator=torch.Generator().manual_seed(frame))[:count]
     return vertex, vertices[vertex]
+
+
+def grid_of(vertices: torch.Tensor, faces: torch.Tensor) -> SurfaceGrid:
+    grid = frame_grid(vertices, faces, SHELL, CELL)
+    return SurfaceGrid.of([grid], vertices[None], vertex_rings(faces, len(vertices)), CELL)
 
 
 @pytest.mark.parametrize("at_rest", [True, False])
@@ -107,7 +113,7 @@ def test_rays_go_through_the_centres_of_their_pixels(batch):
 
 def test_the_grid_finds_what_an_exact_search_finds(batch):
     vertices, faces = batch.body.vertices[0, 0], batch.body.faces
-    grid = SurfaceGrid.of([frame_grid(vertices, faces, SHELL, CELL)], vertices[None], CELL)
+    grid = grid_of(vertices, faces)
     random = torch.Generator().manual_seed(0)
     picked = vertices[torch.randint(len(vertices), (3000,), generator=random)]
     points = picked + 0.06 * torch.randn(3000, 3, generator=random)
@@ -125,7 +131,7 @@ def test_the_grid_finds_what_an_exact_search_finds(batch):
 
 def test_a_ray_crosses_the_box_of_its_frame_where_that_begins_and_ends(batch):
     vertices, faces = batch.body.vertices[0, 0], batch.body.faces
-    grid = SurfaceGrid.of([frame_grid(vertices, faces, SHELL, CELL)], vertices[None], CELL)
+    grid = grid_of(vertices, faces)
     middle = vertices.mean(dim=0)
     origins = middle + torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 9.0, 3.0]])
     directions = torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
@@ -135,15 +141,16 @@ def test_a_ray_crosses_the_box_of_its_frame_where_that_begins_and_ends(batch):
     assert (far <= near)[1:].all()
 
 
-def test_the_nearest_point_of_a_box_and_its_sign():
-    box = tiny_batch().body
-    vertices = box.vertices[0, 0]
-    middle = vertices.mean(dim=0)
-    points = torch.stack([middle, vertices[3] + 0.1 * (vertices[3] - middle), middle + 5])
-    vertex, distance = nearest_on_mesh(vertices, box.faces, points, 1.0)
-    assert distance[0] == pytest.approx(-0.1, abs=1e-5)
-    assert vertex[1] == 3 and distance[1] == pytest.approx(0.1 * float((vertices[3] - middle).norm()), abs=1e-5)
-    assert vertex[2] == -1 and distance[2] == 1.0
+def test_the_nearest_point_of_a_ball_and_its_sign():
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    vertices, faces = torch.tensor(ball.vertices).float(), torch.tensor(ball.faces)
+    directions = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    for radius in (0.3, 0.49, 0.51, 0.8):
+        vertex, distance = nearest_on_mesh(vertices, faces, radius * directions, 1.0)
+        assert (distance - (radius - 0.5)).abs().max() < 2e-3
+        assert ((vertices[vertex.long()] - 0.5 * directions).norm(dim=-1) < 0.03).all()
+    vertex, distance = nearest_on_mesh(vertices, faces, 3 * directions, 1.0)
+    assert vertex.eq(-1).all() and distance.eq(1).all()
 
 
 def test_mirror_images_are_on_the_other_side(batch):
