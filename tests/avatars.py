@@ -124,15 +124,15 @@ PARTS = {"reconstructor.tiny": TINY, "reconstructor.flat": FLAT, "system.shifted
 
 def write_package(folder: Path, parts: dict[str, str] = PARTS) -> Path:
     """Writes the package as pip lays it out, with YAML for each part; returns the folder, for Python's path."""
-    files = {"avatars/__init__.py": ""}
+    files = {"avatar_lab/__init__.py": ""}
     for part, source in parts.items():
         kind, _, name = part.partition(".")
-        files[f"avatars/{kind}_{name}.py"] = textwrap.dedent(source)
-        files[f"avatars/conf/{kind}/{name}.yaml"] = f"name: {name}\n"
-    entries = [f"{part} = avatars.{part.replace('.', '_')}:Part" for part in parts]
-    files["avatars-1.0.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: avatars\nVersion: 1.0\n"
-    files["avatars-1.0.dist-info/entry_points.txt"] = "\n".join(
-        ["[hvg.components]", *entries, "[hvg.conf]", "avatars = avatars.conf"]
+        files[f"avatar_lab/{kind}_{name}.py"] = textwrap.dedent(source)
+        files[f"avatar_lab/conf/{kind}/{name}.yaml"] = f"name: {name}\n"
+    entries = [f"{part} = avatar_lab.{part.replace('.', '_')}:Part" for part in parts]
+    files["avatar_lab-1.0.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: avatar_lab\nVersion: 1.0\n"
+    files["avatar_lab-1.0.dist-info/entry_points.txt"] = "\n".join(
+        ["[hvg.components]", *entries, "[hvg.conf]", "avatar_lab = avatar_lab.conf"]
     )
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,7 @@ class AvatarSystem(TrainedSystem):
         pictures = [
             x.unflatten(1, (self._side(batch), -1)).movedim(-1, 1) for x in (made, self.truth(batch, places)[0])
         ]
-        valid = self._valid_at(batch, places[:, 0])
+        valid = self._valid_at(batch, places[:, :1])[:, 0]
         found = {"ssim": dissimilarity, "lpips": self._distance}
         return {name: (valid * of(*pictures)).mean() for name, of in found.items() if of and self.weights[name]}
 
@@ -126,10 +126,9 @@ class AvatarSystem(TrainedSystem):
         return torch.ones(batch.grid, dtype=torch.bool, device=batch.cameras.intrinsics.device)
 
     def _valid_at(self, batch: ClipBatch, pixels: Tensor) -> Tensor:
-        """1 where these places (B, ...) lie in valid pictures, else 0."""
+        """1 where these places (B, N) lie in valid pictures, else 0."""
         height, width = batch.cameras.image_size
-        pictures = (pixels // (height * width)).flatten(1)
-        return self._valid(batch).flatten(1).gather(1, pictures).view(pixels.shape).float()
+        return self._valid(batch).flatten(1).gather(1, pixels // (height * width)).float()
 
     def _side(self, batch: ClipBatch) -> int:
         return min(self.patch, *batch.cameras.image_size)

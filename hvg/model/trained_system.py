@@ -54,6 +54,10 @@ class TrainedSystem(lightning.LightningModule):
 
     # --- training -------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``loss``, and by name the losses that are part of it."""
+
     def training_clips(self, config: RunConfig) -> Dataset:
         """The clips that its training reads, with what it needs of them."""
         return clips_at_own_size(config, "train", self.signals)

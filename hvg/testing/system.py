@@ -64,7 +64,7 @@ def check_step(system: TrainedSystem, batch: ClipBatch) -> None:
         with torch.no_grad():
             return float(system.training_step(clips, 0)["loss"])
 
-    whole = float(losses["loss"])
+    whole = float(losses["loss"].detach())
     require(loss(batch) == whole, "the same batch has another loss when it is seen again")
     alone = [loss(clip) for clip in (first, second)]
     _near(sum(alone) / 2, whole, "the loss of two clips is not the mean of theirs")
