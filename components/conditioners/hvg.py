@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from hvg.core.bounds import Heads
 from hvg.core.labels import readable
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
@@ -25,7 +26,7 @@ CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleto
 class HvgPoseConfig(EllipsoidConfig):
     """Settings of the pose modulation. Those of maps that are not drawn change nothing."""
 
-    of_encoder: ClassVar[tuple[str, ...]] = ("widths", "heads")
+    short: ClassVar[tuple[str, ...]] = ("widths", "heads")
 
     maps: tuple[Literal["bone_normal", "bone_depth", "skeleton", "smpl_normal"], ...] = Field(
         ("bone_normal", "bone_depth"),
@@ -37,6 +38,7 @@ class HvgPoseConfig(EllipsoidConfig):
     encoder: Annotated[str, PartName("encoder", settings="encoder_settings")] = Field(
         "modulator", description="Registered name of what encodes the maps for the stem (hvg list encoder)."
     )
+    heads: Heads | None = Field(None, description="Short for encoder_settings.heads, and moved there.")
     line_width: LineWidth = 1 / 64
     joint_size: JointSize = 1.5
 
@@ -51,6 +53,8 @@ class HvgPose(SurfaceMap[HvgPoseConfig]):
 
     Source: the pose modulator of HVG (arXiv 2602.21188), section 3.2, and the arms of its table 3.
     """
+
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"heads"})
 
     def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)

@@ -278,9 +278,10 @@ def _judge_part(
         places = f"{path}.{key}", f"{path}.{inner.settings}"
         choice, found = _judge_part(inner.kind, given, of_given, *places, written)
         problems += found
-        if config is not None:
-            kept = choice and {inner.settings: choice.config.model_dump(mode="json")}
-            config = kept and config.model_copy(update=kept)
+        if choice is None:
+            config = None
+        elif config is not None:
+            config = config.model_copy(update={inner.settings: choice.config.model_dump(mode="json")})
     for key, mark in cls.Config.labelled_parts().items():
         given = getattr(config, key) if config is not None else _given(cls.Config, settings, key)
         if isinstance(given, dict):

@@ -325,7 +325,6 @@ def test_a_configuration_of_before_is_the_one_of_today(words, pose):
     plain = config.resolved()
     for key in ("encoder", "encoder_settings", "channels_by"):
         del plain["pose"][key]
-    plain["pose"] |= {"widths": None} | ({"heads": None} if pose == "hvg" else {})
     text = yaml.safe_dump(plain)
     assert parse_resolved(text, "config.yaml") == config and same_results(text, "config.yaml", config)
     plain["pose"]["widths"] = [8, 8]
@@ -347,7 +346,7 @@ def test_the_shared_encoder_has_the_weights_that_it_had():
     [
         ("pose.encoder=gider", "pose.encoder", "no encoder is named 'gider'. Did you mean 'guider'"),
         ("pose.encoder_settings.width=[8]", "pose.encoder_settings.width", "Did you mean 'widths'"),
-        ("pose.encoder_settings.widths=[0]", "pose.encoder_settings.widths.0", "greater than or equal to 1"),
+        ("pose.encoder_settings.widths=8", "pose.encoder_settings.widths", "expected a list"),
         ("pose.widths=[8]", "pose", "reach strides 1 to 2"),
         ("+slots.m={name: skeleton, encoder: codec_cnn}", "slots.m", "a codec encodes pictures"),
         ("pose=part_map pose.encoder=modulator", "pose", "two maps at most"),
