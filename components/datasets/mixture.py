@@ -5,7 +5,7 @@ Source: GAS (arXiv 2502.06957), section 4.1, which mixes scans, multi-view and m
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -191,5 +191,5 @@ def _merged(parts: Iterator[Mapping[str, T]]) -> dict[str, T]:
 
 def _in_turn(lists: Sequence[Sequence[T]]) -> Iterator[T]:
     """The first of each list, then the second of each that has one, and so on."""
-    nothing = object()
-    return (item for items in zip_longest(*lists, fillvalue=nothing) for item in items if item is not nothing)
+    longest = max(map(len, lists))
+    return (own[place] for place in range(longest) for own in lists if place < len(own))

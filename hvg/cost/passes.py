@@ -20,7 +20,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     """Passes of the network over all views and frames of a clip before an orbit of cameras: through the plan's windows, the
     solver's steps and every branch that the guidance needs, where clips of both tasks are sampled together.
     """
-    guidance, sampler, solver = (build_part(choice) for choice in (config.guidance, config.sampler, config.solver))
+    guidance, sampler = build_part(config.guidance), build_part(config.sampler)
     branches = guidance.branches([slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0])
     around = orbit(
         torch.arange(views) * 360.0 / views,
@@ -48,7 +48,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
         start,
         build_part(config.prediction).sigma_schedule(steps),
         sampler,
-        solver,
+        build_part(config.solver),
         guidance,
         clips=clips,
         step_noise=lambda step: start,

@@ -76,7 +76,7 @@ class PartConfig(BaseModel):
 
         Raises: as of ``inner_part``.
         """
-        kind, found = self.labelled_parts()[name].kind, {}
+        kind, found = self.labelled_parts()[name].kind, dict[str, tuple[type[Any], Any]]()
         for label, given in getattr(self, name).items():
             cls = registry.load(kind, given["name"])
             settings = {key: value for key, value in given.items() if key != "name"}

@@ -162,7 +162,7 @@ def told_size(config: Any) -> tuple[int, int, int, int] | None:
     views, frames, size = (getattr(config, name, None) for name in ("views", "frames", "image_size"))
     if not views or not frames or not size:
         return None
-    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    height, width = (size, size) if isinstance(size, int) else size
     return views, frames, height, width
 
 
