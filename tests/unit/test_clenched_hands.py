@@ -47,7 +47,7 @@ def test_bends_are_those_of_the_pose_and_half_of_them_is_the_pose_of_half(models
     assert (half.posed(at_rest) - found[1.0].vertices).norm(dim=-1).max() < 1e-4
     # Fingers move by centimetres, and nothing else at all.
     moved = (found[2.0].vertices - found[1.0].vertices).norm(dim=-1)
-    assert moved.max() > 0.04 and float((moved > 1e-5).float().mean()) < 0.2
+    assert moved.max() > 0.04 and float((moved > 1e-5).float().mean()) < 0.3
 
 
 def checked(tmp_path, models, capsys, *words, **options):
