@@ -10,9 +10,9 @@ from hvg.geometry.meshes import neighbours
 from .photo_body import BodyInPhoto, RestShape
 
 # Share of the person in the pixels around a vertex below which their colour is the background's.
-_LEAST_ALPHA = 0.5
+_LEAST_ALPHA = 0.9
 # Of a pixel that the person covers in part, the background has a say in its colour: it counts by this power of alpha.
-_POWER = 4
+_POWER = 10
 # What a vertex passes on of what it was told: the nearer a seen vertex is, the more it counts.
 _PASSED_ON = 0.9
 

@@ -97,8 +97,9 @@ class Files(Reconstructor[FilesConfig]):
         """Colour times alpha (V, T, H, W, 3) and alpha (V, T, H, W) of one clip."""
         grid, (name,) = clip.view_grid(), clip.clip_id
         views = _views(self.config.path, self._pictures, name, int(grid.num_views[0]))
-        masks = self._masks and _views(required(self.config.masks, "masks"), self._masks, name, len(views))
-        if masks:
+        masks: Mapping[str, Place] = {}
+        if self.config.masks and self._masks:
+            masks = _views(self.config.masks, self._masks, name, len(views))
             with _of(f"clip '{name}' in {self.config.masks}"):
                 same_names("views", masks, views)
         order = range(clip.grid[2]) if clip.frame_index is None else clip.frame_index[0].tolist()

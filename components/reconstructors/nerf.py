@@ -56,12 +56,12 @@ class NerfConfig(PartConfig):
     sharpness: float = Field(
         100.0, ge=1, le=1e4, description="How fast an untrained field's density falls there, per metre of distance."
     )
-    opacity: float = Field(100.0, ge=1, le=1e5, description="Density, per metre, where the network says one.")
+    opacity: float = Field(50.0, ge=1, le=1e5, description="Density, per metre, where the network says one.")
     march: int = Field(
         64, ge=8, le=4096, description="Pieces of a ray of which it is seen whether they are near the skin."
     )
     cell: float = Field(
-        0.05,
+        0.06,
         ge=0.005,
         le=0.5,
         description="Metres between the nodes of the grid in which the nearest skin is looked up.",

@@ -33,7 +33,7 @@ class ProjectionConfig(PartConfig):
         le=1000,
         description="Millimetres by which the bare body's mesh is pushed outward, along its normals, for clothes and hair.",
     )
-    supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel side; alpha is their share that hits.")
+    supersampling: int = Field(3, ge=1, le=8, description="Rays per pixel side; alpha is their share that hits.")
     sweeps: int = Field(
         200,
         ge=0,

@@ -36,7 +36,7 @@ def reconstruction() -> Iterator[str]:
     context = SceneContext(renderer=build_part(config.renderer), body=build_part(config.body))
     _, views, frames = clip.grid
     height, width = clip.cameras.image_size
-    rows = [("", f"of {views} x {frames}", "alone")]
+    rows: list[tuple[str, ...]] = [("", f"of {views} x {frames}", "alone")]
     with one_thread():
         for name in ("projection", "nerf"):
             cls = registry.load("reconstructor", name)
