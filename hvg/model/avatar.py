@@ -1,7 +1,7 @@
 """The steps that train a reconstructor: it shows the person of a photo to the cameras of a clip, and pixels are compared."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +35,6 @@ class AvatarSystem(TrainedSystem):
 
     Source: the losses of SHERF (arXiv 2303.12791, section 3.4), there of all pixels in the body's box.
     """
-
-    poses_photo: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -142,6 +140,10 @@ class AvatarSystem(TrainedSystem):
             frames = self.reconstructor.render(part).on(self.behind(part)).float().movedim(-1, 3)
             refuse_not_finite(frames, batch.clip_id, "the frames that the reconstructor makes")
             yield frames.clamp(-1, 1)
+
+    @property
+    def poses_photo(self) -> bool:
+        return True
 
     def sampling_bytes(self, views: int, frames: int, image_size: tuple[int, int]) -> int:
         mesh = MESH_BYTES * frames if self.signals.mesh else 0

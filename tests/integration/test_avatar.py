@@ -206,6 +206,18 @@ def test_a_photo_is_taken_from_where_and_as_is_said(asked, tmp_path):
     assert photo.body.joints.shape[:2] == (1, 1) and not torch.equal(photo.body.joints, plain.body.joints)
 
 
+def test_a_video_model_is_told_where_one_of_its_parts_asks(asked, words, tiny, cache, monkeypatch):
+    video = (*tiny, cache, "device=cpu", "training.steps=1", "name=asking", words[-1])
+    train(compose(video), log=lambda line: None)
+    given = asked | {"checkpoint": str(folder(words, "asking"))}
+    unasked = request(given, reference_motion=asked["motion"])
+    assert unasked.batch.reference.cameras is None
+    assert "no part of this model asks for reference_motion=" in unasked.notes
+    monkeypatch.setattr(registry.load("conditioner", "reference_latent"), "poses_photo", True)
+    told = request(given)
+    assert told.batch.reference.cameras.shape == (1, 1) and any("at rest" in note for note in told.notes)
+
+
 def test_what_cannot_be_a_photo_s_camera_is_told_in_one_line(asked, tmp_path):
     for name, views, size in (("two", 2, (90, 90)), ("wide", 1, (45, 90))):
         path = around(torch.zeros(3), views, elevation_degrees=0.0, distance=3.0, fov_degrees=40.0, image_size=size)
