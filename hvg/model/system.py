@@ -280,6 +280,10 @@ class HumanVideoSystem(TrainedSystem):
         return self.codec.stride
 
     @property
+    def poses_photo(self) -> bool:
+        return any(part.poses_photo for part in self.conditioners.values())
+
+    @property
     def reads_mesh(self) -> bool:
         return any(part.reads_mesh(part.config) for part in self.conditioners.values())
 

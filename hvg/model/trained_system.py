@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar
 
 import lightning
 import torch
@@ -30,11 +29,8 @@ class TrainedSystem(lightning.LightningModule):
 
     alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
     the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
-    notes: what the user of a training should know, a line each. poses_photo: whether it has to be told from where a photo was
-    taken, and the body in it.
+    notes: what the user of a training should know, a line each.
     """
-
-    poses_photo: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -120,6 +116,11 @@ class TrainedSystem(lightning.LightningModule):
     def stride(self) -> int:
         """By what the sides of pictures have to be divisible at least, whatever is asked for."""
         return 1
+
+    @property
+    def poses_photo(self) -> bool:
+        """Whether it has to be told from where the photo was taken, and the body in it."""
+        return False
 
     @property
     def reads_mesh(self) -> bool:

@@ -62,12 +62,14 @@ class Conditioner(Part[ConditionerT], nn.Module):
     ahead stays valid; besides those of the classes that it is derived from (``not_made_ahead``).
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
     ports are 1.
+    poses_photo: whether it has to be told from where the photo was taken, and the body in it.
     """
 
     Config: ClassVar[type[PartConfig]] = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset(ConditionerConfig.model_fields)
     per_clip: ClassVar[bool] = False
+    poses_photo: ClassVar[bool] = False
 
     def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
         super().__init__(config, context)

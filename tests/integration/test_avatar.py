@@ -152,7 +152,7 @@ def test_it_is_scored_like_any_other(hvg, site, run):
 @pytest.fixture
 def asked(tmp_path, run) -> dict[str, str]:
     """Options of ``hvg sample``."""
-    angles = torch.linspace(0, 1, 10)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    angles = torch.linspace(0.5, 1, 10)[:, None] * torch.tensor([1.0, 0.0, 0.0])
     save_motion(tmp_path / "walk.npz", Motion(rotations={"left_shoulder": angles, "pelvis": angles * 0}))
     write_png(tmp_path / "photo.png", torch.rand(3, 90, 90) * 2 - 1)
     given = {"checkpoint": run, "reference": tmp_path / "photo.png", "motion": tmp_path / "walk.npz"}
@@ -198,12 +198,24 @@ def test_a_photo_is_taken_from_where_and_as_is_said(asked, tmp_path):
     )
     write_cameras(tmp_path / "photo.json", path.cameras, path.names)
     told = request(asked, reference_camera=tmp_path / "photo.json", reference_motion=asked["motion"])
-    assert not any("taken to" in note for note in told.notes)
+    assert not [note for note in told.notes if note.startswith("the photo")]
     photo = told.batch.reference
     assert photo.cameras.image_size == photo.frames.shape[-2:] == (32, 32)
     assert torch.allclose(photo.cameras.world_to_camera[0], path.cameras.world_to_camera[0])
     assert photo.cameras.intrinsics[0, 0, 0, 0] == pytest.approx(float(path.cameras.intrinsics[0, 0, 0, 0]) * 32 / 90)
     assert photo.body.joints.shape[:2] == (1, 1) and not torch.equal(photo.body.joints, plain.body.joints)
+
+
+def test_a_video_model_is_told_where_one_of_its_parts_asks(asked, words, tiny, cache, monkeypatch):
+    video = (*tiny, cache, "device=cpu", "training.steps=1", "name=asking", words[-1])
+    train(compose(video), log=lambda line: None)
+    given = asked | {"checkpoint": str(folder(words, "asking"))}
+    unasked = request(given, reference_motion=asked["motion"])
+    assert unasked.batch.reference.cameras is None
+    assert "no part of this model asks for reference_motion=" in unasked.notes
+    monkeypatch.setattr(registry.load("conditioner", "reference_latent"), "poses_photo", True)
+    told = request(given)
+    assert told.batch.reference.cameras.shape == (1, 1) and any("at rest" in note for note in told.notes)
 
 
 def test_what_cannot_be_a_photo_s_camera_is_told_in_one_line(asked, tmp_path):

@@ -10,6 +10,7 @@ from avatars import write_package
 from golden_networks import write_network_files
 from test_waits import DEVICE, Waits
 
+from components.metrics.ssim import gaussian_11, similarity
 from hvg.commands.check import notes, summary
 from hvg.config.changes import changes
 from hvg.config.composition import compose, parse_resolved, recompose
@@ -322,10 +323,21 @@ def test_a_square_stays_in_its_picture():
     assert square(centres, 20, (8, 8)).shape == (3, 64) and square(centres, 0, (8, 8)).shape == (3, 0)
 
 
-def test_dissimilarity_is_nought_of_the_same_and_grows():
-    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def test_dissimilarity_is_that_of_the_metric_inside_of_pictures():
+    pictures = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    other = (0.7 * pictures + 0.3 * pictures.flip(0)).requires_grad_()
+    found = dissimilarity(other, pictures)
+    ours, truth = (127.5 * (x.detach().double() + 1) for x in (other, pictures))
+    expected = [1 - similarity(a, b, inside, 1.0) for a, b in zip(ours, truth, strict=True)]
+    assert found.tolist() == pytest.approx([float(x) for x in expected], rel=1e-4)
     assert dissimilarity(pictures, pictures).abs().max() < 1e-5
-    assert (dissimilarity(-pictures, pictures) > dissimilarity(0.9 * pictures, pictures)).all()
+    found.sum().backward()
+    assert other.grad.isfinite().all() and other.grad.any()
+
+
+def inside(images: torch.Tensor) -> torch.Tensor:
+    """Blurred as the metric does it, without what looks beyond the edges."""
+    return gaussian_11(images)[..., 5:-5, 5:-5]
 
 
 def test_a_learning_rate_may_halve_as_published(tiny):
