@@ -6,32 +6,25 @@ What needs weights, files or libraries that are not here says so in one line. He
 import importlib.util
 import json
 import math
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from body_models import person_model
 from conftest import TINY
 from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
-from PIL import Image
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
 from test_conf import EXPERIMENTS, OPTIONS, SCALES
-from tiny_reconstructors import write_avatar
+from tiny_reconstructors import reconstruction_words
 from train_runs import train_together
 
 from hvg import cli
-from hvg.config.build import build_dataset, build_part
 from hvg.config.composition import compose
-from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
-from hvg.parts import registry
-from hvg.parts.context import SceneContext
 from hvg.study.arm import run_arm
 from hvg.study.plan import plan
 from hvg.study.study_file import load_study
@@ -81,7 +74,7 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
     }
     choice = f"{group}={option}"
     if group == "reconstruction":
-        more[choice] = reconstruction_words(option, Path(cache.partition("=")[2]) / "reconstruction")
+        more[choice] = reconstruction_words(option, Path(cache.partition("=")[2]) / group, SIZES)
     small = BACKBONES[option if group == "backbone" else "svd_tiny"]
     sizes = [word for word in SIZES if word not in DATASET]
     if group == "dataset" and option in SETS:
@@ -97,25 +90,6 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
         sizes = [word for word in SIZES if word not in (*DATASET, "data.views=2")]
         return [*sizes, *small, cache, choice, f"dataset.root={root}", "dataset.image_size=32", f"data.views={views}"]
     return [*SIZES, *small, cache, choice, *more.get(choice, [])]
-
-
-def reconstruction_words(option: str, folder: Path) -> list[str]:
-    """What a reconstruction needs: a radiance field with its first weights, as if they were learned; the truth as pictures."""
-    config = compose([*SIZES, *BACKBONES["svd_tiny"]])
-    if option == "nerf":
-        cls = registry.load("reconstructor", "nerf")
-        part = cls(cls.Config(), SceneContext(renderer=build_part(config.renderer), body=build_part(config.body)))
-        return [f"reconstruction.checkpoint={write_avatar(folder / 'nerf', part.state_dict(), name='nerf')}"]
-    if option != "files":
-        return []
-    for clips in (build_dataset(config, split) for split in ("train", "val")):
-        for clip in (clips.load(i) for i in range(len(clips))):
-            pictures = frames_to_uint8(torch.cat([clip.frames, 2 * clip.alpha - 1], dim=3))[0].movedim(2, -1)
-            for view, t in product(range(pictures.shape[0]), range(pictures.shape[1])):
-                path = folder / "pictures" / clip.clip_id[0] / f"view-{view}" / f"{t}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pictures[view, t].numpy()).save(path)
-    return [f"reconstruction.reconstructor_settings.path={folder / 'pictures'}"]
 
 
 def takes_two_steps(words: list[str], folder: Path, name: str = "run") -> None:
