@@ -1,14 +1,21 @@
 """Reconstructors of a few lines, as parts of somebody's own, and the checkpoint of a run that trained one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 
+from hvg.config.build import build_dataset, build_part
+from hvg.config.composition import compose
 from hvg.core.checkpoint import checkpoint_path
+from hvg.core.eight_bit import frames_to_uint8
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
+from hvg.parts import registry
+from hvg.parts.context import SceneContext
 
 # The photo itself, cut out by a disc around the pelvis; every picture copies its colours.
 COPIED = """
@@ -86,3 +93,24 @@ def write_avatar(
     state = {"config": yaml.safe_dump(config), "global_step": step}
     write_checkpoint(checkpoint_path(run / "checkpoints", step), state, entries)
     return run
+
+
+def reconstruction_words(option: str, folder: Path, sizes: Sequence[str]) -> list[str]:
+    """What ``reconstruction=OPTION`` needs: a radiance field with its first weights, as if they were learned; the truth as
+    somebody's pictures. sizes: words of the dataset.
+    """
+    config = compose(list(sizes))
+    if option == "nerf":
+        cls = registry.load("reconstructor", "nerf")
+        part = cls(cls.Config(), SceneContext(renderer=build_part(config.renderer), body=build_part(config.body)))
+        return [f"reconstruction.checkpoint={write_avatar(folder / 'nerf', part.state_dict(), name='nerf')}"]
+    if option != "files":
+        return []
+    for clips in (build_dataset(config, split) for split in ("train", "val")):
+        for clip in (clips.load(i) for i in range(len(clips))):
+            pictures = frames_to_uint8(torch.cat([clip.frames, 2 * clip.alpha - 1], dim=3))[0].movedim(2, -1)
+            for view, t in product(range(pictures.shape[0]), range(pictures.shape[1])):
+                path = folder / "pictures" / clip.clip_id[0] / f"view-{view}" / f"{t}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pictures[view, t].numpy()).save(path)
+    return [f"reconstruction.reconstructor_settings.path={folder / 'pictures'}"]
