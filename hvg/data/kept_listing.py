@@ -1,8 +1,8 @@
 """What data sets of recordings hold, kept on the disk for the processes that start later.
 
 A file for each data set, its settings and its reader's code, in $HVG_LISTINGS, or ~/.cache/hvg/listings; nowhere if that is
-empty. It holds each recording as JSON, with the times and sizes of the files and folders by which it was found: one that has changed is
-looked at anew, and so is what could not be used. Functions are kept by name, and only those of the reader's own module.
+empty. It holds each recording as JSON, with the times and sizes of the files and folders by which it was found: one that has
+changed is looked at anew, and so is what could not be used. Functions are kept by name, those of the reader's own module alone.
 """
 
 import importlib
