@@ -19,6 +19,7 @@ from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
 from hvg.core.required import required
 from hvg.data.framing import facing_view, person_crop, seen_through, whole_crop
+from hvg.data.kept_listing import KeptListing
 from hvg.data.recordings import (
     Index,
     RecordedClip,
@@ -282,8 +283,10 @@ class Recorded(Dataset):
 @lru_cache(maxsize=8)
 def _index(cls: type[Recorded], settings: str, found: tuple[tuple[str, Path, int], ...]) -> Index:
     """found: name, place and time of change of every recording."""
-    config = cls.Config.model_validate_json(settings)
-    return make_index(config, {name: path for name, path, _ in found}, cls.survey)
+    config, listing = cls.Config.model_validate_json(settings), KeptListing(cls.survey, cls.__module__, settings)
+    index = make_index(config, {name: path for name, path, _ in found}, listing)
+    listing.keep()
+    return index
 
 
 def _at(cameras: Cameras, frames: Sequence[int]) -> Cameras:

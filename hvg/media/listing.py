@@ -24,23 +24,23 @@ class Files(Mapping[Key, Path]):
     """
 
     def __init__(self, folder: Path, names: Mapping[Key, str]) -> None:
-        self._folder, self._names = folder, names
+        self.folder, self.names = folder, names
 
     def __getitem__(self, key: Key) -> Path:
-        return self._folder / self._names[key]
+        return self.folder / self.names[key]
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._names)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._names
+        return key in self.names
 
     def keyed(self, keys: Mapping[Other, Key]) -> "Files[Other]":
         """Some of the files by other keys. keys: new -> old."""
-        return Files(self._folder, {new: self._names[old] for new, old in keys.items()})
+        return Files(self.folder, {new: self.names[old] for new, old in keys.items()})
 
 
 def listed(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from hvg.config.composition import compose, parse_resolved
 from hvg.config.settings import PartChoice
 from hvg.core.errors import ConfigError, DataError
 from hvg.data import prepare as preparing
+from hvg.data import prepare_latents
 from hvg.data.cache import cache_folder, missing_from_cache, open_clips, open_training_clips, shard_paths
 from hvg.data.clip_files import decode_clip, encode_clip
 from hvg.data.latents import encodings
@@ -378,7 +379,7 @@ def prepared(tiny, tmp_path_factory):
         prepare([plain], ("train", "test"), jobs=1)
         before = missing_from_cache(fit)
         prepare([plain, cached], ("train", "test"), jobs=1)
-    for kept in (preparing._drawing, preparing._clips, preparing._encoders):
+    for kept in (preparing._drawing, preparing._clips, prepare_latents._encoders):
         kept.cache_clear()
     return plain, fit, cached, before
 

@@ -17,9 +17,10 @@ from components.datasets.multiview import Multiview
 from components.renderers.warp import Warp
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import DataError
+from hvg.data import kept_listing, recorded
 from hvg.data.cache import RenderedClips
 from hvg.data.prepare import render_shard
-from hvg.data.recordings import told
+from hvg.data.recordings import facts, told
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS
 from hvg.geometry.motion_files import load_motion
@@ -322,3 +323,88 @@ def test_a_clip_that_cannot_be_used_is_left_out_of_its_shard_and_the_others_keep
     ):
         render_shard(tmp_path, "val", broken, NO_SIGNALS)
     assert not list(tmp_path.glob("val*")) and not list(tmp_path.glob(".*"))
+
+
+# --- what is kept of a listing ---
+
+
+@pytest.fixture
+def listings(tmp_path, monkeypatch):
+    """A folder for what data sets hold, however quickly that was seen; and whom a process looks at."""
+    folder, looked = tmp_path / "listings", []
+    monkeypatch.setenv("HVG_LISTINGS", str(folder))
+    monkeypatch.setattr(kept_listing, "WORTH", 0.0)
+    survey = Multiview.survey.__func__
+    monkeypatch.setattr(
+        Multiview,
+        "survey",
+        classmethod(lambda cls, config, path: looked.append(path.name) or survey(cls, config, path)),
+    )
+    monkeypatch.setattr(Multiview.survey.__func__, "__qualname__", "Multiview.survey")
+
+    def look(copy):
+        recorded._index.cache_clear()
+        looked.clear()
+        index = Multiview.index(Multiview.Config(root=str(copy)))
+        return index, list(looked)
+
+    yield folder, look
+    recorded._index.cache_clear()
+
+
+def test_what_a_data_set_holds_is_kept_for_the_next_process(copy, listings):
+    folder, look = listings
+    first, looked = look(copy)
+    assert looked == ["person0", "person1", "person2"] and len(list(folder.iterdir())) == 1
+    again, looked = look(copy)
+    assert looked == [] and again.clips.keys() == first.clips.keys()
+    for name, clip in again.clips.items():
+        assert facts(clip.recording) == facts(first.clips[name].recording)
+    images = [
+        Multiview(Multiview.Config(root=str(copy), image_size=32), Context(body=Anny(), renderer=Warp())).load(0).frames
+        for _ in range(2)
+    ]
+    assert torch.equal(*images)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "motion.npz").write_bytes((folder / "motion.npz").read_bytes() + b" "),
+        lambda folder: (folder / "images" / "01" / "000004.png").write_bytes(b"one more"),
+        lambda folder: (folder / "images" / "03").mkdir(),
+        lambda folder: shutil.rmtree(folder / "masks"),
+        lambda folder: (folder / "transforms.json").unlink(),
+    ],
+    ids=["a file", "a picture", "a camera", "masks", "cameras"],
+)
+def test_a_recording_that_has_changed_is_looked_at_anew_and_one_that_cannot_be_used_each_time(copy, listings, change):
+    _, look = listings
+    look(copy)
+    change(copy / "person1")
+    for _ in range(2):
+        index, looked = look(copy)
+        assert looked[:1] == ["person1"]
+        if "person1" in index.clips:
+            break
+        assert looked == ["person1"]
+
+
+def test_a_listing_of_somebody_else_s_calls_nothing(copy, listings):
+    """Neither damage nor functions that are not the reader's do anything but to look again."""
+    folder, look = listings
+    first, _ = look(copy)
+    (file,) = folder.iterdir()
+    text = file.read_text()
+    for other in (
+        "{",
+        "[]",
+        '{"a": 1}',
+        text.replace('"_camera"', '"_files"'),
+        text.replace("components.datasets", "os"),
+    ):
+        file.write_text(other)
+        index, looked = look(copy)
+        assert index.clips.keys() == first.clips.keys()
+        assert looked == [] if '"_files"' in other else len(looked) == 3
+        file.write_text(text)
