@@ -24,7 +24,7 @@ class TinyConfig(PartConfig):
 class Part(Reconstructor[TinyConfig]):
     """Colour and alpha by a network."""
 
-    made_for = 1
+    made_for = 2
 
     def __init__(self, config, context):
         super().__init__(config, context)

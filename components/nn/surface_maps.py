@@ -201,12 +201,11 @@ class SurfaceMap(PoseGuided[SurfaceT]):
 
     @classmethod
     def codes(cls, config: SurfaceT) -> Sequence[int]:
-        before = 0
-        for name in cls.maps(config):
-            if name == "part":
-                return range(before, before + MAPS[name])
-            before += MAPS[name]
-        return ()
+        names = cls.maps(config)
+        if "part" not in names:
+            return ()
+        first = sum(MAPS[name] for name in names[: names.index("part")])
+        return range(first, first + MAPS["part"])
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         maps = self.map_channels(self.config)

@@ -120,6 +120,12 @@ class Bright:
     def signal_storage(self, config):
         return "float32"
 
+    def codes(self, config):
+        return ()
+
+    def photo_colours(self, config):
+        return None
+
 
 def ordered(clips, recolour=0.0, bucket=None):
     bucket = bucket or Bucket(2, 2)
