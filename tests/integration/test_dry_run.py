@@ -41,6 +41,7 @@ def compared(rank: int, ranks: int, *overrides: str):
     return held, expected, predicted
 
 
+@pytest.mark.long
 def test_ddp_holds_and_sends_what_is_forecast():
     held, expected, predicted = compared(3, 4, *SMALL, "strategy=ddp")
     assert held.share.buckets == expected.buckets == held.share.gradients

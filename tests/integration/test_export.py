@@ -125,6 +125,7 @@ def test_the_pipeline_reads_a_motion_as_it_is_told(trained, exported, inputs, tm
         pipeline(image, load_motion(motion), up="z")
 
 
+@pytest.mark.long
 def test_two_signals_train_and_are_exported_and_each_is_heard_as_strongly_as_asked(tiny, inputs, tmp_path):
     """One beside the noise as well as at the stem, one beside it alone, and a photo that the first view alone is told."""
     signals = ["pose.inject=both", "+slots.pose2.name=skeleton", "slots.pose2.inject=channels"]

@@ -106,6 +106,7 @@ def steps_that_changed_nothing(words, name, steps=STEPS) -> list[int]:
     return [step for step in range(1, steps) if same_bits(saved(words, name, step), saved(words, name, step + 1))]
 
 
+@pytest.mark.long
 def test_a_run_over_damaged_clips_lists_them_and_repeats_to_the_same_bits(words, damaged):
     """From the middle, and with loading processes: the lists and the last bits are those of the run that went through."""
     assert [clip_position(0, position, PEOPLE) for position in range(STEPS)] == [2, 0, 1, 2, 1, 0]
@@ -137,6 +138,7 @@ def test_a_run_over_damaged_clips_lists_them_and_repeats_to_the_same_bits(words,
             assert listed(words, name, file) == listed(words, "once", file)
 
 
+@pytest.mark.long
 def test_one_unreadable_clip_too_many_ends_the_run_and_it_can_be_continued(hvg, words, damaged):
     every = [*words, damaged(unreadable=1), "name=one_too_many"]
     ended = hvg("train", *every)

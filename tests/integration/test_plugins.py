@@ -176,6 +176,7 @@ def test_parts_are_listed_with_their_package(hvg):
     assert "together" in manual and "Steps at the start that denoise all views together." in manual
 
 
+@pytest.mark.long
 def test_view_parts_train_evaluate_and_are_judged(hvg):
     judged = hvg("check", *VIEWS).splitlines()
     assert ["view_attention", "opposite"] in map(str.split, judged) and ["sampler", "pairs"] in map(str.split, judged)

@@ -48,6 +48,7 @@ def assert_same_run(a, b):
     assert all(torch.equal(a[1][key], b[1][key]) for key in a[1])
 
 
+@pytest.mark.long
 def test_latents_made_ahead_train_to_the_same_bits(words, tmp_path):
     """In this process, with a loader's process, and resumed in the middle."""
     encoding = trained(words, tmp_path / "encode", "data.latents=encode")
@@ -59,6 +60,7 @@ def test_latents_made_ahead_train_to_the_same_bits(words, tmp_path):
     assert all(torch.equal(state[key], cached[1][key]) for key in state)
 
 
+@pytest.mark.long
 def test_what_is_there_is_kept_and_what_is_not_is_made(words, tmp_path):
     """As after an interruption: one file is lacking, one is cut short."""
     words = [*words, "data.latents=cached"]

@@ -71,6 +71,7 @@ def assert_close(overrides, name, other):
     assert mine == pytest.approx(theirs[-len(mine) :], abs=1e-6)
 
 
+@pytest.mark.long
 def test_zero2_in_two_processes_does_what_one_process_does(hvg, overrides):
     """One command starts both. One process continues what two began, and gets the same averages.
 

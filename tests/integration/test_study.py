@@ -65,6 +65,7 @@ def test_another_packages_part_trains_alone(hvg, plugin, tiny, tmp_path):
     assert added["parts"]["conditioner.head_disc"]["file"] == str(plugin / "hvg_example_plugin" / "head_disc.py")
 
 
+@pytest.mark.long
 def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     words = ("study", str(study), f"output={tmp_path / 'out'}", f"data.cache={tmp_path / 'cache'}")
     done = hvg(*words, path=plugin)

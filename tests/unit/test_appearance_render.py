@@ -217,6 +217,7 @@ def test_the_key_is_the_checkpoint_s_content_wherever_it_lies(tiny, tmp_path):
     assert key(one) != first
 
 
+@pytest.mark.long
 def test_maps_of_an_older_checkpoint_are_not_read(tiny, tmp_path):
     run = write_avatar(tmp_path / "avatar")
     config = compose([*tiny, *TRAINED, f"reconstruction.checkpoint={run}", f"data.cache={tmp_path / 'cache'}"])

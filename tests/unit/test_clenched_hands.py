@@ -70,6 +70,7 @@ def test_where_masks_are_too_small_the_fingers_alone_tell(tmp_path, models, caps
     assert code == 1 and "hands clenched" in lines[1] and "the masks are too small to tell" in lines[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bent", [0.0, -MEAN, MEAN], ids=["relaxed", "flat", "fists"])
 def test_hands_as_they_were_filmed_draw_no_alarm(tmp_path, models, capsys, bent):
     code, lines = checked(tmp_path, models, capsys, bent=bent)

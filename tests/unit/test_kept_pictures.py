@@ -123,6 +123,7 @@ def test_more_quality_is_closer():
         assert len(found[0]) < len(found[1]) and errors[0] > errors[1]
 
 
+@pytest.mark.long
 def test_a_run_sees_what_files_would_hold_whether_they_are_there_or_not(tiny, tmp_path):
     config = compose([*tiny, "data.images=jpeg", "data.quality=80", f"data.cache={tmp_path}"])
     exact = compose([*tiny, f"data.cache={tmp_path}"])

@@ -219,6 +219,7 @@ def test_clips_of_two_members_are_scored_apart_where_they_differ(words):
 # --- in a run ---
 
 
+@pytest.mark.long
 def test_a_run_on_a_mixture_resumes_to_the_same_bits_and_reads_what_is_prepared(words, tmp_path):
     own = [*words, f"output={tmp_path}", "training.validate_every=0", "data.batch_size=2", "device=cpu", "task=switch"]
 

@@ -165,6 +165,7 @@ def planted(source: Path, folder: Path, plant) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", named(MULTIVIEW))
 def test_what_is_planted_in_footage_is_called_by_its_name(filmed, tmp_path, capsys, name):
     plant, told = MULTIVIEW[name]

@@ -293,6 +293,7 @@ def test_content_is_that_of_the_files_wherever_they_lie(batch, tmp_path):
 # --- the radiance field ---
 
 
+@pytest.mark.long
 def test_rays_at_once_and_what_is_kept_change_nothing(context, people):
     whole = build(Nerf, Nerf.Config(), context).render(people)
     for settings in ({"chunk": 777}, {"kept_megabytes": 0}):

@@ -102,6 +102,7 @@ def trainable(config) -> dict[str, int]:
     return {name: part.trainable for name, part in forecast(config).counts.parts.items()}
 
 
+@pytest.mark.long
 def test_a_run_gates_the_sites_that_are_filled_and_counts_what_is_trained():
     words = ("backbone=svd_tiny", "reference_keys=reference_net")
     config = compose([*words, "backbone.memory=gated"])
