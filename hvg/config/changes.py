@@ -147,8 +147,8 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 def _parts(config: RunConfig) -> dict[str, PartChoice | None]:
     """Path -> part, of all but the protocol's metrics."""
-    root = config.parts | {slot: getattr(config, slot) for slot in SLOTS}
-    return root | {f"slots.{slot}": choice for slot, choice in config.slots.items()}
+    slots = {slot: getattr(config, slot) for slot in SLOTS}
+    return {**config.parts, **slots, **{f"slots.{slot}": choice for slot, choice in config.slots.items()}}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
