@@ -11,8 +11,9 @@ from footage import read_video
 from forks import start_ranks
 from motion_files import save_motion
 
+from hvg.commands import show
 from hvg.commands.words import take_options
-from hvg.config.command_options import ExportOptions, SampleOptions
+from hvg.config.command_options import ExportOptions, SampleOptions, ShowOptions
 from hvg.config.composition import compose
 from hvg.core.errors import CheckpointError, ConfigError, DataError, HvgError
 from hvg.geometry.motion import Motion
@@ -228,6 +229,18 @@ def test_what_cannot_be_a_photo_s_camera_is_told_in_one_line(asked, tmp_path):
         assert f"{name}.json" in str(refusal.value) and "\n" not in str(refusal.value)
     with pytest.raises(HvgError, match="box= cuts the photo"):
         request(asked, reference_camera=tmp_path / "two.json", box="[0,0,9,9]")
+
+
+def test_a_contact_sheet_shows_what_needs_no_training(words, tmp_path, monkeypatch):
+    columns = {}
+    drawn = show.tile_columns
+    monkeypatch.setattr(show, "tile_columns", lambda found: columns.update(found) or drawn(found))
+    for name, more in (("tiny", list(words)), ("flat", flattened(words))):
+        columns.clear()
+        show.contact_sheet(compose(more), ShowOptions(out=tmp_path / f"{name}.png"))
+        titles = ["photo", "image", "true red, fit blue", "alpha", *(["flat"] if name == "flat" else [])]
+        assert list(columns) == titles and (tmp_path / f"{name}.png").is_file()
+    assert columns["flat"].shape == columns["image"].shape and columns["flat"].max() == 1
 
 
 def test_an_export_is_of_video_models(run, tmp_path):
