@@ -16,6 +16,7 @@ from hvg.commands.words import take_options
 from hvg.config.command_options import ExportOptions, SampleOptions, ShowOptions
 from hvg.config.composition import compose
 from hvg.core.errors import CheckpointError, ConfigError, DataError, HvgError
+from hvg.core.labels import PHOTO
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.model.checkpoint import Checkpoint, checkpoint_path
@@ -238,7 +239,7 @@ def test_a_contact_sheet_shows_what_needs_no_training(words, tmp_path, monkeypat
     for name, more in (("tiny", list(words)), ("flat", flattened(words))):
         columns.clear()
         show.contact_sheet(compose(more), ShowOptions(out=tmp_path / f"{name}.png"))
-        titles = ["photo", "image", "true red, fit blue", "alpha", *(["flat"] if name == "flat" else [])]
+        titles = [PHOTO, "image", "true red, fit blue", "alpha", *(["flat"] if name == "flat" else [])]
         assert list(columns) == titles and (tmp_path / f"{name}.png").is_file()
     assert columns["flat"].shape == columns["image"].shape and columns["flat"].max() == 1
 
