@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hvg.config.build import Parts, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
-from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.settings import RunConfig
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.errors import CheckpointError
 from hvg.data.signals import signal_keys
@@ -24,8 +24,6 @@ from hvg.model.training_state import saved_config_of
 from hvg.parts.model import Backbone
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
-from hvg.parts.reconstructor import Reconstructor
-from hvg.parts.scene import BodyModel
 from hvg.parts.weights import load_weights
 
 # How the names of an export's weights begin.
@@ -211,31 +209,3 @@ def load_system(
     system = build_system(config)
     load_system_weights(system, checkpoint, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config
-
-
-def load_reconstructor(
-    path: Path, body: PartChoice[BodyModel] | None = None, weights: str | None = None
-) -> tuple[Reconstructor, RunConfig]:
-    """The reconstructor that a checkpoint (or a run folder) of ``system=avatar`` holds, frozen, on the CPU; and its run's
-    configuration.
-
-    body: of the run that uses it, whose bodies it would see; None: not asked. weights: as of ``load_system``.
-    Raises: CheckpointError, in a line, for a checkpoint that is missing or damaged, that trains something else, or that learnt
-    from another body model.
-    """
-    checkpoint = Checkpoint(find_checkpoint(path))
-    config = parse_resolved(saved_config_of(checkpoint), str(checkpoint.path))
-    if "reconstructor" not in config.parts:
-        raise CheckpointError(
-            f"{checkpoint.path}: holds system={config.system.name}, expected a reconstructor (avatar)"
-        )
-    if body is not None and body.name != config.body.name:
-        raise CheckpointError(
-            f"{checkpoint.path}: its reconstructor learnt from body={config.body.name}, this run has body={body.name}"
-        )
-    system = build_system(config)
-    load_system_weights(system, checkpoint, weights or config.evaluation.weights)
-    reconstructor = getattr(system, "reconstructor", None)
-    if not isinstance(reconstructor, Reconstructor):
-        raise CheckpointError(f"{checkpoint.path}: system={config.system.name} keeps no `reconstructor`")
-    return reconstructor.requires_grad_(False).eval(), config

@@ -11,14 +11,16 @@ from footage import read_video
 from forks import start_ranks
 from motion_files import save_motion
 
+from hvg.commands import show
 from hvg.commands.words import take_options
-from hvg.config.command_options import ExportOptions, SampleOptions
+from hvg.config.command_options import ExportOptions, SampleOptions, ShowOptions
 from hvg.config.composition import compose
 from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.core.errors import CheckpointError, ConfigError, DataError, HvgError
+from hvg.core.labels import PHOTO
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.model.load import load_reconstructor, load_system
+from hvg.model.load import load_system
 from hvg.parts import registry
 from hvg.sample.camera_paths import around, write_cameras
 from hvg.sample.export import export
@@ -132,8 +134,6 @@ def test_a_new_run_starts_from_another_avatar_and_not_from_a_video_model(words, 
     train(compose([*video, "name=video"]), log=lambda line: None)
     with pytest.raises(CheckpointError, match="cannot be started from"):
         train(compose([*words, "name=off", f"checkpoint={folder(words, 'video')}"]), log=lambda line: None)
-    with pytest.raises(CheckpointError, match=r"holds system=human_video, expected a reconstructor"):
-        load_reconstructor(folder(words, "video"))
 
 
 # --- what is made of it ---
@@ -230,37 +230,30 @@ def test_what_cannot_be_a_photo_s_camera_is_told_in_one_line(asked, tmp_path):
         request(asked, reference_camera=tmp_path / "two.json", box="[0,0,9,9]")
 
 
+def test_a_contact_sheet_shows_what_needs_no_training(words, tmp_path, monkeypatch):
+    columns = {}
+    drawn = show.tile_columns
+    monkeypatch.setattr(show, "tile_columns", lambda found: columns.update(found) or drawn(found))
+    for name, more in (("tiny", list(words)), ("flat", flattened(words))):
+        columns.clear()
+        show.contact_sheet(compose(more), ShowOptions(out=tmp_path / f"{name}.png"))
+        titles = [PHOTO, "image", "true red, fit blue", "alpha", *(["flat"] if name == "flat" else [])]
+        assert list(columns) == titles and (tmp_path / f"{name}.png").is_file()
+    assert columns["flat"].shape == columns["image"].shape and columns["flat"].max() == 1
+
+
 def test_an_export_is_of_video_models(run, tmp_path):
     with pytest.raises(CheckpointError, match="holds system=avatar; exports are of video models") as refusal:
         list(export(ExportOptions(checkpoint=run, out=tmp_path / "out")))
     assert "\n" not in str(refusal.value) and not (tmp_path / "out").exists()
 
 
-def test_others_open_its_reconstructor_frozen(run):
-    config = compose(AVATAR)
-    reconstructor, trained = load_reconstructor(run, config.body)
-    assert trained.reconstructor.name == "tiny" and not any(p.requires_grad for p in reconstructor.parameters())
-    whole = load_system(run)[0].state_dict()
-    assert all(torch.equal(x, whole[f"reconstructor.{name}"]) for name, x in reconstructor.state_dict().items())
-    raw, _ = load_reconstructor(saved_in(run), weights="raw")
-    assert not torch.equal(raw.mlp[0].weight, reconstructor.mlp[0].weight)
-    other = config.body.__class__(config.body.kind, "smplx", config.body.cls, config.body.config)
-    with pytest.raises(CheckpointError, match="its reconstructor learnt from body=anny, this run has body=smplx"):
-        load_reconstructor(run, other)
-
-
-def saved_in(run: Path) -> Path:
-    return checkpoint_path(run / "checkpoints", 4)
-
-
-def test_a_damaged_one_is_named(words, run, tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        load_reconstructor(tmp_path)
+def test_a_damaged_one_is_named(words, run):
     train(compose([*words, "name=damaged", "training.steps=1"]), log=lambda line: None)
     (file,) = saved(words, "damaged", 1).glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="damaged") as refusal:
-        load_reconstructor(folder(words, "damaged"))
+        load_system(folder(words, "damaged"))
     assert "\n" not in str(refusal.value)
 
 
@@ -283,7 +276,6 @@ def test_what_learns_nothing_is_a_checkpoint_of_step_0(words, tmp_path):
         train(compose(flat), log=said.append)
     with pytest.raises(ConfigError, match=r"dataset\.seed"):
         train(compose([*flat, "dataset.seed=5", "resume=auto"]), log=said.append)
-    assert load_reconstructor(folder(words, "flat"))[1].reconstructor.name == "flat"
 
 
 def test_a_study_compares_avatars_with_a_video_model(hvg, site, tiny, cache, tmp_path):
