@@ -17,7 +17,7 @@ def frames_to_uint8(frames: Tensor) -> Tensor:
 
 def frames_from_uint8(frames: Tensor) -> Tensor:
     """uint8 in [0, 255] -> float32 in [-1, 1]."""
-    return _divided(frames.float(), 127.5).sub_(1)
+    return _divided(frames.float(), 127.5) - 1
 
 
 def alpha_to_uint8(alpha: Tensor) -> Tensor:
