@@ -242,7 +242,7 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
         word for word in SIZES if not word.startswith(("dataset.", "data.")) or word.partition("=")[0] not in given
     ]
     # Those that say themselves how many views a step sees say 4 at most.
-    views = ["dataset.views=4"] if given & {"data.views", "data.buckets"} else []
+    views = ["dataset.views=4"] if given & {"data.views", "data.buckets", "data.grids"} else []
     people = ["dataset.num_subjects=3", "training.validate_every=0", *views]
     words = [*sizes, *people, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
@@ -259,7 +259,8 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
         arm.folder.mkdir()
         (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
         run_arm(arm.folder, arm.trained_by and arm.trained_by.folder)
-    assert cli.run(["study", str(folder), *words, f"seeds=[{study.seeds[0]}]", "collect=true"]) == 0
+    code = cli.run(["study", str(folder), *words, f"seeds=[{study.seeds[0]}]", "collect=true"])
+    assert code == (0 if len(some) == len(arms) else UNFINISHED)
     found = json.loads((tmp_path / "results.json").read_text())["arms"]
     assert [arm["name"] for arm in found] == [*study.arms, *study.baselines]
     done = [arm["name"] for arm in found if arm["status"] == "done" and arm["seeds"][0]["values"]]

@@ -45,7 +45,7 @@ def footage(tmp_path, monkeypatch):
 @pytest.mark.long
 def test_every_command_of_the_page_runs(footage, capsys):
     found = commands()
-    assert {words[0] for words in found} == {"check", "prepare", "train", "evaluate"} and len(found) == 9
+    assert {words[0] for words in found} == {"check", "prepare", "train", "evaluate"} and len(found) == 10
     for words in found:
         assert run(small(words)) == 0, (words, capsys.readouterr())
     written = {path.name for path in footage.iterdir()}
