@@ -1,4 +1,4 @@
-"""Every registered system keeps the promises that hvg.testing spells out, with every reconstructor that needs nothing of a user."""
+"""Every registered system keeps the promises of hvg.testing, with every reconstructor that needs nothing of a user."""
 
 import pytest
 
