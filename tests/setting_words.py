@@ -32,6 +32,7 @@ ELSEWHERE = {
     "image_embedding": {"clip_image"},
     "renderer": {"pytorch3d"},
     "prediction": set(),
+    "reconstruction": {"nerf", "files"},
     "sampler": {"progressive_gpu", "progressive_paper"},
 }
 GROUPS = tuple(group for group in (*SINGLE_PARTS, *SLOTS) if group != "body")

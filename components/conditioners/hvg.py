@@ -6,18 +6,18 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from hvg.core.bounds import Heads
 from hvg.core.labels import readable
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.map_encoder import MapEncoder
 from hvg.parts.part import PartName
-from hvg.parts.pose_guided import PoseGuided
 from hvg.values.clip import ClipBatch
 
 from ..nn.body_mesh import draw_body
 from ..nn.bone_ellipsoids import EllipsoidConfig, draw_ellipsoids
 from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
-from ..nn.surface_maps import MAPS, map_picture, unique_maps
+from ..nn.surface_maps import MAPS, SurfaceMap, map_picture, unique_maps
 
 # Name of a map -> its channels.
 CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleton": 4, "smpl_normal": 4}
@@ -26,7 +26,7 @@ CHANNELS = {"bone_normal": MAPS["normal"], "bone_depth": MAPS["depth"], "skeleto
 class HvgPoseConfig(EllipsoidConfig):
     """Settings of the pose modulation. Those of maps that are not drawn change nothing."""
 
-    of_encoder: ClassVar[tuple[str, ...]] = ("widths", "heads")
+    short: ClassVar[tuple[str, ...]] = ("widths", "heads")
 
     maps: tuple[Literal["bone_normal", "bone_depth", "skeleton", "smpl_normal"], ...] = Field(
         ("bone_normal", "bone_depth"),
@@ -38,13 +38,14 @@ class HvgPoseConfig(EllipsoidConfig):
     encoder: Annotated[str, PartName("encoder", settings="encoder_settings")] = Field(
         "modulator", description="Registered name of what encodes the maps for the stem (hvg list encoder)."
     )
+    heads: Heads | None = Field(None, description="Short for encoder_settings.heads, and moved there.")
     line_width: LineWidth = 1 / 64
     joint_size: JointSize = 1.5
 
     _unique = field_validator("maps")(unique_maps)
 
 
-class HvgPose(PoseGuided[HvgPoseConfig]):
+class HvgPose(SurfaceMap[HvgPoseConfig]):
     """Control map (B, V, T, K, H, W): the chosen ``maps`` one after the other, 0 where there is nobody.
 
     bone_normal (3 channels) and bone_depth (1) are drawn as for the part ``bone_map``; skeleton (4) and smpl_normal (4)
@@ -52,6 +53,8 @@ class HvgPose(PoseGuided[HvgPoseConfig]):
 
     Source: the pose modulator of HVG (arXiv 2602.21188), section 3.2, and the arms of its table 3.
     """
+
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"heads"})
 
     def __init__(self, config: HvgPoseConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
@@ -68,10 +71,6 @@ class HvgPose(PoseGuided[HvgPoseConfig]):
     @classmethod
     def map_channels(cls, config: HvgPoseConfig) -> dict[str, int]:
         return {name: CHANNELS[name] for name in config.maps}
-
-    @classmethod
-    def signal_channels(cls, config: HvgPoseConfig) -> int:
-        return sum(cls.map_channels(config).values())
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         maps = self.map_channels(self.config)

@@ -111,7 +111,7 @@ def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, sett
             made.append(_nearest(image, settings.supersampling))
             continue
         if name == "depth":
-            value = brightness(image, pelvis, settings)
+            value = brightness(image.distance, image.mask, pelvis, settings)
         else:
             value = image.normal if name == "normal" else image.mask.to(image.normal.dtype)
         made.append(
@@ -132,21 +132,21 @@ def _nearest(image: SurfaceImage, factor: int) -> Tensor:
     return codes.gather(-1, which[..., None, :, :, :].expand(*codes.shape[:-1], 1))[..., 0]
 
 
-def brightness(image: SurfaceImage, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
-    """Depth map (..., H, W) of an image, for the pelvis' distance (...) in metres."""
+def brightness(distance: Tensor, mask: Tensor, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
+    """Depth map (..., H, W) of what is seen at distances (..., H, W) where ``mask`` is true, for the pelvis' distance (...)."""
     if not isinstance(settings, DepthConfig):
         raise TypeError(f"{type(settings).__name__} has no settings of depth")
     if settings.depth == "pelvis":
-        nearness = 0.5 + (pelvis[..., None, None] - image.distance) / (2 * settings.half_range)
+        nearness = 0.5 + (pelvis[..., None, None] - distance) / (2 * settings.half_range)
     elif settings.depth == "metric":
-        nearness = (settings.far - image.distance) / (settings.far - settings.near)
+        nearness = (settings.far - distance) / (settings.far - settings.near)
     else:
-        nearest = image.distance.where(image.mask, torch.inf).amin((-2, -1), keepdim=True)
-        farthest = image.distance.amax((-2, -1), keepdim=True)
+        nearest = distance.where(mask, torch.inf).amin((-2, -1), keepdim=True)
+        farthest = distance.amax((-2, -1), keepdim=True)
         # Where all of the person is at one distance (a pixel or none), it counts as near.
         span = (farthest - nearest).clamp_min(torch.finfo(nearest.dtype).tiny)
-        nearness = 1 - (image.distance - nearest) / span
-    return (FAR + (1 - FAR) * nearness.clamp(0, 1)) * image.mask
+        nearness = 1 - (distance - nearest) / span
+    return (FAR + (1 - FAR) * nearness.clamp(0, 1)) * mask
 
 
 def fine_cameras(batch: ClipBatch, settings: PoseGuidedConfig) -> Cameras:
@@ -184,7 +184,7 @@ SurfaceT = TypeVar("SurfaceT", bound=PoseGuidedConfig, default=Any)
 
 
 class SurfaceMap(PoseGuided[SurfaceT]):
-    """Base of control maps (B, V, T, K, H, W) that show maps of a surface, by name; subclasses say of which."""
+    """Base of control maps (B, V, T, K, H, W) that show maps of a surface; subclasses say of which."""
 
     @classmethod
     def maps(cls, config: Any) -> tuple[str, ...]:

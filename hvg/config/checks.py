@@ -85,7 +85,7 @@ def _is_uneven(config: RunConfig, picture: Iterable[int]) -> bool:
 
 
 def _check_ports(config: RunConfig) -> Iterator[Problem]:
-    available = ports(config)
+    available, starts = ports(config), list[str]()
     for slot, choice in config.conditioners.items():
         try:
             spec = spec_of(choice, available)
@@ -94,6 +94,11 @@ def _check_ports(config: RunConfig) -> Iterator[Problem]:
             continue
         for message in _misfits(spec, available):
             yield Problem(path_of_slot(config, slot), f"{choice.name} {message} (backbone {config.backbone.name})")
+        starts += [path_of_slot(config, slot)] if spec.base else []
+    if len(starts) > 1:
+        yield Problem(
+            starts[1], f"says where the prediction starts, as {starts[0]} does; one is allowed (residual=none)."
+        )
 
 
 def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:

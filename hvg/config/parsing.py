@@ -234,7 +234,9 @@ def _judge_part(
         places = f"{path}.{key}", f"{path}.{inner.settings}"
         choice, found = _judge_part(inner.kind, given, of_given, *places, written)
         problems += found
-        if config is not None and choice is not None:
+        if choice is None:
+            config = None
+        elif config is not None:
             config = config.model_copy(update={inner.settings: choice.config.model_dump(mode="json")})
     return None if config is None else PartChoice(kind, name, cls, config), problems
 

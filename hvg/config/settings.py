@@ -34,7 +34,7 @@ else:
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction")
 # Root key -> kind, for every part that a run has exactly one of.
 SINGLE_PARTS = {
     kind: kind
@@ -55,8 +55,8 @@ SINGLE_PARTS = {
 }
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
-# Of these, what runs had before there was a choice: configurations that say nothing have it.
-BEFORE = {"fit": "none"}
+# What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
+BEFORE = {"fit": "none", "reconstruction": "none"}
 
 
 class Settings(Section):
@@ -155,6 +155,10 @@ class RunConfig(Settings):
         default=None, description="Conditioner of the photo as a whole, for cross-attention."
     )
     camera: PartChoice[Conditioner] | None = Field(default=None, description="Conditioner of the viewpoint.")
+    reconstruction: PartChoice[Conditioner] | None = Field(
+        default=None,
+        description="Conditioner that shows what the person of the photo looks like from there, reconstructed.",
+    )
     slots: dict[str, PartChoice[Conditioner]] = Field(
         default={}, description="Further conditioners, by a slot name of one's own."
     )

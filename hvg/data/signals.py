@@ -26,10 +26,12 @@ HasBody = TypeVar("HasBody", ClipBatch, Reference)
 def signal_key(choice: PartChoice[Conditioner], fit: Sequence[Any] = ()) -> str:
     """Name under which a conditioner's map is stored; it changes with every setting of the map, not of the encoder.
 
-    And with the code that draws it, so that a map of other code is drawn anew. fit: as of ``fit_origin``.
+    And with the code that draws it, and the files that it looks at, so that a map of others is drawn anew. fit: as of
+    ``fit_origin``.
     """
     settings = choice.config.model_dump(mode="json", exclude=set(choice.cls.not_made_ahead()))
-    return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__), *fit], 6)}"
+    content = filter(None, [choice.cls.content(choice.config)])
+    return f"{choice.name}-{settings_digest([settings, source_digest(choice.cls.__module__), *fit, *content], 6)}"
 
 
 def fit_origin(config: RunConfig) -> list[Any]:
@@ -95,6 +97,12 @@ class Signals(Mapping[str, Conditioner]):
     def ahead(self) -> "Signals":
         """Those that clips may carry, for which no step needs a mesh (``is_drawn_ahead``)."""
         return Signals({key: part for key, part in self.items() if part.per_picture(part.config)})
+
+    @property
+    def photo_colours(self) -> dict[str, tuple[int, int, int, int]]:
+        """Key -> the channels that hold colours of the photo, of the maps that clips may carry."""
+        found = {key: part.photo_colours(part.config) for key, part in self.ahead.items()}
+        return {key: channels for key, channels in found.items() if channels is not None}
 
     def draw(self, clip: ClipBatch) -> ClipBatch:
         """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept."""

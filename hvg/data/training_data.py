@@ -4,7 +4,7 @@ Sample order is a function of (seed, epoch, position) alone, so it does not depe
 """
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import lightning
@@ -25,10 +25,13 @@ from hvg.values.resized import resize_clip
 KEPT_BYTES = 2**30
 
 
-def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
+def recolour(
+    clip: ClipBatch, draw: torch.Generator, photo_colours: Mapping[str, tuple[int, int, int, int]] | None = None
+) -> ClipBatch:
     """The clip (B = 1) in other colours, frames and photo alike: RGB permuted, and a gamma for each channel.
 
     White and black stay what they are. A model that saw few outfits learns from it to copy colours, not to recall them.
+    photo_colours: control map's key -> its channels with colours of the photo (``Conditioner.photo_colours``), which change, too.
     """
     order, gammas = torch.randperm(3, generator=draw), 2 ** (2 * torch.rand(3, 1, 1, generator=draw) - 1)
 
@@ -36,7 +39,23 @@ def recolour(clip: ClipBatch, draw: torch.Generator) -> ClipBatch:
         return ((frames[..., order, :, :] + 1) / 2).clamp(0, 1) ** gammas * 2 - 1
 
     reference = clip.reference and replace(clip.reference, frames=change(clip.reference.frames))
-    return replace(clip, frames=None if clip.frames is None else change(clip.frames), reference=reference)
+    frames = None if clip.frames is None else change(clip.frames)
+    shown = {key: channels for key, channels in (photo_colours or {}).items() if key in clip.signals}
+    maps = {key: _with_colours(clip.signals[key], channels, change) for key, channels in shown.items()}
+    return replace(clip, frames=frames, reference=reference, signals={**clip.signals, **maps})
+
+
+def _with_colours(
+    signal: torch.Tensor, channels: tuple[int, int, int, int], change: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """A control map whose colours, ``channels`` of red, green and blue times the last of them, are changed."""
+    *rgb, alpha = channels
+    cover = signal[..., [alpha], :, :]
+    # Where nobody is, the colour is 0, and stays it.
+    colours = signal[..., rgb, :, :] / cover.clamp_min(torch.finfo(cover.dtype).tiny)
+    changed = signal.clone()
+    changed[..., rgb, :, :] = change(colours.clamp(-1, 1)) * cover
+    return changed
 
 
 class TrainingOrder(Dataset):
@@ -71,7 +90,7 @@ class TrainingOrder(Dataset):
         if self._first_view == "window":
             part = replace(part, origin=None)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
-            part = recolour(part, choose.generator)
+            part = recolour(part, choose.generator, self._signals.photo_colours)
         # Maps that depend on what is drawn together: now it is known.
         part = self._signals.draw(part)
         valid = torch.ones(part.grid, dtype=torch.bool) if part.valid is None else part.valid

@@ -167,7 +167,10 @@ class HumanVideoSystem(lightning.LightningModule):
             frame_index if self.frame_index == "grid" else None,
             grid,
         )
-        return self.prediction.denoised(output.float(), noisy, sigma)
+        base = conditioning.base
+        if base is None:
+            return self.prediction.denoised(output.float(), noisy, sigma)
+        return base + self.prediction.denoised(output.float(), noisy - base, sigma)
 
     def configure_optimizers(self):
         if self._optimizer is None:

@@ -1,6 +1,6 @@
 """Control maps as pictures, and a codec's latents of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,8 @@ def pictures(maps: Tensor, channels: Mapping[str, int]) -> Tensor:
     channels: name -> channels of the maps, in their order. Colours (``rgb``) lie on white outside of ``alpha``, which then is no
     picture of its own. A map of three channels is a picture as it is, one of one channel in grey, 0 in black.
     """
-    parts = dict(zip(channels, maps.split(list(channels.values()), dim=1), strict=True))
+    split: Sequence[Tensor] = torch.split(maps, list(channels.values()), dim=1)
+    parts = dict(zip(channels, split, strict=True))
     cover = parts.pop(ALPHA) if {RGB, ALPHA} <= parts.keys() else None
     made = [part if part.shape[1] == 3 else (2 * part - 1).expand(-1, 3, -1, -1) for part in parts.values()]
     if cover is not None:

@@ -99,7 +99,8 @@ class Conditioner(Part[ConditionerT], nn.Module):
         picture of it may depend on its own view's camera, its own frame of the body and of the driving video, bone radii and
         shape, the photo's camera and body, the size of the pictures, the task, the caption and the clip's id. It may not
         depend on other views or frames, on which view is the first (``origin``), or on the colours of frames and photo,
-        which ``data.recolour`` changes. A part for which that is false says so by ``per_picture``.
+        which ``data.recolour`` changes, unless ``photo_colours`` says so. A part for which that is false says so by
+        ``per_picture``.
         """
         return None
 
@@ -112,6 +113,16 @@ class Conditioner(Part[ConditionerT], nn.Module):
         ``data.first_view`` says.
         """
         return True
+
+    @classmethod
+    def content(cls, config: ConditionerT) -> str:
+        """Text of what its map depends on besides settings, code and bodies, such as a digest of files."""
+        return ""
+
+    @classmethod
+    def photo_colours(cls, config: ConditionerT) -> tuple[int, int, int, int] | None:
+        """Channels that hold colours of the photo, which are recoloured with it: RGB in [-1, 1] times alpha, and alpha."""
+        return None
 
     @classmethod
     def signal_storage(cls, config: ConditionerT) -> Literal["uint8", "float16", "float32"]:

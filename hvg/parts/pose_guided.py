@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from hvg.core.bounds import Width
 from hvg.core.required import required
 from hvg.parts.codec_pictures import CodecPictures, check_pictures
 from hvg.parts.context import ConditionerContext
@@ -24,10 +25,10 @@ from hvg.values.layout import per_frame
 class GuidedConfig(ConditionerConfig):
     """Settings of every control map.
 
-    of_encoder: settings of encoders that stood beside these before encoders were parts, and still may.
+    short: settings here that are short for those of the encoder of these names, from before encoders were parts.
     """
 
-    of_encoder: ClassVar[tuple[str, ...]] = ("widths",)
+    short: ClassVar[tuple[str, ...]] = ("widths",)
 
     inject: Literal["stem", "channels", "both"] = Field(
         "stem",
@@ -42,26 +43,21 @@ class GuidedConfig(ConditionerConfig):
     encoder: Annotated[str, PartName("encoder", settings="encoder_settings")] = Field(
         "guider", description="Registered name of what encodes the map for the stem (hvg list encoder)."
     )
-    encoder_settings: Mapping[str, Any] = Field(
-        {},
-        description="That encoder's own settings; `widths`, and what hvg calls `heads`, may stand beside it instead.",
+    encoder_settings: Mapping[str, Any] = Field({}, description="That encoder's own settings.")
+    widths: tuple[Width, ...] | None = Field(
+        None, min_length=1, max_length=16, description="Short for encoder_settings.widths, and moved there."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _to_the_encoder(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        values = dict(cast(Mapping[str, Any], given))
-        moved = {key: values.pop(key) for key in cls.of_encoder if key in values and key not in cls.model_fields}
-        settings = values.get("encoder_settings", {})
-        if not moved or not isinstance(settings, Mapping):
-            return values
-        settings = cast(Mapping[str, Any], settings)
-        twice = [key for key in moved if key in settings and settings[key] != moved[key]]
+    @model_validator(mode="after")
+    def _to_the_encoder(self) -> "GuidedConfig":
+        given = {key: value for key in self.short if (value := getattr(self, key)) is not None}
+        # As a configuration's file has them.
+        given = {key: list(cast(tuple[Any, ...], x)) if isinstance(x, tuple) else x for key, x in given.items()}
+        twice = [key for key in given if self.encoder_settings.get(key, given[key]) not in (None, given[key])]
         if twice:
             raise ValueError(f"{twice[0]} is given here and in encoder_settings; one is allowed")
-        return {**values, "encoder_settings": {**settings, **moved}}
+        vars(self).update(dict.fromkeys(given), encoder_settings={**self.encoder_settings, **given})
+        return self
 
 
 class PoseGuidedConfig(GuidedConfig):
@@ -86,7 +82,9 @@ class PoseSignal(Conditioner[GuidedT]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"inject", "channels_by", "encoder", "encoder_settings"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset(
+        {"inject", "channels_by", "encoder", "encoder_settings", "widths"}
+    )
 
     def __init__(self, config: GuidedT, context: ConditionerContext) -> None:
         super().__init__(config, context)

@@ -161,7 +161,7 @@ class _RendererOnCpu(Renderer):
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
-    for name in ("tokens", "channels", "embedding"):
+    for name in ("tokens", "channels", "embedding", "base"):
         if getattr(conditioning, name) is not None:
             yield name, getattr(conditioning, name)
     for name in ("residuals", "memory"):
@@ -199,6 +199,8 @@ def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: Cl
         shapes["channels"] = (*lead, spec.channels, height, width)
     if spec.embedding:
         shapes["embedding"] = (*lead, spec.embedding)
+    if spec.base:
+        shapes["base"] = (*lead, spec.base, height, width)
     for site, channels in spec.residuals.items():
         stride = ports.residuals[site].stride
         shapes[f"residuals.{site}"] = (*lead, channels, height // stride, width // stride)

@@ -43,7 +43,8 @@ def check_signal_form(cls: type[Conditioner], config: Any, context: Context, bat
 
 
 def check_signal_of_parts(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
-    """Selecting views and frames, then drawing, gives what drawing, then selecting gives; colours change nothing.
+    """Selecting views and frames, then drawing, gives what drawing, then selecting gives; colours of frames change nothing, nor
+    do the photo's, but in a map that shows them (``photo_colours``).
 
     Of a part whose ``per_picture`` says that this does not hold, it is not asked.
     """
@@ -60,7 +61,9 @@ def check_signal_of_parts(cls: type[Conditioner], config: Any, context: Context,
                 _alike(drawn, expected),
                 "the control map depends on which views and frames it is drawn with; let `per_picture` say False",
             )
-    photo = batch.reference and change(batch.reference, ("frames",), torch.neg)
+    photo = batch.reference
+    if cls.photo_colours(config) is None:
+        photo = photo and change(photo, ("frames",), torch.neg)
     recoloured = replace(change(batch, ("frames",), torch.neg), reference=photo)
     require(
         _alike(_drawn(part, recoloured), whole),

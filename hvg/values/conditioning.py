@@ -1,4 +1,4 @@
-"""Five named ports: what conditioners fill and what a backbone accepts."""
+"""Named ports: what conditioners fill, and what a backbone accepts, or the prediction."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ class Conditioning:
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
     embedding: (B, V, t, E), added to the noise-level embedding.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
+    base: (B, V, t, C, h, w), clean latents that the prediction starts from: the network predicts what has to be added to them.
     losses: named auxiliary losses (B,), added to the loss.
     """
 
@@ -28,6 +29,7 @@ class Conditioning:
     channels: Tensor | None = None
     embedding: Tensor | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    base: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Conditioning":
@@ -60,7 +62,7 @@ class Conditioning:
 
     @staticmethod
     def merge(parts: "Iterable[Conditioning]") -> "Conditioning":
-        """All parts as one: residuals and embeddings add; tokens, channels and memory concatenate, in order."""
+        """All parts as one: residuals, embeddings and bases add; tokens, channels and memory concatenate, in order."""
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return b if a is None else a if b is None else a + b
@@ -79,6 +81,7 @@ class Conditioning:
                 channels=cat(total.channels, part.channels, 3),
                 embedding=add(total.embedding, part.embedding),
                 memory=_merge_sites(total.memory, part.memory, lambda a, b: cat(a, b, -2)),
+                base=add(total.base, part.base),
                 losses={**total.losses, **part.losses},
             )
         return total
@@ -124,7 +127,7 @@ class ConditioningSpec:
     """Ports that a conditioner fills and how widely, known before any weight exists.
 
     residuals, memory: site -> channels. tokens: width D, 0 for none. channels: K added to the noisy latents.
-    embedding: width E, 0 for none.
+    embedding: width E, 0 for none. base: channels of the latents, 0 for none.
     """
 
     residuals: Mapping[str, int] = field(default_factory=dict)
@@ -132,3 +135,4 @@ class ConditioningSpec:
     tokens: int = 0
     channels: int = 0
     embedding: int = 0
+    base: int = 0

@@ -22,6 +22,8 @@ NEEDS = {
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
+    "reconstruction=nerf": ["reconstruction.checkpoint=given"],
+    "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 

@@ -17,6 +17,7 @@ from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
 from test_conf import EXPERIMENTS, OPTIONS, SCALES
+from tiny_reconstructors import reconstruction_words
 from train_runs import train_together
 
 from hvg import cli
@@ -72,6 +73,8 @@ def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) ->
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
     choice = f"{group}={option}"
+    if group == "reconstruction":
+        more[choice] = reconstruction_words(option, Path(cache.partition("=")[2]) / group, SIZES)
     small = BACKBONES[option if group == "backbone" else "svd_tiny"]
     sizes = [word for word in SIZES if word not in DATASET]
     if group == "dataset" and option in SETS:

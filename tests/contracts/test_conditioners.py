@@ -5,15 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny_reconstructors import PARTS
 
 from hvg.core.errors import HvgError
 from hvg.geometry.ellipsoids import ellipsoids_from_bones, render
 from hvg.geometry.skeleton import JOINTS, bone_index, complete_joints
 from hvg.parts import registry
+from hvg.parts.scene import BodyModel
 from hvg.testing import build, check_conditioner, nudged, tiny_batch, tiny_context
 
 # Settings beyond the defaults that change what a conditioner is.
 VARIANTS = {
+    "appearance_render": [
+        {"maps": ("normal", "alpha", "rgb", "depth"), "supersampling": 2},
+        {"encoder": "codec_cnn"},
+        {"encoder": "modulator", "inject": "both", "channels_by": "codec", "residual": "render"},
+    ],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}],
     "bone_map": [
@@ -21,6 +28,9 @@ VARIANTS = {
         {"maps": ("depth",), "supersampling": 2},
         {"inject": "channels"},
         {"inject": "both"},
+        {"encoder": "modulator"},
+        {"encoder": "codec_cnn"},
+        {"inject": "both", "channels_by": "codec"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
@@ -30,6 +40,8 @@ VARIANTS = {
         {"maps": ("smpl_normal", "bone_depth"), "heads": 4, "depth": "frame", "supersampling": 2},
         {"inject": "channels"},
         {"inject": "both"},
+        {"encoder": "guider"},
+        {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
@@ -37,13 +49,20 @@ VARIANTS = {
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
-    "smpl_normal": [{"supersampling": 2}, {"inject": "both"}],
+    "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
     "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
 }
 # The setting that names a published model's folder: the tests have a small one.
 FOLDERS = {"clip_image": "path"}
 CASES = [(name, settings) for name in registry.names("conditioner") for settings in [{}, *VARIANTS.get(name, [])]]
 POSE = ("bone_map", "skeleton", "smpl_normal")
+
+
+class Nobody(BodyModel):
+    """A body model of which nobody asks a body."""
+
+    def animate(self, motion, shape=None, *, mesh=True):
+        raise NotImplementedError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,10 +74,13 @@ def one_thread():
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
-def test_conditioner(name, settings, svd_folder):
-    part = registry.load("conditioner", name)
-    folder = {FOLDERS[name]: str(svd_folder)} if name in FOLDERS else {}
-    check_conditioner(part, part.Config(**settings, **folder), tiny_context())
+def test_conditioner(name, settings, svd_folder, package):
+    part, context = registry.load("conditioner", name), tiny_context()
+    given = {FOLDERS[name]: str(svd_folder)} if name in FOLDERS else {}
+    if name == "appearance_render":
+        package(PARTS)
+        given, context = {"reconstructor": "copied"}, replace(context, body=Nobody())
+    check_conditioner(part, part.Config(**settings, **given), context)
 
 
 @pytest.mark.parametrize("inject", ["stem", "channels", "both"])
@@ -188,6 +210,33 @@ def test_hvg_with_one_map_is_the_shared_guider():
     shared = build(skeleton, skeleton.Config(), context).state_dict()
     assert len(ours) == len(shared)
     assert all(torch.equal(a, b) for a, b in zip(ours.values(), shared.values(), strict=True))
+
+
+@pytest.mark.parametrize("inject", ["stem", "both"])
+def test_a_bone_map_in_the_modulator_is_hvg_s_signal(inject):
+    """Signal and encoder are two words: the same map, the same weights, the same sum."""
+    batch, context = tiny_batch(), tiny_context()
+    parts = [registry.load("conditioner", name) for name in ("bone_map", "hvg")]
+    mine, theirs = (nudged(build(p, p.Config(encoder="modulator", inject=inject), context)) for p in parts)
+    assert len(mine.state_dict()) == len(theirs.state_dict())
+    made = [part(part.signal(batch), batch).residuals["stem"] for part in (mine, theirs)]
+    assert torch.equal(*made) and made[0].any()
+
+
+def test_weights_lie_where_checkpoints_of_before_have_them():
+    """Before encoders were parts, the guider lay under its name and hvg's layers in the conditioner."""
+    context, tops = tiny_context(), {}
+    for name, encoder in (("bone_map", None), ("hvg", None), ("bone_map", "codec_cnn"), ("hvg", "guider")):
+        part = registry.load("conditioner", name)
+        config = part.Config() if encoder is None else part.Config(encoder=encoder)
+        keys = build(part, config, context).state_dict()
+        tops[name, encoder] = {key.split(".")[0] for key in keys}
+    assert tops == {
+        ("bone_map", None): {"guider"},
+        ("hvg", None): {"guiders", "fusion", "projection"},
+        ("bone_map", "codec_cnn"): {"codec_cnn"},
+        ("hvg", "guider"): {"guider"},
+    }
 
 
 def changed_cells(batch, drawn, change, **settings):

@@ -22,6 +22,7 @@ from hvg.testing import (
     build,
     check_conditioner,
     check_dataset,
+    check_encoder,
     check_sampler,
     check_signal,
     check_view_attention,
@@ -42,6 +43,7 @@ VIEWS = (
 WORDS = (
     *SMALL,
     *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
+    "camera.encoder=pooled",
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
     "guidance.value=2",
 )
@@ -104,6 +106,11 @@ def test_caption_words():
 def test_floor(middle):
     part = registry.load("conditioner", "floor")
     check_conditioner(part, part.Config(middle=middle), tiny_context())
+
+
+def test_pooled():
+    part = registry.load("encoder", "pooled")
+    check_encoder(part, part.Config(), tiny_context())
 
 
 def test_balls():

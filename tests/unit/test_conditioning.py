@@ -1,14 +1,17 @@
 """Who is told what, how strongly, and by which way a map enters the network."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 from torch import nn
-from torch.nn.functional import pixel_unshuffle
+from torch.nn.functional import conv2d, pixel_unshuffle
 
-from hvg.config.composition import compose, recompose
+from hvg.config.changes import same_results
+from hvg.config.composition import compose, parse_resolved, recompose
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError
 from hvg.cost.forecast import count
@@ -17,7 +20,9 @@ from hvg.model.load import build_system
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts import registry
-from hvg.parts.folded_map import FoldedMap
+from hvg.parts.codec_pictures import CodecPictures
+from hvg.parts.folded_map import EncodedMap, FoldedMap
+from hvg.parts.guider import Guider
 from hvg.parts.plan import Sampler
 from hvg.study.plan import plan
 from hvg.study.study_file import StudyFile
@@ -300,3 +305,77 @@ def test_the_forecast_counts_what_the_map_adds(words):
     flops = {inject: found["pose"].flops.model for inject, found in parts.items()}
     assert flops["both"] == flops["stem"] + flops["channels"] > flops["stem"]
     assert parts["both"]["backbone"] == parts["stem"]["backbone"]
+
+
+# --- which encoder ----------------------------------------------------------------------------------------------------
+
+
+def test_settings_of_encoders_may_stand_where_they_stood_before_encoders_were_parts(words):
+    beside = compose([*words, "pose=hvg", "pose.widths=[8,16]", "pose.heads=2"])
+    inside = compose([*words, "pose=hvg", "pose.encoder_settings={widths:[8,16],heads:2}"])
+    assert beside == inside and beside.pose.config.encoder == "modulator"
+    assert beside.pose.config.encoder_settings == {"widths": [8, 16], "heads": 2}
+    with pytest.raises(ConfigError, match="widths is given here and in encoder_settings"):
+        compose([*words, "pose.widths=[8]", "pose.encoder_settings.widths=[16]"])
+
+
+@pytest.mark.parametrize("pose", ["hvg", "bone_map"])
+def test_a_configuration_of_before_is_the_one_of_today(words, pose):
+    config = compose([*words, f"pose={pose}"])
+    plain = config.resolved()
+    for key in ("encoder", "encoder_settings", "channels_by"):
+        del plain["pose"][key]
+    text = yaml.safe_dump(plain)
+    assert parse_resolved(text, "config.yaml") == config and same_results(text, "config.yaml", config)
+    plain["pose"]["widths"] = [8, 8]
+    assert not same_results(yaml.safe_dump(plain), "config.yaml", config)
+
+
+def test_the_shared_encoder_has_the_weights_that_it_had():
+    context, part = tiny_context(), registry.load("conditioner", "bone_map")
+    weights = build(part, part.Config(), context).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        guider = Guider(4, 32, 4, (16, 32, 32, 32)).state_dict()
+    assert {f"guider.{name}" for name in guider} == set(weights)
+    assert all(torch.equal(x, weights[f"guider.{name}"]) for name, x in guider.items())
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "told"),
+    [
+        ("pose.encoder=gider", "pose.encoder", "no encoder is named 'gider'. Did you mean 'guider'"),
+        ("pose.encoder_settings.width=[8]", "pose.encoder_settings.width", "Did you mean 'widths'"),
+        ("pose.encoder_settings.widths=8", "pose.encoder_settings.widths", "expected a list"),
+        ("pose.widths=[8]", "pose", "reach strides 1 to 2"),
+        ("+slots.m={name: skeleton, encoder: codec_cnn}", "slots.m", "a codec encodes pictures"),
+        ("pose=part_map pose.encoder=modulator", "pose", "two maps at most"),
+        ("+slots.m={name: skeleton, inject: channels, channels_by: codec}", "slots.m", "a codec encodes pictures"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_told_once(words, word, path, told):
+    with pytest.raises(ConfigError) as error:
+        compose([*words, *re.split(" (?=pose)", word)])
+    (problem,) = error.value.problems
+    assert problem.path == path and told in problem.message and "\n" not in problem.message
+
+
+def test_latents_of_a_map_beside_the_noise_are_what_further_latent_channels_give():
+    """As of a folded map: what the first convolution would add for them, had it grown."""
+    codec, random = tiny_context().codec, torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 4, 24, 24, generator=random)
+    added = EncodedMap(CodecPictures({"rgb": 3, "alpha": 1}, codec), 8)
+    assert not added(maps).any()
+    with torch.no_grad():
+        added.weight.copy_(torch.randn(added.weight.shape, generator=random))
+        latents = codec.encode((maps[:, :3] + (1 - maps[:, 3:]))[:, None, None])[:, 0, 0]
+        torch.testing.assert_close(added(maps), conv2d(latents, added.weight, padding=1))
+
+
+def test_what_a_codec_makes_of_maps_is_no_work_of_the_slot(words):
+    """A VAE that is never trained is a thousand times what the encoder is; its own cost is told by `hvg check` elsewhere."""
+    svd = ["codec=svd_vae", "dataset.image_size=64", "pose=smpl_normal", "data.batch_size=1"]
+    encoders = {"folded": ["pose.inject=channels"], "codec": ["pose.inject=channels", "pose.channels_by=codec"]}
+    flops = {name: count(compose([*words, *svd, *more])).parts["pose"].flops.model for name, more in encoders.items()}
+    # 4 channels of 8 x 8 pixels, or twice 4 of latents.
+    assert flops["folded"] == 32 * flops["codec"] > 0
