@@ -81,6 +81,7 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"reference", "body", "cameras"})
+    poses_photo: ClassVar[bool] = True
     # Of the checkpoint not where it lies, but ``content`` matters.
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"checkpoint", "residual"})
 

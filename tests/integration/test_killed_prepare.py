@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,10 @@ class Preparing:
         )
 
     def found(self, pattern: str) -> list[Path]:
-        return sorted(self.cache.rglob(pattern))
+        # Folders come and go meanwhile.
+        with suppress(FileNotFoundError):
+            return sorted(self.cache.rglob(pattern))
+        return []
 
     def wait_for(self, what) -> None:
         until = time.monotonic() + SOME_TIME
