@@ -242,8 +242,9 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     sizes = [
         word for word in SIZES if not word.startswith(("dataset.", "data.")) or word.partition("=")[0] not in given
     ]
-    # Those that say themselves how many views a step sees say 4 at most.
-    views = ["dataset.views=4"] if given & {"data.views", "data.buckets", "data.grids"} else []
+    # Steps of those that say themselves how many views they see, and not how many there are, see 4 at most.
+    seen = given & {"data.views", "data.buckets", "data.grids"}
+    views = ["dataset.views=4"] if seen and "dataset.views" not in given else []
     people = ["dataset.num_subjects=3", "training.validate_every=0", *views]
     words = [*sizes, *people, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
