@@ -26,7 +26,7 @@ from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
-from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction, ViewAttention
+from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
@@ -37,6 +37,7 @@ from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.system import System
+from hvg.parts.view_attention import ViewAttention
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project

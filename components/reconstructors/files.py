@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +69,10 @@ class Files(Reconstructor[FilesConfig]):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder")
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                digest.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())
+                found = path.stat()
+                digest.update(
+                    f"{path.relative_to(folder)} {_digest(path, found.st_mtime_ns, found.st_size)}\n".encode()
+                )
         return digest.hexdigest()
 
     @torch.no_grad()
@@ -134,6 +137,12 @@ class Files(Reconstructor[FilesConfig]):
         with _of(where):
             look.refuse_what_is_none()
         return made
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    """Digest of a file, read once for as long as its time and size stay: several ask for it before a run begins."""
+    return file_digest(path)
 
 
 def _views(folder: Path, clips: Mapping[str, FolderClip], name: str, count: int) -> Mapping[str, Place]:

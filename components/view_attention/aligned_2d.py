@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.parts.attention import GroupAttention, group_attention_flops
-from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
+from hvg.parts.view_attention import ViewAttention
 from hvg.values.grid import ViewGrid
 
 

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.parts.attention import ViewMaskAttention, group_attention_flops
-from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
+from hvg.parts.view_attention import ViewAttention
 from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
+from hvg.parts.view_attention import ViewAttention
 from hvg.values.grid import ViewGrid
 
 

@@ -19,12 +19,13 @@ from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
 from hvg.parts import registry
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
-from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
 from hvg.parts.observed import ObservedClips
 from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
 from hvg.parts.reconstructor import Reconstructor
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
+from hvg.parts.view_attention import ViewAttention
 
 P = TypeVar("P", bound=Part)
 

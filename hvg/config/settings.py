@@ -25,11 +25,12 @@ from hvg.core.names import NameInFolders
 from hvg.parts.continued import Continued
 
 if TYPE_CHECKING:
-    from hvg.parts.model import Backbone, Codec, Conditioner, Prediction, ViewAttention
+    from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
     from hvg.parts.plan import Guidance, Sampler, Solver
     from hvg.parts.reconstructor import Reconstructor
     from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
     from hvg.parts.system import System
+    from hvg.parts.view_attention import ViewAttention
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any

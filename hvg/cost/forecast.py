@@ -20,7 +20,7 @@ from hvg.model.counted_step import (
 )
 from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
 from hvg.model.load import build_system
-from hvg.parts.model import ViewAttention
+from hvg.parts.view_attention import ViewAttention
 from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
 
 

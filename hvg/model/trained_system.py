@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from typing import Required, TypedDict, Unpack
 
 import lightning
 import torch
@@ -19,6 +20,21 @@ MakeOptimizer = Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Call
 MESH_BYTES = 2 * 12 * 10475
 # Clean latents (B, V, t, C, h, w), and by how many pixels (B, V, T, 2) pictures were moved for them.
 Latents = tuple[Tensor, Tensor | None]
+
+
+class SamplingWords(TypedDict, total=False):
+    """How a clip is sampled: by so many solver steps, from noise of a seed, calling ``progress(steps done, steps)``.
+
+    windows_per_call and share: as of ``hvg.model.sampling.sample``. strengths: slot -> how strongly it is heard, in place of its
+    setting ``strength``. Systems without such a thing take no notice.
+    """
+
+    num_steps: Required[int]
+    seed: int
+    progress: Callable[[int, int], None] | None
+    windows_per_call: int | None
+    share: bool
+    strengths: Mapping[str, float] | None
 
 
 class TrainedSystem(lightning.LightningModule):
@@ -67,17 +83,7 @@ class TrainedSystem(lightning.LightningModule):
 
     # --- sampling -------------------------------------------------------------------------------------------------
 
-    def sample_latents(
-        self,
-        batch: ClipBatch,
-        *,
-        num_steps: int,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-        windows_per_call: int | None = None,
-        share: bool = False,
-        strengths: Mapping[str, float] | None = None,
-    ) -> Latents | None:
+    def sample_latents(self, batch: ClipBatch, **words: Unpack[SamplingWords]) -> Latents | None:
         """What has to be worked out of a whole clip before its pictures can be made; None where nothing has."""
         return None
 
@@ -89,27 +95,9 @@ class TrainedSystem(lightning.LightningModule):
         """
 
     @torch.no_grad()
-    def generate(
-        self,
-        batch: ClipBatch,
-        *,
-        num_steps: int,
-        seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
-        windows_per_call: int | None = None,
-        share: bool = False,
-        strengths: Mapping[str, float] | None = None,
-    ) -> Tensor:
-        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras; words as of ``sample_latents``."""
-        latents = self.sample_latents(
-            batch,
-            num_steps=num_steps,
-            seed=seed,
-            progress=progress,
-            windows_per_call=windows_per_call,
-            share=share,
-            strengths=strengths,
-        )
+    def generate(self, batch: ClipBatch, **words: Unpack[SamplingWords]) -> Tensor:
+        """Frames (B, V, T, 3, H, W) in [-1, 1] for the batch's reference, motion and cameras."""
+        latents = self.sample_latents(batch, **words)
         return torch.cat(list(self.pieces(batch, latents)), dim=2)
 
     @property

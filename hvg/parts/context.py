@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hvg.parts.model import Backbone, Codec, ViewAttention
+from hvg.parts.model import Backbone, Codec
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.scene import BodyModel, Renderer
+from hvg.parts.view_attention import ViewAttention
 from hvg.values.conditioning import Ports
 
 

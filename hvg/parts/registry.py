@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sampler": ("samplers", "hvg.parts.plan.Sampler"),
     "solver": ("solvers", "hvg.parts.plan.Solver"),
     "system": ("systems", "hvg.parts.system.System"),
-    "view_attention": ("view_attention", "hvg.parts.model.ViewAttention"),
+    "view_attention": ("view_attention", "hvg.parts.view_attention.ViewAttention"),
 }
 
 

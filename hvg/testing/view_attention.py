@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.model.counted_step import counted_flops
-from hvg.parts.model import ViewAttention
+from hvg.parts.view_attention import ViewAttention
 from hvg.testing.building import build, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch

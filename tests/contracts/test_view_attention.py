@@ -5,7 +5,7 @@ import torch
 
 from hvg.parts import registry
 from hvg.parts.attention import matrix_products, multiply_and_sum
-from hvg.parts.model import ViewAttention
+from hvg.parts.view_attention import ViewAttention
 from hvg.testing import check_view_attention, tiny_batch
 
 B, V, T, H, W, D = 1, 3, 2, 2, 4, 16

@@ -15,10 +15,10 @@ from hvg.data.training_data import TrainingOrder
 from hvg.model.counted_step import counted_flops
 from hvg.model.load import build_system
 from hvg.parts import registry
-from hvg.parts.model import ViewAttention
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
 from hvg.parts.scene import Dataset
+from hvg.parts.view_attention import ViewAttention
 from hvg.testing import tiny_batch
 from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import Cameras, close_a_circle, orbit, project
