@@ -178,24 +178,13 @@ def asked_branches(config: RunConfig) -> tuple[frozenset[str], ...]:
 
     Raises: HvgError where its settings name other slots than those that are dropped in training.
     """
-    import torch
-
     from hvg.config.build import build_part
     from hvg.parts.plan import GuidedClips
-    from hvg.values.cameras import orbit
 
     guidance = build_part(config.guidance)
-    branches = guidance.branches([slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0])
+    branches = guidance.branches([*config.droppable])
     # A schedule may be 1 on one frame of one view, or for one task, and not on a longer request.
-    around = orbit(
-        torch.arange(4) * 90.0,
-        elevation_degrees=0.0,
-        distance=3.0,
-        target=torch.zeros(3),
-        fov_degrees=40.0,
-        image_size=(8, 8),
-    )
-    clips = GuidedClips(grid=(2, 4, 4), task=torch.arange(2), cameras=around[None, :, None].expand(2, 4, 4))
+    clips = GuidedClips.of_every_task(4, 4)
     guided = any(bool((guidance.scales(clips, sigma) != 1).any()) for sigma in GUIDANCE_LEVELS)
     return branches if guided else ()
 

@@ -200,6 +200,11 @@ class RunConfig(Settings):
         root = {slot: getattr(self, slot) for slot in SLOTS}
         return {slot: choice for slot, choice in {**root, **self.slots}.items() if choice is not None}
 
+    @property
+    def droppable(self) -> dict[str, PartChoice[Conditioner]]:
+        """Slot -> conditioner, for those that some clips train without."""
+        return {slot: choice for slot, choice in self.conditioners.items() if choice.config.dropout > 0}
+
     def resolved(self) -> dict[str, Any]:
         """Every setting of the run and of its parts as plain values; ``load_resolved`` reads it back."""
         plain = self.model_dump(mode="json", include=set(Settings.model_fields) - {"protocol"})

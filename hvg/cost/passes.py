@@ -11,30 +11,19 @@ from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
 from hvg.model.sampling import sample
 from hvg.parts.plan import GuidedClips, needed_branches
-from hvg.values.cameras import orbit
 from hvg.values.grid import Window
-from hvg.values.task import TASKS
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
-    """Passes of the network over all views and frames of a clip before an orbit of cameras: through the plan's windows, the
+    """Passes of the network over all views and frames of a clip before cameras around the person: through the plan's windows, the
     solver's steps and every branch that the guidance needs, where clips of both tasks are sampled together.
     """
     guidance, sampler = build_part(config.guidance), build_part(config.sampler)
-    branches = guidance.branches([slot for slot, choice in config.conditioners.items() if choice.config.dropout > 0])
-    around = orbit(
-        torch.arange(views) * 360.0 / views,
-        elevation_degrees=0.0,
-        distance=3.0,
-        target=torch.zeros(3),
-        fov_degrees=40.0,
-        image_size=(8, 8),
-    )
-    steps, grid, seen = config.evaluation.steps, (len(TASKS), views, frames), list[int]()
-    clips = GuidedClips(grid=grid, task=torch.arange(len(TASKS)), cameras=around[None, :, None].expand(*grid))
+    branches = guidance.branches([*config.droppable])
+    steps, clips, seen = config.evaluation.steps, GuidedClips.of_every_task(views, frames), list[int]()
     # The smallest pictures that the plan can shrink.
     side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
-    start = torch.zeros(*grid, 1, side, side)
+    start = torch.zeros(*clips.grid, 1, side, side)
 
     def look(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
         seen.append(x.numel() * (1 + len(needed_branches(branches, scales))))

@@ -101,7 +101,7 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
 
 
 def _about_strengths(config: RunConfig) -> Iterator[str]:
-    dropped = {slot: choice for slot, choice in config.conditioners.items() if choice.config.dropout > 0}
+    dropped = config.droppable
     for slot, choice in config.conditioners.items():
         path, strength = path_of_slot(config, slot), choice.config.strength
         others = [path_of_slot(config, other) for other in dropped if other != slot]
@@ -117,9 +117,7 @@ def _about_strengths(config: RunConfig) -> Iterator[str]:
 def _about_guidance(config: RunConfig) -> Iterator[str]:
     """Slots that share one draw are dropped from those with the highest dropout on; other choices of them are never trained."""
     together = {
-        slot: choice.config.dropout
-        for slot, choice in config.conditioners.items()
-        if choice.config.dropout > 0 and choice.config.drops == "together"
+        slot: choice.config.dropout for slot, choice in config.droppable.items() if choice.config.drops == "together"
     }
     for branch in asked_branches(config):
         dropped = branch & together.keys()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.parts.part import ConfigT, Part
-from hvg.values.cameras import Cameras
+from hvg.values.cameras import Cameras, orbit
 from hvg.values.grid import Window
+from hvg.values.task import TASKS
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,20 @@ class GuidedClips:
     grid: tuple[int, int, int]
     task: Tensor | None = None
     cameras: Cameras | None = None
+
+    @classmethod
+    def of_every_task(cls, views: int, frames: int) -> "GuidedClips":
+        """A clip of each task, before cameras that stand evenly around the person."""
+        grid = (len(TASKS), views, frames)
+        around = orbit(
+            torch.arange(views) * 360.0 / views,
+            elevation_degrees=0.0,
+            distance=3.0,
+            target=torch.zeros(3),
+            fov_degrees=40.0,
+            image_size=(8, 8),
+        )
+        return cls(grid=grid, task=torch.arange(len(TASKS)), cameras=around[None, :, None].expand(*grid))
 
 
 class Guidance(Part[ConfigT]):
