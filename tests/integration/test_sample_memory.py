@@ -46,7 +46,7 @@ else:
     latents = torch.zeros(1, views, 1, 48, size // 4, size // 4).expand(-1, -1, frames, -1, -1, -1)
     request = Request(system=system, config=config, batch=batch, names=cameras.names, notes=())
     with tempfile.TemporaryDirectory() as folder:
-        write_videos(Path(folder), request, latents, None, 8.0, lambda done, total: None)
+        write_videos(Path(folder), request, (latents, None), 8.0, lambda done, total: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
