@@ -118,7 +118,7 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         *("view-00.mp4", "view-01.mp4", "view-02.mp4", "tiled.mp4", "signals.mp4", "photo_as_seen.png"),
-        *("cameras.json", "sample.json"),
+        *("cameras.json", "sample.json", "images", "transforms.json", "transforms_train.json", "transforms_test.json"),
     }
     assert read_image(out / "photo_as_seen.png")[0].shape == (3, 32, 32)
     assert all(len(read_video(path)[0]) == 5 for path in out.glob("*.mp4"))
@@ -182,11 +182,11 @@ def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys)
     assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
 
 
-def test_pictures_and_cameras_for_others_are_written_on_request(run, motion, photo, tmp_path, capsys):
-    """What nerfstudio opens; it goes with the next sample, and what others have put there stays."""
+def test_pictures_and_cameras_for_others_are_written_unless_nobody_wants_them(run, motion, photo, tmp_path, capsys):
+    """What nerfstudio and 4D Gaussians open; it goes with the next sample, and what others have put there stays."""
     out = tmp_path / "out"
     words = sample_words(run, photo, motion, views=2, frames=3, out=out)
-    assert cli.run(["sample", *words, "images=true"]) == 0
+    assert cli.run(["sample", *words]) == 0
     assert "images/, transforms.json, photo_as_seen.png" in capsys.readouterr().out
     file = json.loads((out / "transforms.json").read_text())
     assert {frame["file_path"] for frame in file["frames"]} == {
@@ -200,10 +200,13 @@ def test_pictures_and_cameras_for_others_are_written_on_request(run, motion, pho
     given, own = (read_cameras(out / name).cameras for name in ("transforms.json", "cameras.json"))
     assert (given.world_to_camera - own.world_to_camera).abs().max() < 1e-5
     assert torch.equal(given.intrinsics, own.intrinsics.expand(2, 3, 3, 3))
+    splits = {name: json.loads((out / f"transforms_{name}.json").read_text())["frames"] for name in ("train", "test")}
+    assert {name: len(frames) for name, frames in splits.items()} == {"train": 6, "test": 3}
+    assert all((out / f"{frame['file_path']}.png").is_file() for frames in splits.values() for frame in frames)
     (out / "images" / "mine.png").write_bytes(b"mine")
-    assert cli.run(["sample", *words, "overwrite=true"]) == 0
+    assert cli.run(["sample", *words, "images=false", "overwrite=true"]) == 0
     assert [path.name for path in (out / "images").rglob("*.png")] == ["mine.png"]
-    assert not (out / "transforms.json").exists()
+    assert not list(out.glob("transforms*"))
 
 
 def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, photo, tmp_path, capsys):
