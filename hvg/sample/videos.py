@@ -83,7 +83,7 @@ def write_videos(
 
 
 def write_camera_files(out: Path, cameras: Cameras, pictures: Sequence[Sequence[str]]) -> None:
-    """Writes ``TRANSFORMS`` for cameras (V, T) and their pictures, whose ending D-NeRF's leave out; its test is the first view."""
+    """Writes ``TRANSFORMS`` for cameras (V, T) and their pictures, whose ending D-NeRF's leave out; test is the first view."""
     short = [[name.removesuffix(".png") for name in view] for view in pictures]
     whole, train, test = (out / name for name in TRANSFORMS)
     write_transforms(whole, cameras, pictures)

@@ -408,6 +408,82 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(hvg, run, motion, photo
     assert not (tmp_path / "out").exists()
 
 
+def write_folder(path, files):
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+
+
+PERSON = {"poses": [[0.0] * 72], "Rh": [[0.0] * 3], "Th": [[0.0] * 3], "shapes": [[0.0] * 10]}
+BENT = {"fl_x": 50, "w": 32, "h": 32, "k1": 0.1, "transform_matrix": np.eye(4).tolist()}
+COLMAP = {"cameras.txt": "1 PINHOLE 32 32 50 50 16 16", "images.txt": "1 1 0 0 0 0 0 3 1 a.png"}
+# What is wrong with a file -> the option that names it, its name, what writes it, and what the line has to say.
+INPUTS = {
+    "millimetres": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(path, poses=np.zeros((2, 66)), trans=np.full((2, 3), 900.0)),
+        "expected metres (from millimetres: save it / 1000)",
+    ),
+    "components": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(
+            path, global_orient=np.zeros((2, 3)), body_pose=np.zeros((2, 63)), left_hand_pose=np.zeros((2, 50))
+        ),
+        "'left_hand_pose' has 50 numbers a frame; expected 45",
+    ),
+    "program": (
+        "motion",
+        "m.pkl",
+        lambda path: path.write_bytes(b"cos\nsystem\n(S'touch ran'\ntR."),
+        "is a pickle, a program that hvg never runs; make plain arrays of it with `hvg convert",
+    ),
+    "two persons": (
+        "motion",
+        "smpl",
+        lambda path: write_folder(path, {"000000.json": json.dumps([{"id": n, **PERSON} for n in (0, 3)])}),
+        "holds the persons 0, 3, several; say which with person=",
+    ),
+    "bvh": ("motion", "m.bvh", lambda path: path.write_text("HIERARCHY\nROOT Hips\n{\n"), "expected"),
+    "nobody's joints": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(path, joints=np.random.default_rng(0).normal(size=(5, 17, 3))),
+        "expected names, or 17 (COCO, Human3.6M)",
+    ),
+    "lens": (
+        "camera",
+        "transforms.json",
+        lambda path: path.write_text(json.dumps({"frames": [BENT]})),
+        "its lens bends",
+    ),
+    "up": (
+        "camera",
+        "sparse",
+        lambda path: write_folder(path, COLMAP),
+        "say which axis of it is: camera_up=y, -y, z or -z",
+    ),
+    "key": ("reference_body", "me.json", lambda path: path.write_text('{"hight": 1.7}'), "hight: Extra inputs"),
+    "giant": ("reference_body", "me.yaml", lambda path: path.write_text("height: 17.2"), "less than or equal to 3"),
+}
+
+
+@pytest.mark.parametrize("fault", INPUTS)
+def test_a_file_of_a_person_or_of_cameras_that_is_wrong_ends_a_sample_in_one_line(
+    run, motion, photo, tmp_path, monkeypatch, capsys, fault
+):
+    monkeypatch.chdir(tmp_path)
+    option, name, write, message = INPUTS[fault]
+    write(tmp_path / name)
+    before = {path.name for path in tmp_path.iterdir()}
+    words = sample_words(run, photo, motion, **{"out": "out", option: tmp_path / name})
+    assert cli.run(["sample", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / name) in line and message in line, line
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_show_writes_a_contact_sheet(hvg, tiny, tmp_path):
     done = hvg("show", *tiny, "index=1", f"out={tmp_path / 'sheet.png'}")
     assert done.returncode == 0, done.stderr

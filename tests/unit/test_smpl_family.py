@@ -12,6 +12,7 @@ from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
 from components.bodies.smplx import SmplX
+from components.renderers.warp import Warp
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
@@ -23,7 +24,7 @@ from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion, rotation_matr
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
 from hvg.testing import check_body
-from hvg.values.cameras import project
+from hvg.values.cameras import orbit, project
 
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
 DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
@@ -286,6 +287,30 @@ def test_synthetic_people_are_drawn_on_the_family(tmp_path):
         assert (near[(*index, rows, columns)] > 0.9).all()
         assert (clip.alpha[..., 0, :, :][(*index, rows, columns)][..., 0] > 0.9).all()
     assert not torch.equal(anny.frames, family.frames)
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_the_mesh_that_is_drawn_covers_the_joints(tmp_path, family):
+    """All of the family's, in three poses from four sides, on the very pixel or one beside it."""
+    np.savez(tmp_path / "model.npz", allow_pickle=True, **person_model(family))
+    body, random = BODIES[family](BODIES[family].Config(path=tmp_path / "model.npz")), torch.Generator().manual_seed(0)
+    turns = {name: 0.25 * torch.randn(FRAMES, 3, generator=random) for name in BODY_JOINTS}
+    made = body.animate(Motion(rotations=turns), body.random_shape(np.random.default_rng(0)))
+    cameras = orbit(
+        (torch.arange(4) * 90.0 + 20).repeat(FRAMES),
+        elevation_degrees=8.0,
+        distance=3.4,
+        target=torch.tensor([0.0, 0.9, 0.0]),
+        fov_degrees=40.0,
+        image_size=(128, 128),
+    )
+    drawn = Warp(Warp.Config()).render(made.vertices[0], made.faces, cameras).face >= 0
+    assert 0.03 < float(drawn.float().mean()) < 0.4
+    near = torch.nn.functional.max_pool2d(drawn.float()[:, None], 3, stride=1, padding=1)[:, 0]
+    joints = made.joints[0, :, : len(body.file.joints)].repeat_interleave(4, dim=0)
+    columns, rows = project(joints, cameras)[0].long().unbind(-1)
+    covered = near[torch.arange(len(near))[:, None], rows, columns] > 0
+    assert covered.all(), [name for name, x in zip(body.file.joints, covered.all(0), strict=True) if not x]
 
 
 def test_clips_of_another_model_file_are_cached_elsewhere(tmp_path):
