@@ -445,7 +445,7 @@ INPUTS = {
         lambda path: write_folder(path, {"000000.json": json.dumps([{"id": n, **PERSON} for n in (0, 3)])}),
         "holds the persons 0, 3, several; say which with person=",
     ),
-    "bvh": ("motion", "m.bvh", lambda path: path.write_text("HIERARCHY\nROOT Hips\n{\n"), "expected"),
+    "bvh": ("motion", "m.bvh", lambda path: path.write_text("HIERARCHY\nROOT Hips\n{\n"), "damaged or no BVH"),
     "nobody's joints": (
         "motion",
         "m.npz",

@@ -1,7 +1,10 @@
 """Bodies of the SMPL family: conventions go there and back, files are read and refused. Parity: tests/parity/test_smplx.py."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from hvg.parts import registry
 from hvg.testing import check_body
 from hvg.values.cameras import orbit, project
 
+ROOT = Path(__file__).parents[2]
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
 DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
 FRAMES = 3
@@ -383,6 +387,23 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
     np.load(tmp_path / "within.npz", allow_pickle=True)["weights"]
     assert (tmp_path / "ran").exists()
+
+
+def test_nothing_else_needs_the_package(tiny, tmp_path):
+    """Where it cannot be imported there are clips of people, and motions of SMPL-X that they follow."""
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 165)), trans=np.zeros((2, 3)))
+    code = f"""
+import sys
+sys.modules["smplx"] = None
+from hvg.config.build import build_dataset, build_part
+from hvg.config.composition import compose
+from hvg.geometry.motion_files import load_motion
+config = compose({[*tiny]})
+build_dataset(config, "train").load(0)
+build_part(config.body).animate(load_motion({str(tmp_path / "m.npz")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_a_file_is_looked_for_is_said(tmp_path):
