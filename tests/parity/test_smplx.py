@@ -154,7 +154,7 @@ def test_a_body_is_where_its_system_has_it(files, bodies, arrays, family, name):
         lambda asked: by_create(files, family, convention, {k: asked[k] for k in words}),
         lambda asked: by_skinning(arrays[family], family, convention, asked),
     ):
-        vertices, joints = as_its_system_does(convention, given, who)
+        vertices, joints = who(given) if name in HANDS else as_its_system_does(convention, given, who)
         assert np.abs(made.vertices[0].double().numpy() - vertices).max() < NEAR
         assert np.abs(made.joints[0, :, : joints.shape[1]].double().numpy() - joints).max() < NEAR
 
