@@ -248,7 +248,7 @@ def skinned(arrays, betas, vectors, shift):
     a = {name: np.asarray(x, np.float64) for name, x in arrays.items()}
     rest = a["v_template"] + a["shapedirs"] @ betas
     places = a["J_regressor"] @ rest
-    rotations = np.stack([rotation(v) for v in vectors])
+    rotations = np.stack([turn_of(v) for v in vectors])
     posed = rest + a["posedirs"] @ (rotations[1:] - np.eye(3)).reshape(-1)
     parents = a["kintree_table"][0].astype(int)
     world = np.zeros((len(places), 4, 4))
@@ -263,7 +263,7 @@ def skinned(arrays, betas, vectors, shift):
     return vertices + shift, world[:, :3, 3] + shift
 
 
-def rotation(vector):
+def turn_of(vector):
     """Rodrigues' formula."""
     angle = np.linalg.norm(vector)
     if angle == 0:

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, by_the_package, given_parameters, rotation, skinned, write_body_model
+from body_models import body_model, by_the_package, given_parameters, skinned, turn_of, write_body_model
 
 from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
@@ -98,7 +98,7 @@ def as_its_system_does(convention, given, pose):
     """Where a convention's own system has points that ``pose`` gives for words of the package, by its repository's formulas."""
     about_origin, still = convention.about == "origin", torch.zeros(FRAMES, 3, dtype=torch.float64)
     posed = pose({**given, "transl": still, **({"global_orient": still} if about_origin else {})})
-    turns = np.stack([rotation(v) for v in given["global_orient"].numpy()])
+    turns = np.stack([turn_of(v) for v in given["global_orient"].numpy()])
     shift = given["transl"].numpy()[:, None] / convention.per_metre
     scale = float(given.get("scale", torch.ones(1)))
     placed = []
