@@ -477,7 +477,8 @@ def test_a_file_of_a_person_or_of_cameras_that_is_wrong_ends_a_sample_in_one_lin
     option, name, write, message = INPUTS[fault]
     write(tmp_path / name)
     before = {path.name for path in tmp_path.iterdir()}
-    words = sample_words(run, photo, motion, **{"out": "out", option: tmp_path / name})
+    words = sample_words(run, photo, motion, out="out")
+    words = [*(word for word in words if not word.startswith(f"{option}=")), f"{option}={tmp_path / name}"]
     assert cli.run(["sample", *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / name) in line and message in line, line
