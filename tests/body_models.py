@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -219,18 +221,23 @@ def given_parameters(family, rng, hand=45, frames=3):
 
 def by_the_package(files, family, given, points=0, **options):
     """Vertices and joints of smplx.create on the very file. points: how many that are no joints are given, too."""
-    import smplx
-    from smplx.utils import Struct
-
-    path = files / f"{family.upper()}_NEUTRAL.npz"
-    data = {"data_struct": Struct(**np.load(path))} if family != "smplx" else {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = {"smpl": smplx.SMPL, "smplh": smplx.SMPLH, "smplx": smplx.SMPLX}[family](
-            model_path=str(path), **data, **options
-        )
+    path = Path(files) / f"{family.upper()}_NEUTRAL.npz"
+    network = _network(path, path.stat().st_mtime_ns, tuple(sorted(options.items())))
     with torch.no_grad():
         made = network(**{word: x.float() for word, x in given.items()})
     return made.vertices, made.joints[:, : len(FAMILY_JOINTS[family]) + points]
+
+
+@lru_cache(maxsize=2)
+def _network(path, written, options):
+    """written: when the file was."""
+    import smplx
+    from smplx.utils import Struct
+
+    # Of SMPL and SMPL-H the package opens pickles alone, if nobody says otherwise.
+    data = {} if path.name.startswith("SMPLX") else {"data_struct": Struct(**np.load(path))}
+    with contextlib.redirect_stdout(io.StringIO()):
+        return smplx.create(str(path), **data, **dict(options))
 
 
 def skinned(arrays, betas, vectors, shift):
@@ -238,10 +245,10 @@ def skinned(arrays, betas, vectors, shift):
 
     betas: coefficients of all of ``shapedirs``. vectors: (J, 3) axis-angle.
     """
-    a = {name: x.astype(np.float64) for name, x in arrays.items()}
+    a = {name: np.asarray(x, np.float64) for name, x in arrays.items()}
     rest = a["v_template"] + a["shapedirs"] @ betas
     places = a["J_regressor"] @ rest
-    rotations = np.stack([_rotation(v) for v in vectors])
+    rotations = np.stack([turn_of(v) for v in vectors])
     posed = rest + a["posedirs"] @ (rotations[1:] - np.eye(3)).reshape(-1)
     parents = a["kintree_table"][0].astype(int)
     world = np.zeros((len(places), 4, 4))
@@ -256,7 +263,7 @@ def skinned(arrays, betas, vectors, shift):
     return vertices + shift, world[:, :3, 3] + shift
 
 
-def _rotation(vector):
+def turn_of(vector):
     """Rodrigues' formula."""
     angle = np.linalg.norm(vector)
     if angle == 0:

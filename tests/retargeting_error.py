@@ -9,7 +9,9 @@ import torch
 
 from components.bodies.anny import Anny
 from components.people.motions import MOTIONS
-from hvg.geometry.motion import BODY_JOINTS, rotation_matrix
+from hvg.geometry.body_conventions import CONVENTIONS, GivenBody
+from hvg.geometry.given_motion import motion_of
+from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
 from hvg.geometry.retargeting import PARENT
 from hvg.parts.following import STILL
 
@@ -56,9 +58,17 @@ def smplx_places(motion) -> dict[str, torch.Tensor]:
     return places
 
 
+def as_a_file(motion: Motion) -> Motion:
+    """The rotations as a file of SMPL-X has them."""
+    still = torch.zeros(motion.num_frames, 3)
+    poses = [motion.rotations.get(joint, still) for joint in BODY_JOINTS]
+    values = {"global_orient": poses[0], "body_pose": torch.cat(poses[1:], dim=1)}
+    return motion_of(GivenBody(family="smplx", convention=CONVENTIONS["smplx_flat"], values=values))
+
+
 def anny_places(motion, shape) -> dict[str, torch.Tensor]:
     """The same of Anny."""
-    moved = Anny().animate(motion, shape, mesh=False)
+    moved = Anny().animate(as_a_file(motion), shape, mesh=False)
     return {joint: (moved.place(joint) - moved.place("pelvis"))[0] for joint in BODY_JOINTS}
 
 

@@ -6,8 +6,8 @@ facing -y, and is turned once, in ``_rest_of``.
 
 Retargeting: Anny's rest pose is an A-pose with bent elbows. Every limb gets a rest correction C: the rotation that
 takes its rest direction (and, for arms, the elbow's hinge and the palm) to SMPL-X's T-pose. A bone driven by joint j
-then turns by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the root to j, so a T-pose file gives a
-T-pose Anny.
+then turns by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the root to j, so a T-pose gives a T-pose Anny.
+Files count their rotations from how their model's mean person holds the arms at rest: Q_j begins with the turn to that.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.geometry.given_motion import arms_at_rest
 from hvg.geometry.motion import BODY_JOINTS as DRIVEN
 from hvg.geometry.motion import Z_UP_TO_Y_UP, Motion, axis_angle, rotation_matrix
 from hvg.geometry.retargeting import PARENT, align, follow_joints, swing
@@ -56,7 +57,7 @@ ANNY_BONES: dict[str, str] = {
     **{f"left_{joint}": f"{bone}.L" for joint, bone in _SIDED.items()},
     **{f"right_{joint}": f"{bone}.R" for joint, bone in _SIDED.items()},
 }
-# Left leg of SMPL-X's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
+# Left leg of SMPL's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
 
 # Of the phenotype ``height``: a tenth of a millimetre.
@@ -232,7 +233,7 @@ def _skinning(rest: _Rest, transforms: Tensor, scale: float) -> Skinning:
 
 
 def _turned_by_rotations(motion: Motion) -> Tensor:
-    """Q (T, 22, 3, 3): SMPL-X's rotations accumulated from the root."""
+    """Q (T, 22, 3, 3): rotations accumulated from the root, from the T-pose on."""
     unknown = sorted(set(motion.rotations) - set(DRIVEN))
     if unknown:
         raise HvgError(f"the Anny body has no joint '{unknown[0]}' to turn. {did_you_mean(unknown[0], DRIVEN)}")
@@ -241,7 +242,8 @@ def _turned_by_rotations(motion: Motion) -> Tensor:
     turned: dict[str, Tensor] = {}
     for joint, local in zip(DRIVEN, rotation_matrix(given), strict=True):
         turned[joint] = local if joint == "pelvis" else turned[PARENT[joint]] @ local
-    return torch.stack([turned[joint] for joint in DRIVEN], dim=1)
+    counted = torch.stack([turned[joint] for joint in DRIVEN], dim=1)
+    return counted if motion.body is None else counted @ arms_at_rest(motion.body.family)
 
 
 def _stance(rest: _Rest) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from hvg.core.errors import HvgError
 from hvg.geometry.body_conventions import Family, Gender, GivenBody
 from hvg.geometry.body_files import BodyFile, find_body_file, read_body_file
-from hvg.geometry.body_parameters import POSES, BodyParameters, body_parameters, surplus
+from hvg.geometry.body_parameters import POSES, BodyParameters, body_parameters, notes_on_counts
 from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.retargeting import follow_joints, relative
 from hvg.geometry.skeleton import bone_radii
@@ -153,7 +153,7 @@ class FamilyBody(BodyModel[FamilyConfig]):
             return [
                 f"the motion is {given.family}'s: body={self.family} takes the rotations of joints that both have, and no betas"
             ]
-        notes = surplus(given.values, self.file)
+        notes = notes_on_counts(given.values, self.file)
         if given.gender not in (None, self.config.gender):
             notes.append(
                 f"the motion's person is {given.gender}; give body.gender={given.gender} and such a model for their betas"

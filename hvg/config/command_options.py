@@ -216,8 +216,9 @@ class SampleOptions(Section):
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
     )
     images: bool = Field(
-        False,
-        description="Write every frame as a PNG into images/, too, and a transforms.json that nerfstudio opens with them.",
+        True,
+        description="Write every frame as a PNG into images/, too, with a transforms.json that nerfstudio opens, and "
+        "transforms_train.json and transforms_test.json for loaders of 4D Gaussians; false saves their space.",
     )
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
     views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")

@@ -77,14 +77,14 @@ class BodyFile:
     def rest_joints(self, betas: Tensor, expression: Tensor | None = None) -> Tensor:
         """Joints (T or 1, J, 3) at rest, metres in the model's own axes, of people with ``betas`` (T or 1, up to S).
 
-        expression: (T or 1, up to E), for the joints are where the vertices around them are.
+        expression: (T or 1, up to E), for the joints are where the vertices around them are. As precise as ``betas``.
         """
         mean = self.arrays["J_regressor"].astype(np.float64) @ self.arrays["v_template"]
         joints = mean + np.einsum("jcs,ts->tjc", self._joint_directions[:, :, : betas.shape[1]], betas.numpy())
         if expression is not None:
             of_face = self._joint_directions[:, :, self.num_betas :][:, :, : expression.shape[1]]
             joints = joints + np.einsum("jcs,ts->tjc", of_face, expression.numpy())
-        return torch.from_numpy(joints).float()
+        return torch.from_numpy(joints).to(betas.dtype)
 
 
 def find_body_file(path: Path, family: Family, gender: Gender) -> Path:

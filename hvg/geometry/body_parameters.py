@@ -25,6 +25,7 @@ from hvg.core.errors import DataError
 from hvg.geometry.body_conventions import BodyConvention, Family
 from hvg.geometry.body_files import HAND_NUMBERS, BodyFile
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, axis_angle, rotation_matrix
+from hvg.values.tensors import map_tensors, moved
 
 # Words of the package smplx, in the order of a pose: the first rotation, the body, what only SMPL-X has, the hands.
 POSES: Mapping[str, tuple[str, ...]] = {
@@ -63,31 +64,32 @@ class BodyParameters:
 
 
 def body_parameters(given: Mapping[str, Tensor], convention: BodyConvention, file: BodyFile) -> BodyParameters:
-    """The parameters in this module's convention.
+    """The parameters in this module's convention, float32; they are worked out in float64, so that only that rounding is ours.
 
     given: by the words of the package smplx (``POSES``, ``betas``, ``expression``, ``transl``, ``scale``), each (T or 1, ...);
-    what is missing is zero, a scale 1. Betas and expressions beyond the model's are left out: ``surplus`` says how many.
+    what is missing is zero, a scale 1. Betas and expressions beyond the model's are left out: ``notes_on_counts`` says how many.
 
     Raises: DataError for a word, a length or a shape that does not fit.
     """
-    values = {name: x.float() for name, x in given.items()}
+    values = {name: x.double() for name, x in given.items()}
     frames = _frames(values)
     rotations = _rotations(values, convention, file)
-    betas = values.get("betas", torch.zeros(1, 0))[:, : file.num_betas]
-    expression = values.get("expression", torch.zeros(1, 0))[:, : file.num_expressions]
-    scale = values.get("scale", torch.ones(1)).reshape(-1)
-    shift = values.get("transl", torch.zeros(1, 3)).expand(frames, 3) / convention.per_metre
+    none = torch.zeros(1, 0, dtype=torch.float64)
+    betas = values.get("betas", none)[:, : file.num_betas]
+    expression = values.get("expression", none)[:, : file.num_expressions]
+    scale = values.get("scale", none.new_ones(1)).reshape(-1)
+    shift = values.get("transl", none.new_zeros(1, 3)).expand(frames, 3) / convention.per_metre
     if convention.scaled == "all":
         shift = scale[:, None] * shift
-    first = rotation_matrix(rotations.get("pelvis", torch.zeros(frames, 3)))
+    first = rotation_matrix(rotations.get("pelvis", none.new_zeros(frames, 3)))
     pelvis = file.rest_joints(betas, expression)[:, 0]
     if convention.about == "origin":
         shift = shift + scale[:, None] * (_turned(first, pelvis) - pelvis)
     if convention.up != "y":
-        turn = TO_Y_UP[convention.up]
+        turn = TO_Y_UP[convention.up].double()
         rotations["pelvis"] = axis_angle(turn @ first)
         shift = (scale[:, None] * pelvis + shift) @ turn.mT - scale[:, None] * pelvis
-    return BodyParameters(
+    body = BodyParameters(
         family=file.family,
         rotations=rotations,
         betas=betas,
@@ -95,16 +97,20 @@ def body_parameters(given: Mapping[str, Tensor], convention: BodyConvention, fil
         translation=shift,
         scale=scale,
     )
+    return moved(body, torch.float32)
 
 
-def surplus(given: Mapping[str, Tensor], file: BodyFile) -> list[str]:
-    """Notes on betas and expressions that the model has no directions for."""
-    known = {"betas": file.num_betas, "expression": file.num_expressions}
-    return [
-        f"{file.path} has {count} {name}; the other {given[name].shape[1] - count} were left out"
-        for name, count in known.items()
-        if name in given and given[name].shape[1] > count and given[name][:, count:].any()
-    ]
+def notes_on_counts(given: Mapping[str, Tensor], file: BodyFile) -> list[str]:
+    """Notes on betas and expressions that are more than the model has directions for, or fewer."""
+    known, notes = {"betas": file.num_betas, "expression": file.num_expressions}, []
+    for name, count in known.items():
+        values = given.get(name, torch.zeros(1, count))
+        told = values.shape[1]
+        if told > count and values[:, count:].any():
+            notes.append(f"{file.path} has {count} {name}; the other {told - count} were left out")
+        if told < count:
+            notes.append(f"{file.path} has {count} {name}; the last {count - told} are 0, for {told} are given")
+    return notes
 
 
 def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFile) -> dict[str, Tensor]:
@@ -112,11 +118,12 @@ def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFi
 
     Raises: DataError where so few components cannot express a hand.
     """
+    body = moved(body, torch.float64)
     frames, scale = body.num_frames, body.scale[:, None]
-    first = rotation_matrix(body.rotations.get("pelvis", torch.zeros(frames, 3)).expand(frames, 3))
+    first = rotation_matrix(body.rotations.get("pelvis", scale.new_zeros(frames, 3)).expand(frames, 3))
     pelvis, shift = file.rest_joints(body.betas, body.expression)[:, 0], body.translation
     if convention.up != "y":
-        back = TO_Y_UP[convention.up].mT
+        back = TO_Y_UP[convention.up].mT.double()
         shift = (scale * pelvis + shift) @ back.mT - scale * pelvis
         first = back @ first
     if convention.about == "origin":
@@ -125,13 +132,14 @@ def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFi
         shift = shift / scale
     turned = replace(body, rotations={**body.rotations, "pelvis": axis_angle(first)})
     poses = {name: _pose(name, turned, convention, file) for name in _words(file)}
-    return {
+    written = {
         **poses,
         "betas": body.betas,
         "expression": body.expression,
         "transl": shift * convention.per_metre,
         "scale": body.scale,
     }
+    return map_tensors(written, Tensor.float)
 
 
 def _words(file: BodyFile) -> tuple[str, ...]:
@@ -194,7 +202,7 @@ def _flat_hand(word: str, pose: Tensor, convention: BodyConvention, file: BodyFi
 
 def _pose(word: str, body: BodyParameters, convention: BodyConvention, file: BodyFile) -> Tensor:
     """(T, numbers) of one of ``POSES``."""
-    still = torch.zeros(body.num_frames, 3)
+    still = body.translation.new_zeros(body.num_frames, 3)
     pose = torch.cat([body.rotations.get(joint, still).expand_as(still) for joint in _joints(word, file)], dim=1)
     if word not in _HANDS:
         return pose
@@ -219,4 +227,4 @@ def _turned(rotation: Tensor, point: Tensor) -> Tensor:
 
 
 def _array(file: BodyFile, name: str) -> Tensor:
-    return torch.from_numpy(file.arrays[name]).float()
+    return torch.from_numpy(file.arrays[name]).double()

@@ -283,7 +283,10 @@ def _float(path: Path, place: str, word: str) -> float:
 
 
 def write_transforms(path: Path, cameras: Cameras, picture: Sequence[Sequence[str]]) -> None:
-    """Writes cameras (V, T) as a transforms.json, z up. picture: the file of every view and frame, beside it."""
+    """Writes cameras (V, T) as a transforms.json, z up. picture: the file of every view and frame, beside it.
+
+    Some loaders know but one lens, that of ``camera_angle_x``: it is written where all cameras have it.
+    """
     back = torch.eye(4, dtype=torch.float64)
     back[:3, :3] = Z_UP_TO_Y_UP.mT
     to_world = back @ torch.linalg.inv(cameras.world_to_camera.double()) @ _FLIP
@@ -299,7 +302,11 @@ def write_transforms(path: Path, cameras: Cameras, picture: Sequence[Sequence[st
         for v in range(views)
     ]
     height, width = cameras.image_size
-    write_text(path, json.dumps({"camera_model": "PINHOLE", "w": width, "h": height, "frames": frames}, indent=1))
+    focal = {frame["fl_x"] for frame in frames}
+    lens = {"camera_angle_x": 2 * math.atan(0.5 * width / focal.pop())} if len(focal) == 1 else {}
+    write_text(
+        path, json.dumps({"camera_model": "PINHOLE", "w": width, "h": height, **lens, "frames": frames}, indent=1)
+    )
 
 
 def _optics(lens: Tensor) -> list[float]:

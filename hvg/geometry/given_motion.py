@@ -1,8 +1,8 @@
 """What any body can follow of the parameters of a body of the SMPL family: 22 rotations, and where the pelvis is.
 
 Bodies of the family take all of it (``hvg.geometry.body_parameters``). For others the pelvis at rest, which rotations turn
-about and translations start from, is that of the model's mean person; what betas and gender change of it, up to a few
-centimetres, is not looked at.
+about and translations start from, and the arms at rest, from which theirs turn, are those of the model's mean person; what betas
+and gender change of it, up to a few centimetres, is not looked at.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,34 @@ from torch import Tensor
 
 from hvg.geometry.body_conventions import Family, GivenBody
 from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.retargeting import swing
 
 
 @dataclass(frozen=True)
 class _RestBody:
-    """Pelvis of a body model's mean person at rest, (3,) metres, y up. origin: in the model's own axes. standing: soles at 0."""
+    """A body model's mean person at rest, metres, y up.
+
+    origin: (3,), the pelvis in the model's own axes. standing: (3,), the same with the soles at 0. arms: joint -> the way
+    (x, y, z) from it to the next one on the left; the right is its mirror image.
+    """
 
     origin: Tensor
     standing: Tensor
+    arms: Mapping[str, tuple[float, float, float]]
 
 
-# J_regressor @ v_template of the neutral models, and its height above their soles; SMPL-H's person is SMPL's.
-SMPLX_REST = _RestBody(torch.tensor([0.003123, -0.351407, 0.012037]), torch.tensor([0.0, 0.95, 0.0]))
-SMPL_REST = _RestBody(torch.tensor([-0.001795, -0.223333, 0.028219]), torch.tensor([0.0, 0.92, 0.0]))
+# J_regressor @ v_template of the neutral models, and its height above their soles; SMPL-H's person is SMPL's. Arms are the mean
+# of the left and the mirrored right one: the models' elbows are no mirror images (SMPL-X's are 9 degrees apart), hands are.
+SMPLX_REST = _RestBody(
+    origin=torch.tensor([0.003123, -0.351407, 0.012037]),
+    standing=torch.tensor([0.0, 0.95, 0.0]),
+    arms={"shoulder": (0.2626, -0.0543, -0.0345), "elbow": (0.2506, 0.0093, -0.0089)},
+)
+SMPL_REST = _RestBody(
+    origin=torch.tensor([-0.001795, -0.223333, 0.028219]),
+    standing=torch.tensor([0.0, 0.92, 0.0]),
+    arms={"shoulder": (0.2567, -0.0131, -0.0245), "elbow": (0.2523, 0.0084, -0.0034)},
+)
 _RESTS: Mapping[Family, _RestBody] = {"smpl": SMPL_REST, "smplh": SMPL_REST, "smplx": SMPLX_REST}
 
 
@@ -43,6 +58,19 @@ def motion_of(body: GivenBody, frames_per_second: float | None = None) -> Motion
         frames_per_second=frames_per_second,
         body=body,
     )
+
+
+def arms_at_rest(family: Family) -> Tensor:
+    """(22, 3, 3), by joint of ``BODY_JOINTS``: the rotation from the T-pose to how the family's mean person is at rest.
+
+    Their arms are neither level nor straight; everything else is taken to be as in the T-pose.
+    """
+    turns = torch.eye(3).repeat(len(BODY_JOINTS), 1, 1)
+    for joint, (x, y, z) in _RESTS[family].arms.items():
+        for side, out in (("left", 1.0), ("right", -1.0)):
+            level, held = torch.tensor([out, 0.0, 0.0]), torch.tensor([out * x, y, z])
+            turns[BODY_JOINTS.index(f"{side}_{joint}")] = swing(level, held)
+    return turns
 
 
 def mean_pelvis_height(body: GivenBody) -> float:

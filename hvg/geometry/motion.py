@@ -41,7 +41,7 @@ class Motion:
     translation: (T, 3) metres, offset of the pelvis from its place in the rest pose, whose feet stand on the floor y=0.
     frames_per_second: at which it was recorded; None where that is not known.
     body: what the file says of a body of the SMPL family, from which bodies of the family take all of it; the other values
-    are what any body can follow.
+    are what any body can follow, rotations counted from that family's own rest pose, whose arms are not quite level.
     notes: what a user should be told of how the file was read.
     """
 

@@ -1,7 +1,7 @@
 """The videos that ``hvg sample`` writes: decoded, drawn and encoded piece by piece, so that none is ever held whole."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,12 @@ from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
 from hvg.model.trained_system import Latents, TrainedSystem
+from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 
-IMAGES, TRANSFORMS = "images", "transforms.json"
+IMAGES = "images"
+# nerfstudio's file, and those of D-NeRF's data, which loaders of 4D Gaussians open: what is trained on, and what is looked at.
+TRANSFORMS = ("transforms.json", "transforms_train.json", "transforms_test.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ def write_videos(
 ) -> list[str]:
     """Makes pictures piece by piece into a video per view, all of them tiled, and the same with their control maps.
 
-    images: whether every frame becomes a PNG as well, with a transforms.json. The videos appear under their names when all are
+    images: whether every frame becomes a PNG as well, with ``TRANSFORMS``. The videos appear under their names when all are
     whole; of an earlier sample in this folder nothing stays. Returns the names.
     """
     system, batch = request.system, request.batch
@@ -74,9 +77,18 @@ def write_videos(
                 report(done, total)
     _remove_images(out, {name for view in pictures_of for name in view} if images else set())
     if images:
-        write_transforms(out / TRANSFORMS, batch.cameras[0].to("cpu"), pictures_of)
+        write_camera_files(out, batch.cameras[0].to("cpu"), pictures_of)
     _remove_others(out, files)
     return files
+
+
+def write_camera_files(out: Path, cameras: Cameras, pictures: Sequence[Sequence[str]]) -> None:
+    """Writes ``TRANSFORMS`` for cameras (V, T) and their pictures, whose ending D-NeRF's leave out; test is the first view."""
+    short = [[name.removesuffix(".png") for name in view] for view in pictures]
+    whole, train, test = (out / name for name in TRANSFORMS)
+    write_transforms(whole, cameras, pictures)
+    write_transforms(train, cameras, short)
+    write_transforms(test, cameras[:1], short[:1])
 
 
 def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -103,15 +115,15 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
 
 
 def _remove_images(out: Path, files: Set[str]) -> None:
-    """Removes other pictures, of an earlier sample, and the file of cameras that goes with them; somebody else's stay."""
+    """Removes other pictures, of an earlier sample, and the files of cameras that go with them; somebody else's stay."""
     names = [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("view-*/*.png")]
     earlier = [
         name for name in names if re.fullmatch(rf"{IMAGES}/view-\d\d+/\d{{5,}}\.png", name) and name not in files
     ]
     for name in earlier:
         (out / name).unlink()
-    if earlier:
-        (out / TRANSFORMS).unlink(missing_ok=True)
+    for name in TRANSFORMS if earlier else ():
+        (out / name).unlink(missing_ok=True)
 
 
 def _remove_others(out: Path, files: Iterable[str]) -> None:

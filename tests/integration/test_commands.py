@@ -118,7 +118,7 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         *("view-00.mp4", "view-01.mp4", "view-02.mp4", "tiled.mp4", "signals.mp4", "photo_as_seen.png"),
-        *("cameras.json", "sample.json"),
+        *("cameras.json", "sample.json", "images", "transforms.json", "transforms_train.json", "transforms_test.json"),
     }
     assert read_image(out / "photo_as_seen.png")[0].shape == (3, 32, 32)
     assert all(len(read_video(path)[0]) == 5 for path in out.glob("*.mp4"))
@@ -182,11 +182,11 @@ def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys)
     assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
 
 
-def test_pictures_and_cameras_for_others_are_written_on_request(run, motion, photo, tmp_path, capsys):
-    """What nerfstudio opens; it goes with the next sample, and what others have put there stays."""
+def test_pictures_and_cameras_for_others_are_written_unless_nobody_wants_them(run, motion, photo, tmp_path, capsys):
+    """What nerfstudio and 4D Gaussians open; it goes with the next sample, and what others have put there stays."""
     out = tmp_path / "out"
     words = sample_words(run, photo, motion, views=2, frames=3, out=out)
-    assert cli.run(["sample", *words, "images=true"]) == 0
+    assert cli.run(["sample", *words]) == 0
     assert "images/, transforms.json, photo_as_seen.png" in capsys.readouterr().out
     file = json.loads((out / "transforms.json").read_text())
     assert {frame["file_path"] for frame in file["frames"]} == {
@@ -200,10 +200,13 @@ def test_pictures_and_cameras_for_others_are_written_on_request(run, motion, pho
     given, own = (read_cameras(out / name).cameras for name in ("transforms.json", "cameras.json"))
     assert (given.world_to_camera - own.world_to_camera).abs().max() < 1e-5
     assert torch.equal(given.intrinsics, own.intrinsics.expand(2, 3, 3, 3))
+    splits = {name: json.loads((out / f"transforms_{name}.json").read_text())["frames"] for name in ("train", "test")}
+    assert {name: len(frames) for name, frames in splits.items()} == {"train": 6, "test": 3}
+    assert all((out / f"{frame['file_path']}.png").is_file() for frames in splits.values() for frame in frames)
     (out / "images" / "mine.png").write_bytes(b"mine")
-    assert cli.run(["sample", *words, "overwrite=true"]) == 0
+    assert cli.run(["sample", *words, "images=false", "overwrite=true"]) == 0
     assert [path.name for path in (out / "images").rglob("*.png")] == ["mine.png"]
-    assert not (out / "transforms.json").exists()
+    assert not list(out.glob("transforms*"))
 
 
 def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, photo, tmp_path, capsys):
@@ -403,6 +406,83 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(hvg, run, motion, photo
     assert done.returncode == 1
     assert str(named) in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def write_folder(path, files):
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+
+
+PERSON = {"poses": [[0.0] * 72], "Rh": [[0.0] * 3], "Th": [[0.0] * 3], "shapes": [[0.0] * 10]}
+BENT = {"fl_x": 50, "w": 32, "h": 32, "k1": 0.1, "transform_matrix": np.eye(4).tolist()}
+COLMAP = {"cameras.txt": "1 PINHOLE 32 32 50 50 16 16", "images.txt": "1 1 0 0 0 0 0 3 1 a.png"}
+# What is wrong with a file -> the option that names it, its name, what writes it, and what the line has to say.
+INPUTS = {
+    "millimetres": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(path, poses=np.zeros((2, 66)), trans=np.full((2, 3), 900.0)),
+        "expected metres (from millimetres: save it / 1000)",
+    ),
+    "components": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(
+            path, global_orient=np.zeros((2, 3)), body_pose=np.zeros((2, 63)), left_hand_pose=np.zeros((2, 50))
+        ),
+        "'left_hand_pose' has 50 numbers a frame; expected 45",
+    ),
+    "program": (
+        "motion",
+        "m.pkl",
+        lambda path: path.write_bytes(b"cos\nsystem\n(S'touch ran'\ntR."),
+        "is a pickle, a program that hvg never runs; make plain arrays of it with `hvg convert",
+    ),
+    "two persons": (
+        "motion",
+        "smpl",
+        lambda path: write_folder(path, {"000000.json": json.dumps([{"id": n, **PERSON} for n in (0, 3)])}),
+        "holds the persons 0, 3, several; say which with person=",
+    ),
+    "bvh": ("motion", "m.bvh", lambda path: path.write_text("HIERARCHY\nROOT Hips\n{\n"), "damaged or no BVH"),
+    "nobody's joints": (
+        "motion",
+        "m.npz",
+        lambda path: np.savez(path, joints=np.random.default_rng(0).normal(size=(5, 17, 3))),
+        "expected names, or 17 (COCO, Human3.6M)",
+    ),
+    "lens": (
+        "camera",
+        "transforms.json",
+        lambda path: path.write_text(json.dumps({"frames": [BENT]})),
+        "its lens bends",
+    ),
+    "up": (
+        "camera",
+        "sparse",
+        lambda path: write_folder(path, COLMAP),
+        "say which axis of it is: camera_up=y, -y, z or -z",
+    ),
+    "key": ("reference_body", "me.json", lambda path: path.write_text('{"hight": 1.7}'), "hight: Extra inputs"),
+    "giant": ("reference_body", "me.yaml", lambda path: path.write_text("height: 17.2"), "less than or equal to 3"),
+}
+
+
+@pytest.mark.parametrize("fault", INPUTS)
+def test_a_file_of_a_person_or_of_cameras_that_is_wrong_ends_a_sample_in_one_line(
+    run, motion, photo, tmp_path, monkeypatch, capsys, fault
+):
+    monkeypatch.chdir(tmp_path)
+    option, name, write, message = INPUTS[fault]
+    write(tmp_path / name)
+    before = {path.name for path in tmp_path.iterdir()}
+    words = sample_words(run, photo, motion, out="out")
+    words = [*(word for word in words if not word.startswith(f"{option}=")), f"{option}={tmp_path / name}"]
+    assert cli.run(["sample", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / name) in line and message in line, line
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_show_writes_a_contact_sheet(hvg, tiny, tmp_path):

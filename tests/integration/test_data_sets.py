@@ -2,13 +2,20 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 from data_set_files import SETS, set_words, write_models
+from recordings import write_monocular, write_multiview
 
 from hvg import cli
+from hvg.config.build import build_dataset
 from hvg.config.composition import compose
-from hvg.data.cache import shard_paths
+from hvg.core.errors import ConfigError
+from hvg.data.cache import cache_folder, shard_paths
+from hvg.data.prepare import prepare
+from hvg.values.tensors import tensors_of
 
 pytestmark = pytest.mark.long
 SMALL = (
@@ -37,3 +44,45 @@ def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, ca
     checkpoint = tmp_path / "run" / "checkpoints" / "step-0000002.ckpt"
     assert cli.run(["evaluate", f"checkpoint={checkpoint}", f"out={tmp_path / 'scores'}", "steps=2"]) == 0
     assert "psnr" in capsys.readouterr().out
+
+
+WITH_BODIES = sorted({*SETS} - {"tiktok"})
+
+
+def words_with_bodies(name, folder, models, tiny):
+    """Of a data set whose clips have bodies."""
+    if name in SETS:
+        return [*SMALL, *set_words(name, folder, models)]
+    if name in ("multiview", "monocular"):
+        (write_multiview if name == "multiview" else write_monocular)(folder / "filmed")
+        size = ["dataset.image_size=32", f"data.views={2 if name == 'multiview' else 1}", "data.frames=2"]
+        return [*SMALL, f"dataset={name}", f"dataset.root={folder / 'filmed'}", *size]
+    if name == "shards":
+        rendered = compose([*tiny, f"data.cache={folder / 'cache'}"])
+        prepare([rendered], ("train", "val"), jobs=1)
+        sizes = [word for word in tiny if not word.startswith("dataset.")]
+        return [*sizes, "dataset=shards", f"dataset.path={cache_folder(rendered)}"]
+    people = "name:synthetic,num_subjects:2,num_held_out_subjects:1,views:2,frames:2,image_size:32"
+    sizes = [word for word in tiny if not word.startswith("dataset.")]
+    return [*sizes, "dataset=mixture", *(f"dataset.members.{label}={{{people}}}" for label in ("scans", "camera"))]
+
+
+@pytest.mark.parametrize("name", [*WITH_BODIES, "multiview", "monocular", "shards", "mixture"])
+def test_a_fit_observes_the_bodies_of_every_data_set_that_has_them(name, tmp_path, models, tiny):
+    """The true ones stay beside them, bit by bit, with all else; and errors are the same at every load."""
+    words = words_with_bodies(name, tmp_path, models, tiny)
+    plain = build_dataset(compose(words), "train").load(0)
+    clip, again = (build_dataset(compose([*words, "fit=typical"]), "train").load(0) for _ in range(2))
+    kept = plain.body
+    assert torch.equal(clip.true_body.joints, kept.joints) and torch.equal(again.body.joints, clip.body.joints)
+    off = (clip.body.joints - kept.joints).norm(dim=-1)
+    assert 0.01 < float(off.mean()) < 0.3
+    assert clip.body.confidence.shape == kept.joints.shape[:-1] and 0 <= float(clip.body.confidence.min()) < 1
+    rest, there = (tensors_of(replace(x, body=None, true_body=None, reference=None)) for x in (clip, plain))
+    assert len(rest) == len(there) and all(map(torch.equal, rest, there))
+
+
+def test_a_data_set_without_bodies_has_no_fit(tmp_path, models):
+    words = [*SMALL, *set_words("tiktok", tmp_path, models)]
+    with pytest.raises(ConfigError, match="requires the field 'body'"):
+        compose([*words, "fit=typical"])

@@ -199,6 +199,19 @@ def test_ellipsoids_and_mesh_tell_one_story(standing):
     assert same_limb[both].float().mean() > 0.85
 
 
+@pytest.mark.parametrize("part", [BoneMap, PartMap, Skeleton])
+def test_joints_are_chosen_by_their_names_wherever_they_stand_in_a_body(part):
+    """Bodies with fingers and points of the face beside the 25 joints, in any order, are drawn to the same bits."""
+    batch, random = tiny_batch(size=48), torch.Generator().manual_seed(0)
+    others = [name for name in (*FAMILY_JOINTS["smplx"], *(f"point_{k}" for k in range(72))) if name not in JOINTS]
+    places = torch.rand(*batch.body.joints.shape[:2], len(others), 3, generator=random)
+    order, names = torch.randperm(len(JOINTS) + len(others), generator=random), [*JOINTS, *others]
+    joints = torch.cat([batch.body.joints, places], dim=2)[:, :, order]
+    body = replace(batch.body, joints=joints, joint_names=tuple(names[k] for k in order.tolist()))
+    assert len(body.joint_names) > 127 and body.joint_names[:22] != JOINTS[:22]
+    assert torch.equal(draw(part, replace(batch, body=body)), draw(part, batch))
+
+
 def test_a_body_that_lacks_joints_is_one_line():
     batch = tiny_batch()
     kept = [k for k, name in enumerate(JOINTS) if name not in ("left_elbow", "head_top")]

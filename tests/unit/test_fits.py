@@ -14,6 +14,7 @@ from components.bodies.anny import Anny
 from components.bodies.smplx import SmplX
 from components.fits.errors import Errors
 from components.people.error_draws import ErrorDraws
+from hvg.commands.show import OBSERVED_COLOUR, TRUE_COLOUR, draw_joints
 from hvg.config import checks
 from hvg.config.build import build_dataset, build_fit, observed, true_clips
 from hvg.config.composition import compose, parse_resolved
@@ -33,6 +34,8 @@ from hvg.model.load import build_system
 from hvg.parts.as_seen import as_seen
 from hvg.parts.context import Context
 from hvg.testing import check_fit
+from hvg.values.cameras import project
+from hvg.values.clip import ClipBatch
 from hvg.values.packed import unpacked
 from hvg.values.scored_clip import scored_clips, true_clip
 from hvg.values.task import clip_task
@@ -52,6 +55,21 @@ def thousand(anny):
     return clips_of(anny, CLIPS, FRAMES, 1)
 
 
+@pytest.fixture(scope="module")
+def short(thousand):
+    """The same frames as 200 clips of 5: in 20 long ones half of the noise is 20 draws, whose mean square is off by more."""
+    parts = [
+        replace(
+            thousand.clips(slice(clip, clip + 1)).select(frames=[*range(start, start + 5)]),
+            clip_id=(f"clip{clip}, from {start}",),
+            frame_index=torch.arange(5)[None],
+        )
+        for clip in range(CLIPS)
+        for start in range(0, FRAMES, 5)
+    ]
+    return ClipBatch.stack(parts)
+
+
 def fitted(clip, body, **settings):
     return Errors(Errors.Config(**settings), Context(body=body)).observe(clip)
 
@@ -68,11 +86,15 @@ def test_joints_are_off_by_the_millimetres_that_are_set(thousand, anny, millimet
 
 
 @pytest.mark.parametrize(("joints", "root"), [(3.0, 2.0), (9.0, 6.0), (0.0, 5.0)])
-def test_joints_are_turned_by_the_degrees_that_are_set(thousand, anny, joints, root):
-    angles = turned(fitted(thousand, anny, rotation_noise_degrees=joints, root_rotation_noise_degrees=root))
+def test_joints_and_root_are_turned_by_the_degrees_that_are_set(thousand, short, anny, joints, root):
+    settings = {"rotation_noise_degrees": joints, "root_rotation_noise_degrees": root}
+    angles = turned(fitted(thousand, anny, **settings))
     assert root_mean_square(angles[..., 1:]) == pytest.approx(joints, rel=0.05, abs=0.05)
-    # Three numbers a frame, which change slowly: the draw itself is off by more than that of 21 joints.
+    # Three numbers a frame, which change slowly: 20 clips' draws are off by more than those of 21 joints.
     assert root_mean_square(angles[..., 0]) == pytest.approx(root, rel=0.2)
+    angles = turned(fitted(short, anny, **settings))
+    assert root_mean_square(angles[..., 1:]) == pytest.approx(joints, rel=0.05, abs=0.05)
+    assert root_mean_square(angles[..., 0]) == pytest.approx(root, rel=0.05)
 
 
 def test_the_root_is_turned_by_as_much_where_every_frame_is_drawn_anew(thousand, anny):
@@ -450,6 +472,19 @@ def test_the_fit_s_body_model_is_the_run_s(tiny):
     clip = build_dataset(config, "test").load(0)
     again = build_fit(config).observe(true_clips(config, "test").load(0))
     assert torch.equal(clip.body.vertices, again.body.vertices) and clip.true_body is not None
+
+
+def test_a_contact_sheet_draws_true_joints_red_and_a_fits_blue(tiny):
+    clip = build_dataset(compose([*tiny, "fit=severe", "dataset.image_size=64"]), "test").load(0)
+    image = draw_joints(clip)[0, 0]
+    fit, true = (project(body.joints[0, 0], clip.cameras[0, 0, 0])[0] for body in (clip.body, clip.true_body))
+    # The fit's dots lie over the true ones.
+    true = true[torch.cdist(true, fit).amin(dim=1) > 2.5]
+    for pixels, colour in ((fit, OBSERVED_COLOUR), (true, TRUE_COLOUR)):
+        seen = pixels[((pixels > 0) & (pixels < 64)).all(dim=-1)]
+        assert len(seen) > 3
+        columns, rows = seen.long().unbind(-1)
+        assert torch.equal(image[:, rows, columns], torch.tensor(colour)[:, None].expand(3, len(seen)))
 
 
 SHAKY = """

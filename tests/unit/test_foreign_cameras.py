@@ -10,6 +10,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.sample.camera_paths import read_cameras
+from hvg.sample.videos import write_camera_files
 from hvg.values.cameras import Cameras, orbit, project
 
 POINTS = torch.tensor([[0.1, 1.2, 0.05], [-0.3, 0.2, 0.2], [0.0, 0.0, 0.0]], dtype=torch.float64)
@@ -72,6 +73,33 @@ def test_a_written_file_is_as_nerfstudio_has_it(tmp_path):
         times.setdefault(frame["time"], []).append(frame["file_path"])
     assert not expected
     assert sorted(times) == [0.0, 0.5, 1.0] and all(len(files) == 2 for files in times.values())
+
+
+def test_loaders_of_4d_gaussians_see_points_where_they_are(tmp_path):
+    """By the formulas of fudan-zvg/4d-gaussian-splatting, which append an ending; 4DGaussians needs the one lens, too."""
+    cameras = moving()
+    write_camera_files(tmp_path, cameras, names(2, 3))
+    found = {name: json.loads((tmp_path / f"transforms_{name}.json").read_text()) for name in ("train", "test")}
+    expected = {f"images/view-{v:02d}/{t:05d}": pixels(cameras)[v, t] for v in range(2) for t in range(3)}
+    assert {frame["file_path"] for frame in found["train"]["frames"]} == set(expected)
+    assert {frame["file_path"] for frame in found["test"]["frames"]} == {name for name in expected if "view-00" in name}
+    in_z_up = torch.stack([POINTS[:, 0], -POINTS[:, 2], POINTS[:, 1]], dim=1)
+    for file in found.values():
+        assert file["camera_angle_x"] == pytest.approx(2 * math.atan(32 / file["frames"][0]["fl_x"]))
+        for frame in file["frames"]:
+            to_world = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
+            to_world[:3, 1:3] *= -1
+            to_camera = torch.linalg.inv(to_world)
+            x, y, z = (in_z_up @ to_camera[:3, :3].mT + to_camera[:3, 3]).unbind(1)
+            seen = torch.stack([frame["fl_x"] * x / z + frame["cx"], frame["fl_y"] * y / z + frame["cy"]], dim=1)
+            assert (seen - expected[frame["file_path"]]).abs().max() < 1e-3 and 0 <= frame["time"] <= 1
+
+
+def test_a_lens_that_changes_is_not_told_as_one(tmp_path):
+    cameras = moving()
+    cameras.intrinsics[0, 1, 0, 0] += 1
+    write_transforms(tmp_path / "transforms.json", cameras, names(2, 3))
+    assert "camera_angle_x" not in json.loads((tmp_path / "transforms.json").read_text())
 
 
 def test_blenders_file_leaves_the_size_to_its_pictures(tmp_path):

@@ -1,30 +1,35 @@
-"""Bodies of the SMPL family: equal to the package called directly and to a skinning of our own; conventions go there and back."""
+"""Bodies of the SMPL family: conventions go there and back, files are read and refused. Parity: tests/parity/test_smplx.py."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, by_the_package, given_parameters, person_model, skinned, write_body_model
+from body_models import body_model, given_parameters, person_model, write_body_model
 
 from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
 from components.bodies.smplx import SmplX
+from components.renderers.warp import Warp
 from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_files import read_body_file
-from hvg.geometry.body_parameters import body_parameters, in_convention, surplus
+from hvg.geometry.body_parameters import body_parameters, in_convention, notes_on_counts
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
 from hvg.testing import check_body
-from hvg.values.cameras import project
+from hvg.values.cameras import orbit, project
 
+ROOT = Path(__file__).parents[2]
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
 DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
 FRAMES = 3
@@ -43,80 +48,6 @@ def bodies(files):
     return {family: body(body.Config(path=files)) for family, body in BODIES.items()}
 
 
-def convention_of(options):
-    return BodyConvention(
-        hands="flat" if options["flat_hand_mean"] else "mean",
-        components=options["num_pca_comps"] if options["use_pca"] else None,
-    )
-
-
-# A network of the true size takes seconds; those that most files are written with are always tried.
-HAND_OPTIONS = [
-    pytest.param(
-        {"use_pca": pca, "num_pca_comps": count, "flat_hand_mean": flat},
-        id=f"{count if pca else 'no'} components, {'flat' if flat else 'mean'}",
-        marks=() if (pca, count, flat) in ((True, 6, False), (True, 12, False)) else pytest.mark.long,
-    )
-    for pca, count in ((False, 6), (True, 6), (True, 12), (True, 45))
-    for flat in (False, True)
-]
-
-
-@pytest.mark.parametrize("family", ["smplh", "smplx"])
-@pytest.mark.parametrize("options", HAND_OPTIONS)
-def test_the_body_equals_the_package_called_directly(files, bodies, family, options):
-    hand = options["num_pca_comps"] if options["use_pca"] else 45
-    given = given_parameters(family, np.random.default_rng(1), hand)
-    vertices, joints = by_the_package(files, family, given, **options)
-    body = bodies[family]
-    made = body.pose(body_parameters(given, convention_of(options), body.file))
-    assert (made.vertices[0] - vertices).abs().max() < 1e-6
-    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
-
-
-def test_points_of_the_face_have_the_packages_names_and_places(files, bodies):
-    """72 beside the joints: vertices of face, feet and fingertips, then 51 landmarks of the face, where the file has them."""
-    from smplx.joint_names import JOINT_NAMES
-
-    given = given_parameters("smplx", np.random.default_rng(4))
-    _, points = by_the_package(files, "smplx", given, 72, use_pca=False, flat_hand_mean=True)
-    body = bodies["smplx"]
-    made = body.pose(body_parameters(given, BodyConvention(), body.file), mesh=False)
-    assert made.joint_names[:127] == tuple(JOINT_NAMES[:127]) and points.shape[1] == 127
-    assert (made.joints[0, :, :127] - points).abs().max() < 1e-6
-    assert {"nose", "left_mouth_1", "right_eye_brow3", "lip_top"} <= set(made.joint_names)
-
-
-def test_smpl_equals_the_package_called_directly(files, bodies):
-    given = given_parameters("smpl", np.random.default_rng(1))
-    vertices, joints = by_the_package(files, "smpl", given)
-    body = bodies["smpl"]
-    made = body.pose(body_parameters(given, BodyConvention(), body.file))
-    assert (made.vertices[0] - vertices).abs().max() < 1e-6
-    assert (made.joints[0, :, : joints.shape[1]] - joints).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize("family", BODIES)
-def test_the_body_equals_linear_blend_skinning(bodies, family):
-    """Written from the papers; 16 betas of SMPL-H count, too, where the package by itself takes ten."""
-    body = bodies[family]
-    rng = np.random.default_rng(2)
-    given = given_parameters(family, rng)
-    betas = rng.normal(0, 1, (1, min(DIRECTIONS[family], 300)))
-    given["betas"] = torch.tensor(betas)
-    made = body.pose(parameters := body_parameters(given, BodyConvention(), body.file))
-    arrays = np.load(body.file.path)
-    for frame in range(FRAMES):
-        vectors = np.stack([parameters.rotations[joint][frame].double().numpy() for joint in body.file.joints])
-        coefficients = np.zeros(DIRECTIONS[family])
-        coefficients[: betas.shape[1]] = betas
-        if family == "smplx":
-            coefficients[300:310] = given["expression"][frame]
-        vertices, joints = skinned(arrays, coefficients, vectors, given["transl"][frame].numpy())
-        assert np.abs(made.vertices[0, frame].numpy() - vertices).max() < 1e-6
-        assert np.abs(made.joints[0, frame, : len(joints)].numpy() - joints).max() < 1e-6
-
-
 EVERY = {
     **CONVENTIONS,
     "all at once": BodyConvention(hands="mean", components=12, about="origin", scaled="all", up="z", per_metre=1000),
@@ -124,27 +55,34 @@ EVERY = {
 
 
 @pytest.fixture(scope="module")
-def within(tmp_path_factory):
-    """A body whose mean hand is made of six components, so that every convention can express the same hands."""
-    path = tmp_path_factory.mktemp("within") / "SMPLX_NEUTRAL.npz"
-    write_body_model(path, "smplx", 20, mean_within=6)
-    return SmplX(SmplX.Config(path=path))
+def narrow(tmp_path_factory):
+    """Bodies whose mean hand is made of six components, so that every convention can express the same hands."""
+    folder = tmp_path_factory.mktemp("within")
+    for family in BODIES:
+        write_body_model(folder / f"{family.upper()}_NEUTRAL.npz", family, 20, mean_within=6)
+    return {family: body(body.Config(path=folder)) for family, body in BODIES.items()}
+
+
+@pytest.fixture(scope="module")
+def within(narrow):
+    return narrow["smplx"]
 
 
 @pytest.mark.parametrize(("here", "there"), list(combinations(EVERY, 2)))
-def test_a_joint_is_the_same_joint_in_every_pair_of_conventions(within, here, there):
-    """Written in one, read, written in the other, read: the joints stay where they were, to 1e-5 m."""
-    rng = np.random.default_rng(3)
-    given = given_parameters("smplx", rng) | {"scale": torch.tensor([1.3])}
-    for side in ("left", "right"):
-        components = within.file.arrays[f"hands_components{side[0]}"][:6]
-        given[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (FRAMES, 6)) @ components)
-    body = body_parameters(given, BodyConvention(), within.file)
-    joints = within.pose(body, mesh=False).joints
-    for convention in (EVERY[here], EVERY[there]):
-        written = in_convention(body, convention, within.file)
-        body = body_parameters(written, convention, within.file)
-        assert (within.pose(body, mesh=False).joints - joints).abs().max() < 1e-5
+def test_a_joint_is_the_same_joint_in_every_pair_of_conventions(narrow, here, there):
+    """Written in one, read, written in the other, read: joints, fingers and face stay where they were, to 1e-5 m."""
+    for family, model in narrow.items():
+        rng = np.random.default_rng(3)
+        given = given_parameters(family, rng) | {"scale": torch.tensor([1.3])}
+        for side in ("left", "right") if family != "smpl" else ():
+            components = model.file.arrays[f"hands_components{side[0]}"][:6]
+            given[f"{side}_hand_pose"] = torch.tensor(rng.normal(0, 0.3, (FRAMES, 6)) @ components)
+        body = body_parameters(given, BodyConvention(), model.file)
+        joints = model.pose(body, mesh=False).joints
+        for convention in (EVERY[here], EVERY[there]):
+            written = in_convention(body, convention, model.file)
+            body = body_parameters(written, convention, model.file)
+            assert (model.pose(body, mesh=False).joints - joints).abs().max() < 1e-5
 
 
 def test_conventions_are_those_of_their_systems(within):
@@ -192,18 +130,18 @@ def test_a_mean_hand_is_one_where_no_hand_was_given(bodies):
     assert not body_parameters({"transl": torch.zeros(2, 3)}, BodyConvention(), body.file).rotations
 
 
-@pytest.mark.parametrize(("count", "kept"), [(10, 10), (16, 10), (300, 10)])
-def test_betas_beyond_the_models_are_left_out_and_said(within, count, kept):
-    betas = torch.ones(1, count)
-    given = {"betas": betas, "transl": torch.zeros(2, 3)}
+@pytest.mark.parametrize("count", [4, 10, 16, 20, 300])
+def test_betas_of_every_number_are_cut_or_filled_up_and_that_is_said(within, count):
+    """The model has ten."""
+    given = {"betas": torch.ones(1, count), "transl": torch.zeros(2, 3)}
     body = body_parameters(given, BodyConvention(), within.file)
-    assert body.betas.shape == (1, kept)
-    notes = surplus(given, within.file)
-    assert [f"has 10 betas; the other {count - 10} were left out" in note for note in notes] == [True] * (count > 10)
-    fewer = within.pose(body_parameters({**given, "betas": betas[:, :4]}, BodyConvention(), within.file), mesh=False)
-    padded = torch.cat([torch.ones(1, 4), torch.zeros(1, 6)], dim=1)
-    whole = within.pose(body_parameters({**given, "betas": padded}, BodyConvention(), within.file), mesh=False)
-    assert torch.equal(fewer.joints, whole.joints)
+    assert body.betas.shape == (1, min(count, 10))
+    told = f"the other {count - 10} were left out" if count > 10 else "the last 6 are 0, for 4 are given"
+    notes = notes_on_counts(given, within.file)
+    assert [f"has 10 betas; {told}" in note for note in notes] == [True] * (count != 10)
+    ten = torch.cat([torch.ones(1, min(count, 10)), torch.zeros(1, max(0, 10 - count))], dim=1)
+    whole = within.pose(body_parameters({**given, "betas": ten}, BodyConvention(), within.file), mesh=False)
+    assert torch.equal(within.pose(body, mesh=False).joints, whole.joints)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +293,30 @@ def test_synthetic_people_are_drawn_on_the_family(tmp_path):
     assert not torch.equal(anny.frames, family.frames)
 
 
+@pytest.mark.parametrize("family", BODIES)
+def test_the_mesh_that_is_drawn_covers_the_joints(tmp_path, family):
+    """All of the family's, in three poses from four sides, on the very pixel or one beside it."""
+    np.savez(tmp_path / "model.npz", allow_pickle=True, **person_model(family))
+    body, random = BODIES[family](BODIES[family].Config(path=tmp_path / "model.npz")), torch.Generator().manual_seed(0)
+    turns = {name: 0.25 * torch.randn(FRAMES, 3, generator=random) for name in BODY_JOINTS}
+    made = body.animate(Motion(rotations=turns), body.random_shape(np.random.default_rng(0)))
+    cameras = orbit(
+        (torch.arange(4) * 90.0 + 20).repeat(FRAMES),
+        elevation_degrees=8.0,
+        distance=3.4,
+        target=torch.tensor([0.0, 0.9, 0.0]),
+        fov_degrees=40.0,
+        image_size=(128, 128),
+    )
+    drawn = Warp(Warp.Config()).render(made.vertices[0], made.faces, cameras).face >= 0
+    assert 0.03 < float(drawn.float().mean()) < 0.4
+    near = torch.nn.functional.max_pool2d(drawn.float()[:, None], 3, stride=1, padding=1)[:, 0]
+    joints = made.joints[0, :, : len(body.file.joints)].repeat_interleave(4, dim=0)
+    columns, rows = project(joints, cameras)[0].long().unbind(-1)
+    covered = near[torch.arange(len(near))[:, None], rows, columns] > 0
+    assert covered.all(), [name for name, x in zip(body.file.joints, covered.all(0), strict=True) if not x]
+
+
 def test_clips_of_another_model_file_are_cached_elsewhere(tmp_path):
     """Under the same settings: what the file holds counts."""
     folders = []
@@ -425,6 +387,23 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
     np.load(tmp_path / "within.npz", allow_pickle=True)["weights"]
     assert (tmp_path / "ran").exists()
+
+
+def test_nothing_else_needs_the_package(tiny, tmp_path):
+    """Where it cannot be imported there are clips of people, and motions of SMPL-X that they follow."""
+    np.savez(tmp_path / "m.npz", poses=np.zeros((2, 165)), trans=np.zeros((2, 3)))
+    code = f"""
+import sys
+sys.modules["smplx"] = None
+from hvg.config.build import build_dataset, build_part
+from hvg.config.composition import compose
+from hvg.geometry.motion_files import load_motion
+config = compose({[*tiny]})
+build_dataset(config, "train").load(0)
+build_part(config.body).animate(load_motion({str(tmp_path / "m.npz")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_a_file_is_looked_for_is_said(tmp_path):
