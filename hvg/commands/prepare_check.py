@@ -29,8 +29,8 @@ from hvg.values.packed import unpacked
 
 # Views and consecutive frames by which mistakes are told: with 26 frames or more, bodies of every 25th can be.
 _VIEWS, _FRAMES = 6, 30
-# Of the longer side of whole pictures.
-_LONGEST = 512
+# Pixels of the shorter side of whole pictures.
+_SHORTER = 384
 _OUTLINE = (-0.9, 0.9, 1.0)
 
 
@@ -80,7 +80,7 @@ def _uncut(config: RunConfig) -> RunConfig:
     """The run with clips as they were filmed, where the dataset can give them so."""
     choice, settings = config.dataset, config.dataset.config
     if issubclass(choice.cls, Recorded):
-        settings = choice.cls.uncut(settings, _LONGEST)
+        settings = choice.cls.uncut(settings, _SHORTER)
     elif "mesh" in type(settings).model_fields:
         settings = settings.model_copy(update={"mesh": True})
     return config.model_copy(update={"dataset": replace(choice, config=settings)})

@@ -55,7 +55,7 @@ def rendered(tiny, tmp_path_factory):
         ((folder, group),) = configs.items()
         texts, ticks = tuple(config.to_yaml() for config in group), queue.SimpleQueue()
         for number in range(2):
-            prepare._render(texts, "train", (number, 2), ticks)
+            prepare._render(texts, folder, "train", (number, 2), ticks)
     prepare._drawing.cache_clear()
     prepare._clips.cache_clear()
     assert folder == cache_folder(group[0]) and ticks.qsize() == 3
