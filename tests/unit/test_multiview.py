@@ -162,6 +162,24 @@ def test_long_recordings_are_cut_into_clips_and_the_rest_is_said(root):
     assert clips.load(0).grid == (1, 3, 2)
 
 
+def test_frames_without_a_body_of_their_own_are_said(root):
+    config = Multiview.Config(root=str(root[0]), body_every=2, split_by="clip")
+    assert [note.partition(": ")[2] for note in Multiview.holdings(config).notes] == [
+        "1 of its 4 frames lack a body, or a picture or mask of some camera, and are not used"
+    ] * 3
+    assert {size[1] for size in Multiview.holdings(config).sizes.values()} == {3}
+
+
+def test_pictures_keep_the_shape_in_which_they_were_filmed(root):
+    """In eights; the body stays where it is, and a pixel as wide as high."""
+    clip = opened(root[0], image_size=None, shorter_side=64).load(0)
+    assert clip.cameras.image_size == (88, 64) == tuple(clip.frames.shape[-2:]) and lies_in_the_pictures(clip)
+    lens = clip.cameras.intrinsics
+    assert torch.allclose(lens[..., 0, 0], lens[..., 1, 1]) and clip.reference.cameras.image_size == (88, 64)
+    config = Multiview.Config(root=str(root[0]), image_size=None, shorter_side=64)
+    assert list(Multiview.holdings(config).sizes.values()) == [(3, 4, 88, 64)]
+
+
 def test_bodies_of_every_second_picture(copy, root):
     for number in range(3):
         motion = replace(load_motion(copy / f"person{number}" / "motion.npz", up="z"), body=None)
