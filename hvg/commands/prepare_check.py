@@ -21,6 +21,7 @@ from hvg.core.required import required
 from hvg.data.clenched_hands import clenched_hands
 from hvg.data.mistakes import agreement, bad_camera, mistake, scene_of, silhouettes
 from hvg.data.recorded import Recorded
+from hvg.geometry.bone_mesh import bone_mesh
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.parts.scene import Dataset, Renderer
@@ -93,11 +94,15 @@ def _look(clips: Dataset, index: int, renderer: Renderer, out: Path) -> Finding:
         return Finding(f"clip {index}", "", " ".join(str(error).split()))
     name = everywhere.clip_id[0]
     names = _camera_names(clips, index, everywhere.grid[1])
+    surface = "body's surface"
+    if "body.vertices" not in everywhere.present():
+        surface = "ellipsoids around the body's bones, in place of a mesh that is not here,"
+        everywhere, some = (replace(clip, body=bone_mesh(required(clip.body, "body"))) for clip in (everywhere, some))
     path = out / f"{as_name(name)}.png"
     write_png(path, _drawn(everywhere, renderer, names))
     found, more = agreement(everywhere, renderer), agreement(some, renderer)
     told = (
-        f"{100 * more.inside:.0f} % of the body's surface lies in the masks, overlap {float(found.overlap.mean()):.2f} "
+        f"{100 * more.inside:.0f} % of the {surface} lies in the masks, overlap {float(found.overlap.mean()):.2f} "
         f"(from {float(found.overlap.min()):.2f} to {float(found.overlap.max()):.2f} over {len(names)} views); {path}"
     )
     problem = mistake(some, renderer) or bad_camera(found.overlap, names) or clenched_hands(some, renderer)
@@ -118,7 +123,7 @@ def _part(clips: Dataset, index: int, most_views: int | None, most_frames: int, 
     else:
         clip = clips.load(index)
         part = clip.select(*choose(*clip.grid[1:]))
-    lacking = {"frames", "alpha", "body", "body.vertices"} - part.present()
+    lacking = {"frames", "alpha", "body"} - part.present()
     if lacking:
         raise HvgError(f"clip '{part.clip_id[0]}' has no {', '.join(sorted(lacking))}, by which bodies are checked")
     return part
