@@ -57,7 +57,7 @@ test-long: $(STAMP) ## run the tests that take long, and no others
 	$(WITHOUT_DETECTOR)
 	$(PYTEST) -m "long and not slurm and not kill and not fuzz and not browser" $(ARGS)
 
-test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, at any moment: half an hour
+test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, and hvg prepare 20 times, at any moment: an hour
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
 	$(PYTEST) -m kill -rP $(ARGS)
 

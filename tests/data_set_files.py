@@ -5,12 +5,17 @@ Bodies are posed by the package smplx as the data sets' own pages say, never by 
 
 import json
 import pickle
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from body_models import by_the_package, person_model
 from PIL import Image
+from recordings import write_colmap_recordings, write_diffuman4d, write_monocular, write_multiview
 from scipy.spatial.transform import Rotation
 
 from components.renderers.warp import Warp
@@ -67,12 +72,14 @@ def bands(path: Path, number: int) -> None:
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def write_thuman(folder: Path, models: Path, count: int = 4, bent: float = 0.0, flat: bool = False) -> Path:
+def write_thuman(
+    folder: Path, models: Path, count: int = 4, bent: float = 0.0, flat: bool = False, version: str = "2.1"
+) -> Path:
     """``THuman2.1_Release`` with its fits beside it; gives the folder of scans.
 
     bent: the first component of hands, from the mean hand, or wrongly from the flat one.
     """
-    root, faces = folder / "THuman2.1_Release", np.load(models / "SMPLX_MALE.npz")["f"]
+    root, faces = folder / f"THuman{version}_Release", np.load(models / "SMPLX_MALE.npz")["f"]
     for number in range(count):
         given, name = relaxed(number, hand=12), f"{number:04d}"
         for side in ("left", "right"):
@@ -85,14 +92,17 @@ def write_thuman(folder: Path, models: Path, count: int = 4, bent: float = 0.0, 
         bands(root / name / "material0.jpeg", number)
         fit = {word: x.numpy() for word, x in given.items() if word != "transl"}
         fit |= {"scale": np.array([scale], np.float32), "translation": shift.astype(np.float32)[None]}
-        path = folder / "THuman2.1_smplx" / name / "smplx_param.pkl"
-        path.parent.mkdir(parents=True)
+        path = folder / f"THuman{version}_smplx" / name / "smplx_param.pkl"
+        write_obj(path.with_name("mesh_smplx.obj"), vertices.numpy() * scale + shift, faces, "")
         path.write_bytes(pickle.dumps(fit))
     return root
 
 
-def write_custom_humans(folder: Path, models: Path, count: int = 4) -> Path:
-    """``mesh/`` and ``smplx/``; the pelvis of every body at rest is where its scan's origin is."""
+def write_custom_humans(folder: Path, models: Path, count: int = 4, together: bool = False) -> Path:
+    """``mesh/`` and ``smplx/``; the pelvis of every body at rest is where its scan's origin is.
+
+    together: in one folder a scan, as the authors' training has them.
+    """
     root, faces = folder / "CustomHumans", np.load(models / "SMPLX_MALE.npz")["f"]
     for number in range(count):
         given, name, stem = relaxed(number, hand=12), f"{3 + number:04d}_00100_01", f"mesh-f{101 + number:05d}"
@@ -107,11 +117,17 @@ def write_custom_humans(folder: Path, models: Path, count: int = 4) -> Path:
         write_obj(root / "smplx" / name / f"{stem}_smpl.obj", vertices, faces, "")
         fit = {word: x[0].tolist() for word, x in given.items()}
         (root / "smplx" / name / f"{stem}.json").write_text(json.dumps(fit))
-    return root
+        if together:
+            for kind in ("mesh", "smplx"):
+                shutil.copytree(root / kind / name, root / "training_dataset" / name[:4], dirs_exist_ok=True)
+    return root / "training_dataset" if together else root
 
 
-def write_two_k2k(folder: Path, models: Path, count: int = 4) -> Path:
-    """Scans of centimetres with colours of vertices, the last one in test, and somebody's fits beside them."""
+def write_two_k2k(folder: Path, models: Path, count: int = 4, textured: bool = False) -> Path:
+    """Scans of centimetres with colours of vertices, the last one in test, and somebody's fits beside them.
+
+    textured: scans as .obj with .png, and fits as .npz.
+    """
     root, faces = folder / "2K2K", np.load(models / "SMPLX_MALE.npz")["f"].astype(np.int32)
     for number in range(count):
         given, name = relaxed(number, hand=12), f"{number + 7:05d}"
@@ -119,12 +135,18 @@ def write_two_k2k(folder: Path, models: Path, count: int = 4) -> Path:
         scale, shift = 100.0, np.array([3.0, 90.0, -2.0])
         points = vertices.numpy() * scale + shift
         split = "test" if number == count - 1 else "train"
-        write_ply(root / split / name / f"{name}.ply", points, faces)
         fit = {word: x.numpy() for word, x in given.items() if word != "transl"}
         fit |= {"scale": np.array([scale], np.float32), "transl": shift.astype(np.float32)[None]}
-        path = folder / "fits" / name / "smplx_param.pkl"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(pickle.dumps(fit))
+        fits = folder / "fits"
+        if textured:
+            write_obj(root / split / name / f"{name}.obj", points, faces, f"{name}.png")
+            bands(root / split / name / f"{name}.png", number)
+            fits.mkdir(exist_ok=True)
+            np.savez(fits / f"{name}.npz", **fit)
+        else:
+            write_ply(root / split / name / f"{name}.ply", points, faces)
+            (fits / name).mkdir(parents=True)
+            (fits / name / "smplx_param.pkl").write_bytes(pickle.dumps(fit))
     return root
 
 
@@ -195,8 +217,13 @@ def film(vertices: torch.Tensor, faces: np.ndarray, cameras: Cameras, size: tupl
     return pixels.reshape(len(vertices), views, *size, 4).swapaxes(0, 1)
 
 
-def write_mvhumannet(folder: Path, models: Path, count=3, views=4, frames=3, scale=120 / 65) -> Path:
-    """Outfits with pictures that are small copies of the cameras', of the frames 5, 10, ... of the film."""
+def write_mvhumannet(
+    folder: Path, models: Path, count=3, views=4, frames=3, scale=120 / 65, names=("images_lr", "fmask_lr")
+) -> Path:
+    """Outfits with pictures that are small copies of the cameras', of the frames 5, 10, ... of the film.
+
+    names: of the folders of pictures and masks; in the README ``images`` and ``fmask``.
+    """
     root, faces, size = folder / "MVHumanNet", np.load(models / "SMPLX_NEUTRAL.npz")["f"], (188, 256)
     full = (3000, 4096) if abs(scale - 120 / 65) < 1e-6 else (2048, 2448)
     for number in range(count):
@@ -223,12 +250,16 @@ def write_mvhumannet(folder: Path, models: Path, count=3, views=4, frames=3, sca
                 "focal_length": [1900.0, 1900.0],
                 "image_center": [matrix[0][2], matrix[1][2]],
                 "translation": (matrices[:3, 3] * 1000 / scale).tolist(),
+                "camera_pos": [0.0, 0.0, 0.0],
+                "quaternion": [1.0, 0.0, 0.0, 0.0],
                 "rotation": (matrices[:3, :3] @ Z_DOWN.T).tolist(),
             }
             for frame, picture in enumerate(pixels[view]):
-                tick = 5 * (frame + 1)
-                _save(path / "images_lr" / name / f"{tick:04d}_img.jpg", picture[..., :3])
-                _save(path / "fmask_lr" / name / f"{tick:04d}_img_fmask.png", picture[..., 3])
+                tick = f"{5 * (frame + 1):04d}_img"
+                _save(path / names[0] / name / f"{tick}.jpg", picture[..., :3])
+                _save(path / names[1] / name / f"{tick}_fmask.png", picture[..., 3])
+                for kind, ending in (("annots", ""), ("openpose", "_keypoints")):
+                    _unread(path / kind / name / f"{tick}{ending}.json")
         (path / "camera_extrinsics.json").write_text(json.dumps(extrinsics))
         (path / "camera_intrinsics.json").write_text(json.dumps({"intrinsics": matrix, "dist": []}))
         (path / "camera_scale.pkl").write_bytes(pickle.dumps(scale))
@@ -245,6 +276,9 @@ def write_mvhumannet(folder: Path, models: Path, count=3, views=4, frames=3, sca
                 "shapes": [given["betas"][frame].tolist()],
             }
             (path / "smplx" / "smpl" / f"{frame:06d}.json").write_text(json.dumps([person]))
+            for unread in ("keypoints3d/{}.json", "smplx_mesh/{}.obj"):
+                _unread(path / "smplx" / unread.format(f"{frame:06d}"))
+        _unread(path / "smpl_param" / "smpl_param.pkl")
     return root
 
 
@@ -272,6 +306,7 @@ def write_mvhumannet_pp(folder: Path, models: Path, count=4, views=4, frames=3) 
                 stem = f"{25 * (frame + 1):04d}" if frame < frames else "A-2045"
                 _save(path / "images" / name / f"{stem}.jpg", picture[..., :3])
                 _save(path / "masks" / name / f"{stem}.png", picture[..., 3])
+                _unread(path / "openpose" / name / f"{stem}.json")
         values = {word: x.numpy() for word, x in given.items()}
         if number < count - 1:
             whole = {word: x for word, x in values.items() if word not in ("leye_pose", "reye_pose")}
@@ -300,10 +335,15 @@ def write_tiktok(folder: Path, models: Path, count=4, frames=4, disco=False) -> 
         pixels = film(vertices, faces, ring(1, heights=(1.0,)), (160, 90))[0]
         for frame, picture in enumerate(pixels, start=1):
             if disco:
-                _save(path / f"{frame:04d}.png", picture[..., :3])
-                _save(path / "groundsam" / f"{frame:06d}.png.mask.jpg", picture[..., 3])
-                (path / "openpose_json").mkdir(exist_ok=True)
-                (path / "openpose_json" / f"{frame:06d}.png.json").write_text("{}")
+                name = f"{frame:06d}.png"
+                _save(path / name, picture[..., :3])
+                _save(path / "groundsam" / f"{name}.mask.png", (picture[..., 3] > 0).astype(np.uint8))
+                drawn = np.where(picture[..., 3:] > 0, np.uint8((253, 231, 36)), np.uint8((68, 1, 84)))
+                # As matplotlib saves a figure: of its own size, and with JPEG's usual quality.
+                Image.fromarray(drawn.repeat(3, 0).repeat(3, 1)).save(path / "groundsam" / f"{name}.mask.jpg")
+                _unread(path / "groundsam" / f"{name}.mask.json")
+                _unread(path / "openpose_json" / f"{name}.json")
+                _unread(path / "openpose_vis" / f"{name}.jpg")
             else:
                 _save(path / "images" / f"{frame:04d}.png", picture[..., :3])
                 _save(path / "masks" / f"{frame:04d}.png", picture[..., 3])
@@ -311,32 +351,74 @@ def write_tiktok(folder: Path, models: Path, count=4, frames=4, disco=False) -> 
     return root
 
 
+def _unread(path: Path) -> None:
+    """A file that the data set has, and no reader looks at."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"not read")
+
+
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
 
 
-# Name of a data set -> what writes one, the gender of its model, and what else is chosen for it.
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk. write: of a folder and one of body models -> its root. words: of a run, with ``{folder}``."""
+
+    dataset: str
+    write: Callable[[Path, Path], Path]
+    words: Sequence[str] = ()
+    gender: str | None = None
+
+
+def _filmed(write: Callable[[Path], object]) -> Callable[[Path, Path], Path]:
+    """A writer of recordings that Anny plays in, and no model is needed for."""
+
+    def written(folder: Path, models: Path) -> Path:
+        write(folder / "filmed")
+        return folder / "filmed"
+
+    return written
+
+
+FIT = "dataset.fits={folder}/fits"
+VIDEO = ("dataset.views=1", "data.views=1", "data.frames=2", "dataset.frames=2")
+# Every published data set, in its usual layout.
 SETS = {
-    "thuman": (write_thuman, "male", ()),
-    "custom_humans": (write_custom_humans, "male", ()),
-    "tiktok": (
-        write_tiktok,
-        "neutral",
-        ("dataset.frames=2", "dataset.views=1", "data.views=1", "data.frames=2", "pose=none"),
+    "thuman": Layout("thuman", write_thuman, gender="male"),
+    "custom_humans": Layout("custom_humans", write_custom_humans, gender="male"),
+    "tiktok": Layout("tiktok", write_tiktok, (*VIDEO, "pose=none"), gender="neutral"),
+    "two_k2k": Layout("two_k2k", write_two_k2k, (FIT,), gender="male"),
+    "mvhumannet": Layout("mvhumannet", write_mvhumannet, ("dataset.frames=1",), gender="neutral"),
+    "mvhumannet_pp": Layout("mvhumannet_pp", write_mvhumannet_pp, ("dataset.frames=1",), gender="neutral"),
+}
+SMALL_FILM = {"views": 2, "frames": 2, "size": (64, 48)}
+# And the other ones that readers know.
+LAYOUTS = SETS | {
+    "thuman 2.0": Layout("thuman", partial(write_thuman, version="2.0"), ("dataset.version=2.0",), gender="male"),
+    "custom_humans together": Layout("custom_humans", partial(write_custom_humans, together=True), gender="male"),
+    "two_k2k textured": Layout("two_k2k", partial(write_two_k2k, textured=True), (FIT,), gender="male"),
+    "tiktok of disco": Layout("tiktok", partial(write_tiktok, disco=True), (*VIDEO, "pose=none"), gender="neutral"),
+    "mvhumannet of the README": Layout(
+        "mvhumannet", partial(write_mvhumannet, names=("images", "fmask")), ("dataset.frames=1",), gender="neutral"
     ),
-    "two_k2k": (write_two_k2k, "male", ("dataset.fits={folder}/fits",)),
-    "mvhumannet": (write_mvhumannet, "neutral", ("dataset.frames=1",)),
-    "mvhumannet_pp": (write_mvhumannet_pp, "neutral", ("dataset.frames=1",)),
+    "nerfstudio": Layout("multiview", _filmed(partial(write_multiview, **SMALL_FILM))),
+    "diffuman4d": Layout("multiview", _filmed(partial(write_diffuman4d, **SMALL_FILM))),
+    "colmap": Layout("multiview", _filmed(partial(write_colmap_recordings, **SMALL_FILM)), ("dataset.up=-y",)),
+    "monocular": Layout("monocular", _filmed(partial(write_monocular, frames=2, size=(64, 48))), VIDEO),
+    "monocular videos": Layout(
+        "monocular", _filmed(partial(write_monocular, frames=2, size=(64, 48), video=True)), VIDEO
+    ),
 }
 
 
 def set_words(name: str, folder: Path, models: Path) -> list[str]:
     """Writes a small data set into ``folder``, and gives the words of a run that reads it."""
-    write, gender, more = SETS[name]
-    rules = folder / "rules.txt"
-    root = write(folder, models)
+    layout, rules = LAYOUTS[name], folder / "rules.txt"
+    root = layout.write(folder, models)
     rules.write_text("first 1 val\nfirst 1 test\nrest train\n")
-    words = [f"dataset={name}", f"dataset.root={root}", f"dataset.splits={rules}", "dataset.image_size=32"]
-    words += ["dataset.views=2", "data.views=2", "data.frames=1", "body=smplx", f"body.path={models}"]
-    return [*words, f"body.gender={gender}", *(word.format(folder=folder) for word in more)]
+    words = [f"dataset={layout.dataset}", f"dataset.root={root}", f"dataset.splits={rules}", "dataset.image_size=32"]
+    words += ["dataset.views=2", "data.views=2", "data.frames=1"]
+    model = ["body=smplx", f"body.path={models}", f"body.gender={layout.gender}"] if layout.gender else []
+    return [*words, *model, *(word.format(folder=folder) for word in layout.words)]

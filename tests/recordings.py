@@ -1,6 +1,7 @@
 """Recordings on disk for tests: rendered people, in the layouts of those who film."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,19 +92,19 @@ def picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0))
 
 
-def write_pictures(folder: Path, filmed: Filmed, masks="masks", names=None) -> None:
-    """images/<camera>/<frame>.png, and masks of the same names."""
+def write_pictures(folder: Path, filmed: Filmed, masks="masks", suffix="png") -> None:
+    """images/<camera>/<frame>.png, and masks of the same names; suffix: of the pictures alone."""
     for kind, all_pixels in (("images", filmed.pictures), (masks, filmed.masks)):
         for view, frames in enumerate(all_pixels):
             inner = folder / kind / f"{view:02d}"
             inner.mkdir(parents=True)
             for frame, pixels in enumerate(frames):
-                picture(pixels).save(inner / f"{frame:06d}.png")
+                picture(pixels).save(inner / f"{frame:06d}.{suffix if kind == 'images' else 'png'}")
 
 
-def still_transforms(path: Path, cameras: Cameras) -> None:
+def still_transforms(path: Path, cameras: Cameras, suffix="png") -> None:
     """One entry for a camera, which stands still, as Diffuman4D's."""
-    names = [[f"images/{view:02d}/000000.png"] for view in range(len(cameras.intrinsics))]
+    names = [[f"images/{view:02d}/000000.{suffix}"] for view in range(len(cameras.intrinsics))]
     write_transforms(path, replace_shape(cameras), names)
     tree = json.loads(path.read_text())
     for entry in tree["frames"]:
@@ -150,6 +151,32 @@ def write_colmap(folder: Path, cameras: Cameras, up: str, pictures: list[str]) -
         images += [f"{number} {w} {x} {y} {z} {' '.join(map(str, pose[:3, 3].tolist()))} {number} {name}", ""]
     (folder / "cameras.txt").write_text("\n".join(lenses) + "\n")
     (folder / "images.txt").write_text("\n".join(images) + "\n")
+
+
+def write_colmap_recordings(root: Path, **options) -> None:
+    """The same recordings with a COLMAP model each, in a world of which -y is up."""
+    for number, filmed in enumerate(write_multiview(root, **options)):
+        folder = root / f"person{number}"
+        (folder / "transforms.json").unlink()
+        pictures = [f"{view:02d}/000000.png" for view in range(len(filmed.pictures))]
+        write_colmap(folder / "sparse" / "0", filmed.cameras, "-y", pictures)
+        motion = replace(load_motion(folder / "motion.npz", up="z"), body=None)
+        save_in_world(folder / "motion.npz", motion, up="-y")
+
+
+def write_diffuman4d(root: Path, **options) -> None:
+    """Scenes of DNA-Rendering as Diffuman4D processes them, with motions beside them; what no reader looks at is there, too."""
+    for number in range(3):
+        folder = root / f"{number + 7:04d}_01"
+        folder.mkdir(parents=True)
+        filmed = film(folder / "motion.npz", number, **options)
+        write_pictures(folder, filmed, masks="fmasks", suffix="webp")
+        shutil.copytree(folder / "images", folder / "skeletons")
+        still_transforms(folder / "transforms.json", filmed.cameras, "webp")
+        for name in ("cameras/intri.yml", "cameras/extri.yml", "poses_2d/00/000000.json", "poses_3d/000000.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("{}")
+        (folder / "sparse_pcd.ply").write_text("ply\n")
 
 
 def write_monocular(root: Path, recordings=3, video=False, **options) -> list[Filmed]:

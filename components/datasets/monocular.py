@@ -76,6 +76,7 @@ class Monocular(Recorded):
         return Recording(
             tracks=tracks,
             length=filmed if motion is None else length,
+            filmed=filmed,
             motion=None if motion is None else partial(load_motion, motion, config.body_up, config.convention),
             body_places=places,
             files=[*([lens] if lens.exists() else []), *([] if motion is None else files_of(motion))],

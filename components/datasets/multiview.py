@@ -61,6 +61,7 @@ class Multiview(Recorded):
         return Recording(
             tracks=tracks,
             length=filmed if motion is None else length,
+            filmed=filmed,
             motion=None if motion is None else partial(load_motion, motion, up, config.convention),
             body_places=places,
             files=[*_files(source), *([] if motion is None else files_of(motion))],

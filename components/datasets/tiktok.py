@@ -1,8 +1,10 @@
 """TikTok's dances: videos of one person each, with masks and without bodies or cameras.
 
-Sources: Jafarian and Park (CVPR 2021), github.com/yasaminjafarian/HDNet_TikTok; github.com/Wangt-CN/DisCo (annotator/README).
+Sources: Jafarian and Park (CVPR 2021), github.com/yasaminjafarian/HDNet_TikTok; github.com/Wangt-CN/DisCo
+(PREPRO.md, tsv_example/, annotator/grounded-sam/run.py).
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +21,13 @@ from ..people.capture_rigs import numbered, rig_recording
 
 # Metres above the floor at which an assumed camera looks.
 _HEIGHT = 0.9
-# Masks beside pictures, by who made them.
-_MASKS = ("masks", "groundsam")
+# Masks beside pictures, by who made them. DisCo's are drawn in colours, beside files of numbers under nearly the same names.
+_MASKS, _DRAWN = {"masks": "", "groundsam": ".mask.jpg"}, "groundsam"
 
 
 class Tiktok(Recorded):
-    """Dances ``<root>/00001``: Jafarian's ``images/0001.png`` and ``masks/0001.png``, or DisCo's pictures and ``groundsam/``.
+    """Dances ``<root>/00001``: Jafarian's ``images/0001.png`` and ``masks/0001.png``, or DisCo's pictures and ``groundsam/``,
+    whose masks are ``000001.png.mask.jpg``, drawn by matplotlib.
 
     Nothing is known of the camera: it is taken to stand ``distance`` away in front, with ``fov_degrees``.
     """
@@ -46,20 +49,22 @@ class Tiktok(Recorded):
             )
         apart = (path / "images").is_dir()
         pictures = numbered(path / "images" if apart else path)
-        folder = next((path / name for name in _MASKS if (path / name).is_dir()), path / _MASKS[not apart])
+        kind = next((name for name in _MASKS if (path / name).is_dir()), "masks" if apart else _DRAWN)
         if not pictures:
             raise DataError(f"{path}: holds no pictures; expected images/0001.png, or 0001.png in it")
         first = pictures[min(pictures)]
-        return rig_recording(
+        found = rig_recording(
             config,
             path,
             {"0": partial(_camera, first, config.distance, config.fov_degrees)},
             pictures={"0": pictures},
-            masks={"0": numbered(folder)},
+            masks={"0": numbered(path / kind, _MASKS[kind])},
             bodies={},
             motion=None,
             files=(),
         )
+        tracks = {name: replace(track, masks_in="viridis") for name, track in found.tracks.items()}
+        return replace(found, tracks=tracks) if kind == _DRAWN else found
 
 
 def _camera(picture: Path, distance: float, fov_degrees: float) -> Cameras:

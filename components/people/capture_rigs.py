@@ -42,9 +42,9 @@ def around(cameras: Mapping[str, Cameras]) -> list[str]:
     return sorted(cameras, key=lambda name: (round(azimuth(name), 3), name))
 
 
-def numbered(folder: Path) -> Files[int]:
-    """Number of a frame, with which a picture's name begins -> the picture; others are not of the film."""
-    pictures = pictures_in(folder) if folder.is_dir() else Files[str](folder, {})
+def numbered(folder: Path, ending: str = "") -> Files[int]:
+    """Number of a frame, with which a picture's name begins -> the picture; others are not of the film. ending: of its name."""
+    pictures = pictures_in(folder, ending) if folder.is_dir() else Files[str](folder, {})
     return pictures.keyed({int(found[0]): name for name in pictures if (found := re.match(r"\d+", name))})
 
 
@@ -95,6 +95,7 @@ def rig_recording(
     return Recording(
         tracks=tracks,
         length=len(common),
+        filmed=len(counts),
         motion=motion if bodies else None,
         body_places=[bodies[number] for number in common] if config.bodies else None,
         files=files,

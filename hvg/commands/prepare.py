@@ -6,7 +6,7 @@ from functools import partial
 from hvg.commands.progress import ProgressLines
 from hvg.commands.words import is_override, key_of, options_and_overrides
 from hvg.config.command_options import PrepareOptions
-from hvg.data.prepare import never_stored, prepare, prepared_runs, unusable
+from hvg.data.prepare import never_stored, prepare, prepared_lines, prepared_runs, unusable
 
 
 def run(words: list[str]) -> int:
@@ -29,6 +29,7 @@ def run(words: list[str]) -> int:
         first = configs[0]
         with ProgressLines() as progress:
             prepare(configs, jobs=options.jobs, report=partial(progress.update, first.dataset.name, "prepare"))
+        print("\n".join(prepared_lines(first)))
         asked = " ".join([f"data.cache={first.data.cache}", *options.overrides])
         print(f"rendered to {folder}; used by every run with {asked} and the same dataset settings")
         if first.data.latents == "cached":
@@ -36,7 +37,7 @@ def run(words: list[str]) -> int:
                 "latents lie beside it; used by runs with data.latents=cached and the same codec, weights and alignment"
             )
         print("".join(f"{line}\n" for line in never_stored(configs)), end="")
-        lines = unusable(configs)
+        lines = unusable(first)
         print("".join(f"hvg: cannot be used: {line}\n" for line in lines), end="", file=sys.stderr)
         bad += len(lines)
     return int(bad > 0)

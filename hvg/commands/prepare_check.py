@@ -21,6 +21,7 @@ from hvg.core.required import required
 from hvg.data.clenched_hands import clenched_hands
 from hvg.data.mistakes import agreement, bad_camera, mistake, scene_of, silhouettes
 from hvg.data.recorded import Recorded
+from hvg.geometry.bone_mesh import bone_mesh
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.parts.scene import Dataset, Renderer
@@ -29,8 +30,8 @@ from hvg.values.packed import unpacked
 
 # Views and consecutive frames by which mistakes are told: with 26 frames or more, bodies of every 25th can be.
 _VIEWS, _FRAMES = 6, 30
-# Of the longer side of whole pictures.
-_LONGEST = 512
+# Pixels of the shorter side of whole pictures.
+_SHORTER = 384
 _OUTLINE = (-0.9, 0.9, 1.0)
 
 
@@ -80,7 +81,7 @@ def _uncut(config: RunConfig) -> RunConfig:
     """The run with clips as they were filmed, where the dataset can give them so."""
     choice, settings = config.dataset, config.dataset.config
     if issubclass(choice.cls, Recorded):
-        settings = choice.cls.uncut(settings, _LONGEST)
+        settings = choice.cls.uncut(settings, _SHORTER)
     elif "mesh" in type(settings).model_fields:
         settings = settings.model_copy(update={"mesh": True})
     return config.model_copy(update={"dataset": replace(choice, config=settings)})
@@ -93,11 +94,15 @@ def _look(clips: Dataset, index: int, renderer: Renderer, out: Path) -> Finding:
         return Finding(f"clip {index}", "", " ".join(str(error).split()))
     name = everywhere.clip_id[0]
     names = _camera_names(clips, index, everywhere.grid[1])
+    surface = "body's surface"
+    if "body.vertices" not in everywhere.present():
+        surface = "ellipsoids around the body's bones, in place of a mesh that is not here,"
+        everywhere, some = (replace(clip, body=bone_mesh(required(clip.body, "body"))) for clip in (everywhere, some))
     path = out / f"{as_name(name)}.png"
     write_png(path, _drawn(everywhere, renderer, names))
     found, more = agreement(everywhere, renderer), agreement(some, renderer)
     told = (
-        f"{100 * more.inside:.0f} % of the body's surface lies in the masks, overlap {float(found.overlap.mean()):.2f} "
+        f"{100 * more.inside:.0f} % of the {surface} lies in the masks, overlap {float(found.overlap.mean()):.2f} "
         f"(from {float(found.overlap.min()):.2f} to {float(found.overlap.max()):.2f} over {len(names)} views); {path}"
     )
     problem = mistake(some, renderer) or bad_camera(found.overlap, names) or clenched_hands(some, renderer)
@@ -118,7 +123,7 @@ def _part(clips: Dataset, index: int, most_views: int | None, most_frames: int, 
     else:
         clip = clips.load(index)
         part = clip.select(*choose(*clip.grid[1:]))
-    lacking = {"frames", "alpha", "body", "body.vertices"} - part.present()
+    lacking = {"frames", "alpha", "body"} - part.present()
     if lacking:
         raise HvgError(f"clip '{part.clip_id[0]}' has no {', '.join(sorted(lacking))}, by which bodies are checked")
     return part

@@ -85,9 +85,12 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what processes that were killed left half-written in a folder, to which no other process writes now."""
-    for path in folder.rglob(".*.*.partial*"):
+def remove_partial(folder: Path, stem: str = "*") -> None:
+    """Removes what processes that were killed left half-written in a folder, to which no other process writes now.
+
+    stem: how the names of the files that it was to become begin.
+    """
+    for path in folder.rglob(f".{stem}.*.partial*"):
         path.unlink(missing_ok=True)
 
 

@@ -26,9 +26,11 @@ from hvg.core.files import remove_partial
 from hvg.data.cache import cache_folder, picture_format, shard_paths
 from hvg.data.picture_files import EXACT, PictureFormat
 from hvg.data.prepare_latents import encode, one_thread, owned_encodings, to_encode
+from hvg.data.recordings import told
 from hvg.data.shard_writing import CLIPS_PER_SHARD, shard_path, write_shard
 from hvg.data.shards import ShardReader, whole_shard
 from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, signals_of_all, without_mesh
+from hvg.data.split_rules import SPLITS
 from hvg.parts.scene import Dataset, Fit
 from hvg.values.clip import ClipBatch
 
@@ -99,14 +101,25 @@ def _can_be_used(clips: Dataset, index: int) -> bool:
     return True
 
 
-def unusable(configs: Sequence[RunConfig]) -> list[str]:
-    """Lines on what of the prepared configurations' common dataset could not be used, and why."""
-    choice = configs[0].dataset
+def unusable(config: RunConfig) -> list[str]:
+    """Lines on what of a prepared dataset could not be used, and why."""
+    choice = config.dataset
     lines = [f"{name}: {reason}" for name, reason in choice.cls.holdings(choice.config).unusable.items()]
-    for split in ("train", "val", "test"):
-        for shard in map(ShardReader, shard_paths(configs[0], split)):
+    for split in SPLITS:
+        for shard in map(ShardReader, shard_paths(config, split)):
             lines += [f"{shard.path.name}: {reason}" for reason in shard.left_out.values()]
     return lines
+
+
+def prepared_lines(config: RunConfig) -> Iterator[str]:
+    """Which frames of a dataset's files are in no clip, where it says so; and what its prepared shards hold."""
+    held = config.dataset.cls.holdings(config.dataset.config)
+    yield from (f"note: {note}" for note in held.notes if note not in told(held.unusable))
+    counts = []
+    for split in SPLITS:
+        sizes = [size for path in shard_paths(config, split) for size in ShardReader(path).sizes]
+        counts.append(f"{split} {len(sizes)} ({sum(views * frames for views, frames, *_ in sizes)})")
+    yield f"clips, and in brackets their pictures: {', '.join(counts)}"
 
 
 def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[Path, list[RunConfig]]:
@@ -161,7 +174,7 @@ def never_stored(configs: Sequence[RunConfig]) -> list[str]:
 
 def prepare(
     configs: Sequence[RunConfig],
-    splits: Sequence[str] = ("train", "val", "test"),
+    splits: Sequence[str] = SPLITS,
     *,
     jobs: int,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -203,7 +216,7 @@ def _prepare(
             if shard is not None and shard.signals >= wanted and not shard.left_out:
                 advance(len(shard))
             else:
-                tasks.append((texts, split, (number, shards)))
+                tasks.append((texts, folder, split, (number, shards)))
     _in_processes(jobs, _render, tasks, advance)
     for config, names in owned:
         clips = list(to_encode(config, names))
@@ -247,28 +260,33 @@ def _in_processes(
         ) from error
 
 
-def _render(texts: tuple[str, ...], split: str, part: tuple[int, int], ticks) -> None:
+def _render(texts: tuple[str, ...], folder: Path, split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
     one_thread()
-    folder, signals, fitted = _drawing(texts)
+    signals, fitted = _drawing(texts, folder)
     form = picture_format(parse_resolved(texts[0], "prepare"), split)
     clips = _clips(texts[0], split)
     render_shard(folder, split, clips, signals, fitted, part=part, pictures=form, on_clip=lambda: ticks.put(1))
 
 
 @lru_cache(maxsize=1)
-def _drawing(texts: tuple[str, ...]) -> tuple[Path, Signals, list[tuple[Fit, Signals]]]:
-    """Folder of these configurations' clips, and the parts that draw their maps: of true bodies, and of each fit's; kept from
-    shard to shard.
+def _drawing(texts: tuple[str, ...], folder: Path) -> tuple[Signals, list[tuple[Fit, Signals]]]:
+    """The parts that draw the maps of these configurations: of true bodies, and of each fit's; kept from shard to shard.
+
+    Raises: HvgError where this process would make other clips than those of ``folder``.
     """
     configs = [parse_resolved(text, "prepare") for text in texts]
+    if cache_folder(configs[0]) != folder:
+        raise HvgError(
+            f"{folder}: the code or the files that clips are made of have changed since this began; the same command begins anew"
+        )
     exact = [config for config in configs if not fit_origin(config)]
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         if config not in exact:
             groups.setdefault(json.dumps(fit_origin(config)), []).append(config)
     fitted = [(build_fit(group[0]), signals_of_all(group).ahead) for group in groups.values()]
-    return cache_folder(configs[0]), signals_of_all(exact).ahead, fitted
+    return signals_of_all(exact).ahead, fitted
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from hvg.config.build import build_conditioners, build_fit, build_part
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device
 from hvg.config.settings import RunConfig
-from hvg.core.errors import DataError
+from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import shard_paths
 from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, trained_sizes, write_encoded
 from hvg.data.shards import ShardReader
@@ -77,9 +77,13 @@ def _holds(path: Path, clips: Sequence[str]) -> bool:
 
 
 def encode(task: ToEncode, ticks) -> None:
-    """The encodings of some of a shard's clips, in a process of its own."""
+    """The encodings of some of a shard's clips, in a process of its own. Raises: HvgError where it would make others."""
     one_thread()
     config, fit, alignment, found = _encoders(task.text)
+    if not found.keys() >= {*task.names}:
+        raise HvgError(
+            f"{task.shard}: code or weights of frozen networks have changed since this began; the same command begins anew"
+        )
     wanted, shard, device = [found[name] for name in task.names], ShardReader(task.shard), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in task.names}
     for key in task.clips:

@@ -33,7 +33,7 @@ from hvg.data.recordings import (
 )
 from hvg.data.splits import of_split
 from hvg.geometry.motion import Motion, resample
-from hvg.media.crops import Crop, cut, read_pictures
+from hvg.media.crops import Crop, as_mask, cut, read_pictures
 from hvg.media.listing import listed
 from hvg.parts.context import Context
 from hvg.parts.scene import Choose, Dataset, Holdings
@@ -91,17 +91,12 @@ class Recorded(Dataset):
         return [index.clips[name] for name in names]
 
     @classmethod
-    def uncut(cls, config: RecordedConfig, longest: int) -> RecordedConfig:
+    def uncut(cls, config: RecordedConfig, shorter: int) -> RecordedConfig:
         """The settings with which clips are whole recordings with masks and meshes, of pictures as they were filmed, their
-        longer side of so many pixels. Cameras of another aspect than the first are padded.
+        shorter side of so many pixels. Cameras of another aspect than the first of their recording are padded.
         """
-        clip = next(iter(cls.index(config).clips.values()))
-        height, width = next(iter(clip.recording.tracks.values())).cameras().image_size
-        scale = longest / max(height, width)
-        # In fours, so that they can be made smaller by whole factors.
-        size = (4 * max(1, round(scale * height / 4)), 4 * max(1, round(scale * width / 4)))
-        wanted = {"crop": False, "frames": None, "image_size": size, "mesh": True, "masks": True, "bodies": True}
-        return config.model_copy(update=wanted)
+        wanted = {"crop": False, "frames": None, "image_size": None, "mesh": True, "masks": True, "bodies": True}
+        return config.model_copy(update={**wanted, "shorter_side": shorter})
 
     @classmethod
     def provides(cls, config: RecordedConfig) -> frozenset[str]:
@@ -118,7 +113,7 @@ class Recorded(Dataset):
         index = cls.index(config)
         clips = cls._of_split(config, index)
         return Holdings(
-            sizes={clip.clip_id: (len(clip.recording.tracks), len(clip.frames), *config.size) for clip in clips},
+            sizes={clip.clip_id: (len(clip.recording.tracks), len(clip.frames), *clip.size) for clip in clips},
             subjects={clip.clip_id: clip.subject for clip in clips},
             unusable=index.unusable,
             notes=(*index.notes, *told(index.unusable)),
@@ -175,7 +170,7 @@ class Recorded(Dataset):
         views, chosen = (range(count), range(length)) if choose is None else choose(count, length)
         part = whole if choose is None else whole.select(views, chosen)
         tracks, frames = list(clip.recording.tracks.values()), clip.frames[chosen.start : chosen.stop]
-        pictures = [self._pictures(tracks[view], crops[view], frames) for view in views]
+        pictures = [self._pictures(tracks[view], crops[view], frames, cameras.image_size) for view in views]
         photo = self._photo(clip)
         found = replace(
             part,
@@ -189,11 +184,15 @@ class Recorded(Dataset):
         task = clip_task(replace(whole, body=self._joints(index), reference=photo))
         return replace(found, body=self._body_of(clip, chosen), task=task)
 
-    def _pictures(self, track: Track, crop: Crop, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Frames (T, 3, H, W) and alpha (T, 1, H, W) of a camera, uint8."""
-        masks = None if track.masks is None or not self.config.masks else read_pictures(track.masks, frames)
+    def _pictures(
+        self, track: Track, crop: Crop, frames: Sequence[int], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Frames (T, 3, H, W) and alpha (T, 1, H, W) of a camera, uint8. size: H and W."""
+        masks = None
+        if track.masks is not None and self.config.masks:
+            masks = (as_mask(mask, track.masks_in) for mask in read_pictures(track.masks, frames))
         pictures = read_pictures(track.frames, frames)
-        colour, alpha = cut(pictures, masks, crop, self.config.size, self.config.background)
+        colour, alpha = cut(pictures, masks, crop, size, self.config.background)
         if alpha is None and self.config.masks:
             raise DataError(f"{place_name(track.frames)}: no masks, and no alpha; expected one, or dataset.masks=false")
         return colour, torch.empty(0) if alpha is None else alpha
@@ -202,45 +201,45 @@ class Recorded(Dataset):
         """The person in a frame drawn of the whole recording, from the camera that sees them most from the front."""
         config, recording = self.config, clip.recording
         frame = key_to_seed(config.seed, "photo", clip.clip_id) % recording.length
-        tracks = list(recording.tracks.values())
+        tracks, size = list(recording.tracks.values()), clip.size
         body = self._animated(clip, [frame], config.mesh) if config.bodies else None
         seen = [_at(track.cameras(), [frame]) for track in tracks]
         view = 0 if body is None else facing_view(seen, body)
-        crop = self._crop(seen[view], body) or whole_crop(seen[view], config.size)
-        frames, alpha = self._pictures(tracks[view], crop, [frame])
+        crop = self._crop(seen[view], body, size) or whole_crop(seen[view], size)
+        frames, alpha = self._pictures(tracks[view], crop, [frame], size)
         return Reference(
             frames=frames[None],
             alpha=alpha[None] if config.masks else None,
-            cameras=seen_through(seen[view], crop, config.size)[None],
+            cameras=seen_through(seen[view], crop, size)[None],
             body=body,
         )
 
-    def _crop(self, cameras: Cameras, body: BodyMotion | None) -> Crop | None:
-        """Where a camera (T,) is cut; None where it does not see the body."""
+    def _crop(self, cameras: Cameras, body: BodyMotion | None, size: tuple[int, int]) -> Crop | None:
+        """Where a camera (T,) is cut for pictures of ``size``; None where it does not see the body."""
         config = self.config
         if body is None or not config.crop:
-            return whole_crop(cameras, config.size)
-        return person_crop(cameras, body.joints[0], config.size, config.distance, config.fov_degrees)
+            return whole_crop(cameras, size)
+        return person_crop(cameras, body.joints[0], size, config.distance, config.fov_degrees)
 
     def _framed(self, index: int) -> tuple[Cameras, list[Crop]]:
         """Cameras (V, T) of a clip's cut pictures, and where those of each view are cut; a view that does not see the person
         stays whole. Raises: DataError if none does.
         """
         clip, config = self._clips[index], self.config
-        body = self._joints(index) if config.bodies and config.crop else None
+        body, size = self._joints(index) if config.bodies and config.crop else None, clip.size
         filmed = [_at(track.cameras(), clip.frames) for track in clip.recording.tracks.values()]
-        found = [self._crop(cameras, body) for cameras in filmed]
+        found = [self._crop(cameras, body, size) for cameras in filmed]
         if not any(found):
             raise DataError(
                 f"clip '{clip.clip_id}': no camera sees any joint of its body, so cameras or body are not what they are said "
                 "to be; `hvg prepare check` tries the usual mistakes"
             )
-        crops = [crop or whole_crop(cameras, config.size) for crop, cameras in zip(found, filmed, strict=True)]
-        seen = [seen_through(cameras, crop, config.size) for cameras, crop in zip(filmed, crops, strict=True)]
+        crops = [crop or whole_crop(cameras, size) for crop, cameras in zip(found, filmed, strict=True)]
+        seen = [seen_through(cameras, crop, size) for cameras, crop in zip(filmed, crops, strict=True)]
         cameras = Cameras(
             world_to_camera=torch.stack([camera.world_to_camera for camera in seen]),
             intrinsics=torch.stack([camera.intrinsics for camera in seen]),
-            image_size=config.size,
+            image_size=size,
         )
         return cameras, crops
 

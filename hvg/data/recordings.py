@@ -1,6 +1,6 @@
 """Recordings on disk: their settings, where their pictures, masks, cameras and bodies lie, and an index of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from hvg.core.errors import DataError
 from hvg.core.names import as_name
 from hvg.data.splits import SplitConfig, subject_of
 from hvg.geometry.motion import Motion
+from hvg.media.crops import MaskKind
 from hvg.media.folder_video import Place
 from hvg.values.cameras import Cameras
 
@@ -29,9 +30,11 @@ class RecordedConfig(SplitConfig):
         None, description="T: frames of a clip, into which longer recordings are cut; null: a recording is a clip."
     )
     every: Count = Field(1, description="Takes every so many frames of a recording.")
-    image_size: Side | tuple[Side, Side] = Field(
-        256, description="Side of the square image, or (height, width); pixels."
+    image_size: Side | tuple[Side, Side] | None = Field(
+        256,
+        description="Side of the square image, or (height, width); pixels. null: of the shape that each recording was filmed in.",
     )
+    shorter_side: Side = Field(256, description="Pixels of the shorter side where image_size is null.")
     crop: bool = Field(
         True,
         description="Whether each camera's pictures are cut around the person's body, the same for all frames of a clip. "
@@ -52,10 +55,15 @@ class RecordedConfig(SplitConfig):
         (), max_length=10_000, description="What is not used: recordings, cameras, or 'RECORDING/CAMERA'."
     )
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, pixels."""
-        return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+    def size(self, recording: "Recording") -> tuple[int, int]:
+        """Height and width of its pictures, pixels; as of its first camera where they keep their shape, in eights."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        if self.image_size is not None:
+            return self.image_size
+        height, width = next(iter(recording.tracks.values())).cameras().image_size
+        scale = self.shorter_side / min(height, width)
+        return 8 * max(1, round(scale * height / 8)), 8 * max(1, round(scale * width / 8))
 
 
 class MovedConfig(RecordedConfig):
@@ -76,12 +84,13 @@ class Track:
 
     cameras: (1,) where it stands still, or (T,); their size is that of the pictures, or of larger ones of which these are
     copies. It is a function, so that it is read when it is needed, and like ``Recording.motion`` one that can be pickled, for
-    processes that load: a ``partial`` of a module's own.
+    processes that load: a ``partial`` of a module's own. masks_in: how a mask shows the person, as of ``as_mask``.
     """
 
     frames: Place
     cameras: Callable[[], Cameras]
     masks: Place | None = None
+    masks_in: MaskKind = "white"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +99,13 @@ class Recording:
 
     tracks: camera name -> its pictures. length: T. motion: reads the body's motion, in the cameras' world; None where there is
     none. body_places: where in the motion each of the T frames is, increasing, counted in the motion's frames; None: in order.
-    files: those that say cameras and bodies, whose change makes other clips.
+    files: those that say cameras and bodies, whose change makes other clips. filmed: frames of which there is any picture, where
+    some of them cannot be used; None: T.
     """
 
     tracks: Mapping[str, Track]
     length: int
+    filmed: int | None = None
     motion: Callable[[], Motion] | None = None
     body_places: Sequence[float] | None = None
     files: Sequence[Path] = ()
@@ -102,12 +113,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class RecordedClip:
-    """A clip: a recording, or some frames of it."""
+    """A clip: a recording, or some frames of it. size: height and width of its pictures, pixels."""
 
     clip_id: str
     subject: str
     recording: Recording
     frames: range
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -139,14 +151,20 @@ def make_index(config: RecordedConfig, places: Mapping[str, Path], survey: Surve
             unusable[name] = str(error)
             continue
         clips |= {clip.clip_id: clip for clip in found}
-        lost = -(-found[0].recording.length // config.every) - sum(len(clip.frames) for clip in found)
-        if lost:
-            notes.append(
-                f"{path}: its last {lost} frames are no whole clip of dataset.frames={config.frames} and not used"
-            )
+        notes += [f"{path}: {why}" for why in _unused(config, found)]
     return Index(
         clips, unusable, tuple(notes[:_FEW] + ([f"and {len(notes) - _FEW} more like it"] if notes[_FEW:] else []))
     )
+
+
+def _unused(config: RecordedConfig, clips: Sequence[RecordedClip]) -> Iterator[str]:
+    """Which frames of a recording are in none of its clips, but for those between that ``every`` leaves out."""
+    recording = clips[0].recording
+    filmed = recording.filmed or recording.length
+    if lacking := filmed - recording.length:
+        yield f"{lacking} of its {filmed} frames lack a body, or a picture or mask of some camera, and are not used"
+    if lost := -(-recording.length // config.every) - sum(len(clip.frames) for clip in clips):
+        yield f"its last {lost} frames are no whole clip of dataset.frames={config.frames} and not used"
 
 
 def _chosen(config: RecordedConfig, name: str, recording: Recording) -> Recording:
@@ -174,7 +192,8 @@ def _clips(config: RecordedConfig, name: str, recording: Recording) -> list[Reco
     clip_id, subject = as_name(name).replace(".", "_"), subject_of(config, name)
     cuts = [frames[start : start + length] for start in range(0, len(frames) - length + 1, length)]
     names = [clip_id] if config.frames is None else [f"{clip_id}-{cut[0]:06d}" for cut in cuts]
-    return [RecordedClip(name, subject, recording, cut) for name, cut in zip(names, cuts, strict=True)]
+    size = config.size(recording)
+    return [RecordedClip(name, subject, recording, cut, size) for name, cut in zip(names, cuts, strict=True)]
 
 
 def told(unusable: Mapping[str, str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hvg.core.files import whole_file, write_text
+from hvg.core.files import remove_partial, whole_file, write_text
 from hvg.core.names import check_clip_names
 from hvg.data.clip_files import encode_clip, encode_frames
 from hvg.data.picture_files import EXACT, PictureFormat
@@ -105,6 +105,7 @@ def write_shards(
     for number, path in enumerate(paths):
         indices = range(number * per_shard, min(count, (number + 1) * per_shard))
         if whole_shard(path) is None:
+            remove_partial(folder, path.stem)
             write_shard(path, map(load, indices), part=(number, shards), pictures=pictures)
         report(indices.stop, count)
     return paths

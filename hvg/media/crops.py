@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from hvg.media.folder_video import Place
 from hvg.media.images import read_image_8bit
 from hvg.media.video import video_frames
 
+# How masks show people: white on black, or in the colours that matplotlib gives to numbers.
+MaskKind = Literal["white", "viridis"]
+# Green of the colours of viridis: 1 of 0, with which the background is drawn, and 68 or more of its upper four fifths.
+_NO_PURPLE = 32
 # Ratio of sides by which a picture may differ from its camera's: a rounded half of an odd side.
 _SAME_ASPECT = 0.01
 
@@ -60,8 +64,13 @@ def _read(path: Path) -> Picture:
     return Picture(str(path), colour.movedim(0, -1).contiguous().numpy(), None if alpha is None else alpha[0].numpy())
 
 
-def as_mask(picture: Picture) -> Picture:
-    """A mask's file as a picture's alpha: its alpha where it has one, else how bright it is; of 0 and 1, 1 is the person."""
+def as_mask(picture: Picture, kind: MaskKind = "white") -> Picture:
+    """A mask's file as a picture's alpha: its alpha where it has one, else how bright it is; of 0 and 1, 1 is the person.
+
+    kind: ``viridis`` for one in the default colours of matplotlib, where people are no purple.
+    """
+    if kind == "viridis":
+        return Picture(picture.name, picture.colour, np.uint8(255) * (picture.colour[..., 1] >= _NO_PURPLE))
     red, green, blue = (picture.colour[..., channel] for channel in range(3))
     cover = np.maximum(np.maximum(red, green), blue) if picture.alpha is None else picture.alpha
     return Picture(picture.name, picture.colour, cover * np.uint8(255) if cover.max() == 1 else cover)
@@ -76,8 +85,8 @@ def cut(
 ) -> tuple[Tensor, Tensor | None]:
     """A crop of pictures at ``size`` (height, width): (T, 3, H, W) and alpha (T, 1, H, W), uint8.
 
-    masks: of the same frames; without, a picture's own alpha is taken, and none is told where no picture has one. behind: sRGB
-    in [0, 1] on which what the mask covers is laid; None: the picture stays as it is, with black around it.
+    masks: of the same frames, as of ``as_mask``; without, a picture's own alpha is taken, and none is told where no picture has
+    one. behind: sRGB in [0, 1] on which what the mask covers is laid; None: the picture stays as it is, with black around it.
     """
     pairs = ((picture, None) for picture in pictures) if masks is None else zip(pictures, masks, strict=True)
     cells = [_cut(picture, mask, crop, size, behind) for picture, mask in pairs]
@@ -95,7 +104,7 @@ def _cut(
     fill = (0, 0, 0) if behind is None else tuple(round(255 * channel) for channel in behind)
     place = _place(picture.name, picture.colour.shape[:2], crop)
     colour, cover = _region(Image.fromarray(picture.colour), place, fill), None
-    shape = picture.alpha if mask is None else as_mask(mask).alpha
+    shape = (picture if mask is None else mask).alpha
     if shape is not None:
         whole = Image.fromarray(shape)
         if mask is not None:

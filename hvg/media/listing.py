@@ -56,10 +56,13 @@ def images_in(folder: Path) -> dict[str, list[Path]]:
     return images
 
 
-def pictures_in(folder: Path) -> Files[str]:
-    """Name without suffix -> its one image file, in natural order. Raises: DataError for a name with two."""
+def pictures_in(folder: Path, ending: str = "") -> Files[str]:
+    """Name without suffix -> its one image file, in natural order; ending: of those that are looked at.
+
+    Raises: DataError for a name with two.
+    """
     pictures: dict[str, str] = {}
-    for name in _image_names(folder):
+    for name in (name for name in _image_names(folder) if name.endswith(ending)):
         stem = os.path.splitext(name)[0]
         if stem in pictures:
             raise DataError(f"two images have one name: {folder / pictures[stem]} and {name}")

@@ -1,4 +1,4 @@
-"""Published data sets, by small files in their layouts, go through prepare, two training steps and evaluation."""
+"""Every layout of footage and published data sets, by small files, goes through prepare, check, two steps and evaluation."""
 
 import json
 import math
@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from data_set_files import SETS, set_words, write_models
-from recordings import write_monocular, write_multiview
+from data_set_files import LAYOUTS, SETS, set_words, write_models
 
 from hvg import cli
 from hvg.config.build import build_dataset
@@ -15,6 +14,8 @@ from hvg.config.composition import compose
 from hvg.core.errors import ConfigError
 from hvg.data.cache import cache_folder, shard_paths
 from hvg.data.prepare import prepare
+from hvg.data.shards import ShardReader
+from hvg.data.signals import drawn_keys
 from hvg.values.tensors import tensors_of
 
 pytestmark = pytest.mark.long
@@ -28,12 +29,26 @@ def models(tmp_path_factory):
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-@pytest.mark.parametrize("name", sorted(SETS))
-def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, capsys):
+def check_shards(config) -> None:
+    """Each split has its clips on disk, with all that training asks for."""
+    bodies = config.pose is not None and config.pose.name != "none"
+    for split in ("train", "val", "test"):
+        shards = [ShardReader(path) for path in shard_paths(config, split)]
+        assert shards
+        for shard in shards:
+            assert len(shard) > 0 and not shard.left_out
+            assert shard.signals >= {*drawn_keys(config)} and bool(shard.signals) is bodies
+            held = {"frames", "alpha", "cameras", "reference", *(("body", "signals", "task") if bodies else ())}
+            assert held <= shard.load(0).present()
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_a_layout_is_prepared_trained_on_and_scored(name, tmp_path, models, capsys):
     words = [*SMALL, *set_words(name, tmp_path, models), f"data.cache={tmp_path / 'cache'}"]
     assert cli.run(["prepare", *words, "jobs=1"]) == 0
-    assert all(shard_paths(compose(words), split) for split in ("train", "val", "test"))
-    if name != "tiktok":
+    assert " s left" in capsys.readouterr().err
+    check_shards(compose(words))
+    if "pose=none" not in words:
         assert cli.run(["prepare", "check", *words, f"out={tmp_path / 'check'}"]) == 0, "a false alarm"
         assert list((tmp_path / "check").glob("*.png"))
     assert cli.run(["train", *words, f"output={tmp_path}", "name=run"]) == 0
@@ -46,17 +61,13 @@ def test_a_data_set_is_prepared_trained_on_and_scored(name, tmp_path, models, ca
     assert "psnr" in capsys.readouterr().out
 
 
-WITH_BODIES = sorted({*SETS} - {"tiktok"})
+WITH_BODIES = [*sorted({*SETS} - {"tiktok"}), "nerfstudio", "monocular"]
 
 
 def words_with_bodies(name, folder, models, tiny):
     """Of a data set whose clips have bodies."""
-    if name in SETS:
+    if name in LAYOUTS:
         return [*SMALL, *set_words(name, folder, models)]
-    if name in ("multiview", "monocular"):
-        (write_multiview if name == "multiview" else write_monocular)(folder / "filmed")
-        size = ["dataset.image_size=32", f"data.views={2 if name == 'multiview' else 1}", "data.frames=2"]
-        return [*SMALL, f"dataset={name}", f"dataset.root={folder / 'filmed'}", *size]
     if name == "shards":
         rendered = compose([*tiny, f"data.cache={folder / 'cache'}"])
         prepare([rendered], ("train", "val"), jobs=1)
@@ -67,7 +78,7 @@ def words_with_bodies(name, folder, models, tiny):
     return [*sizes, "dataset=mixture", *(f"dataset.members.{label}={{{people}}}" for label in ("scans", "camera"))]
 
 
-@pytest.mark.parametrize("name", [*WITH_BODIES, "multiview", "monocular", "shards", "mixture"])
+@pytest.mark.parametrize("name", [*WITH_BODIES, "shards", "mixture"])
 def test_a_fit_observes_the_bodies_of_every_data_set_that_has_them(name, tmp_path, models, tiny):
     """The true ones stay beside them, bit by bit, with all else; and errors are the same at every load."""
     words = words_with_bodies(name, tmp_path, models, tiny)

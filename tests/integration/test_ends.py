@@ -3,21 +3,18 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from groups import CommandGroup
 
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
 from hvg.data.prepare import prepare
 from hvg.train.run import train
 
-ROOT = Path(__file__).parents[2]
 DDP = ("strategy=ddp", "strategy.devices=2", "data.batch_size=1")
-SOME_TIME = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -28,60 +25,21 @@ def overrides(tiny, cache, tmp_path_factory):
     return words
 
 
-class Started:
-    """A run in a process group of its own, as a terminal makes one."""
+class Started(CommandGroup):
+    """A run."""
 
     def __init__(self, *words: str) -> None:
         self.folder = Path(next(w for w in words if w.startswith("output=")).removeprefix("output=")) / words[-1][5:]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hvg.cli", "train", *words],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error) -> None:
-        if self.group():
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
-    def group(self) -> list[int]:
-        """All of its processes that still run."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[2]) == self.process.pid and fields[0] != "Z":
-                found.append(int(path.parent.name))
-        return found
-
-    def wait_for(self, what) -> None:
-        until = time.monotonic() + SOME_TIME
-        while not what():
-            assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        super().__init__("train", *words)
 
     def has_begun(self) -> bool:
         metrics = self.folder / "metrics.jsonl"
         return metrics.exists() and metrics.read_text().count("\n") > 0
 
-    def ended(self) -> tuple[int, list[str]]:
+    def outcome(self) -> tuple[int, list[str]]:
         """Exit code of the first process when all have ended, and what they printed but for progress."""
         since = time.monotonic()
-        printed = self.process.communicate(timeout=SOME_TIME)[0]
-        until = time.monotonic() + SOME_TIME
-        while self.group():
-            assert time.monotonic() < until, f"{self.group()} still run"
-            time.sleep(0.05)
+        printed = self.ended()
         print(f"the last process ended after {time.monotonic() - since:.1f} s")
         # Until a process has imported what it runs, Python itself tells of an interrupt as of any other error.
         at_work = re.search(r'File "[^"]*/hvg/[^"]*", line \d+, in (?!<module>)', printed)
@@ -97,28 +55,28 @@ class Started:
 def test_a_signal_to_all_while_they_start_ends_all(overrides, number, code, late):
     """One exited, the other waited for it where they were to meet."""
     with Started(*overrides, *DDP, f"name=start{number}-{late}") as run:
-        run.wait_for(lambda: len(run.group()) > 1)
+        run.wait_for(lambda: len(run.running()) > 1)
         time.sleep(late)
         os.killpg(run.process.pid, number)
-        assert run.ended()[0] == code
+        assert run.outcome()[0] == code
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_the_first_process_alone_while_it_waits_for_others_ends_all(overrides, number, code):
     with Started(*overrides, *DDP, f"name=first{number}") as run:
-        run.wait_for(lambda: len(run.group()) > 1)
+        run.wait_for(lambda: len(run.running()) > 1)
         os.kill(run.process.pid, number)
-        assert run.ended()[0] == code
+        assert run.outcome()[0] == code
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("when", ["while they start", "while they train"])
 def test_no_process_outlives_the_first(overrides, when):
     with Started(*overrides, *DDP, f"name=orphan-{when[-5:]}") as run:
-        run.wait_for((lambda: len(run.group()) > 1) if when == "while they start" else run.has_begun)
+        run.wait_for((lambda: len(run.running()) > 1) if when == "while they start" else run.has_begun)
         os.kill(run.process.pid, signal.SIGKILL)
-        assert run.ended()[0] == 128 + signal.SIGKILL
+        assert run.outcome()[0] == 128 + signal.SIGKILL
 
 
 @pytest.mark.long
@@ -129,7 +87,7 @@ def test_a_second_interrupt_ends_at_once_in_a_line(overrides, strategy):
         for _ in range(2):
             os.killpg(run.process.pid, signal.SIGINT)
             time.sleep(0.02)
-        code, lines = run.ended()
+        code, lines = run.outcome()
         assert code == 130
         assert lines[-1].startswith("hvg train: interrupted; resume=auto continues what it has saved")
 
@@ -138,9 +96,9 @@ def test_a_second_interrupt_ends_at_once_in_a_line(overrides, strategy):
 def test_a_killed_loading_process_is_told_in_a_line(overrides):
     with Started(*overrides, "data.workers=1", "name=loader") as run:
         run.wait_for(run.has_begun)
-        (loader,) = (process for process in run.group() if process != run.process.pid)
+        (loader,) = (process for process in run.running() if process != run.process.pid)
         os.kill(loader, signal.SIGKILL)
-        code, lines = run.ended()
+        code, lines = run.outcome()
         assert code == 1
         assert lines[-1].startswith("hvg train: a process that loads data was ended from outside")
 
@@ -151,7 +109,7 @@ def test_a_signal_to_all_leaves_those_that_load_until_the_step_is_saved(override
     with Started(*overrides, "data.workers=1", f"name=loading{number}") as run:
         run.wait_for(run.has_begun)
         os.killpg(run.process.pid, number)
-        assert run.ended()[0] == code
+        assert run.outcome()[0] == code
         assert any((run.folder / "checkpoints").iterdir())
 
 

@@ -16,7 +16,7 @@ from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import ConfigError, DataError
 from hvg.core.random_keys import generator
 from hvg.data import prepare, prepare_latents, training_data
-from hvg.data.cache import open_clips, open_training_clips
+from hvg.data.cache import cache_folder, open_clips, open_training_clips
 from hvg.data.shard_writing import write_shard
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import clip_position, group_of_step, place_at, training_groups
@@ -266,7 +266,8 @@ def prepared(ragged, tiny, tmp_path):
         "pose=skeleton",
         "device=cpu",
     ]
-    prepare._render((compose(words).to_yaml(),), "train", (0, 1), SimpleQueue())
+    config = compose(words)
+    prepare._render((config.to_yaml(),), cache_folder(config), "train", (0, 1), SimpleQueue())
     yield words
     for kept in (prepare._drawing, prepare._clips, prepare_latents._encoders):
         kept.cache_clear()

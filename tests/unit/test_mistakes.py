@@ -9,10 +9,14 @@ from recordings import write_multiview
 from components.bodies.anny import Anny
 from components.datasets.multiview import Multiview
 from components.renderers.warp import Warp
+from hvg.commands import prepare_check
 from hvg.data.mistakes import agreement, bad_camera, mistake
+from hvg.geometry.bone_mesh import bone_mesh
 from hvg.geometry.given_motion import SMPLX_REST
 from hvg.geometry.motion import TO_Y_UP
+from hvg.geometry.skeleton import JOINTS, bone_index, complete_joints
 from hvg.parts.context import Context
+from hvg.values.cameras import project
 
 OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 FRAMES = 12
@@ -121,6 +125,50 @@ def test_clean_clips_raise_no_alarm(clips):
         found = agreement(clip, Warp())
         assert found.inside > 0.9 and float(found.overlap.min()) > 0.7
         assert mistake(clip, Warp()) == "" and bad_camera(found.overlap, ["a", "b", "c"]) == ""
+
+
+def test_bodies_of_joints_alone_are_judged_by_their_bones(clips):
+    bare = [replace(clip, body=bone_mesh(clip.body.without_mesh())) for clip in clips]
+    for clip in bare:
+        found = agreement(clip, Warp())
+        assert found.inside > 0.9 and float(found.overlap.min()) > 0.4
+        assert mistake(clip, Warp()) == "" and bad_camera(found.overlap, ["a", "b", "c"]) == ""
+    for name in QUICK:
+        plant, told = TRAPS[name]
+        assert mistake(plant(bare[0]), Warp()).startswith(told)
+
+
+def test_ellipsoids_around_bones_lie_around_them(clips):
+    body = bone_mesh(clips[0].body)
+    joints = complete_joints(body.joints, body.joint_names)
+    first, second = bone_index(JOINTS)
+    middle = (joints[:, :, first] + joints[:, :, second]) / 2
+    found = body.vertices.unflatten(2, (len(first), -1))
+    assert torch.allclose(found.mean(3), middle, atol=1e-5)
+    away = (found - middle[..., None, :]).norm(dim=-1)
+    half = (joints[:, :, first] - joints[:, :, second]).norm(dim=-1) / 2
+    assert bool((away.amax(-1) > half).all()) and bool((away.amin(-1) <= 1.21 * body.bone_radii[:, None]).all())
+
+
+def test_every_view_is_drawn_with_outline_and_joints(clips, monkeypatch):
+    """The outline is near the mask's edge; dots are where joints are seen."""
+    groups = []
+    monkeypatch.setattr(
+        prepare_check, "tile_groups", lambda given, **_: groups.extend(given) or torch.zeros(1, 3, 8, 8)
+    )
+    clip = clips[0].select(frames=[0])
+    prepare_check._drawn(clip, Warp(), ["a", "b", "c"])
+    assert [[*group] for group in groups] == [["a"], ["b"], ["c"]]
+    for view, group in enumerate(groups):
+        (picture,) = next(iter(group.values()))
+        line = (picture == torch.tensor(prepare_check._OUTLINE)[:, None, None]).all(0)
+        cover = clip.alpha[0, view, 0, 0] > 0.5
+        near = torch.nn.functional.max_pool2d(torch.stack([cover, ~cover]).float(), 7, 1, 3).amin(0) > 0
+        assert line.sum() > 30 and float((line & near).sum() / line.sum()) > 0.8
+        pixels, _ = project(clip.body.joints[0, 0], clip.cameras[0, view, 0])
+        column, row = pixels.long().unbind(-1)
+        changed = (picture != clip.frames[0, view, 0]).any(0)
+        assert bool(changed[row, column].all())
 
 
 def test_a_bad_camera_is_called_by_its_name(clips):

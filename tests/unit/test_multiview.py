@@ -15,11 +15,12 @@ from recordings import film, save_in_world, still_transforms, write_colmap, writ
 from components.bodies.anny import Anny
 from components.datasets.multiview import Multiview
 from components.renderers.warp import Warp
+from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import DataError
 from hvg.data import kept_listing, recorded
 from hvg.data.cache import RenderedClips
-from hvg.data.prepare import render_shard
+from hvg.data.prepare import prepared_lines, render_shard
 from hvg.data.recordings import facts, told
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS
@@ -160,6 +161,28 @@ def test_long_recordings_are_cut_into_clips_and_the_rest_is_said(root):
     clips = opened(root[0], frames=2, split_by="clip")
     assert sorted(Multiview.index(clips.config).clips)[:2] == ["person0-000000", "person0-000002"]
     assert clips.load(0).grid == (1, 3, 2)
+
+
+def test_frames_without_a_body_of_their_own_are_said(root, tmp_path):
+    config = Multiview.Config(root=str(root[0]), body_every=2, split_by="clip")
+    assert [note.partition(": ")[2] for note in Multiview.holdings(config).notes] == [
+        "1 of its 4 frames lack a body, or a picture or mask of some camera, and are not used"
+    ] * 3
+    assert {size[1] for size in Multiview.holdings(config).sizes.values()} == {3}
+    words = [f"dataset.root={root[0]}", "dataset.body_every=2", "dataset.split_by=clip", f"data.cache={tmp_path}"]
+    words += ["dataset=multiview", "data.views=1", "data.frames=1", "evaluation.overlap=allow"]
+    notes, counts = [*prepared_lines(compose(words))][:3], [*prepared_lines(compose(words))][3:]
+    assert all(line.startswith("note: ") and line.endswith("are not used") for line in notes) and len(counts) == 1
+
+
+def test_pictures_keep_the_shape_in_which_they_were_filmed(root):
+    """In eights; the body stays where it is, and a pixel as wide as high."""
+    clip = opened(root[0], image_size=None, shorter_side=64).load(0)
+    assert clip.cameras.image_size == (88, 64) == tuple(clip.frames.shape[-2:]) and lies_in_the_pictures(clip)
+    lens = clip.cameras.intrinsics
+    assert torch.allclose(lens[..., 0, 0], lens[..., 1, 1]) and clip.reference.cameras.image_size == (88, 64)
+    config = Multiview.Config(root=str(root[0]), image_size=None, shorter_side=64)
+    assert list(Multiview.holdings(config).sizes.values()) == [(3, 4, 88, 64)]
 
 
 def test_bodies_of_every_second_picture(copy, root):

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import signal
 
 import pytest
@@ -10,7 +11,7 @@ from components.codecs.pixel import PixelCodec
 from components.conditioners.skeleton import Skeleton
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, HvgError
-from hvg.data import prepare
+from hvg.data import prepare, prepare_latents
 from hvg.data.cache import cache_folder, missing_from_cache, shard_paths
 from hvg.data.prepare import never_stored, prepared_runs
 from hvg.data.shards import ShardReader
@@ -55,7 +56,7 @@ def rendered(tiny, tmp_path_factory):
         ((folder, group),) = configs.items()
         texts, ticks = tuple(config.to_yaml() for config in group), queue.SimpleQueue()
         for number in range(2):
-            prepare._render(texts, "train", (number, 2), ticks)
+            prepare._render(texts, folder, "train", (number, 2), ticks)
     prepare._drawing.cache_clear()
     prepare._clips.cache_clear()
     assert folder == cache_folder(group[0]) and ticks.qsize() == 3
@@ -78,6 +79,27 @@ def test_a_process_builds_its_parts_once_however_many_shards_it_renders(rendered
     wanted = signals_of_all(configs).keys()
     shards = shard_paths(configs[0], "train")
     assert len(shards) == 2 and all(ShardReader(path).signals == wanted for path in shards)
+
+
+def test_a_process_that_would_make_other_clips_or_latents_says_so(rendered):
+    """As when somebody edits a file of the code, or of the data, while clips are prepared."""
+    config = compose([*rendered[0], "pose=skeleton"])
+    text, (shard, *_) = config.to_yaml(), shard_paths(config, "train")
+    told = "have changed since this began; the same command begins anew"
+    with pytest.raises(HvgError, match=f"^{re.escape(str(tmp := shard.parent / 'other'))}: .* {told}"):
+        prepare._render((text,), tmp, "train", (0, 2), queue.SimpleQueue())
+    assert not tmp.exists()
+    task = prepare_latents.ToEncode(text, shard, None, [ShardReader(shard).keys[0]], ["of other weights"])
+    with pytest.raises(HvgError, match=told):
+        prepare_latents.encode(task, queue.SimpleQueue())
+
+
+def test_what_is_prepared_is_counted(rendered):
+    config = compose([*rendered[0], "pose=skeleton"])
+    # Three people by two views and two frames; the other splits are not prepared.
+    assert list(prepare.prepared_lines(config)) == [
+        "clips, and in brackets their pictures: train 3 (12), val 0 (0), test 0 (0)"
+    ]
 
 
 def missing(*words):

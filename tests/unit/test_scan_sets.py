@@ -227,6 +227,92 @@ def test_what_cannot_be_used_is_told_in_a_line(copied, models, what, told, capsy
     assert "planted" not in capsys.readouterr().out
 
 
+def spoil_custom_humans(root, what):
+    name = "0005_00100_01"
+    fit, scan = root / "smplx" / name / "mesh-f00103.json", root / "mesh" / name
+    if what == "no fit":
+        fit.unlink()
+    elif what == "half a fit":
+        fit.write_text(fit.read_text()[:100])
+    elif what == "a list":
+        fit.write_text("[1, 2]")
+    elif what == "no pose":
+        fit.write_text(json.dumps({"betas": [0.0] * 10}))
+    elif what == "words":
+        fit.write_text(json.dumps({**json.loads(fit.read_text()), "betas": ["tall"]}))
+    elif what == "two scans":
+        shutil.copy(scan / "mesh-f00103.obj", scan / "mesh-f00104.obj")
+    elif what == "no picture":
+        (scan / "mesh-f00103.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("no fit", "mesh-f00103.json: there is no such file; expected the fit of a scan"),
+        ("half a fit", "mesh-f00103.json: damaged or no JSON"),
+        ("a list", "mesh-f00103.json: holds no names; expected parameters of SMPL-X"),
+        ("no pose", "mesh-f00103.json: lacks body_pose; it has betas, global_orient, transl"),
+        ("words", "mesh-f00103.json: holds other than numbers"),
+        ("two scans", "mesh/0005_00100_01: holds 2 scans; expected one, as mesh-f00101.obj"),
+        ("no picture", "mesh-f00103.png: not an image that can be read"),
+    ],
+)
+def test_what_cannot_be_used_of_custom_humans_is_told_in_a_line(tmp_path, models, what, told):
+    root = write_custom_humans(tmp_path, models, count=3)
+    spoil_custom_humans(root, what)
+    with pytest.raises(DataError) as error:
+        opened(CustomHumans, root, models).load(0)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def spoil_two_k2k(root, what):
+    scan, fit = root / "test" / "00009" / "00009.ply", root.parent / "fits" / "00009" / "smplx_param.pkl"
+    if what == "no scan":
+        scan.unlink()
+    elif what == "no colours":
+        text = scan.read_bytes().replace(b"property uchar red", b"property uchar ped")
+        scan.write_bytes(text.replace(b"property uchar green", b"property uchar gleen"))
+    elif what == "a scan cut off":
+        scan.write_bytes(scan.read_bytes()[:300])
+    elif what == "no fit":
+        fit.unlink()
+    elif what == "a fit of nothing":
+        fit.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("no scan", "00009.obj: there is no such file; expected a scan"),
+        ("no colours", "00009.ply: has no colours of vertices; expected red, green and blue of each"),
+        ("a scan cut off", "00009.ply: "),
+        ("no fit", "00009/smplx_param.pkl: there is no such file"),
+        ("a fit of nothing", "smplx_param.pkl: "),
+    ],
+)
+def test_what_cannot_be_used_of_two_k2k_is_told_in_a_line(tmp_path, models, what, told):
+    root = write_two_k2k(tmp_path, models, count=3)
+    spoil_two_k2k(root, what)
+    dataset = TwoK2k(TwoK2k.Config(root=str(root), split="test", fits=tmp_path / "fits", views=1), context(models))
+    with pytest.raises(DataError) as error:
+        dataset.load(0)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_scans_and_fits_in_other_layouts_are_the_same(tmp_path, models):
+    """THuman2.0 beside 2.1; scans of 2K2K with a texture, and fits as arrays."""
+    for version in ("2.0", "2.1"):
+        write_thuman(tmp_path / version, models, count=3, version=version)
+    old, new = (
+        opened(Thuman, tmp_path / version / f"THuman{version}_Release", models, version=version).load(0)
+        for version in ("2.0", "2.1")
+    )
+    assert torch.equal(old.frames, new.frames) and torch.equal(old.body.joints, new.body.joints)
+    root = write_two_k2k(tmp_path, models, count=3, textured=True)
+    check_placed(opened(TwoK2k, root, models, fits=tmp_path / "fits"))
+
+
 def test_folders_that_hold_no_scans_or_several_fits_are_told(copied, models, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no scan is here"):

@@ -80,6 +80,19 @@ def test_mvhumannet_is_where_its_files_say(mvhumannet, models):
     check_filmed(dataset, frames=3)
 
 
+def test_folders_may_be_called_as_in_the_readme(tmp_path, mvhumannet, models):
+    root = write_mvhumannet(tmp_path, models, names=("images", "fmask"))
+    clips = [opened(Mvhumannet, where, models).load(0) for where in (root, mvhumannet)]
+    assert torch.equal(clips[0].frames, clips[1].frames) and torch.equal(clips[0].alpha, clips[1].alpha)
+
+
+def test_frames_without_a_body_or_a_picture_are_said(copied, models):
+    root, outfit = copied
+    (outfit / "smplx" / "smpl" / "000001.json").unlink()
+    (note,) = Mvhumannet.holdings(opened(Mvhumannet, root, models).config).notes
+    assert note == f"{outfit}: 1 of its 3 frames lack a body, or a picture or mask of some camera, and are not used"
+
+
 def test_mvhumannet_plusplus_is_where_its_files_say(plusplus, models):
     for split, names in (("train", ["train-100832", "train-100833"]), ("test", ["test-100834"])):
         dataset = opened(MvhumannetPp, plusplus, models, split)

@@ -1,5 +1,6 @@
 """Dances: both layouts, what they hold, and what cannot be used."""
 
+import numpy as np
 import pytest
 import torch
 from data_set_files import write_models, write_tiktok
@@ -8,6 +9,7 @@ from components.datasets.tiktok import Tiktok
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, DataError
 from hvg.data.split_rules import by_rules
+from hvg.media.crops import Picture, as_mask
 from hvg.parts.context import Context
 from hvg.testing import check_dataset
 
@@ -34,12 +36,21 @@ def test_both_layouts_give_the_same_clip(dances, models, tmp_path):
     assert [clip.clip_id for clip in plain._clips] == ["00336", "00337"]
     a, b = plain.load(0), disco.load(0)
     assert a.grid == b.grid == (1, 1, 4)
-    # DisCo's masks are JPEGs.
+    # DisCo's masks are JPEGs, larger than the pictures, in which the background is purple.
     assert float((a.alpha - b.alpha).abs().mean()) < 0.02
+    assert float(b.alpha[..., 0, :].max()) == 0 and float(b.alpha.max()) == 1
     assert float((a.frames - b.frames).abs().mean()) < 0.05
     assert 0.03 < float((a.alpha > 0.5).float().mean()) < 0.5
     # What is covered is the person, who is striped before a grey room that is not shown.
     assert float(a.frames[:, :, :, :, 0, 0].min()) == 1
+
+
+@pytest.mark.parametrize("label", [0.2, 0.5, 1.0])
+def test_everybody_in_a_mask_of_matplotlib_s_colours_is_a_person(label):
+    """DisCo numbers the people of a picture, whose masks then have colours between blue and yellow."""
+    colours = {0.0: (68, 1, 84), 0.2: (64, 67, 135), 0.5: (32, 144, 140), 1.0: (253, 231, 36)}
+    drawn = np.uint8([[colours[0.0], colours[label]]])
+    assert as_mask(Picture("mask", drawn), "viridis").alpha.tolist() == [[0, 255]]
 
 
 def test_it_keeps_the_promises_of_a_dataset(dances):
