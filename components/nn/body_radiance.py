@@ -1,5 +1,6 @@
 """The network of a person's radiance field: what is known of a point, to its density and its colour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,16 +72,23 @@ class BodyRadiance(nn.Module):
         self.colour = nn.Linear(half, candidates + 1 + 3)
 
     def forward(
-        self, facts: PointFacts, told: Tensor, whole: Tensor, clip: Tensor, candidates: Tensor, skin: Tensor
+        self,
+        facts: PointFacts,
+        told: Sequence[Tensor],
+        whole: Tensor,
+        clip: Tensor,
+        candidates: Tensor,
+        skin: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """told: (M, told). whole: (B, whole), and clip: (M), which of them. candidates: (M, N, 3). skin: (M), what is added to
+        """told: (M, k) each. whole: (B, whole), and clip: (M), which of them. candidates: (M, N, 3). skin: (M), what is added to
         the density before it is made positive."""
-        x = torch.cat([*facts.inputs(self.frequencies), told], dim=1).to(self.enter.weight.dtype)
-        x = torch.relu(self.enter(x) + self.tell(whole)[clip])
+        x = torch.cat([*facts.inputs(self.frequencies), *told], dim=1).to(self.enter.weight.dtype)
+        of_photo = self.tell(whole)
+        x = torch.relu_(self.enter(x) + (of_photo if len(of_photo) == 1 else of_photo[clip]))
         for layer in self.layers:
-            x = x + torch.relu(layer(x))
+            x = x + torch.relu_(layer(x))
         density = softplus(self.density(x)[:, 0].float() + skin)
-        hidden = torch.relu(self.hidden(torch.cat([x, facts.direction.to(x)], dim=1)))
+        hidden = torch.relu_(self.hidden(torch.cat([x, facts.direction.to(x)], dim=1)))
         out = self.colour(hidden).float()
         blend, own = out[:, :-3].softmax(dim=1), out[:, -3:].tanh()
         return density, (blend[:, :-1, None] * candidates).sum(dim=1) + blend[:, -1:] * own

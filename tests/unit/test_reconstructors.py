@@ -15,6 +15,7 @@ from components.reconstructors.nerf import Nerf
 from components.reconstructors.projection import Projection
 from components.renderers.warp import Warp
 from hvg.core.errors import DataError, HvgError
+from hvg.geometry.meshes import neighbours
 from hvg.media.video import write_video
 from hvg.parts import registry
 from hvg.parts.context import SceneContext
@@ -100,10 +101,12 @@ def test_colours_spread_along_edges_and_no_further():
     values[0] = torch.tensor([3.0, 1.0])
     known = torch.zeros(8, dtype=torch.bool)
     known[0] = True
-    spread = _spread(values, known, faces, 2)
+    edges = neighbours(faces, 8)
+    spread = _spread(values, known, edges, 2)
     assert torch.equal(spread[0], values[0]) and (spread[1:5, 1] > 0).all() and not spread[5:].any()
     assert torch.allclose(spread[1:5, 0] / spread[1:5, 1], torch.tensor(3.0))
-    assert not _spread(values, known, faces, 1)[3:].any()
+    assert not _spread(values, known, edges, 1)[3:].any()
+    assert torch.equal(_spread(values, torch.ones_like(known), edges, 2), values)
 
 
 @pytest.mark.parametrize("name", ["projection", "nerf"])
