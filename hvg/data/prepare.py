@@ -142,9 +142,15 @@ def _those_that_fit(
     configs = []
     for words, chosen in product(runs, choices):
         try:
-            configs.append(compose([*words, *chosen]))
+            config = compose([*words, *chosen])
+            # A map may be drawn by what is trained first, and is not there.
+            drawn_keys(config)
         except ConfigError as error:
             log(f"left out: {' '.join(chosen)}: {error.problems[0].message}")
+        except HvgError as error:
+            log(f"left out: {' '.join(chosen)}: {error}")
+        else:
+            configs.append(config)
     return configs
 
 
