@@ -71,6 +71,12 @@ class BodyRadiance(nn.Module):
         self.hidden = nn.Linear(width + 3, half)
         self.colour = nn.Linear(half, candidates + 1 + 3)
 
+    @property
+    def multiplications(self) -> int:
+        """For one point."""
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Linear) and layer is not self.tell]
+        return sum(layer.weight.numel() for layer in layers)
+
     def forward(
         self,
         facts: PointFacts,

@@ -51,6 +51,12 @@ class PhotoEncoder(nn.Module):
         self.mean = nn.Linear(half, whole)
         self.channels = full + half
 
+    def multiplications(self, height: int, width: int) -> int:
+        """Of its convolutions, over one photo."""
+        stages = ((self.whole_size, 1), (self.halved, 4), (self.quartered, 16))
+        layers = [(x, share) for stage, share in stages for x in stage.modules() if isinstance(x, nn.Conv2d)]
+        return sum(layer.weight.numel() * height * width // share for layer, share in layers)
+
     def forward(self, photo: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """photo: (B, K, H, W). alpha: (B, 1, H, W)."""
         full = self.whole_size(photo)

@@ -108,6 +108,12 @@ class Nerf(Reconstructor[NerfConfig]):
         self.radiance = BodyRadiance(told, config.whole, config.width, config.depth, config.frequencies, candidates=3)
         self._kept = ContentCache(config.kept_megabytes * 2**20)
 
+    def flops(self, rays: int, photo: tuple[int, int]) -> int | None:
+        height, width = photo
+        looks = (self.for_pelvis.weight.numel() + self.for_vertex.weight.numel()) * height * width
+        points = rays * self.config.samples * self.radiance.multiplications
+        return 2 * (points + looks + self.encoder.multiplications(height, width))
+
     def render(
         self, batch: ClipBatch, pixels: Tensor | None = None, draws: Sequence[torch.Generator] | None = None
     ) -> Seen:
