@@ -75,8 +75,8 @@ class TrainedSystem(lightning.LightningModule):
         return clips_at_own_size(config, "train", self.signals)
 
     def step_flops(self, clips: int, image_size: tuple[int, int]) -> int | None:
-        """Model FLOPs of a training step, at most, on so many clips with pictures of this size (height, width), of a system without
-        a backbone; None where nobody says.
+        """Model FLOPs of a training step on so many clips with pictures of this size (height, width), at most; None where nobody
+        says, or shapes do (those of a backbone are counted).
         """
         return None
 
