@@ -2,9 +2,9 @@
 
 Trained on the synthetic people of scale=cpu by Adam with a cosine and an average of the weights, 4 clips x 190 rays near the
 person a step; scored on the test people by garment. Beside it the colours' projection on the bare mesh, and on the true dressed
-one (oracle). ``seconds=60`` ends by the clock instead; ``people=48`` trains on fewer; ``fits=[mild,typical]`` also scores people whose
-bodies, and the photo's, have such errors; ``KEY=VALUE`` else is a setting of the field; ``picture=FILE`` draws people. The last
-lines say how long a picture takes, and how much of that is the search for the nearest skin.
+one (oracle). ``seconds=60`` ends by the clock instead; ``people=48`` trains on fewer; ``fits=[mild,typical]`` also scores people
+whose bodies, and the photo's, have such errors; ``KEY=VALUE`` else is a setting of the field; ``picture=FILE`` draws people. The
+last lines say how long a picture takes, and how much of that is the search for the nearest skin.
 """
 
 import contextlib

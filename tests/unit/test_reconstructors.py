@@ -17,6 +17,7 @@ from components.renderers.warp import Warp
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.meshes import neighbours
 from hvg.media.video import write_video
+from hvg.model.counted_step import LiveBytes, Watch
 from hvg.parts import registry
 from hvg.parts.context import SceneContext
 from hvg.parts.part import PartConfig
@@ -304,6 +305,23 @@ def test_rays_at_once_and_what_is_kept_change_nothing(context, people):
         assert all(
             torch.allclose(a, b, atol=1e-5) for a, b in zip(vars(seen).values(), vars(whole).values(), strict=True)
         )
+
+
+@pytest.mark.long
+def test_memory_of_a_large_picture_is_that_of_its_chunk(context, people):
+    """Besides 80 bytes a pixel for what is returned, and for which pixels those are."""
+
+    def peak(side: int, chunk: int) -> int:
+        one = people.clips(slice(0, 1)).select([0], [0])
+        clip = replace(one, cameras=one.cameras.resized((side, side)), frames=None, alpha=None, signals={})
+        part, alive = build(Nerf, Nerf.Config(chunk=chunk), context), LiveBytes()
+        with Watch(alive.watch), torch.no_grad():
+            part.render(clip)
+        return alive.peak
+
+    small, large, at_once = peak(96, 1024), peak(384, 1024), peak(384, 384**2)
+    assert large < 1.5 * small + 80 * 384**2
+    assert at_once > 4 * large
 
 
 def test_nobody_in_the_picture_is_nothing(context, people):
