@@ -43,12 +43,12 @@ def missing_from_cache(config: RunConfig) -> str | None:
     """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing."""
     if config.data.cache is None:
         return None
-    place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
-    kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
+    place, shards = f"data.cache={config.data.cache}", [*map(ShardReader, shard_paths(config, "train"))]
+    kept = frozenset.intersection(*(shard.signals for shard in shards)) if shards else frozenset[str]()
     slots = {f"{slot}={choice.name}": choice for slot, choice in config.conditioners.items()}
     wanted = zip(slots.items(), signal_keys(config).values(), strict=True)
     drawn = [word for (word, choice), key in wanted if is_drawn_ahead(choice) and key not in kept]
-    meshes = [] if all(ShardReader(path).meshes for path in shards) else mesh_readers(config)
+    meshes = [] if all(shard.meshes for shard in shards) else mesh_readers(config)
     made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
     remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
     if not config.data.cache.is_dir():
