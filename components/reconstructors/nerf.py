@@ -66,7 +66,7 @@ class NerfConfig(PartConfig):
         le=0.5,
         description="Metres between the nodes of the grid in which the nearest skin is looked up.",
     )
-    chunk: Count = Field(4096, description="Rays at once, which bounds the memory.")
+    chunk: Count = Field(2048, description="Rays at once, which bounds the memory.")
     kept_megabytes: int = Field(
         512, ge=0, le=10**6, description="Memory for grids and other things that are the same in every step, on a CPU."
     )

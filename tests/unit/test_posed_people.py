@@ -81,7 +81,7 @@ def test_a_visible_point_is_looked_up_where_the_photo_shows_it(batch, people):
         assert (places.depth - depth).abs().median() < 1e-4
         where = places.skin.where[places.nearest]
         assert seen.float().mean() > 0.2 and (where - true)[seen].norm(dim=-1).median() < 0.1
-        assert places.skin.known[places.nearest][seen].float().mean() > 0.98
+        assert places.skin.known[places.nearest][seen].float().mean() > 0.9
         # What is seen lies where a ray through its pixel meets the body.
         hit = Warp(PartConfig()).render(
             batch.reference.body.vertices[clip], batch.body.faces, batch.reference.cameras[clip]
