@@ -91,7 +91,7 @@ def _with_chosen_parts(raw: dict[str, Any], loader: ConfigLoaderImpl, overrides:
     chosen = {o.key_or_group: text_of(o) for o in parsed if not o.is_delete() and "." not in o.key_or_group}
     for found in _of_experiment(loader, parsed):
         for key in [key for key in map(str, found.config) if key in chosen and isinstance(raw.get(key), dict)]:
-            option = loader.repository.load_config(f"{key}/{chosen[key]}")
+            option: Any = loader.repository.load_config(f"{key}/{chosen[key]}")
             if option is not None and "name" in option.config:
                 part = raw[key] | {"name": option.config.name}
                 fields = _fields(key, option.config.name)
