@@ -1,12 +1,12 @@
 """The network of a person's radiance field: what is known of a point, to its density and its colour."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
-
-from .sinusoidal import sinusoidal_embedding
+from torch.nn.functional import linear, softplus
 
 # Metres over which a position's slowest wave repeats; each further one is twice as fast.
 _PERIOD = 2.0
@@ -45,9 +45,14 @@ class PointFacts:
 
 
 def _waves(points: Tensor, frequencies: int) -> Tensor:
-    """Sines and cosines (M, 6 frequencies) of points (M, 3)."""
-    fastest = _PERIOD / 2 ** (frequencies - 1)
-    return sinusoidal_embedding(points, 2 * frequencies, fastest, _PERIOD).flatten(-2)
+    """Of each coordinate of points (M, 3) sines, then cosines, (M, 6 frequencies); each wave is half as long as the one before.
+
+    As one product of matrices and one sine, of shifted angles where a cosine is meant.
+    """
+    rates = 2 * math.pi / _PERIOD * 2.0 ** torch.arange(frequencies, device=points.device)
+    turns = torch.block_diag(*[torch.cat([rates, rates])[None]] * 3).to(points)
+    shifts = torch.tensor([0.0, math.pi / 2], device=points.device).repeat_interleave(frequencies).repeat(3)
+    return torch.addmm(shifts.to(points), points, turns).sin_()
 
 
 class BodyRadiance(nn.Module):
@@ -70,17 +75,32 @@ class BodyRadiance(nn.Module):
         self.hidden = nn.Linear(width + 3, half)
         self.colour = nn.Linear(half, candidates + 1 + 3)
 
+    @property
+    def multiplications(self) -> int:
+        """For one point."""
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Linear) and layer is not self.tell]
+        return sum(layer.weight.numel() for layer in layers)
+
     def forward(
-        self, facts: PointFacts, told: Tensor, whole: Tensor, clip: Tensor, candidates: Tensor, skin: Tensor
+        self,
+        facts: PointFacts,
+        told: Sequence[Tensor],
+        whole: Tensor,
+        clip: Tensor,
+        candidates: Tensor,
+        skin: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """told: (M, told). whole: (B, whole), and clip: (M), which of them. candidates: (M, N, 3). skin: (M), what is added to
+        """told: (M, k) each. whole: (B, whole), and clip: (M), which of them. candidates: (M, N, 3). skin: (M), what is added to
         the density before it is made positive."""
-        x = torch.cat([*facts.inputs(self.frequencies), told], dim=1).to(self.enter.weight.dtype)
-        x = torch.relu(self.enter(x) + self.tell(whole)[clip])
+        x = torch.cat([*facts.inputs(self.frequencies), *told], dim=1).to(self.enter.weight.dtype)
+        of_photo = self.tell(whole)
+        x = torch.relu_(self.enter(x) + (of_photo if len(of_photo) == 1 else of_photo[clip]))
         for layer in self.layers:
-            x = x + torch.relu(layer(x))
+            x = x + torch.relu_(layer(x))
         density = softplus(self.density(x)[:, 0].float() + skin)
-        hidden = torch.relu(self.hidden(torch.cat([x, facts.direction.to(x)], dim=1)))
+        # What the layer makes of the trunk and of the ray's direction, side by side.
+        of_trunk, of_ray = self.hidden.weight.split([x.shape[1], 3], dim=1)
+        hidden = torch.relu_(torch.addmm(linear(facts.direction.to(x), of_ray, self.hidden.bias), x, of_trunk.T))
         out = self.colour(hidden).float()
         blend, own = out[:, :-3].softmax(dim=1), out[:, -3:].tanh()
         return density, (blend[:, :-1, None] * candidates).sum(dim=1) + blend[:, -1:] * own

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, interpolate
+from torch.nn.functional import embedding_bag, interpolate, pad
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Pictures (B) with C values a pixel, laid out so that a pixel's values lie side by side. rows: (B H W, C)."""
+    """Pictures (B) with C values a pixel, laid out so that a pixel's values lie side by side.
+
+    rows: (B (H + 3) (W + 3), C), of pictures with a pixel of nothing before them, left and above, and two behind. size: (H, W).
+    """
 
     rows: Tensor
     size: tuple[int, int]
@@ -17,22 +20,20 @@ class Picture:
     @classmethod
     def of(cls, maps: Tensor) -> "Picture":
         """Of maps (B, C, H, W)."""
-        return cls(rows=maps.movedim(1, -1).flatten(0, 2), size=(maps.shape[-2], maps.shape[-1]))
+        return cls(rows=pad(maps, (1, 2, 1, 2)).movedim(1, -1).flatten(0, 2), size=(maps.shape[-2], maps.shape[-1]))
 
     def at(self, pixels: Tensor, which: Tensor) -> Tensor:
         """Bilinear values (M, C) at pixels (M, 2) of those pictures that ``which`` (M) names; 0 outside, centres at +0.5."""
         height, width = self.size
-        # Far outside is outside; a number that no integer holds would be anywhere.
-        place = (pixels - 0.5).nan_to_num(-9.0).clamp(-9.0, max(self.size) + 9.0)
-        low = place.floor()
-        fraction = place - low
-        column, row = (torch.stack([x, x + 1], dim=-1) for x in low.long().unbind(dim=-1))
-        across, down = (torch.stack([1 - x, x], dim=-1) for x in fraction.unbind(dim=-1))
-        across = across * ((column >= 0) & (column < width))
-        down = down * ((row >= 0) & (row < height))
-        index = (which[:, None] * height + row.clamp(0, height - 1))[..., None] * width
-        index = (index + column.clamp(0, width - 1)[:, None]).flatten(1)
-        weights = (down[..., None] * across[:, None]).flatten(1)
+        # From a pixel outside on there is nothing, however far; and what is no number is there.
+        x, y = (pixels + 0.5).nan_to_num(0.0).unbind(dim=-1)
+        x, y = x.clamp(0, width + 1), y.clamp(0, height + 1)
+        column, row = x.floor(), y.floor()
+        right, below = x - column, y - row
+        first = (which * (height + 3) + row.long()) * (width + 3) + column.long()
+        index = torch.stack([first, first + 1, first + width + 3, first + width + 4], dim=1)
+        left, above = 1 - right, 1 - below
+        weights = torch.stack([above * left, above * right, below * left, below * right], dim=1)
         return embedding_bag(index, self.rows, per_sample_weights=weights.to(self.rows), mode="sum")
 
 
@@ -50,6 +51,12 @@ class PhotoEncoder(nn.Module):
         self.quartered = nn.Sequential(_layer(half, half, stride=2), _layer(half, half))
         self.mean = nn.Linear(half, whole)
         self.channels = full + half
+
+    def multiplications(self, height: int, width: int) -> int:
+        """Of its convolutions, over one photo."""
+        stages = ((self.whole_size, 1), (self.halved, 4), (self.quartered, 16))
+        layers = [(x, share) for stage, share in stages for x in stage.modules() if isinstance(x, nn.Conv2d)]
+        return sum(layer.weight.numel() * height * width // share for layer, share in layers)
 
     def forward(self, photo: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """photo: (B, K, H, W). alpha: (B, 1, H, W)."""

@@ -33,6 +33,12 @@ class BodyInPhoto:
     coverage: Tensor
 
 
+def told_of_photo(vertices: Tensor, camera: Cameras) -> tuple[Tensor, ...]:
+    """All that ``body_in_photo`` depends on, apart from the mesh's faces."""
+    size = torch.tensor(camera.image_size).to(vertices.device)
+    return vertices, camera.world_to_camera, camera.intrinsics, size
+
+
 def body_in_photo(vertices: Tensor, faces: Tensor, camera: Cameras, renderer: Renderer) -> BodyInPhoto:
     """A mesh, vertices (P, 3) in world metres, before a camera without leading axes."""
     height, width = camera.image_size

@@ -16,8 +16,8 @@ from hvg.values.tensors import map_tensors
 
 from ..nn.body_radiance import PointFacts
 from ..nn.content_cache import ContentCache
-from ..nn.skinned_points import moved_back, moved_by, turned_by, turned_normals
-from .photo_body import BodyInPhoto, RestShape, body_in_photo, rest_shape
+from ..nn.skinned_points import inverse, moved_by, one_after_another, turned_by, turned_normals
+from .photo_body import BodyInPhoto, RestShape, body_in_photo, rest_shape, told_of_photo
 from .surface_grid import SurfaceGrid, frame_grid, signed_distance, vertex_rings
 
 # Joints at the ends of thighs and shins.
@@ -65,18 +65,39 @@ class Rays:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where in the photo M points are looked up, (M, 2) pixels each.
+class Skin:
+    """What U vertices, each in one frame, tell of the points that they are nearest to.
 
-    pixel: where the point is in it, ``depth`` (M) metres from the camera. pelvis: where it would be if it rode on the pelvis.
-    vertex: where its nearest vertex or that one's mirror image is seen; known: (M) bool, whether it is.
+    clip: (U) int64. place, normal: (U, 3) in the world, and photo_normal: (U, 3) in the photo's camera axes. spacing: (U), as of
+    ``RestShape``. back: (U, 3, 4), from the world to where a point is at rest that rides on the vertex, from the pelvis there;
+    to_photo: (U, 3, 4), to pixels of the photo times z, and z. where, known: (U, 2) pixels and (U) bool, where in the photo the
+    vertex or its mirror image is seen, and whether it is.
+    """
+
+    clip: Tensor
+    place: Tensor
+    normal: Tensor
+    photo_normal: Tensor
+    spacing: Tensor
+    back: Tensor
+    to_photo: Tensor
+    where: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where in the photo M points are looked up.
+
+    pixel: (M, 2) where the point is in it, ``depth`` (M) metres from the camera. pelvis: (M, 2) where it would be if it rode on
+    the pelvis. skin: vertices, each once, and nearest: (M) int64, which of them is nearest to the point.
     """
 
     pixel: Tensor
     depth: Tensor
     pelvis: Tensor
-    vertex: Tensor
-    known: Tensor
+    skin: Skin
+    nearest: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +107,9 @@ class PosedPeople:
     target, photo: how bones carry them; only the first photo counts. frames: (F) int64, which of the clips' B T frames they are,
     counted through both and rising. grid: of the F frames. normals: (B, P, 3) at rest. spacing: (B), as of ``RestShape``. shown:
     one a clip. to_photo: (B, 3, 4), from the world to pixels times z, and z. to_camera: (B, 3, 4). where, known: (B, P, 2) and
-    (B, P), as of ``Places``. unpelvised: (F, 3, 4), from the world to where a point is at rest that rides on the pelvis, and
-    pelvis_to_photo: (F, 3, 4), to pixels of the photo. pelvis: (F, 3), the joint at rest. legs: (F, 4, 2, 3), both ends of
-    thighs and shins.
+    (B, P), as of ``Skin``. pelvis: (F, 3), the joint at rest. unpelvised: (F, 3, 4), from the world to where a point is at rest
+    that rides on the pelvis, from the pelvis there, and pelvis_to_photo: (F, 3, 4), to pixels of the photo. legs: (F, 4, 2, 3),
+    both ends of thighs and shins.
     """
 
     target: Skinning
@@ -102,39 +123,53 @@ class PosedPeople:
     to_camera: Tensor
     where: Tensor
     known: Tensor
+    pelvis: Tensor
     unpelvised: Tensor
     pelvis_to_photo: Tensor
-    pelvis: Tensor
     legs: Tensor
 
     def near(self, points: Tensor, directions: Tensor, slots: Tensor) -> tuple[PointFacts, Places, Tensor]:
         """What is known of points (M, 3) that rays with ``directions`` (M, 3), unit, meet in frames numbered ``slots`` (M) of F;
         and (M) bool, whether the grid knows the skin near them: where it does not, the rest means nothing.
         """
+        from .point_search import distances_to_segments
+
         vertex, found = self.grid.nearest(points, slots)
-        frame = self.frames[slots]
-        clip = frame // self.target.transforms.shape[1]
-        of_clip = clip * self.normals.shape[1] + vertex
-        move = self.target.of_points(frame, vertex)
-        photo_move = self.photo.of_points(clip * self.photo.transforms.shape[1], vertex)
-        at_rest = moved_back(move, points)
-        normal = self.normals.flatten(0, 1).index_select(0, of_clip)
-        in_world = turned_normals(move, normal)
-        of_slot = slots * self.normals.shape[1] + vertex
-        away = points - self.grid.vertices.flatten(0, 1).index_select(0, of_slot)
+        count = self.normals.shape[1]
+        chosen, nearest = _each_once(slots * count + vertex, len(self.frames) * count)
+        each = self._skin(chosen // count, chosen % count)
+        skin = map_tensors(each, lambda x: x.index_select(0, nearest))
         facts = PointFacts(
-            distance=signed_distance(away, in_world, self.spacing[clip]),
-            rest=at_rest - self.pelvis[slots],
-            pelvis=moved_by(self.unpelvised[slots], points) - self.pelvis[slots],
-            legs=_to_segments(points, self.legs[slots]),
-            normal=in_world,
-            photo_normal=turned_by(self.to_camera[clip], turned_normals(photo_move, normal)),
+            distance=signed_distance(points - skin.place, skin.normal, skin.spacing),
+            rest=moved_by(skin.back, points),
+            pelvis=moved_by(self.unpelvised[slots], points),
+            legs=distances_to_segments(points, slots, self.legs),
+            normal=skin.normal,
+            photo_normal=skin.photo_normal,
             direction=directions,
         )
-        pixel, depth = _pixels(self.to_photo[clip], moved_by(photo_move, at_rest))
+        pixel, depth = _pixels(skin.to_photo, points)
         pelvis, _ = _pixels(self.pelvis_to_photo[slots], points)
-        where, known = (x.flatten(0, 1).index_select(0, of_clip) for x in (self.where, self.known))
-        return facts, Places(pixel=pixel, depth=depth, pelvis=pelvis, vertex=where, known=known), found
+        return facts, Places(pixel=pixel, depth=depth, pelvis=pelvis, skin=each, nearest=nearest), found
+
+    def _skin(self, slots: Tensor, vertex: Tensor) -> Skin:
+        """That of vertices (U) in frames numbered ``slots`` (U) of F."""
+        frame = self.frames[slots]
+        clip = frame // self.target.transforms.shape[1]
+        move = self.target.of_points(frame, vertex)
+        in_photo = self.photo.of_points(clip * self.photo.transforms.shape[1], vertex)
+        normal, back = self.normals[clip, vertex], inverse(move)
+        return Skin(
+            clip=clip,
+            place=self.grid.vertices[slots, vertex],
+            normal=turned_normals(move, normal),
+            photo_normal=turned_by(self.to_camera[clip], turned_normals(in_photo, normal)),
+            spacing=self.spacing[clip],
+            back=_shifted(back, -self.pelvis[slots]),
+            to_photo=one_after_another(one_after_another(back, in_photo), self.to_photo[clip]),
+            where=self.where[clip, vertex],
+            known=self.known[clip, vertex],
+        )
 
 
 def posed_people(
@@ -156,8 +191,12 @@ def posed_people(
     ring = kept("ring", lambda: vertex_rings(faces, vertices.shape[2]), faces)
     shapes = [kept("rest", lambda rest=rest: rest_shape(rest, faces), rest) for rest in target.rest]
     shown = [
-        kept("photo", lambda b=b: body_in_photo(in_photo[b, 0], faces, camera[b], renderer), *made_of)
-        for b, made_of in enumerate(_shown(in_photo, camera, b) for b in range(len(in_photo)))
+        kept(
+            "photo",
+            lambda b=b: body_in_photo(in_photo[b, 0], faces, camera[b], renderer),
+            *told_of_photo(in_photo[b, 0], camera[b]),
+        )
+        for b in range(len(in_photo))
     ]
     where, known = zip(*(_mirrored(*both) for both in zip(shown, shapes, strict=True)), strict=True)
     to_camera = camera.world_to_camera[:, :3]
@@ -165,6 +204,7 @@ def posed_people(
     clip = frames // body.joints.shape[1]
     moves, photo_moves = (x.transforms[:, :, _pelvis(x)] for x in (target, of_photo))
     back = torch.linalg.inv(moves.flatten(0, 1)[frames])
+    pelvis = moved_by(back[:, :3], body.place("pelvis").flatten(0, 1)[frames])
     legs = torch.stack([torch.stack([body.place(a), body.place(b)], dim=2) for a, b in _LEGS], dim=2)
     return PosedPeople(
         target=target,
@@ -178,9 +218,9 @@ def posed_people(
         to_camera=to_camera,
         where=torch.stack(where),
         known=torch.stack(known),
-        unpelvised=back[:, :3],
+        pelvis=pelvis,
+        unpelvised=_shifted(back[:, :3], -pelvis),
         pelvis_to_photo=(to_photo @ photo_moves[:, 0])[clip] @ back,
-        pelvis=moved_by(back[:, :3], body.place("pelvis").flatten(0, 1)[frames]),
         legs=legs.flatten(0, 1)[frames],
     )
 
@@ -200,12 +240,6 @@ def photo_body(batch: ClipBatch) -> BodyMotion:
 def mesh_of(body: BodyMotion) -> tuple[Tensor, Tensor]:
     """Vertices (B, T, P, 3) and faces (F, 3). Raises: HvgError where a body has none."""
     return required(body.vertices, "BodyMotion.vertices"), required(body.faces, "BodyMotion.faces")
-
-
-def _shown(vertices: Tensor, cameras: Cameras, clip: int) -> tuple[Tensor, ...]:
-    """All that what the first photo of a clip shows depends on."""
-    size = torch.tensor(cameras.image_size)
-    return vertices[clip, 0], cameras.world_to_camera[clip], cameras.intrinsics[clip], size.to(vertices.device)
 
 
 def _mirrored(shown: BodyInPhoto, shape: RestShape) -> tuple[Tensor, Tensor]:
@@ -230,9 +264,13 @@ def _pixels(motions: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(depth[:, None] > 1e-6, pixels, -1e6), depth
 
 
-def _to_segments(points: Tensor, ends: Tensor) -> Tensor:
-    """Distances (M, N) of points (M, 3) to segments with ends (M, N, 2, 3)."""
-    start, along = ends[:, :, 0], ends[:, :, 1] - ends[:, :, 0]
-    away = points[:, None] - start
-    share = ((away * along).sum(dim=-1) / along.square().sum(dim=-1).clamp_min(1e-12)).clamp(0, 1)
-    return (away - share[..., None] * along).norm(dim=-1)
+def _shifted(motions: Tensor, shift: Tensor) -> Tensor:
+    """Motions (M, 3, 4) that end ``shift`` (M, 3) further on."""
+    return torch.cat([motions[..., :3], motions[..., 3:] + shift[..., None]], dim=-1)
+
+
+def _each_once(numbers: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Whole numbers (M) below a limit, each once and rising (U), and which of these each is (M)."""
+    there = torch.zeros(limit, dtype=torch.bool, device=numbers.device)
+    there[numbers] = True
+    return there.nonzero()[:, 0], (there.long().cumsum(dim=0) - 1)[numbers]

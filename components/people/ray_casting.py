@@ -1,5 +1,6 @@
 """Warp, which casts rays for renderers and which the Anny body model starts when it is imported."""
 
+from functools import cache
 from typing import no_type_check
 
 import torch
@@ -14,6 +15,7 @@ FAR_METRES = 1.0e4
 wp.config.log_level = wp.LOG_ERROR
 
 
+@cache
 def start_warp() -> None:
     """Starts Warp; nothing after the first time. That there is no GPU it says by its own code, whatever its level."""
     with without_line("Warp CUDA warning: Could not find or load the NVIDIA CUDA driver"):

@@ -61,7 +61,7 @@ class SurfaceGrid:
     """The grids of F frames side by side, and their meshes.
 
     origin: (F, 3). counts: (F, 3). start: (F), the first node of every frame. distance, vertex: (N), of all. vertices: (F, P, 3)
-    world, metres. ring: (P, K) int64, a vertex' neighbours, itself where it has fewer. cell: metres.
+    world, metres. ring: (P, K) int32, a vertex' neighbours, itself where it has fewer. cell: metres.
     """
 
     origin: Tensor
@@ -98,56 +98,44 @@ class SurfaceGrid:
         first, second = (low - origins) * inverse, (high - origins) * inverse
         return torch.minimum(first, second).amax(dim=-1).clamp_min(0), torch.maximum(first, second).amin(dim=-1)
 
-    def coarse_distance(self, points: Tensor, frames: Tensor) -> Tensor:
-        """Signed distance (M) at the node nearest to points (M, 3) of frames (M)."""
-        place = ((points - self.origin[frames]) / self.cell).round().long()
-        return self.distance.index_select(0, self._node(place, self.counts[frames], self.start[frames]))
+    def near_pieces(
+        self,
+        rays: tuple[Tensor, Tensor, Tensor],
+        near: Tensor,
+        step: Tensor,
+        count: int,
+        limits: tuple[float, float],
+    ) -> tuple[Tensor, Tensor]:
+        """Which of ``count`` pieces of Q rays lie near the skin, (Q, count) bool, and which rays end in the body, (Q) bool.
+
+        rays: origins and directions (Q, 3), and frames (Q). near, step: (Q), where the first piece begins and how long each is.
+        limits: metres, how far from the skin is near, and how deep below it a ray ends. Pieces count up to the first that is
+        deeper, with that one; each is as far from the skin as the node nearest to its middle.
+        """
+        from .point_search import near_pieces
+
+        return near_pieces(self, rays, near, step, count, limits)
 
     def nearest(self, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest vertex (M) int64 of points (M, 3), and whether the nodes around know any (M)."""
-        place = ((points - self.origin[frames]) / self.cell).floor().long()
-        counts, start = self.counts[frames], self.start[frames]
-        corners = torch.cartesian_prod(*[torch.arange(2, device=points.device)] * 3)
-        nodes = torch.stack([self._node(place + corner, counts, start) for corner in corners], dim=1)
-        candidates = self.vertex.index_select(0, nodes.flatten()).view(nodes.shape).long()
-        known = candidates >= 0
-        vertex, apart = self._nearest_of(candidates.clamp_min(0), points, frames, known)
-        # From further away, a vertex beside the nearest one is as good.
-        close = (apart < self.cell**2).nonzero()[:, 0]
-        points, frames, better = points[close], frames[close], vertex[close]
-        for _ in range(_EDGES):
-            better, _ = self._nearest_of(self.ring.index_select(0, better), points, frames)
-        return vertex.index_copy(0, close, better), known.any(dim=1)
+        """The nearest vertex (M) int64 of points (M, 3) of frames (M), and whether the nodes around know any, (M) bool.
 
-    def _nearest_of(
-        self, candidates: Tensor, points: Tensor, frames: Tensor, known: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The vertex (M) of candidates (M, K) that is nearest to points (M, 3), and its squared distance (M).
-
-        known: (M, K), the candidates that count, where any do.
+        Of those that the eight nodes around a point know the nearest; from there, within a cell of the point, along at most
+        ``_EDGES`` edges for as long as a neighbour is nearer.
         """
-        place = candidates + self.vertices.shape[1] * frames[:, None]
-        there = self.vertices.flatten(0, 1).index_select(0, place.flatten()).view(*place.shape, 3)
-        x, y, z = (there - points[:, None]).unbind(dim=-1)
-        apart = x * x + y * y + z * z
-        nearest = (apart if known is None else apart.where(known, torch.inf)).min(dim=1)
-        return candidates.gather(1, nearest.indices[:, None])[:, 0], nearest.values
+        from .point_search import nearest_vertices
 
-    def _node(self, place: Tensor, counts: Tensor, start: Tensor) -> Tensor:
-        """Number (M) of the node at places (M, 3) along the axes; outside, of the nearest one at the border."""
-        i, j, k = torch.minimum(place.clamp_min(0), counts - 1).unbind(dim=1)
-        return start + (i * counts[:, 1] + j) * counts[:, 2] + k
+        return nearest_vertices(self, points, frames, _EDGES)
 
 
 def vertex_rings(faces: Tensor, vertices: int) -> Tensor:
-    """(P, 1 + K) int64: a vertex, then its neighbours on the mesh, and itself again where it has fewer than K."""
+    """(P, 1 + K) int32: a vertex, then its neighbours on the mesh, and itself again where it has fewer than K."""
     around, counts = neighbours(faces, vertices)
     own = torch.arange(vertices, device=faces.device)
     ring = own[:, None].repeat(1, 1 + int(counts.max()))
     row = own.repeat_interleave(counts)
     place = torch.arange(len(around), device=faces.device) - (counts.cumsum(dim=0) - counts)[row]
     ring[row, 1 + place] = around
-    return ring
+    return ring.int()
 
 
 def signed_distance(away: Tensor, normals: Tensor, spacing: Tensor) -> Tensor:

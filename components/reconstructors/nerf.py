@@ -66,7 +66,7 @@ class NerfConfig(PartConfig):
         le=0.5,
         description="Metres between the nodes of the grid in which the nearest skin is looked up.",
     )
-    chunk: Count = Field(4096, description="Rays at once, which bounds the memory.")
+    chunk: Count = Field(2048, description="Rays at once, which bounds the memory.")
     kept_megabytes: int = Field(
         512, ge=0, le=10**6, description="Memory for grids and other things that are the same in every step, on a CPU."
     )
@@ -107,6 +107,12 @@ class Nerf(Reconstructor[NerfConfig]):
         told = 2 + self.encoder.channels + pelvis + vertex + 3 * 4 + 1
         self.radiance = BodyRadiance(told, config.whole, config.width, config.depth, config.frequencies, candidates=3)
         self._kept = ContentCache(config.kept_megabytes * 2**20)
+
+    def flops(self, rays: int, photo: tuple[int, int]) -> int | None:
+        height, width = photo
+        looks = (self.for_pelvis.weight.numel() + self.for_vertex.weight.numel()) * height * width
+        points = rays * self.config.samples * self.radiance.multiplications
+        return 2 * (points + looks + self.encoder.multiplications(height, width))
 
     def render(
         self, batch: ClipBatch, pixels: Tensor | None = None, draws: Sequence[torch.Generator] | None = None
@@ -190,31 +196,28 @@ class Nerf(Reconstructor[NerfConfig]):
         reached = (far > near).nonzero()[:, 0]
         rays, near, far = rays.some(reached), near[reached], far[reached]
         step = (far - near) / config.march
-        middles = torch.arange(config.march, device=near.device) + 0.5
-        points = rays.at(near[:, None] + middles * step[:, None])
-        slots = rays.slot[:, None].expand(-1, config.march).flatten()
-        distance = people.grid.coarse_distance(points.flatten(0, 1), slots).unflatten(0, (-1, config.march))
-        deep = distance < -config.inside
-        # Up to the first piece that is deep in the body, with that one.
-        before = deep.long().cumsum(dim=1) - deep.long() == 0
-        inside = before & (distance <= config.shell)
+        places = rays.origin, rays.direction, rays.slot
+        inside, opaque = people.grid.near_pieces(places, near, step, config.march, (config.shell, config.inside))
         alive = inside.any(dim=1).nonzero()[:, 0]
         reached = reached[alive]
         samples = samples_inside(
             inside[alive], near[alive], step[alive], config.samples, None if jitter is None else jitter[reached]
         )
-        return reached, samples, deep.any(dim=1)[alive]
+        return reached, samples, opaque[alive]
 
 
-def _told(looks: _Looks, places: Places, clip: Tensor) -> tuple[Tensor, Tensor]:
-    """What the photos tell of M points, (M, K), and the colours (M, 3, 3) at the three places where each is looked up."""
+def _told(looks: _Looks, places: Places, clip: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What the photos tell of M points, (M, k) each, and the colours (M, 3, 3) at the three places where each is looked up."""
     pixel = looks.pixel.at(places.pixel, clip)
     pixel, depth, coverage = pixel[:, :-2], pixel[:, -2:-1], pixel[:, -1:]
     behind = (places.depth[:, None] - depth / coverage.clamp_min(1e-3)).clamp(-_BEHIND, _BEHIND) / _BEHIND
-    known = places.known[:, None].to(pixel)
-    pelvis, vertex = looks.pelvis.at(places.pelvis, clip), looks.vertex.at(places.vertex, clip) * known
+    skin = places.skin
+    known = skin.known[:, None].to(pixel)
+    # Looked up once for each vertex, whatever the number of points beside it.
+    vertex = torch.cat([looks.vertex.at(skin.where, skin.clip) * known, known], dim=1).index_select(0, places.nearest)
+    pelvis = looks.pelvis.at(places.pelvis, clip)
     colours = [look[:, :3] / look[:, 3:4].clamp_min(1e-3) for look in (pixel, pelvis, vertex)]
-    told = torch.cat([pixel, behind * coverage, coverage, pelvis, vertex, known], dim=1)
+    told = [pixel, behind * coverage, coverage, pelvis, vertex]
     return told, torch.stack(colours, dim=1).detach().clamp(-1, 1)
 
 

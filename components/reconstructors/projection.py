@@ -1,23 +1,25 @@
 """The photo's colours on the body's mesh: what a reconstruction has to be better than."""
 
 from collections.abc import Sequence
-from itertools import product
+from functools import partial
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from hvg.core.required import required
-from hvg.geometry.meshes import vertex_normals
+from hvg.geometry.meshes import neighbours, vertex_normals
 from hvg.parts.context import SceneContext
 from hvg.parts.part import PartConfig
 from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.scene import MeshImage, Renderer
+from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 
+from ..nn.content_cache import ContentCache
 from ..nn.control_maps import box_filter
 from ..people.lifted_colours import lifted_colours
-from ..people.photo_body import body_in_photo, rest_shape
+from ..people.photo_body import body_in_photo, rest_shape, told_of_photo
 from ..people.posed_people import mesh_of, photo_body
 
 # Rays that are cast at once: they bound the memory, 100 bytes each.
@@ -40,6 +42,12 @@ class ProjectionConfig(PartConfig):
         le=100_000,
         description="How many edges of the mesh colours spread to where neither a vertex nor its mirror image is seen.",
     )
+    kept_megabytes: int = Field(
+        64,
+        ge=0,
+        le=10**6,
+        description="Memory for colours and other things that are the same in every picture, on a CPU.",
+    )
 
 
 class Projection(Reconstructor[ProjectionConfig]):
@@ -54,6 +62,7 @@ class Projection(Reconstructor[ProjectionConfig]):
     def __init__(self, config: ProjectionConfig, context: SceneContext) -> None:
         super().__init__(config, context)
         self.renderer = context.renderer
+        self._kept = ContentCache(config.kept_megabytes * 2**20)
 
     @classmethod
     def learns(cls, config: ProjectionConfig) -> bool:
@@ -78,15 +87,32 @@ class Projection(Reconstructor[ProjectionConfig]):
         reference = required(batch.reference, "ClipBatch.reference")
         body, cameras = photo_body(batch), required(reference.cameras, "Reference.cameras")[:, 0]
         vertices, faces = mesh_of(body)
-        pushed = _pushed(vertices[:, 0].float(), faces, self.config.outward_mm)
         rest = required(body.skinning, "BodyMotion.skinning").rest
-        alphas = torch.ones_like(reference.frames[:, :, :1]) if reference.alpha is None else reference.alpha
+        photos = reference.frames[:, 0].float()
+        alphas = torch.ones_like(photos[:, :1]) if reference.alpha is None else reference.alpha[:, 0].float()
         found = []
-        for b, (photo, alpha) in enumerate(zip(reference.frames[:, 0].float(), alphas[:, 0].float(), strict=True)):
-            shown = body_in_photo(pushed[b], faces, cameras[b], renderer)
-            shape = rest_shape(rest[b], faces)
-            found.append(lifted_colours(photo, alpha, shown, shape, faces, self.config.sweeps))
+        for b, shown in enumerate(vertices[:, 0].float()):
+            made_of = photos[b], alphas[b], rest[b]
+            make = partial(self._lifted, *made_of, shown, faces, cameras[b], renderer)
+            found.append(self._kept("colours", make, *made_of, *told_of_photo(shown, cameras[b])))
         return torch.stack(found)
+
+    def _lifted(
+        self,
+        photo: Tensor,
+        alpha: Tensor,
+        rest: Tensor,
+        vertices: Tensor,
+        faces: Tensor,
+        camera: Cameras,
+        renderer: Renderer,
+    ) -> Tensor:
+        """(P, 3) of one person's vertices, which are at ``rest`` (P, 3), and in the photo at ``vertices`` (P, 3)."""
+        pushed = _pushed(vertices[None], faces, self.config.outward_mm)[0]
+        shape = self._kept("rest", lambda: rest_shape(rest, faces), rest)
+        edges = self._kept("edges", lambda: neighbours(faces, len(rest)), faces)
+        shown = body_in_photo(pushed, faces, camera, renderer)
+        return lifted_colours(photo, alpha, shown, shape, edges, self.config.sweeps)
 
     def _drawn(self, batch: ClipBatch, colours: Tensor, renderer: Renderer) -> Tensor:
         """(B, V, T, 5, H, W): colour times alpha, alpha, depth times alpha, of people whose vertices have colours (B, P, 3)."""
@@ -96,11 +122,14 @@ class Projection(Reconstructor[ProjectionConfig]):
         fine = batch.cameras.resized((factor * height, factor * width))
         at_once = max(1, _RAYS_AT_ONCE // (height * width * factor**2))
         drawn = colours.new_zeros(clips, frames, views, 5, height, width)
-        for clip, frame in product(range(clips), range(frames)):
-            pushed = _pushed(vertices[clip, None, frame].float(), faces, self.config.outward_mm)
-            for some in torch.arange(views).split(at_once):
-                image = renderer.render(pushed, faces, fine[clip, some, frame])
-                drawn[clip, frame, some] = box_filter(_painted(image, faces, colours[clip]), factor)
+        for clip in range(clips):
+            # Whole frames, or some views of one.
+            for moments in torch.arange(frames).split(max(1, at_once // views)):
+                pushed = _pushed(vertices[clip, moments].float(), faces, self.config.outward_mm)
+                for some in torch.arange(views).split(at_once):
+                    moment, view = torch.cartesian_prod(moments, some).unbind(dim=1)
+                    image = renderer.render(pushed, faces, fine[clip, view, moment])
+                    drawn[clip, moment, view] = box_filter(_painted(image, faces, colours[clip]), factor)
         return drawn.transpose(1, 2)
 
 

@@ -95,8 +95,14 @@ class StudyOptions(LaunchOptions):
         description="Those of the study's seeds that are worked on, as seeds=[1]; null: all. The report covers every seed that "
         "is finished.",
     )
+    arms: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Those of the study's arms that are worked on, as arms=[bone_map,none], with those whose weights they take; "
+        "null: all. The report covers every arm that is finished.",
+    )
     fresh: bool = Field(
-        default=False, description="Throw away what an earlier run of the study, or of these seeds, left."
+        default=False, description="Throw away what an earlier run of the study, or of these seeds and arms, left."
     )
     collect: bool = Field(default=False, description="Start nothing; report on what is finished.")
     keep: bool = Field(
@@ -114,6 +120,11 @@ class StudyOptions(LaunchOptions):
     def _one_seed(cls, seeds: object) -> object:
         # A sequence that went through here is judged as Python's, where a list is no tuple.
         return tuple(seeds) if isinstance(seeds, list) else (seeds,) if isinstance(seeds, int) else seeds
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _one_arm(cls, arms: object) -> object:
+        return tuple(arms) if isinstance(arms, list) else (arms,) if isinstance(arms, str) else arms
 
 
 class SweepOptions(Section):

@@ -69,8 +69,8 @@ def uncounted(config: RunConfig) -> Iterator[str]:
     """A note where what a step does is not known before it does it."""
     if "backbone" not in config.parts:
         yield (
-            f"FLOPs and activations of system={config.system.name} are not counted: what its reconstructor computes depends on "
-            "where people are in the pictures"
+            f"activations of system={config.system.name} are not counted, and FLOPs are at most those that it says: what its "
+            "reconstructor computes depends on where people are in the pictures"
         )
 
 

@@ -15,7 +15,7 @@ from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core import outputs
 from hvg.core.errors import HvgError
-from hvg.core.labels import PHOTO
+from hvg.core.labels import PHOTO, map_label
 from hvg.core.required import required
 from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
@@ -63,7 +63,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
     for key, part in signals.items():
         for name, image in part.signal_images(clip.signals[key][0]).items():
-            title = f"{signal_label(key)} {name}"
+            title = map_label(signal_label(key), name)
             columns[f"{key} {name}" if title in columns else title] = image
     write_png(options.out, tile_columns(columns | untrained_render(config, clip))[0])
     return options.out

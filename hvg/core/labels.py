@@ -24,3 +24,8 @@ def readable(name: str) -> str:
 def arm_label(name: str, labels: Mapping[str, str]) -> str:
     """Label of an arm: as ``labels`` say, else made of its name."""
     return labels.get(name, readable(name))
+
+
+def map_label(part: str, name: str) -> str:
+    """Label of the map ``name`` of a part by the part's label: ``bone map depth``, but ``SMPL depth`` for that one's depth."""
+    return part if name in part.split() else f"{part} {name}"

@@ -193,20 +193,23 @@ def count(config: RunConfig) -> Counts:
 
 
 def _weights_alone(config: RunConfig) -> Counts:
-    """Counts of a system whose step cannot be taken on shapes."""
-    system, precision = build_system(config), precision_here(config)
+    """Counts of a system whose step cannot be taken on shapes, and its FLOPs where it has one part and says them."""
+    system, precision, shape = build_system(config), precision_here(config), step_shape(config)
+    parts = dict(system.named_children())
+    said = system.step_flops(config.data.batch_size, shape[3:]) if shape is not None and len(parts) == 1 else None
     return Counts(
         parts={
             name: PartCost(
                 trainable=sum(p.numel() for p in part.parameters() if p.requires_grad),
                 frozen=sum(p.numel() for p in part.parameters() if not p.requires_grad),
+                flops=None if said is None else Flops(said),
             )
-            for name, part in system.named_children()
+            for name, part in parts.items()
         },
         sizes=weight_sizes([system], precision == "bf16"),
         published=0,
         precision=precision,
-        shape=step_shape(config),
+        shape=shape,
     )
 
 

@@ -24,10 +24,9 @@ from hvg.data.latents import (
 )
 from hvg.data.picture_files import PictureFormat
 from hvg.data.shards import SHARD_FORMAT, ShardReader
-from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, signal_keys, signals_of
+from hvg.data.signals import NO_SIGNALS, Signals, is_drawn_ahead, mesh_readers, signal_keys, signals_of
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.scene import Choose, ClipsOf, Dataset, ResizedClips
-from hvg.values.body import MESH_FIELDS
 from hvg.values.buckets import Picture, evaluated_size
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import Surface
@@ -44,14 +43,12 @@ def missing_from_cache(config: RunConfig) -> str | None:
     """Line on what ``data.cache`` lacks, so that training makes it at every step; None where nothing is missing."""
     if config.data.cache is None:
         return None
-    place, shards = f"data.cache={config.data.cache}", shard_paths(config, "train")
-    kept = frozenset.intersection(*(ShardReader(path).signals for path in shards)) if shards else frozenset[str]()
+    place, shards = f"data.cache={config.data.cache}", [*map(ShardReader, shard_paths(config, "train"))]
+    kept = frozenset.intersection(*(shard.signals for shard in shards)) if shards else frozenset[str]()
     slots = {f"{slot}={choice.name}": choice for slot, choice in config.conditioners.items()}
     wanted = zip(slots.items(), signal_keys(config).values(), strict=True)
     drawn = [word for (word, choice), key in wanted if is_drawn_ahead(choice) and key not in kept]
-    meshes = [word for word, choice in slots.items() if choice.cls.mesh_in_step(choice.config)]
-    if (part := config.parts.get("reconstructor")) and not MESH_FIELDS.isdisjoint(part.cls.needs(part.config)):
-        meshes.append(f"reconstructor={part.name}")
+    meshes = [] if all(shard.meshes for shard in shards) else mesh_readers(config)
     made = "clips are made, and control maps drawn, while training, which may take most of a step (`data` in the progress line)"
     remedy = "`hvg prepare` with the words of this run makes them ahead (with pose=all for every pose)"
     if not config.data.cache.is_dir():
@@ -59,7 +56,7 @@ def missing_from_cache(config: RunConfig) -> str | None:
     if not shards:
         return f"{place}: no clips are prepared for these dataset settings, in {cache_folder(config).name}; {made}; {remedy}"
     if meshes:
-        return f"{place}: {', '.join(meshes)} reads the mesh of what a step sees, which is not stored; {made}"
+        return f"{place}: the meshes that {', '.join(meshes)} reads are not prepared; {made}; {remedy}"
     if drawn:
         return f"{place}: the control maps of {', '.join(drawn)} are not prepared; {made}; {remedy}"
     return None
@@ -93,10 +90,9 @@ class AsKept(ClipsOf):
 
 
 class RenderedClips(ClipsOf):
-    """Clips from shards, which hold no mesh.
+    """Clips from shards; meshes only where ``mesh`` asks for them.
 
-    A clip whose shard lacks a wanted control map is made anew by the source, mesh and all; every clip is where ``mesh`` asks
-    for one.
+    A clip whose shard lacks a wanted control map, or the mesh, is made anew by the source, mesh and all.
     """
 
     def __init__(self, shards: Sequence[Path], source: Dataset, wanted: frozenset[str], mesh: bool = False) -> None:
@@ -115,15 +111,18 @@ class RenderedClips(ClipsOf):
 
     def load(self, index: int) -> ClipBatch:
         reader, place = self._places[index]
-        if self._mesh or not self._wanted <= reader.signals:
+        if not self._holds(reader, self._wanted):
             return self._source.load(self._in_source(index))
-        return reader.load(place, signals=self._wanted)
+        return reader.load(place, signals=self._wanted, mesh=self._mesh)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch | None:
         reader, place = self._places[index]
-        if self._mesh or not reader.signals >= self._wanted | signals:
+        if not self._holds(reader, self._wanted | signals):
             return None
-        return reader.load_packed(place, choose, signals=signals)
+        return reader.load_packed(place, choose, signals=signals, mesh=self._mesh)
+
+    def _holds(self, reader: ShardReader, wanted: frozenset[str]) -> bool:
+        return reader.signals >= wanted and (reader.meshes or not self._mesh)
 
     def surface(self, index: int) -> Surface:
         return self._source.surface(self._in_source(index))

@@ -33,8 +33,10 @@ from hvg.values.tensors import SHARED
 # had faces of its own.
 CLIP_VERSION = 3
 CONSTANTS_OF_VERSION_1 = frozenset({"shape"})
-# Fields of a body's skinning.
+# Fields of a body's skinning; arrays of meshes, the clip's and the photo's; and the files without which no mesh moves.
 _SKINNING = tuple(f.name for f in fields(Skinning) if f.name != "bones")
+_MESH = {f"{body}_{name}" for body in ("body", "reference_body") for name in ("vertices", "faces", *_SKINNING)}
+MOVING_MESH = {"body_vertices.npy", "body_transforms.npy"}
 # How the names of a control map's files begin; its key follows.
 SIGNAL = "signal-"
 # Ends of the names of files of pictures: of floats, with view and frame; and of all others.
@@ -103,9 +105,8 @@ def _signal(name: str, signal: Tensor) -> dict[str, bytes]:
 
 def encode_frames(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes]:
     """The frames of a clip (B = 1) as named files."""
-    if clip.frames is None:
-        return {}
-    return _pictures("frames", clip.frames[0], None if clip.alpha is None else clip.alpha[0], form)
+    alpha = None if clip.alpha is None else clip.alpha[0]
+    return {} if clip.frames is None else _pictures("frames", clip.frames[0], alpha, form)
 
 
 def as_kept(clip: ClipBatch, form: PictureFormat) -> ClipBatch:
@@ -180,12 +181,13 @@ def decode_clip(
     choose: Choose | None = None,
     images: Collection[str] | None = None,
     signals: Collection[str] | None = None,
+    mesh: bool = True,
 ) -> ClipBatch:
     """The clip (B = 1) that ``encode_clip`` wrote, or some of it, pictures in 8 bits where files hold them so
     (``hvg.values.packed``); no file is asked for that is not needed.
 
     choose: which views and frames. images: which of ``frames`` (with alpha), ``reference`` and ``driving``. signals: keys of
-    control maps. None: all.
+    control maps. None: all. mesh: whether those of bodies are wanted.
     """
 
     def is_wanted(image: str) -> bool:
@@ -196,7 +198,9 @@ def decode_clip(
     arrays = {
         name[:-4]: _array(files[name])
         for name in files
-        if name.endswith(".npy") and not _CELL.search(name) and (is_wanted(name[:-4]) or not name.startswith(SIGNAL))
+        if name.endswith(".npy")
+        and not _CELL.search(name)
+        and (is_wanted(name[:-4]) if name.startswith(SIGNAL) else mesh or name[:-4] not in _MESH)
     }
     if meta.get("version", 1) < 2:
         arrays = _with_constants(arrays)

@@ -277,11 +277,11 @@ class StoredClips(Dataset):
 
     def load(self, index: int) -> ClipBatch:
         shard, place = self._places[index]
-        return shard.load(place, None, self._images, self._signals)
+        return shard.load(place, None, self._images, self._signals, mesh=False)
 
     def load_part(self, index: int, choose: Choose, signals: frozenset[str]) -> ClipBatch:
         shard, place = self._places[index]
-        return shard.load_packed(place, choose, self._images, self._signals)
+        return shard.load_packed(place, choose, self._images, self._signals, mesh=False)
 
 
 class EncodedClips(ClipsOf):

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import product
 from multiprocessing.managers import SyncManager
 from pathlib import Path
+from typing import NamedTuple
 
 from hvg.config.build import build_fit, true_clips
 from hvg.config.composition import compose, parse_resolved
@@ -29,7 +30,7 @@ from hvg.data.prepare_latents import encode, one_thread, owned_encodings, to_enc
 from hvg.data.recordings import told
 from hvg.data.shard_writing import CLIPS_PER_SHARD, shard_path, write_shard
 from hvg.data.shards import ShardReader, whole_shard
-from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, signals_of_all, without_mesh
+from hvg.data.signals import Signals, drawn_keys, fit_origin, is_drawn_ahead, mesh_readers, signals_of_all, without_mesh
 from hvg.data.split_rules import SPLITS
 from hvg.parts.scene import Dataset, Fit
 from hvg.values.clip import ClipBatch
@@ -49,10 +50,11 @@ def render_shard(
 ) -> Path:
     """Renders part ``part[0]`` of ``part[1]`` of a split, with its signals, to ``folder/<split>-<part>.tar``.
 
-    fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored.
-    A shard that holds all of it is left alone; one that lacks a signal is made again, with the maps it had. A clip that cannot
-    be used is left out, and the shard says why (``ShardReader.left_out``); the next time it is tried again, as its files may
-    have been mended. Returns its path.
+    fitted: fits, each with the signals that are drawn of what it makes of the bodies; the true ones are stored. keep_mesh: with
+    their meshes.
+    A shard that holds all of it is left alone; one that lacks a signal, or meshes, is made again with what it had. A clip that
+    cannot be used is left out, and the shard says why (``ShardReader.left_out``); the next time it is tried again, as its files
+    may have been mended. Returns its path.
 
     Raises: DataError where no clip of the part can be used.
     """
@@ -61,7 +63,9 @@ def render_shard(
     indices = range(len(clips) * number // count, len(clips) * (number + 1) // count)
     old = whole_shard(path)
     wanted = {key for drawn in (signals, *(drawn for _, drawn in fitted)) for key in drawn}
-    if old is not None and old.signals >= wanted and not any(_can_be_used(clips, indices[k]) for k in old.left_out):
+    holds_all = old is not None and old.signals >= wanted and (old.meshes or not keep_mesh)
+    keep_mesh = keep_mesh or (old is not None and old.meshes)
+    if old is not None and holds_all and not any(_can_be_used(clips, indices[k]) for k in old.left_out):
         for _ in indices:
             on_clip()
         return path
@@ -71,7 +75,7 @@ def render_shard(
         for fit, drawn in fitted:
             maps |= drawn.draw(fit.observe(clip)).signals
         (name,) = clip.clip_id
-        kept = old.load(old.keys.index(name)).signals if old is not None and name in old.keys else {}
+        kept = old.load(old.keys.index(name), mesh=False).signals if old is not None and name in old.keys else {}
         clip = replace(clip, signals={**kept, **maps})
         return clip if keep_mesh else without_mesh(clip)
 
@@ -155,9 +159,15 @@ def _those_that_fit(
     configs = []
     for words, chosen in product(runs, choices):
         try:
-            configs.append(compose([*words, *chosen]))
+            config = compose([*words, *chosen])
+            # A map may be drawn by what is trained first, and is not there.
+            drawn_keys(config)
         except ConfigError as error:
             log(f"left out: {' '.join(chosen)}: {error.problems[0].message}")
+        except HvgError as error:
+            log(f"left out: {' '.join(chosen)}: {error}")
+        else:
+            configs.append(config)
     return configs
 
 
@@ -208,12 +218,13 @@ def _prepare(
 
     advance(0)
     folder, wanted = cache_folder(first), {key for config in configs for key in drawn_keys(config)}
+    meshes = any(map(mesh_readers, configs))
     texts, tasks = tuple(config.to_yaml() for config in configs), []
     for split, count in counts.items():
         shards = -(-count // CLIPS_PER_SHARD)
         for number in range(shards):
             shard = whole_shard(shard_path(folder, split, number, shards))
-            if shard is not None and shard.signals >= wanted and not shard.left_out:
+            if shard is not None and shard.signals >= wanted and (shard.meshes or not meshes) and not shard.left_out:
                 advance(len(shard))
             else:
                 tasks.append((texts, folder, split, (number, shards)))
@@ -263,15 +274,31 @@ def _in_processes(
 def _render(texts: tuple[str, ...], folder: Path, split: str, part: tuple[int, int], ticks) -> None:
     """One shard, in a process of its own."""
     one_thread()
-    signals, fitted = _drawing(texts, folder)
-    form = picture_format(parse_resolved(texts[0], "prepare"), split)
-    clips = _clips(texts[0], split)
-    render_shard(folder, split, clips, signals, fitted, part=part, pictures=form, on_clip=lambda: ticks.put(1))
+    drawing, clips = _drawing(texts, folder), _clips(texts[0], split)
+    render_shard(
+        folder,
+        split,
+        clips,
+        drawing.signals,
+        drawing.fitted,
+        keep_mesh=drawing.meshes,
+        part=part,
+        pictures=picture_format(parse_resolved(texts[0], "prepare"), split),
+        on_clip=lambda: ticks.put(1),
+    )
+
+
+class _Drawing(NamedTuple):
+    """What a process makes: maps of true bodies, and of each fit's; and whether clips keep their meshes."""
+
+    signals: Signals
+    fitted: list[tuple[Fit, Signals]]
+    meshes: bool
 
 
 @lru_cache(maxsize=1)
-def _drawing(texts: tuple[str, ...], folder: Path) -> tuple[Signals, list[tuple[Fit, Signals]]]:
-    """The parts that draw the maps of these configurations: of true bodies, and of each fit's; kept from shard to shard.
+def _drawing(texts: tuple[str, ...], folder: Path) -> _Drawing:
+    """What is made for these configurations; kept from shard to shard.
 
     Raises: HvgError where this process would make other clips than those of ``folder``.
     """
@@ -286,7 +313,7 @@ def _drawing(texts: tuple[str, ...], folder: Path) -> tuple[Signals, list[tuple[
         if config not in exact:
             groups.setdefault(json.dumps(fit_origin(config)), []).append(config)
     fitted = [(build_fit(group[0]), signals_of_all(group).ahead) for group in groups.values()]
-    return signals_of_all(exact).ahead, fitted
+    return _Drawing(signals_of_all(exact).ahead, fitted, any(map(mesh_readers, configs)))
 
 
 @lru_cache(maxsize=1)

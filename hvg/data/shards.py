@@ -31,7 +31,7 @@ from hvg.core.arrays import read_array
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
-from hvg.data.clip_files import ALPHA, SIGNAL, decode_cameras, decode_clip
+from hvg.data.clip_files import ALPHA, MOVING_MESH, SIGNAL, decode_cameras, decode_clip
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
 from hvg.values.packed import unpacked
@@ -179,6 +179,11 @@ class ShardReader:
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
 
     @cached_property
+    def meshes(self) -> bool:
+        """Whether every clip carries its body's mesh, and how bones carry that."""
+        return all(members.keys() >= MOVING_MESH for members in self._members.values())
+
+    @cached_property
     def sizes(self) -> list[Size]:
         """(V, T, H, W) of every clip; no picture is read. Raises: DataError for a clip that cannot be decoded."""
         return self._known.sizes or [self._decoded(i, _decode_size) for i in range(len(self))]
@@ -223,9 +228,10 @@ class ShardReader:
         choose: Choose | None = None,
         images: Collection[str] | None = None,
         signals: Collection[str] | None = None,
+        mesh: bool = True,
     ) -> ClipBatch:
         """Clip ``index`` with B = 1; the others say what of it, as for ``decode_clip``. The rest is not read."""
-        return unpacked(self.load_packed(index, choose, images, signals))
+        return unpacked(self.load_packed(index, choose, images, signals, mesh))
 
     def load_packed(
         self,
@@ -233,9 +239,10 @@ class ShardReader:
         choose: Choose | None = None,
         images: Collection[str] | None = None,
         signals: Collection[str] | None = None,
+        mesh: bool = True,
     ) -> ClipBatch:
         """The same, with pictures in 8 bits where files hold them so (``hvg.values.packed``)."""
-        clip = self._decoded(index, lambda files: decode_clip(files, choose, images, signals))
+        clip = self._decoded(index, lambda files: decode_clip(files, choose, images, signals, mesh))
         if clip.clip_id != (self.keys[index],):
             raise DataError(f"{self.path}: clip '{self.keys[index]}' calls itself {clip.clip_id[0]!r}")
         return clip

@@ -18,6 +18,7 @@ from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
+from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.packed import unpacked
 from hvg.values.resized import with_codes
@@ -65,6 +66,18 @@ def drawn_keys(config: RunConfig) -> list[str]:
     """Keys of a run's maps that can be drawn ahead."""
     keys = signal_keys(config)
     return [keys[slot] for slot, choice in config.conditioners.items() if is_drawn_ahead(choice)]
+
+
+def mesh_readers(config: RunConfig) -> list[str]:
+    """The choices of a run, as words, that read the bodies' meshes of what a step sees."""
+    found = [
+        f"{slot}={choice.name}"
+        for slot, choice in config.conditioners.items()
+        if choice.cls.mesh_in_step(choice.config)
+    ]
+    part = config.parts.get("reconstructor")
+    reads = part is not None and not MESH_FIELDS.isdisjoint(part.cls.needs(part.config))
+    return [*found, f"reconstructor={part.name}"] if part is not None and reads else found
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,6 +72,11 @@ class AvatarSystem(TrainedSystem):
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         return {"loss": total, **losses}
 
+    def step_flops(self, clips: int, image_size: tuple[int, int]) -> int | None:
+        once = self.reconstructor.flops(self.rays + min(self.patch, *image_size) ** 2, image_size)
+        # The backward pass multiplies twice as often.
+        return None if once is None else 3 * clips * once
+
     def draws(self, batch: ClipBatch, word: str) -> list[torch.Generator]:
         """One generator for each clip, keyed by (seed, word, sample index)."""
         places = required(batch.sample_index, "ClipBatch.sample_index").tolist()

@@ -23,6 +23,7 @@ from hvg.config.wiring import picture_size
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
+from hvg.model.load import build_system
 from hvg.model.slots import condition_slots, tell
 from hvg.parts.codec_pictures import CodecPictures
 from hvg.parts.model import Backbone, Codec, Conditioner
@@ -303,13 +304,19 @@ def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] 
 
     What activation checkpointing repeats is not the model's: the numerator of model FLOPs utilisation (PaLM, arXiv
     2204.02311, appendix B). Without codec, loss and optimiser. Counted on fake tensors, once per grid: at paper scale it
-    takes seconds. size: of the pictures, (height, width); None: as the dataset says. Raises: HvgError where it does not.
+    takes seconds; without a backbone as the system says. size: of the pictures, (height, width); None: as the dataset says.
+    Raises: HvgError where one of them does not.
     """
     size = size or picture_size(config)
     if size is None:
         raise HvgError(
             f"the FLOPs of a step are unknown: dataset {config.dataset.name} decides the size of pictures by its files"
         )
+    if "backbone" not in config.parts:
+        said = build_system(config).step_flops(config.data.batch_size, size)
+        if said is None:
+            raise HvgError(f"system={config.system.name} does not say how many FLOPs its step takes")
+        return said
     with fake_networks(config) as networks, autocast(config):
         request = fake_request(config, (config.data.batch_size, *grid, *size))
         counted, _ = count_step(networks.backbone, networks.conditioners, request)

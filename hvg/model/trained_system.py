@@ -74,6 +74,12 @@ class TrainedSystem(lightning.LightningModule):
         """The clips that its training reads, with what it needs of them."""
         return clips_at_own_size(config, "train", self.signals)
 
+    def step_flops(self, clips: int, image_size: tuple[int, int]) -> int | None:
+        """Model FLOPs of a training step on so many clips with pictures of this size (height, width), at most; None where nobody
+        says, or shapes do (those of a backbone are counted).
+        """
+        return None
+
     def configure_optimizers(self):
         if self._optimizer is None:
             raise RuntimeError("this system was built for sampling: it has no optimiser")

@@ -67,6 +67,12 @@ class Reconstructor(Part[ConfigT], nn.Module):
         """Text of what its pictures depend on besides settings and weights, such as a digest of files."""
         return ""
 
+    def flops(self, rays: int, photo: tuple[int, int]) -> int | None:
+        """FLOPs of a forward pass over one photo (height, width) and so many rays, all of which meet the person, 2 per
+        multiply-add; None where nobody says.
+        """
+        return None
+
     @abstractmethod
     def render(
         self, batch: ClipBatch, pixels: Tensor | None = None, draws: Sequence[torch.Generator] | None = None

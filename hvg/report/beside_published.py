@@ -86,21 +86,38 @@ def _published_cell(word: str, table: PublishedTable) -> TableCell:
 
 
 def _own_cells(arm: Arm, cells: Mapping[str, Cell], table: PublishedTable, results: Results) -> tuple[TableCell, ...]:
-    """One value under all columns of its metric that are scored as the study is; under all of them where none is."""
+    """One value under all columns of its metric that are scored as the study is; under all of them where none is. One for each
+    column where the study scores the tasks apart.
+    """
     protocol = protocol_name(results)
     found = []
     for metric, group in groupby(table.columns, lambda column: column.metric):
         columns = list(group)
         fits = {column.set: protocol in table.protocols_of(column) for column in columns}
+        if any(apart := [_label_of_task(column, results) for column in columns]):
+            for column, label in zip(columns, apart, strict=True):
+                found.append(_own_cell(arm, cells, label or metric, 1, _mark(fits[column.set], results), results))
+            continue
         for same, part in groupby(columns, lambda column, fits=fits: fits[column.set]):
             part = list(part)
             if same or not any(fits.values()):
-                mark = "" if same and "+" not in results["protocol"]["id"] else OTHER_PROTOCOL
-                found.append(_own_cell(arm, cells, metric, len(part), mark, results))
+                found.append(_own_cell(arm, cells, metric, len(part), _mark(same, results), results))
             else:
                 other = ", ".join(table.protocols_of(part[0]))
                 found.append(TableCell("–", len(part), hint=f"this column is scored with protocol {other}"))
     return tuple(found)
+
+
+def _label_of_task(column: PublishedColumn, results: Results) -> str | None:
+    """Label of the study's metric that scores what the column does, of the clips of its task; None where there is none."""
+    metrics = results["protocol"]["settings"].get("metrics", {})
+    wanted = {"name": "of_task", "task": column.task, "metric": column.metric}
+    return next((label for label, settings in metrics.items() if wanted.items() <= settings.items()), None)
+
+
+def _mark(same: bool, results: Results) -> str:
+    """What stands on a value. same: whether the column is scored with a protocol of the study's name."""
+    return "" if same and "+" not in results["protocol"]["id"] else OTHER_PROTOCOL
 
 
 def _own_cell(arm: Arm, cells: Mapping[str, Cell], name: str, span: int, mark: str, results: Results) -> TableCell:

@@ -12,7 +12,9 @@ FILE = Path(__file__).with_name("published_tables.yaml")
 
 
 class PublishedColumn(BaseModel):
-    """A column of a paper's table. metric: its label in the protocol. set: the paper's word for a half of the column."""
+    """A column of a paper's table. metric: its label in the protocol. set: the paper's word for a half of the column; task: of
+    which clips that half is, view or pose, where it is of one task.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,6 +22,7 @@ class PublishedColumn(BaseModel):
     label: str
     better: Literal["higher", "lower"]
     set: str = ""
+    task: Literal["view", "pose"] | None = None
     protocols: tuple[str, ...] = ()
 
     @property

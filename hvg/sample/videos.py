@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hvg.config.settings import RunConfig
+from hvg.core.labels import map_label
 from hvg.data.signals import signal_label
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
@@ -109,7 +110,7 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     for slot, key in system.signal_keys.items():
         if key in drawn:
             for name, image in system.signals[key].signal_images(drawn[key]).items():
-                title = f"{signal_label(key)} {name}"
+                title = map_label(signal_label(key), name)
                 maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
     return maps
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hvg.cluster.launch_options import StudyOptions
 from hvg.config.changes import Change, changes, trained_settings
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
@@ -47,7 +48,8 @@ class ArmProgress(BaseModel):
 class ArmRun:
     """One arm at one seed, or a need of arms, which is trained and not scored.
 
-    trained_by: the run whose weights it samples with; None: it trains its own. needs: the runs whose checkpoints it starts from.
+    trained_by: the run whose weights it samples with, an arm or a need; None: it trains its own. needs: the runs without whose
+    checkpoints it cannot start.
     """
 
     arm: str
@@ -207,6 +209,27 @@ def needs_of(runs: Iterable[ArmRun]) -> list[ArmRun]:
     return list(found.values())
 
 
+def asked_runs(study: StudyFile, runs: Sequence[ArmRun], options: StudyOptions) -> list[ArmRun]:
+    """The runs that are worked on: of the seeds and arms that are asked for, and the arms whose weights those take."""
+    seeds, arms = options.seeds or study.seeds, options.arms or tuple(study.arms)
+    asked = [run for run in runs if run.seed in seeds and run.arm in arms]
+    folders = {place.folder for run in asked for place in (run, run.trained_by) if place is not None}
+    return [run for run in runs if run.folder in folders]
+
+
+def refuse_unknown(study: StudyFile, options: StudyOptions) -> None:
+    """Raises: ConfigError for seeds and arms that are asked for and not in study.yaml."""
+    asked = {"seeds": (options.seeds, study.seeds), "arms": (options.arms, tuple(study.arms))}
+    problems = [
+        Problem(key, f"study.yaml lists {', '.join(map(str, known))}; {name} is none of them.")
+        for key, (names, known) in asked.items()
+        for name in names or ()
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def _reserved(study: StudyFile, overrides: Sequence[str]) -> list[Problem]:
     """Words that a study says itself, for every arm and seed."""
     places = {"base": study.base, "the command line": overrides} | {f"arm {a}": w for a, w in study.arms.items()}
@@ -256,13 +279,19 @@ def _of_weights(change: Change) -> bool:
 
 
 def _share_training(study: StudyFile, runs: Sequence[ArmRun]) -> list[ArmRun]:
-    """The runs, each with the first one that trains the same, or as the arm whose weights the study gives it."""
+    """The runs, each with the first need or arm that trains the same, or as the arm whose weights the study gives it."""
     named, trainers = {(run.arm, run.seed): run for run in runs}, {}
-    for run in runs:
-        if run.arm not in study.weights:
+    for run in (*needs_of(runs), *runs):
+        if not (run.is_scored and run.arm in study.weights):
             trainers.setdefault(_training(run), run)
     found = [(run, trainers[_training(named[study.weights.get(run.arm, run.arm), run.seed])]) for run in runs]
-    return [run if trainer is run else replace(run, trained_by=trainer) for run, trainer in found]
+    return [run if trainer is run else _with_weights_of(trainer, run) for run, trainer in found]
+
+
+def _with_weights_of(trainer: ArmRun, run: ArmRun) -> ArmRun:
+    """A run that takes another one's weights; a need, it also starts from."""
+    waits = not trainer.is_scored and not any(need is trainer for need in run.needs)
+    return replace(run, trained_by=trainer, needs=(*run.needs, trainer) if waits else run.needs)
 
 
 def _training(run: ArmRun) -> str:

@@ -25,6 +25,7 @@ from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.files import read_text, write_text
 from hvg.core.outputs import held_folder, try_folder
 from hvg.core.provenance import usable_cores
+from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.parts.continued import Continued
 from hvg.report.results import Results
@@ -34,7 +35,7 @@ from hvg.study.arm_results import drawn_otherwise, study_results, trained_first
 from hvg.study.cost import seed_cost
 from hvg.study.kept_seeds import keep_seed, kept_folder, read_kept
 from hvg.study.merged_seeds import merged, settings_since, shown_in
-from hvg.study.plan import ArmRun, ArmState, needs_of, plan
+from hvg.study.plan import ArmRun, ArmState, asked_runs, needs_of, plan, refuse_unknown
 from hvg.study.start import ReportProgress, run_here, start_arms, submit_arms
 from hvg.study.study_file import StudyFile, load_study, study_name
 from hvg.study.videos import study_clips
@@ -95,7 +96,7 @@ def _run(
 ) -> dict[str, float] | None:
     """Runs what is not done of arms that were checked, and returns seconds by stage; None as of ``run_study``."""
     name = study_name(folder)
-    asked = [run for run in runs if run.seed in (options.seeds or study.seeds)]
+    asked = asked_runs(study, runs, options)
     waiting = [run for run in asked if options.fresh or run.state().status != "done"]
     needs = [run for run in needs_of(waiting) if options.fresh or run.state().status != "done"]
     if options.launcher != "slurm" and not dry_run:
@@ -110,15 +111,20 @@ def _run(
     if dry_run:
         print(seed_cost(study, folder, runs), file=sys.stderr)
     started, rendering, on_slurm = time.perf_counter(), 0.0, options.launcher == "slurm"
-    # First what arms start from: it may be what their maps are drawn by.
-    for wave in _waves(needs, on_slurm):
-        rendering += 0.0 if dry_run else _render([run.config for run in wave], ("train", "val"), options, progress)
-        start_arms(name, wave, options, dry_run, progress)
-    ready = waiting if dry_run and not on_slurm else [run for run in waiting if _can_start(run, needs, on_slurm)]
+    # First what arms start from, which may be what their maps are drawn by; beside the last of it, what waits for nothing.
+    waves = _waves(needs, on_slurm)
+    beside = [] if on_slurm or not waves else [run for run in waiting if not run.needs and run.trained_by is None]
+    for wave in waves:
+        free = beside if wave is waves[-1] else []
+        if not dry_run:
+            rendering += _render([*wave, *free], ("train", "val", *(("test",) if free else ())), options, progress)
+        start_arms(name, [*wave, *free], options, dry_run, progress)
+    begun = {run.folder for run in beside}
+    able = waiting if dry_run and not on_slurm else [run for run in waiting if _can_start(run, needs, on_slurm)]
+    ready = [run for run in able if run.folder not in begun]
     if ready and not dry_run:
-        first = [run for run in runs if run.seed == runs[0].seed and not run.needs]
-        seen = [run for run in runs if run.needs and _can_start(run, needs, on_slurm)]
-        rendering += _render([run.config for run in (*first, *seen)], ("train", "val", "test"), options, progress)
+        seen = [run for run in asked if _can_start(run, needs, on_slurm)]
+        rendering += _render(seen, ("train", "val", "test"), options, progress)
     if on_slurm:
         submit_arms(name, ready, options, dry_run)
         if not dry_run or ready != waiting or not waiting:
@@ -164,7 +170,7 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
         raise ConfigError(
             [Problem("keep", "keeps what is finished, which Slurm's jobs are later; give it with collect=true.")]
         )
-    _refuse_unknown_seeds(study, options)
+    refuse_unknown(study, options)
     runs = plan(study, name, [*overrides, *process_words(options)])
     if options.collect:
         return runs
@@ -175,13 +181,6 @@ def _judged(study: StudyFile, name: str, overrides: Sequence[str], options: Stud
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs
-
-
-def _refuse_unknown_seeds(study: StudyFile, options: StudyOptions) -> None:
-    unknown = [seed for seed in options.seeds or () if seed not in study.seeds]
-    if unknown:
-        listed = ", ".join(map(str, study.seeds))
-        raise ConfigError([Problem("seeds", f"study.yaml lists {listed}; {unknown[0]} is none of them.")])
 
 
 def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
@@ -212,13 +211,18 @@ def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
         raise ConfigError([*problems, Problem("output", fix)])
 
 
-def _render(
-    configs: Sequence[RunConfig], splits: Sequence[str], options: StudyOptions, progress: ReportProgress
-) -> float:
-    """Makes the clips that all of these see, with the maps of each; the seconds that it took."""
-    started = time.perf_counter()
+def _render(runs: Sequence[ArmRun], splits: Sequence[str], options: StudyOptions, progress: ReportProgress) -> float:
+    """Makes the clips that these see, with the maps of each; the seconds that it took.
+
+    Maps of what starts from no need are the same for every seed.
+    """
+    started, folders = time.perf_counter(), dict[Path, list[RunConfig]]()
     jobs = usable_cores() if options.launcher == "slurm" else options.jobs or usable_cores()
-    prepare(configs, splits, jobs=jobs, report=lambda d, n: progress("data", "render", d, n, ""))
+    for run in runs:
+        if run.needs or run.seed == runs[0].seed:
+            folders.setdefault(cache_folder(run.config), []).append(run.config)
+    for configs in folders.values():
+        prepare(configs, splits, jobs=jobs, report=lambda d, n: progress("data", "render", d, n, ""))
     return time.perf_counter() - started
 
 
@@ -241,7 +245,9 @@ def _collect(
     results["needs"] = trained_first(study, runs)
     results["clips"] = study_clips(study, states, output)
     results["caveats"] += drawn_otherwise(results["clips"], (s.record for _, s in states if s.record is not None))
-    states = [(run, state) for run, state in states if run.seed in (options.seeds or study.seeds)]
+    of_seeds = [(run, state) for run, state in states if run.seed in (options.seeds or study.seeds)]
+    folders = {run.folder for run in asked_runs(study, runs, options)}
+    states = [(run, state) for run, state in of_seeds if run.folder in folders]
     seconds = seconds | {"report": time.perf_counter() - started}
     results["provenance"]["seconds"] = {stage: round(took, 1) for stage, took in seconds.items()}
     write_results(results, output)
@@ -252,7 +258,7 @@ def _collect(
         places = [output, *dict.fromkeys(run.folder.parent for run, _ in waited_for)]
         missing.append(_where_unfinished(places))
     if options.keep:
-        _keep(study, folder, results, states)
+        _keep(study, folder, results, of_seeds)
     return Outcome(
         results=results,
         report=write_report(results, output),
@@ -308,7 +314,7 @@ def _merge_output(study: StudyFile, name: str, overrides: Sequence[str], options
     if given:
         message = "merge=true reports on what was measured; leave this out."
         raise ConfigError([Problem(key, message) for key in sorted(given)])
-    _refuse_unknown_seeds(study, options)
+    refuse_unknown(study, options)
     words = [f"output=runs/{name}", *study.base, *overrides]
     return Path([word.removeprefix("output=") for word in words if word.startswith("output=")][-1]) / "merged"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.config.build import build_alignment
 from hvg.core.errors import DataError
-from hvg.core.labels import PHOTO, arm_label
+from hvg.core.labels import PHOTO, arm_label, map_label
 from hvg.core.required import required
 from hvg.data.cache import open_clips
 from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_label, signals_of_all
@@ -61,7 +61,7 @@ def map_titles(keys: Mapping[str, Sequence[str]]) -> dict[str, str]:
 def maps(clip: ClipBatch, parts: Mapping[str, Conditioner], titles: Mapping[str, str]) -> dict[str, Tensor]:
     """Label -> (V, T, 3, H, W): every picture of every control map. parts: signal key -> what draws it."""
     return {
-        f"{title} {name}": image
+        map_label(title, name): image
         for key, title in titles.items()
         for name, image in parts[key].signal_images(clip.signals[key][0]).items()
     }

@@ -56,7 +56,8 @@ class ScoredClip:
 
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
     alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the true motion (B = 1).
-    reference: the photo (B = 1). surface: makes the true geometry, when asked; None where it is not known.
+    reference: the photo (B = 1). task: as of ``hvg.values.task``. surface: makes the true geometry, when asked; None where it is
+    not known.
     Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
 
@@ -69,6 +70,7 @@ class ScoredClip:
     cameras: Cameras | None = None
     body: BodyMotion | None = None
     reference: Reference | None = None
+    task: int | None = None
     surface: Callable[[], Surface] | None = None
     note: str = ""
 
@@ -184,6 +186,7 @@ def scored_clips(batch: ClipBatch, frames: Tensor) -> list[ScoredClip]:
                 cameras=one.cameras[0],
                 body=one.target_body,
                 reference=one.reference and replace(one.reference, body=one.reference.target_body, true_body=None),
+                task=None if one.task is None else int(one.task),
             )
         )
     return clips

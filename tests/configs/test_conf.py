@@ -8,18 +8,15 @@ import yaml
 from hvg.config.build import build_part
 from hvg.config.composition import compose, named_protocol, parse_resolved, root_choices
 from hvg.config.settings import SINGLE_PARTS, RunConfig
+from hvg.core.errors import ConfigError
 from hvg.core.shipped import CONF
 from hvg.model.trained_windows import clip_grids, untrained_shapes, window_shapes
 from hvg.parts import registry
 from hvg.study.study_file import load_study
 
-# GAS is composed as soon as there is the slot that it needs.
-LATER = set() if (CONF / "reconstruction").is_dir() else {CONF / "experiment" / "gas.yaml"}
 # What an experiment needs at a scale is composed with both of them below.
-OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in {*CONF.glob("*/*.yaml")} - LATER if path.parent.name != "at_scale"
-)
-EXPERIMENTS = sorted(path.stem for path in {*(CONF / "experiment").glob("*.yaml")} - LATER)
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
 NEEDS = {
     "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
@@ -120,6 +117,30 @@ def test_the_second_phase_starts_from_the_first_ones_run():
     config = compose(["experiment=hvg_stage2", "output=elsewhere"])
     assert str(config.checkpoint) == "elsewhere/hvg_stage1"
     assert compose(["experiment=hvg_stage1"]).name == "hvg_stage1"
+
+
+def test_a_word_swaps_a_part_that_an_experiment_sets():
+    gas = compose(["experiment=gas", "output=elsewhere"])
+    assert str(gas.reconstruction.config.checkpoint) == "elsewhere/gas_nerf"
+    swapped = compose(["experiment=gas", "reconstruction=projection"]).reconstruction.config
+    assert (swapped.reconstructor, swapped.checkpoint, swapped.encoder) == ("projection", None, "codec_cnn")
+    assert compose(["experiment=gas", "reconstruction=none"]).reconstruction.resolved().keys() == {
+        *compose(["reconstruction=none"]).reconstruction.resolved()
+    }
+    people = compose(["experiment=gas", "dataset=synthetic", "data.buckets=[[4,1]]"])
+    assert people.dataset.name == "synthetic" and people.data.batch_size == gas.data.batch_size
+    # At that scale the experiment names a sampler and an image embedding by their names.
+    paper = compose(["experiment=gas", "scale=paper", "sampler=single", "image_embedding=none", "appearance=none"])
+    assert paper.sampler.name == "single" and paper.image_embedding.name == "none"
+    assert compose(["experiment=gas_nerf", "scale=paper", "strategy=ddp"]).strategy.name == "ddp"
+
+
+def test_settings_that_words_give_to_another_part_are_still_refused():
+    with pytest.raises(ConfigError, match="unknown key for") as refused:
+        compose(["experiment=gas", "reconstruction=none", "reconstruction.encoder=guider"])
+    assert [problem.path for problem in refused.value.problems] == ["reconstruction.encoder"]
+    with pytest.raises(ConfigError, match="nothing to train"):
+        compose(["experiment=gas", "reconstruction=projection", "reconstruction.checkpoint=given"])
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -245,8 +245,13 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     # Steps of those that say themselves how many views they see, and not how many there are, see 4 at most.
     seen = given & {"data.views", "data.buckets", "data.grids"}
     views = ["dataset.views=4"] if seen and "dataset.views" not in given else []
-    people = ["dataset.num_subjects=3", "training.validate_every=0", *views]
-    words = [*sizes, *people, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
+    people = ["dataset.num_subjects=3", *views]
+    mixed = [word.partition("=")[0] for word in study.base if word.startswith("dataset.members.")]
+    if mixed:
+        sizes = [word for word in sizes if word not in DATASET]
+        small = ("num_subjects=3", "num_held_out_subjects=1", "image_size=32")
+        people = [f"{member}.{word}" for member in mixed for word in small]
+    words = [*sizes, *people, "training.validate_every=0", *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)
     some = arms[:: -(-len(arms) // MOST_ARMS)]

@@ -29,6 +29,8 @@ PLAIN = (
 )
 # These need people whose surface and limbs are known.
 GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp", "within")
+# These need clips whose task is known.
+TASKED = ("of_task",)
 # Settings that have no default.
 SETTINGS = {"within": {"region": "torso"}}
 # Network -> the metrics that look through it.
@@ -39,13 +41,21 @@ TRANSFORMERS = ("identity_clip", "jedi")
 
 def test_no_metric_is_left_out():
     through_networks = [name for names in NETWORKS.values() for name in names]
-    assert sorted([*PLAIN, *GEOMETRY, *through_networks, *TRANSFORMERS]) == registry.names("metric")
+    assert sorted([*PLAIN, *GEOMETRY, *TASKED, *through_networks, *TRANSFORMERS]) == registry.names("metric")
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_metric(name):
     part = registry.load("metric", name)
     check_metric(part, part.Config())
+
+
+@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.parametrize("metric", ["psnr_foreground", "dvssd"])
+def test_metric_of_a_task(task, metric):
+    part = registry.load("metric", "of_task")
+    clips = [replace(clip, task=task) for clip in tiny_scored_clips()]
+    check_metric(part, part.Config(task=("view", "pose")[task], metric=metric), clips=clips)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"width": 16, "depth": 2, "samples": 8, "shell": 0.05, "cell": 0.03, "chunk": 1000, "kept_megabytes": 0},
         {"frequencies": 1, "features": (8, 8), "told": (4, 4), "whole": 8, "kept_megabytes": 1},
     ],
-    "projection": [{"outward_mm": 0.0, "supersampling": 1, "sweeps": 0}, {"outward_mm": 40.0, "supersampling": 3}],
+    "projection": [
+        {"outward_mm": 0.0, "supersampling": 1, "sweeps": 0, "kept_megabytes": 0},
+        {"outward_mm": 40.0, "supersampling": 3, "kept_megabytes": 1},
+    ],
 }
 CASES = [(name, settings) for name in registry.names("reconstructor") for settings in [{}, *VARIANTS.get(name, [])]]
 FAMILIES = ("smpl", "smplh", "smplx")

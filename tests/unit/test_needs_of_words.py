@@ -66,6 +66,12 @@ def started(folder: Path, *words: str) -> None:
     assert run_study(folder, overrides, options, dry_run=True) is None
 
 
+def folders(output: str) -> list[list[str]]:
+    """The folders, by their names, of each command that would be started; and flags."""
+    commands = [shlex.split(line)[3:] for line in output.splitlines() if not line.startswith("#")]
+    return [[word if word.startswith("-") else Path(word).name for word in words] for words in commands]
+
+
 def test_arms_start_from_a_checkpoint_of_their_own_seed(folder, tmp_path):
     runs = planned(folder)
     assert list(runs) == [
@@ -136,16 +142,61 @@ def test_what_a_study_says_of_its_needs_is_judged(folder, changed, told):
 
 def test_needs_are_started_first_and_count_as_trainings(folder, capsys):
     started(folder, "seeds=[1]")
-    printed = capsys.readouterr()
-    commands = [shlex.split(line)[2:] for line in printed.out.splitlines() if not line.startswith("#")]
-    assert [[word if word.startswith("-") else Path(word).name for word in words[1:]] for words in commands] == [
+    found = capsys.readouterr()
+    assert folders(found.out) == [
         ["--need", "base-seed1"],
         ["--need", "more-seed1"],
         ["fresh-seed1"],
         ["begun-seed1"],
         ["begun_twice-seed1"],
     ]
-    assert printed.err.startswith("a seed: 5 trainings (1 of 1 steps, 1 of 3 steps, 3 of 2 steps), 3 arms to score")
+    assert found.err.startswith("a seed: 5 trainings (1 of 1 steps, 1 of 3 steps, 3 of 2 steps), 3 arms to score")
+
+
+def test_an_arm_that_is_trained_as_a_need_is_that_run_scored(folder, capsys):
+    write(
+        folder,
+        varies=["checkpoint", "training"],
+        arms={**TEXT["arms"], "itself": ["training.steps=1"]},
+        needs=TEXT["needs"],
+    )
+    runs = planned(folder)
+    for seed in (0, 1):
+        itself, base = runs[f"itself-seed{seed}"], runs[f"needs/base-seed{seed}"]
+        assert itself.trained_by is not None and itself.trained_by.folder == base.folder
+        assert [need.folder for need in itself.needs] == [base.folder]
+        assert itself.state().status == "unfinished" and [run.folder for run in itself.waits_for()][:1] == [base.folder]
+    started(folder, "seeds=[0]")
+    assert folders(capsys.readouterr().out) == [
+        ["--need", "base-seed0"],
+        ["--need", "more-seed0"],
+        ["fresh-seed0"],
+        ["begun-seed0"],
+        ["begun_twice-seed0"],
+        ["itself-seed0", "base-seed0"],
+    ]
+    base = runs["needs/base-seed0"]
+    base.folder.mkdir(parents=True)
+    (base.folder / "error.txt").write_text("DataError: no clips\n")
+    assert runs["itself-seed0"].lacks_weights() and runs["itself-seed0"].state().status == "failed"
+
+
+def test_some_arms_are_worked_on_with_what_they_wait_for(folder, capsys):
+    started(folder, "seeds=[0]", "arms=[begun]")
+    assert folders(capsys.readouterr().out) == [["--need", "base-seed0"], ["begun-seed0"]]
+    started(folder, "arms=fresh")
+    assert folders(capsys.readouterr().out) == [["fresh-seed0"], ["fresh-seed1"]]
+    write(
+        folder,
+        varies=["fit"],
+        arms={"exact": [], "fitted": ["fit=mild"], "other": ["fit=typical"]},
+        weights={"fitted": "exact"},
+        needs={},
+    )
+    started(folder, "seeds=[0]", "arms=[fitted]")
+    assert folders(capsys.readouterr().out) == [["exact-seed0"], ["fitted-seed0", "exact-seed0"]]
+    with pytest.raises(ConfigError, match=r"arms: study\.yaml lists exact, fitted, other; exakt is none of them"):
+        started(folder, "arms=[exakt]")
 
 
 def test_under_slurm_what_waits_for_nothing_goes_first(folder, capsys):

@@ -10,7 +10,7 @@ from hvg.config.build import build_dataset, build_part
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import frames_to_uint8
-from hvg.core.labels import PHOTO, readable
+from hvg.core.labels import PHOTO, map_label, readable
 from hvg.data.signals import signals_of_all
 from hvg.media.images import read_image_8bit
 from hvg.media.tiles import GAP, LABEL_HEIGHT
@@ -168,6 +168,13 @@ def test_a_studys_videos_show_every_half_of_a_map(tiny):
     clip = parts.load(build_dataset(config, "test"), 0)
     found = maps(clip, parts, map_titles({"bone map": list(parts)}))
     assert list(found) == ["bone map normal", "bone map depth"]
+
+
+def test_a_word_is_not_said_twice_of_a_map():
+    said = {"bone map": ["normal", "depth"], "SMPL depth": ["depth"], "part map": ["normal", "part"], "a:": ["part"]}
+    assert [map_label(part, name) for part, names in said.items() for name in names] == [
+        *("bone map normal", "bone map depth", "SMPL depth", "part map normal", "part map", "a: part"),
+    ]
 
 
 def test_a_map_that_arms_share_is_shown_once():

@@ -6,9 +6,10 @@ import trimesh
 
 from components.nn.content_cache import ContentCache
 from components.nn.photo_features import Picture
-from components.nn.skinned_points import moved_back, moved_by
+from components.nn.skinned_points import inverse, moved_by, one_after_another
 from components.people.nearest_surface import nearest_on_mesh
 from components.people.photo_body import body_in_photo, rest_shape
+from components.people.point_search import distances_to_segments
 from components.people.posed_people import Rays, posed_people
 from components.people.surface_grid import SurfaceGrid, frame_grid, signed_distance, vertex_rings
 from components.renderers.warp import Warp
@@ -56,8 +57,11 @@ def test_skinning_and_its_inverse_are_the_identity(batch, at_rest):
         skinning = type(skinning)(**{**vars(skinning), "transforms": still})
     moves = skinning.of_points(torch.ones_like(vertex), vertex)
     around = points + 0.1 * torch.randn(points.shape, generator=torch.Generator().manual_seed(3))
-    assert (moved_by(moves, moved_back(moves, around)) - around).norm(dim=-1).max() < 1e-4
-    assert (moved_back(moves, moved_by(moves, around)) - around).norm(dim=-1).max() < 1e-4
+    back = inverse(moves)
+    assert (moved_by(moves, moved_by(back, around)) - around).norm(dim=-1).max() < 1e-4
+    assert (moved_by(back, moved_by(moves, around)) - around).norm(dim=-1).max() < 1e-4
+    there = moved_by(back, moved_by(moves.roll(1, dims=0), around))
+    assert (moved_by(one_after_another(moves.roll(1, dims=0), back), around) - there).norm(dim=-1).max() < 1e-4
     whole = skinning.posed(skinning.rest[:, None].expand(-1, batch.grid[2], -1, -1)).flatten(0, 1)[1]
     assert (moved_by(moves, skinning.rest[0, vertex]) - whole[vertex]).norm(dim=-1).max() < 1e-4
 
@@ -75,7 +79,9 @@ def test_a_visible_point_is_looked_up_where_the_photo_shows_it(batch, people):
         near = (places.pixel - true).norm(dim=-1)
         assert near.median() < 1e-3 and (near < 0.05).float().mean() > 0.96 and near[seen].max() < 1
         assert (places.depth - depth).abs().median() < 1e-4
-        assert seen.float().mean() > 0.2 and (places.vertex - true)[seen].norm(dim=-1).median() < 0.1
+        where = places.skin.where[places.nearest]
+        assert seen.float().mean() > 0.2 and (where - true)[seen].norm(dim=-1).median() < 0.1
+        assert places.skin.known[places.nearest][seen].float().mean() > 0.9
         # What is seen lies where a ray through its pixel meets the body.
         hit = Warp(PartConfig()).render(
             batch.reference.body.vertices[clip], batch.body.faces, batch.reference.cameras[clip]
@@ -130,7 +136,57 @@ def test_the_grid_finds_what_an_exact_search_finds(batch):
     distance = signed_distance(points - vertices[vertex], shape.normals[vertex], shape.spacing.expand(len(points)))
     apart = (distance - exact).abs()
     assert apart.median() < 2e-3 and (apart < 0.01).float().mean() > 0.97
-    assert ((grid.coarse_distance(points, slots) - exact).abs() < CELL).float().mean() > 0.99
+
+
+def pieces_of(grid: SurfaceGrid, points: torch.Tensor, limits: tuple[float, float], step: float = 0.01):
+    """For rays (Q) whose only piece has these points in its middle, whether that is near, and ends the ray."""
+    forward = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
+    slots, ones = torch.zeros(len(points), dtype=torch.int64), torch.ones(len(points))
+    inside, ends = grid.near_pieces((points - step / 2 * forward, forward, slots), 0 * ones, step * ones, 1, limits)
+    return inside[:, 0], ends
+
+
+def test_a_piece_of_a_ray_is_as_far_from_the_skin_as_the_node_in_its_middle(batch):
+    vertices, faces = batch.body.vertices[0, 0], batch.body.faces
+    grid = grid_of(vertices, faces)
+    random = torch.Generator().manual_seed(1)
+    picked = vertices[torch.randint(len(vertices), (2000,), generator=random)]
+    points = picked + 0.1 * torch.randn(2000, 3, generator=random)
+    _, exact = nearest_on_mesh(vertices, faces, points, 1.0)
+    place = ((points - grid.origin[0]) / CELL).round().long().clamp_min(0).minimum(grid.counts[0] - 1)
+    node = (place[:, 0] * grid.counts[0, 1] + place[:, 1]) * grid.counts[0, 2] + place[:, 2]
+    apart = grid.distance[node]
+    assert ((apart - exact).abs() < CELL)[exact < SHELL].float().mean() > 0.99
+    for shell, deep in ((0.05, 0.02), (0.2, 0.0), (-0.01, 0.03)):
+        inside, ends = pieces_of(grid, points, (shell, deep))
+        # Half way between two nodes rounding decides.
+        assert (inside == (apart <= shell)).float().mean() > 0.998
+        assert (ends == (apart < -deep)).float().mean() > 0.998
+
+
+def test_a_ray_ends_in_the_body_and_what_is_behind_does_not_count(batch):
+    vertices, faces = batch.body.vertices[0, 0], batch.body.faces
+    grid, chest = grid_of(vertices, faces), batch.body.place("spine3")[0, 0]
+    origins = chest + torch.tensor([[0.0, 0.0, 2.0], [0.0, 1.5, 2.0]])
+    away, slots = torch.tensor([[0.0, 0.0, -1.0]]).expand(2, -1), torch.zeros(2, dtype=torch.int64)
+    inside, ends = grid.near_pieces((origins, away, slots), torch.ones(2), torch.full((2,), 0.02), 100, (SHELL, 0.035))
+    assert ends.tolist() == [True, False] and not inside[1].any()
+    first, last = inside[0].nonzero()[:, 0].aminmax()
+    assert inside[0, first : last + 1].all() and 0.1 < 0.02 * float(last - first) < SHELL + 3 * CELL
+    _, depth = nearest_on_mesh(vertices, faces, (origins[:1] + (1 + 0.02 * (last + 0.5)) * away[:1]), 1.0)
+    assert -0.035 - CELL < float(depth) < 0
+
+
+def test_distances_to_segments_are_those_of_the_formula():
+    random = torch.Generator().manual_seed(2)
+    ends, points = torch.randn(2, 4, 2, 3, generator=random), torch.randn(300, 3, generator=random)
+    ends[1, 3, 1] = ends[1, 3, 0]
+    frames = torch.arange(300) % 2
+    start, end = ends[frames].unbind(dim=2)
+    shares = torch.linspace(0, 1, 2001)[:, None, None, None]
+    nearest = (points[None, :, None] - (start + shares * (end - start))).norm(dim=-1).amin(dim=0)
+    found = distances_to_segments(points, frames, ends)
+    assert found.shape == (300, 4) and torch.allclose(found, nearest, atol=2e-3) and (found <= nearest + 1e-6).all()
 
 
 def test_a_ray_crosses_the_box_of_its_frame_where_that_begins_and_ends(batch):

@@ -15,7 +15,9 @@ from components.reconstructors.nerf import Nerf
 from components.reconstructors.projection import Projection
 from components.renderers.warp import Warp
 from hvg.core.errors import DataError, HvgError
+from hvg.geometry.meshes import neighbours
 from hvg.media.video import write_video
+from hvg.model.counted_step import LiveBytes, Watch
 from hvg.parts import registry
 from hvg.parts.context import SceneContext
 from hvg.parts.part import PartConfig
@@ -100,10 +102,12 @@ def test_colours_spread_along_edges_and_no_further():
     values[0] = torch.tensor([3.0, 1.0])
     known = torch.zeros(8, dtype=torch.bool)
     known[0] = True
-    spread = _spread(values, known, faces, 2)
+    edges = neighbours(faces, 8)
+    spread = _spread(values, known, edges, 2)
     assert torch.equal(spread[0], values[0]) and (spread[1:5, 1] > 0).all() and not spread[5:].any()
     assert torch.allclose(spread[1:5, 0] / spread[1:5, 1], torch.tensor(3.0))
-    assert not _spread(values, known, faces, 1)[3:].any()
+    assert not _spread(values, known, edges, 1)[3:].any()
+    assert torch.equal(_spread(values, torch.ones_like(known), edges, 2), values)
 
 
 @pytest.mark.parametrize("name", ["projection", "nerf"])
@@ -301,6 +305,23 @@ def test_rays_at_once_and_what_is_kept_change_nothing(context, people):
         assert all(
             torch.allclose(a, b, atol=1e-5) for a, b in zip(vars(seen).values(), vars(whole).values(), strict=True)
         )
+
+
+@pytest.mark.long
+def test_memory_of_a_large_picture_is_that_of_its_chunk(context, people):
+    """Besides 80 bytes a pixel for what is returned, and for which pixels those are."""
+
+    def peak(side: int, chunk: int) -> int:
+        one = people.clips(slice(0, 1)).select([0], [0])
+        clip = replace(one, cameras=one.cameras.resized((side, side)), frames=None, alpha=None, signals={})
+        part, alive = build(Nerf, Nerf.Config(chunk=chunk), context), LiveBytes()
+        with Watch(alive.watch), torch.no_grad():
+            part.render(clip)
+        return alive.peak
+
+    small, large, at_once = peak(96, 1024), peak(384, 1024), peak(384, 384**2)
+    assert large < 1.5 * small + 80 * 384**2
+    assert at_once > 4 * large
 
 
 def test_nobody_in_the_picture_is_nothing(context, people):

@@ -459,6 +459,22 @@ def test_a_value_stands_only_where_the_column_is_scored_alike(results, protocol,
     assert any("another definition" in note for note in laid_out.notes) == ("†" in spans[0][0])
 
 
+def test_a_value_of_one_task_stands_under_the_column_of_that_task(results):
+    """fid is scored of novel views, l1 of novel poses; both are called PSNR there."""
+    metrics = {
+        "psnr": {"name": "psnr"},
+        "fid": {"name": "of_task", "task": "view", "metric": "psnr"},
+        "l1": {"name": "of_task", "task": "pose", "metric": "psnr"},
+    }
+    results["protocol"] = {"id": "gas/v2+changes", "settings": {"metrics": metrics}}
+    results["published"] = ["gas_3"]
+    (laid_out,) = protocol_tables(results, compare(results))
+    bone = laid_out.rows[2]
+    cells = compare(results)["bone"]
+    assert [cell.text for cell in bone.cells[:2]] == [f"{format_number(cells[x].value)}†" for x in ("fid", "l1")]
+    assert [cell.span for cell in bone.cells[:2]] == [1, 1] and bone.cells[2].text == "–"
+
+
 def test_a_study_names_published_tables_that_exist():
     fields = {"title": "t", "question": "q", "varies": ["pose"], "arms": {"a": []}}
     assert StudyFile.model_validate(fields).published is None

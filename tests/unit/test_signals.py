@@ -14,7 +14,7 @@ from hvg.config.settings import PartChoice
 from hvg.data.cache import RenderedClips
 from hvg.data.prepare import render_shard
 from hvg.data.shards import ShardReader
-from hvg.data.signals import Signals
+from hvg.data.signals import Signals, mesh_readers
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
@@ -123,7 +123,7 @@ def test_one_that_says_so_passes(cls):
 
 @pytest.mark.parametrize("cls", [TurnThatSaysSo, Corners])
 def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path):
-    """Live, and where the clips and their other maps come from shards, which hold no mesh."""
+    """Live, and where the clips and their other maps come from shards, which hold no mesh here."""
     late = part(cls)
     signals = Signals.of({"turn": late, "lines": part(Skeleton)})
     shard = render_shard(tmp_path, "train", Clips(), signals.ahead)
@@ -135,6 +135,46 @@ def test_a_step_sees_the_map_that_a_window_of_the_same_views_sees(cls, tmp_path)
             assert seen.signals.keys() == {"turn", "lines"}
             with_mesh = replace(seen, body=cut(seen).body, signals={})
             assert torch.equal(seen.signals["turn"], Signals({"turn": late}).draw(with_mesh).signals["turn"])
+
+
+class Unasked(Clips):
+    """The same clips, which nobody may ask for."""
+
+    def load(self, index):
+        raise AssertionError(f"clip {index} is made anew")
+
+
+def test_meshes_are_kept_for_those_that_read_them_and_read_by_no_other(tmp_path):
+    lines = Signals.of({"lines": part(Skeleton)})
+    shard = render_shard(tmp_path, "train", Clips(), lines)
+    assert not ShardReader(shard).meshes
+    with pytest.raises(AssertionError, match="clip 1 is made anew"):
+        RenderedClips([shard], Unasked(), frozenset(), mesh=True).load(1)
+    # What lacks them is made again with them, and with the maps that it had.
+    render_shard(tmp_path, "train", Clips(), Signals(), keep_mesh=True)
+    reader = ShardReader(shard)
+    assert reader.meshes and reader.signals == {"lines"}
+    whole, true = RenderedClips([shard], Unasked(), frozenset({"lines"}), mesh=True), Clips().load(1)
+    for kept, made in ((whole.load(1), true), (whole.load_part(1, lambda v, t: ([2], range(1, 3)), frozenset()), None)):
+        made = true.select([2], [1, 2]) if made is None else made
+        for body, expected in ((kept.body, made.body), (kept.reference.body, made.reference.body)):
+            assert (body is None) == (expected is None)
+        assert torch.equal(kept.body.vertices, made.body.vertices) and torch.equal(kept.body.faces, made.body.faces)
+        for name, x in vars(made.body.skinning).items():
+            same = torch.equal if isinstance(x, torch.Tensor) else tuple.__eq__
+            assert same(getattr(kept.body.skinning, name), x)
+    bare = RenderedClips([shard], Unasked(), frozenset({"lines"})).load(1)
+    assert bare.body.vertices is bare.body.skinning is None and torch.equal(bare.body.joints, true.body.joints)
+    # They stay where another map is added.
+    render_shard(tmp_path, "train", Clips(), Signals.of({"rays": part(CameraRays)}))
+    assert ShardReader(shard).meshes and ShardReader(shard).signals == {"lines", "rays"}
+
+
+def test_who_reads_the_mesh_of_what_a_step_sees_is_named(tiny):
+    assert mesh_readers(compose([*tiny, "pose=smpl_normal", "reconstruction=projection"])) == []
+    own = [word for word in tiny if not word.startswith("backbone.")]
+    avatar = compose([*own, "system=avatar", "reconstructor=nerf"])
+    assert mesh_readers(avatar) == ["reconstructor=nerf"]
 
 
 def cut(seen: ClipBatch) -> ClipBatch:

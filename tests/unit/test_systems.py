@@ -9,6 +9,7 @@ import yaml
 from avatars import write_package
 from golden_networks import write_network_files
 from test_waits import DEVICE, Waits
+from torch.utils.flop_counter import FlopCounterMode
 
 from components.metrics.ssim import gaussian_11, similarity
 from hvg.commands.check import notes, summary
@@ -157,11 +158,29 @@ def test_the_cost_of_an_avatar_is_its_weights(tiny):
     counted = count(config)
     assert counted.parts["reconstructor"].trainable == sum(counted.sizes.trained) == 8 * 16 + 16 + 16 * 4 + 4
     assert counted.flops is None and counted.step is None and forecast(config).total is None
-    assert any("FLOPs and activations of system=avatar are not counted" in note for note in notes(config))
+    assert any("activations of system=avatar are not counted" in note for note in notes(config))
     for action in (lambda: next(dry_run(config, 2)), lambda: model_flops(config, (1, 1), (32, 32))):
         with pytest.raises(HvgError, match="system=avatar") as refusal:
             action()
         assert "\n" not in str(refusal.value)
+
+
+def test_a_radiance_field_says_its_flops_at_most(tiny):
+    """By the counter of operations, where every ray is looked at; what it looks up and adds up does not count as a product."""
+    config = composed(tiny, "system.rays=40", "data.batch_size=2", reconstructor="nerf")
+    said = model_flops(config, (1, 1), (32, 32))
+    assert count(config).flops.model == said
+    part = build_system(config).reconstructor
+    once = part.flops(40, (32, 32))
+    assert said == 3 * 2 * once
+    with FlopCounterMode(display=False) as counter:
+        part.encoder(torch.rand(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
+        rays = part.config.samples * 40
+        for layer in (*part.radiance.layers, part.radiance.enter, part.radiance.hidden, part.radiance.colour):
+            layer(torch.rand(rays, layer.in_features))
+    of_looks = 2 * 32 * 32 * (part.for_pelvis.weight.numel() + part.for_vertex.weight.numel())
+    of_density, of_mean = 2 * rays * part.radiance.density.weight.numel(), 2 * part.encoder.mean.weight.numel()
+    assert counter.get_total_flops() == once - of_looks - of_density + of_mean
 
 
 def test_a_step_that_needs_the_mesh_says_so_of_a_cache(tiny, tmp_path, package):

@@ -18,8 +18,10 @@ from hvg.geometry.motion import Motion
 from hvg.model.load import build_system
 from hvg.parts.context import Context
 from hvg.sample.request import asked_task, task_note
-from hvg.testing import build, nudged, tiny_batch, tiny_context
+from hvg.score.protocol import build_protocol
+from hvg.testing import build, nudged, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.values.cameras import azimuths_degrees
+from hvg.values.scored_clip import true_clip
 from hvg.values.task import NOVEL_POSE, NOVEL_VIEW, TASKS
 
 SMALL = {"num_subjects": 6, "num_held_out_subjects": 4, "views": 3, "frames": 2, "image_size": 32}
@@ -188,3 +190,37 @@ def test_a_pose_that_is_taken_for_the_photo_s_is_told(tiny):
         (plain, options(), view),
     ):
         assert task_note(config, asked, batch) is None
+
+
+# --- scores of a task ---
+
+
+def scored(task: int | None, number: int):
+    clip = tiny_scored_clips(clips=1)[0]
+    dark = (clip.prediction.int() // (1 + number)).to(torch.uint8)
+    return replace(clip, task=task, clip_id=f"clip{number}", prediction=dark)
+
+
+def test_a_metric_of_a_task_looks_at_the_clips_of_that_task_alone():
+    clips = [scored(NOVEL_VIEW, 0), scored(NOVEL_POSE, 1), scored(NOVEL_VIEW, 2)]
+    words = [f"+protocol.metrics.psnr_{t}s={{name: of_task, task: {t}, metric: psnr}}" for t in TASKS]
+    protocol = build_protocol(compose(["pose=none", *words]), torch.device("cpu"))
+    found = protocol.reduce({clip.clip_id: protocol.measure(clip) for clip in clips})
+    whole = found["psnr"]["per_clip"]
+    assert found["psnr_views"]["per_clip"] == {name: whole[name] for name in ("clip0", "clip2")}
+    assert found["psnr_poses"]["per_clip"] == {"clip1": whole["clip1"]}
+    assert found["psnr_views"]["value"] == pytest.approx((whole["clip0"] + whole["clip2"]) / 2)
+    assert found["psnr_poses"]["notes"] == ["2 of 3 clips have nothing to score"]
+    assert found["psnr_poses"]["definition"].startswith("of-pose/") and found["psnr_poses"]["unit"] == "dB"
+
+
+def test_clips_without_a_task_have_no_score_of_one_and_that_is_said():
+    word = "+protocol.metrics.views={name: of_task, task: view}"
+    protocol = build_protocol(compose(["pose=none", word]), torch.device("cpu"))
+    score = protocol.reduce({"clip0": protocol.measure(scored(None, 0))})["views"]
+    assert score["value"] is None and score["unavailable"] == "needs task, which clip 'clip0' does not hold"
+
+
+def test_a_scored_clip_has_the_task_of_its_data(context):
+    clips = dataset(context, view_share=0.5)
+    assert [true_clip(clips.load(index)).task for index in (0, 1)] == [NOVEL_POSE, NOVEL_VIEW]
