@@ -42,7 +42,7 @@ from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
+from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports, Site
 from hvg.values.grid import ViewGrid, Window
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
@@ -96,6 +96,7 @@ __all__ = [
     "KeypointMetric",
     "KeypointMetricConfig",
     "KeypointRegressor",
+    "LatentShape",
     "MapEncoder",
     "MeshImage",
     "Metres",

@@ -26,7 +26,7 @@ from hvg.parts.model import Backbone
 from hvg.parts.part import PartConfig
 from hvg.parts.pretrained import Component
 from hvg.parts.zero import zero_module
-from hvg.values.conditioning import Conditioning, Ports, Site
+from hvg.values.conditioning import Conditioning, LatentShape, Ports, Site
 from hvg.values.grid import ViewGrid
 from hvg.values.layout import fold_frames, unfold_frames
 
@@ -192,14 +192,15 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         return not config.views_as_frames
 
     @classmethod
-    def ports(cls, config: SvdUNetConfig, codec_channels: int, codec_stride: int) -> Ports:
+    def ports(cls, config: SvdUNetConfig, latents: LatentShape) -> Ports:
         """Residual sites ``stem``, ``down_<i>`` (after downsampling), ``mid``; memory sites are the transformers."""
         last = len(config.widths) - 1
         down = {f"down_{i}": Site(width, 2 ** min(i + 1, last)) for i, width in enumerate(config.widths)}
         memory = {site: Site(config.widths[level], 2**level) for site, level in _transformer_sites(config).items()}
         return Ports(
-            latent_channels=codec_channels,
-            latent_stride=codec_stride,
+            latent_channels=latents.channels,
+            latent_stride=latents.stride,
+            temporal_stride=latents.temporal_stride,
             residuals={"stem": Site(config.widths[0], 1), **down, "mid": Site(config.widths[last], 2**last)},
             memory=memory,
             token_width=config.cross_attention_width,

@@ -10,6 +10,7 @@ from hvg.core.bounds import Scale
 from hvg.parts.context import Context
 from hvg.parts.model import Codec
 from hvg.parts.part import PartConfig
+from hvg.values.conditioning import LatentShape
 from hvg.values.layout import per_frame
 
 
@@ -37,8 +38,8 @@ class PixelCodec(Codec[PixelConfig]):
         self._offset = {"white": 1.0, "grey": 0.0}[config.zero]
 
     @classmethod
-    def shape(cls, config: PixelConfig) -> tuple[int, int, int]:
-        return 3 * config.factor**2, config.factor, 1
+    def shape(cls, config: PixelConfig) -> LatentShape:
+        return LatentShape(3 * config.factor**2, config.factor)
 
     def encode(self, frames: Tensor) -> Tensor:
         latents = per_frame(lambda x: functional.pixel_unshuffle(x, self.config.factor), frames)

@@ -13,6 +13,7 @@ from hvg.parts.continued import Continued
 from hvg.parts.model import Codec
 from hvg.parts.part import PartConfig
 from hvg.parts.pretrained import Component, first_line
+from hvg.values.conditioning import LatentShape
 from hvg.values.layout import fold_frames, fold_views, unfold_frames
 
 # Settings from the published VAE's config.json.
@@ -51,13 +52,13 @@ class SvdVaeCodec(Codec[SvdVaeConfig]):
         self.scale = self._vae.config.scaling_factor
 
     @classmethod
-    def shape(cls, config: SvdVaeConfig) -> tuple[int, int, int]:
+    def shape(cls, config: SvdVaeConfig) -> LatentShape:
         """Read from the folder's config.json; a hub id is taken to be SVD's."""
         vae = _component(config.path)
         if vae.folder is None or not (vae.folder / "config.json").is_file():
-            return 4, 8, 1
+            return LatentShape(4, 8)
         settings = vae.settings()
-        return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1), 1
+        return LatentShape(settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1))
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def ports(config: RunConfig) -> Ports:
     """Ports of the backbone behind the chosen codec."""
-    channels, stride, _ = config.codec.cls.shape(config.codec.config)
-    return config.backbone.cls.ports(config.backbone.config, channels, stride)
+    return config.backbone.cls.ports(config.backbone.config, config.codec.cls.shape(config.codec.config))
 
 
 def specs(config: RunConfig) -> dict[str, ConditioningSpec]:

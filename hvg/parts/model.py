@@ -19,7 +19,7 @@ from hvg.parts.continued import Continued
 from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
-from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
+from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports
 from hvg.values.grid import ViewGrid
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ class Backbone(Part[ConfigT], nn.Module):
 
     @classmethod
     @abstractmethod
-    def ports(cls, config: ConfigT, codec_channels: int, codec_stride: int) -> Ports:
-        """Sites and widths, before any weight exists."""
+    def ports(cls, config: ConfigT, latents: LatentShape) -> Ports:
+        """Sites and widths for latents of this shape, before any weight exists."""
 
     @classmethod
     def has_view_layers(cls, config: ConfigT) -> bool:
@@ -281,8 +281,8 @@ class Codec(Part[ConfigT]):
 
     @classmethod
     @abstractmethod
-    def shape(cls, config: ConfigT) -> tuple[int, int, int]:
-        """(latent channels, spatial stride, temporal stride), before any weight exists."""
+    def shape(cls, config: ConfigT) -> LatentShape:
+        """What it makes of pictures, before any weight exists."""
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:

@@ -167,6 +167,6 @@ def tiny_context() -> ConditionerContext:
         cross_attention_width=24,
         addition_time_embed_dim=8,
     )
-    ports = part.ports(config, codec.channels, codec.stride)
+    ports = part.ports(config, type(codec).shape(codec.config))
     backbone = build(part, config, BackboneContext(ports=ports))
     return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=backbone)

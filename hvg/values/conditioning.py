@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,6 +97,18 @@ def _merge_sites(a: Mapping[str, Tensor], b: Mapping[str, Tensor], combine: Call
     return {site: combine(a.get(site), b.get(site)) for site in [*a, *(s for s in b if s not in a)]}
 
 
+class LatentShape(NamedTuple):
+    """What a codec makes of pictures, known before any weight exists.
+
+    channels: of the latents. stride: pixels per latent cell, along each side. temporal_stride: frames of the video per latent
+    frame after the first, which stands for the first frame alone (``hvg.values.latent_time``).
+    """
+
+    channels: int
+    stride: int
+    temporal_stride: int = 1
+
+
 @dataclass(frozen=True)
 class Site:
     """A named place in a backbone: its channel width and its stride relative to the latents."""
@@ -108,13 +121,15 @@ class Site:
 class Ports:
     """Ports of a backbone, known before any weight exists.
 
-    latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial).
+    latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial). temporal_stride:
+    frames per latent frame, as of ``LatentShape``.
     residuals: sites of the residual port. memory: sites of the memory port. token_width, embedding_width: 0 where the
     backbone has no such port. channels: whether more channels may be concatenated to the noisy latents.
     """
 
     latent_channels: int
     latent_stride: int
+    temporal_stride: int = 1
     residuals: Mapping[str, Site] = field(default_factory=dict)
     memory: Mapping[str, Site] = field(default_factory=dict)
     token_width: int = 0

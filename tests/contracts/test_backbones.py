@@ -10,6 +10,7 @@ from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import build, check_backbone
 from hvg.testing.backbone import build_backbone, inputs
+from hvg.values.conditioning import LatentShape
 
 # The smallest settings of each backbone; a new one adds its line.
 TINY = {
@@ -72,6 +73,6 @@ def test_weights_do_not_depend_on_which_view_attention_stands_beside_them():
     """Names of the other weights stay, so that a checkpoint of one arm starts another."""
     part = registry.load("backbone", "svd_unet")
     config = part.Config(**TINY["svd_unet"])
-    alone = build(part, config, Context(ports=part.ports(config, 4, 8), channels=2))
+    alone = build(part, config, Context(ports=part.ports(config, LatentShape(4, 8)), channels=2))
     names = {n for n in build_backbone(part, config).state_dict() if not n.startswith("view_attention.")}
     assert names == set(alone.state_dict())

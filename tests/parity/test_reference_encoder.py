@@ -12,7 +12,7 @@ from hvg.core.errors import HvgError
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import tiny_batch
-from hvg.values.conditioning import Conditioning
+from hvg.values.conditioning import Conditioning, LatentShape
 
 SETTINGS = {
     "widths": (32, 64),
@@ -30,7 +30,7 @@ def build(**settings) -> SvdUNet:
     config = SvdUNetConfig(**{"attention": (True, True), "cross_attention_width": 32, **SETTINGS, **settings})
     view = registry.load("view_attention", "aligned_2d")
     context = Context(
-        ports=SvdUNet.ports(config, 4, 8),
+        ports=SvdUNet.ports(config, LatentShape(4, 8)),
         channels=4,
         memory=frozenset(DOWN_MID),
         view_attention=lambda width, num_heads: view(view.Config(), width, num_heads),
@@ -96,7 +96,7 @@ def what_the_library_sees(library, latents: torch.Tensor) -> dict[str, torch.Ten
 def test_features_are_what_the_librarys_spatial_layers_see(attention, size):
     ours, latents = build(attention=attention), torch.randn(2, 4, *size)
     expected = what_the_library_sees(spatial_library_unet(ours), latents)
-    assert set(expected) == set(SvdUNet.ports(ours.config, 4, 8).memory)
+    assert set(expected) == set(SvdUNet.ports(ours.config, LatentShape(4, 8)).memory)
     for sites in ([s for s in DOWN_MID if s in expected], list(expected), ["mid_attention_0"]):
         features = ours.reference_encoder(sites)(latents)
         assert set(features) == set(sites)
@@ -118,7 +118,7 @@ def test_nothing_beyond_the_last_site_is_kept():
 @pytest.mark.parametrize("sites", ["down_mid", "all"])
 def test_checkpointing_changes_no_gradient_and_runs_every_layer_again(sites):
     ours, latents, gradients, calls = build(), torch.randn(2, 4, 8, 8), [], []
-    sites = DOWN_MID if sites == "down_mid" else list(SvdUNet.ports(ours.config, 4, 8).memory)
+    sites = DOWN_MID if sites == "down_mid" else list(SvdUNet.ports(ours.config, LatentShape(4, 8)).memory)
     for checkpointing in (False, True):
         encoder, count = ours.reference_encoder(sites, checkpointing), []
         for layer in encoder.layers.values():
@@ -163,7 +163,7 @@ def test_an_unknown_site_is_refused():
 def inputs(ours: SvdUNet, grid: tuple[int, int, int], spread: bool = False) -> tuple:
     """Latents, levels and a conditioning with memory at ``DOWN_MID``; spread: the memory differs in views and frames."""
     torch.manual_seed(1)
-    ports = SvdUNet.ports(ours.config, 4, 8)
+    ports = SvdUNet.ports(ours.config, LatentShape(4, 8))
     lead = grid if spread else (grid[0], 1, 1)
     channels = torch.randn(*grid, 4, 8, 8)
     memory = {site: torch.randn(*lead, 5, ports.memory[site].channels) for site in DOWN_MID}

@@ -505,6 +505,7 @@ def test_looking_up_a_missing_site_is_a_problem_with_the_nearest_name(default):
 
 QUARTER = """
     from components.codecs.pixel import PixelCodec
+    from hvg.plugin import LatentShape
 
     class Part(PixelCodec):
         '''Keeps every fourth frame.'''
@@ -513,7 +514,7 @@ QUARTER = """
 
         @classmethod
         def shape(cls, config):
-            return 3 * config.factor**2, config.factor, 4
+            return LatentShape(3 * config.factor**2, config.factor, 4)
 
         def encode(self, frames):
             return super().encode(frames[:, :, ::4])
