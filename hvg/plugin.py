@@ -27,7 +27,7 @@ from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction
-from hvg.parts.noise_levels import EdmConfig, EdmPrediction
+from hvg.parts.noise_levels import PURE_NOISE, EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOINTS",
+    "PURE_NOISE",
     "REGIONS",
     "VERSION",
     "Alignment",

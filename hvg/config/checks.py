@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hvg.config.settings import RunConfig, Settings
     from hvg.values.conditioning import ConditioningSpec, Ports, Site
 
-# Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
-GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
+# Noise levels at which a guidance schedule is looked at; from below the smallest to the largest in use, of pure noise.
+GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0, 2.0**30)
 
 
 def check(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:

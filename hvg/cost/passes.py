@@ -9,9 +9,13 @@ from torch.nn.functional import interpolate
 
 from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
+from hvg.config.wiring import picture_size
 from hvg.model.sampling import sample
 from hvg.parts.plan import GuidedClips, needed_branches
 from hvg.values.grid import Window
+
+# Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
+ANY_SIZE = (512, 512)
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
@@ -35,7 +39,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     sample(
         look,
         start,
-        build_part(config.prediction).sigma_schedule(steps),
+        build_part(config.prediction).sigma_schedule(steps, pixels=math.prod(picture_size(config) or ANY_SIZE)),
         sampler,
         build_part(config.solver),
         guidance,

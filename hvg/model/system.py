@@ -107,9 +107,10 @@ class HumanVideoSystem(TrainedSystem):
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
         sigmas, noises, draws = [], [], []
+        pixels = math.prod(batch.cameras.image_size)
         for index in required(batch.sample_index, "ClipBatch.sample_index").tolist():
             key = generator(self.seed, "noise", index)
-            sigmas.append(self.prediction.sample_sigma((1,), key))
+            sigmas.append(self.prediction.sample_sigma((1,), key, pixels=pixels))
             noises.append(torch.randn(latents.shape[1:], generator=key))
             draws.append(torch.rand((), generator=key))
         sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
@@ -229,7 +230,7 @@ class HumanVideoSystem(TrainedSystem):
         latents = sample(
             WindowDenoiser(self, batch, offsets, reference_offsets, cells, strengths or {}),
             noise("sample"),
-            self.prediction.sigma_schedule(num_steps),
+            self.prediction.sigma_schedule(num_steps, pixels=height * width),
             self.sampler,
             self.solver,
             self.guidance,

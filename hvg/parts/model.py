@@ -296,6 +296,7 @@ class Codec(Part[ConfigT]):
 class Prediction(Part[ConfigT]):
     """Preconditioning, target and weight for one parameterisation, and the distribution of noise levels.
 
+    ``pixels`` are those of a picture, height times width, by which levels may go: of more pixels, noise hides less.
     Source of the notation: EDM (arXiv 2206.00364), equation 7 and table 1.
     """
 
@@ -316,9 +317,9 @@ class Prediction(Part[ConfigT]):
         """Loss weight of the squared error in x0."""
 
     @abstractmethod
-    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator, *, pixels: int) -> Tensor:
         """Training noise levels."""
 
     @abstractmethod
-    def sigma_schedule(self, num_steps: int) -> Tensor:
+    def sigma_schedule(self, num_steps: int, *, pixels: int) -> Tensor:
         """Sampling levels, (num_steps + 1), decreasing, the last one 0."""

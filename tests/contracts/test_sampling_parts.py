@@ -38,6 +38,10 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("guidance", "separate"): [{"scales": {"camera": 1.0, "pose": 2.0, "appearance": 2.0}}],
     ("guidance", "linear"): [{"axis": "views", "minimum": 2, "maximum": 1}],
     ("guidance", "triangular"): [{"axis": "frames"}],
+    ("prediction", "flow"): [
+        {"target": "x0", "timesteps": "uniform", "loss_weight": "bell", "last_level": 0.003},
+        {"timesteps": "mode", "shift": 5, "base_pixels": 4096, "max_weight": 5},
+    ],
     ("sampler", "alternating"): [_SPACE_TIME],
     ("sampler", "anchored"): [{"frames": 5, "overlap": 2}],
     ("sampler", "coarse_to_fine"): [{"frames": 4, "overlap": 1, "levels": 2}],

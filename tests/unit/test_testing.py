@@ -208,8 +208,8 @@ class OfTheFirst(LinearGuidance):
 class Rising(VPrediction):
     """Its levels rise."""
 
-    def sigma_schedule(self, num_steps):
-        return super().sigma_schedule(num_steps).flip(0)
+    def sigma_schedule(self, num_steps, *, pixels):
+        return super().sigma_schedule(num_steps, pixels=pixels).flip(0)
 
 
 class Deaf(VPrediction):
