@@ -31,8 +31,8 @@ from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.parts import registry
 from hvg.study.arm import run_arm, run_need
-from hvg.study.plan import needs_of, plan
-from hvg.study.study_file import load_study
+from hvg.study.plan import ArmRun, needs_of, plan
+from hvg.study.study_file import StudyFile, load_study
 from hvg.train.run import train
 
 pytestmark = pytest.mark.long
@@ -48,6 +48,8 @@ SIZES = (
 FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, write_monocular)}
 # A study's arms that run, at most; where they need others' weights, those besides.
 MOST_ARMS = 4
+# What makes of any study one on a transformer.
+TRANSFORMER = ("backbone=wan_tiny", "codec=pixel", "prediction=flow")
 # Groups that have a test of their own below.
 APART = ("experiment", "protocol", "reconstructor", "scale", "strategy", "system")
 PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
@@ -238,24 +240,12 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     """Its arms at the first seed, of many some, one after another in this process, then its report."""
     monkeypatch.chdir(tmp_path)
     folder, study = studies()[name], load_study(studies()[name])
-    given = {word.partition("=")[0] for word in study.base}
-    sizes = [
-        word for word in SIZES if not word.startswith(("dataset.", "data.")) or word.partition("=")[0] not in given
-    ]
-    # Steps of those that say themselves how many views they see, and not how many there are, see 4 at most.
-    seen = given & {"data.views", "data.buckets", "data.grids"}
-    views = ["dataset.views=4"] if seen and "dataset.views" not in given else []
-    people = ["dataset.num_subjects=3", "training.validate_every=0", *views]
-    words = [*sizes, *people, *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
+    words = [*study_sizes(study), *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)
     some = arms[:: -(-len(arms) // MOST_ARMS)]
     some = [arm for arm in arms if arm in some or any(other.trained_by is arm for other in some)]
-    for need in needs_of(some):
-        prepare([need.config], ("train", "val"), jobs=1)
-        need.folder.mkdir(parents=True)
-        (need.folder / "config.yaml").write_text(need.config.to_yaml())
-        run_need(need.folder)
+    train_needs(some)
     prepare([arm.config for arm in some], ("train", "val", "test"), jobs=1)
     for arm in sorted(some, key=lambda arm: arm.trained_by is not None):
         arm.folder.mkdir()
@@ -267,6 +257,43 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     assert [arm["name"] for arm in found] == [*study.arms, *study.baselines]
     done = [arm["name"] for arm in found if arm["status"] == "done" and arm["seeds"][0]["values"]]
     assert done == [*(arm.arm for arm in some), *study.baselines]
+
+
+@pytest.mark.parametrize("name", sorted(studies()))
+def test_every_arm_of_every_study_takes_two_steps_on_a_transformer(name, cache, tmp_path):
+    """By three words on the command line, which no study knows of. Arms that only sample otherwise have the weights of others."""
+    study = load_study(studies()[name])
+    words = [*study_sizes(study), *TRANSFORMER, *BACKBONES["wan_tiny"], cache, f"output={tmp_path}"]
+    arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
+    assert [arm.arm for arm in arms] == list(study.arms)
+    chosen = {(arm.config.backbone.name, arm.config.codec.name, arm.config.prediction.name) for arm in arms}
+    assert chosen == {("wan_dit", "pixel", "flow")}
+    trained = [arm for arm in arms if arm.trained_by is None]
+    train_needs(trained)
+    prepare([arm.config for arm in trained], ("train", "val"), jobs=1)
+    for arm in trained:
+        train(arm.config, log=lambda line: None)
+        took_two_steps(arm.folder, sampled=False)
+
+
+def study_sizes(study: StudyFile) -> list[str]:
+    """Words that make a study small where it does not say the size itself."""
+    given = {word.partition("=")[0] for word in study.base}
+    sizes = [
+        word for word in SIZES if not word.startswith(("dataset.", "data.")) or word.partition("=")[0] not in given
+    ]
+    # Steps of those that say themselves how many views they see, and not how many there are, see 4 at most.
+    seen = given & {"data.views", "data.buckets", "data.grids"}
+    views = ["dataset.views=4"] if seen and "dataset.views" not in given else []
+    return [*sizes, "dataset.num_subjects=3", "training.validate_every=0", *views]
+
+
+def train_needs(arms: Sequence[ArmRun]) -> None:
+    for need in needs_of(arms):
+        prepare([need.config], ("train", "val"), jobs=1)
+        need.folder.mkdir(parents=True)
+        (need.folder / "config.yaml").write_text(need.config.to_yaml())
+        run_need(need.folder)
 
 
 def test_every_file_of_conf_is_in_a_test_above():
