@@ -72,12 +72,12 @@ def transformer(tmp_path_factory):
 
 def overrides(folder, *more: str) -> list[str]:
     own = {
+        "width": SIZES["num_attention_heads"] * SIZES["attention_head_dim"],
         "heads": SIZES["num_attention_heads"],
-        "head_width": SIZES["attention_head_dim"],
         "layers": SIZES["num_layers"],
-        "ffn_width": SIZES["ffn_dim"],
-        "text_width": SIZES["text_dim"],
-        "freq_width": SIZES["freq_dim"],
+        "feed_forward": SIZES["ffn_dim"],
+        "cross_attention_width": SIZES["text_dim"],
+        "frequencies": SIZES["freq_dim"],
         "weights": folder,
     }
     nothing = ("pose", "appearance", "reference_keys", "camera", "view_attention")
