@@ -76,7 +76,7 @@ def shortened_clips(config: RunConfig, sizes: Iterable[Size]) -> Iterator[Proble
                 yield Problem(
                     "data.latents",
                     f"cached are latents of whole clips where a codec joins frames in time, as {config.codec.name} does, and "
-                    f"steps see {bucket.frames} of {size[1]} frames (data.frames, data.buckets); data.latents=encode encodes those.",
+                    f"steps see {bucket.frames} of {size[1]} frames (data.frames); data.latents=encode encodes them.",
                 )
                 return
 
