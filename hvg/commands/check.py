@@ -57,12 +57,14 @@ def notes(config: RunConfig) -> list[str]:
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_sampler(config), clip_grids(config, "test")
-    return [
+    found = [
         *dataset_notes(config.dataset),
         *bucket_notes(config),
         *sampling_notes(config, sampler, config.evaluation.steps, grids),
         *uncounted(config),
     ]
+    # Steps and test clips may be padded alike.
+    return [*dict.fromkeys(found)]
 
 
 def uncounted(config: RunConfig) -> Iterator[str]:

@@ -9,27 +9,33 @@ from hvg.core.errors import HvgError
 from hvg.parts.map_encoder import STEM
 from hvg.parts.model import Codec
 from hvg.values.conditioning import Ports
+from hvg.values.layout import unfold_groups
 
 # Maps with a meaning of their own here: colours that are multiplied by the share of a pixel that is covered, and that share.
 RGB, ALPHA = "rgb", "alpha"
 
 
 class CodecPictures(nn.Module):
-    """Control maps (N, K, H, W) -> the codec's latents (N, channels, h, w) of the ``pictures`` that they are.
+    """Control maps (N, s K, H, W) -> the codec's latents (N, channels, h, w) of the ``pictures`` that they are.
 
-    Frozen: neither weights nor a gradient.
+    Of s frames joined in time each latent frame is made by itself, behind a still beginning, so that windows of a video and all
+    of it agree: what a codec sees of earlier frames it does not see here. Frozen: neither weights nor a gradient.
     """
 
     def __init__(self, maps: Mapping[str, int], codec: Codec) -> None:
-        """maps: name -> channels of the maps that a control map is made of, in their order."""
+        """maps: name -> channels of the maps that a control map is made of, in their order, those of s frames."""
         super().__init__()
-        self.maps, self.codec = dict(maps), codec
+        self.maps, self.codec = {name: count // codec.temporal_stride for name, count in maps.items()}, codec
         self.channels = num_pictures(maps) * codec.channels
 
     @torch.no_grad()
     def forward(self, maps: Tensor) -> Tensor:
-        latents = self.codec.encode(pictures(maps, self.maps)[:, :, None])
-        return latents[:, :, 0].flatten(1, 2)
+        stride = self.codec.temporal_stride
+        frames = unfold_groups(maps, stride, [*self.maps.values()])
+        videos = pictures(frames, self.maps).unflatten(0, (-1, stride)).transpose(1, 2)  # N P s 3 H W
+        if stride > 1:
+            videos = torch.cat([videos[:, :, :1], videos], dim=2)
+        return self.codec.encode(videos)[:, :, -1].flatten(1, 2)
 
 
 def pictures(maps: Tensor, channels: Mapping[str, int]) -> Tensor:

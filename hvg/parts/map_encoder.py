@@ -25,7 +25,9 @@ class MapEncoder(Part[ConfigT], nn.Module):
     """
 
     def __init__(self, config: ConfigT, maps: Mapping[str, int], context: ConditionerContext) -> None:
-        """maps: name -> channels of the maps that a control map is made of, in their order; where nobody is all are 0."""
+        """maps: name -> channels of the maps that a control map is made of, in their order; where nobody is all are 0. Where
+        latent frames are of s frames, a map's channels are those of all s, and ``fit`` was asked with those of one.
+        """
         super().__init__(config, context)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -63,6 +63,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
     ports are 1.
     poses_photo: whether it has to be told from where the photo was taken, and the body in it.
+    temporal_stride: s, frames of the batch for every latent frame (``hvg.values.latent_time``).
     """
 
     Config: ClassVar[type[PartConfig]] = ConditionerConfig
@@ -73,6 +74,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
     def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
         super().__init__(config, context)
+        self.temporal_stride = context.ports.temporal_stride
 
     @classmethod
     @abstractmethod
@@ -197,7 +199,11 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
     @abstractmethod
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        """The learned part: from the map (and the batch) to ports."""
+        """The learned part: from the map (and the batch) to ports.
+
+        Map and batch have the frames that latent frames stand for, s of each, one after the other (B, V, s t), and ports are of
+        latent frames: what gives one value for a frame gives that of the last of each s.
+        """
 
     def null(self, conditioning: Conditioning) -> Conditioning:
         """Conditioning for clips whose signal is dropped; zeros unless a part overrides it."""
@@ -266,6 +272,8 @@ class Backbone(Part[ConfigT], nn.Module):
 class Codec(Part[ConfigT]):
     """Frames <-> latents; frozen, kept outside the trained module tree; works on the device of what it is given.
 
+    Latents (B, V, t, C, h, w) are those of ``hvg.values.latent_time``: with a temporal stride s latent frame 0 is of frame 0
+    alone, latent frame k of the frames up to k s, whatever follows them.
     memory_settings: names of the settings that do not change the latents, so that those made ahead stay valid.
     """
 
@@ -274,7 +282,7 @@ class Codec(Part[ConfigT]):
     channels: int
     stride: int
     temporal_stride: int
-    # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
+    # Latent frames of a piece in which videos are decoded.
     decode_chunk: int = 8
     # Factor by which ``encode`` multiplies the latents, so that their spread fits the prediction's sigma_data.
     scale: float = 1.0
@@ -286,11 +294,20 @@ class Codec(Part[ConfigT]):
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w)."""
+        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w); any T, of which s n + 1 are made with the last frame."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
+        """(B, V, t, C, h, w) -> (B, V, s (t - 1) + 1, 3, H, W) in about [-1, 1] (not clamped)."""
+
+    def decode_pieces(self, latents: Tensor) -> Iterator[Tensor]:
+        """The frames of ``decode`` piece by piece along time, so that no more of a long video is held.
+
+        Here pieces of ``decode_chunk`` latent frames, each decoded by itself. A codec that joins frames in time has to know
+        what came before, and says itself how; unless it does it decodes all at once.
+        """
+        for piece in latents.split(self.decode_chunk if self.temporal_stride == 1 else latents.shape[2], dim=2):
+            yield self.decode(piece)
 
 
 class Prediction(Part[ConfigT]):

@@ -19,7 +19,7 @@ from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.part import PartName
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
-from hvg.values.layout import per_frame
+from hvg.values.layout import fold_groups, per_frame
 
 
 class GuidedConfig(ConditionerConfig):
@@ -93,9 +93,9 @@ class PoseSignal(Conditioner[GuidedT]):
         if config.inject == "stem":
             return
         if config.channels_by == "codec":
-            self.folded = EncodedMap(CodecPictures(self.map_channels(config), context.codec), site.channels)
+            self.folded = EncodedMap(CodecPictures(self.told_channels, context.codec), site.channels)
         else:
-            self.folded = FoldedMap(self.signal_channels(config), site.channels, stride)
+            self.folded = FoldedMap(sum(self.told_channels.values()), site.channels, stride)
 
     @property
     def encodes(self) -> bool:
@@ -106,6 +106,11 @@ class PoseSignal(Conditioner[GuidedT]):
     def map_channels(cls, config: GuidedT) -> Mapping[str, int]:
         """Name -> channels of the maps that the control map is made of, in their order; one, unless a part says more."""
         return {"map": cls.signal_channels(config)}
+
+    @property
+    def told_channels(self) -> dict[str, int]:
+        """Name -> channels of the maps that are told together: those of all s frames of a latent frame."""
+        return {name: self.temporal_stride * count for name, count in self.map_channels(self.config).items()}
 
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
@@ -119,7 +124,7 @@ class PoseSignal(Conditioner[GuidedT]):
 
     @abstractmethod
     def encode(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> what is added at the stem, (N, D, h, w)."""
+        """Control maps (N, s K, H, W), as of ``told_channels`` -> what is added at the stem, (N, D, h, w)."""
 
     @torch.no_grad()
     def signal(self, batch: ClipBatch) -> Tensor:
@@ -128,10 +133,15 @@ class PoseSignal(Conditioner[GuidedT]):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(residuals={STEM: per_frame(self._tell, required(signal, "its control map"))})
+        maps = self.joined(required(signal, "its control map"), self.map_channels(self.config))
+        return Conditioning(residuals={STEM: per_frame(self._tell, maps)})
+
+    def joined(self, maps: Tensor, channels: Mapping[str, int]) -> Tensor:
+        """Maps (B, V, s t, C, H, W) as those of latent frames, (B, V, t, s C, H, W). channels: name -> those of one frame."""
+        return fold_groups(maps, self.temporal_stride, [*channels.values()])
 
     def _tell(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> all that is added at the stem, (N, D, h, w)."""
+        """Control maps (N, s K, H, W) -> all that is added at the stem, (N, D, h, w)."""
         if self.folded is None:
             return self.encode(maps)
         return self.folded(maps) + self.encode(maps) if self.encodes else self.folded(maps)
@@ -147,7 +157,7 @@ class PoseGuided(PoseSignal[GuidedT]):
         super().__init__(config, context)
         if self.encodes:
             cls, settings = config.inner_part("encoder")
-            encoder: MapEncoder = cls(settings, self.map_channels(config), context)
+            encoder: MapEncoder = cls(settings, self.told_channels, context)
             self.hold(encoder)
             # No module here: where its layers lie is for ``hold`` to say.
             self._encode: Callable[[Tensor], Tensor] = encoder.__call__

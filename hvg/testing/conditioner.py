@@ -14,11 +14,12 @@ from hvg.parts.model import Conditioner
 from hvg.parts.scene import MeshImage, Renderer
 from hvg.testing.building import build, nudged, require, require_gradients
 from hvg.testing.outputs import alike, check_batch_independence, check_device
-from hvg.testing.scene import tiny_batch
+from hvg.testing.scene import tiny_batch, tiny_context
 from hvg.testing.signal import check_signal
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
+from hvg.values.latent_clip import grouped
 from hvg.values.tensors import moved
 
 
@@ -26,6 +27,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
         check_shapes(cls, config, context, tiny_batch(2, views, frames))
+    check_joined_frames(cls, config, context)
     batch = tiny_batch()
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
@@ -53,6 +55,14 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
         shapes = {name: _comparable(name, x) for name, x in ports_of(filled.expand(*grid))}
         require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
+
+
+def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -> None:
+    """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
+    behind = tiny_context(temporal_stride=2)
+    context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
+    for frames in (1, 3, 4):
+        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames), 2))
 
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -183,7 +193,7 @@ def _latent_grid(context: Context, batch: ClipBatch) -> tuple[int, int, int]:
     """(B, V, t)."""
     clips, views, frames = batch.grid
     assert context.codec is not None, "build the context with tiny_context()"
-    return clips, views, 1 + (frames - 1) // context.codec.temporal_stride
+    return clips, views, frames // context.codec.temporal_stride
 
 
 def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:

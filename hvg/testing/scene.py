@@ -154,10 +154,15 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
 
 
-def tiny_context() -> ConditionerContext:
-    """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
-    small = (registry.load(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
-    codec, renderer = (cls(cls.Config(), Context()) for cls in small)
+def tiny_context(temporal_stride: int = 1) -> ConditionerContext:
+    """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer.
+
+    temporal_stride: of the codec, ``pixel_time`` where it is not 1.
+    """
+    name, settings = ("pixel", {}) if temporal_stride == 1 else ("pixel_time", {"frames": temporal_stride})
+    small = (("codec", name, settings), ("renderer", "warp", {}))
+    loaded = ((registry.load(kind, name), settings) for kind, name, settings in small)
+    codec, renderer = (cls(cls.Config(**settings), Context()) for cls, settings in loaded)
     part = registry.load("backbone", "svd_unet")
     config = part.Config(
         widths=(32, 64),
