@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from motion_files import save_motion
@@ -81,7 +82,8 @@ def test_whole_clips_are_scored(run, tmp_path, sampler, capsys):
     assert "padded" not in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     assert math.isfinite(results["values"]["psnr"]["value"])
-    assert len(list((out / "predictions").rglob("*.png"))) % 9 == 0
+    made = list((out / "predictions").rglob("*.npy"))
+    assert made and all(np.load(path).shape[:2] == (2, 9) for path in made)
 
 
 @pytest.mark.parametrize("frames", [14, 5, 1])
