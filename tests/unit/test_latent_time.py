@@ -9,7 +9,7 @@ import torch
 from hvg.data.latents import latent_coverage
 from hvg.testing import tiny_batch
 from hvg.values.latent_clip import grouped, joined, latent_grid, latent_index, of_last_frames
-from hvg.values.latent_time import grouped_frames, last_frames, latent_frames, padded_frames
+from hvg.values.latent_time import grouped_frames, latent_frames, padded_frames
 from hvg.values.layout import fold_groups, unfold_groups
 
 
@@ -25,7 +25,7 @@ def test_a_latent_frame_stands_for_its_own_frames(stride):
         assert [0, *behind][:frames] == list(range(frames))
         assert padded_frames(frames, stride) == 1 + len(behind) >= frames > padded_frames(frames, stride) - stride
         assert set(behind[frames - 1 :]) <= {frames - 1}
-        assert last_frames(range(t), frames, stride) == [group[-1] for group in groups]
+        assert of_last_frames(torch.arange(frames)[None, None], stride).tolist() == [[[group[-1] for group in groups]]]
 
 
 def test_videos_of_wan_s_lengths_are_not_padded():
