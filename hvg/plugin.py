@@ -44,6 +44,8 @@ from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports, Site
 from hvg.values.grid import ViewGrid, Window
+from hvg.values.latent_clip import joined
+from hvg.values.latent_time import grouped_frames, latent_frames
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
@@ -152,7 +154,10 @@ __all__ = [
     "fold_views",
     "generator",
     "group_attention_flops",
+    "grouped_frames",
+    "joined",
     "key_to_seed",
+    "latent_frames",
     "load_motion",
     "look_at",
     "make_tracks",

@@ -24,7 +24,7 @@ from hvg.parts import registry
 ELSEWHERE = {
     "appearance": {"reference_latent_svd"},
     "backbone": {"svd_xt", "svd_mid"},
-    "codec": {"svd_vae"},
+    "codec": {"svd_vae", "wan_vae"},
     "dataset": {
         *("shards", "synthetic_paper", "synthetic_gpu", "multiview", "monocular"),
         *("thuman", "custom_humans", "two_k2k", "mvhumannet", "mvhumannet_pp", "tiktok"),

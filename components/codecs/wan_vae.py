@@ -22,7 +22,7 @@ from hvg.values.layout import fold_views
 # The only stride in time that diffusers' class has, whatever its settings say.
 TEMPORAL_STRIDE = 4
 # Version -> settings from the published VAE's config.json, without the statistics of its latents.
-_SHARED = {"dim_mult": (1, 2, 4, 4), "num_res_blocks": 2, "temperal_downsample": (False, True, True)}
+_SHARED = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temperal_downsample": [False, True, True]}
 WAN_VAE: dict[str, dict[str, Any]] = {
     "2.1": {**_SHARED, "base_dim": 96, "z_dim": 16},
     "2.2": {
@@ -151,7 +151,7 @@ def _blank(config: WanVaeConfig) -> Any:
 
     settings = dict(_component(config.path).settings_or(WAN_VAE[config.version]))
     channels = _shape(settings, config).channels
-    known = {"latents_mean": (0.0,) * channels, "latents_std": (1.0,) * channels, **settings}
+    known = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels, **settings}
     blank: Any = AutoencoderKLWan.from_config(known)
     return blank.eval().requires_grad_(False)
 

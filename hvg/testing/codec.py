@@ -58,7 +58,7 @@ def check_pieces(codec: Codec) -> None:
 
 
 def check_time(codec: Codec) -> None:
-    """Latent frames of joined frames know nothing of what follows, and a video that does not fill the last is padded at its end."""
+    """Latent frames that join frames know nothing of what follows; a video that does not fill the last is padded at its end."""
     stride = codec.temporal_stride
     if stride == 1:
         return

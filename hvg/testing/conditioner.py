@@ -1,6 +1,6 @@
 """Checks of what every conditioner promises."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -53,7 +53,7 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
         require(not spread, f"per_clip promises V and t axes of 1, but {', '.join(spread)} has others")
     _, *grid = _latent_grid(context, batch)
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
-        shapes = {name: _comparable(name, x) for name, x in ports_of(filled.expand(*grid))}
+        shapes = {name: _comparable(name, x, grid) for name, x in ports_of(filled)}
         require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
 
 
@@ -183,9 +183,12 @@ def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
     return {f"port {name}": x for name, x in ports_of(part(part.signal(batch), batch))}
 
 
-def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
-    """A port's shape; the number of tokens is the part's own choice and replaced by -1."""
-    shape = tuple(x.shape)
+def _comparable(name: str, x: Tensor, grid: Sequence[int]) -> tuple[int, ...]:
+    """A port's shape, an axis V or t of 1 being all of the grid's (V, t); the number of tokens is the part's own choice, and
+    replaced by -1.
+    """
+    along = (whole if size == 1 else size for size, whole in zip(x.shape[1:3], grid, strict=True))
+    shape = (len(x), *along, *x.shape[3:])
     return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
 
 

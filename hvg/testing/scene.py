@@ -1,6 +1,8 @@
 """Small clips and small parts that checks run on; no data and no body model needed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -159,10 +161,9 @@ def tiny_context(temporal_stride: int = 1) -> ConditionerContext:
 
     temporal_stride: of the codec, ``pixel_time`` where it is not 1.
     """
-    name, settings = ("pixel", {}) if temporal_stride == 1 else ("pixel_time", {"frames": temporal_stride})
-    small = (("codec", name, settings), ("renderer", "warp", {}))
-    loaded = ((registry.load(kind, name), settings) for kind, name, settings in small)
-    codec, renderer = (cls(cls.Config(**settings), Context()) for cls, settings in loaded)
+    joins = {} if temporal_stride == 1 else {"frames": temporal_stride}
+    codec = _default("codec", "pixel_time" if joins else "pixel", joins)
+    renderer = _default("renderer", "warp", {})
     part = registry.load("backbone", "svd_unet")
     config = part.Config(
         widths=(32, 64),
@@ -175,3 +176,9 @@ def tiny_context(temporal_stride: int = 1) -> ConditionerContext:
     ports = part.ports(config, type(codec).shape(codec.config))
     backbone = build(part, config, BackboneContext(ports=ports))
     return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
+
+
+def _default(kind: str, name: str, settings: Mapping[str, int]) -> Any:
+    """A registered part in its default settings but for these."""
+    part = registry.load(kind, name)
+    return part(part.Config(**settings), Context())

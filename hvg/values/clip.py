@@ -5,13 +5,12 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
-from hvg.values.grid import ViewGrid
+from hvg.values.grid import ViewGrid, as_index
 from hvg.values.tensors import SHARED, change, concatenate, map_tensors, moved, tensors_of
 
 # Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
@@ -143,8 +142,7 @@ class ClipBatch:
 
         Raises: ValueError for some frames of a batch whose latents join frames in time.
         """
-        v = slice(None) if views is None else torch.as_tensor(views)
-        t = slice(None) if frames is None else torch.as_tensor(frames)
+        v, t = (slice(None) if places is None else as_index(places) for places in (views, frames))
         part = change(self, ("frames", "alpha", "valid", "signals"), lambda x: x[:, v][:, :, t])
         part = change(part, ("latents", "coverage"), lambda x: x[:, v][:, :, self._latents_of(t)])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])

@@ -18,11 +18,6 @@ def padded_frames(frames: int, stride: int) -> int:
     return 1 + (latent_frames(frames, stride) - 1) * stride
 
 
-def last_frames(latents: Sequence[int], frames: int, stride: int) -> list[int]:
-    """The last frame that each latent frame stands for, of a video of T frames; its camera is the latent frame's."""
-    return [min(k * stride, frames - 1) for k in latents]
-
-
 def grouped_frames(latents: Sequence[int], frames: int, stride: int) -> list[int]:
     """The frames that latent frames stand for, ``stride`` for each of them: frame 0 so many times for latent frame 0.
 

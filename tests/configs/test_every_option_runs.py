@@ -74,11 +74,14 @@ def bodies(tmp_path_factory) -> Path:
     return folder
 
 
-def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) -> list[str]:
-    """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion."""
+def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cache: str) -> list[str]:
+    """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion. wan: of a
+    small VAE of Wan's.
+    """
     more = {
         **{f"guidance={name}": NEEDS["guidance"] for name in registry.names("guidance")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
+        "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
@@ -133,8 +136,8 @@ def lacks(choice: str) -> str | None:
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)
-def test_every_option_takes_two_steps(group, option, svd_folder, bodies, cache, tmp_path, capsys):
-    words = words_of(group, option, svd_folder, bodies, cache)
+def test_every_option_takes_two_steps(group, option, svd_folder, wan_folder, bodies, cache, tmp_path, capsys):
+    words = words_of(group, option, svd_folder, wan_folder, bodies, cache)
     if library := lacks(f"{group}={option}"):
         assert library in refusal([*words, f"output={tmp_path}"], capsys)
     else:
@@ -157,6 +160,7 @@ CLIP = ("image_embedding=clip_image", "backbone.cross_attention_width=32")
 ELSEWHERE = {
     SMALL_SVD: f"backbone.weights: no unet at '{SVD}'. Give",
     ("codec=svd_vae",): f"codec.path: no vae at '{SVD}'. Give",
+    ("codec=wan_vae",): "codec.path: no vae at 'Wan-AI/Wan2.1-T2V-1.3B-Diffusers'. Give",
     CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
     ("scale=paper", "dataset.image_size=64"): f"codec.path: no vae at '{SVD}'. Give",
     ("dataset=shards", "dataset.path=nowhere"): "nowhere: no shard named train*.tar",
