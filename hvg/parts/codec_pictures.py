@@ -38,7 +38,9 @@ class CodecPictures(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         stride = self.codec.temporal_stride
         frames = unfold_groups(maps, stride, [*self.maps.values()])
-        videos = pictures(frames, self.maps).unflatten(0, (-1, stride)).transpose(1, 2)  # N P s 3 H W
+        videos = (
+            pictures(frames, self.maps).view(len(maps), stride, -1, 3, *maps.shape[2:]).transpose(1, 2)
+        )  # N P s 3 H W
         if stride > 1:
             videos = torch.cat([videos[:, :, :1], videos], dim=2)
         return pixel_unshuffle(self.codec.encode(videos)[:, :, -1].flatten(1, 2), self.cells)

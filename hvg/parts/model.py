@@ -252,8 +252,9 @@ class Codec(Part[ConfigT]):
         Here pieces of ``decode_chunk`` latent frames, each decoded by itself. A codec that joins frames in time has to know
         what came before, and says itself how; unless it does it decodes all at once.
         """
-        for piece in latents.split(self.decode_chunk if self.temporal_stride == 1 else latents.shape[2], dim=2):
-            yield self.decode(piece)
+        length = self.decode_chunk if self.temporal_stride == 1 else latents.shape[2]
+        pieces: Sequence[Tensor] = torch.split(latents, length, dim=2)
+        yield from map(self.decode, pieces)
 
 
 class Prediction(Part[ConfigT]):

@@ -1,6 +1,7 @@
 """A video model whose codec joins frames in time: what its parts are told of them, in training, windows and pieces."""
 
 from dataclasses import replace
+from queue import Queue
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from hvg.core.errors import DataError
 from hvg.core.random_keys import generator
 from hvg.cost.forecast import forecast
 from hvg.cost.passes import sampling_passes
-from hvg.data.cache import open_training_clips
-from hvg.data.prepare import prepare
+from hvg.data.cache import cache_folder, open_training_clips
+from hvg.data.latents import encodings
+from hvg.data.prepare_latents import encode, to_encode
+from hvg.data.shard_writing import write_shard
 from hvg.data.training_data import TrainingOrder, together
 from hvg.model.load import build_system
 from hvg.model.system import LATENT_COPIES
@@ -31,7 +34,8 @@ SPACE_TIME = {"frames": 3, "frame_overlap": 1, "temporal_views": 1, "views": 2, 
 
 def model(tiny, *words):
     """A small system that says something."""
-    built = build_system(compose([*tiny, "codec=pixel_time", "pose=skeleton", *words])).eval()
+    pose = [] if any(word.startswith("pose=") for word in words) else ["pose=skeleton"]
+    built = build_system(compose([*tiny, "codec=pixel_time", *pose, *words])).eval()
     with torch.no_grad():
         for number, weight in enumerate(built.parameters()):
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator("weights", number)))
@@ -242,30 +246,42 @@ def test_what_training_showed_is_told_in_latent_frames(tiny):
 # --- latents made ahead ---
 
 
+def stored(tiny, folder, frames):
+    """A configuration that reads latents made ahead of whole clips, its system, and three clips in the cache."""
+    words = [*tiny, "codec=pixel_time", "pose=skeleton", f"dataset.frames={frames}", f"data.frames={frames}"]
+    words += ["dataset.views=3", "data.recolour=0", "alignment=pelvis", "training.foreground_weight=2"]
+    config = compose([*words, f"data.cache={folder}", "data.latents=cached"])
+    system, drawn = build_system(config), []
+    for seed in range(3):
+        clip = replace(tiny_batch(1, 3, frames, seed=seed), clip_id=(f"person/{seed}",))
+        drawn.append(system.signals.draw(clip))
+    cache_folder(config).mkdir(parents=True)
+    write_shard(cache_folder(config) / "train-00000-of-00001.tar", drawn)
+    return config, system
+
+
 @pytest.mark.parametrize("frames", [5, 6])
 def test_latents_made_ahead_are_those_of_the_step(tiny, tmp_path, frames):
-    words = [*tiny, "codec=pixel_time", f"dataset.frames={frames}", f"data.frames={frames}", "data.recolour=0"]
-    words += ["alignment=pelvis", "training.foreground_weight=2", f"data.cache={tmp_path}", "pose=skeleton"]
-    cached, live = compose([*words, "data.latents=cached"]), compose(words)
-    prepare([cached], ("train",), jobs=1)
-    system, losses = build_system(live), []
-    for config in (live, cached):
-        clips = open_training_clips(config, system.codec, system.conditioners)
+    config, system = stored(tiny, tmp_path, frames)
+    names = [encoding.name for encoding in encodings(config, system.codec, system.conditioners.values())]
+    for task in to_encode(config, names):
+        encode(task, Queue())
+    losses = []
+    for kind in ("encode", "cached"):
+        read = config.model_copy(update={"data": config.data.model_copy(update={"latents": kind})})
+        clips = open_training_clips(read, system.codec, system.conditioners)
         order = TrainingOrder(
             clips, system.signals, seed=1, groups=alike(len(clips), Bucket(2, frames)), clips_per_step=2
         )
         batch = unpacked(together([order[0], order[1]]))
-        assert (batch.frames is None) == (config is cached)
+        assert (batch.frames is None) == (kind == "cached")
         with torch.no_grad():
             losses.append(system.training_step(batch, 0)["loss"])
     assert torch.equal(*losses)
 
 
 def test_parts_of_clips_whose_latents_join_frames_are_refused_before_a_step(tiny, tmp_path):
-    words = [*tiny, "codec=pixel_time", "dataset.frames=9", "data.frames=9", "data.recolour=0", "pose=skeleton"]
-    config = compose([*words, f"data.cache={tmp_path}", "data.latents=cached"])
-    prepare([config], ("train",), jobs=1)
+    config, system = stored(tiny, tmp_path, 9)
     short = config.model_copy(update={"data": config.data.model_copy(update={"frames": 5})})
-    system = build_system(config)
     with pytest.raises(DataError, match="steps see 5 of 9 frames"):
         open_training_clips(short, system.codec, system.conditioners)
