@@ -27,11 +27,8 @@ class CodecPictures(nn.Module):
         cells along each side of one of the network's, as a site's stride says.
         """
         super().__init__()
-        self.maps, self.codec, self.cells = (
-            {n: count // codec.temporal_stride for n, count in maps.items()},
-            codec,
-            cells,
-        )
+        self.maps = {name: count // codec.temporal_stride for name, count in maps.items()}
+        self.codec, self.cells = codec, cells
         self.channels = num_pictures(maps) * codec.channels * cells**2
 
     @torch.no_grad()
