@@ -131,4 +131,5 @@ def test_sampling_is_the_library_pipeline(transformer, package, scale, shift, le
     scheduler = (ShiftedOnce if levels == "once" else FlowMatchEulerDiscreteScheduler)(shift=shift)
     expected = library_latents(network, scheduler, noise[:, 0], scale)
     assert expected.std() > 0.3 and (expected - noise[:, 0]).abs().max() > 0.3
+    # 4e-6 was measured.
     torch.testing.assert_close(latents[:, 0], expected, rtol=0, atol=1e-4)
