@@ -19,6 +19,7 @@ from hvg.geometry.filmed_cameras import named_cameras
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
+from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
@@ -26,8 +27,8 @@ from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
-from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction
-from hvg.parts.noise_levels import EdmConfig, EdmPrediction
+from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
+from hvg.parts.noise_levels import PURE_NOISE, EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
@@ -37,13 +38,15 @@ from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.system import System
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports, Site
+from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports, Site
 from hvg.values.grid import ViewGrid, Window
+from hvg.values.latent_clip import joined
+from hvg.values.latent_time import grouped_frames, latent_frames
 from hvg.values.layout import fold_frames, fold_views, per_frame, unfold_frames
 from hvg.values.scored_clip import REGIONS, NotAvailable, ScoredClip, Surface
 
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOINTS",
+    "PURE_NOISE",
     "REGIONS",
     "VERSION",
     "Alignment",
@@ -96,6 +100,7 @@ __all__ = [
     "KeypointMetric",
     "KeypointMetricConfig",
     "KeypointRegressor",
+    "LatentShape",
     "MapEncoder",
     "MeshImage",
     "Metres",
@@ -137,6 +142,7 @@ __all__ = [
     "Track",
     "TrainedSystem",
     "ViewAttention",
+    "ViewAttentionConfig",
     "ViewCount",
     "ViewGrid",
     "ViewMaskAttention",
@@ -150,7 +156,10 @@ __all__ = [
     "fold_views",
     "generator",
     "group_attention_flops",
+    "grouped_frames",
+    "joined",
     "key_to_seed",
+    "latent_frames",
     "load_motion",
     "look_at",
     "make_tracks",

@@ -121,3 +121,11 @@ def svd_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("svd")
     save_pipeline(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory) -> Path:
+    """Wan 2.1's VAE as published, small and with random weights."""
+    from wan_vaes import write_vae
+
+    return write_vae(tmp_path_factory.mktemp("wan"))

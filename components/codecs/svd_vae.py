@@ -12,7 +12,8 @@ from hvg.parts.context import Context
 from hvg.parts.continued import Continued
 from hvg.parts.model import Codec
 from hvg.parts.part import PartConfig
-from hvg.parts.pretrained import Component, first_line
+from hvg.parts.pretrained import Component
+from hvg.values.conditioning import LatentShape
 from hvg.values.layout import fold_frames, fold_views, unfold_frames
 
 # Settings from the published VAE's config.json.
@@ -47,17 +48,15 @@ class SvdVaeCodec(Codec[SvdVaeConfig]):
     def __init__(self, config: SvdVaeConfig, context: Context | None = None) -> None:
         super().__init__(config, context)
         self.channels, self.stride, _ = self.shape(config)
+        self.decode_chunk = config.decode_chunk
         self._vae = _blank(config.path) if context and context.blank else _load(config.path)
         self.scale = self._vae.config.scaling_factor
 
     @classmethod
-    def shape(cls, config: SvdVaeConfig) -> tuple[int, int, int]:
+    def shape(cls, config: SvdVaeConfig) -> LatentShape:
         """Read from the folder's config.json; a hub id is taken to be SVD's."""
-        vae = _component(config.path)
-        if vae.folder is None or not (vae.folder / "config.json").is_file():
-            return 4, 8, 1
-        settings = vae.settings()
-        return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1), 1
+        settings = _component(config.path).settings_or(SVD_VAE)
+        return LatentShape(settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1))
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -91,9 +90,7 @@ def _blank(path: str) -> Any:
     """The same network without its weights; a hub id is taken to be SVD's."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    vae = _component(path)
-    known = vae.folder is not None and (vae.folder / "config.json").is_file()
-    blank: Any = AutoencoderKLTemporalDecoder.from_config(vae.settings() if known else SVD_VAE)
+    blank: Any = AutoencoderKLTemporalDecoder.from_config(dict(_component(path).settings_or(SVD_VAE)))
     return blank.eval().requires_grad_(False)
 
 
@@ -101,14 +98,4 @@ def _load(path: str) -> Any:
     """diffusers' AutoencoderKLTemporalDecoder, frozen, in float32. Raises: HvgError when there is none at ``path``."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    component = _component(path)
-    folder, variant = component.downloaded()
-    try:
-        loaded: Any = AutoencoderKLTemporalDecoder.from_pretrained(
-            str(folder), variant=variant, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise component.missing(first_line(error)) from error
-    vae, found = loaded
-    component.require_whole(found)
-    return vae.float().eval().requires_grad_(False)
+    return _component(path).network(AutoencoderKLTemporalDecoder)

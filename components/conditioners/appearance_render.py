@@ -88,7 +88,8 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
     def __init__(self, config: AppearanceRenderConfig, context: ConditionerContext) -> None:
         """Raises: CheckpointError where the reconstructor cannot be read."""
         super().__init__(config, context)
-        self.latents = CodecPictures(COLOURS, context.codec) if config.residual == "render" else None
+        colours = {name: self.temporal_stride * count for name, count in COLOURS.items()}
+        self.latents = CodecPictures(colours, context.codec) if config.residual == "render" else None
         # Where a step is only counted nothing is drawn.
         self.reconstructor = None if context.blank else FrozenReconstructor(_reconstructor(config, context))
 
@@ -145,7 +146,7 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
         given, channels = super().forward(signal, batch), self.photo_colours(self.config)
         if signal is None or self.latents is None or channels is None:
             return given
-        return replace(given, base=per_frame(self.latents, signal[:, :, :, list(channels)]))
+        return replace(given, base=per_frame(self.latents, self.joined(signal[:, :, :, list(channels)], COLOURS)))
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         images = super().signal_images(signal)

@@ -43,9 +43,11 @@ class CameraRotation(Conditioner[CameraRotationConfig]):
         return ConditioningSpec(embedding=ports.embedding_width)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        last = slice(self.temporal_stride - 1, None, self.temporal_stride)
+        cameras, origin = batch.cameras[:, :, last], batch.origin and batch.origin[:, :, last]
         # A product of rotations in bfloat16 would turn cameras by half a degree.
-        with torch.autocast(batch.cameras.world_to_camera.device.type, enabled=False):
-            numbers = relative_rotation(batch.cameras, batch.origin).flatten(-2)
+        with torch.autocast(cameras.world_to_camera.device.type, enabled=False):
+            numbers = relative_rotation(cameras, origin).flatten(-2)
         # The longest period spans [-1, 1] twice, so that both ends differ.
         features = sinusoidal_embedding(numbers, self.config.width, min_period=0.25, max_period=4.0).flatten(-2)
         return Conditioning(embedding=self.linear(features.to(self.linear.weight.dtype)))

@@ -5,7 +5,8 @@ There x is scaled to variance 1, with alpha = 1 / (1 + sigma^2). Divided by sqrt
     x_next = x0 + sqrt(sigma_next^2 - up^2) (x - x0) / sigma + up z,    z ~ N(0, 1),
     up = eta (sigma_next / sigma) sqrt(sigma^2 - sigma_next^2),
 
-and up is equation 16's sigma_t in these units.
+and up is equation 16's sigma_t in these units. With q = eta sigma_next / sigma, sigma_next^2 - up^2 is
+sigma_next^2 (1 - eta^2 + q^2), which no rounding makes negative.
 """
 
 from math import sqrt
@@ -29,7 +30,8 @@ class DDIMSolver(Solver[DDIMConfig]):
     """One denoising per step; fresh noise unless eta is 0 or the step goes to 0."""
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
-        up = self.config.eta * at.sigma_next / at.sigma * sqrt(at.sigma**2 - at.sigma_next**2)
+        eta, ratio = self.config.eta, at.sigma_next / at.sigma
+        up = eta * ratio * sqrt(at.sigma**2 - at.sigma_next**2)
         if up == 0:
-            return x0 + (at.sigma_next / at.sigma) * (x - x0)
-        return x0 + sqrt(at.sigma_next**2 - up**2) / at.sigma * (x - x0) + up * at.noise()
+            return x0 + ratio * (x - x0)
+        return x0 + ratio * sqrt(1 - eta**2 + (eta * ratio) ** 2) * (x - x0) + up * at.noise()

@@ -1,17 +1,21 @@
-"""Heun's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 (no churn)."""
+"""Heun's method on the probability-flow ODE. Source: EDM (arXiv 2206.00364), algorithm 1 (no churn).
+
+The first step of a rectified flow, from pure noise, is Euler's: a mean of slopes over an endless way in sigma is none.
+"""
 
 from torch import Tensor
 
+from hvg.parts.noise_levels import PURE_NOISE
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
 
 class HeunSolver(Solver[PartConfig]):
-    """Two denoisings per step, one in the last; deterministic, second order."""
+    """Two denoisings per step, one in the last, and in a first from pure noise; deterministic, second order."""
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         euler = x0 + (at.sigma_next / at.sigma) * (x - x0)
-        if at.sigma_next == 0:
+        if at.sigma_next == 0 or at.sigma >= PURE_NOISE:
             return euler
         slope = (x - x0) / at.sigma
         slope_next = (euler - at.denoise(euler, at.sigma_next)) / at.sigma_next

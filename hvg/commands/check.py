@@ -57,12 +57,14 @@ def notes(config: RunConfig) -> list[str]:
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_sampler(config), clip_grids(config, "test")
-    return [
+    found = [
         *dataset_notes(config.dataset),
         *bucket_notes(config),
         *sampling_notes(config, sampler, config.evaluation.steps, grids),
         *uncounted(config),
     ]
+    # Steps and test clips may be padded alike.
+    return [*dict.fromkeys(found)]
 
 
 def uncounted(config: RunConfig) -> Iterator[str]:
@@ -92,7 +94,7 @@ def summary(config: RunConfig) -> list[str]:
 def _filled(spec: ConditioningSpec) -> list[str]:
     sites = [(port, site, width) for port in ("residuals", "memory") for site, width in getattr(spec, port).items()]
     widths = [
-        (port, getattr(spec, port)) for port in ("tokens", "channels", "embedding", "base") if getattr(spec, port)
+        (port, width) for port in ("tokens", "text", "channels", "embedding", "base") if (width := getattr(spec, port))
     ]
     return [
         *(f"{port}[{site}] x {width}" for port, site, width in sites),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hvg.config.wiring import picture_size
+from hvg.config.wiring import picture_size, temporal_stride
 from hvg.core.errors import Problem
 from hvg.core.required import required
-from hvg.values.buckets import Size, groups, sources_of, unfit
+from hvg.values.buckets import Size, groups, places, sources_of, unfit
+from hvg.values.latent_time import padded_frames
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
@@ -61,6 +62,38 @@ def _first(reasons: Mapping[str, str]) -> str:
     return ", ".join([*named, *(["..."] if len(reasons) > MOST_NAMED else [])])
 
 
+def shortened_clips(config: RunConfig, sizes: Iterable[Size]) -> Iterator[Problem]:
+    """Latents made ahead for steps that see less than a whole clip, where a codec joins frames: they are of whole clips.
+
+    sizes: (V, T, H, W) of clips.
+    """
+    data = config.data
+    if data.latents == "encode" or temporal_stride(config) == 1:
+        return
+    for size in dict.fromkeys(sizes):
+        for bucket in places(data.trained_buckets, size, data.max_crop):
+            if bucket.frames < size[1]:
+                yield Problem(
+                    "data.latents",
+                    f"cached are latents of whole clips where a codec joins frames in time, as {config.codec.name} does, and "
+                    f"steps see {bucket.frames} of {size[1]} frames (data.frames); data.latents=encode encodes them.",
+                )
+                return
+
+
+def padding_notes(config: RunConfig, frames: Iterable[int]) -> list[str]:
+    """Notes for the user where videos of so many frames are padded for the codec, a line each."""
+    stride, notes = temporal_stride(config), list[str]()
+    for count in sorted(set(frames)):
+        padded = padded_frames(count, stride)
+        if padded != count:
+            notes.append(
+                f"codec={config.codec.name} joins {stride} frames in time, behind a first one: {count} frames are padded to "
+                f"{padded} with the last one, and cut to {count} again; with {padded - stride} or {padded} nothing is padded"
+            )
+    return notes
+
+
 def trained_pictures(config: RunConfig, sizes: Mapping[str, Size]) -> dict[tuple[int, int], str]:
     """(height, width) of pictures that the clips of a dataset have in training -> the first clip of each."""
     buckets, clips = config.data.trained_buckets, list(sizes)
@@ -91,14 +124,17 @@ def unfit_pictures(config: RunConfig) -> Iterator[Problem]:
 
 
 def bucket_notes(config: RunConfig) -> list[str]:
-    """Notes for the user on clips that are left out of training, and buckets that no clip is drawn for, a line each."""
+    """Notes for the user on clips that are left out of training, buckets that no clip is drawn for, and steps whose videos are
+    padded, a line each.
+    """
     data, sizes = config.data, config.dataset.cls.holdings(config.dataset.config).sizes
+    notes = padding_notes(config, (bucket.frames for bucket in data.trained_buckets))
     if not sizes:
-        return []
+        return notes
     left_out = unfit(data.trained_buckets, sizes, data.max_crop)
     found = groups(data.trained_buckets, list(sizes.values()), data.max_crop)
     drawn = {shape for group in found for b in group.buckets for shape in (b, replace(b, size=None))}
-    notes = [f"no clip is drawn for the bucket {b}" for b in data.trained_buckets if b not in drawn]
+    notes += [f"no clip is drawn for the bucket {b}" for b in data.trained_buckets if b not in drawn]
     if left_out:
         notes.append(
             f"{len(left_out)} of {len(sizes)} training clips fit no bucket and are left out: {_first(left_out)}"

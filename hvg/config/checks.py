@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
-from hvg.config.buckets import asked, trained_pictures, unfit_clips, unfit_pictures, unmixed
+from hvg.config.buckets import asked, shortened_clips, trained_pictures, unfit_clips, unfit_pictures, unmixed
 from hvg.config.settings import SLOTS, is_used
 from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hvg.config.settings import RunConfig, Settings
     from hvg.values.conditioning import ConditioningSpec, Ports, Site
 
-# Noise levels at which a guidance schedule is looked at; from below the smallest to above the largest in use.
-GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0)
+# Noise levels at which a guidance schedule is looked at; from below the smallest to the largest in use, of pure noise.
+GUIDANCE_LEVELS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0, 80.0, 700.0, 2.0**30)
 
 
 def check(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
@@ -52,7 +52,7 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
         problems += [*_check_grid(config), *unfit_clips(config, held.sizes), *unmixed(config, held)]
     if not {"codec", "backbone", "data"} & failed:
         pictures = trained_pictures(config, held.sizes)
-        problems += _uneven_pictures(config, pictures)
+        problems += [*_uneven_pictures(config, pictures), *shortened_clips(config, held.sizes.values())]
         problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
     return problems
 
@@ -105,6 +105,7 @@ def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
     yield from _site_misfits("residual", spec.residuals, available.residuals)
     yield from _site_misfits("memory", spec.memory, available.memory)
     yield from _width_misfits("token", spec.tokens, available.token_width)
+    yield from _width_misfits("text", spec.text, available.text_width)
     yield from _width_misfits("embedding", spec.embedding, available.embedding_width)
     if spec.channels and not available.channels:
         yield "adds input channels, but the backbone takes none"
@@ -270,19 +271,12 @@ def _check_latents(config: RunConfig) -> Iterator[Problem]:
             yield Problem("data.latents", f"cached {reason}")
 
 
-def _check_time(config: RunConfig) -> Iterator[Problem]:
-    """Windows, conditioning, masks and the index of a frame go by frames: nothing says yet which frames a latent frame joins."""
-    _, _, stride = config.codec.cls.shape(config.codec.config)
-    if stride == 1:
-        return
-    reading = {slot: choice for slot, choice in config.conditioners.items() if choice.cls.needs(choice.config)}
-    slots = [slot for slot, choice in reading.items() if not choice.cls.per_clip]
-    of_slots = f"the slots {', '.join(slots)}, " if slots else ""
-    yield Problem(
-        "codec",
-        f"{config.codec.name} joins {stride} frames in a latent frame, but {of_slots}the sampler {config.sampler.name} and the "
-        "loss take each latent frame for one frame; choose a codec that leaves time as it is.",
-    )
+def _check_whole_clips(config: RunConfig) -> Iterator[Problem]:
+    """Where settings tell the size of clips; ``check_files`` judges those of files."""
+    from hvg.parts.scene import told_size
+
+    size = told_size(config.dataset.config)
+    yield from shortened_clips(config, [] if size is None else [size])
 
 
 def _check_strategy(settings: Settings) -> Iterator[Problem]:
@@ -303,9 +297,9 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "data", "codec", "backbone"), _check_image),
     (("dataset", "data", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
-    (("codec", "sampler", *SLOTS, "slots"), _check_time),
     (("system", "data"), _check_cached),
     (("data", "alignment", "fit", "guidance", *SLOTS, "slots"), _check_latents),
+    (("system", "data", "codec", "dataset"), _check_whole_clips),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.
 READ = frozenset(key for needs, _ in _CHECKS for key in needs)

@@ -124,7 +124,8 @@ class DataConfig(Section):
     latents: Literal["encode", "cached"] = Field(
         default="encode",
         description="encode: every step runs the codec, and the other frozen networks, on its pictures. cached: training reads "
-        "what `hvg prepare latents` made of them, and does not decode the frames.",
+        "what `hvg prepare latents` made of them, and does not decode the frames; behind a codec that joins frames in time "
+        "a step then sees all frames of its clips.",
     )
 
     @model_validator(mode="after")

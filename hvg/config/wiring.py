@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 def ports(config: RunConfig) -> Ports:
     """Ports of the backbone behind the chosen codec."""
-    channels, stride, _ = config.codec.cls.shape(config.codec.config)
-    return config.backbone.cls.ports(config.backbone.config, channels, stride)
+    return config.backbone.cls.ports(config.backbone.config, config.codec.cls.shape(config.codec.config))
+
+
+def temporal_stride(config: RunConfig) -> int:
+    """Frames that the run's codec joins in a latent frame, as of ``LatentShape``; 1 for a system without a codec."""
+    return config.codec.cls.shape(config.codec.config).temporal_stride if "codec" in config.parts else 1
 
 
 def specs(config: RunConfig) -> dict[str, ConditioningSpec]:

@@ -9,16 +9,22 @@ from torch.nn.functional import interpolate
 
 from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
+from hvg.config.wiring import picture_size, temporal_stride
 from hvg.model.sampling import sample
 from hvg.parts.plan import GuidedClips, needed_branches
 from hvg.values.grid import Window
+from hvg.values.latent_time import latent_frames
+
+# Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
+ANY_SIZE = (512, 512)
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
-    """Passes of the network over all views and frames of a clip before cameras around the person: through the plan's windows, the
+    """Passes of the network over all of a clip of V x T before cameras around the person: through the plan's windows, the
     solver's steps and every branch that the guidance needs, where clips of both tasks are sampled together.
     """
     guidance, sampler = build_part(config.guidance), build_part(config.sampler)
+    frames = latent_frames(frames, temporal_stride(config))
     branches = guidance.branches([*config.droppable])
     steps, clips, seen = config.evaluation.steps, GuidedClips.of_every_task(views, frames), list[int]()
     # The smallest pictures that the plan can shrink.
@@ -35,7 +41,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     sample(
         look,
         start,
-        build_part(config.prediction).sigma_schedule(steps),
+        build_part(config.prediction).sigma_schedule(steps, pixels=math.prod(picture_size(config) or ANY_SIZE)),
         sampler,
         build_part(config.solver),
         guidance,

@@ -6,6 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from hvg import __version__
+from hvg.config.buckets import shortened_clips
 from hvg.config.build import observed, true_clips
 from hvg.config.settings import RunConfig
 from hvg.core.digests import settings_digest
@@ -172,6 +173,8 @@ def open_training_clips(config: RunConfig, codec: Codec, conditioners: Mapping[s
     shards = [ShardReader(path) for path in shard_paths(config, "train")]
     if not shards or not all(shard.signals >= signals.ahead.keys() for shard in shards):
         raise _unprepared(cache_folder(config), "the clips are not rendered with all control maps of this run")
+    for problem in shortened_clips(config, (size for shard in shards for size in shard.sizes)):
+        raise DataError(str(problem))
     made = encodings(config, codec, conditioners.values())
     files = {place: opened for shard in shards for place, opened in _encoded_files(config, shard, made).items()}
     clips = StoredClips(shards, wanted_images(config), frozenset(signals.ahead))

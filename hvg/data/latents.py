@@ -4,8 +4,9 @@ Beside the rendered shards lies one folder for the codec's latents and one for e
 one more for each size of ``data.buckets`` that pictures are brought to. Its name changes with everything that its content depends
 on: the codec, its settings, weights and code, the alignment, the network, the size.
 In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
-clip), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do not show that a bit flipped. Nor does a name: the
-file's metadata hold a checksum of the names and shapes of all tensors, but in older files.
+clip; latent frames for T where the codec joins frames in time), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do
+not show that a bit flipped. Nor does a name: the file's metadata hold a checksum of the names and shapes of all tensors, but
+in older files.
 """
 
 import json
@@ -36,6 +37,7 @@ from hvg.parts.part import Part, PartConfig
 from hvg.parts.scene import Choose, ClipsOf, Dataset
 from hvg.values.buckets import Picture, places
 from hvg.values.clip import ClipBatch
+from hvg.values.latent_clip import joined
 from hvg.values.moved import align
 
 ENCODING_FORMAT = "hvg-latents-1"
@@ -43,13 +45,16 @@ ENCODING_FORMAT = "hvg-latents-1"
 CHECKSUMS = ".crc32"
 
 
-def latent_coverage(batch: ClipBatch, latents: Tensor) -> Tensor | None:
-    """Mean alpha (B, V, t, 1, h, w) of every latent cell, as the batch carries it or of its alpha; None without either."""
+def latent_coverage(batch: ClipBatch, latents: Tensor, stride: int = 1) -> Tensor | None:
+    """Mean alpha (B, V, t, 1, h, w) of every latent cell, as the batch carries it or of its alpha; None without either.
+
+    stride: of the latents in time, over whose frames the mean goes, too.
+    """
     if batch.coverage is not None or batch.alpha is None:
         return batch.coverage
     height, width = latents.shape[-2:]
-    cells = functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), (height, width))
-    return cells.unflatten(0, batch.grid)
+    cells = functional.adaptive_avg_pool2d(batch.alpha.flatten(0, 2), (height, width)).unflatten(0, batch.grid)
+    return cells if stride == 1 else joined(cells, stride).mean(dim=3)
 
 
 class Encoding(ABC):
@@ -82,13 +87,19 @@ class PictureLatents(Encoding):
         if clip.frames is None:
             raise DataError(f"clip '{clip.clip_id[0]}' has no frames to encode")
         latents = self._codec.encode(clip.frames)
-        coverage = latent_coverage(clip, latents)
+        coverage = latent_coverage(clip, latents, self._codec.temporal_stride)
         return {"latents": latents[0]} | ({} if coverage is None else {"coverage": coverage[0]})
 
     def restore(self, clip: ClipBatch, file: "EncodedFile", choose: Choose | None) -> ClipBatch:
-        tensors = file.read(clip.clip_id[0], choose)
+        tensors = file.read(clip.clip_id[0], choose and self._in_latents(choose, clip.grid[2]))
         coverage = tensors.get("coverage")
         return replace(clip, latents=tensors["latents"][None], coverage=None if coverage is None else coverage[None])
+
+    def _in_latents(self, choose: Choose, frames: int) -> Choose:
+        """The choice among latent frames that goes with a choice of ``frames`` frames: all, where those of a clip are joined."""
+        if self._codec.temporal_stride == 1:
+            return choose
+        return lambda views, latents: (choose(views, frames)[0], range(latents))
 
 
 class PhotoFeatures(Encoding):

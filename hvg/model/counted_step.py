@@ -25,11 +25,13 @@ from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
 from hvg.model.load import build_system
 from hvg.model.slots import condition_slots, tell
+from hvg.parts.backbone import Backbone
 from hvg.parts.codec_pictures import CodecPictures
-from hvg.parts.model import Backbone, Codec, Conditioner
+from hvg.parts.model import Codec, Conditioner
 from hvg.parts.view_attention import ViewAttention
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
+from hvg.values.latent_clip import grouped, latent_grid
 
 T = TypeVar("T")
 # Whose arithmetic is counted besides that of the slots.
@@ -220,9 +222,11 @@ def count_step(
             vars(part)["forward"] = partial(_count_for, slot, part.forward, flops)
             vars(part)["features"] = partial(_count_for, LEFT_OUT, part.features, flops)
         with saved_tensors_hooks(keep, lambda x: x):
-            given = tell(conditioners, condition_slots(conditioners, request.signal_keys, request.batch), request.batch)
+            seen = grouped(request.batch, request.temporal_stride)
+            given = tell(conditioners, condition_slots(conditioners, request.signal_keys, seen), seen)
             with flops.of(BACKBONE):
-                conditioning, grid = Conditioning.merge(given.values()), request.batch.view_grid()
+                conditioning = Conditioning.merge(given.values())
+                grid = latent_grid(request.batch.view_grid(), request.temporal_stride)
                 output = backbone(request.noisy, request.level, conditioning, grid=grid)
             ends = [output, *(loss for loss in conditioning.losses.values() if loss.requires_grad)]
         torch.autograd.backward([end.sum() for end in ends])

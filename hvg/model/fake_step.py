@@ -22,11 +22,13 @@ from hvg.core.errors import HvgError
 from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
-from hvg.parts.model import Backbone, Codec, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part
 from hvg.values.body import MESH_FIELDS, BodyMotion, Skinning
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.latent_time import latent_frames
 
 # (B, V, T, H, W) of a batch.
 Shape = tuple[int, int, int, int, int]
@@ -93,19 +95,23 @@ def stay(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRequest:
-    """Inputs of codec, backbone and conditioners. signal_keys: slot -> the key of its control map in the batch."""
+    """Inputs of codec, backbone and conditioners. signal_keys: slot -> the key of its control map in the batch.
+
+    temporal_stride: frames of the batch that a latent frame joins.
+    """
 
     noisy: Tensor
     level: Tensor
     batch: ClipBatch
     signal_keys: Mapping[str, str]
+    temporal_stride: int
 
 
 def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
     """Inputs of a training step; zeros, or nothing at all on fake tensors."""
     b, v, t, height, width = shape
     channels, stride, temporal_stride = config.codec.cls.shape(config.codec.config)
-    frames = -(-t // temporal_stride)
+    frames = latent_frames(t, temporal_stride)
     provided = set(config.dataset.cls.provides(config.dataset.config))
     if not any(choice.cls.mesh_in_step(choice.config) for choice in config.conditioners.values()):
         provided -= MESH_FIELDS
@@ -120,6 +126,7 @@ def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
         level=torch.zeros(b, v, frames),
         batch=replace(fake_batch(provided, shape), signals=signals),
         signal_keys=keys,
+        temporal_stride=temporal_stride,
     )
 
 

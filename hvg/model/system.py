@@ -20,12 +20,15 @@ from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.window_denoiser import WindowDenoiser
-from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
+from hvg.values.latent_clip import grouped, latent_grid, latent_index, of_last_frames
+from hvg.values.latent_time import latent_frames
 from hvg.values.moved import align, move
 
 # Float32 copies at the fullest moment of sampling. Pictures: as the codec gives them, put together, clamped, moved back. Latents:
@@ -89,7 +92,7 @@ class HumanVideoSystem(TrainedSystem):
         latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
         conditioning = self.condition(batch, self.kept(batch, draw))
-        denoised = self.denoise(latents + sigma * noise, sigma, conditioning, batch.frame_index, batch.view_grid())
+        denoised = self.denoise(latents + sigma * noise, sigma, conditioning, *self.places(batch))
         error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
         return {"loss": error + sum(auxiliary.values()), **auxiliary}
@@ -107,9 +110,10 @@ class HumanVideoSystem(TrainedSystem):
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
         sigmas, noises, draws = [], [], []
+        pixels = math.prod(batch.cameras.image_size)
         for index in required(batch.sample_index, "ClipBatch.sample_index").tolist():
             key = generator(self.seed, "noise", index)
-            sigmas.append(self.prediction.sample_sigma((1,), key))
+            sigmas.append(self.prediction.sample_sigma((1,), key, pixels=pixels))
             noises.append(torch.randn(latents.shape[1:], generator=key))
             draws.append(torch.rand((), generator=key))
         sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
@@ -135,11 +139,11 @@ class HumanVideoSystem(TrainedSystem):
     def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
         weight: Tensor | float = 1.0
-        covered = latent_coverage(batch, latents)
+        covered = latent_coverage(batch, latents, self.temporal_stride)
         if self.foreground_weight and covered is not None:
             weight = 1.0 + self.foreground_weight * covered
         if batch.valid is not None:
-            weight = weight * batch.valid[..., None, None, None].to(latents)
+            weight = weight * of_last_frames(batch.valid, self.temporal_stride)[..., None, None, None].to(latents)
         return weight
 
     def clip_weight(self, batch: ClipBatch) -> Tensor | float:
@@ -165,10 +169,17 @@ class HumanVideoSystem(TrainedSystem):
         return align(self.signals.draw(batch), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, kept: Mapping[str, Tensor] | None = None) -> Conditioning:
-        """All slots' ports for an aligned batch, merged. kept: slot -> clips (B) that keep its signal; None: all do."""
-        given = condition_slots(self.conditioners, self.signal_keys, self.signals.draw(batch))
-        given = tell(self.conditioners, given, batch)
+        """All slots' ports (B, V, t, ...) for an aligned batch (B, V, T), merged. kept: slot -> clips (B) that keep its signal;
+        None: all do.
+        """
+        seen = grouped(self.signals.draw(batch), self.temporal_stride)
+        given = tell(self.conditioners, condition_slots(self.conditioners, self.signal_keys, seen), seen)
         return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
+
+    def places(self, batch: ClipBatch) -> tuple[Tensor | None, ViewGrid]:
+        """Where the latent frames of an aligned batch stand: in the video (B, t), and before which cameras (B, V, t)."""
+        stride = self.temporal_stride
+        return latent_index(batch.frame_index, stride), latent_grid(batch.view_grid(), stride)
 
     def denoise(
         self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
@@ -214,11 +225,11 @@ class HumanVideoSystem(TrainedSystem):
         _, v, t = batch.grid
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
-        shape = (v, -(-t // self.codec.temporal_stride), self.codec.channels, *cells)
+        shape = (v, latent_frames(t, self.temporal_stride), self.codec.channels, *cells)
         guided = GuidedClips(
             grid=(len(batch.clip_id), *shape[:2]),
             task=None if batch.task is None else batch.task.cpu(),
-            cameras=batch.cameras[:, :, :: self.codec.temporal_stride].to("cpu"),
+            cameras=self.places(batch)[1].cameras.to("cpu"),
         )
 
         def noise(*key: int | str) -> Tensor:
@@ -229,7 +240,7 @@ class HumanVideoSystem(TrainedSystem):
         latents = sample(
             WindowDenoiser(self, batch, offsets, reference_offsets, cells, strengths or {}),
             noise("sample"),
-            self.prediction.sigma_schedule(num_steps),
+            self.prediction.sigma_schedule(num_steps, pixels=height * width),
             self.sampler,
             self.solver,
             self.guidance,
@@ -244,18 +255,23 @@ class HumanVideoSystem(TrainedSystem):
         return latents, offsets
 
     def pieces(self, batch: ClipBatch, latents: Latents | None) -> Iterator[Tensor]:
-        return self.decode(*required(latents, "the latents of a clip"), batch.clip_id)
+        return self.decode(*required(latents, "the latents of a clip"), batch.clip_id, batch.grid[2])
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str]) -> Iterator[Tensor]:
+    def decode(
+        self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str], length: int | None = None
+    ) -> Iterator[Tensor]:
         """Frames (B, V, some, 3, H, W) in [-1, 1], piece by piece along time, moved back to where they belong.
 
+        length: T of the video; what it was padded with is cut off. None: all that the latents are decoded to.
         Raises: HvgError naming those of the ``clips`` whose frames are not finite.
         """
         background, done = constants(self.background, latents) * 2 - 1, 0
-        for piece in latents.split(self.codec.decode_chunk, dim=2):
-            views = [self.codec.decode(piece[:, v : v + 1]) for v in range(piece.shape[1])]
-            frames = torch.cat(views, dim=1)
+        length = 1 + (latents.shape[2] - 1) * self.temporal_stride if length is None else length
+        # View by view, so that no more than one is decoded at a time.
+        views = [self.codec.decode_pieces(latents[:, v : v + 1]) for v in range(latents.shape[1])]
+        for pieces in zip(*views, strict=True):
+            frames = torch.cat(pieces, dim=1)[:, :, : length - done]
             refuse_not_finite(frames, clips, "the frames that the model makes")
             frames = frames.clamp(-1, 1)
             back = None if offsets is None else -offsets[:, :, done : done + frames.shape[2]]
@@ -276,6 +292,11 @@ class HumanVideoSystem(TrainedSystem):
         return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
 
     @property
+    def temporal_stride(self) -> int:
+        """Frames that a latent frame joins, behind the first (``hvg.values.latent_time``)."""
+        return self.codec.temporal_stride
+
+    @property
     def stride(self) -> int:
         return self.codec.stride
 
@@ -289,7 +310,7 @@ class HumanVideoSystem(TrainedSystem):
 
     def picture_cell(self, config: RunConfig, num_steps: int, frames: int) -> int:
         """By every halving of codec, backbone and sampler."""
-        frames = -(-frames // self.codec.temporal_stride)
+        frames = latent_frames(frames, self.temporal_stride)
         shrink = max(self.sampler.stage(step, num_steps, frames).shrink for step in range(num_steps))
         return math.prod(wiring.image_cell(config)) * shrink
 
@@ -298,9 +319,9 @@ class HumanVideoSystem(TrainedSystem):
         pixels, cells = height * width, (height // codec.stride) * (width // codec.stride)
         guided = any(self.guidance.branches([*droppable(self.conditioners)]))
         copies = LATENT_COPIES + GUIDED_COPIES * guided
-        latents = 4 * copies * views * -(-frames // codec.temporal_stride) * codec.channels * cells
+        latents = 4 * copies * views * latent_frames(frames, self.temporal_stride) * codec.channels * cells
         mesh = MESH_BYTES * frames if self.signals.mesh else 0
-        piece = min(frames, codec.decode_chunk * codec.temporal_stride)
+        piece = min(frames, codec.decode_chunk * self.temporal_stride)
         channels = sum(part.signal_channels(part.config) for part in self.conditioners.values())
         # Denoising and writing follow each other; the latents stay.
         return latents + mesh + 4 * views * pixels * (DECODED_COPIES * 3 * piece + MAP_COPIES * channels)

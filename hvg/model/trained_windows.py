@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from hvg.config.buckets import padding_notes
 from hvg.config.checks import asked_branches
-from hvg.config.wiring import path_of_slot
+from hvg.config.wiring import path_of_slot, temporal_stride
 from hvg.core.errors import DataError
 from hvg.parts.plan import Sampler
+from hvg.values.latent_time import latent_frames
 
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
@@ -23,7 +25,7 @@ Grid = tuple[int, int]
 
 
 class WindowShape(NamedTuple):
-    """Size of a window that is denoised together: views, frames, and the ``shrink`` by which sides are divided."""
+    """Size of a window that is denoised together: views, latent frames, and the ``shrink`` by which sides are divided."""
 
     views: int
     frames: int
@@ -34,7 +36,7 @@ class WindowShape(NamedTuple):
 
 
 def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowShape]:
-    """Shapes of all windows that the plan makes of a clip of V x T, over all steps."""
+    """Shapes of all windows that the plan makes of a clip of V x t latent frames, over all steps."""
     views, frames = grid
     shapes: set[WindowShape] = set()
     for step in range(num_steps):
@@ -46,8 +48,20 @@ def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowSha
 
 def untrained_shapes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> set[WindowShape]:
     """Shapes of windows of clips of these V x T that no training step of the configuration has."""
-    sampled = (window_shapes(sampler, num_steps, grid) for grid in grids)
-    return set().union(*sampled) - {WindowShape(b.views, b.frames) for b in config.data.trained_buckets}
+    sampled = (window_shapes(sampler, num_steps, grid) for grid in latent_grids(config, grids))
+    return set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+
+
+def latent_grids(config: RunConfig, grids: Iterable[Grid]) -> set[Grid]:
+    """(V, t) of clips of these V x T: what samplers and guidances count in."""
+    stride = temporal_stride(config)
+    return {(views, latent_frames(frames, stride)) for views, frames in grids}
+
+
+def _trained_grids(config: RunConfig) -> list[Grid]:
+    """(V, t) of training steps, each once."""
+    buckets = [(bucket.views, bucket.frames) for bucket in config.data.trained_buckets]
+    return [*dict.fromkeys(grid for bucket in buckets for grid in latent_grids(config, [bucket]))]
 
 
 def clip_grids(config: RunConfig, split: str) -> set[Grid]:
@@ -76,6 +90,7 @@ def sampling_notes(config: RunConfig, sampler: Sampler | None, num_steps: int, g
     notes = [
         _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
         _about_places(config, max((frames for _, frames in grids), default=0)),
+        *padding_notes(config, (frames for _, frames in grids)),
     ]
     return [*(note for note in notes if note), *_about_strengths(config), *_about_guidance(config)]
 
@@ -83,17 +98,17 @@ def sampling_notes(config: RunConfig, sampler: Sampler | None, num_steps: int, g
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
     if not untrained:
         return None
-    trained = dict.fromkeys((bucket.views, bucket.frames) for bucket in config.data.trained_buckets)
+    trained, frames = _trained_grids(config), "frames" if temporal_stride(config) == 1 else "latent frames"
     larger = [
         word
-        for axis, word in enumerate(("views", "frames"))
+        for axis, word in enumerate(("views", frames))
         if max(shape[axis] for shape in untrained) > max(grid[axis] for grid in trained)
     ]
     listed = ", ".join(map(str, sorted(untrained)[:LISTED])) + (
         f" and {len(untrained) - LISTED} more" if len(untrained) > LISTED else ""
     )
     return (
-        f"sampler={config.sampler.name} denoises windows of {listed} (views x frames), and no training step has that: they "
+        f"sampler={config.sampler.name} denoises windows of {listed} (views x {frames}), and no training step has that: they "
         f"have {' or '.join(f'{v} x {t}' for v, t in trained)}"
         + (f", fewer {' and fewer '.join(larger)}" if larger else "")
         + ". data.buckets says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
@@ -135,10 +150,17 @@ def _about_places(config: RunConfig, frames: int) -> str | None:
     if config.data.frame_index == "window":
         # Places within windows depend on the windows' sizes, which another note tells.
         return None
-    trained = max((frames for _, frames in clip_grids(config, "train")), default=None)
-    if trained is None or frames <= trained:
+    longest = max((frames for _, frames in clip_grids(config, "train")), default=None)
+    if longest is None:
+        return None
+    stride = temporal_stride(config)
+    # Steps begin anywhere in a clip.
+    steps = [bucket.frames for bucket in config.data.trained_buckets if bucket.frames <= longest] or [longest]
+    trained = max((longest - step) // stride + latent_frames(step, stride) for step in steps)
+    sampled = latent_frames(frames, stride)
+    if sampled <= trained:
         return None
     return (
-        f"frames are told their places in the video, 0 to {frames - 1}, and training told 0 to {trained - 1}; a model that "
+        f"frames are told their places in the video, 0 to {sampled - 1}, and training told 0 to {trained - 1}; a model that "
         "is trained with data.frame_index=window is told places within a window"
     )

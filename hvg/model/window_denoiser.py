@@ -15,6 +15,7 @@ from hvg.parts.plan import needed_branches
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
+from hvg.values.latent_time import grouped_frames
 from hvg.values.moved import move_cameras
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class WindowDenoiser:
         """
         self.system, self.batch, self.cells = system, batch, cells
         self.offsets, self.reference_offsets = offsets, reference_offsets
-        whole = batch.view_grid()
-        self.grid = replace(whole, cameras=move_cameras(whole.cameras, offsets))
+        self.frame_index, self.grid = system.places(replace(batch, cameras=move_cameras(batch.cameras, offsets)))
         self._branches = system.guidance.branches([*droppable(system.conditioners)])
         known = {slot: part.config.strength for slot, part in system.conditioners.items()}
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
@@ -52,7 +52,7 @@ class WindowDenoiser:
     def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
         given = [self._condition(window, shrink) for window in windows]
-        index = self.batch.frame_index
+        index = self.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
         grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
@@ -86,9 +86,13 @@ class WindowDenoiser:
             self._windows[key] = found
         return found
 
-    def _aligned(self, views: Sequence[int], frames: Sequence[int], shrink: int) -> ClipBatch:
-        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, list(frames)]
+    def _aligned(self, views: Sequence[int], latents: Sequence[int], shrink: int) -> ClipBatch:
+        """The frames that latent frames stand for, s of each, aligned and with their maps, of which each is drawn once."""
+        chosen = grouped_frames(latents, self.batch.grid[2], self.system.temporal_stride)
+        frames = [*dict.fromkeys(chosen)]
+        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, frames]
         part = self.batch.select(views, frames)
         if self.system.first_view == "window":
             part = replace(part, origin=None)
-        return self.system.signals.shrunk(self.system.prepared(part, offsets, self.reference_offsets), shrink)
+        part = self.system.signals.shrunk(self.system.prepared(part, offsets, self.reference_offsets), shrink)
+        return part if frames == chosen else part.select(frames=list(map(frames.index, chosen)))

@@ -4,32 +4,43 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
 
 from hvg.core.errors import HvgError
-from hvg.parts.map_encoder import STEM
 from hvg.parts.model import Codec
-from hvg.values.conditioning import Ports
+from hvg.values.layout import unfold_groups
 
 # Maps with a meaning of their own here: colours that are multiplied by the share of a pixel that is covered, and that share.
 RGB, ALPHA = "rgb", "alpha"
 
 
 class CodecPictures(nn.Module):
-    """Control maps (N, K, H, W) -> the codec's latents (N, channels, h, w) of the ``pictures`` that they are.
+    """Control maps (N, s K, H, W) -> the codec's latents (N, channels, h, w) of the ``pictures`` that they are.
 
-    Frozen: neither weights nor a gradient.
+    Of s frames joined in time each latent frame is made by itself, behind a still beginning, so that windows of a video and all
+    of it agree: what a codec sees of earlier frames it does not see here. Where several latent cells make one of the network's,
+    as a transformer's patches, they are its channels. Frozen: neither weights nor a gradient.
     """
 
-    def __init__(self, maps: Mapping[str, int], codec: Codec) -> None:
-        """maps: name -> channels of the maps that a control map is made of, in their order."""
+    def __init__(self, maps: Mapping[str, int], codec: Codec, cells: int = 1) -> None:
+        """maps: name -> channels of the maps that a control map is made of, in their order, those of s frames. cells: latent
+        cells along each side of one of the network's, as a site's stride says.
+        """
         super().__init__()
-        self.maps, self.codec = dict(maps), codec
-        self.channels = num_pictures(maps) * codec.channels
+        self.maps = {name: count // codec.temporal_stride for name, count in maps.items()}
+        self.codec, self.cells = codec, cells
+        self.channels = num_pictures(maps) * codec.channels * cells**2
 
     @torch.no_grad()
     def forward(self, maps: Tensor) -> Tensor:
-        latents = self.codec.encode(pictures(maps, self.maps)[:, :, None])
-        return latents[:, :, 0].flatten(1, 2)
+        stride = self.codec.temporal_stride
+        frames = unfold_groups(maps, stride, [*self.maps.values()])
+        videos = (
+            pictures(frames, self.maps).view(len(maps), stride, -1, 3, *maps.shape[2:]).transpose(1, 2)
+        )  # N P s 3 H W
+        if stride > 1:
+            videos = torch.cat([videos[:, :, :1], videos], dim=2)
+        return pixel_unshuffle(self.codec.encode(videos)[:, :, -1].flatten(1, 2), self.cells)
 
 
 def pictures(maps: Tensor, channels: Mapping[str, int]) -> Tensor:
@@ -53,13 +64,8 @@ def num_pictures(channels: Mapping[str, int]) -> int:
     return len(channels) - ({RGB, ALPHA} <= channels.keys())
 
 
-def check_pictures(channels: Mapping[str, int], ports: Ports) -> None:
-    """Raises: HvgError for maps that are no pictures, or a stem whose cells are not the latents'."""
+def check_pictures(channels: Mapping[str, int]) -> None:
+    """Raises: HvgError for maps that are no pictures."""
     wrong = [f"{name} has {count}" for name, count in channels.items() if count not in (1, 3)]
     if wrong:
         raise HvgError(f"a codec encodes pictures, maps of 3 channels or of 1, but {', '.join(wrong)}")
-    if ports.residuals[STEM].stride != 1:
-        raise HvgError(
-            f"a codec's latents of a map have cells of {ports.latent_stride} pixels, the backbone's stem cells of "
-            f"{ports.residuals[STEM].stride * ports.latent_stride}"
-        )

@@ -1,9 +1,9 @@
-"""Interfaces of what has weights: conditioners, backbone, codec; and what the network predicts."""
+"""Interfaces of conditioners and codec, and of what the network predicts."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -12,18 +12,16 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from hvg.core.digests import settings_digest
-from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.core.shipped import name_in_tree
 from hvg.parts.continued import Continued
 from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
-from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
-from hvg.values.grid import ViewGrid
+from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports
 
 if TYPE_CHECKING:
-    from hvg.parts.context import BackboneContext, ConditionerContext
+    from hvg.parts.context import ConditionerContext
 
 
 class ConditionerConfig(PartConfig):
@@ -63,6 +61,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
     per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
     ports are 1.
     poses_photo: whether it has to be told from where the photo was taken, and the body in it.
+    temporal_stride: s, frames of the batch for every latent frame (``hvg.values.latent_time``).
     """
 
     Config: ClassVar[type[PartConfig]] = ConditionerConfig
@@ -73,6 +72,7 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
     def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
         super().__init__(config, context)
+        self.temporal_stride = context.ports.temporal_stride
 
     @classmethod
     @abstractmethod
@@ -197,7 +197,11 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
     @abstractmethod
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        """The learned part: from the map (and the batch) to ports."""
+        """The learned part: from the map (and the batch) to ports.
+
+        Map and batch have the frames that latent frames stand for, s of each, one after the other (B, V, s t), and ports are of
+        latent frames: what gives one value for a frame gives that of the last of each s.
+        """
 
     def null(self, conditioning: Conditioning) -> Conditioning:
         """Conditioning for clips whose signal is dropped; zeros unless a part overrides it."""
@@ -211,61 +215,11 @@ class Conditioner(Part[ConditionerT], nn.Module):
         return None
 
 
-class Backbone(Part[ConfigT], nn.Module):
-    """The denoiser. Library blocks, own forward."""
-
-    def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
-        super().__init__(config, context)
-
-    @classmethod
-    @abstractmethod
-    def ports(cls, config: ConfigT, codec_channels: int, codec_stride: int) -> Ports:
-        """Sites and widths, before any weight exists."""
-
-    @classmethod
-    def has_view_layers(cls, config: ConfigT) -> bool:
-        """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
-        return True
-
-    @abstractmethod
-    def forward(
-        self,
-        noisy: Tensor,
-        level: Tensor,
-        conditioning: Conditioning,
-        frame_index: Tensor | None = None,
-        grid: ViewGrid | None = None,
-    ) -> Tensor:
-        """The network's raw output, (B, V, t, C, h, w).
-
-        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) place of every frame
-        in the whole video, 0..t-1 when None (``data.frame_index``). Ports of the conditioning whose V or t axis is 1 hold for
-        all of it.
-        grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
-        it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
-        another shape.
-        """
-
-    def load_pretrained(self) -> list[str]:
-        """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
-
-        Raises: HvgError where a weight finds no place, or a layer that is not known to be new finds no weight.
-        """
-        return []
-
-    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
-        """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
-
-        What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
-        checkpointing: its blocks are computed again in the backward pass instead of being kept for it.
-        Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
-        """
-        raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
-
-
 class Codec(Part[ConfigT]):
     """Frames <-> latents; frozen, kept outside the trained module tree; works on the device of what it is given.
 
+    Latents (B, V, t, C, h, w) are those of ``hvg.values.latent_time``: with a temporal stride s latent frame 0 is of frame 0
+    alone, latent frame k of the frames up to k s, whatever follows them.
     memory_settings: names of the settings that do not change the latents, so that those made ahead stay valid.
     """
 
@@ -274,28 +228,39 @@ class Codec(Part[ConfigT]):
     channels: int
     stride: int
     temporal_stride: int
-    # Neighbouring latent frames of one view that are decoded together; videos are decoded in pieces of this many.
+    # Latent frames of a piece in which videos are decoded.
     decode_chunk: int = 8
     # Factor by which ``encode`` multiplies the latents, so that their spread fits the prediction's sigma_data.
     scale: float = 1.0
 
     @classmethod
     @abstractmethod
-    def shape(cls, config: ConfigT) -> tuple[int, int, int]:
-        """(latent channels, spatial stride, temporal stride), before any weight exists."""
+    def shape(cls, config: ConfigT) -> LatentShape:
+        """What it makes of pictures, before any weight exists."""
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w)."""
+        """(B, V, T, 3, H, W) in [-1, 1] -> (B, V, t, C, h, w); any T, of which s n + 1 are made with the last frame."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, V, t, C, h, w) -> (B, V, T, 3, H, W) in about [-1, 1] (not clamped)."""
+        """(B, V, t, C, h, w) -> (B, V, s (t - 1) + 1, 3, H, W) in about [-1, 1] (not clamped)."""
+
+    def decode_pieces(self, latents: Tensor) -> Iterator[Tensor]:
+        """The frames of ``decode`` piece by piece along time, so that no more of a long video is held.
+
+        Here pieces of ``decode_chunk`` latent frames, each decoded by itself. A codec that joins frames in time has to know
+        what came before, and says itself how; unless it does it decodes all at once.
+        """
+        length = self.decode_chunk if self.temporal_stride == 1 else latents.shape[2]
+        pieces: Sequence[Tensor] = torch.split(latents, length, dim=2)
+        yield from map(self.decode, pieces)
 
 
 class Prediction(Part[ConfigT]):
     """Preconditioning, target and weight for one parameterisation, and the distribution of noise levels.
 
+    ``pixels`` are those of a picture, height times width, by which levels may go: of more pixels, noise hides less.
     Source of the notation: EDM (arXiv 2206.00364), equation 7 and table 1.
     """
 
@@ -316,9 +281,9 @@ class Prediction(Part[ConfigT]):
         """Loss weight of the squared error in x0."""
 
     @abstractmethod
-    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator, *, pixels: int) -> Tensor:
         """Training noise levels."""
 
     @abstractmethod
-    def sigma_schedule(self, num_steps: int) -> Tensor:
+    def sigma_schedule(self, num_steps: int, *, pixels: int) -> Tensor:
         """Sampling levels, (num_steps + 1), decreasing, the last one 0."""

@@ -12,6 +12,9 @@ from hvg.core.bounds import Sigma
 from hvg.parts.model import Prediction
 from hvg.parts.part import PartConfig
 
+# A level at which latents are noise and nothing else: in float32, 1 + it is it. A power of two, by which nothing is rounded.
+PURE_NOISE = 2.0**30
+
 # Settings of the levels that training draws, which each prediction describes with its own default.
 MeanLogSigma = Annotated[float, Field(ge=-10, le=10)]
 SpreadOfLogSigma = Annotated[float, Field(gt=0, le=5)]
@@ -61,8 +64,8 @@ class EdmPrediction(Prediction[EdmT]):
     def level(self, sigma: Tensor) -> Tensor:
         return 0.25 * sigma.log()
 
-    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    def sample_sigma(self, shape: Sequence[int], generator: torch.Generator, *, pixels: int) -> Tensor:
         return lognormal_sigmas(shape, self.config.p_mean, self.config.p_std, generator)
 
-    def sigma_schedule(self, num_steps: int) -> Tensor:
+    def sigma_schedule(self, num_steps: int, *, pixels: int) -> Tensor:
         return karras_sigmas(num_steps, self.config.sigma_max, self.config.sigma_min, self.config.rho)

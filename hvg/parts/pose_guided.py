@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -14,12 +15,12 @@ from hvg.core.required import required
 from hvg.parts.codec_pictures import CodecPictures, check_pictures
 from hvg.parts.context import ConditionerContext
 from hvg.parts.folded_map import EncodedMap, FoldedMap
-from hvg.parts.map_encoder import STEM, MapEncoder, stem
+from hvg.parts.map_encoder import STEM, MapEncoder, by_site, stem
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.part import PartName
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
-from hvg.values.layout import per_frame
+from hvg.values.layout import fold_frames, fold_groups, unfold_frames
 
 
 class GuidedConfig(ConditionerConfig):
@@ -32,8 +33,8 @@ class GuidedConfig(ConditionerConfig):
 
     inject: Literal["stem", "channels", "both"] = Field(
         "stem",
-        description="How the network is told the map. stem: its encoder's features, added at the backbone's stem. channels: the "
-        "map itself, concatenated to the noise. both: in both ways.",
+        description="How the network is told the map. stem: its encoder's features, added at the backbone's stem, or where that "
+        "encoder says. channels: the map itself, concatenated to the noise. both: in both ways.",
     )
     channels_by: Literal["folded", "codec"] = Field(
         "folded",
@@ -93,9 +94,10 @@ class PoseSignal(Conditioner[GuidedT]):
         if config.inject == "stem":
             return
         if config.channels_by == "codec":
-            self.folded = EncodedMap(CodecPictures(self.map_channels(config), context.codec), site.channels)
+            latents = CodecPictures(self.told_channels, context.codec, site.stride)
+            self.folded = EncodedMap(latents, site.channels)
         else:
-            self.folded = FoldedMap(self.signal_channels(config), site.channels, stride)
+            self.folded = FoldedMap(sum(self.told_channels.values()), site.channels, stride)
 
     @property
     def encodes(self) -> bool:
@@ -107,10 +109,15 @@ class PoseSignal(Conditioner[GuidedT]):
         """Name -> channels of the maps that the control map is made of, in their order; one, unless a part says more."""
         return {"map": cls.signal_channels(config)}
 
+    @property
+    def told_channels(self) -> dict[str, int]:
+        """Name -> channels of the maps that are told together: those of all s frames of a latent frame."""
+        return {name: self.temporal_stride * count for name, count in self.map_channels(self.config).items()}
+
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
         if config.inject != "stem" and config.channels_by == "codec":
-            check_pictures(cls.map_channels(config), ports)
+            check_pictures(cls.map_channels(config))
         return ConditioningSpec(residuals={STEM: stem(ports)[0].channels})
 
     @abstractmethod
@@ -118,8 +125,10 @@ class PoseSignal(Conditioner[GuidedT]):
         """The control map, (B, V, T, K, H, W), 0 where there is nobody."""
 
     @abstractmethod
-    def encode(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> what is added at the stem, (N, D, h, w)."""
+    def encode(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """Control maps (N, s K, H, W) of ``told_channels`` -> what is added at the stem, (N, D, h, w); or at several sites, as
+        of ``spec``.
+        """
 
     @torch.no_grad()
     def signal(self, batch: ClipBatch) -> Tensor:
@@ -128,13 +137,21 @@ class PoseSignal(Conditioner[GuidedT]):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(residuals={STEM: per_frame(self._tell, required(signal, "its control map"))})
+        maps = self.joined(required(signal, "its control map"), self.map_channels(self.config))
+        told = self._tell(fold_frames(maps))
+        return Conditioning(residuals={site: unfold_frames(x, maps.shape[:3]) for site, x in told.items()})
 
-    def _tell(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> all that is added at the stem, (N, D, h, w)."""
-        if self.folded is None:
-            return self.encode(maps)
-        return self.folded(maps) + self.encode(maps) if self.encodes else self.folded(maps)
+    def joined(self, maps: Tensor, channels: Mapping[str, int]) -> Tensor:
+        """Maps (B, V, s t, C, H, W) as those of latent frames, (B, V, t, s C, H, W). channels: name -> those of one frame."""
+        return fold_groups(maps, self.temporal_stride, [*channels.values()])
+
+    def _tell(self, maps: Tensor) -> dict[str, Tensor]:
+        """Control maps (N, s K, H, W) -> site -> all that is added there, (N, D, h, w)."""
+        told = dict(by_site(self.encode(maps))) if self.encodes else {}
+        if self.folded is not None:
+            folded = self.folded(maps)
+            told[STEM] = folded + told[STEM] if STEM in told else folded
+        return told
 
 
 class PoseGuided(PoseSignal[GuidedT]):
@@ -147,10 +164,10 @@ class PoseGuided(PoseSignal[GuidedT]):
         super().__init__(config, context)
         if self.encodes:
             cls, settings = config.inner_part("encoder")
-            encoder: MapEncoder = cls(settings, self.map_channels(config), context)
+            encoder: MapEncoder = cls(settings, self.told_channels, context)
             self.hold(encoder)
             # No module here: where its layers lie is for ``hold`` to say.
-            self._encode: Callable[[Tensor], Tensor] = encoder.__call__
+            self._encode: Callable[[Tensor], Tensor | Mapping[str, Tensor]] = encoder.__call__
 
     def hold(self, encoder: MapEncoder) -> None:
         """Makes the encoder one of this part's layers, under its registered name, which checkpoints have."""
@@ -163,10 +180,13 @@ class PoseGuided(PoseSignal[GuidedT]):
 
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
-        if config.inject != "channels":
-            encoder, settings = config.inner_part("encoder")
-            encoder.fit(settings, cls.map_channels(config), ports)
-        return super().spec(config, ports)
+        if config.inject == "channels":
+            return super().spec(config, ports)
+        encoder, settings = config.inner_part("encoder")
+        encoder.fit(settings, cls.map_channels(config), ports)
+        spec = super().spec(config, ports)
+        sites = encoder.sites(settings, ports)
+        return replace(spec, residuals=sites if config.inject == "stem" else {**spec.residuals, **sites})
 
-    def encode(self, maps: Tensor) -> Tensor:
+    def encode(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
         return self._encode(maps)

@@ -72,6 +72,23 @@ class Component:
         """Content of its config.json."""
         return self._mapping(self.file("config.json"))
 
+    def settings_or(self, otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Content of its config.json where that is on this machine, else what a hub id is taken to hold."""
+        known = self.folder is not None and (self.folder / "config.json").is_file()
+        return self.settings() if known else otherwise
+
+    def network(self, kind: Any) -> Any:
+        """The model as diffusers' class ``kind`` reads it, in float32, frozen. Raises: HvgError where it is not all there."""
+        folder, variant = self.downloaded()
+        try:
+            model, found = kind.from_pretrained(
+                str(folder), variant=variant, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self.missing(first_line(error)) from error
+        self.require_whole(found)
+        return model.float().eval().requires_grad_(False)
+
     def _mapping(self, path: Path) -> dict[str, Any]:
         """A JSON file of names and values. Raises: HvgError for any other."""
         try:

@@ -11,11 +11,11 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
 # Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
-VERSION = 2
+VERSION = 3
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "alignment": ("alignments", "hvg.parts.scene.Alignment"),
-    "backbone": ("backbones", "hvg.parts.model.Backbone"),
+    "backbone": ("backbones", "hvg.parts.backbone.Backbone"),
     "body": ("bodies", "hvg.parts.scene.BodyModel"),
     "codec": ("codecs", "hvg.parts.model.Codec"),
     "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),

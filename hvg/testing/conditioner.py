@@ -1,6 +1,6 @@
 """Checks of what every conditioner promises."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,11 +14,12 @@ from hvg.parts.model import Conditioner
 from hvg.parts.scene import MeshImage, Renderer
 from hvg.testing.building import build, nudged, require, require_gradients
 from hvg.testing.outputs import alike, check_batch_independence, check_device
-from hvg.testing.scene import tiny_batch
+from hvg.testing.scene import tiny_batch, tiny_context
 from hvg.testing.signal import check_signal
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
+from hvg.values.latent_clip import grouped
 from hvg.values.tensors import moved
 
 
@@ -26,6 +27,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
         check_shapes(cls, config, context, tiny_batch(2, views, frames))
+    check_joined_frames(cls, config, context)
     batch = tiny_batch()
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
@@ -51,8 +53,16 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
         require(not spread, f"per_clip promises V and t axes of 1, but {', '.join(spread)} has others")
     _, *grid = _latent_grid(context, batch)
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
-        shapes = {name: _comparable(name, x) for name, x in ports_of(filled.expand(*grid))}
+        shapes = {name: _comparable(name, x, grid) for name, x in ports_of(filled)}
         require(shapes == expected_shapes, f"{whose} fills {shapes}, but spec says {expected_shapes}")
+
+
+def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -> None:
+    """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
+    behind = tiny_context(temporal_stride=2)
+    context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
+    for frames in (1, 3, 4):
+        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames), 2))
 
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -161,7 +171,7 @@ class _RendererOnCpu(Renderer):
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
-    for name in ("tokens", "channels", "embedding", "base"):
+    for name in ("tokens", "text", "channels", "embedding", "base"):
         if getattr(conditioning, name) is not None:
             yield name, getattr(conditioning, name)
     for name in ("residuals", "memory"):
@@ -173,17 +183,20 @@ def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
     return {f"port {name}": x for name, x in ports_of(part(part.signal(batch), batch))}
 
 
-def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
-    """A port's shape; the number of tokens is the part's own choice and replaced by -1."""
-    shape = tuple(x.shape)
-    return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
+def _comparable(name: str, x: Tensor, grid: Sequence[int]) -> tuple[int, ...]:
+    """A port's shape, an axis V or t of 1 being all of the grid's (V, t); the number of tokens is the part's own choice, and
+    replaced by -1.
+    """
+    along = (whole if size == 1 else size for size, whole in zip(x.shape[1:3], grid, strict=True))
+    shape = (len(x), *along, *x.shape[3:])
+    return (*shape[:3], -1, shape[4]) if name in ("tokens", "text") or name.startswith("memory") else shape
 
 
 def _latent_grid(context: Context, batch: ClipBatch) -> tuple[int, int, int]:
     """(B, V, t)."""
     clips, views, frames = batch.grid
     assert context.codec is not None, "build the context with tiny_context()"
-    return clips, views, 1 + (frames - 1) // context.codec.temporal_stride
+    return clips, views, frames // context.codec.temporal_stride
 
 
 def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> dict[str, tuple[int, ...]]:
@@ -195,6 +208,8 @@ def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: Cl
     shapes: dict[str, tuple[int, ...]] = {}
     if spec.tokens:
         shapes["tokens"] = (*lead, -1, spec.tokens)
+    if spec.text:
+        shapes["text"] = (*lead, -1, spec.text)
     if spec.channels:
         shapes["channels"] = (*lead, spec.channels, height, width)
     if spec.embedding:

@@ -1,6 +1,7 @@
 """Checks of what every prediction promises."""
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from hvg.core.random_keys import generator
 from hvg.parts.model import Prediction
 from hvg.testing.building import make, require
 from hvg.testing.outputs import check_batch_independence, check_device
+
+# Of a picture, where none is shown.
+PIXELS = 64**2
 
 
 def check_prediction(cls: type[Prediction], config: Any) -> None:
@@ -23,9 +27,9 @@ def check_prediction(cls: type[Prediction], config: Any) -> None:
 
 
 def check_schedule(prediction: Prediction) -> None:
-    """The levels of S steps are S + 1, fall, and end in 0; at all others the network can be told the level."""
-    for num_steps in (1, 2, 10):
-        sigmas = prediction.sigma_schedule(num_steps)
+    """The levels of S steps are S + 1, fall, and end in 0, at any size; at all others the network can be told the level."""
+    for num_steps, pixels in product((1, 2, 10, 1000), (PIXELS, 2048**2)):
+        sigmas = prediction.sigma_schedule(num_steps, pixels=pixels)
         require(tuple(sigmas.shape) == (num_steps + 1,), f"{num_steps} steps have {tuple(sigmas.shape)} levels")
         require(bool((sigmas.diff() < 0).all()) and float(sigmas[-1]) == 0, f"the levels do not fall to 0: {sigmas}")
         for name in ("input_scale", "level", "weight"):
@@ -35,7 +39,7 @@ def check_schedule(prediction: Prediction) -> None:
 
 def check_training_levels(prediction: Prediction) -> None:
     """Training levels are positive, repeat with their generator, and have positive weights."""
-    first, again = (prediction.sample_sigma((1000,), generator("levels")) for _ in range(2))
+    first, again = (prediction.sample_sigma((1000,), generator("levels"), pixels=PIXELS) for _ in range(2))
     require(tuple(first.shape) == (1000,), f"sample_sigma((1000,)) gives {tuple(first.shape)}")
     require(torch.equal(first, again), "training levels do not follow from the generator alone")
     require(bool((first > 0).all() and first.isfinite().all()), "a training level is not positive and finite")
@@ -60,5 +64,5 @@ def _inputs(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     """Output and noisy latents (B, V, t, C, h, w), and a level for every clip (B, V, t, 1, 1, 1)."""
     random = generator("estimate")
     output, noisy = (torch.randn(2, 2, 3, 4, 4, 4, generator=random) for _ in range(2))
-    sigma = prediction.sample_sigma((2,), random).view(2, 1, 1, 1, 1, 1).expand(2, 2, 3, 1, 1, 1)
+    sigma = prediction.sample_sigma((2,), random, pixels=PIXELS).view(2, 1, 1, 1, 1, 1).expand(2, 2, 3, 1, 1, 1)
     return output, noisy, sigma

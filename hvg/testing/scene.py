@@ -1,6 +1,8 @@
 """Small clips and small parts that checks run on; no data and no body model needed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,19 +156,35 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
 
 
-def tiny_context() -> ConditionerContext:
-    """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
-    small = (registry.load(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
-    codec, renderer = (cls(cls.Config(), Context()) for cls in small)
-    part = registry.load("backbone", "svd_unet")
-    config = part.Config(
-        widths=(32, 64),
-        attention=(True, True),
-        heads=(2, 2),
-        layers_per_block=1,
-        cross_attention_width=24,
-        addition_time_embed_dim=8,
-    )
-    ports = part.ports(config, codec.channels, codec.stride)
-    backbone = build(part, config, BackboneContext(ports=ports))
-    return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
+# The smallest settings of a ``svd_unet`` that has all ports, of two levels.
+SMALL_UNET = {
+    "widths": (32, 64),
+    "attention": (True, True),
+    "heads": (2, 2),
+    "layers_per_block": 1,
+    "cross_attention_width": 24,
+    "addition_time_embed_dim": 8,
+}
+
+
+def tiny_context(
+    backbone: str = "svd_unet", settings: Mapping[str, Any] = SMALL_UNET, *, temporal_stride: int = 1
+) -> ConditionerContext:
+    """Context for conditioners: a small network, the ``pixel`` codec, the ``warp`` renderer.
+
+    backbone: its registered name. settings: of it. temporal_stride: of the codec, ``pixel_time`` where it is not 1.
+    """
+    joins = {} if temporal_stride == 1 else {"frames": temporal_stride}
+    codec = _part("codec", "pixel_time" if joins else "pixel", joins)
+    renderer = _part("renderer", "warp", {})
+    part = registry.load("backbone", backbone)
+    config = part.Config(**settings)
+    ports = part.ports(config, type(codec).shape(codec.config))
+    network = build(part, config, BackboneContext(ports=ports))
+    return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=network)
+
+
+def _part(kind: str, name: str, settings: Mapping[str, int]) -> Any:
+    """A registered part in its default settings but for these."""
+    part = registry.load(kind, name)
+    return part(part.Config(**settings), Context())

@@ -1,5 +1,6 @@
 """Checks of what every solver promises."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -7,21 +8,26 @@ import torch
 from torch import Tensor
 
 from hvg.core.random_keys import generator
+from hvg.parts.noise_levels import PURE_NOISE
 from hvg.parts.plan import Solver, SolverStep
 from hvg.testing.building import make, require
 from hvg.testing.outputs import check_batch_independence, check_device
 
 _MEAN, _SPREAD = 0.7, 0.5
+# Levels of a walk: as EDM's, each a part of the one before; and those of a rectified flow, s = 1, .995, ..., .005, 0.
+_FALLING = (*(20 * (0.002 / 20) ** (i / 199) for i in range(200)), 0.0)
+_FROM_PURE_NOISE = (PURE_NOISE, *(200 / i - 1 for i in range(1, 200)), 0.0)
 
 
 def check_solver(cls: type[Solver], config: Any) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
     solver = make(cls, config)
     check_last_step(solver)
-    check_walk(solver)
+    check_walk(solver, _FALLING)
+    check_walk(solver, _FROM_PURE_NOISE)
 
     def run(start: Tensor, fresh: Tensor) -> dict[str, Tensor]:
-        return {"the latents": _walk(solver, start, fresh)}
+        return {"the latents": _walk(solver, start, _FALLING, fresh)}
 
     check_batch_independence(run, (_noise("start"), _noise("fresh")))
     check_device(run, (_noise("start"), _noise("fresh")))
@@ -34,10 +40,10 @@ def check_last_step(solver: Solver) -> None:
     require(torch.equal(stepped, x0), "the step to level 0 has to give the estimate")
 
 
-def check_walk(solver: Solver) -> None:
+def check_walk(solver: Solver, levels: Sequence[float]) -> None:
     """A walk keeps shape and type, changes nothing that it is given, and brings noise to Gaussian data of the known spread."""
     for dtype in (torch.float32, torch.float64):
-        made = _walk(solver, _noise("start").to(dtype))
+        made = _walk(solver, _noise("start").to(dtype), levels)
         require(made.dtype == dtype, f"{dtype} latents come back as {made.dtype}")
         require(made.shape == _noise("start").shape, f"the latents come back as {tuple(made.shape)}")
     # 2,880 numbers: standard errors are 0.01 of the mean, 0.007 of the spread; the rest is what long steps may cost.
@@ -50,12 +56,11 @@ def check_walk(solver: Solver) -> None:
     require(torch.equal(x, before[0]) and torch.equal(x0, before[1]), "a step changes the tensors that it is given")
 
 
-def _walk(solver: Solver, start: Tensor, fresh: Tensor | None = None, num_steps: int = 200) -> Tensor:
-    """From noise at level 20 to 0, by the exact denoiser of data from N(mean, spread^2).
+def _walk(solver: Solver, start: Tensor, levels: Sequence[float], fresh: Tensor | None = None) -> Tensor:
+    """From noise at the first level to 0, the last, by the exact denoiser of data from N(mean, spread^2).
 
     fresh: noise of every step; None: another one for each.
     """
-    levels = [20 * (0.002 / 20) ** (i / (num_steps - 1)) for i in range(num_steps)] + [0.0]
     x, state = levels[0] * start, {}
     for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
         noise = _noise("fresh", step).to(start) if fresh is None else fresh

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
-from hvg.values.grid import ViewGrid
+from hvg.values.grid import ViewGrid, as_index
 from hvg.values.tensors import SHARED, change, concatenate, map_tensors, moved, tensors_of
 
 # Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
@@ -61,7 +60,8 @@ class ClipBatch:
     clip, nowhere valid, fills the place.
     What frozen networks made of the clip ahead of training, aligned and at full size (``hvg prepare latents``): latents
     (B, V, t, C, h, w), the codec's of the frames, which then stay on the disk; coverage (B, V, t, 1, h, w), mean alpha of
-    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo.
+    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo. Where the codec joins frames in time
+    (``hvg.values.latent_time``), latents and coverage are of whole clips.
     """
 
     cameras: Cameras
@@ -140,16 +140,24 @@ class ClipBatch:
         """The batch restricted to some views and frames, in the order given; the reference, the origin and what the views
         are part of are kept.
 
-        Latents are taken to have a frame for every frame of the video.
+        Raises: ValueError for some frames of a batch whose latents join frames in time.
         """
-        v = slice(None) if views is None else torch.as_tensor(views)
-        t = slice(None) if frames is None else torch.as_tensor(frames)
-        of_grid = ("frames", "alpha", "latents", "coverage", "valid", "signals")
-        part = change(self, of_grid, lambda x: x[:, v][:, :, t])
+        v, t = (slice(None) if places is None else as_index(places) for places in (views, frames))
+        part = change(self, ("frames", "alpha", "valid", "signals"), lambda x: x[:, v][:, :, t])
+        part = change(part, ("latents", "coverage"), lambda x: x[:, v][:, :, self._latents_of(t)])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
         bodies = {name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))}
         return replace(part, origin=origin[:, :, t], **bodies, **vars(self.view_grid().select(v, t)))
+
+    def _latents_of(self, frames: slice | Tensor) -> slice | Tensor:
+        """Index of the latent frames of some frames: the same where every frame has one; else all are of all."""
+        count = self.grid[2]
+        if self.latents is None or self.latents.shape[2] == count:
+            return frames
+        if isinstance(frames, Tensor) and frames.tolist() != list(range(count)):
+            raise ValueError(f"latents that join frames in time are of all {count} frames of a clip, not of some")
+        return slice(None)
 
     def shrunk(self, factor: int) -> "ClipBatch":
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.

@@ -39,7 +39,7 @@ class ViewGrid:
 
     def select(self, views: Sequence[int] | Tensor | slice, frames: Sequence[int] | Tensor | slice) -> "ViewGrid":
         """Some of the views and frames, in the order given; what they are part of stays."""
-        v, t = (x if isinstance(x, slice) else torch.as_tensor(x) for x in (views, frames))
+        v, t = as_index(views), as_index(frames)
         return replace(self, view_index=self.view_index[:, v], cameras=self.cameras[:, v][:, :, t])
 
     def resized(self, image_size: tuple[int, int]) -> "ViewGrid":
@@ -55,6 +55,11 @@ class ViewGrid:
     def stack(grids: "Sequence[ViewGrid]") -> "ViewGrid":
         """Grids of equal shapes, one after the other along B."""
         return concatenate(grids)
+
+
+def as_index(places: Sequence[int] | Tensor | slice) -> Tensor | slice:
+    """What picks these places from an axis; a tensor stays where it is."""
+    return places if isinstance(places, (slice, Tensor)) else torch.as_tensor(places)
 
 
 @dataclass(frozen=True)

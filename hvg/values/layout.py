@@ -25,6 +25,25 @@ def fold_views(x: Tensor) -> Tensor:
     return x.flatten(0, 1)
 
 
+def fold_groups(x: Tensor, stride: int, channels: Sequence[int]) -> Tensor:
+    """B V (t s) C H W -> B V t (s C) H W, the s frames of every latent frame as channels of one picture, map by map.
+
+    channels: of the maps that C is made of, in their order; of each map the s frames stand together.
+    """
+    if stride == 1:
+        return x
+    maps: Sequence[Tensor] = x.unflatten(2, (-1, stride)).split(list(channels), dim=4)
+    return torch.cat([part.flatten(3, 4) for part in maps], dim=3)
+
+
+def unfold_groups(x: Tensor, stride: int, channels: Sequence[int]) -> Tensor:
+    """N (s C) H W -> (N s) C H W, pictures of ``fold_groups`` as those that they were made of."""
+    if stride == 1:
+        return x
+    maps: Sequence[Tensor] = x.split([stride * count for count in channels], dim=1)
+    return torch.cat([part.unflatten(1, (stride, -1)) for part in maps], dim=2).flatten(0, 1)
+
+
 def per_frame(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None) -> Tensor:
     """Applies an image function (N C H W -> N ...) to B V T C H W, at most ``chunk`` frames at a time."""
     grid = x.shape[:3]

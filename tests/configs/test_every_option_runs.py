@@ -31,8 +31,8 @@ from hvg.data.cache import cache_folder
 from hvg.data.prepare import prepare
 from hvg.parts import registry
 from hvg.study.arm import run_arm, run_need
-from hvg.study.plan import needs_of, plan
-from hvg.study.study_file import load_study
+from hvg.study.plan import ArmRun, needs_of, plan
+from hvg.study.study_file import StudyFile, load_study
 from hvg.train.run import train
 
 pytestmark = pytest.mark.long
@@ -48,6 +48,8 @@ SIZES = (
 FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, write_monocular)}
 # A study's arms that run, at most; where they need others' weights, those besides.
 MOST_ARMS = 4
+# What makes of any study one on a transformer.
+TRANSFORMER = ("backbone=wan_tiny", "codec=pixel", "prediction=flow")
 # Groups that have a test of their own below.
 APART = ("experiment", "protocol", "reconstructor", "scale", "strategy", "system")
 PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
@@ -72,11 +74,14 @@ def bodies(tmp_path_factory) -> Path:
     return folder
 
 
-def words_of(group: str, option: str, folder: Path, bodies: Path, cache: str) -> list[str]:
-    """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion."""
+def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cache: str) -> list[str]:
+    """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion. wan: of a
+    small VAE of Wan's.
+    """
     more = {
         **{f"guidance={name}": NEEDS["guidance"] for name in registry.names("guidance")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
+        "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
@@ -131,8 +136,8 @@ def lacks(choice: str) -> str | None:
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)
-def test_every_option_takes_two_steps(group, option, svd_folder, bodies, cache, tmp_path, capsys):
-    words = words_of(group, option, svd_folder, bodies, cache)
+def test_every_option_takes_two_steps(group, option, svd_folder, wan_folder, bodies, cache, tmp_path, capsys):
+    words = words_of(group, option, svd_folder, wan_folder, bodies, cache)
     if library := lacks(f"{group}={option}"):
         assert library in refusal([*words, f"output={tmp_path}"], capsys)
     else:
@@ -155,6 +160,7 @@ CLIP = ("image_embedding=clip_image", "backbone.cross_attention_width=32")
 ELSEWHERE = {
     SMALL_SVD: f"backbone.weights: no unet at '{SVD}'. Give",
     ("codec=svd_vae",): f"codec.path: no vae at '{SVD}'. Give",
+    ("codec=wan_vae",): "codec.path: no vae at 'Wan-AI/Wan2.1-T2V-1.3B-Diffusers'. Give",
     CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
     ("scale=paper", "dataset.image_size=64"): f"codec.path: no vae at '{SVD}'. Give",
     ("dataset=shards", "dataset.path=nowhere"): "nowhere: no shard named train*.tar",
@@ -238,6 +244,44 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     """Its arms at the first seed, of many some, one after another in this process, then its report."""
     monkeypatch.chdir(tmp_path)
     folder, study = studies()[name], load_study(studies()[name])
+    words = [*study_sizes(study), *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
+    arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
+    assert [arm.arm for arm in arms] == list(study.arms)
+    some = arms[:: -(-len(arms) // MOST_ARMS)]
+    some = [arm for arm in arms if arm in some or any(other.trained_by is arm for other in some)]
+    train_needs(some)
+    prepare([arm.config for arm in some], ("train", "val", "test"), jobs=1)
+    for arm in sorted(some, key=lambda arm: arm.trained_by is not None):
+        arm.folder.mkdir()
+        (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
+        run_arm(arm.folder, arm.trained_by and arm.trained_by.folder)
+    code = cli.run(["study", str(folder), *words, f"seeds=[{study.seeds[0]}]", "collect=true"])
+    assert code == (0 if len(some) == len(arms) else os.EX_TEMPFAIL)
+    found = json.loads((tmp_path / "results.json").read_text())["arms"]
+    assert [arm["name"] for arm in found] == [*study.arms, *study.baselines]
+    done = [arm["name"] for arm in found if arm["status"] == "done" and arm["seeds"][0]["values"]]
+    assert done == [*(arm.arm for arm in some), *study.baselines]
+
+
+@pytest.mark.parametrize("name", sorted(studies()))
+def test_every_arm_of_every_study_takes_two_steps_on_a_transformer(name, cache, tmp_path):
+    """By three words on the command line, which no study knows of. Arms that only sample otherwise have the weights of others."""
+    study = load_study(studies()[name])
+    words = [*study_sizes(study), *TRANSFORMER, *BACKBONES["wan_tiny"], cache, f"output={tmp_path}"]
+    arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
+    assert [arm.arm for arm in arms] == list(study.arms)
+    chosen = {(arm.config.backbone.name, arm.config.codec.name, arm.config.prediction.name) for arm in arms}
+    assert chosen == {("wan_dit", "pixel", "flow")}
+    trained = [arm for arm in arms if arm.trained_by is None]
+    train_needs(trained)
+    prepare([arm.config for arm in trained], ("train", "val"), jobs=1)
+    for arm in trained:
+        train(arm.config, log=lambda line: None)
+        took_two_steps(arm.folder, sampled=False)
+
+
+def study_sizes(study: StudyFile) -> list[str]:
+    """Words that make a study small where it does not say the size itself."""
     given = {word.partition("=")[0] for word in study.base}
     sizes = [
         word for word in SIZES if not word.startswith(("dataset.", "data.")) or word.partition("=")[0] not in given
@@ -251,27 +295,15 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
         sizes = [word for word in sizes if word not in DATASET]
         small = ("num_subjects=3", "num_held_out_subjects=1", "image_size=32")
         people = [f"{member}.{word}" for member in mixed for word in small]
-    words = [*sizes, *people, "training.validate_every=0", *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
-    arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
-    assert [arm.arm for arm in arms] == list(study.arms)
-    some = arms[:: -(-len(arms) // MOST_ARMS)]
-    some = [arm for arm in arms if arm in some or any(other.trained_by is arm for other in some)]
-    for need in needs_of(some):
+    return [*sizes, *people, "training.validate_every=0"]
+
+
+def train_needs(arms: Sequence[ArmRun]) -> None:
+    for need in needs_of(arms):
         prepare([need.config], ("train", "val"), jobs=1)
         need.folder.mkdir(parents=True)
         (need.folder / "config.yaml").write_text(need.config.to_yaml())
         run_need(need.folder)
-    prepare([arm.config for arm in some], ("train", "val", "test"), jobs=1)
-    for arm in sorted(some, key=lambda arm: arm.trained_by is not None):
-        arm.folder.mkdir()
-        (arm.folder / "config.yaml").write_text(arm.config.to_yaml())
-        run_arm(arm.folder, arm.trained_by and arm.trained_by.folder)
-    code = cli.run(["study", str(folder), *words, f"seeds=[{study.seeds[0]}]", "collect=true"])
-    assert code == (0 if len(some) == len(arms) else os.EX_TEMPFAIL)
-    found = json.loads((tmp_path / "results.json").read_text())["arms"]
-    assert [arm["name"] for arm in found] == [*study.arms, *study.baselines]
-    done = [arm["name"] for arm in found if arm["status"] == "done" and arm["seeds"][0]["values"]]
-    assert done == [*(arm.arm for arm in some), *study.baselines]
 
 
 def test_every_file_of_conf_is_in_a_test_above():

@@ -34,10 +34,15 @@ _SPACE_TIME = {
 VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("alignment", "pelvis"): [{"frames": "first"}, {"anchor": (0.4, 0.55)}, {"reference": False}],
     ("codec", "pixel"): [{"factor": 1}, {"scale": 2.0, "zero": "grey"}],
+    ("codec", "pixel_time"): [{"frames": 1}, {"frames": 3, "factor": 2, "scale": 2.0, "zero": "grey"}],
     ("guidance", "gas"): [{"drops": ("pose", "camera"), "minimum": 2, "maximum": 1}],
     ("guidance", "separate"): [{"scales": {"camera": 1.0, "pose": 2.0, "appearance": 2.0}}],
     ("guidance", "linear"): [{"axis": "views", "minimum": 2, "maximum": 1}],
     ("guidance", "triangular"): [{"axis": "frames"}],
+    ("prediction", "flow"): [
+        {"target": "x0", "timesteps": "uniform", "loss_weight": "bell", "last_level": 0.003},
+        {"timesteps": "mode", "shift": 5, "base_pixels": 4096, "max_weight": 5},
+    ],
     ("sampler", "alternating"): [_SPACE_TIME],
     ("sampler", "anchored"): [{"frames": 5, "overlap": 2}],
     ("sampler", "coarse_to_fine"): [{"frames": 4, "overlap": 1, "levels": 2}],
@@ -48,8 +53,8 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("sampler", "view"): [{"views": 3, "overlap": 1}, {"views": 3, "overlap": 1, "circular": False}],
     ("solver", "ddim"): [{"eta": 0.5}, {"eta": 1.0}],
 }
-# The setting that names a published model's folder: the tests have a small one.
-FOLDERS = {("codec", "svd_vae"): "path"}
+# Whose setting ``path`` names a published model's folder: the tests have a small one.
+FOLDERS = {("codec", "svd_vae"): "svd_folder", ("codec", "wan_vae"): "wan_folder"}
 CASES = [
     (kind, name, settings)
     for kind in CHECKS
@@ -59,7 +64,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "name", "settings"), CASES, ids=str)
-def test_part(kind, name, settings, svd_folder):
-    part = registry.load(kind, name)
-    folder = {FOLDERS[kind, name]: str(svd_folder)} if (kind, name) in FOLDERS else {}
+def test_part(kind, name, settings, request):
+    part, fixture = registry.load(kind, name), FOLDERS.get((kind, name))
+    folder = {} if fixture is None else {"path": str(request.getfixturevalue(fixture))}
     CHECKS[kind](part, part.Config(**settings, **folder))

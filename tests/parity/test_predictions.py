@@ -10,6 +10,7 @@ from hvg.parts import registry
 from hvg.parts.model import Prediction
 
 NAMES = ["v", "x0"]
+PIXELS = 64**2
 
 
 def build(name: str) -> Prediction:
@@ -24,14 +25,14 @@ def scheduler():
 
 def test_schedule_and_levels_are_those_of_the_svd_pipeline(scheduler):
     scheduler.set_timesteps(25)
-    sigmas = build("v").sigma_schedule(25)
+    sigmas = build("v").sigma_schedule(25, pixels=PIXELS)
     torch.testing.assert_close(sigmas, scheduler.sigmas, rtol=1e-5, atol=0)
     torch.testing.assert_close(build("v").level(sigmas[:-1]), scheduler.timesteps, rtol=1e-5, atol=1e-6)
 
 
 def test_v_denoises_as_the_svd_pipeline(scheduler):
     scheduler.set_timesteps(5)
-    prediction, sigmas = build("v"), build("v").sigma_schedule(5)
+    prediction, sigmas = build("v"), build("v").sigma_schedule(5, pixels=PIXELS)
     torch.manual_seed(0)
     for i, timestep in enumerate(scheduler.timesteps):
         noisy, output = sigmas[i] * torch.randn(2, 4), torch.randn(2, 4)
@@ -69,8 +70,8 @@ def test_x0_output_is_the_estimate():
 @pytest.mark.parametrize("name", NAMES)
 def test_training_levels_are_lognormal_and_repeatable(name):
     prediction = build(name)
-    sigma = prediction.sample_sigma((50_000,), torch.Generator().manual_seed(0))
-    assert torch.equal(sigma, prediction.sample_sigma((50_000,), torch.Generator().manual_seed(0)))
+    sigma = prediction.sample_sigma((50_000,), torch.Generator().manual_seed(0), pixels=PIXELS)
+    assert torch.equal(sigma, prediction.sample_sigma((50_000,), torch.Generator().manual_seed(0), pixels=PIXELS))
     assert sigma.log().mean().item() == pytest.approx(prediction.config.p_mean, abs=0.03)
     assert sigma.log().std().item() == pytest.approx(prediction.config.p_std, abs=0.03)
 
@@ -79,7 +80,7 @@ def test_training_levels_are_lognormal_and_repeatable(name):
 @pytest.mark.parametrize("num_steps", [1, 2, 10])
 def test_schedule_falls_from_sigma_max_to_sigma_min_and_then_to_zero(name, num_steps):
     prediction = build(name)
-    sigmas = prediction.sigma_schedule(num_steps)
+    sigmas = prediction.sigma_schedule(num_steps, pixels=PIXELS)
     assert len(sigmas) == num_steps + 1
     assert sigmas[-1] == 0
     assert (sigmas.diff() < 0).all()
@@ -90,4 +91,4 @@ def test_schedule_falls_from_sigma_max_to_sigma_min_and_then_to_zero(name, num_s
 
 def test_a_schedule_needs_a_step():
     with pytest.raises(ValueError, match="at least one step"):
-        build("v").sigma_schedule(0)
+        build("v").sigma_schedule(0, pixels=PIXELS)

@@ -12,7 +12,7 @@ from hvg.core.errors import HvgError
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import tiny_batch
-from hvg.values.conditioning import Conditioning
+from hvg.values.conditioning import Conditioning, LatentShape
 
 SETTINGS = {
     "widths": (32, 64),
@@ -30,7 +30,7 @@ def build(**settings) -> SvdUNet:
     config = SvdUNetConfig(**{"attention": (True, True), "cross_attention_width": 32, **SETTINGS, **settings})
     view = registry.load("view_attention", "aligned_2d")
     context = Context(
-        ports=SvdUNet.ports(config, 4, 8),
+        ports=SvdUNet.ports(config, LatentShape(4, 8)),
         channels=4,
         memory=frozenset(DOWN_MID),
         view_attention=lambda width, num_heads: view(view.Config(), width, num_heads),
@@ -96,12 +96,60 @@ def what_the_library_sees(library, latents: torch.Tensor) -> dict[str, torch.Ten
 def test_features_are_what_the_librarys_spatial_layers_see(attention, size):
     ours, latents = build(attention=attention), torch.randn(2, 4, *size)
     expected = what_the_library_sees(spatial_library_unet(ours), latents)
-    assert set(expected) == set(SvdUNet.ports(ours.config, 4, 8).memory)
+    assert set(expected) == set(SvdUNet.ports(ours.config, LatentShape(4, 8)).memory)
     for sites in ([s for s in DOWN_MID if s in expected], list(expected), ["mid_attention_0"]):
         features = ours.reference_encoder(sites)(latents)
         assert set(features) == set(sites)
         for site in sites:
             torch.testing.assert_close(features[site], expected[site], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("attention", [(True, True), (False, True)])
+@torch.no_grad()
+def test_a_control_encoder_is_the_librarys_spatial_layers_behind_projections_that_start_at_zero(attention):
+    ours, latents = build(attention=attention), torch.randn(2, 4, 8, 8)
+    library, expected = spatial_library_unet(ours), {}
+    for site, block in {
+        "down_0": library.down_blocks[0],
+        "down_1": library.down_blocks[1],
+        "mid": library.mid_block,
+    }.items():
+        block.register_forward_hook(
+            lambda _, x, y, site=site: expected.update({site: y[0] if isinstance(y, tuple) else y})
+        )
+    what_the_library_sees(library, latents)
+    stem = ours.conv_in(torch.cat([latents, torch.zeros_like(latents)], dim=1))
+    for sites in (["down_0"], ["mid", "down_1"], list(expected)):
+        encoder = ours.control_encoder(sites)
+        found = encoder(stem)
+        assert found.keys() == set(sites) and not any(x.any() for x in found.values())
+        for projection in encoder.projections.values():
+            torch.nn.init.dirac_(projection.weight)
+        for site, features in encoder(stem).items():
+            torch.testing.assert_close(features, expected[site], rtol=0, atol=2e-5)
+
+
+def test_a_control_encoder_holds_what_it_needs_and_learns_all_of_it():
+    ours = build()
+    encoder = ours.control_encoder(["down_0"])
+    assert {name.split("_residual")[0].split("_attention")[0] for name in encoder.layers} == {
+        "down_0",
+        "down_0_sampler",
+    }
+    assert not [name for name, _ in encoder.named_parameters() if "temporal" in name or "attn2" in name]
+    for projection in encoder.projections.values():
+        torch.nn.init.ones_(projection.weight)
+    gradients = []
+    for checkpointing in (False, True):
+        encoder.checkpointing = checkpointing
+        encoder.zero_grad()
+        encoder(torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(0)))[
+            "down_0"
+        ].square().sum().backward()
+        gradients.append({name: weight.grad for name, weight in encoder.named_parameters()})
+    assert all(grad is not None and torch.equal(grad, gradients[1][name]) for name, grad in gradients[0].items())
+    with pytest.raises(HvgError, match="no level is named stem; there are down_0, down_1, mid"):
+        ours.control_encoder(["stem"])
 
 
 def test_nothing_beyond_the_last_site_is_kept():
@@ -118,7 +166,7 @@ def test_nothing_beyond_the_last_site_is_kept():
 @pytest.mark.parametrize("sites", ["down_mid", "all"])
 def test_checkpointing_changes_no_gradient_and_runs_every_layer_again(sites):
     ours, latents, gradients, calls = build(), torch.randn(2, 4, 8, 8), [], []
-    sites = DOWN_MID if sites == "down_mid" else list(SvdUNet.ports(ours.config, 4, 8).memory)
+    sites = DOWN_MID if sites == "down_mid" else list(SvdUNet.ports(ours.config, LatentShape(4, 8)).memory)
     for checkpointing in (False, True):
         encoder, count = ours.reference_encoder(sites, checkpointing), []
         for layer in encoder.layers.values():
@@ -163,7 +211,7 @@ def test_an_unknown_site_is_refused():
 def inputs(ours: SvdUNet, grid: tuple[int, int, int], spread: bool = False) -> tuple:
     """Latents, levels and a conditioning with memory at ``DOWN_MID``; spread: the memory differs in views and frames."""
     torch.manual_seed(1)
-    ports = SvdUNet.ports(ours.config, 4, 8)
+    ports = SvdUNet.ports(ours.config, LatentShape(4, 8))
     lead = grid if spread else (grid[0], 1, 1)
     channels = torch.randn(*grid, 4, 8, 8)
     memory = {site: torch.randn(*lead, 5, ports.memory[site].channels) for site in DOWN_MID}

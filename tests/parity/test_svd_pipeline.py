@@ -97,7 +97,7 @@ def test_the_denoiser_at_its_start_is_the_library_unet(system, pipeline, photo, 
     noisy = torch.randn(1, views, FRAMES, 4, 8, 8)
     whole = conditioning.expand(views, FRAMES)
     ids = torch.tensor([[6, 127, 0.0]]).expand(views, 3)
-    for level in system.prediction.level(system.prediction.sigma_schedule(STEPS))[:STEPS:8]:
+    for level in system.prediction.level(system.prediction.sigma_schedule(STEPS, pixels=SIZE**2))[:STEPS:8]:
         result = system.backbone(noisy, level.expand(1, views, FRAMES), conditioning, grid=grid)
         inputs = torch.cat([noisy, whole.channels], dim=3)[0]
         assert torch.equal(result[0], pipeline.unet(inputs, level, whole.tokens[0, :, 0], ids).sample)

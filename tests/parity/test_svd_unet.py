@@ -10,7 +10,7 @@ from components.view_attention.aligned_2d import Aligned2dConfig, Aligned2dViewA
 from hvg.core.errors import HvgError
 from hvg.parts.context import Context
 from hvg.testing import tiny_batch
-from hvg.values.conditioning import Conditioning
+from hvg.values.conditioning import Conditioning, LatentShape
 
 SHAPES = [(1, 1, 1, 8, 8), (2, 3, 5, 8, 8), (1, 2, 3, 7, 10)]  # B V T h w
 ATTENTION = [(True, True), (False, True)]
@@ -35,7 +35,7 @@ def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1,
     )
     torch.manual_seed(0)
     layers = None if as_frames else view_attention
-    return SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4, view_attention=layers))
+    return SvdUNet(config, Context(ports=SvdUNet.ports(config, LatentShape(4, 8)), channels=4, view_attention=layers))
 
 
 def library_twin(ours: SvdUNet) -> torch.nn.Module:
@@ -152,7 +152,7 @@ def test_checkpointing_changes_no_gradient():
 def test_the_default_is_svd_xt():
     config = SvdUNetConfig()
     with torch.device("meta"):
-        ours = SvdUNet(config, Context(ports=SvdUNet.ports(config, 4, 8), channels=4))
+        ours = SvdUNet(config, Context(ports=SvdUNet.ports(config, LatentShape(4, 8)), channels=4))
         library = UNetSpatioTemporalConditionModel()
     shapes = {name: tuple(x.shape) for name, x in ours.state_dict().items()}
     assert shapes == {name: tuple(x.shape) for name, x in library.state_dict().items()}
@@ -184,7 +184,7 @@ def layers_of(network: torch.nn.Module) -> dict[str, str]:
 
 def test_ports_match_what_the_blocks_produce():
     config = build((True, True), "fast").config
-    ports = SvdUNet.ports(config, 4, 8)
+    ports = SvdUNet.ports(config, LatentShape(4, 8))
     assert {site: (s.channels, s.stride) for site, s in ports.residuals.items()} == {
         "stem": (32, 1),
         "down_0": (32, 2),

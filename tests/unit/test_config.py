@@ -503,34 +503,27 @@ def test_looking_up_a_missing_site_is_a_problem_with_the_nearest_name(default):
         wiring.specs(config)
 
 
-QUARTER = """
-    from components.codecs.pixel import PixelCodec
-
-    class Part(PixelCodec):
-        '''Keeps every fourth frame.'''
-
-        temporal_stride = 4
-
-        @classmethod
-        def shape(cls, config):
-            return 3 * config.factor**2, config.factor, 4
-
-        def encode(self, frames):
-            return super().encode(frames[:, :, ::4])
-
-        def decode(self, latents):
-            return super().decode(latents.repeat_interleave(4, dim=2))
-"""
+def test_latents_made_ahead_that_join_frames_are_for_steps_of_whole_clips():
+    words = ["codec=pixel_time", "dataset.frames=9", "data.cache=x", "data.recolour=0"]
+    assert compose([*words, "data.frames=5"]).data.latents == "encode"
+    assert compose([*words, "data.frames=9", "data.latents=cached"]).data.frames == 9
+    found = problems(*words, "data.frames=5", "data.latents=cached")
+    assert list(found) == ["data.latents"] and "\n" not in found["data.latents"]
+    assert "as pixel_time does, and steps see 5 of 9 frames" in found["data.latents"]
+    assert (
+        compose(["data.frames=2", "data.cache=x", "data.recolour=0", "data.latents=cached"]).dataset.config.frames == 4
+    )
 
 
-def test_a_codec_that_joins_frames_is_refused_in_one_line(package):
-    package({"codec.quarter": QUARTER})
-    for words in ([], ["sampler=temporal", "data.latents=cached", "data.cache=x", "data.recolour=0"]):
-        found = problems("codec=quarter", *words)
-        assert list(found) == ["codec"]
-        assert "quarter joins 4 frames in a latent frame, but the slots pose, camera, the sampler" in found["codec"]
-    alone = problems("codec=quarter", "pose=none", "camera=none", "sampler=temporal")
-    assert "in a latent frame, but the sampler temporal and the loss take" in alone["codec"]
+def test_frames_that_are_padded_are_told_once(capsys):
+    words = ["codec=pixel_time", "dataset.frames=6", "data.frames=6", "debug=tiny", "dataset.image_size=32"]
+    assert check.check_command(words) == 0
+    said = capsys.readouterr().out
+    assert (
+        said.count("6 frames are padded to 9 with the last one, and cut to 6 again; with 5 or 9 nothing is padded") == 1
+    )
+    assert check.check_command(["codec=pixel_time", "dataset.frames=9", "data.frames=5", *words[3:]]) == 0
+    assert "padded" not in capsys.readouterr().out
 
 
 # --- what other packages register ---

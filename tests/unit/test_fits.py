@@ -496,7 +496,7 @@ from hvg.plugin import Fit, PartConfig, generator
 
 class Part(Fit):
     Config = PartConfig
-    made_for = 2
+    made_for = 3
 
     def observe(self, clip):
         return replace(clip, body=self.shaken(clip.target_body, clip.clip_id), true_body=clip.target_body)

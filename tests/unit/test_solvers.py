@@ -17,7 +17,7 @@ from components.solvers.euler import EulerSolver
 from components.solvers.heun import HeunSolver
 from hvg.core.errors import HvgError
 from hvg.model.sampling import sample
-from hvg.parts.noise_levels import karras_sigmas
+from hvg.parts.noise_levels import PURE_NOISE, karras_sigmas
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
@@ -60,6 +60,38 @@ def test_order_of_convergence_to_the_exact_solution_for_gaussian_data(name, orde
         errors.append((run(DETERMINISTIC[name], start, sigmas) - exact).abs().max().item())
     orders = [log2(before / after) for before, after in pairwise(errors)]
     assert all(abs(measured - order) < 0.25 for measured in orders), orders
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("ddim", 1), ("heun", 2)])
+def test_order_of_convergence_from_pure_noise_along_a_rectified_flow(name, order):
+    """At s = 1 the exact solution starts at the mean; levels are sigma = 3 s / (1 - s), evenly in s."""
+    start = noise(torch.float64)
+    errors = []
+    for num_steps in (40, 80, 160, 320):
+        sigmas = torch.tensor([PURE_NOISE, *(3 * (num_steps / i - 1) for i in range(1, num_steps)), 0.0])
+        errors.append((run(DETERMINISTIC[name], start, sigmas) - (MEAN + SPREAD * start)).abs().max().item())
+    orders = [log2(before / after) for before, after in pairwise(errors)]
+    assert all(abs(measured - order) < 0.15 for measured in orders), orders
+
+
+def test_the_multistep_solver_converges_from_pure_noise():
+    """Its steps are even in ln sigma, of which the first is as long as any: the order is reached late."""
+    start = noise(torch.float64)
+    errors = []
+    for num_steps in (80, 320):
+        sigmas = torch.tensor([PURE_NOISE, *(num_steps / i - 1 for i in range(1, num_steps)), 0.0])
+        errors.append((run(DPMPP_2M, start, sigmas) - (MEAN + SPREAD * start)).abs().max().item())
+    assert log2(errors[0] / errors[1]) / 2 > 1.6 and errors[1] < 5e-4, errors
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_ddim_walks_from_pure_noise_to_a_low_level(eta):
+    """Next to so high a level the share of old noise is rounded to nothing, and no further."""
+    z = noise(torch.float64)
+    at = SolverStep(sigma=PURE_NOISE, sigma_next=0.01, denoise=gaussian, noise=lambda: z, state={})
+    stepped = DDIMSolver(DDIMConfig(eta=eta)).step(PURE_NOISE * z.flip(2), z.flip(1), at)
+    expected = z.flip(1) + 0.01 * (sqrt(1 - eta**2) * z.flip(2) + eta * z)
+    torch.testing.assert_close(stepped, expected, rtol=0, atol=1e-9)
 
 
 def test_ddim_without_fresh_noise_is_euler():

@@ -12,6 +12,7 @@ from torch import nn
 from components.alignments.pelvis import PelvisAlignment
 from components.backbones.svd_unet import SvdUNet
 from components.codecs.pixel import PixelCodec
+from components.codecs.pixel_time import PixelTimeCodec
 from components.conditioners.camera_rotation import CameraRotation
 from components.conditioners.reference_latent import ReferenceLatent
 from components.guidance.linear import LinearGuidance
@@ -42,6 +43,7 @@ from hvg.testing import (
 )
 from hvg.testing.elsewhere import is_elsewhere
 from hvg.values.conditioning import Conditioning, ConditioningSpec
+from hvg.values.latent_time import padded_frames
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "data" / "plugin" / "hvg_example_plugin" / "head_disc.py"
@@ -208,8 +210,8 @@ class OfTheFirst(LinearGuidance):
 class Rising(VPrediction):
     """Its levels rise."""
 
-    def sigma_schedule(self, num_steps):
-        return super().sigma_schedule(num_steps).flip(0)
+    def sigma_schedule(self, num_steps, *, pixels):
+        return super().sigma_schedule(num_steps, pixels=pixels).flip(0)
 
 
 class Deaf(VPrediction):
@@ -225,6 +227,32 @@ class MeanOfViews(PixelCodec):
     def encode(self, frames):
         latents = super().encode(frames)
         return latents + 0.1 * latents.mean(dim=1, keepdim=True)
+
+
+class LooksAhead(PixelTimeCodec):
+    """A latent frame has something of those that follow."""
+
+    def encode(self, frames):
+        latents = super().encode(frames)
+        return latents + 0.1 * latents.mean(dim=2, keepdim=True)
+
+
+class ForgetsWhatWasBefore(PixelTimeCodec):
+    """Takes every piece for the beginning of a video."""
+
+    def decode_pieces(self, latents):
+        for piece in latents.split(self.decode_chunk, dim=2):
+            yield self.decode(piece)
+
+
+class BlackAtTheEnd(PixelTimeCodec):
+    """Pads with black."""
+
+    def encode(self, frames):
+        more = padded_frames(frames.shape[2], self.temporal_stride) - frames.shape[2]
+        return super().encode(
+            torch.cat([frames, -torch.ones_like(frames[:, :, :1]).repeat(1, 1, more, 1, 1, 1)], dim=2)
+        )
 
 
 class HalfPixels(PelvisAlignment):
@@ -286,6 +314,14 @@ class WrongNull(CameraRotation):
         return conditioning.map(lambda x: torch.zeros_like(x)[..., :-1])
 
 
+class OfEveryFrame(CameraRotation):
+    """Takes the frames that a latent frame joins for latent frames."""
+
+    def __init__(self, config, context):
+        super().__init__(config, context)
+        self.temporal_stride = 1
+
+
 class OfTheFirstView(ReferenceLatent):
     """Says nothing of its own on ``per_clip``, and gives something else where another view is the first."""
 
@@ -312,6 +348,9 @@ FAULTS = [
     (check_prediction, Rising, {}, "do not fall to 0"),
     (check_prediction, Deaf, {}, "does not depend on the network's output"),
     (check_codec, MeanOfViews, {}, "change with the clips and views beside it"),
+    (check_codec, LooksAhead, {}, "latents of the first 1 frames change with those that follow"),
+    (check_codec, ForgetsWhatWasBefore, {}, "pieces are together"),
+    (check_codec, BlackAtTheEnd, {}, "not padded with its last frame"),
     (check_alignment, HalfPixels, {}, "not int64"),
     (check_alignment, FirstMoves, {}, "per_picture is true"),
     (check_metric, Reversed, {}, "lower is better, but the truth scores"),
@@ -332,6 +371,7 @@ def test_a_broken_promise_is_named(check, part, settings, message):
     ("part", "message"),
     [
         (WrongNull, r"null fills .* but spec says"),
+        (OfEveryFrame, r"forward fills .* but spec says"),
         (OfTheFirstView, "per_clip promises the same for every window"),
     ],
 )

@@ -224,6 +224,7 @@ RUNS = [
     pytest.param(ACCUMULATE, id="accumulate", marks=pytest.mark.long),
     pytest.param([*SPIKES, *ACCUMULATE], id="spikes of accumulated batches"),
     pytest.param(MOVE, id="pictures that move"),
+    pytest.param([*MOVE, "codec=pixel_time"], id="frames that are joined"),
 ]
 
 
