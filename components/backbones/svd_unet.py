@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -41,6 +41,12 @@ CLEAN_LEVEL = 0.25 * math.log(0.002)
 MOST_BLOCKS = 512
 # Weights that no published UNet has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention.", "memory_gate.")
+WORDS = {
+    "new": [f"{place}*" for place in NEW_LAYERS],
+    "attention": ["*.attn1.*", "*.attn2.*"],
+    "feed_forward": ["*.ff.*", "*.ff_in.*"],
+    "temporal": ["*.temporal_*", "*.time_mixer.*", "*.time_pos_embed.*"],
+}
 
 
 class SvdUNetConfig(PartConfig):
@@ -149,6 +155,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     ``memory_gate.<site>``, at the sites that some conditioner fills.
     """
 
+    library_name: ClassVar[str] = "unet"
     # Taken over from ``SpatioTemporalUNet``; its blocks are typed no further.
     conv_in: nn.Conv2d
     time_proj: nn.Module
@@ -190,6 +197,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     @classmethod
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
         return not config.views_as_frames
+
+    @classmethod
+    def weight_words(cls) -> Mapping[str, Sequence[str]]:
+        return WORDS
 
     @classmethod
     def ports(cls, config: SvdUNetConfig, latents: LatentShape) -> Ports:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -316,6 +316,8 @@ class Checkpoints(AfterStep):
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
         checkpoint["precision"] = self._precision
+        if pl_module.base is not None:
+            checkpoint["base"] = asdict(pl_module.base)
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
         step, training = trainer.global_step, self.config.training
