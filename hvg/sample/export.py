@@ -76,6 +76,6 @@ def _write_file(options: ExportOptions, config: RunConfig, system: HumanVideoSys
     rest = trained - sum(x.numel() for x in tensors.values())
     if rest:
         yield (
-            f"not in it: {rest:,} other weights that were trained, such as those of conditioners, for which diffusers' network has "
+            f"not in it: {rest:,} other weights that were trained, such as those of conditioners, for which diffusers has "
             "no place; adapter=merged writes all"
         )
