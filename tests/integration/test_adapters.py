@@ -232,8 +232,11 @@ def test_a_check_says_what_trains_and_what_means_nothing(hvg, words):
     trainable, frozen = (int(number.replace(",", "")) for number in row[1:3])
     assert 0 < trainable < frozen
     wrong = hvg("check", *words, "adapter=lora", "adapter.targets=[query]")
-    assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].endswith(wrong.stderr.splitlines()[-1].strip())
-    assert "adapter.targets: 'query' matches no layer" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "adapter.targets: 'query' matches no layer" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )
 
 
 # --- strategies -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import (
     build,
+    check_adapter,
     check_conditioner,
     check_dataset,
     check_encoder,
@@ -46,6 +47,7 @@ WORDS = (
     "camera.encoder=pooled",
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
     "guidance.value=2",
+    *("adapter=biases", "adapter.learning_rate=1e-2"),
 )
 
 
@@ -113,6 +115,11 @@ def test_pooled():
     check_encoder(part, part.Config(), tiny_context())
 
 
+def test_biases():
+    part = registry.load("adapter", "biases")
+    check_adapter(part, part.Config(learning_rate=1e-3))
+
+
 def test_balls():
     part = registry.load("dataset", "balls")
     check_dataset(part, part.Config(), Context())
@@ -169,6 +176,7 @@ def test_parts_are_listed_with_their_package(hvg):
         ("sampler", "pairs", "hvg-plugin-views"),
         ("conditioner", "caption_words", "hvg-plugin-words"),
         ("dataset", "balls", "hvg-plugin-words"),
+        ("adapter", "biases", "hvg-plugin-words"),
     ):
         assert [kind, name, package] in [line.split() for line in hvg("list", kind).splitlines()]
     assert "floor" in hvg("list", "camera").split()
