@@ -40,7 +40,7 @@ class LoraAdapterConfig(PartConfig):
         None,
         gt=0,
         le=1e6,
-        description="What is added is scaled by alpha / rank; null: not at all, as with alpha = rank.",
+        description="What is added is multiplied by alpha / rank; null: as it is, as with alpha = rank.",
     )
     targets: tuple[str, ...] = Field(
         ("attention",),
