@@ -71,8 +71,9 @@ def meant(
     for pattern in patterns:
         hits = matching(pattern, names, words)
         if not hits:
-            example = f" One of the {len(names)} is {names[0]}." if names else ""
-            raise HvgError(f"{setting}: '{pattern}' matches no {kind}. {did_you_mean(pattern, words)}{example}")
+            hint = "As it is set, this backbone has none." if pattern in words else did_you_mean(pattern, words)
+            example = f"One of the {len(names)} is {names[0]}." if names else ""
+            raise HvgError(f"{setting}: '{pattern}' matches no {kind}. {hint} {example}".strip())
         found |= dict.fromkeys(hits, pattern)
     return found
 
