@@ -20,6 +20,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
+from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
@@ -27,7 +28,7 @@ from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
-from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction
+from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
@@ -38,7 +39,7 @@ from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.system import System
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
@@ -141,6 +142,7 @@ __all__ = [
     "Track",
     "TrainedSystem",
     "ViewAttention",
+    "ViewAttentionConfig",
     "ViewCount",
     "ViewGrid",
     "ViewMaskAttention",

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from hvg.parts.adapter import Adapter
-from hvg.parts.model import Backbone, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 
 

@@ -21,7 +21,8 @@ from hvg.parts.adapter import (
     named_weights,
     train_only,
 )
-from hvg.parts.model import Backbone, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 
 from ..nn.lora_files import Pair, read_lora

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from hvg.parts.adapter import Adapter, LearningRate, train_only
-from hvg.parts.model import Backbone, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 
 

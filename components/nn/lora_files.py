@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
-from hvg.parts.model import Backbone
+from hvg.parts.backbone import Backbone
 from hvg.parts.pretrained import first_line
 
 # How names of layers begin in files: of peft's own, of diffusers' networks, of ComfyUI's; or with none of these.

@@ -23,7 +23,7 @@ from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import Base, Group, TrainedSystem
 from hvg.model.training_state import saved_config_of
 from hvg.parts import registry
-from hvg.parts.model import Backbone
+from hvg.parts.backbone import Backbone
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
 from hvg.parts.weights import load_shared_weights, load_weights

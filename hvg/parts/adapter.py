@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError, did_you_mean
-from hvg.parts.model import Backbone, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Conditioner
 from hvg.parts.part import ConfigT, Part
 
 # Peak learning rate of some weights: null as the training's; 0: they do not train.

@@ -16,7 +16,7 @@ VERSION = 3
 KINDS: dict[str, tuple[str, str]] = {
     "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
     "alignment": ("alignments", "hvg.parts.scene.Alignment"),
-    "backbone": ("backbones", "hvg.parts.model.Backbone"),
+    "backbone": ("backbones", "hvg.parts.backbone.Backbone"),
     "body": ("bodies", "hvg.parts.scene.BodyModel"),
     "codec": ("codecs", "hvg.parts.model.Codec"),
     "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),

@@ -12,7 +12,8 @@ from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
 from hvg.parts import registry
 from hvg.parts.adapter import BACKBONE, Adapter, named_weights
-from hvg.parts.model import Backbone, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Conditioner
 from hvg.testing.backbone import Inputs, build_backbone, inputs, let_through
 from hvg.testing.building import build, make, require
 from hvg.testing.outputs import check_device
