@@ -20,6 +20,17 @@ VARIANTS = {
         },
     ],
 }
+TRANSFORMER = {
+    "width": 32,
+    "heads": 2,
+    "layers": 2,
+    "feed_forward": 32,
+    "cross_attention_width": 8,
+    "frequencies": 8,
+    "token_width": 12,
+    "tokens": "own",
+    "memory": "gated",
+}
 CASES = [(name, settings) for name in registry.names("adapter") for settings in [{}, *VARIANTS.get(name, [])]]
 
 
@@ -27,3 +38,18 @@ CASES = [(name, settings) for name in registry.names("adapter") for settings in 
 def test_adapter(name, settings):
     part = registry.load("adapter", name)
     check_adapter(part, part.Config(**settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("full", {}),
+        ("patterns", {"train": {"attention": 1e-4, "new": None, "scale_shift_table": 1e-3}}),
+        ("lora", {"rank": 2, "alpha": 1}),
+        ("lora", {"rank": 2, "targets": ("*",), "learning_rate": 1e-2}),
+    ],
+    ids=str,
+)
+def test_adapter_of_a_transformer(name, settings):
+    part, backbone = registry.load("adapter", name), registry.load("backbone", "wan_dit")
+    check_adapter(part, part.Config(**settings), (backbone, backbone.Config(**TRANSFORMER)))
