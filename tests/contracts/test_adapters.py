@@ -1,6 +1,7 @@
 """Every registered adapter keeps the promises that hvg.testing spells out."""
 
 import pytest
+from tiny_backbones import BACKBONES
 
 from hvg.parts import registry
 from hvg.testing import check_adapter
@@ -20,17 +21,7 @@ VARIANTS = {
         },
     ],
 }
-TRANSFORMER = {
-    "width": 32,
-    "heads": 2,
-    "layers": 2,
-    "feed_forward": 32,
-    "cross_attention_width": 8,
-    "frequencies": 8,
-    "token_width": 12,
-    "tokens": "own",
-    "memory": "gated",
-}
+TRANSFORMER = BACKBONES["wan_dit"] | {"memory": "gated"}
 CASES = [(name, settings) for name in registry.names("adapter") for settings in [{}, *VARIANTS.get(name, [])]]
 
 
