@@ -4,8 +4,9 @@ Source: LoRA (arXiv 2106.09685), equation 3: W x + (alpha / rank) B A x.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -84,10 +85,10 @@ class Lora(Adapter[LoraAdapterConfig]):
         given = (
             {} if self.config.weights is None else read_lora("adapter.weights", self.config.weights, layers, backbone)
         )
-        ranks = {name: pair.rank for name, pair in given.items()} or self._ranks(backbone, layers)
+        sizes = {name: (pair.rank, pair.alpha) for name, pair in given.items()} or self._sizes(backbone, layers)
         rates = train_only("adapter.also", self._also(backbone), backbone, conditioners)
         learning = {id(weight) for weight in before.values() if weight.requires_grad}
-        self._add(backbone, ranks)
+        self._add(backbone, sizes)
         # peft freezes all that it did not add.
         for weight in before.values():
             weight.requires_grad_(id(weight) in learning)
@@ -118,10 +119,10 @@ class Lora(Adapter[LoraAdapterConfig]):
             found[f"{place}.lora_B.weight"] = up.contiguous()
         return found
 
-    def _ranks(self, backbone: Backbone, layers: Mapping[str, nn.Module]) -> dict[str, int]:
-        """Layer -> rank of what it gets, by the settings."""
+    def _sizes(self, backbone: Backbone, layers: Mapping[str, nn.Module]) -> dict[str, tuple[int, float]]:
+        """Layer -> rank and alpha of what it gets, by the settings."""
         chosen = meant("adapter.targets", self.config.targets, list(layers), backbone.weight_words(), "layer")
-        return dict.fromkeys(chosen, self.config.rank)
+        return dict.fromkeys(chosen, (self.config.rank, self.config.alpha or self.config.rank))
 
     def _also(self, backbone: Backbone) -> dict[str, float | None]:
         """Pattern -> learning rate, of what trains as it is."""
@@ -129,20 +130,21 @@ class Lora(Adapter[LoraAdapterConfig]):
         new = self.config.new_layers == "train" and bool(_new(backbone, names))
         return {**({"new": None} if new else {}), **self.config.also}
 
-    def _add(self, backbone: Backbone, ranks: Mapping[str, int]) -> None:
-        """Puts peft's layers around those of these names."""
+    def _add(self, backbone: Backbone, sizes: Mapping[str, tuple[int, float]]) -> None:
+        """Puts peft's layers around those of these names. sizes: rank and alpha of each."""
         # Here, for it imports all of transformers.
         from peft import LoraConfig, inject_adapter_in_model
 
-        # Of a file its scale is part of the matrices.
-        own = {re.escape(f"{BACKBONE}{name}"): rank for name, rank in ranks.items()} if self.config.weights else {}
-        alpha: Any = self.config.alpha or self.config.rank
+        names = {name: re.escape(f"{BACKBONE}{name}") for name in sizes}
+        (rank, alpha), _ = Counter(sizes.values()).most_common(1)[0]
+        others = {names[name]: size for name, size in sizes.items() if size != (rank, alpha)}
+        alphas: Any = {name: size[1] for name, size in others.items()}
         settings = LoraConfig(
-            r=self.config.rank,
-            lora_alpha=alpha,
-            rank_pattern=own,
-            alpha_pattern=own,
-            target_modules="|".join(re.escape(f"{BACKBONE}{name}") for name in ranks),
+            r=rank,
+            lora_alpha=cast(int, alpha),
+            rank_pattern={name: size[0] for name, size in others.items()},
+            alpha_pattern=alphas,
+            target_modules="|".join(names.values()),
             init_lora_weights="gaussian" if self.config.init == "gaussian" else True,
         )
         # Around it, for peft takes a network's ``config`` for one of transformers'.

@@ -28,10 +28,11 @@ UP = ("lora_B", "lora_up", "lora.up")
 
 @dataclass(frozen=True)
 class Pair:
-    """What is added to a layer with weights (out, in, ...): up (out, rank, ...) after down (rank, in, ...), scaled already."""
+    """What is added to a layer of weights (out, in, ...): alpha / rank times up (out, rank, ...) after down (rank, in, ...)."""
 
     down: Tensor
     up: Tensor
+    alpha: float
 
     @property
     def rank(self) -> int:
@@ -63,8 +64,8 @@ def read_lora(setting: str, place: str, layers: Mapping[str, nn.Module], backbon
         )
     pairs: dict[str, Pair] = {}
     for layer, found in parts.items():
-        where, scale = f"{setting}: {path}: {layer}", _scale(layer, found.get("alpha"), words)
-        pairs[layer] = _pair(where, found, tuple(layers[layer].get_parameter("weight").shape), scale)
+        where, alpha = f"{setting}: {path}: {layer}", _alpha(layer, found.get("alpha"), words)
+        pairs[layer] = _pair(where, found, tuple(layers[layer].get_parameter("weight").shape), alpha)
     return pairs
 
 
@@ -75,7 +76,7 @@ def _layer(name: str, layers: Mapping[str, nn.Module], backbone: Backbone) -> st
     return next((own for own in (name, backbone.layer_named(name)) if own in layers), None)
 
 
-def _pair(where: str, found: Mapping[str, Tensor], weight: tuple[int, ...], scale: Callable[[int], float]) -> Pair:
+def _pair(where: str, found: Mapping[str, Tensor], weight: tuple[int, ...], alpha: Callable[[int], float]) -> Pair:
     """A layer's matrices. weight: shape of its own. Raises: HvgError where one is missing, or they do not fit the layer."""
     missing = [kind for kind in ("down", "up") if kind not in found]
     if missing:
@@ -88,18 +89,19 @@ def _pair(where: str, found: Mapping[str, Tensor], weight: tuple[int, ...], scal
             f"{where}: is for a network of another size: its matrices are {tuple(down.shape)} and {tuple(up.shape)}, here the "
             f"layer is {weight}"
         )
-    return Pair(down, up * scale(rank))
+    return Pair(down, up, alpha(rank))
 
 
-def _scale(layer: str, alpha: Tensor | None, words: Mapping[str, Any]) -> Callable[[int], float]:
-    """Rank -> alpha / rank, as the file says of a layer; 1 where it says nothing."""
+def _alpha(layer: str, alpha: Tensor | None, words: Mapping[str, Any]) -> Callable[[int], float]:
+    """Rank -> alpha, as the file says of a layer; the rank, a scale of 1, where it says nothing."""
     patterns = words.get("alpha_pattern") or {}
     of_layer = (x for key, x in patterns.items() if re.match(rf"(.*\.)?({key})$", layer))
     told = next(of_layer, words.get("lora_alpha")) if alpha is None else float(alpha)
     if told is None:
-        return lambda rank: 1.0
+        return float
+    # alpha / sqrt(rank), where peft's settings say so.
     by_root = alpha is None and bool(words.get("use_rslora"))
-    return lambda rank: float(told) / (rank**0.5 if by_root else rank)
+    return lambda rank: float(told) * (rank**0.5 if by_root else 1)
 
 
 def _file(setting: str, place: Path) -> Path:

@@ -65,7 +65,7 @@ def test_an_adapter_of_ours_gives_the_library_s_network_the_same_output(ours, tm
     before = ours_at(network, SHAPES[0])
     part, _ = adapted("lora", network, {}, **settings)
     save_file(part.file(noisy(network)), tmp_path / "pytorch_lora_weights.safetensors")
-    library.load_lora_adapter(str(tmp_path), prefix="unet")
+    library.load_lora_adapter(str(tmp_path), prefix="unet", weight_name="pytorch_lora_weights.safetensors")
     for shape in SHAPES:
         torch.testing.assert_close(ours_at(network, shape), theirs_at(library, shape), rtol=0, atol=1e-5)
     assert not torch.allclose(ours_at(network, SHAPES[0]), before, atol=1e-2)
@@ -109,7 +109,7 @@ def test_an_adapter_of_the_library_s_gives_our_network_the_same_output(ours, tmp
 
 def test_what_is_read_is_written_as_it_was_and_merged_it_is_the_library_s(ours, tmp_path):
     network, library = ours
-    saved_by_itself(randomised(library, r=4, target_modules=TARGETS), tmp_path)
+    saved_by_itself(randomised(library, r=4, lora_alpha=4, target_modules=TARGETS), tmp_path)
     part, _ = adapted("lora", network, {}, weights=str(tmp_path))
     expected = {f"unet.{name}": x for name, x in get_peft_model_state_dict(library).items()}
     found = part.file(network)
