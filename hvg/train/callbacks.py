@@ -316,8 +316,9 @@ class Checkpoints(AfterStep):
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
         checkpoint["precision"] = self._precision
-        if pl_module.base is not None:
-            checkpoint["base"] = asdict(pl_module.base)
+        base = cast(TrainedSystem, pl_module).base
+        if base is not None:
+            checkpoint["base"] = asdict(base)
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
         step, training = trainer.global_step, self.config.training
