@@ -14,6 +14,7 @@ from footage import read_video
 from motion_files import save_motion
 
 from hvg.cli import run
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.parts import registry
@@ -47,8 +48,8 @@ WORDS = (
     "camera.encoder=pooled",
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
     "guidance.value=2",
-    *("adapter=biases", "adapter.learning_rate=1e-2"),
 )
+BIASES = ("adapter=biases", "adapter.learning_rate=1e-2")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,6 +183,15 @@ def test_parts_are_listed_with_their_package(hvg):
     assert "floor" in hvg("list", "camera").split()
     manual = hvg("list", "sampler", "--verbose")
     assert "together" in manual and "Steps at the start that denoise all views together." in manual
+
+
+def test_biases_alone_are_trained_and_kept(hvg):
+    words = [*WORDS, *BIASES]
+    assert ["adapter", "biases"] in map(str.split, hvg("check", *words).splitlines())
+    hvg("train", *words, "training.steps=1", "name=biases")
+    kept = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()["weights"]
+    of_backbone = [name for name in kept if name.startswith("backbone.")]
+    assert of_backbone and all(name.endswith(".bias") for name in of_backbone) and len(kept) > len(of_backbone)
 
 
 @pytest.mark.long
