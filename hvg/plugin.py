@@ -18,6 +18,7 @@ from hvg.data.shard_writing import write_shards
 from hvg.geometry.filmed_cameras import named_cameras
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS, bone_radii
+from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
@@ -58,6 +59,7 @@ __all__ = [
     "PURE_NOISE",
     "REGIONS",
     "VERSION",
+    "Adapter",
     "Alignment",
     "Backbone",
     "BackboneContext",
@@ -101,6 +103,7 @@ __all__ = [
     "KeypointMetricConfig",
     "KeypointRegressor",
     "LatentShape",
+    "LearningRate",
     "MapEncoder",
     "MeshImage",
     "Metres",
@@ -165,6 +168,7 @@ __all__ = [
     "make_tracks",
     "masks_folder",
     "named_cameras",
+    "named_weights",
     "numpy_generator",
     "orbit",
     "per_frame",
@@ -173,6 +177,7 @@ __all__ = [
     "project",
     "required",
     "stem",
+    "train_only",
     "unfold_frames",
     "write_shards",
     "zero_module",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -45,6 +45,13 @@ from ..nn.video_backbone import (
 CLEAN_LEVEL = 0.25 * math.log(0.002)
 # SDXL has 70.
 MOST_BLOCKS = 512
+# Words for adapters -> the weights that they mean.
+WORDS = {
+    "new": [f"{place}.*" for place in NEW_LAYERS],
+    "attention": ["*.attn1.*", "*.attn2.*"],
+    "feed_forward": ["*.ff.*", "*.ff_in.*"],
+    "temporal": ["*.temporal_*", "*.time_mixer.*", "*.time_pos_embed.*"],
+}
 
 
 class SvdUNetConfig(VideoBackboneConfig):
@@ -126,6 +133,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     ``memory_gate.<site>``, at the sites that some conditioner fills.
     """
 
+    library_name: ClassVar[str] = "unet"
     # Taken over from ``SpatioTemporalUNet``; its blocks are typed no further.
     conv_in: nn.Conv2d
     time_proj: nn.Module
@@ -167,6 +175,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     @classmethod
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
         return not config.views_as_frames
+
+    @classmethod
+    def weight_words(cls) -> Mapping[str, Sequence[str]]:
+        return WORDS
 
     @classmethod
     def ports(cls, config: SvdUNetConfig, latents: LatentShape) -> Ports:

@@ -7,7 +7,7 @@ attention within a clip and attention to text a token sees other views, as in SV
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -43,12 +43,18 @@ from ..nn.wan_attention import (
     with_branch,
 )
 from ..nn.wan_copies import WanControlEncoder, WanReferenceEncoder
-from ..nn.wan_transformer import EPSILON, WanTransformer
+from ..nn.wan_transformer import EPSILON, WanTransformer, library_layer
 
 # Wan's time step of clean latents.
 CLEAN_LEVEL = 0.0
 # Layers of the attention to further tokens, which models that start from text alone do not have.
 IMAGE_LAYERS = ("image_embedder", "add_k_proj", "add_v_proj", "norm_added_k")
+# Words for adapters -> the weights that they mean.
+WORDS = {
+    "new": [f"{place}.*" for place in NEW_LAYERS],
+    "attention": ["*.attn1.*", "*.attn2.*"],
+    "feed_forward": ["*.ffn.*"],
+}
 # In some published files, and used by nothing.
 UNUSED = ("norm_added_q",)
 BlockNumber = Annotated[int, Field(ge=0, le=63)]
@@ -129,6 +135,7 @@ class WanDit(Backbone[WanDitConfig]):
     ``memory_gate.block_<i>``, at the sites that some conditioner fills; with ``tokens=own`` those of ``IMAGE_LAYERS``.
     """
 
+    library_name: ClassVar[str] = "transformer"
     # Taken over from ``WanTransformer``; its blocks are typed no further.
     patch_embedding: nn.Conv3d
     condition_embedder: Any
@@ -163,6 +170,14 @@ class WanDit(Backbone[WanDitConfig]):
     @classmethod
     def has_view_layers(cls, config: WanDitConfig) -> bool:
         return not config.views_as_frames
+
+    @classmethod
+    def weight_words(cls) -> Mapping[str, Sequence[str]]:
+        return WORDS
+
+    @classmethod
+    def layer_named(cls, name: str) -> str:
+        return library_layer(name)
 
     @classmethod
     def ports(cls, config: WanDitConfig, latents: LatentShape) -> Ports:

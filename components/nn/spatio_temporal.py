@@ -28,7 +28,11 @@ def residual_block(block: Any, x: Tensor, embedding: Tensor, num_frames: int) ->
     return x + torch.sigmoid(-block.time_mixer.mix_factor).to(branch.dtype) * branch
 
 
-def _temporal_convolution(convolution: nn.Conv3d, x: Tensor) -> Tensor:
+def _temporal_convolution(convolution: nn.Module, x: Tensor) -> Tensor:
+    """x (clips, C, t, h w) -> same, but for C."""
+    if type(convolution) is not nn.Conv3d:
+        # Something was added to it.
+        return convolution(x[..., None])[..., 0]
     return functional.conv2d(x, convolution.weight[..., 0], convolution.bias, padding=(1, 0))
 
 

@@ -69,6 +69,9 @@ def _frequencies(size: int, device: torch.device) -> Tensor:
 
 def patches(convolution: Any, x: Tensor) -> Tensor:
     """Latents (N, C, h, w) -> tokens as a map (N, D, h / patch, w / patch); the library's convolution has a time axis of 1."""
+    if type(convolution) is not nn.Conv3d:
+        # Something was added to it.
+        return convolution(x[:, :, None])[:, :, 0]
     return functional.conv2d(x, convolution.weight[:, :, 0], convolution.bias, stride=convolution.stride[1:])
 
 

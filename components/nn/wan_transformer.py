@@ -4,11 +4,29 @@ The library's own class lies behind imports of every transformer that diffusers 
 Layers are made in the library's order, so that one seed gives the same weights.
 """
 
+import re
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 EPSILON = 1e-6
+# Names of layers in Wan's own files, which LoRAs of other programs go by -> the library's.
+OTHER_NAMES = {
+    r"self_attn\.([qkv])$": r"attn1.to_\1",
+    r"cross_attn\.([qkv])$": r"attn2.to_\1",
+    r"self_attn\.o$": "attn1.to_out.0",
+    r"cross_attn\.o$": "attn2.to_out.0",
+    r"cross_attn\.([kv])_img$": r"attn2.add_\1_proj",
+    r"ffn\.0$": "ffn.net.0.proj",
+    r"ffn\.2$": "ffn.net.2",
+    r"^(time|text)_embedding\.0$": r"condition_embedder.\1_embedder.linear_1",
+    r"^(time|text)_embedding\.2$": r"condition_embedder.\1_embedder.linear_2",
+    r"^time_projection\.1$": "condition_embedder.time_proj",
+    r"^img_emb\.proj\.1$": "condition_embedder.image_embedder.ff.net.0.proj",
+    r"^img_emb\.proj\.3$": "condition_embedder.image_embedder.ff.net.2",
+    r"^head\.head$": "proj_out",
+}
 
 
 class WanTransformer(nn.Module):
@@ -118,3 +136,10 @@ class RMSNorm(nn.RMSNorm):
 def _table(rows: int, width: int) -> nn.Parameter:
     """(1, rows, width): shifts, scales and gates, to which those of the noise level are added."""
     return nn.Parameter(torch.randn(1, rows, width) / width**0.5)
+
+
+def library_layer(name: str) -> str:
+    """The library's name of a layer that has this one in Wan's own files; the same where they have no such layer."""
+    for other, own in OTHER_NAMES.items():
+        name = re.sub(other, own, name)
+    return name

@@ -19,7 +19,7 @@ class HumanVideo(System[PartConfig]):
 
     uses: ClassVar[frozenset[str]] = frozenset(
         {
-            *("alignment", "codec", "backbone", "view_attention", "prediction"),
+            *("alignment", "codec", "backbone", "adapter", "view_attention", "prediction"),
             *("conditioner", "sampler", "solver", "guidance"),
         }
     )

@@ -35,8 +35,9 @@ FORMS = """\
                                   score videos or frames that any system made, matched by name
   sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own
-  export checkpoint=PATH out=FOLDER [weights=ema|raw]
-                                  a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER)
+  export checkpoint=PATH out=FOLDER [weights=ema|raw] [adapter=merged|file]
+                                  a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER);
+                                  with adapter=file a LoRA file for load_lora_weights
   convert body=FILE.pkl out=FILE.npz
                                   a body model of the SMPL family as plain arrays; nothing in the pickle is called
   motion video=FILE out=MOTION.npz [box= fov_degrees= tilt_degrees= height= smoothing= ...]

@@ -5,7 +5,7 @@ study, as long as their slots concatenate equally many channels to its input.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -15,9 +15,10 @@ import torch
 from hvg.config import wiring
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
-from hvg.core.errors import ConfigError, Problem
+from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.random_keys import key_to_seed
 from hvg.parts import registry
+from hvg.parts.adapter import named_weights
 from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.model import Codec, Conditioner, Prediction
@@ -117,6 +118,21 @@ def build_networks(
         start(backbone)
     backbone.copy_spatial_attention()
     return backbone, _build_conditioners(config, context, backbone)
+
+
+def adapt(config: RunConfig, backbone: Backbone, conditioners: Mapping[str, Conditioner]) -> dict[str, float]:
+    """Lets those weights train that the run's adapter says, and adds its own: name in the system -> learning rate, where it is
+    another than the training's. The networks have the weights that the run starts from.
+
+    Raises: HvgError as of ``Adapter.adapt``, and where nothing is left to train.
+    """
+    if "adapter" not in config.parts:
+        return {}
+    with _seeded(config.seed, "adapter"):
+        rates = build_part(config.adapter).adapt(backbone, conditioners)
+    if not any(weight.requires_grad for weight in named_weights(backbone, conditioners).values()):
+        raise HvgError(f"adapter={config.adapter.name}: nothing is left to train")
+    return rates
 
 
 def build_conditioners(config: RunConfig) -> tuple[Codec, dict[str, Conditioner]]:

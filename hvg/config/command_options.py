@@ -253,6 +253,11 @@ class ExportOptions(Section):
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     out: Path = Field(description="Folder to write; it must not exist yet.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    adapter: Literal["merged", "file"] = Field(
+        "merged",
+        description="Of a run that has added to the backbone's layers (adapter=lora). merged: it is part of their weights, in a "
+        "folder as of any run. file: that alone, as pytorch_lora_weights.safetensors, which diffusers' load_lora_weights takes.",
+    )
 
 
 class ConvertOptions(Section):

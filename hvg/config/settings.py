@@ -25,6 +25,7 @@ from hvg.core.names import NameInFolders
 from hvg.parts.continued import Continued
 
 if TYPE_CHECKING:
+    from hvg.parts.adapter import Adapter
     from hvg.parts.backbone import Backbone
     from hvg.parts.model import Codec, Conditioner, Prediction
     from hvg.parts.plan import Guidance, Sampler, Solver
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
-    Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = System = Any
+    Adapter = Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = System = Any
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
@@ -49,6 +50,7 @@ SINGLE_PARTS = {
         "alignment",
         "codec",
         "backbone",
+        "adapter",
         "view_attention",
         "prediction",
         "sampler",
@@ -65,7 +67,7 @@ CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
 # What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
-BEFORE = {"fit": "none", "system": "human_video", "reconstruction": "none", "task": "none"}
+BEFORE = {"adapter": "full", "fit": "none", "system": "human_video", "reconstruction": "none", "task": "none"}
 
 
 def is_used(key: str, uses: Collection[str]) -> bool:
@@ -145,6 +147,9 @@ class RunConfig(Settings):
     )
     codec: PartChoice[Codec] = Field(description="Frames <-> latents.")
     backbone: PartChoice[Backbone] = Field(description="The denoiser.")
+    adapter: PartChoice[Adapter] = Field(
+        description="Which weights train, and how fast: all, some by pattern, or what is added to the backbone."
+    )
     view_attention: PartChoice[ViewAttention] = Field(description="How views see each other inside the backbone.")
     prediction: PartChoice[Prediction] = Field(
         description="What the network predicts, and at which noise levels it learns."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def settings_digest(settings: Any, size: int = 8) -> str:
@@ -34,12 +34,22 @@ def components_digest(components: Mapping[str, Any]) -> str:
     for name in sorted(components):
         component = components[name]
         digest.update(f"{name} {settings_digest(_settings(component))}".encode())
-        weights = component.state_dict() if isinstance(component, nn.Module) else {}
-        for weight in sorted(weights):
-            tensor = weights[weight].detach().cpu().contiguous()
-            digest.update(f"{weight} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+        _take(digest, component.state_dict() if isinstance(component, nn.Module) else {})
     return digest.hexdigest()
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Digest of tensors by name, wherever they came from and lie."""
+    digest = hashlib.blake2b(digest_size=32)
+    _take(digest, weights)
+    return digest.hexdigest()
+
+
+def _take(digest: Any, weights: Mapping[str, Tensor]) -> None:
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
 def _settings(component: Any) -> Any:

@@ -207,6 +207,7 @@ class _FakeSystem(HumanVideoSystem):
 def _system(config: RunConfig, networks: FakeNetworks) -> HumanVideoSystem:
     parts = build.complete_parts(config, networks.codec, networks.backbone, networks.conditioners)
     system = make_system(config, parts, _FakeSystem)
+    system.rates = networks.rates
     stay(system)
     return system
 

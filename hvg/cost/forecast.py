@@ -183,7 +183,7 @@ def count(config: RunConfig) -> Counts:
     published = tensors_of(networks.published())
     return Counts(
         parts=_part_costs(networks, flops),
-        sizes=weight_sizes(networks.trained, precision_here(config) == "bf16"),
+        sizes=weight_sizes(networks.trained, precision_here(config) == "bf16", networks.learning_rates()),
         published=sum(x.numel() * x.element_size() for x in published) if encodes else 0,
         precision=precision_here(config),
         shape=shape,

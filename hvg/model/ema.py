@@ -14,7 +14,7 @@ class AveragedAdamW(torch.optim.AdamW):
     leave_out: whether the next steps are left out: weights, moments, average and counters then stay as they are.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], decay: float, **settings: Any) -> None:
+    def __init__(self, parameters: list[nn.Parameter] | list[dict[str, Any]], decay: float, **settings: Any) -> None:
         super().__init__(parameters, fused=True, **settings)
         self.decay, self.leave_out = decay, False
         # Weight -> steps taken, as its state counts them on the device, which then need not be asked.

@@ -6,7 +6,7 @@ What is counted is what would run, activation checkpointing and a ReferenceNet i
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from hvg.core.errors import HvgError
 from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
+from hvg.parts.adapter import named_weights
 from hvg.parts.backbone import Backbone
 from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part
@@ -38,16 +39,22 @@ MESH_VERTICES = 10475
 
 @dataclass(frozen=True)
 class FakeNetworks:
-    """The parts with weights, on fake tensors."""
+    """The parts with weights, on fake tensors. rates: as of ``hvg.config.build.adapt``."""
 
     codec: Codec
     backbone: Backbone
     conditioners: dict[str, Conditioner]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def trained(self) -> list[nn.Module]:
         """Networks in a system's module tree; some of their weights may be frozen all the same."""
         return [self.backbone, *self.conditioners.values()]
+
+    def learning_rates(self) -> list[float | None]:
+        """Of every weight that trains, in order; None: the training's."""
+        weights = named_weights(self.backbone, self.conditioners)
+        return [self.rates.get(name) for name, weight in weights.items() if weight.requires_grad]
 
     def published(self) -> list[nn.Module]:
         """Networks outside of a system's module tree, read from files and never trained."""
@@ -74,7 +81,8 @@ def fake_networks(config: RunConfig) -> Iterator[FakeNetworks]:
         )
     with torch.device("meta"):
         codec = build.build_codec(config, blank=True)
-        networks = FakeNetworks(codec, *build.build_networks(config, codec, blank=True))
+        parts = build.build_networks(config, codec, blank=True)
+        networks = FakeNetworks(codec, *parts, build.adapt(config, *parts))
     modules = [*networks.trained, *networks.published()]
     for module in modules:
         # Buffers that a library makes by torch.Tensor(...) have escaped the meta device.

@@ -10,21 +10,23 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from hvg.config.build import Parts, build_part, build_parts
+from hvg.config.build import Parts, adapt, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
-from hvg.config.settings import RunConfig
+from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
-from hvg.core.errors import CheckpointError
+from hvg.core.digests import weights_digest
+from hvg.core.errors import CheckpointError, HvgError
 from hvg.data.signals import signal_keys
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
-from hvg.model.trained_system import TrainedSystem
+from hvg.model.trained_system import Base, Group, TrainedSystem
 from hvg.model.training_state import saved_config_of
+from hvg.parts import registry
 from hvg.parts.backbone import Backbone
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
-from hvg.parts.weights import load_weights
+from hvg.parts.weights import load_shared_weights, load_weights
 
 # How the names of an export's weights begin.
 SYSTEM = "system."
@@ -143,7 +145,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
 
 
 def make_optimizer(
-    parameters: list[nn.Parameter], config: RunConfig
+    parameters: list[nn.Parameter] | list[Group], config: RunConfig
 ) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
     """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak, or halving."""
     training = config.training
@@ -166,8 +168,18 @@ def make_optimizer(
 
 
 def checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
-    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint; an export holds one of them."""
-    return exported_weights(path) if is_exported(path) else _opened_weights(Checkpoint(path), weights)
+    """Parameter name -> ``ema`` or ``raw`` weights of a checkpoint; an export holds one of them. Of one that holds only what
+    was trained: of that with its base, what was added to layers added to their weights.
+    """
+    if is_exported(path):
+        return exported_weights(path)
+    opened = Checkpoint(path)
+    if "base" not in opened.state:
+        return _opened_weights(opened, weights)
+    config = parse_resolved(saved_config_of(opened), str(path))
+    system = opened_system(config, opened, weights)
+    merged(config, system)
+    return dict(system.state_dict())
 
 
 def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:
@@ -188,9 +200,120 @@ def trained_precision(path: Path) -> str | None:
     return precision_of(path)
 
 
+def start_system(config: RunConfig, log: Callable[[str], None]) -> TrainedSystem:
+    """The system of a new run: from ``checkpoint``, every weight that both have; else with a backbone's published ones. Then what
+    its adapter makes of it.
+
+    A backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
+    about each file. Raises: CheckpointError, HvgError for weights that do not fit, and for an adapter that does not.
+    """
+    if config.checkpoint is None:
+
+        def published(backbone: Backbone) -> None:
+            for line in backbone.load_pretrained():
+                log(line)
+
+        return _adapted(config, build_system(config, published), None, log)
+    path = find_checkpoint(Path(config.checkpoint))
+    weights, prefix = checkpoint_weights(path, config.evaluation.weights), "backbone."
+    own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+
+    def shared(backbone: Backbone) -> None:
+        load_shared_weights(backbone, own, str(path))
+
+    system = build_system(config, shared)
+    for line in load_shared_weights(system, weights, str(path)):
+        log(line)
+    return _adapted(config, system, path, log)
+
+
+def _adapted(
+    config: RunConfig, system: TrainedSystem, checkpoint: Path | None, log: Callable[[str], None]
+) -> TrainedSystem:
+    """The system with what its run's adapter trains and adds. checkpoint: that its weights are from."""
+    if "adapter" not in config.parts or not isinstance(system, HumanVideoSystem):
+        return system
+    before = dict(system.named_parameters())
+    system.rates = adapt(config, system.backbone, system.conditioners)
+    if config.adapter.cls.whole:
+        return system
+    fixed = {name: weight for name, weight in before.items() if not weight.requires_grad}
+    system.base = Base(weights_digest(fixed), None if checkpoint is None else str(checkpoint.resolve()))
+    trained, rest = (
+        sum(weight.numel() for weight in system.parameters() if weight.requires_grad == trains)
+        for trains in (True, False)
+    )
+    log(f"adapter={config.adapter.name}: {trained:,} weights train, {rest:,} do not ({system.base.digest[:12]})")
+    return system
+
+
+def opened_system(
+    config: RunConfig, opened: Checkpoint, weights: str, log: Callable[[str], None] = lambda line: None
+) -> TrainedSystem:
+    """The system of a checkpoint with its ``ema`` or ``raw`` weights, on the CPU. What a checkpoint leaves out is made or read
+    again, as by ``start_system``. log: takes a line about each file that this reads.
+
+    Raises: CheckpointError, in a line, where that is not to be had or not what was trained on, and where weights do not fit.
+    """
+    base, adapter = _base_of(opened), config.parts.get("adapter")
+    if (base is None) != (adapter is None or adapter.cls.whole):
+        raise CheckpointError(
+            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run with "
+            f"checkpoint={opened.path}"
+        )
+    system = build_system(config) if base is None else _system_of_base(config, opened, base, log)
+    load_system_weights(system, opened, weights)
+    return system
+
+
+def _system_of_base(config: RunConfig, opened: Checkpoint, base: Base, log: Callable[[str], None]) -> TrainedSystem:
+    """The system as a run started, with the weights that its checkpoint leaves out."""
+    if base.checkpoint is not None and Path(base.checkpoint).exists():
+        # The very one: a run folder may hold a newer one by now.
+        config = config.model_copy(update={"checkpoint": Path(base.checkpoint)})
+    try:
+        system = start_system(config, log)
+    except HvgError as error:
+        raise CheckpointError(
+            f"{opened.path}: holds what was trained alone; the rest is not to be had: {error}"
+        ) from error
+    found = None if system.base is None else system.base.digest
+    if found != base.digest:
+        place = config.checkpoint or getattr(config.backbone.config, "weights", None) or f"seed {config.seed}"
+        raise CheckpointError(
+            f"{opened.path}: was trained on another base: the weights that it left as they were have the digest "
+            f"{base.digest[:12]}, those of {place} {str(found)[:12]}"
+        )
+    return system
+
+
+def _base_of(opened: Checkpoint) -> Base | None:
+    """What the weights are that a checkpoint leaves out; None where it leaves none out. Raises: CheckpointError."""
+    found = opened.state.get("base")
+    if found is None:
+        return None
+    try:
+        digest, checkpoint = str(found["digest"]), found["checkpoint"]
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{opened.path}: does not say what its base is: {error!r}") from error
+    return Base(digest, None if checkpoint is None else str(checkpoint))
+
+
+def merged(config: RunConfig, system: TrainedSystem) -> RunConfig:
+    """Adds what a run's adapter has added to layers to the weights of these; the configuration of a run that has them all."""
+    if system.base is None or not isinstance(system, HumanVideoSystem):
+        return config
+    build_part(config.adapter).merge(system.backbone)
+    system.rates, system.base = {}, None
+    full = registry.load("adapter", "full")
+    return config.model_copy(update={"adapter": PartChoice("adapter", "full", full, full.Config())})
+
+
 def load_system_weights(system: TrainedSystem, checkpoint: Checkpoint, weights: str) -> None:
-    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly."""
-    load_weights(system, _opened_weights(checkpoint, weights), str(checkpoint.path))
+    """Loads ``ema`` or ``raw`` weights of a checkpoint, strictly: all, or those that train where the system has a base."""
+    fixed = () if system.base is None else system.named_parameters(remove_duplicate=False)
+    left_out = {name for name, weight in fixed if not weight.requires_grad}
+    load_weights(system, _opened_weights(checkpoint, weights), str(checkpoint.path), left_out)
 
 
 def load_system(
@@ -206,6 +329,5 @@ def load_system(
     checkpoint = Checkpoint(find_checkpoint(path))
     config = change(parse_resolved(saved_config_of(checkpoint), str(checkpoint.path)))
     refuse_missing([config], trains=False)
-    system = build_system(config)
-    load_system_weights(system, checkpoint, weights or config.evaluation.weights)
+    system = opened_system(config, checkpoint, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Required, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import Any, Required, TypedDict, Unpack
 
 import lightning
 import torch
@@ -14,8 +15,10 @@ from hvg.data.signals import NO_SIGNALS, Signals
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch
 
+# Weights of one learning rate, as torch's optimisers take them: ``params``, and ``lr`` where it is not the training's.
+Group = dict[str, Any]
 # From the weights that are trained to their optimiser, and the share of the peak learning rate at a step.
-MakeOptimizer = Callable[[list[nn.Parameter]], tuple[torch.optim.Optimizer, Callable[[int], float]]]
+MakeOptimizer = Callable[[list[Group]], tuple[torch.optim.Optimizer, Callable[[int], float]]]
 # Vertices of a body's mesh, SMPL-X's; where it stands, and as it is given.
 MESH_BYTES = 2 * 12 * 10475
 # Clean latents (B, V, t, C, h, w), and by how many pixels (B, V, T, 2) pictures were moved for them.
@@ -37,6 +40,17 @@ class SamplingWords(TypedDict, total=False):
     strengths: Mapping[str, float] | None
 
 
+@dataclass(frozen=True)
+class Base:
+    """What the weights that do not train are, where checkpoints leave them out.
+
+    digest: as of ``hvg.core.digests.weights_digest``. checkpoint: that they were read from; None where from no checkpoint.
+    """
+
+    digest: str
+    checkpoint: str | None = None
+
+
 class TrainedSystem(lightning.LightningModule):
     """The steps of a system: ``training_step`` (``loss``, and further losses by name), and ``pieces`` of what it makes.
 
@@ -46,7 +60,12 @@ class TrainedSystem(lightning.LightningModule):
     alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
     the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
     notes: what the user of a training should know, a line each.
+    rates, base: set where an adapter says what trains: name -> peak learning rate, of weights that have another one than the
+    training's; and what the others are. None: checkpoints hold every weight.
     """
+
+    rates: Mapping[str, float]
+    base: Base | None
 
     def __init__(
         self,
@@ -63,6 +82,7 @@ class TrainedSystem(lightning.LightningModule):
         self.seed, self.alignment, self.background = seed, alignment, background
         self.signals, self.signal_keys, self.notes = signals, signal_keys or {}, notes
         self._optimizer = optimizer
+        self.rates, self.base = {}, None
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -83,9 +103,17 @@ class TrainedSystem(lightning.LightningModule):
     def configure_optimizers(self):
         if self._optimizer is None:
             raise RuntimeError("this system was built for sampling: it has no optimiser")
-        optimizer, schedule = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer, schedule = self._optimizer(self.groups())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def groups(self) -> list[Group]:
+        """The weights that train, by their learning rates."""
+        found: dict[float | None, list[nn.Parameter]] = {}
+        for name, weight in self.named_parameters():
+            if weight.requires_grad:
+                found.setdefault(self.rates.get(name), []).append(weight)
+        return [{"params": weights, **({} if rate is None else {"lr": rate})} for rate, weights in found.items()]
 
     # --- sampling -------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 class Backbone(Part[ConfigT], nn.Module):
-    """The denoiser. Library blocks, own forward."""
+    """The denoiser. Library blocks, own forward.
+
+    library_name: of its network in a pipeline of diffusers, ``unet`` or ``transformer``, if its layers have the library's names.
+    """
+
+    library_name: ClassVar[str] = ""
 
     def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
         super().__init__(config, context)
@@ -33,6 +38,19 @@ class Backbone(Part[ConfigT], nn.Module):
     def has_view_layers(cls, config: ConfigT) -> bool:
         """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
         return True
+
+    @classmethod
+    def weight_words(cls) -> Mapping[str, Sequence[str]]:
+        """Word -> patterns of the names of layers and weights, with * for anything, that an adapter means by it.
+
+        ``new``: what no published network has; ``attention``: what a LoRA is usually added to.
+        """
+        return {}
+
+    @classmethod
+    def layer_named(cls, name: str) -> str:
+        """The name here of a layer that has another one in files of other programs; the same where it is not known."""
+        return name
 
     @abstractmethod
     def forward(

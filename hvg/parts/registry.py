@@ -14,6 +14,7 @@ from hvg.core.shipped import COMPONENTS, PARTS
 VERSION = 3
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
+    "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
     "alignment": ("alignments", "hvg.parts.scene.Alignment"),
     "backbone": ("backbones", "hvg.parts.backbone.Backbone"),
     "body": ("bodies", "hvg.parts.scene.BodyModel"),

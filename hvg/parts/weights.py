@@ -1,6 +1,6 @@
 """Tensors by name into a module: all of them, or those that both have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -15,13 +15,15 @@ def has_diverged(weight: Tensor) -> bool:
     return weight.is_floating_point() and weight.numel() > 0 and not float(weight.abs().amax()) < DIVERGED
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Loads all of a module's weights.
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], source: str, left_out: Collection[str] = frozenset()
+) -> None:
+    """Loads all of a module's weights but those ``left_out``, which stay as they are.
 
     Raises: CheckpointError that lists what is missing, unexpected or of another shape, or has diverged; nothing is
     loaded then.
     """
-    own = module.state_dict()
+    own = {key: x for key, x in module.state_dict().items() if key not in left_out}
     problems = [f"missing {key}" for key in own if key not in weights]
     problems += [f"unexpected {key}" for key in weights if key not in own]
     problems += [
@@ -38,7 +40,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(f"{source}: does not fit the model: {shown}")
     _refuse_diverged(module, weights, source)
-    module.load_state_dict(dict(weights))
+    module.load_state_dict(dict(weights), strict=not left_out)
 
 
 def load_shared_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``hvg export``: a trained model as a folder that diffusers opens.
+"""``hvg export``: a trained model as a folder that diffusers opens, or what it has added to a network as a LoRA file.
 
 The folder is a diffusers pipeline: ``model/`` holds the run's configuration and all trained weights, ``vae/``,
 ``image_encoder/`` and ``feature_extractor/`` the published models that the run uses and does not train. Weights are
@@ -8,14 +8,21 @@ safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint
 import json
 from collections.abc import Iterator
 
+from safetensors.torch import save_file
+
+from hvg.config.build import build_part
 from hvg.config.command_options import ExportOptions
+from hvg.config.settings import RunConfig
 from hvg.core import outputs
 from hvg.core.checkpoint import EXPORT_INDEX, find_checkpoint
 from hvg.core.errors import HvgError
 from hvg.core.files import whole_folder, write_text
-from hvg.model.load import as_video_model, frozen_models, load_system, portable, trained_precision
+from hvg.model.load import as_video_model, frozen_models, load_system, merged, portable, trained_precision
+from hvg.model.system import HumanVideoSystem
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 
+# The name that diffusers looks for.
+LORA_FILE = "pytorch_lora_weights.safetensors"
 # For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
 PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
 
@@ -28,7 +35,8 @@ __all__ = ["HumanVideoPipeline"]
 def export(options: ExportOptions) -> Iterator[str]:
     """Writes the folder, whole or not at all; yields lines for the user.
 
-    Raises: HvgError where ``out`` exists; CheckpointError where the checkpoint is of no video model.
+    Raises: HvgError where ``out`` exists, or what the run has added to layers is asked for and it has added nothing;
+    CheckpointError where the checkpoint is of no video model.
     """
     outputs.try_folder(options.out, "out")
     if options.out.exists():
@@ -38,6 +46,10 @@ def export(options: ExportOptions) -> Iterator[str]:
         options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
     )
     system = as_video_model(found, config, options.checkpoint)
+    if options.adapter == "file":
+        yield from _write_file(options, config, system)
+        return
+    config = merged(config, system)
     run, frozen = portable(config, system)
     precision = trained_precision(find_checkpoint(options.checkpoint))
     model = HumanVideoModel(run, frozen, precision, system=system.cpu())
@@ -52,3 +64,18 @@ def export(options: ExportOptions) -> Iterator[str]:
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
+
+
+def _write_file(options: ExportOptions, config: RunConfig, system: HumanVideoSystem) -> Iterator[str]:
+    """Writes what the run has added to the backbone's layers, as a LoRA file."""
+    tensors = build_part(config.adapter).file(system.backbone)
+    with whole_folder(options.out) as partial:
+        save_file(tensors, partial / LORA_FILE, metadata={"format": "pt"})
+    yield f"wrote {len(tensors) // 2} layers to {options.out / LORA_FILE}"
+    trained = sum(weight.numel() for weight in system.parameters() if weight.requires_grad)
+    rest = trained - sum(x.numel() for x in tensors.values())
+    if rest:
+        yield (
+            f"not in it: {rest:,} other weights that were trained, such as those of conditioners, for which diffusers has "
+            "no place; adapter=merged writes all"
+        )

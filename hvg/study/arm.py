@@ -34,7 +34,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     from hvg.core.errors import CheckpointError
     from hvg.core.outputs import held_folder
     from hvg.core.ranks import joined_ranks
-    from hvg.model.load import build_system, load_system_weights, trained_precision
+    from hvg.model.load import opened_system, trained_precision
     from hvg.score.evaluation import make_record
     from hvg.score.evaluation_record import failed_metrics, finished_record, write_record
     from hvg.score.measured_clips import evaluate
@@ -56,8 +56,8 @@ def run_arm(folder: Path, trained: Path | None) -> None:
         last = checkpoint_path((trained or folder) / "checkpoints", config.last_step)
         if not last.exists():
             raise CheckpointError(f"{trained or folder}: has not been trained to step {config.last_step}")
-        system = build_system(config).to(choose_device(config.device)).eval()
-        load_system_weights(system, Checkpoint(last), config.evaluation.weights)
+        system = opened_system(config, Checkpoint(last), config.evaluation.weights)
+        system = system.to(choose_device(config.device)).eval()
         ready = time.perf_counter()
         with held_folder(folder, "arm", log=log) if rank == 0 else nullcontext():
             evaluation = evaluate(

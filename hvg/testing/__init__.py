@@ -4,6 +4,7 @@ A lab's test is two lines, a name and ``check_conditioner(MySignal, MySignal.Con
 promises in its docstring, and ends in an AssertionError that says which one is broken.
 """
 
+from hvg.testing.adapter import check_adapter
 from hvg.testing.alignment import check_alignment
 from hvg.testing.backbone import check_backbone
 from hvg.testing.body import check_body
@@ -27,6 +28,7 @@ from hvg.testing.view_attention import check_view_attention
 
 __all__ = [
     "build",
+    "check_adapter",
     "check_alignment",
     "check_backbone",
     "check_body",

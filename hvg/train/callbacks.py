@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -316,6 +316,9 @@ class Checkpoints(AfterStep):
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
         checkpoint["precision"] = self._precision
+        base = cast(TrainedSystem, pl_module).base
+        if base is not None:
+            checkpoint["base"] = asdict(base)
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
         step, training = trainer.global_step, self.config.training

@@ -20,6 +20,7 @@ from hvg.core.ranks import rank_and_world
 from hvg.core.required import required
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AveragedAdamW
+from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import MOMENTS, check_loops
 from hvg.train.process_launcher import ProcessLauncher
 
@@ -155,15 +156,18 @@ class LogicalCheckpoints(Strategy):
         write_checkpoint(Path(self.broadcast(str(filepath))), state, list(self._entries()))
 
     def _entries(self) -> Iterator[Entry]:
-        assert self.lightning_module is not None
-        parameters = dict(self.lightning_module.named_parameters(remove_duplicate=False))
-        for name, tensor in self.lightning_module.state_dict().items():
-            if name in parameters:
-                yield self._entry("weights", name, parameters[name])
-            else:
+        """Every weight, or where a system says what its base is, those that train; buffers."""
+        system = cast(TrainedSystem, self.lightning_module)
+        whole, parameters = system.base is None, dict(system.named_parameters(remove_duplicate=False))
+        for name, tensor in system.state_dict().items():
+            if name not in parameters:
                 yield Entry.of(f"weights/{name}", tensor)
+            elif whole or parameters[name].requires_grad:
+                yield self._entry("weights", name, parameters[name])
         for prefix, module in self.hidden.items():
-            yield from (Entry.of(f"weights/{prefix}.{name}", x) for name, x in module.state_dict().items())
+            fixed = set() if whole else {name for name, _ in module.named_parameters(remove_duplicate=False)}
+            kept = {name: x for name, x in module.state_dict().items() if name not in fixed}
+            yield from (Entry.of(f"weights/{prefix}.{name}", x) for name, x in kept.items())
         for section in MOMENTS:
             for name, parameter in self.sections.items():
                 yield self._entry(section, name, parameter)

@@ -21,7 +21,6 @@ from hvg.config.precision import LIGHTNING, explain_here, precision_here, traine
 from hvg.config.settings import RunConfig
 from hvg.core.checkpoint import (
     Checkpoint,
-    find_checkpoint,
     latest_checkpoint,
     latest_whole_checkpoint,
 )
@@ -33,11 +32,8 @@ from hvg.core.ranks import joined
 from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
-from hvg.model.load import build_system, checkpoint_weights, load_system_weights
-from hvg.model.trained_system import TrainedSystem
+from hvg.model.load import opened_system, start_system
 from hvg.model.training_state import check_training_state
-from hvg.parts.backbone import Backbone
-from hvg.parts.weights import load_shared_weights
 from hvg.train.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
@@ -45,32 +41,6 @@ from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, wri
 from hvg.train.strategies import joined_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
-
-
-def start_system(config: RunConfig, log: Callable[[str], None]) -> TrainedSystem:
-    """The system of a new run: from ``checkpoint``, every weight that both have; else with a backbone's published ones.
-
-    A backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
-    about each file. Raises: CheckpointError, HvgError for weights that do not fit.
-    """
-    if config.checkpoint is None:
-
-        def published(backbone: Backbone) -> None:
-            for line in backbone.load_pretrained():
-                log(line)
-
-        return build_system(config, published)
-    path = find_checkpoint(Path(config.checkpoint))
-    weights, prefix = checkpoint_weights(path, config.evaluation.weights), "backbone."
-    own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
-
-    def shared(backbone: Backbone) -> None:
-        load_shared_weights(backbone, own, str(path))
-
-    system = build_system(config, shared)
-    for line in load_shared_weights(system, weights, str(path)):
-        log(line)
-    return system
 
 
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
@@ -178,8 +148,7 @@ def _fit(
     if start is None:
         system = start_system(config, log)
     else:
-        system = build_system(config)
-        load_system_weights(system, start, "raw")
+        system = opened_system(config, start, "raw", log)
         strategy.start = start
     if is_first_process():
         write_down(config, start, changed, history)

@@ -3,6 +3,7 @@
 That of DeepSpeed is read off its sources (0.19.8) and held to its real objects by tests/integration/test_dry_run.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -25,17 +26,26 @@ class WeightSizes:
     """Sizes of a system's weights.
 
     trained: elements of every trained weight, in order. half: whether each is exchanged in bf16.
-    frozen: bytes of the other weights and of buffers, which every device holds whole.
+    frozen: bytes of the other weights and of buffers, which every device holds whole. rates: the learning rate of each trained
+    weight, None: the training's; weights of one are a group of the optimiser. Empty: all have one.
     """
 
     trained: tuple[int, ...]
     half: tuple[bool, ...]
     frozen: int
+    rates: tuple[float | None, ...] = ()
 
     @property
     def elements(self) -> int:
         """Number of elements in all trained weights."""
         return sum(self.trained)
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """Elements of the weights of every group of the optimiser."""
+        rates = self.rates or (None,) * len(self.trained)
+        pairs = list(zip(rates, self.trained, strict=True))
+        return [tuple(size for own, size in pairs if own == rate) for rate in dict.fromkeys(rates)]
 
     def exchanged(self) -> dict[int, int]:
         """Bytes of an element when it is sent -> how many elements are sent so."""
@@ -43,8 +53,8 @@ class WeightSizes:
         return {width: count for width, count in ((2, halves), (_FLOAT, self.elements - halves)) if count}
 
 
-def weight_sizes(networks: list[nn.Module], bf16: bool) -> WeightSizes:
-    """Sizes of the weights of a system's networks, in their order."""
+def weight_sizes(networks: list[nn.Module], bf16: bool, rates: Sequence[float | None] = ()) -> WeightSizes:
+    """Sizes of the weights of a system's networks, in their order. rates: as of ``WeightSizes``."""
     half = {
         id(parameter)
         for network in networks
@@ -59,6 +69,7 @@ def weight_sizes(networks: list[nn.Module], bf16: bool) -> WeightSizes:
         trained=tuple(parameter.numel() for parameter in trained),
         half=tuple(id(parameter) in half for parameter in trained),
         frozen=sum(x.numel() * x.element_size() for x in (*parameters, *buffers) if not x.requires_grad),
+        rates=tuple(rates),
     )
 
 
@@ -103,12 +114,15 @@ def share(strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: 
 def _stages_1_and_2(
     strategy: StrategyConfig, sizes: WeightSizes, ranks: int, accumulate: int, rank: int | None
 ) -> Share:
-    # One flat tensor of all trained weights, filled up to equal parts of an even number of elements.
-    part = 2 * -(-sizes.elements // (2 * ranks))
-    # Gradients of weights that reach into the device's part are kept whole.
-    own = max(_touched(sizes.trained, part, ranks) if rank is None else [_touched(sizes.trained, part, ranks)[rank]])
+    # One flat tensor of all trained weights of a group, filled up to equal parts of an even number of elements.
+    parts = [2 * -(-sum(group) // (2 * ranks)) for group in sizes.groups]
+    # Gradients of weights that reach into the device's parts are kept whole.
+    touched = [_touched(group, part, ranks) for group, part in zip(sizes.groups, parts, strict=True)]
+    of_ranks = [sum(group[number] for group in touched) for number in range(ranks)]
+    own = max(of_ranks) if rank is None else of_ranks[rank]
+    part = sum(parts)
     whole = strategy.name == "zero1" and accumulate > 1
-    state = {"copies": _FLOAT * part, "optimizer": _FLOAT * (2 * part + 1), "average": _FLOAT * part}
+    state = {"copies": _FLOAT * part, "optimizer": _FLOAT * (2 * part + len(parts)), "average": _FLOAT * part}
     offload = strategy.offload != "none"
     return Share(
         weights=_FLOAT * part * ranks + sizes.frozen,
@@ -138,7 +152,7 @@ def _stage_3(offload: str, sizes: WeightSizes, ranks: int) -> Share:
     part = _FLOAT * sum(-(-size // ranks) for size in sizes.trained)
     small = _FLOAT * sum(size for size in sizes.trained if size <= PERSISTENT)
     large = sum(size for size in sizes.trained if size > PERSISTENT)
-    state = {"copies": part, "optimizer": 2 * part + _FLOAT, "average": part}
+    state = {"copies": part, "optimizer": 2 * part + _FLOAT * len(sizes.groups), "average": part}
     exchanged = sizes.exchanged()
     on_host = (sum(state.values()) + part if offload != "none" else 0) + (part if offload == "parameters" else 0)
     return Share(

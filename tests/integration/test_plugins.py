@@ -14,12 +14,14 @@ from footage import read_video
 from motion_files import save_motion
 
 from hvg.cli import run
+from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import (
     build,
+    check_adapter,
     check_conditioner,
     check_dataset,
     check_encoder,
@@ -47,6 +49,7 @@ WORDS = (
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
     "guidance.value=2",
 )
+BIASES = ("adapter=biases", "adapter.learning_rate=1e-2")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,6 +116,11 @@ def test_pooled():
     check_encoder(part, part.Config(), tiny_context())
 
 
+def test_biases():
+    part = registry.load("adapter", "biases")
+    check_adapter(part, part.Config(learning_rate=1e-3))
+
+
 def test_balls():
     part = registry.load("dataset", "balls")
     check_dataset(part, part.Config(), Context())
@@ -169,11 +177,21 @@ def test_parts_are_listed_with_their_package(hvg):
         ("sampler", "pairs", "hvg-plugin-views"),
         ("conditioner", "caption_words", "hvg-plugin-words"),
         ("dataset", "balls", "hvg-plugin-words"),
+        ("adapter", "biases", "hvg-plugin-words"),
     ):
         assert [kind, name, package] in [line.split() for line in hvg("list", kind).splitlines()]
     assert "floor" in hvg("list", "camera").split()
     manual = hvg("list", "sampler", "--verbose")
     assert "together" in manual and "Steps at the start that denoise all views together." in manual
+
+
+def test_biases_alone_are_trained_and_kept(hvg):
+    words = [*WORDS, *BIASES]
+    assert ["adapter", "biases"] in map(str.split, hvg("check", *words).splitlines())
+    hvg("train", *words, "training.steps=1", "name=biases")
+    kept = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()["weights"]
+    of_backbone = [name for name in kept if name.startswith("backbone.")]
+    assert of_backbone and all(name.endswith(".bias") for name in of_backbone) and len(kept) > len(of_backbone)
 
 
 @pytest.mark.long

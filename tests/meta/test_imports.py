@@ -33,6 +33,7 @@ FENCES = {
         "hvg/train",
         "hvg/cost/dry_run.py",
     ),
+    "peft": ("components/adapters",),
     "deepspeed": ("hvg/train/zero.py",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),
     "omegaconf": ("hvg/config",),

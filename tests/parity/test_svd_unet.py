@@ -38,10 +38,10 @@ def build(attention: tuple[bool, bool], kernels: str, layers_per_block: int = 1,
     return SvdUNet(config, Context(ports=SvdUNet.ports(config, LatentShape(4, 8)), channels=4, view_attention=layers))
 
 
-def library_twin(ours: SvdUNet) -> torch.nn.Module:
-    """diffusers' model with the weights of ours, found under the same names."""
+def library_twin(ours: SvdUNet, kind: type = UNetSpatioTemporalConditionModel) -> torch.nn.Module:
+    """diffusers' model with the weights of ours, found under the same names. kind: its class, or one derived from it."""
     attention = ours.config.attention
-    library = UNetSpatioTemporalConditionModel(
+    library = kind(
         in_channels=8,
         out_channels=4,
         down_block_types=tuple(f"{'CrossAttn' * yes}DownBlockSpatioTemporal" for yes in attention),
