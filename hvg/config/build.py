@@ -5,7 +5,7 @@ study, as long as their slots concatenate equally many channels to its input.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -176,6 +176,11 @@ def true_clips(config: RunConfig, split: str) -> Dataset:
     settings = split_config(config.dataset, split)
     context = SceneContext(renderer=build_part(config.renderer), body=build_part(config.body))
     return config.dataset.cls(settings, context)
+
+
+def told_captions(config: RunConfig, split: str) -> Mapping[str, str]:
+    """Clip id -> caption, "" for none, of the clips of a split, as far as the dataset's files tell; no picture is read."""
+    return config.dataset.cls.holdings(split_config(config.dataset, split)).captions
 
 
 def split_config(choice: PartChoice[Dataset], split: str) -> Any:

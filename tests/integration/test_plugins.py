@@ -197,9 +197,9 @@ def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg, capsys):
     write_png(Path("photo.png"), torch.rand(3, 90, 50) * 2 - 1)
     save_motion(Path("walk.npz"), Motion(rotations={"pelvis": torch.zeros(2, 3)}))
     asked = ("checkpoint=runs/words", "reference=photo.png", "motion=walk.npz")
-    assert run(["sample", *asked]) == 1 and "reads a caption, and none is given" in capsys.readouterr().err
-    hvg("sample", *asked, "caption='a red ball rolls left'", "out=red")
-    hvg("sample", *asked, "caption='a blue ball rolls far'", "out=blue")
+    assert run(["sample", *asked]) == 1 and "reads what the video shows, and nothing says it" in capsys.readouterr().err
+    hvg("sample", *asked, "prompt='a red ball rolls left'", "out=red")
+    hvg("sample", *asked, "prompt='a blue ball rolls far'", "out=blue")
     red, blue = (read_video(Path(name) / "view-00.mp4")[0] for name in ("red", "blue"))
     assert red.shape == blue.shape == (2, 3, 32, 32) and not torch.equal(red, blue)
 
