@@ -105,3 +105,13 @@ def svd_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("svd")
     save_pipeline(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Path:
+    """Folder with ``umt5/``, ``t5/`` and ``clip/``: encoders of text as published, small and with random weights."""
+    from text_folders import save_text_folders
+
+    folder = tmp_path_factory.mktemp("text")
+    save_text_folders(folder)
+    return folder

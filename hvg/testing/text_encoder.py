@@ -26,7 +26,7 @@ def check_text_encoder(
     if isinstance(part, nn.Module):
         check_gradients(part)
         check_half_precision(part)
-    check_device(lambda _: {"tokens": part.encode(TEXTS, _.device)}, (torch.zeros(1),), part)
+    check_device(lambda there: {"tokens": part.encode(TEXTS, there.device)}, (torch.zeros(1),), part)
 
 
 def check_tokens(part: TextEncoder, context: ConditionerContext) -> None:
