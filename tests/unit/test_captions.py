@@ -209,9 +209,8 @@ def test_a_text_stands_below_a_picture_in_as_many_lines_as_it_needs():
 
 
 def test_a_sheet_shows_the_caption(tiny, tmp_path, monkeypatch):
-    heights = []
+    heights, load = [], Synthetic.load
     for text in ("a person", None):
-        load = Synthetic.load
         with monkeypatch.context() as patch:
             patch.setattr(Synthetic, "load", lambda *given, text=text: replace(load(*given), caption=text and (text,)))
             assert run(["show", *tiny, f"out={tmp_path / 'sheet.png'}", "overwrite=true"]) == 0
