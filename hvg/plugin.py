@@ -19,6 +19,7 @@ from hvg.geometry.filmed_cameras import named_cameras
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
+from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
@@ -26,7 +27,7 @@ from hvg.parts.guider import Guider
 from hvg.parts.keypoint_metric import KeypointMetric, KeypointMetricConfig
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
-from hvg.parts.model import Backbone, Codec, Conditioner, ConditionerConfig, Prediction
+from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig

@@ -5,51 +5,51 @@ inside a transformer as in SV4D (arXiv 2407.17470): spatial, view, temporal atte
 """
 
 import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
+from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext
-from hvg.parts.continued import Continued
-from hvg.parts.model import Backbone
-from hvg.parts.part import PartConfig
 from hvg.parts.pretrained import Component
+from hvg.parts.view_attention import ViewAttention
 from hvg.parts.zero import zero_module
 from hvg.values.conditioning import Conditioning, LatentShape, Ports, Site
 from hvg.values.grid import ViewGrid
 from hvg.values.layout import fold_frames, unfold_frames
 
-from ..nn.published_unet import load_unet
-from ..nn.reference_encoder import ReferenceEncoder
+from ..nn.control_encoder import ControlEncoder
+from ..nn.published_network import load_network
+from ..nn.reference_encoder import ReferenceEncoder, unet_layers
 from ..nn.spatio_temporal import library_residual_block, residual_block, spatial_transformer_block
 from ..nn.spatio_temporal_unet import SpatioTemporalUNet
+from ..nn.video_backbone import (
+    NEW_LAYERS,
+    BlockRunner,
+    VideoBackboneConfig,
+    fold_shared,
+    frame_places,
+    seen_views,
+)
 
 # c_noise = ln(sigma) / 4 of the last step of SVD's schedule, sigma 0.002. (0 is not clean: it stands for sigma 1.)
 CLEAN_LEVEL = 0.25 * math.log(0.002)
 # SDXL has 70.
 MOST_BLOCKS = 512
-# Weights that no published UNet has. All of them start such that they change nothing.
-NEW_LAYERS = ("view_attention.", "memory_gate.")
 
 
-class SvdUNetConfig(PartConfig):
+class SvdUNetConfig(VideoBackboneConfig):
     """The defaults are SVD-xt."""
 
-    weights: str | None = Field(
-        None,
-        description="Folder of a diffusers pipeline (or of its unet/), or hub id, to start from; null: random weights.",
-    )
     widths: tuple[Width, ...] = Field(
         (320, 640, 1280, 1280),
         min_length=1,
@@ -78,32 +78,9 @@ class SvdUNetConfig(PartConfig):
         description="Groups of every group norm. Groups of one or two channels forget how strong a colour is, so narrow "
         "networks want fewer groups.",
     )
-    init: Literal["library", "residual_zero"] = Field(
-        "library",
-        description="residual_zero, for training from nothing: the last layer of every residual branch, and of the network, "
-        "starts at zero. library: as diffusers does, for weights that are loaded.",
-    )
-    checkpointing: Annotated[Literal["none", "blocks"], Continued.FREE] = Field(
-        "none", description="blocks: recompute them in the backward pass."
-    )
-    compile: Literal["none", "blocks"] = Field(
-        "none", description="blocks: torch.compile each while training; on a CPU that needs a C++ compiler."
-    )
     kernels: Literal["fast", "library"] = Field(
         "fast",
         description="fast: temporal convolutions run as 2D ones, equal up to rounding. library: as in diffusers.",
-    )
-    memory: Literal["concatenate", "gated"] = Field(
-        "concatenate",
-        description="How spatial attention sees the memory port. concatenate: more keys in the one softmax, as in "
-        "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
-        "so that pretrained weights start undisturbed.",
-    )
-
-    views_as_frames: bool = Field(
-        False,
-        description="Whether the views of a clip are frames of one video, view after view, as for a camera that goes around: SVD "
-        "as it is, without layers for views (view_attention=none). Frames of several views are counted from 0.",
     )
 
     @model_validator(mode="after")
@@ -185,7 +162,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if config.init == "residual_zero":
             _zero_residual_branches(self)
         self._residual_block = {"fast": residual_block, "library": library_residual_block}[config.kernels]
-        self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+        self._blocks = BlockRunner()
 
     @classmethod
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
@@ -196,7 +173,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         """Residual sites ``stem``, ``down_<i>`` (after downsampling), ``mid``; memory sites are the transformers."""
         last = len(config.widths) - 1
         down = {f"down_{i}": Site(width, 2 ** min(i + 1, last)) for i, width in enumerate(config.widths)}
-        memory = {site: Site(config.widths[level], 2**level) for site, level in _transformer_sites(config).items()}
+        memory = {
+            site: Site(config.widths[level], 2**level, early=not site.startswith("up_"))
+            for site, level in _transformer_sites(config).items()
+        }
         return Ports(
             latent_channels=latents.channels,
             latent_stride=latents.stride,
@@ -204,6 +184,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             residuals={"stem": Site(config.widths[0], 1), **down, "mid": Site(config.widths[last], 2**last)},
             memory=memory,
             token_width=config.cross_attention_width,
+            text_width=config.cross_attention_width,
             embedding_width=4 * config.widths[0],
             channels=True,
         )
@@ -222,15 +203,13 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
         shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
-        if frame_index is None or shape[2] > t:
-            frame_index = torch.arange(shape[2], device=noisy.device).expand(b, -1)
         state = _Pass(
             grid=shape,
-            views=_views(grid, shape) if self.view_attention else None,
+            views=seen_views(grid, shape) if self.view_attention else None,
             embedding=self._embed(level.reshape(shape), noisy.dtype, conditioning.embedding),
-            context=self._context(noisy, conditioning.tokens),
-            frame_index=fold_frames(frame_index[:, None].expand(shape)),
-            memory={site: _fold_memory(x, (b, v, t)) for site, x in memory.items()},
+            context=self._context(noisy, conditioning.context),
+            frame_index=fold_frames(frame_places(frame_index, shape, noisy)[:, None].expand(shape)),
+            memory={site: fold_shared(x, (b, v, t)) for site, x in memory.items()},
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
@@ -243,16 +222,31 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if self.config.norm_groups != 32:
             raise HvgError(f"backbone.norm_groups={self.config.norm_groups}: published weights have 32; set 32")
         published = Component(place=self.config.weights, name="unet", setting="backbone.weights")
-        return load_unet(self, published, _library_settings(self.config, self.latent_channels), NEW_LAYERS)
+        settings = _library_settings(self.config, self.latent_channels)
+        return load_network(self, published, settings, NEW_LAYERS, first="conv_in")
 
     def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
         """See ``Backbone.reference_encoder``. The photo is clean: the copy is told the lowest noise level, as AnimateAnyone
         tells its own t = 0. Published weights know such latents as they are; the input scale of v is 1 without noise.
         """
+        return ReferenceEncoder(self, self.latent_channels, self._embedding_without_noise(), sites, checkpointing)
+
+    def control_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
+        widths = {**{f"down_{i}": width for i, width in enumerate(self.config.widths)}, "mid": self.config.widths[-1]}
+        return ControlEncoder(self, widths, self._embedding_without_noise(), sites, checkpointing)
+
+    def spatial_attention(self) -> Iterator[tuple[ViewAttention, nn.Module, nn.Module]]:
+        for site, transformer in unet_layers(self):
+            if site in self.view_attention:
+                blocks: Any = transformer
+                for module, block in zip(self.view_attention[site], blocks.transformer_blocks, strict=True):
+                    yield cast(ViewAttention, module), block.norm1, block.attn1
+
+    def _embedding_without_noise(self) -> Tensor:
+        """(E)."""
         level = self.conv_in.weight.new_full((1, 1, 1), CLEAN_LEVEL)
         with torch.no_grad():
-            embedding = self._embed(level, level.dtype, None)[0]
-        return ReferenceEncoder(self, self.latent_channels, embedding, sites, checkpointing)
+            return self._embed(level, level.dtype, None)[0]
 
     def _embed(self, level: Tensor, dtype: torch.dtype, extra: Tensor | None) -> Tensor:
         """Noise level, the three added ids and the embedding port -> (N, E)."""
@@ -304,30 +298,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     def _layer(
         self, resnet: nn.Module, transformers: Sequence[Any] | None, block: str, j: int, x: Tensor, state: _Pass
     ) -> Tensor:
-        x = self._run(self._residual_block, resnet, x, state.embedding, state.grid[2])
+        x = self._blocks(self.config, self._residual_block, resnet, x, state.embedding, state.grid[2])
         if transformers is not None:
-            x = self._run(self._transform, transformers[j], f"{block}_attention_{j}", x, state)
+            x = self._blocks(self.config, self._transform, transformers[j], f"{block}_attention_{j}", x, state)
         return x
-
-    def _run(self, function: Callable[..., Tensor], *inputs) -> Tensor:
-        if not torch.is_grad_enabled():
-            return function(*inputs)
-        if self.config.compile == "blocks":
-            function = self._compile(function)
-        if self.config.checkpointing == "blocks":
-            return checkpoint(function, *inputs, use_reentrant=False)
-        return function(*inputs)
-
-    def _compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The function compiled; it is once for every kind of block that it meets."""
-        if function not in self._compiled:
-            if self.conv_in.weight.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-                raise HvgError(
-                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
-                )
-            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
-            self._compiled[function] = torch.compile(function, dynamic=False)
-        return self._compiled[function]
 
     def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
         """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
@@ -349,14 +323,6 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
-def _views(grid: ViewGrid | None, shape: tuple[int, int, int]) -> ViewGrid:
-    """The grid that view attention sees. Raises: HvgError where there is none, or one of other views and latent frames."""
-    views = required(grid, "the grid of the views (ClipBatch.view_grid), which view attention sees,")
-    if tuple(views.cameras.shape) != shape:
-        raise HvgError(f"the latents are {shape} (B, V, t), the cameras of their grid {tuple(views.cameras.shape)}")
-    return views
-
-
 def _level_of_clips(level: Tensor) -> Tensor:
     """One level for each view's clip, (B V): the library embeds no more, and other numbers of rows may round differently.
 
@@ -372,11 +338,6 @@ def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
     if state.context is None:
         return None
     return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
-
-
-def _fold_memory(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """(B, V, t, M, D) -> (N, M, D); (B, M, D) where the V and t axes are 1, so that it is projected once a clip."""
-    return fold_frames(x if x.shape[1] == x.shape[2] == 1 else x.expand(*grid, -1, -1))
 
 
 def _add(x: Tensor, residual: Tensor | None) -> Tensor:
@@ -421,23 +382,13 @@ def _library_settings(config: SvdUNetConfig, latent_channels: int) -> dict[str, 
 
 def _layers(config: SvdUNetConfig, latent_channels: int, extra_channels: int) -> nn.Module:
     """The library's layers, freshly initialised."""
-    unet = SpatioTemporalUNet(
+    return SpatioTemporalUNet(
         (latent_channels + extra_channels, latent_channels),
         config.widths,
         config.attention,
         config.heads,
         layers=config.layers_per_block,
         depth=config.transformer_layers,
-        context_width=config.cross_attention_width or 1,
+        context_width=config.cross_attention_width,
         id_width=config.addition_time_embed_dim,
     )
-    if config.cross_attention_width == 0:
-        _leave_out_cross_attention(unet)
-    return unet
-
-
-def _leave_out_cross_attention(unet: nn.Module) -> None:
-    """The library's blocks may lack it (``attn2`` is None), but its UNet has no setting for that."""
-    blocks: list[Any] = [module for module in unet.modules() if getattr(module, "attn2", None) is not None]
-    for block in blocks:
-        block.attn2 = block.norm2 = None

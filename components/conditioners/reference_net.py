@@ -1,4 +1,4 @@
-"""The reference photo as the features of a second UNet, for spatial attention to look at."""
+"""The reference photo as the features of a second network, for spatial attention to look at."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -16,15 +16,15 @@ from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 
 class ReferenceNetConfig(PhotoConfig):
-    """Settings of the second UNet."""
+    """Settings of the second network."""
 
     sites: Literal["down_mid", "all"] = Field(
         "down_mid",
-        description="Which of the backbone's spatial attentions see the photo. down_mid, as in HVG: those on the way down "
-        "and in the middle. all, as in AnimateAnyone: those on the way up as well.",
+        description="Which of the backbone's spatial attentions see the photo. down_mid, as in HVG: those in its first half, "
+        "of a UNet on the way down and in the middle. all, as in AnimateAnyone: those in its second half as well.",
     )
     trainable: bool = Field(
-        True, description="Whether the second UNet is trained; otherwise it stays as the backbone started."
+        True, description="Whether the second network is trained; otherwise it stays as the backbone started."
     )
     checkpointing: Annotated[Literal["none", "blocks"], Continued.FREE] = Field(
         "none", description="blocks: recompute its blocks in the backward pass, where it is trained."
@@ -64,12 +64,12 @@ class ReferenceNet(PhotoConditioner[ReferenceNetConfig]):
 
 
 def _sites(config: ReferenceNetConfig, ports: Ports) -> list[str]:
-    """The memory sites that are filled; backbones name theirs ``down_*``, ``mid_*`` and ``up_*``."""
-    sites = [name for name in ports.memory if config.sites == "all" or name.startswith(("down_", "mid_"))]
+    """The memory sites that are filled."""
+    sites = [name for name, site in ports.memory.items() if config.sites == "all" or site.early]
     if not sites:
         raise HvgError(
             f"reference_net with sites={config.sites} finds none among the backbone's memory sites "
-            f"({', '.join(ports.memory) or 'it has none'}); down_mid looks for names that begin with down_ or mid_. "
+            f"({', '.join(ports.memory) or 'it has none'}); down_mid are those in its first half. "
             "Choose sites=all, another backbone or another reference_keys."
         )
     return sites

@@ -39,6 +39,7 @@ class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
     def __init__(self, config: ReferenceTokensConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         ports, self.codec, self.sites = context.ports, context.codec, dict(context.ports.memory)
+        self.stem_stride = ports.residuals[STEM].stride
         halvings = max((site.stride.bit_length() - 1 for site in self.sites.values()), default=0)
         self.stem = nn.Conv2d(ports.latent_channels, config.width, 3, padding=1)
         self.halvings = nn.ModuleList(
@@ -74,7 +75,8 @@ class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
             features = pyramid[site.stride.bit_length() - 1].permute(0, 2, 3, 1)
             tokens = self.norm(features) + _position(features.shape[1:], features.device).to(features.dtype)
             memory[name] = self.projections[_key(name)](tokens.flatten(1, 2))[:, None, None]
-        position = _position((*latents.shape[-2:], self.config.width), latents.device).to(latents.dtype)
+        cells = (side // self.stem_stride for side in latents.shape[-2:])
+        position = _position((*cells, self.config.width), latents.device).to(latents.dtype)
         where = self.query_position(position.movedim(-1, 0)[None]).expand(len(latents), -1, -1, -1)
         return Conditioning(residuals={STEM: where[:, None, None]}, memory=memory)
 

@@ -35,7 +35,8 @@ class CodecCnnConfig(PartConfig):
 class CodecCnn(MapEncoder[CodecCnnConfig]):
     """The mode of the codec's latents of a map, unscaled; 3x3 convolutions at their size; a zero 1x1 projection; a scale.
 
-    Nothing is lost between pixels and cells that the codec keeps, and the features are made of what the network denoises.
+    Nothing is lost between pixels and cells that the codec keeps, and the features are made of what the network denoises. Of a
+    stem whose cells are several latent cells the convolutions are of its size.
     ``pictures`` says how a map is a picture.
 
     Source: the encoder of the NeRF's render in GAS's code: latents of 4 channels, convolutions 4-4-16-32-64-128, a learned factor
@@ -45,7 +46,7 @@ class CodecCnn(MapEncoder[CodecCnnConfig]):
     def __init__(self, config: CodecCnnConfig, maps: Mapping[str, int], context: ConditionerContext) -> None:
         super().__init__(config, maps, context)
         site, _ = stem(context.ports)
-        self.latents, self.codec_scale = CodecPictures(maps, context.codec), context.codec.scale
+        self.latents, self.codec_scale = CodecPictures(maps, context.codec, site.stride), context.codec.scale
         first = self.latents.channels
         widths = config.widths or [max(first, min(width, site.channels)) for width in WIDTHS]
         self.convolutions = convolutions((narrow, wide, 1) for narrow, wide in pairwise((first, first, *widths)))
@@ -54,7 +55,7 @@ class CodecCnn(MapEncoder[CodecCnnConfig]):
 
     @classmethod
     def fit(cls, config: CodecCnnConfig, maps: Mapping[str, int], ports: Ports) -> None:
-        check_pictures(maps, ports)
+        check_pictures(maps)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.scale * self.projection(self.convolutions(self.latents(maps) / self.codec_scale))

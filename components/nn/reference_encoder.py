@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from hvg.core.errors import HvgError
 
 from .spatio_temporal import spatial_transformer_block
+
+ConvolutionT = TypeVar("ConvolutionT", nn.Conv2d, nn.Conv3d)
 
 
 class ReferenceEncoder(nn.Module):
@@ -35,17 +37,17 @@ class ReferenceEncoder(nn.Module):
         super().__init__()
         self.sites, self.checkpointing = frozenset(sites), checkpointing
         self.embedding = nn.Parameter(embedding.detach().clone())
-        self.conv_in = _narrowed(unet.conv_in, latent_channels)
+        self.conv_in = narrowed(unet.conv_in, latent_channels)
         self.layers = nn.ModuleDict()
         ahead = set(sites)
-        for name, module in _layers(unet):
+        for name, module in unet_layers(unet):
             ahead.discard(name)
             is_site = "_attention_" in name
-            self.layers[name] = _SpatialTransformer(module, to_the_end=bool(ahead)) if is_site else deepcopy(module)
+            self.layers[name] = SpatialTransformer(module, to_the_end=bool(ahead)) if is_site else deepcopy(module)
             if not ahead:
                 break
         if ahead:
-            known = [name for name, _ in _layers(unet) if "_attention_" in name]
+            known = [name for name, _ in unet_layers(unet) if "_attention_" in name]
             raise HvgError(f"no transformer is named {', '.join(sorted(ahead))}; there are {', '.join(known)}")
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
@@ -71,7 +73,7 @@ class ReferenceEncoder(nn.Module):
         return layer(*inputs)
 
 
-class _SpatialTransformer(nn.Module):
+class SpatialTransformer(nn.Module):
     """diffusers' TransformerSpatioTemporalModel without its temporal blocks; the last one ends at the tokens."""
 
     def __init__(self, transformer: Any, to_the_end: bool) -> None:
@@ -95,7 +97,7 @@ class _SpatialTransformer(nn.Module):
         return self.proj_out(tokens).unflatten(1, _size(x)).permute(0, 3, 1, 2).contiguous() + x, seen
 
 
-def _layers(unet: Any) -> Iterator[tuple[str, nn.Module]]:
+def unet_layers(unet: Any) -> Iterator[tuple[str, nn.Module]]:
     """The UNet's layers after the first convolution, in the order in which they run; sites bear the ports' names."""
     blocks = [
         *((f"down_{i}", block, block.downsamplers) for i, block in enumerate(unet.down_blocks)),
@@ -112,7 +114,7 @@ def _layers(unet: Any) -> Iterator[tuple[str, nn.Module]]:
             yield f"{name}_sampler", module
 
 
-def _narrowed(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
+def narrowed(convolution: ConvolutionT, channels: int) -> ConvolutionT:
     """A copy that takes the first ``channels`` channels; the others are those that conditioners concatenate."""
     copy = deepcopy(convolution)
     copy.in_channels = channels

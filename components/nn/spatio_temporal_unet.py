@@ -6,6 +6,7 @@ Layers are made in the library's order, so that one seed gives the same weights.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -16,8 +17,8 @@ class SpatioTemporalUNet(nn.Module):
     """Layers without a forward pass: ``SvdUNet`` has its own.
 
     widths, attention, heads: of each level, as in ``SvdUNetConfig``. layers: residual blocks of a level going down; going up
-    it has one more. depth: transformer blocks of a transformer. context_width: of the tokens that cross-attention sees.
-    id_width: of the sinusoids of each of three added ids.
+    it has one more. depth: transformer blocks of a transformer. context_width: of the tokens that cross-attention sees; 0 leaves
+    it out. id_width: of the sinusoids of each of three added ids.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class SpatioTemporalUNet(nn.Module):
         super().__init__()
         first, last, embedding = widths[0], len(widths) - 1, 4 * widths[0]
         transformers = [
-            partial(_SpatioTemporalTransformer, width, count, depth, context_width)
+            partial(_SpatioTemporalTransformer, width, count, depth, context_width or 1)
             for width, count in zip(widths, heads, strict=True)
         ]
         self.conv_in = nn.Conv2d(channels[0], first, 3, padding=1)
@@ -68,6 +69,14 @@ class SpatioTemporalUNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(32, first, eps=1e-5)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(first, channels[1], 3, padding=1)
+        if context_width == 0:
+            self._leave_out_cross_attention()
+
+    def _leave_out_cross_attention(self) -> None:
+        """The library's blocks may lack it (``attn2`` is None), but its UNet has no setting for that."""
+        blocks: list[Any] = [module for module in self.modules() if getattr(module, "attn2", None) is not None]
+        for block in blocks:
+            block.attn2 = block.norm2 = None
 
 
 class _Level(nn.Module):

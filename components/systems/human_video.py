@@ -11,7 +11,7 @@ from hvg.parts.system import System
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
     from hvg.model.system import HumanVideoSystem
-    from hvg.parts.model import Backbone
+    from hvg.parts.backbone import Backbone
 
 
 class HumanVideo(System[PartConfig]):

@@ -12,12 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.parts.attention import GroupAttention, group_attention_flops
-from hvg.parts.part import PartConfig
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.values.grid import ViewGrid
 
 
-class Aligned2dConfig(PartConfig):
+class Aligned2dConfig(ViewAttentionConfig):
     """Settings of attention among the same cells, or rows, of all views."""
 
     group: Literal["pixel", "row"] = Field(

@@ -11,13 +11,12 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.parts.attention import ViewMaskAttention, group_attention_flops
-from hvg.parts.part import PartConfig
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid
 
 
-class EpipolarConfig(PartConfig):
+class EpipolarConfig(ViewAttentionConfig):
     """Setting of the width of the bands around epipolar lines."""
 
     band: float = Field(

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from hvg.parts.attention import GroupAttention, group_attention_flops
-from hvg.parts.part import PartConfig
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.values.grid import ViewGrid
 
 
-class Full3dViewAttention(ViewAttention[PartConfig]):
+class Full3dViewAttention(ViewAttention[ViewAttentionConfig]):
     """All V x h x w tokens of one latent frame see each other."""
 
-    def __init__(self, config: PartConfig, width: int, num_heads: int) -> None:
+    def __init__(self, config: ViewAttentionConfig, width: int, num_heads: int) -> None:
         super().__init__(config, width, num_heads)
         self.attention = GroupAttention(width, num_heads)
 
@@ -25,10 +24,10 @@ class Full3dViewAttention(ViewAttention[PartConfig]):
         return self.attention(tokens).unflatten(1, space).permute(0, 1, 4, 2, 3, 5)
 
     @classmethod
-    def token_groups(cls, config: PartConfig, views: int, height: int, width: int) -> Tensor:
+    def token_groups(cls, config: ViewAttentionConfig, views: int, height: int, width: int) -> Tensor:
         return torch.zeros(views, height, width, dtype=torch.int64)
 
     @classmethod
-    def flops(cls, config: PartConfig, views: int, height: int, width: int, channels: int) -> int:
+    def flops(cls, config: ViewAttentionConfig, views: int, height: int, width: int, channels: int) -> int:
         tokens = views * height * width
         return group_attention_flops(tokens, tokens, channels)

@@ -8,12 +8,11 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.parts.attention import ViewMaskAttention, group_attention_flops
-from hvg.parts.part import PartConfig
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.values.grid import ViewGrid
 
 
-class NeighboursConfig(PartConfig):
+class NeighboursConfig(ViewAttentionConfig):
     """Setting of how many views away a view sees."""
 
     reach: int = Field(

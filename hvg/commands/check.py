@@ -94,7 +94,7 @@ def summary(config: RunConfig) -> list[str]:
 def _filled(spec: ConditioningSpec) -> list[str]:
     sites = [(port, site, width) for port in ("residuals", "memory") for site, width in getattr(spec, port).items()]
     widths = [
-        (port, getattr(spec, port)) for port in ("tokens", "channels", "embedding", "base") if getattr(spec, port)
+        (port, width) for port in ("tokens", "text", "channels", "embedding", "base") if (width := getattr(spec, port))
     ]
     return [
         *(f"{port}[{site}] x {width}" for port, site, width in sites),

@@ -18,8 +18,9 @@ from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, Problem
 from hvg.core.random_keys import key_to_seed
 from hvg.parts import registry
+from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
-from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
+from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.observed import ObservedClips
 from hvg.parts.part import Part
 from hvg.parts.plan import Guidance, Sampler, Solver
@@ -114,6 +115,7 @@ def build_networks(
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
     if start is not None:
         start(backbone)
+    backbone.copy_spatial_attention()
     return backbone, _build_conditioners(config, context, backbone)
 
 

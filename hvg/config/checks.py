@@ -105,6 +105,7 @@ def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
     yield from _site_misfits("residual", spec.residuals, available.residuals)
     yield from _site_misfits("memory", spec.memory, available.memory)
     yield from _width_misfits("token", spec.tokens, available.token_width)
+    yield from _width_misfits("text", spec.text, available.text_width)
     yield from _width_misfits("embedding", spec.embedding, available.embedding_width)
     if spec.channels and not available.channels:
         yield "adds input channels, but the backbone takes none"

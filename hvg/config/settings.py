@@ -25,7 +25,8 @@ from hvg.core.names import NameInFolders
 from hvg.parts.continued import Continued
 
 if TYPE_CHECKING:
-    from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
+    from hvg.parts.backbone import Backbone
+    from hvg.parts.model import Codec, Conditioner, Prediction
     from hvg.parts.plan import Guidance, Sampler, Solver
     from hvg.parts.reconstructor import Reconstructor
     from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer

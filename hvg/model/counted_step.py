@@ -24,8 +24,9 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
 from hvg.model.slots import condition_slots, tell
+from hvg.parts.backbone import Backbone
 from hvg.parts.codec_pictures import CodecPictures
-from hvg.parts.model import Backbone, Codec, Conditioner
+from hvg.parts.model import Codec, Conditioner
 from hvg.parts.view_attention import ViewAttention
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid

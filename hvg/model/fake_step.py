@@ -22,7 +22,8 @@ from hvg.core.errors import HvgError
 from hvg.data.signals import signal_keys
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS
 from hvg.geometry.skeleton import BONES, JOINTS
-from hvg.parts.model import Backbone, Codec, Conditioner
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part
 from hvg.values.body import MESH_FIELDS, BodyMotion, Skinning
 from hvg.values.cameras import Cameras

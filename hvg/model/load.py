@@ -21,7 +21,7 @@ from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import saved_config_of
-from hvg.parts.model import Backbone
+from hvg.parts.backbone import Backbone
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
 from hvg.parts.weights import load_weights

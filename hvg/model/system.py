@@ -20,7 +20,8 @@ from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.window_denoiser import WindowDenoiser
-from hvg.parts.model import Backbone, Codec, Conditioner, Prediction
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.scene import Alignment, Dataset
 from hvg.parts.text_conditioner import check_captions

@@ -3,6 +3,8 @@
 # Of some methods of tensors the library does not say what they give.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (matrix_products if num_keys <= MATRIX_PRODUCTS_UP_TO else fused_kernel)(query, key, value)
 
 
-class _AttentionLayers(nn.Module):
+class AttentionLayers(nn.Module):
     """Norm, projections to heads and back, and a residual; the output projection starts at zero."""
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -70,19 +72,51 @@ class _AttentionLayers(nn.Module):
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        # Only a copy of another attention may have norms of queries and keys, and has a gate.
+        self.query_norm: nn.Module | None = None
+        self.key_norm: nn.Module | None = None
+        self.gate: nn.Parameter | None = None
+
+    @torch.no_grad()
+    def copy(self, norm: Any, attention: Any) -> None:
+        """Becomes a copy of another attention with as many heads, weights included, behind a gate per channel that is 0.
+
+        norm: a layer norm before it, with or without weights. attention: layers named as diffusers names them, ``to_q``,
+        ``to_k``, ``to_v``, ``to_out.0``, and where it has them ``norm_q`` and ``norm_k``, over all heads. What positions and
+        noise levels do to it in its own place, the copy does without.
+        """
+        self.norm.eps = norm.eps
+        if norm.weight is not None:
+            self.norm.load_state_dict(norm.state_dict())
+        projections = attention.to_q, attention.to_k, attention.to_v
+        self.query_key_value = deepcopy(attention.to_q)
+        self.query_key_value.out_features = 3 * attention.to_q.out_features
+        for name, parameter in attention.to_q.named_parameters():
+            joined = torch.cat([projection.get_parameter(name) for projection in projections])
+            self.query_key_value.register_parameter(name, nn.Parameter(joined.to(parameter.dtype)))
+        self.out = deepcopy(attention.to_out[0])
+        self.query_norm, self.key_norm = (deepcopy(getattr(attention, name, None)) for name in ("norm_q", "norm_k"))
+        self.gate = nn.Parameter(torch.zeros_like(self.norm.weight))
 
     def split_heads(self, query_key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 3 D) -> query, key and value, each (..., heads, d)."""
-        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, self.num_heads, -1)), -3)
+        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, -1)), -2)
+        query = query if self.query_norm is None else self.query_norm(query)
+        key = key if self.key_norm is None else self.key_norm(key)
+        query, key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value))
         return query, key, value
 
+    def put_out(self, mixed: Tensor) -> Tensor:
+        """What the mixed values (..., D) add to their tokens."""
+        return self.out(mixed) if self.gate is None else self.gate * self.out(mixed)
 
-class GroupAttention(_AttentionLayers):
+
+class GroupAttention(AttentionLayers):
     """Multi-head self-attention over axis 1, with a norm and a residual; the output projection starts at zero."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, S, ..., D) -> same; tokens along axis 1 see each other."""
-        return x + self.out(self.mix(self.query_key_value(self.norm(x))))
+        return x + self.put_out(self.mix(self.query_key_value(self.norm(x))))
 
     def mix(self, query_key_value: Tensor) -> Tensor:
         """(N, S, ..., 3 D) -> (N, S, ..., D): what lies between the projections."""
@@ -94,7 +128,7 @@ class GroupAttention(_AttentionLayers):
 Seen = Callable[[int], tuple[Tensor, Tensor]]
 
 
-class ViewMaskAttention(_AttentionLayers):
+class ViewMaskAttention(AttentionLayers):
     """The same over tokens that see some of the others by a mask, one view after the other, so that one mask is held."""
 
     def forward(self, x: Tensor, seen: Seen) -> Tensor:
@@ -107,7 +141,7 @@ class ViewMaskAttention(_AttentionLayers):
             # B K t S heads d -> B t (K S) heads d
             keys, values = (y[clips, views].transpose(1, 2).flatten(2, 3) for y in (key, value))
             mixed.append(_attend_seen(query[:, view], keys, values, mask))
-        return x + self.out(torch.stack(mixed, dim=1).flatten(-2).view(x.shape))
+        return x + self.put_out(torch.stack(mixed, dim=1).flatten(-2).view(x.shape))
 
 
 def _attend_seen(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

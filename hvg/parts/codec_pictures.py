@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
 
 from hvg.core.errors import HvgError
-from hvg.parts.map_encoder import STEM
 from hvg.parts.model import Codec
-from hvg.values.conditioning import Ports
 
 # Maps with a meaning of their own here: colours that are multiplied by the share of a pixel that is covered, and that share.
 RGB, ALPHA = "rgb", "alpha"
@@ -17,19 +16,22 @@ RGB, ALPHA = "rgb", "alpha"
 class CodecPictures(nn.Module):
     """Control maps (N, K, H, W) -> the codec's latents (N, channels, h, w) of the ``pictures`` that they are.
 
-    Frozen: neither weights nor a gradient.
+    Where several latent cells make one of the network's, as a transformer's patches, they are its channels. Frozen: neither
+    weights nor a gradient.
     """
 
-    def __init__(self, maps: Mapping[str, int], codec: Codec) -> None:
-        """maps: name -> channels of the maps that a control map is made of, in their order."""
+    def __init__(self, maps: Mapping[str, int], codec: Codec, cells: int = 1) -> None:
+        """maps: name -> channels of the maps that a control map is made of, in their order. cells: latent cells along each side
+        of one of the network's, as a site's stride says.
+        """
         super().__init__()
-        self.maps, self.codec = dict(maps), codec
-        self.channels = num_pictures(maps) * codec.channels
+        self.maps, self.codec, self.cells = dict(maps), codec, cells
+        self.channels = num_pictures(maps) * codec.channels * cells**2
 
     @torch.no_grad()
     def forward(self, maps: Tensor) -> Tensor:
         latents = self.codec.encode(pictures(maps, self.maps)[:, :, None])
-        return latents[:, :, 0].flatten(1, 2)
+        return pixel_unshuffle(latents[:, :, 0].flatten(1, 2), self.cells)
 
 
 def pictures(maps: Tensor, channels: Mapping[str, int]) -> Tensor:
@@ -53,13 +55,8 @@ def num_pictures(channels: Mapping[str, int]) -> int:
     return len(channels) - ({RGB, ALPHA} <= channels.keys())
 
 
-def check_pictures(channels: Mapping[str, int], ports: Ports) -> None:
-    """Raises: HvgError for maps that are no pictures, or a stem whose cells are not the latents'."""
+def check_pictures(channels: Mapping[str, int]) -> None:
+    """Raises: HvgError for maps that are no pictures."""
     wrong = [f"{name} has {count}" for name, count in channels.items() if count not in (1, 3)]
     if wrong:
         raise HvgError(f"a codec encodes pictures, maps of 3 channels or of 1, but {', '.join(wrong)}")
-    if ports.residuals[STEM].stride != 1:
-        raise HvgError(
-            f"a codec's latents of a map have cells of {ports.latent_stride} pixels, the backbone's stem cells of "
-            f"{ports.residuals[STEM].stride * ports.latent_stride}"
-        )

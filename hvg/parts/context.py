@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hvg.parts.model import Backbone, Codec
+from hvg.parts.backbone import Backbone
+from hvg.parts.model import Codec
 from hvg.parts.network_files import NetworkFiles
 from hvg.parts.scene import BodyModel, Renderer
 from hvg.parts.view_attention import ViewAttention

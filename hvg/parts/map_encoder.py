@@ -1,4 +1,4 @@
-"""Interface of the encoders of maps, and the place where what they make is added."""
+"""Interface of the encoders of maps, and the places where what they make is added."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEM = "stem"
 
 
 class MapEncoder(Part[ConfigT], nn.Module):
-    """Control maps (N, K, H, W) -> what is added at the backbone's stem, (N, D, h, w), 0 at the start.
+    """Control maps (N, K, H, W) -> what is added at the backbone's stem, (N, D, h, w), or at several ``sites``; 0 at the start.
 
     Conditioners name one by their setting ``encoder``, so that what a map shows and how it is encoded are two words. ``stem``
     says how wide the stem is, and how many pixels one of its cells has.
@@ -32,8 +32,19 @@ class MapEncoder(Part[ConfigT], nn.Module):
     def fit(cls, config: ConfigT, maps: Mapping[str, int], ports: Ports) -> None:
         """Asked before any weight exists. Raises: HvgError where it cannot encode these maps for this stem."""
 
+    @classmethod
+    def sites(cls, config: ConfigT, ports: Ports) -> Mapping[str, int]:
+        """Residual sites that it fills -> their channels; the stem, unless a part says more."""
+        return {STEM: stem(ports)[0].channels}
+
     @abstractmethod
-    def forward(self, maps: Tensor) -> Tensor: ...
+    def forward(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """What is added at the stem; site -> what is added there, where a part fills others."""
+
+
+def by_site(added: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """What an encoder gives, by the sites where it is added."""
+    return {STEM: added} if isinstance(added, Tensor) else added
 
 
 def stem(ports: Ports) -> tuple[Site, int]:

@@ -1,4 +1,4 @@
-"""Interfaces of what has weights: conditioners, backbone, codec; and what the network predicts."""
+"""Interfaces of conditioners and codec, and of what the network predicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from hvg.core.digests import settings_digest
-from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.core.shipped import name_in_tree
 from hvg.parts.continued import Continued
@@ -20,10 +19,9 @@ from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports
-from hvg.values.grid import ViewGrid
 
 if TYPE_CHECKING:
-    from hvg.parts.context import BackboneContext, ConditionerContext
+    from hvg.parts.context import ConditionerContext
 
 
 class ConditionerConfig(PartConfig):
@@ -214,58 +212,6 @@ class Conditioner(Part[ConditionerT], nn.Module):
         By their places among all views of their clips (``ViewGrid.view_index``), so that windows agree.
         """
         return None
-
-
-class Backbone(Part[ConfigT], nn.Module):
-    """The denoiser. Library blocks, own forward."""
-
-    def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
-        super().__init__(config, context)
-
-    @classmethod
-    @abstractmethod
-    def ports(cls, config: ConfigT, latents: LatentShape) -> Ports:
-        """Sites and widths for latents of this shape, before any weight exists."""
-
-    @classmethod
-    def has_view_layers(cls, config: ConfigT) -> bool:
-        """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
-        return True
-
-    @abstractmethod
-    def forward(
-        self,
-        noisy: Tensor,
-        level: Tensor,
-        conditioning: Conditioning,
-        frame_index: Tensor | None = None,
-        grid: ViewGrid | None = None,
-    ) -> Tensor:
-        """The network's raw output, (B, V, t, C, h, w).
-
-        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) place of every frame
-        in the whole video, 0..t-1 when None (``data.frame_index``). Ports of the conditioning whose V or t axis is 1 hold for
-        all of it.
-        grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
-        it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
-        another shape.
-        """
-
-    def load_pretrained(self) -> list[str]:
-        """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
-
-        Raises: HvgError where a weight finds no place, or a layer that is not known to be new finds no weight.
-        """
-        return []
-
-    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
-        """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
-
-        What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
-        checkpointing: its blocks are computed again in the backward pass instead of being kept for it.
-        Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
-        """
-        raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
 
 
 class Codec(Part[ConfigT]):

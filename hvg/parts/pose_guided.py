@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -14,12 +15,12 @@ from hvg.core.required import required
 from hvg.parts.codec_pictures import CodecPictures, check_pictures
 from hvg.parts.context import ConditionerContext
 from hvg.parts.folded_map import EncodedMap, FoldedMap
-from hvg.parts.map_encoder import STEM, MapEncoder, stem
+from hvg.parts.map_encoder import STEM, MapEncoder, by_site, stem
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.parts.part import PartName
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
-from hvg.values.layout import per_frame
+from hvg.values.layout import fold_frames, unfold_frames
 
 
 class GuidedConfig(ConditionerConfig):
@@ -32,8 +33,8 @@ class GuidedConfig(ConditionerConfig):
 
     inject: Literal["stem", "channels", "both"] = Field(
         "stem",
-        description="How the network is told the map. stem: its encoder's features, added at the backbone's stem. channels: the "
-        "map itself, concatenated to the noise. both: in both ways.",
+        description="How the network is told the map. stem: its encoder's features, added at the backbone's stem, or where that "
+        "encoder says. channels: the map itself, concatenated to the noise. both: in both ways.",
     )
     channels_by: Literal["folded", "codec"] = Field(
         "folded",
@@ -93,7 +94,8 @@ class PoseSignal(Conditioner[GuidedT]):
         if config.inject == "stem":
             return
         if config.channels_by == "codec":
-            self.folded = EncodedMap(CodecPictures(self.map_channels(config), context.codec), site.channels)
+            latents = CodecPictures(self.map_channels(config), context.codec, site.stride)
+            self.folded = EncodedMap(latents, site.channels)
         else:
             self.folded = FoldedMap(self.signal_channels(config), site.channels, stride)
 
@@ -110,7 +112,7 @@ class PoseSignal(Conditioner[GuidedT]):
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
         if config.inject != "stem" and config.channels_by == "codec":
-            check_pictures(cls.map_channels(config), ports)
+            check_pictures(cls.map_channels(config))
         return ConditioningSpec(residuals={STEM: stem(ports)[0].channels})
 
     @abstractmethod
@@ -118,8 +120,8 @@ class PoseSignal(Conditioner[GuidedT]):
         """The control map, (B, V, T, K, H, W), 0 where there is nobody."""
 
     @abstractmethod
-    def encode(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> what is added at the stem, (N, D, h, w)."""
+    def encode(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """Control maps (N, K, H, W) -> what is added at the stem, (N, D, h, w); or at several sites, as of ``spec``."""
 
     @torch.no_grad()
     def signal(self, batch: ClipBatch) -> Tensor:
@@ -128,13 +130,17 @@ class PoseSignal(Conditioner[GuidedT]):
             return self.draw_map(batch)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        return Conditioning(residuals={STEM: per_frame(self._tell, required(signal, "its control map"))})
+        maps = required(signal, "its control map")
+        told = self._tell(fold_frames(maps))
+        return Conditioning(residuals={site: unfold_frames(x, maps.shape[:3]) for site, x in told.items()})
 
-    def _tell(self, maps: Tensor) -> Tensor:
-        """Control maps (N, K, H, W) -> all that is added at the stem, (N, D, h, w)."""
-        if self.folded is None:
-            return self.encode(maps)
-        return self.folded(maps) + self.encode(maps) if self.encodes else self.folded(maps)
+    def _tell(self, maps: Tensor) -> dict[str, Tensor]:
+        """Control maps (N, K, H, W) -> site -> all that is added there, (N, D, h, w)."""
+        told = dict(by_site(self.encode(maps))) if self.encodes else {}
+        if self.folded is not None:
+            folded = self.folded(maps)
+            told[STEM] = folded + told[STEM] if STEM in told else folded
+        return told
 
 
 class PoseGuided(PoseSignal[GuidedT]):
@@ -150,7 +156,7 @@ class PoseGuided(PoseSignal[GuidedT]):
             encoder: MapEncoder = cls(settings, self.map_channels(config), context)
             self.hold(encoder)
             # No module here: where its layers lie is for ``hold`` to say.
-            self._encode: Callable[[Tensor], Tensor] = encoder.__call__
+            self._encode: Callable[[Tensor], Tensor | Mapping[str, Tensor]] = encoder.__call__
 
     def hold(self, encoder: MapEncoder) -> None:
         """Makes the encoder one of this part's layers, under its registered name, which checkpoints have."""
@@ -163,10 +169,13 @@ class PoseGuided(PoseSignal[GuidedT]):
 
     @classmethod
     def spec(cls, config: GuidedT, ports: Ports) -> ConditioningSpec:
-        if config.inject != "channels":
-            encoder, settings = config.inner_part("encoder")
-            encoder.fit(settings, cls.map_channels(config), ports)
-        return super().spec(config, ports)
+        if config.inject == "channels":
+            return super().spec(config, ports)
+        encoder, settings = config.inner_part("encoder")
+        encoder.fit(settings, cls.map_channels(config), ports)
+        spec = super().spec(config, ports)
+        beside = {} if config.inject == "stem" else spec.residuals
+        return replace(spec, residuals={**beside, **encoder.sites(settings, ports)})
 
-    def encode(self, maps: Tensor) -> Tensor:
+    def encode(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
         return self._encode(maps)

@@ -15,7 +15,7 @@ VERSION = 3
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "alignment": ("alignments", "hvg.parts.scene.Alignment"),
-    "backbone": ("backbones", "hvg.parts.model.Backbone"),
+    "backbone": ("backbones", "hvg.parts.backbone.Backbone"),
     "body": ("bodies", "hvg.parts.scene.BodyModel"),
     "codec": ("codecs", "hvg.parts.model.Codec"),
     "conditioner": ("conditioners", "hvg.parts.model.Conditioner"),

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
-from hvg.parts.part import ConfigT, Part
+from hvg.parts.attention import AttentionLayers
+from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.grid import ViewGrid
+
+
+class ViewAttentionConfig(PartConfig):
+    """Setting of every view attention that has weights."""
+
+    init: Literal["zero", "copy"] = Field(
+        "zero",
+        description="What it starts as; it changes nothing in either case. zero: random projections, of which the last is zero. "
+        "copy: the attention within a picture that stands before it, weights included, behind a gate per channel that is zero.",
+    )
 
 
 class ViewAttention(Part[ConfigT], nn.Module):
@@ -23,6 +36,17 @@ class ViewAttention(Part[ConfigT], nn.Module):
     @abstractmethod
     def forward(self, x: Tensor, grid: ViewGrid) -> Tensor:
         """(B, V, t, h, w, D) -> same. grid: of these views and latent frames, its cameras (B, V, t) of pictures of h x w."""
+
+    @property
+    def starts_as_copy(self) -> bool:
+        """Whether its settings ask for ``copy_spatial``."""
+        return getattr(self.config, "init", "zero") == "copy"
+
+    def copy_spatial(self, norm: nn.Module, attention: nn.Module) -> None:
+        """Its layers as a copy of the backbone's attention within a picture (``AttentionLayers.copy``)."""
+        for layers in self.modules():
+            if isinstance(layers, AttentionLayers):
+                layers.copy(norm, attention)
 
     @classmethod
     def token_groups(cls, config: ConfigT, views: int, height: int, width: int) -> Tensor | None:

@@ -164,7 +164,7 @@ class _RendererOnCpu(Renderer):
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
-    for name in ("tokens", "channels", "embedding", "base"):
+    for name in ("tokens", "text", "channels", "embedding", "base"):
         if getattr(conditioning, name) is not None:
             yield name, getattr(conditioning, name)
     for name in ("residuals", "memory"):
@@ -179,7 +179,7 @@ def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
 def _comparable(name: str, x: Tensor) -> tuple[int, ...]:
     """A port's shape; the number of tokens is the part's own choice and replaced by -1."""
     shape = tuple(x.shape)
-    return (*shape[:3], -1, shape[4]) if name == "tokens" or name.startswith("memory") else shape
+    return (*shape[:3], -1, shape[4]) if name in ("tokens", "text") or name.startswith("memory") else shape
 
 
 def _latent_grid(context: Context, batch: ClipBatch) -> tuple[int, int, int]:
@@ -198,6 +198,8 @@ def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: Cl
     shapes: dict[str, tuple[int, ...]] = {}
     if spec.tokens:
         shapes["tokens"] = (*lead, -1, spec.tokens)
+    if spec.text:
+        shapes["text"] = (*lead, -1, spec.text)
     if spec.channels:
         shapes["channels"] = (*lead, spec.channels, height, width)
     if spec.embedding:

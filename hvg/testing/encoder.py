@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.parts.context import ConditionerContext
-from hvg.parts.map_encoder import MapEncoder, stem
+from hvg.parts.map_encoder import MapEncoder, by_site
 from hvg.testing.building import build, nudged, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device
 
@@ -31,11 +31,15 @@ def check_encoder(cls: type[MapEncoder], config: Any, context: ConditionerContex
 
 
 def check_zero_start(part: MapEncoder, context: ConditionerContext) -> None:
-    """It gives the stem's channels at the stem's size, and exactly 0 before it is trained."""
-    site, stride = stem(context.ports)
-    features, expected = part(_maps()), (2, site.channels, SIZE // stride, SIZE // stride)
-    require(tuple(features.shape) == expected, f"features are {tuple(features.shape)}, not {expected}")
-    require(not features.any(), "features are not zero at initialisation")
+    """It fills the sites that it says, in their channels and sizes, with exactly 0 before it is trained."""
+    ports, sites = context.ports, part.sites(part.config, context.ports)
+    added = by_site(part(_maps()))
+    require(added.keys() == sites.keys(), f"it fills {', '.join(added)}, but says {', '.join(sites)}")
+    for name, features in added.items():
+        side = SIZE // (ports.residuals[name].stride * ports.latent_stride)
+        expected = (2, sites[name], side, side)
+        require(tuple(features.shape) == expected, f"features are {tuple(features.shape)}, not {expected}")
+        require(not features.any(), "features are not zero at initialisation")
 
 
 def check_same_weights(cls: type[MapEncoder], config: Any, context: ConditionerContext) -> None:
@@ -46,15 +50,16 @@ def check_same_weights(cls: type[MapEncoder], config: Any, context: ConditionerC
 
 def check_gradients(part: MapEncoder) -> None:
     """Every trainable weight gets a gradient once the zero-initialised ones have moved."""
-    features = part(_maps())
-    (features * torch.randn(features.shape, generator=generator("loss"))).sum().backward()
+    random = generator("loss")
+    losses = [(x * torch.randn(x.shape, generator=random)).sum() for x in _run(part, _maps()).values()]
+    torch.stack(losses).sum().backward()
     require_gradients(part)
 
 
 def check_half_precision(cls: type[MapEncoder], config: Any, context: ConditionerContext) -> None:
     """bfloat16 weights and maps give bfloat16 features."""
-    kind = build(cls, config, MAPS, context).to(torch.bfloat16)(_maps().to(torch.bfloat16)).dtype
-    require(kind == torch.bfloat16, f"features are {kind} for bfloat16 weights and maps")
+    for name, x in _run(build(cls, config, MAPS, context).to(torch.bfloat16), _maps().to(torch.bfloat16)).items():
+        require(x.dtype == torch.bfloat16, f"{name} are {x.dtype} for bfloat16 weights and maps")
 
 
 def _maps() -> Tensor:
@@ -65,4 +70,4 @@ def _maps() -> Tensor:
 
 
 def _run(part: MapEncoder, maps: Tensor) -> dict[str, Tensor]:
-    return {"features": part(maps)}
+    return {f"features at {site}": x for site, x in by_site(part(maps)).items()}

@@ -1,6 +1,8 @@
 """Small clips and small parts that checks run on; no data and no body model needed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,19 +156,26 @@ def _turned(points: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([x * angle.cos() + z * angle.sin(), y, z * angle.cos() - x * angle.sin()], dim=-1)
 
 
-def tiny_context() -> ConditionerContext:
-    """Context for conditioners: a ``svd_unet`` of two narrow levels, the ``pixel`` codec, the ``warp`` renderer."""
+# The smallest settings of a ``svd_unet`` that has all ports, of two levels.
+SMALL_UNET = {
+    "widths": (32, 64),
+    "attention": (True, True),
+    "heads": (2, 2),
+    "layers_per_block": 1,
+    "cross_attention_width": 24,
+    "addition_time_embed_dim": 8,
+}
+
+
+def tiny_context(backbone: str = "svd_unet", settings: Mapping[str, Any] = SMALL_UNET) -> ConditionerContext:
+    """Context for conditioners: a small network, the ``pixel`` codec, the ``warp`` renderer.
+
+    backbone: its registered name. settings: of it.
+    """
     small = (registry.load(kind, name) for kind, name in (("codec", "pixel"), ("renderer", "warp")))
     codec, renderer = (cls(cls.Config(), Context()) for cls in small)
-    part = registry.load("backbone", "svd_unet")
-    config = part.Config(
-        widths=(32, 64),
-        attention=(True, True),
-        heads=(2, 2),
-        layers_per_block=1,
-        cross_attention_width=24,
-        addition_time_embed_dim=8,
-    )
+    part = registry.load("backbone", backbone)
+    config = part.Config(**settings)
     ports = part.ports(config, type(codec).shape(codec.config))
-    backbone = build(part, config, BackboneContext(ports=ports))
-    return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=backbone)
+    network = build(part, config, BackboneContext(ports=ports))
+    return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=network)

@@ -38,7 +38,7 @@ from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system, checkpoint_weights, load_system_weights
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
-from hvg.parts.model import Backbone
+from hvg.parts.backbone import Backbone
 from hvg.parts.weights import load_shared_weights
 from hvg.train.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples
 from hvg.train.faults import Quarantine, SkippedSteps

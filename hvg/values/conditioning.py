@@ -18,6 +18,8 @@ class Conditioning:
 
     residuals[site]: (B, V, t, C, h, w), added to the backbone's features at a named site.
     tokens: (B, V, t, L, D), appended to the cross-attention context. L is the conditioner's choice, the same in every batch.
+    text: (B, V, t, L, D), tokens of a caption, for the attention that a backbone has for text; where it has one for everything,
+    ``context`` is what that one sees.
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
     embedding: (B, V, t, E), added to the noise-level embedding.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
@@ -27,6 +29,7 @@ class Conditioning:
 
     residuals: Mapping[str, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
+    text: Tensor | None = None
     channels: Tensor | None = None
     embedding: Tensor | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
@@ -61,27 +64,27 @@ class Conditioning:
             return self if strength else replace(other, losses=self.losses)
         return combine([self, other], lambda ports: ports[1] + strength * (ports[0] - ports[1]), leave=("losses",))
 
+    @property
+    def context(self) -> Tensor | None:
+        """Tokens and text (B, V, t, L, D), one after the other; None where there are neither."""
+        return _join(self.tokens, self.text, -2)
+
     @staticmethod
     def merge(parts: "Iterable[Conditioning]") -> "Conditioning":
-        """All parts as one: residuals, embeddings and bases add; tokens, channels and memory concatenate, in order."""
+        """All parts as one: residuals, embeddings and bases add; tokens, text, channels and memory concatenate, in order."""
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return b if a is None else a if b is None else a + b
-
-        def cat(a: Tensor | None, b: Tensor | None, dim: int) -> Tensor | None:
-            if a is None or b is None:
-                return b if a is None else a
-            views, frames = (max(a.shape[axis], b.shape[axis]) for axis in (1, 2))
-            return torch.cat([x.expand(-1, views, frames, *x.shape[3:]) for x in (a, b)], dim=dim)
 
         total = Conditioning()
         for part in parts:
             total = Conditioning(
                 residuals=_merge_sites(total.residuals, part.residuals, add),
-                tokens=cat(total.tokens, part.tokens, -2),
-                channels=cat(total.channels, part.channels, 3),
+                tokens=_join(total.tokens, part.tokens, -2),
+                text=_join(total.text, part.text, -2),
+                channels=_join(total.channels, part.channels, 3),
                 embedding=add(total.embedding, part.embedding),
-                memory=_merge_sites(total.memory, part.memory, lambda a, b: cat(a, b, -2)),
+                memory=_merge_sites(total.memory, part.memory, lambda a, b: _join(a, b, -2)),
                 base=add(total.base, part.base),
                 losses={**total.losses, **part.losses},
             )
@@ -91,6 +94,14 @@ class Conditioning:
     def stack(parts: "Sequence[Conditioning]") -> "Conditioning":
         """Conditionings of equal shapes, one after the other along B."""
         return parts[0] if len(parts) == 1 else concatenate([replace(part, losses={}) for part in parts])
+
+
+def _join(a: Tensor | None, b: Tensor | None, dim: int) -> Tensor | None:
+    """Two ports (B, V, t, ...) concatenated, of which either may be empty, and V or t 1."""
+    if a is None or b is None:
+        return b if a is None else a
+    views, frames = (max(a.shape[axis], b.shape[axis]) for axis in (1, 2))
+    return torch.cat([x.expand(-1, views, frames, *x.shape[3:]) for x in (a, b)], dim=dim)
 
 
 def _merge_sites(a: Mapping[str, Tensor], b: Mapping[str, Tensor], combine: Callable) -> dict[str, Tensor]:
@@ -111,10 +122,14 @@ class LatentShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a backbone: its channel width and its stride relative to the latents."""
+    """A named place in a backbone: its channel width and its stride relative to the latents.
+
+    early: whether it lies in the network's first half, where pictures are read: in a UNet on the way down or in the middle.
+    """
 
     channels: int
     stride: int
+    early: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +138,9 @@ class Ports:
 
     latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial). temporal_stride:
     frames per latent frame, as of ``LatentShape``.
-    residuals: sites of the residual port. memory: sites of the memory port. token_width, embedding_width: 0 where the
-    backbone has no such port. channels: whether more channels may be concatenated to the noisy latents.
+    residuals: sites of the residual port, in the network's order. memory: sites of the memory port. token_width, text_width,
+    embedding_width: 0 where the backbone has no such port. channels: whether more channels may be concatenated to the noisy
+    latents.
     """
 
     latent_channels: int
@@ -133,6 +149,7 @@ class Ports:
     residuals: Mapping[str, Site] = field(default_factory=dict)
     memory: Mapping[str, Site] = field(default_factory=dict)
     token_width: int = 0
+    text_width: int = 0
     embedding_width: int = 0
     channels: bool = False
 
@@ -141,13 +158,14 @@ class Ports:
 class ConditioningSpec:
     """Ports that a conditioner fills and how widely, known before any weight exists.
 
-    residuals, memory: site -> channels. tokens: width D, 0 for none. channels: K added to the noisy latents.
+    residuals, memory: site -> channels. tokens, text: width D, 0 for none. channels: K added to the noisy latents.
     embedding: width E, 0 for none. base: channels of the latents, 0 for none.
     """
 
     residuals: Mapping[str, int] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     tokens: int = 0
+    text: int = 0
     channels: int = 0
     embedding: int = 0
     base: int = 0

@@ -21,6 +21,7 @@ FENCES = {
     "diffusers": (
         *DIFFUSION,
         "components/nn/spatio_temporal_unet.py",
+        "components/nn/wan_transformer.py",
         "hvg/pipeline.py",
         "hvg/sample/diffusers_pipeline.py",
     ),

@@ -1,0 +1,102 @@
+"""What denoisers of videos share: settings, how blocks are run, what they are told, and how an attention sees a memory."""
+
+import shutil
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from hvg.core.errors import HvgError
+from hvg.core.required import required
+from hvg.parts.continued import Continued
+from hvg.parts.part import PartConfig
+from hvg.values.grid import ViewGrid
+from hvg.values.layout import fold_frames
+
+# Weights that no published network has. All of them start such that they change nothing.
+NEW_LAYERS = ("view_attention", "memory_gate")
+
+
+class VideoBackboneConfig(PartConfig):
+    """Settings that every denoiser of videos has."""
+
+    weights: str | None = Field(
+        None,
+        description="Folder of a diffusers pipeline (or of its denoiser), or hub id, to start from; null: random weights.",
+    )
+    init: Literal["library", "residual_zero"] = Field(
+        "library",
+        description="residual_zero, for training from nothing: the last layer of every residual branch, and of the network, "
+        "starts at zero. library: as diffusers does, for weights that are loaded.",
+    )
+    checkpointing: Annotated[Literal["none", "blocks"], Continued.FREE] = Field(
+        "none", description="blocks: recompute them in the backward pass."
+    )
+    compile: Literal["none", "blocks"] = Field(
+        "none", description="blocks: torch.compile each while training; on a CPU that needs a C++ compiler."
+    )
+    memory: Literal["concatenate", "gated"] = Field(
+        "concatenate",
+        description="How spatial attention sees the memory port. concatenate: more keys in the one softmax, as in "
+        "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
+        "so that pretrained weights start undisturbed.",
+    )
+    views_as_frames: bool = Field(
+        False,
+        description="Whether the views of a clip are frames of one video, view after view, as for a camera that goes around: the "
+        "network as it is, without layers for views (view_attention=none). Frames of several views are counted from 0.",
+    )
+
+
+class BlockRunner:
+    """Runs a network's blocks as its settings say: compiled, or computed again in the backward pass."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+    def __call__(self, config: VideoBackboneConfig, function: Callable[..., Tensor], *inputs) -> Tensor:
+        """``function(*inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
+        if not torch.is_grad_enabled():
+            return function(*inputs)
+        if config.compile == "blocks":
+            function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
+        if config.checkpointing == "blocks":
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+    def _compile(self, function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+        """The function compiled; it is once for every kind of block that it meets."""
+        if function not in self._compiled:
+            if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+                raise HvgError(
+                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
+                )
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
+            self._compiled[function] = torch.compile(function, dynamic=False)
+        return self._compiled[function]
+
+
+def frame_places(frame_index: Tensor | None, shape: tuple[int, int, int], latents: Tensor) -> Tensor:
+    """The place of every latent frame of clips of ``shape`` (B, V, t) in its video, (B, t): those that are told, else from 0.
+
+    latents: (B, V, t, ...) as the network was given them; where its views are frames, those are counted.
+    """
+    if frame_index is None or shape[2] > latents.shape[2]:
+        return torch.arange(shape[2], device=latents.device).expand(shape[0], -1)
+    return frame_index
+
+
+def seen_views(grid: ViewGrid | None, shape: tuple[int, int, int]) -> ViewGrid:
+    """The grid that view attention sees. Raises: HvgError where there is none, or one of other views and latent frames."""
+    views = required(grid, "the grid of the views (ClipBatch.view_grid), which view attention sees,")
+    if tuple(views.cameras.shape) != shape:
+        raise HvgError(f"the latents are {shape} (B, V, t), the cameras of their grid {tuple(views.cameras.shape)}")
+    return views
+
+
+def fold_shared(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(B, V, t, M, D) -> (N, M, D); (B, M, D) where the V and t axes are 1, so that it is projected once a clip."""
+    return fold_frames(x if x.shape[1] == x.shape[2] == 1 else x.expand(*grid, -1, -1))

@@ -1,0 +1,179 @@
+"""Our forward passes of Wan's layers, over the library's own weights.
+
+Folded axis N = B V t: frames of the clips of all views. S = h w: cells of a frame, each a token. R: rows of what several
+frames that follow each other share, N / R of them a row.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hvg.core.required import required
+from hvg.parts.attention import attend
+
+# Of the longest wave, as in Wan.
+THETA = 1e4
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary positions of tokens: cosines and sines (B, t, S, d / 2), B and t may be 1.
+
+    A head's d channels are pairs; those of the first are turned by the frame's place, those of the two other parts by the
+    cell's row and column. Source: RoPE (arXiv 2104.09864), in three axes as in Wan (arXiv 2503.20314).
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    @staticmethod
+    def at(places: Tensor, cells: tuple[int, int], head_width: int) -> "Rotation":
+        """places: (B, t) of the frames in their videos. cells: (h, w) of a frame."""
+        side = 2 * (head_width // 6)
+        height, width = cells
+        device = places.device
+        axes = [
+            (places[:, :, None, None], head_width - 2 * side),
+            (torch.arange(height, device=device)[:, None], side),
+            (torch.arange(width, device=device)[None, :], side),
+        ]
+        angles = [
+            (position.double()[..., None] * _frequencies(size, device)).expand(*places.shape, height, width, -1)
+            for position, size in axes
+        ]
+        whole = torch.cat(angles, dim=-1).flatten(2, 3)
+        return Rotation(whole.cos().float(), whole.sin().float())
+
+    def turn(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Queries or keys (N, S, heads, d) of clips of ``grid`` (B, V, t) -> same."""
+        cosine, sine = (y[:, None, :, :, None] for y in (self.cosine, self.sine))
+        first, second = x.unflatten(0, grid).unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+        return turned.flatten(-2).flatten(0, 2).type_as(x)
+
+    def of_memory(self, tokens: int) -> "Rotation":
+        """Of so many tokens of memory: whole pictures of S cells lie where those cells lie, others where the first one does."""
+        cells = self.cosine.shape[2]
+        if tokens % cells == 0:
+            return Rotation(*(x.repeat(1, 1, tokens // cells, 1) for x in (self.cosine, self.sine)))
+        return Rotation(*(x[:, :, :1].expand(-1, -1, tokens, -1) for x in (self.cosine, self.sine)))
+
+
+def _frequencies(size: int, device: torch.device) -> Tensor:
+    """Angles a step of the ``size`` / 2 pairs of an axis, in double precision as in the library."""
+    return 1.0 / THETA ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / max(size, 1))
+
+
+def patches(convolution: Any, x: Tensor) -> Tensor:
+    """Latents (N, C, h, w) -> tokens as a map (N, D, h / patch, w / patch); the library's convolution has a time axis of 1."""
+    return functional.conv2d(x, convolution.weight[:, :, 0], convolution.bias, stride=convolution.stride[1:])
+
+
+def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Tokens (N, S, D), normalised, then scaled and shifted in single precision; shift and scale broadcast."""
+    return (norm(x.float()) * (1 + scale) + shift).type_as(x)
+
+
+def with_branch(x: Tensor, branch: Tensor, gate: Tensor) -> Tensor:
+    """Tokens plus a branch times its gate, in single precision."""
+    return (x.float() + branch * gate).type_as(x)
+
+
+def self_attention(
+    attention: Any,
+    x: Tensor,
+    rotation: Rotation,
+    grid: tuple[int, int, int],
+    memory: Tensor | None = None,
+    gate: Tensor | None = None,
+    still: Rotation | None = None,
+) -> Tensor:
+    """Every token (N, S, D) sees all of its clip, and those of ``memory`` (R, M, D) that its own frame has.
+
+    Of memory there are further keys and values of the one softmax, or, where there is a gate (heads), of a second one whose
+    result is added times the gate. Frames see their memory at their own moment, so that it has places in the picture alone.
+    still: rotary positions (1, 1, S, d / 2) of a picture, for a memory behind a gate.
+    """
+    query, key, value = _projected(attention, x, x)
+    turned = rotation.turn(query, grid)
+    keys = rotation.turn(key, grid)
+    if memory is None:
+        mixed = _within_clips(turned, keys, value, grid)
+    elif gate is None:
+        seen, told = (_per_frame(y, len(x)) for y in _memory(attention, memory))
+        seen = rotation.of_memory(seen.shape[1]).turn(seen, grid)
+        every = [torch.cat([_of_clip(y, grid[2]), more], dim=1) for y, more in ((keys, seen), (value, told))]
+        mixed = attend(turned, *every)
+    else:
+        mixed, places = _within_clips(turned, keys, value, grid), required(still, "rotary positions of a picture")
+        seen, told = _memory(attention, memory)
+        seen = places.of_memory(seen.shape[1]).turn(seen, (len(seen), 1, 1))
+        looked = _look(places.turn(query, grid), seen, told)
+        mixed = mixed + gate.to(mixed.dtype)[:, None] * looked
+    return _put_out(attention, mixed.type_as(x))
+
+
+def cross_attention(attention: Any, x: Tensor, text: Tensor, image: Tensor | None) -> Tensor:
+    """Tokens (N, S, D) see ``text`` (R, L, D), and in a second softmax ``image`` (R, L, D) through keys and values of its own."""
+    query, key, value = _projected(attention, x, text)
+    mixed = _look(query, key, value)
+    if image is not None:
+        key = _heads(attention, attention.norm_added_k(attention.add_k_proj(image)))
+        mixed = mixed + _look(query, key, _heads(attention, attention.add_v_proj(image)))
+    return _put_out(attention, mixed.type_as(x))
+
+
+def told_by_one_token(attention: Any, text: Tensor, image: Tensor | None) -> Tensor:
+    """What ``cross_attention`` adds to every token where there is one token (1, 1, D) to see of each kind, (D)."""
+    value = attention.to_v(text)
+    if image is not None:
+        value = value + attention.add_v_proj(image)
+    return attention.to_out[0](value)[0, 0]
+
+
+def _projected(attention: Any, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query of x, key and value of the context, each (..., heads, d)."""
+    query, key = attention.norm_q(attention.to_q(x)), attention.norm_k(attention.to_k(context))
+    return _heads(attention, query), _heads(attention, key), _heads(attention, attention.to_v(context))
+
+
+def _memory(attention: Any, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of a memory, (R, M, heads, d)."""
+    key = attention.norm_k(attention.to_k(memory))
+    return _heads(attention, key), _heads(attention, attention.to_v(memory))
+
+
+def _heads(attention: Any, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (attention.heads, -1))
+
+
+def _put_out(attention: Any, mixed: Tensor) -> Tensor:
+    linear, dropout = attention.to_out
+    return dropout(linear(mixed.flatten(-2)))
+
+
+def _within_clips(query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Attention (N, S, heads, d) of all tokens of a clip to each other."""
+    clips = grid[0] * grid[1]
+    whole = (x.reshape(clips, -1, *x.shape[2:]) for x in (query, key, value))
+    return attend(*whole).reshape(query.shape)
+
+
+def _of_clip(x: Tensor, frames: int) -> Tensor:
+    """For every frame the tokens of its whole clip: (N, S, heads, d) -> (N, t S, heads, d)."""
+    clips = x.reshape(len(x) // frames, -1, *x.shape[2:])
+    return _per_frame(clips, len(x))
+
+
+def _per_frame(x: Tensor, frames: int) -> Tensor:
+    """(R, ...) -> (N, ...): each row for the frames that share it."""
+    return x[:, None].expand(-1, frames // len(x), *x.shape[1:]).flatten(0, 1)
+
+
+def _look(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of frames (N, S, heads, d) to what their row (R, L, heads, d) holds, as one long sequence of queries a row."""
+    shared = query.reshape(len(key), -1, *query.shape[2:])
+    return attend(shared, key, value).reshape(query.shape)

@@ -1,0 +1,95 @@
+"""Interface of the denoiser, and what other parts may copy of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from hvg.core.errors import HvgError
+from hvg.parts.part import ConfigT, Part
+from hvg.values.conditioning import Conditioning, LatentShape, Ports
+from hvg.values.grid import ViewGrid
+
+if TYPE_CHECKING:
+    from hvg.parts.context import BackboneContext
+    from hvg.parts.view_attention import ViewAttention
+
+
+class Backbone(Part[ConfigT], nn.Module):
+    """The denoiser. Library blocks, own forward."""
+
+    def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
+        super().__init__(config, context)
+
+    @classmethod
+    @abstractmethod
+    def ports(cls, config: ConfigT, latents: LatentShape) -> Ports:
+        """Sites and widths for latents of this shape, before any weight exists."""
+
+    @classmethod
+    def has_view_layers(cls, config: ConfigT) -> bool:
+        """Whether views attend to each other in layers of their own; if not, they are frames of one video, view after view."""
+        return True
+
+    @abstractmethod
+    def forward(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+    ) -> Tensor:
+        """The network's raw output, (B, V, t, C, h, w).
+
+        noisy: (B, V, t, C, h, w), already scaled by c_in. level: (B, V, t), c_noise. frame_index: (B, t) place of every frame
+        in the whole video, 0..t-1 when None (``data.frame_index``). Ports of the conditioning whose V or t axis is 1 hold for
+        all of it.
+        grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
+        it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
+        another shape.
+        """
+
+    def load_pretrained(self) -> list[str]:
+        """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
+
+        Raises: HvgError where a weight finds no place, or a layer that is not known to be new finds no weight.
+        """
+        return []
+
+    def reference_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
+        """A copy of the spatial layers, weights included: latents (N, C, h, w) -> {memory site: (N, M, D)}.
+
+        What it gives at a site is what spatial self-attention sees there (normalised tokens), for the ``memory`` port.
+        checkpointing: its blocks are computed again in the backward pass instead of being kept for it.
+        Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
+        """
+        raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
+
+    def control_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
+        """A copy of the spatial layers, weights included: features at the stem (N, C, h, w) -> {residual site: (N, C, h, w)}.
+
+        What it gives is added there, and 0 at the start. sites: of the residual port, without the stem. checkpointing: as of
+        ``reference_encoder``. Source: ControlNet (arXiv 2302.05543). Raises: HvgError where the backbone has no such form.
+        """
+        raise HvgError(f"{type(self).__name__} has no control encoder; choose another encoder")
+
+    def spatial_attention(self) -> Iterable[tuple[ViewAttention, nn.Module, nn.Module]]:
+        """Every view attention with the norm and the attention within a picture that stand before it, which it may copy."""
+        return ()
+
+    def copy_spatial_attention(self) -> None:
+        """Makes view attention that is set to start as a copy one of what the backbone now has.
+
+        Raises: HvgError where the backbone has nothing to copy.
+        """
+        asked = {module for module in self.modules() if getattr(module, "starts_as_copy", False)}
+        for module, norm, attention in self.spatial_attention():
+            if module in asked:
+                module.copy_spatial(norm, attention)
+                asked.remove(module)
+        if asked:
+            raise HvgError(f"{type(self).__name__} has no attention for view_attention.init=copy; set it to zero")
