@@ -45,7 +45,7 @@ class PromptConfig(ConditionerConfig):
 
 
 class Prompt(TextConditioner[PromptConfig]):
-    """Fills ``tokens`` with those of the clip's text, for every view and frame.
+    """Fills ``text`` with the tokens of the clip's text, for every view and frame.
 
     An encoder that is read from files is frozen; where the port has another width than its tokens, a linear layer without bias
     leads from one to the other, so that zeros stay zeros. Dropped, the text is the empty one; of an encoder that learns, zeros.
@@ -60,7 +60,7 @@ class Prompt(TextConditioner[PromptConfig]):
         super().__init__(config, context)
         cls, settings = config.inner_part("encoder")
         self.encoder: TextEncoder = cls(settings, context, config.path)
-        width = context.ports.token_width
+        width = context.ports.text_width
         same = self.encoder.width == width
         self.projection = None if same else nn.Linear(self.encoder.width, width, bias=False)
         for name in ("prompt", "default", "negative"):
@@ -68,12 +68,12 @@ class Prompt(TextConditioner[PromptConfig]):
 
     @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
-        if ports.token_width == 0:
+        if ports.text_width == 0:
             raise HvgError(
-                "prompt fills the port 'tokens', but this backbone has no cross-attention; give it some, as by "
+                "prompt fills the port 'text', but this backbone has no cross-attention; give it some, as by "
                 "backbone.cross_attention_width=64"
             )
-        return ConditioningSpec(tokens=ports.token_width)
+        return ConditioningSpec(text=ports.text_width)
 
     @classmethod
     def needs(cls, config: PromptConfig) -> frozenset[str]:
@@ -115,7 +115,7 @@ class Prompt(TextConditioner[PromptConfig]):
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         tokens = self.encoder.encode(self.texts(batch)) if self.encoder.learns else self.features(batch)
-        return Conditioning(tokens=self._of_the_port(tokens)[:, None, None])
+        return Conditioning(text=self._of_the_port(tokens)[:, None, None])
 
     def null(self, conditioning: Conditioning) -> Conditioning:
         if self.encoder.learns:

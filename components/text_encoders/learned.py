@@ -45,7 +45,7 @@ class Learned(TextEncoder[LearnedConfig], nn.Module):
 
     def __init__(self, config: LearnedConfig, context: ConditionerContext, path: str | None = None) -> None:
         super().__init__(config, context, path)
-        self.max_tokens, self.width = config.max_tokens, context.ports.token_width
+        self.max_tokens, self.width = config.max_tokens, context.ports.text_width
         step, width = config.bytes_per_token, config.width
         self.byte = nn.Embedding(256, width)
         self.join = nn.Conv1d(width, width, 2 * step, stride=step)

@@ -39,8 +39,8 @@ def check_tokens(part: TextEncoder, context: ConditionerContext) -> None:
     require(tuple(together.shape) == expected, f"tokens are {tuple(together.shape)}, not {expected}")
     require(part.learns == isinstance(part, nn.Module), "one that learns is a module, and any other is none")
     require(part.learns or not together.requires_grad, "tokens of an encoder that does not learn carry a gradient")
-    fits = not part.learns or part.width == context.ports.token_width
-    require(fits, f"one that learns gives tokens of the port's width, {context.ports.token_width}, not {part.width}")
+    fits = not part.learns or part.width == context.ports.text_width
+    require(fits, f"one that learns gives tokens of the port's width, {context.ports.text_width}, not {part.width}")
     for text, tokens in zip(TEXTS, together, strict=True):
         require(alike(part.encode([text])[0], tokens), f"tokens of {text!r} change with the texts beside it")
     same = [a for a in range(len(TEXTS)) for b in range(a) if torch.equal(together[a], together[b])]

@@ -33,7 +33,7 @@ class Lengths(TextEncoder[PartConfig], nn.Module):
 
     def __init__(self, config, context, path=None):
         super().__init__(config, context, path)
-        self.width = context.ports.token_width
+        self.width = context.ports.text_width
         self.scale = nn.Parameter(torch.ones(1))
 
     def count(self, text):

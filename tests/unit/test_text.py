@@ -44,7 +44,7 @@ def told(part, *captions):
 
 def context_of_width(width):
     context = tiny_context()
-    return replace(context, ports=replace(context.ports, token_width=width))
+    return replace(context, ports=replace(context.ports, text_width=width))
 
 
 # --- what the libraries' own encoders give ---
@@ -67,7 +67,7 @@ def test_umt5_gives_what_wan_s_pipeline_gives(text_folder):
         expected, _ = pipeline.encode_prompt(asked, do_classifier_free_guidance=False, max_sequence_length=512)
     part = prompt(text_folder, context=context_of_width(WIDTH), default="")
     batch = told(part, *asked)
-    found = part(None, batch).tokens
+    found = part(None, batch).text
     assert found.shape == (4, 1, 1, 512, WIDTH) and part.projection is None and not list(part.parameters())
     torch.testing.assert_close(found[:, 0, 0], expected, rtol=1e-5, atol=1e-5)
     ends = (expected != 0).any(dim=-1).sum(dim=-1)
@@ -126,7 +126,7 @@ def test_half_precision_is_that_of_the_library(text_folder):
 
 def test_a_width_of_its_own_is_led_to_the_port_s_and_zeros_stay_zeros(text_folder):
     part = nudged(prompt(text_folder, encoder_settings={"max_tokens": 20}))
-    tokens = part(None, told(part, PROMPTS[0])).tokens
+    tokens = part(None, told(part, PROMPTS[0])).text
     assert tokens.shape == (1, 1, 1, 20, 24) and set(part.state_dict()) == {"projection.weight"}
     said = part.features(told(part, PROMPTS[0])).any(dim=-1)[0]
     assert torch.equal(tokens[0, 0, 0].any(dim=-1), said) and 0 < said.sum() < 20
@@ -135,15 +135,15 @@ def test_a_width_of_its_own_is_led_to_the_port_s_and_zeros_stay_zeros(text_folde
 def test_in_training_the_empty_text_stands_in_and_in_sampling_the_negative_one(text_folder):
     part = prompt(text_folder, negative="a blue coat", default="")
     given = part(None, told(part, "a person walks", "a person waves"))
-    empty, negative = (part(None, told(part, text, text)).tokens for text in ("", "a blue coat"))
-    assert torch.equal(part.train().null(given).tokens, empty)
-    assert torch.equal(part.eval().null(given).tokens, negative) and not torch.equal(empty, negative)
+    empty, negative = (part(None, told(part, text, text)).text for text in ("", "a blue coat"))
+    assert torch.equal(part.train().null(given).text, empty)
+    assert torch.equal(part.eval().null(given).text, negative) and not torch.equal(empty, negative)
 
 
 def test_of_an_encoder_that_learns_nothing_stands_in():
     part = nudged(prompt(negative="a blue coat"))
     given = part(None, told(part, "a person walks"))
-    assert given.tokens.any() and not part.null(given).tokens.any()
+    assert given.text.any() and not part.null(given).text.any()
     assert not part.has_frozen_features(part.config) and {name.split(".")[0] for name in part.state_dict()} == {
         "encoder"
     }
@@ -211,7 +211,7 @@ def test_a_text_that_is_too_long_is_one_line_or_cut(text_folder, encoder):
         prompt(folder, encoder, encoder_settings=most, prompt=captions["long"])
     cut = prompt(folder, encoder, encoder_settings=most, too_long="cut")
     check_captions([cut], captions)
-    assert cut(None, told(cut, captions["long"])).tokens.shape[3] == 6
+    assert cut(None, told(cut, captions["long"])).text.shape[3] == 6
 
 
 def test_a_text_that_is_cut_keeps_its_end_of_sequence(text_folder):
@@ -272,7 +272,7 @@ def test_damaged_files_are_one_line(text_folder, tmp_path):
 
 
 def test_a_backbone_without_cross_attention_is_told(tiny):
-    with pytest.raises(ConfigError, match=r"text: prompt fills the port 'tokens'.*backbone\.cross_attention_width=64"):
+    with pytest.raises(ConfigError, match=r"text: prompt fills the port 'text'.*backbone\.cross_attention_width=64"):
         compose([*tiny, "text=prompt"])
 
 
@@ -315,7 +315,7 @@ def test_features_are_kept_by_the_text_once_for_all_clips_that_have_it(tiny, tex
     for clip in clips:
         restored = encoding.restore(replace(clip, frames=None, reference=None), file, None)
         assert torch.equal(restored.features[part.features_key], part.features(clip))
-        assert torch.equal(part(None, restored).tokens, part(None, clip).tokens)
+        assert torch.equal(part(None, restored).text, part(None, clip).text)
     with pytest.raises(DataError, match="holds nothing of clip"):
         EncodedFile(file.path, encoding.keys({"c0": "a person waves"}))
 
@@ -370,7 +370,7 @@ def test_a_forecast_reads_no_weights_and_counts_the_network(tiny, text_folder, t
     with fake_networks(config) as networks:
         (network,) = [x for x in networks.published() if type(x).__name__ == "UMT5EncoderModel"]
         weights = {p for p in network.parameters()}
-        tokens = networks.conditioners["text"](None, fake_request(config, (1, 2, 2, 32, 32)).batch).tokens
+        tokens = networks.conditioners["text"](None, fake_request(config, (1, 2, 2, 32, 32)).batch).text
         assert tokens.shape == (1, 1, 1, 512, 24)
     whole = load_file(text_folder / "umt5" / "text_encoder" / "model.safetensors")
     assert sum(p.numel() for p in weights) == sum(x.numel() for x in whole.values())
