@@ -25,6 +25,7 @@ from hvg.testing import (
     check_encoder,
     check_sampler,
     check_signal,
+    check_text_encoder,
     check_view_attention,
     tiny_batch,
     tiny_context,
@@ -44,6 +45,7 @@ WORDS = (
     *SMALL,
     *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
     "camera.encoder=pooled",
+    *("text=prompt", "text.encoder=letters", "text.encoder_settings.letters=40"),
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
     "guidance.value=2",
 )
@@ -113,6 +115,11 @@ def test_pooled():
     check_encoder(part, part.Config(), tiny_context())
 
 
+def test_letters():
+    part = registry.load("text_encoder", "letters")
+    check_text_encoder(part, part.Config(), tiny_context())
+
+
 def test_balls():
     part = registry.load("dataset", "balls")
     check_dataset(part, part.Config(), Context())
@@ -168,6 +175,7 @@ def test_parts_are_listed_with_their_package(hvg):
         ("view_attention", "opposite", "hvg-plugin-views"),
         ("sampler", "pairs", "hvg-plugin-views"),
         ("conditioner", "caption_words", "hvg-plugin-words"),
+        ("text_encoder", "letters", "hvg-plugin-words"),
         ("dataset", "balls", "hvg-plugin-words"),
     ):
         assert [kind, name, package] in [line.split() for line in hvg("list", kind).splitlines()]
@@ -190,7 +198,7 @@ def test_view_parts_train_evaluate_and_are_judged(hvg):
 
 def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg, capsys):
     judged = hvg("check", *WORDS)
-    assert "tokens x 16" in judged and "residuals[stem] x 32" in judged
+    assert "text x 16" in judged and "tokens x 16" in judged and "residuals[stem] x 32" in judged
     hvg("show", *WORDS, "out=sheet.png")
     hvg("train", *WORDS, "name=words")
     hvg("evaluate", "checkpoint=runs/words", "sampler=view", "sampler.views=2")
