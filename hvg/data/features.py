@@ -87,5 +87,7 @@ def _folder(part: Conditioner, origin: list) -> str:
     """Name of the folder of a part's features. origin: what they depend on besides the part and its networks."""
     settings, kind = settings_beside_weights(part, part.config, part.not_made_ahead()), type(part)
     frozen = components_digest(part.frozen())
-    made_by = [name_in_tree(kind.__module__), settings, frozen, source_digest(kind.__module__)]
+    inner = (part.config.inner_part(name)[0] for name in part.config.inner_parts())
+    code = [source_digest(cls.__module__) for cls in (kind, *inner)]
+    made_by = [name_in_tree(kind.__module__), settings, frozen, *code]
     return f"{kind.__name__}-{settings_digest([origin, *made_by])}"
