@@ -72,7 +72,7 @@ def _one(what: str) -> str:
 
 
 def colour_name(colour: np.ndarray) -> str:
-    """What an sRGB colour (3,) in [0, 1] is called: by its hue, where it is neither grey nor so dark that hues have other names."""
+    """What an sRGB colour (3,) in [0, 1] is called: by its hue, unless it is grey, or dark or pale and has a name for that."""
     hue, saturation, value = colorsys.rgb_to_hsv(*map(float, colour))
     if value < 0.2:
         return "black"
