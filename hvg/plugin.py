@@ -40,7 +40,7 @@ from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.system import System
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.parts.text_encoder import TextEncoder
-from hvg.parts.view_attention import ViewAttention
+from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
@@ -143,6 +143,7 @@ __all__ = [
     "Track",
     "TrainedSystem",
     "ViewAttention",
+    "ViewAttentionConfig",
     "ViewCount",
     "ViewGrid",
     "ViewMaskAttention",

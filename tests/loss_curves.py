@@ -29,6 +29,9 @@ SMALL = (
     "training.log_every=1",
     "training.checkpoint_every=1000",
 )
+# A transformer of two blocks that learns from text or from none.
+SMALL_WAN = ("backbone.width=48", "backbone.heads=2", "backbone.layers=2", "backbone.feed_forward=96")
+READING = ("backbone.weights=null", "backbone.cross_attention_width=16", "training.learning_rate=1e-3")
 # Option of the group ``backbone`` -> what makes it small, with the parameterisation of the scale that it is for.
 BACKBONES = {
     "svd_tiny": ("backbone.widths=[32,32]", "backbone.heads=[1,1]"),
@@ -44,6 +47,11 @@ BACKBONES = {
         "backbone.norm_groups=8",
         "training.learning_rate=1e-3",
     ),
+    "wan_tiny": (*SMALL_WAN, "backbone.view_blocks=[1]"),
+    "wan_mid": SMALL_WAN,
+    "wan_1_3b": (*SMALL_WAN, *READING),
+    "wan_5b": (*SMALL_WAN, *READING),
+    "wan_14b": (*SMALL_WAN, *READING),
 }
 
 

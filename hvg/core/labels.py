@@ -9,8 +9,10 @@ WRITTEN = {
     "fid_vid": "FID-VID",
     "iou": "IoU",
     "jedi": "JEDi",
+    "dit": "DiT",
     "dtssd": "dtSSD",
     "dvssd": "dvSSD",
+    "wan": "Wan",
     **{word: word.upper() for word in ("smpl", "hvg", "gas", "svd", "clip", "psnr", "ssim", "lpips", "l1")},
     **{word: word.upper() for word in ("fid", "fvd", "kid", "kvd", "mpjpe", "pck")},
 }

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_backbones import BACKBONES
 
 from hvg.core.errors import HvgError
 from hvg.parts import registry
@@ -21,20 +22,26 @@ TINY = {
         "layers_per_block": 1,
         "cross_attention_width": 8,
         "addition_time_embed_dim": 8,
-    }
+    },
+    "wan_dit": BACKBONES["wan_dit"],
+}
+# Settings beyond these that change what a backbone is.
+VARIANTS = {
+    "svd_unet": [{"views_as_frames": True}, {"memory": "gated"}],
+    "wan_dit": [
+        {"views_as_frames": True},
+        {"memory": "gated"},
+        {"tokens": "own", "token_width": 12, "patch": 1, "view_blocks": (1,)},
+    ],
 }
 NAMES = registry.names("backbone")
+CASES = [(name, more) for name in NAMES for more in [{}, *VARIANTS[name]]]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_backbone(name):
+@pytest.mark.parametrize(("name", "more"), CASES, ids=str)
+def test_backbone(name, more):
     part = registry.load("backbone", name)
-    check_backbone(part, part.Config(**TINY[name]))
-
-
-def test_backbone_that_takes_views_for_frames():
-    part = registry.load("backbone", "svd_unet")
-    check_backbone(part, part.Config(**TINY["svd_unet"], views_as_frames=True))
+    check_backbone(part, part.Config(**TINY[name] | more))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +50,7 @@ def test_zero_output_and_missing_tokens(name):
     part = registry.load("backbone", name)
     config = part.Config(**TINY[name], init="residual_zero")
     given = inputs(part, config, (1, 1, 2))
-    without = given._replace(conditioning=replace(given.conditioning, tokens=None))
+    without = given._replace(conditioning=replace(given.conditioning, tokens=None, text=None))
     assert not build_backbone(part, config)(*without).any()
 
 
@@ -69,10 +76,11 @@ def test_view_attention_is_told_where_the_views_stand():
         backbone(*given._replace(grid=given.grid.select([0, 1], [0, 1])))
 
 
-def test_weights_do_not_depend_on_which_view_attention_stands_beside_them():
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_do_not_depend_on_which_view_attention_stands_beside_them(name):
     """Names of the other weights stay, so that a checkpoint of one arm starts another."""
-    part = registry.load("backbone", "svd_unet")
-    config = part.Config(**TINY["svd_unet"])
+    part = registry.load("backbone", name)
+    config = part.Config(**TINY[name])
     alone = build(part, config, Context(ports=part.ports(config, LatentShape(4, 8)), channels=2))
     names = {n for n in build_backbone(part, config).state_dict() if not n.startswith("view_attention.")}
     assert names == set(alone.state_dict())

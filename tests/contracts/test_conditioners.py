@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pydantic import ValidationError
+from tiny_backbones import BACKBONES
 from tiny_reconstructors import PARTS
 
 from hvg.core.errors import HvgError
@@ -31,6 +32,8 @@ VARIANTS = {
         {"encoder": "modulator"},
         {"encoder": "codec_cnn"},
         {"inject": "both", "channels_by": "codec"},
+        {"encoder": "controlnet"},
+        {"encoder": "controlnet", "inject": "both"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
@@ -61,6 +64,16 @@ VARIANTS = {
 # The setting that names a published model's folder: the tests have a small one.
 FOLDERS = {"clip_image": "path"}
 CASES = [(name, settings) for name in registry.names("conditioner") for settings in [{}, *VARIANTS.get(name, [])]]
+# Those whose shapes follow the backbone's sites in other ways than the defaults.
+TRANSFORMER_CASES = [
+    *((name, {}) for name in registry.names("conditioner")),
+    ("bone_map", {"inject": "both", "channels_by": "codec"}),
+    ("bone_map", {"inject": "channels"}),
+    ("bone_map", {"encoder": "codec_cnn"}),
+    ("bone_map", {"encoder": "controlnet"}),
+    ("reference_net", {"sites": "all"}),
+    ("appearance_render", {"inject": "both", "channels_by": "codec", "residual": "render"}),
+]
 POSE = ("bone_map", "skeleton", "smpl_normal")
 
 
@@ -81,7 +94,16 @@ def one_thread():
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_conditioner(name, settings, svd_folder, text_folder, package):
-    part, context = registry.load("conditioner", name), tiny_context()
+    keeps_its_promises(name, settings, tiny_context(), svd_folder, text_folder, package)
+
+
+@pytest.mark.parametrize(("name", "settings"), TRANSFORMER_CASES, ids=str)
+def test_conditioner_of_a_transformer(name, settings, svd_folder, text_folder, package):
+    keeps_its_promises(name, settings, tiny_context("wan_dit", BACKBONES["wan_dit"]), svd_folder, text_folder, package)
+
+
+def keeps_its_promises(name, settings, context, svd_folder, text_folder, package):
+    part = registry.load("conditioner", name)
     given = {FOLDERS[name]: str(svd_folder)} if name in FOLDERS else {}
     if name == "prompt" and "encoder" in settings:
         given = {"path": str(text_folder / settings["encoder"])}

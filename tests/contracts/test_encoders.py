@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_backbones import BACKBONES
 
 from hvg.core.errors import HvgError
 from hvg.parts import registry
@@ -14,15 +15,17 @@ VARIANTS = {
     "guider": [{"widths": (8, 8)}],
     "modulator": [{"widths": (8, 8, 16), "heads": 2}],
     "codec_cnn": [{"widths": (8,), "scale": 1.0}],
+    "controlnet": [{"first": 1, "widths": (8, 8)}, {"checkpointing": "blocks"}],
 }
 CASES = [(name, settings) for name in registry.names("encoder") for settings in [{}, *VARIANTS.get(name, [])]]
 RENDER = {"rgb": 3, "alpha": 1}
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
-def test_encoder(name, settings):
+def test_encoder(name, settings, backbone):
     part = registry.load("encoder", name)
-    check_encoder(part, part.Config(**settings), tiny_context())
+    check_encoder(part, part.Config(**settings), tiny_context(backbone, BACKBONES[backbone]))
 
 
 def encoder(name, maps, **settings):
@@ -38,6 +41,13 @@ def encoder(name, maps, **settings):
         ("modulator", {"heads": 5}, RENDER, "heads=5 does not divide"),
         ("modulator", {}, {"normal": 3, "depth": 1, "part": 3}, "two maps at most, not 3 (normal, depth, part)"),
         ("codec_cnn", {}, {"normal": 3, "map": 4}, "maps of 3 channels or of 1, but map has 4"),
+        ("controlnet", {"widths": (8,)}, RENDER, "reach strides 1 to 2"),
+        (
+            "controlnet",
+            {"first": 9},
+            RENDER,
+            "fills 9 or more residual sites behind the stem, of which this backbone has 3",
+        ),
     ],
 )
 def test_what_an_encoder_cannot_take_is_told_before_it_is_built(name, settings, maps, told):
@@ -46,12 +56,20 @@ def test_what_an_encoder_cannot_take_is_told_before_it_is_built(name, settings, 
         part.fit(part.Config(**settings), maps, tiny_context().ports)
 
 
-def test_latents_of_a_map_need_a_stem_of_their_cells():
-    ports = tiny_context().ports
-    coarse = replace(ports, residuals={"stem": replace(ports.residuals["stem"], stride=2)})
-    part = registry.load("encoder", "codec_cnn")
-    with pytest.raises(HvgError, match="cells of 4 pixels, the backbone's stem cells of 8"):
-        part.fit(part.Config(), RENDER, coarse)
+def test_latents_of_a_map_are_folded_to_the_cells_of_a_coarser_stem():
+    """A transformer's token is of several latent cells."""
+    codec, maps = tiny_context().codec, torch.rand(2, 4, 16, 16)
+    fine, coarse = CodecPictures(RENDER, codec), CodecPictures(RENDER, codec, 2)
+    assert coarse.channels == 4 * fine.channels
+    assert torch.equal(coarse(maps), torch.nn.functional.pixel_unshuffle(fine(maps), 2))
+
+
+def test_a_controlnet_fills_the_first_half_of_a_network_or_as_much_as_asked():
+    part = registry.load("encoder", "controlnet")
+    found = {name: [*part.sites(part.Config(), tiny_context(name, x).ports)] for name, x in BACKBONES.items()}
+    assert found == {"svd_unet": ["down_0", "down_1", "mid"], "wan_dit": ["block_0"]}
+    ports = tiny_context("wan_dit", BACKBONES["wan_dit"]).ports
+    assert [*part.sites(part.Config(first=2), ports)] == ["block_0", "block_1"]
 
 
 def test_a_render_is_a_picture_on_white_and_other_maps_are_pictures_as_they_are():

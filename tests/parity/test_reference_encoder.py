@@ -104,6 +104,54 @@ def test_features_are_what_the_librarys_spatial_layers_see(attention, size):
             torch.testing.assert_close(features[site], expected[site], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("attention", [(True, True), (False, True)])
+@torch.no_grad()
+def test_a_control_encoder_is_the_librarys_spatial_layers_behind_projections_that_start_at_zero(attention):
+    ours, latents = build(attention=attention), torch.randn(2, 4, 8, 8)
+    library, expected = spatial_library_unet(ours), {}
+    for site, block in {
+        "down_0": library.down_blocks[0],
+        "down_1": library.down_blocks[1],
+        "mid": library.mid_block,
+    }.items():
+        block.register_forward_hook(
+            lambda _, x, y, site=site: expected.update({site: y[0] if isinstance(y, tuple) else y})
+        )
+    what_the_library_sees(library, latents)
+    stem = ours.conv_in(torch.cat([latents, torch.zeros_like(latents)], dim=1))
+    for sites in (["down_0"], ["mid", "down_1"], list(expected)):
+        encoder = ours.control_encoder(sites)
+        found = encoder(stem)
+        assert found.keys() == set(sites) and not any(x.any() for x in found.values())
+        for projection in encoder.projections.values():
+            torch.nn.init.dirac_(projection.weight)
+        for site, features in encoder(stem).items():
+            torch.testing.assert_close(features, expected[site], rtol=0, atol=2e-5)
+
+
+def test_a_control_encoder_holds_what_it_needs_and_learns_all_of_it():
+    ours = build()
+    encoder = ours.control_encoder(["down_0"])
+    assert {name.split("_residual")[0].split("_attention")[0] for name in encoder.layers} == {
+        "down_0",
+        "down_0_sampler",
+    }
+    assert not [name for name, _ in encoder.named_parameters() if "temporal" in name or "attn2" in name]
+    for projection in encoder.projections.values():
+        torch.nn.init.ones_(projection.weight)
+    gradients = []
+    for checkpointing in (False, True):
+        encoder.checkpointing = checkpointing
+        encoder.zero_grad()
+        encoder(torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(0)))[
+            "down_0"
+        ].square().sum().backward()
+        gradients.append({name: weight.grad for name, weight in encoder.named_parameters()})
+    assert all(grad is not None and torch.equal(grad, gradients[1][name]) for name, grad in gradients[0].items())
+    with pytest.raises(HvgError, match="no level is named stem; there are down_0, down_1, mid"):
+        ours.control_encoder(["stem"])
+
+
 def test_nothing_beyond_the_last_site_is_kept():
     ours = build(cross_attention_width=0)
     encoder = ours.reference_encoder(DOWN_MID)

@@ -91,7 +91,7 @@ def test_it_fills_the_way_down_and_the_middle_unless_asked_for_all():
 
 
 def test_a_backbone_without_such_sites_is_refused():
-    ports = replace(tiny_context().ports, memory={"block_0": Site(32, 1)})
+    ports = replace(tiny_context().ports, memory={"block_0": Site(32, 1, early=False)})
     with pytest.raises(HvgError, match=r"finds none among the backbone's memory sites \(block_0\)"):
         REFERENCE_NET.spec(REFERENCE_NET.Config(), ports)
     with pytest.raises(HvgError, match="it has none"):

@@ -17,7 +17,7 @@ B, V, T = 2, 3, 4
 
 
 def ports(key: str, views: int, frames: int) -> Conditioning:
-    """All five ports, random, with these axes."""
+    """All ports of a backbone, random, with these axes."""
     random = generator("ports", key)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -26,6 +26,7 @@ def ports(key: str, views: int, frames: int) -> Conditioning:
     return Conditioning(
         residuals={"stem": draw(5, 4, 4)},
         tokens=draw(2, 6),
+        text=draw(4, 6),
         channels=draw(3, 4, 4),
         embedding=draw(7),
         memory={"mid": draw(9, 8)},
@@ -63,11 +64,21 @@ def test_merging_adds_and_concatenates_in_order():
     assert torch.equal(merged.tokens[:, :, :, 2:], b.tokens) and torch.equal(
         merged.tokens[:, 1, 2, :2], a.tokens[:, 0, 0]
     )
+    assert torch.equal(merged.text[:, :, :, 4:], b.text) and merged.text.shape[3] == 8
     assert torch.equal(merged.channels[:, :, :, 3:], b.channels)
     assert torch.equal(merged.memory["mid"][:, 2, 0, :9], a.memory["mid"][:, 0, 0])
     assert merged.losses.keys() == {"a", "b"}
     alone = Conditioning.merge([Conditioning(tokens=a.tokens), Conditioning(memory=b.memory)])
     assert alone.tokens is a.tokens and alone.memory["mid"] is b.memory["mid"] and alone.embedding is None
+
+
+def test_a_context_is_the_tokens_and_behind_them_the_text():
+    a, b = ports("a", 1, T), ports("b", V, 1)
+    both = Conditioning(tokens=a.tokens, text=b.text).context
+    assert both.shape == (B, V, T, 6, 6)
+    assert torch.equal(both[:, 1, 2, :2], a.tokens[:, 0, 2]) and torch.equal(both[:, 1, 2, 2:], b.text[:, 1, 0])
+    assert Conditioning(tokens=a.tokens).context is a.tokens and Conditioning(text=b.text).context is b.text
+    assert Conditioning().context is None
 
 
 def test_expanding_copies_nothing():
