@@ -160,14 +160,14 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         return network.eval().requires_grad_(False)
 
     def _blank_network(self, settings: Mapping[str, Any]) -> Any:
-        """The same network without its weights."""
+        """The same network without its weights, to be counted, not run."""
         import transformers
 
         network = getattr(transformers, self.network)
         blank = network(network.config_class.from_dict(dict(settings)))
         if hasattr(blank, "shared"):
-            # T5's tied weights as one layer, which counts once wherever it is moved to.
-            blank.set_input_embeddings(blank.shared)
+            # T5's tied weights, which count once.
+            blank.encoder.embed_tokens = None
         return blank.to(self._kind).eval().requires_grad_(False)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from data_set_files import write_models, write_thuman
+from PIL import Image
 from recordings import write_monocular
 
 from components.bodies.anny import Anny
@@ -21,7 +22,6 @@ from components.people.textures import Cloth
 from components.renderers.warp import Warp
 from hvg.cli import run
 from hvg.core.errors import DataError
-from hvg.media.images import read_image
 from hvg.media.tiles import LABEL_HEIGHT, over_text
 from hvg.parts.context import Context, SceneContext
 from hvg.testing import check_dataset
@@ -225,5 +225,5 @@ def test_a_sheet_shows_the_caption(tiny, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Synthetic, "load", lambda *given, text=text: replace(load(*given), caption=text and (text,)))
             assert run(["show", *tiny, f"out={tmp_path / 'sheet.png'}", "overwrite=true"]) == 0
-        heights.append(read_image(tmp_path / "sheet.png")[0].shape[1])
+        heights.append(Image.open(tmp_path / "sheet.png").height)
     assert heights[0] - heights[1] == LABEL_HEIGHT

@@ -246,7 +246,8 @@ def test_a_folder_that_lacks_something_is_one_line_when_the_part_is_built(text_f
 
 def test_no_folder_and_one_of_another_network_are_one_line(text_folder, tmp_path):
     with pytest.raises(HvgError, match=r"^text\.path: umt5 is read from files; give text\.path the folder"):
-        prompt(encoder="umt5")
+        part = registry.load("conditioner", "prompt")
+        build(part, part.Config(encoder="umt5"), tiny_context())
     shutil.copytree(text_folder / "umt5", tmp_path / "clip")
     with pytest.raises(HvgError, match="says no hidden_size, so it is of another network than CLIPTextModel"):
         prompt(tmp_path, "clip")
