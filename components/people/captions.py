@@ -79,6 +79,7 @@ def colour_name(colour: np.ndarray) -> str:
     if saturation < 0.2:
         return "white" if value > 0.8 else "grey"
     name = next((name for name, last in HUES.items() if 360 * hue < last), "red")
-    if name == "orange" and (value < 0.5 or saturation < 0.5):
+    if name == "orange" and saturation < 0.5:
         return "brown" if value < 0.5 else "beige"
-    return "navy" if name == "blue" and value < 0.4 else name
+    dark = {"orange": 0.65, "pink": 0.65, "blue": 0.4}
+    return {"orange": "brown", "pink": "purple", "blue": "navy"}[name] if value < dark.get(name, 0) else name

@@ -20,7 +20,7 @@ _NOTHING = 255
 class LearnedConfig(PartConfig):
     """Size of the network."""
 
-    max_tokens: int = Field(32, ge=1, le=4096, description="Tokens of every text; zeros beyond its end.")
+    max_tokens: int = Field(48, ge=1, le=4096, description="Tokens of every text; zeros beyond its end.")
     bytes_per_token: int = Field(
         4, ge=1, le=64, description="Bytes of the text's UTF-8 that a token begins with; it sees twice as many."
     )

@@ -266,12 +266,14 @@ def upright_note(batch: ClipBatch, up: str) -> str | None:
 
 def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
     """Note where a prompt is given that nothing reads, or none where the settings say what stands in for it; else None."""
-    slots = [choice for choice in config.conditioners.values() if issubclass(choice.cls, TextConditioner)]
-    heard = any(choice.cls.hears(choice.config) for choice in slots)
+    slots = [(choice.cls, choice.config) for choice in config.conditioners.values()]
+    heard = any(issubclass(cls, TextConditioner) and cls.hears(settings) for cls, settings in slots)
     needed = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
     if options.prompt is not None:
         return None if heard or needed else "no part of this model reads the prompt"
-    notes = [note for choice in slots for note in choice.cls.notes(choice.config, frozenset())]
+    notes = [
+        x for cls, own in slots if issubclass(cls, TextConditioner) for x in cls.notes(own, frozenset({"caption"}))
+    ]
     return "; ".join(notes) or None
 
 

@@ -154,7 +154,7 @@ SMALL = {"num_subjects": 4, "views": 1, "frames": 2, "image_size": 16, "supersam
 def test_synthetic_captions_say_clothes_and_motion():
     dataset = Synthetic(Synthetic.Config(**SMALL), CONTEXT)
     captions = [dataset.load(index).caption[0] for index in range(4)]
-    colour = f"({'|'.join((*HUES, 'white'))})"
+    colour = f"({'|'.join((*HUES, 'white', 'brown'))})"
     for number, caption in enumerate(captions):
         name, _ = dataset._drawn(number, 0)
         assert re.fullmatch(rf"a person with .*hair.* in an? .*shirt.* {DOING[name]}", caption) or "ponytail" in caption
