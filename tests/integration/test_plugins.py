@@ -45,9 +45,9 @@ WORDS = (
     *SMALL,
     *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
     "camera.encoder=pooled",
-    *("text=prompt", "text.encoder=letters", "text.encoder_settings.letters=40"),
+    *("text=prompt", "text.encoder=letters", "text.encoder_settings.letters=40", "text.dropout=0.5"),
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
-    "guidance.value=2",
+    "guidance.value=9",
 )
 
 
