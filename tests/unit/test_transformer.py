@@ -159,9 +159,9 @@ def test_views_see_each_other_in_the_blocks_that_are_named():
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        ("backbone.view_blocks=[6]", "are not different blocks of 6"),
-        ("backbone.view_blocks=[1,1]", "are not different blocks of 6"),
-        ("backbone.heads=5", "not divisible by twice the 5 heads"),
+        ("backbone.view_blocks=[7]", "are not different blocks of 7"),
+        ("backbone.view_blocks=[1,1]", "are not different blocks of 7"),
+        ("backbone.heads=6", "not divisible by twice the 6 heads"),
         ("backbone.patch=3", "patch=3 is no power of two"),
         ("backbone.tokens=own", "tokens=own needs cross-attention"),
     ],
