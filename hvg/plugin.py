@@ -39,6 +39,8 @@ from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
 from hvg.parts.system import System
+from hvg.parts.text_conditioner import TextConditioner
+from hvg.parts.text_encoder import TextEncoder
 from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.parts.zero import zero_module
 from hvg.values.body import BodyMotion, Skinning
@@ -142,6 +144,8 @@ __all__ = [
     "Stage",
     "Surface",
     "System",
+    "TextConditioner",
+    "TextEncoder",
     "Track",
     "TrainedSystem",
     "ViewAttention",

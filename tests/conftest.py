@@ -129,3 +129,13 @@ def wan_folder(tmp_path_factory) -> Path:
     from wan_vaes import write_vae
 
     return write_vae(tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Path:
+    """Folder with ``umt5/``, ``t5/`` and ``clip/``: encoders of text as published, small and with random weights."""
+    from text_folders import save_text_folders
+
+    folder = tmp_path_factory.mktemp("text")
+    save_text_folders(folder)
+    return folder

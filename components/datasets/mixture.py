@@ -126,6 +126,7 @@ class Mixture(Dataset[MixtureConfig]):
             notes=tuple(chain(*(h.notes for h in parts))),
             lossy=", ".join(dict.fromkeys(h.lossy for h in parts if h.lossy)) or None,
             weights={label: config.weights.get(label, 1) for label in held},
+            captions=_merged(h.captions for h in parts) if "caption" in cls.provides(config) else {},
         )
 
     def __len__(self) -> int:
@@ -176,6 +177,7 @@ def _held(label: str, name: str, cls: type[Dataset], config: Any) -> Holdings:
         subjects={clip: _person(name, subject) for clip, subject in renamed(found.subjects).items()},
         digests=renamed(found.digests),
         unusable=renamed(found.unusable),
+        captions=renamed(found.captions),
         notes=tuple(notes),
     )
 

@@ -58,6 +58,7 @@ class Shards(Dataset):
             sizes={clip: size for shard in found.values() for clip, size in shard.sizes.items()},
             subjects={clip: subject for shard in found.values() for clip, subject in shard.subjects.items()},
             digests={clip: digest for shard in found.values() for clip, digest in shard.digests.items()},
+            captions={clip: text for shard in found.values() for clip, text in shard.texts.items()},
             notes=notes,
             lossy=", ".join(dict.fromkeys(shard.lossy for shard in found.values() if shard.lossy)) or None,
         )
@@ -98,6 +99,7 @@ class _Known:
     sizes: dict[str, Size]
     subjects: dict[str, str]
     digests: dict[str, str]
+    texts: dict[str, str]
     lossy: str | None
 
 
@@ -105,6 +107,5 @@ class _Known:
 def _known(path: Path, changed: int) -> _Known:
     """Facts of a shard, read once though every arm of a study asks. changed: when the shard was written."""
     shard = ShardReader(path)
-    return _Known(
-        shard.part, dict(zip(shard.keys, shard.sizes, strict=True)), shard.subjects, shard.digests, shard.lossy
-    )
+    sizes, texts = dict(zip(shard.keys, shard.sizes, strict=True)), shard.texts if shard.captions else {}
+    return _Known(shard.part, sizes, shard.subjects, shard.digests, texts, shard.lossy)

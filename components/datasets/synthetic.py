@@ -29,6 +29,7 @@ from hvg.values.moved import move_cameras
 from hvg.values.scored_clip import Surface
 from hvg.values.task import clip_task
 
+from ..people.captions import described
 from ..people.motions import MOTIONS, grounded, reference_pose
 from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson
@@ -205,6 +206,7 @@ class Synthetic(Dataset):
             "task",
             "valid",
             "frame_index",
+            "caption",
             "clip_id",
             "subject",
         }
@@ -238,6 +240,7 @@ class Synthetic(Dataset):
             reference=self._reference(number, scene.shape, scene.person),
             valid=torch.ones(1, v, t, dtype=torch.bool),
             frame_index=torch.arange(t)[None],
+            caption=(described(scene.person, self._doing(number, clip)),),
             clip_id=(_clip_id(config, number, clip),),
             subject=(subject,),
         )
@@ -285,11 +288,19 @@ class Synthetic(Dataset):
             return shape, SuitedPerson(rest, generator)
         return shape, Person(rest, sample_look(generator), generator)
 
-    def _motion(self, number: int, clip: int) -> Motion:
+    def _drawn(self, number: int, clip: int) -> tuple[str, np.random.Generator]:
+        """Name of a clip's motion, and what draws the rest of it."""
         config = self.config
         generator = numpy_generator(config.seed, config.split, number, "motion", clip)
-        name = config.motions[generator.integers(len(config.motions))]
-        return MOTIONS[name](generator, config.frames, config.frames_per_second)
+        return config.motions[generator.integers(len(config.motions))], generator
+
+    def _motion(self, number: int, clip: int) -> Motion:
+        name, generator = self._drawn(number, clip)
+        return MOTIONS[name](generator, self.config.frames, self.config.frames_per_second)
+
+    def _doing(self, number: int, clip: int) -> str | None:
+        """Name of the motion that a clip shows; None where the person stands as in the photo."""
+        return None if _is_view(self.config, number, clip) else self._drawn(number, clip)[0]
 
     def _cameras(
         self,

@@ -2,7 +2,7 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -19,7 +19,8 @@ from hvg.core.errors import ConfigError, DataError, Problem
 from hvg.core.files import read_text
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
-from hvg.data.splits import SplitConfig, of_split, subject_of
+from hvg.data.captions import CaptionedConfig, caption_notes, captions_of, captions_text
+from hvg.data.splits import of_split, subject_of
 from hvg.geometry.body_conventions import Gender
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_arrays import KEYS, motion_of_arrays
@@ -36,7 +37,7 @@ from .scans import Scan, scan_pictures
 from .smpl_family import FamilyBody
 
 
-class ScanConfig(SplitConfig):
+class ScanConfig(CaptionedConfig):
     """Settings of pictures of scans."""
 
     views: ViewCount = Field(20, description="V: cameras, spread evenly around the person, the first in front of them.")
@@ -84,6 +85,7 @@ class ScanClips(Dataset[C]):
         self._body = fitting_body(self.dataset, context, config.fits_gender)
         self._people = self._split(config)
         self._names = list(self._people)
+        self._captions = self._said(config, self._people)
 
     @classmethod
     @abstractmethod
@@ -115,17 +117,25 @@ class ScanClips(Dataset[C]):
         return {name: people[name] for name in chosen}
 
     @classmethod
+    def _said(cls, config: C, names: Iterable[str]) -> dict[str, str]:
+        """Clip id -> caption, of scans of these names."""
+        return captions_of(config, {cls.clip_id(name): (cls.clip_id(name), name) for name in names})
+
+    @classmethod
     def provides(cls, config: C) -> frozenset[str]:
         fixed = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index"}
-        return frozenset(fixed | (MESH_FIELDS if config.mesh else set()))
+        return frozenset(fixed | (MESH_FIELDS if config.mesh else set()) | ({"caption"} if config.captions else set()))
 
     @classmethod
     def holdings(cls, config: C) -> Holdings:
         if not Path(config.root).is_dir():
             return Holdings(notes=(f"{config.root}: there is no such folder here, so what it holds is not judged",))
         size = (config.views, 1, config.image_size, config.image_size)
-        clips = {cls.clip_id(name): cls.clip_id(person) for name, person in cls._split(config).items()}
-        return Holdings(sizes=dict.fromkeys(clips, size), subjects=clips)
+        people = cls._split(config)
+        clips = {cls.clip_id(name): cls.clip_id(person) for name, person in people.items()}
+        captions, known = cls._said(config, people), cls.names(config)
+        notes = caption_notes(config, captions, [*known, *map(cls.clip_id, known)])
+        return Holdings(sizes=dict.fromkeys(clips, size), subjects=clips, notes=tuple(notes), captions=captions)
 
     @classmethod
     def content(cls, config: C) -> str:
@@ -134,7 +144,7 @@ class ScanClips(Dataset[C]):
             return ""
         files = [path for name in cls.names(config) for path in cls.files(config, name) if path.is_file()]
         changed = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        return settings_digest([changed, read_text(config.rules) if config.rules else ""])
+        return settings_digest([changed, read_text(config.rules) if config.rules else "", *captions_text(config)])
 
     @classmethod
     def clip_id(cls, name: str) -> str:
@@ -163,6 +173,7 @@ class ScanClips(Dataset[C]):
             task=torch.tensor([NOVEL_VIEW]),
             valid=torch.ones(1, len(frames), 1, dtype=torch.bool),
             frame_index=torch.zeros(1, 1, dtype=torch.int64),
+            caption=(self._captions[self.clip_id(name)],) if self._captions else None,
             clip_id=(self.clip_id(name),),
             subject=(self.clip_id(self._people[name]),),
         )

@@ -54,12 +54,14 @@ def notes(config: RunConfig) -> list[str]:
     from hvg.config.buckets import bucket_notes
     from hvg.config.build import build_sampler
     from hvg.config.overlap import dataset_notes
+    from hvg.config.wiring import slot_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_sampler(config), clip_grids(config, "test")
     found = [
         *dataset_notes(config.dataset),
         *bucket_notes(config),
+        *slot_notes(config),
         *sampling_notes(config, sampler, config.evaluation.steps, grids),
         *uncounted(config),
     ]

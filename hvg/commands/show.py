@@ -19,7 +19,7 @@ from hvg.core.labels import PHOTO, map_label
 from hvg.core.required import required
 from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
-from hvg.media.tiles import tile_columns
+from hvg.media.tiles import over_text, tile_columns
 from hvg.parts import registry
 from hvg.parts.as_seen import as_seen
 from hvg.values.cameras import project
@@ -36,7 +36,8 @@ def run(words: list[str]) -> int:
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
-    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is.
+    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is; below, what
+    is said of the clip.
 
     Where a fit observes the body, its joints are drawn over the true ones, in another colour that the label names. All of
     them are moved as the network sees them.
@@ -65,7 +66,8 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
         for name, image in part.signal_images(clip.signals[key][0]).items():
             title = map_label(signal_label(key), name)
             columns[f"{key} {name}" if title in columns else title] = image
-    write_png(options.out, tile_columns(columns | untrained_render(config, clip))[0])
+    sheet = tile_columns(columns | untrained_render(config, clip))[0]
+    write_png(options.out, sheet if clip.caption is None else over_text(sheet, clip.caption[0] or "(no caption)"))
     return options.out
 
 

@@ -196,6 +196,11 @@ def true_clips(config: RunConfig, split: str) -> Dataset:
     return config.dataset.cls(settings, context)
 
 
+def told_captions(config: RunConfig, split: str) -> Mapping[str, str]:
+    """Clip id -> caption, "" for none, of the clips of a split, as far as the dataset's files tell; no picture is read."""
+    return config.dataset.cls.holdings(split_config(config.dataset, split)).captions
+
+
 def split_config(choice: PartChoice[Dataset], split: str) -> Any:
     """The dataset's settings with another split, judged like new ones. Raises: ConfigError where it has no such split."""
     if "split" not in choice.cls.Config.model_fields:

@@ -197,7 +197,7 @@ class SampleOptions(Section):
         None,
         description="Motion whose first frame is how the photo's person stands; null: at rest, arms spread. For the same models.",
     )
-    caption: str | None = Field(None, description="What the video shows, for models that read it.")
+    prompt: str | None = Field(None, description="What the video shows, for models that read it.")
     task: Literal["auto", "view", "pose"] = Field(
         "auto",
         description="For models that hear of it: whether the video shows the photo's own pose from elsewhere, or another pose. "

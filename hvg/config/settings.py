@@ -40,7 +40,7 @@ else:
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task", "text")
 # Root key -> kind, for every part that a run has exactly one of where its system uses it.
 SINGLE_PARTS = {
     kind: kind
@@ -67,7 +67,14 @@ CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
 # What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
-BEFORE = {"adapter": "full", "fit": "none", "system": "human_video", "reconstruction": "none", "task": "none"}
+BEFORE = {
+    "adapter": "full",
+    "fit": "none",
+    "system": "human_video",
+    "reconstruction": "none",
+    "task": "none",
+    "text": "none",
+}
 
 
 def is_used(key: str, uses: Collection[str]) -> bool:
@@ -184,6 +191,9 @@ class RunConfig(Settings):
     )
     task: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the task: a novel view of the photo's pose, or a novel pose."
+    )
+    text: PartChoice[Conditioner] | None = Field(
+        default=None, description="Conditioner of what is said of the clip: its caption, or a prompt."
     )
     slots: dict[str, PartChoice[Conditioner]] = Field(
         default={}, description="Further conditioners, by a slot name of one's own."

@@ -62,6 +62,16 @@ def path_of_slot(config: RunConfig, slot: str) -> str:
     return f"slots.{slot}" if slot in config.slots else slot
 
 
+def slot_notes(config: RunConfig) -> list[str]:
+    """Notes for the user on the chosen conditioners, a line each."""
+    provided = config.dataset.cls.provides(config.dataset.config)
+    return [
+        f"{path_of_slot(config, slot)}={choice.name}: {note}"
+        for slot, choice in config.conditioners.items()
+        for note in choice.cls.notes(choice.config, provided)
+    ]
+
+
 def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
     """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
     needed: dict[str, tuple[str, frozenset[str]]] = {}

@@ -54,6 +54,10 @@ def _take(digest: Any, weights: Mapping[str, Tensor]) -> None:
 
 def _settings(component: Any) -> Any:
     """Settings of a library's model or processor, without where they were loaded from and by which version."""
+    if hasattr(component, "backend_tokenizer"):
+        # All that a tokenizer is, but for what it was last asked to do.
+        plain = json.loads(component.backend_tokenizer.to_str())
+        return {key: value for key, value in plain.items() if key not in ("truncation", "padding")}
     settings = getattr(component, "config", component)
     plain = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
     plain = {key: value for key, value in plain.items() if key[0] != "_" and key != "transformers_version"}

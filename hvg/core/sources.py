@@ -17,7 +17,10 @@ PROJECT = frozenset({"hvg", "components"})
 # Interfaces and values say what goes in and out, and draw nothing. Every part imports them, and through them half of hvg:
 # followed, a change anywhere would void every cache.
 INTERFACES = frozenset(
-    {f"hvg.parts.{family}" for family in ("part", "context", "model", "plan", "scene", "metric", "reconstructor")}
+    {
+        f"hvg.parts.{family}"
+        for family in ("part", "context", "model", "plan", "scene", "metric", "reconstructor", "text_encoder")
+    }
     | {f"hvg.values.{value}" for value in ("body", "clip", "conditioning", "grid", "scored_clip", "tensors")}
     # What reads the weights that a part draws with.
     | {"hvg.core.checkpoint", "hvg.data.trained_reconstructor"}

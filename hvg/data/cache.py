@@ -13,13 +13,13 @@ from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.sources import source_digest
 from hvg.data.clip_files import as_kept
+from hvg.data.features import encodings
 from hvg.data.latents import (
     EncodedClips,
     EncodedFile,
     Encoding,
     StoredClips,
     encoded_path,
-    encodings,
     trained_sizes,
     wanted_images,
 )
@@ -191,7 +191,8 @@ def _encoded_files(
         for encoding, path in zip(made, paths, strict=True):
             if not path.exists():
                 raise _unprepared(path.parent, f"there are no {encoding.what}")
-        opened = [EncodedFile(path, clips) for path in paths]
+        captions = {clip: shard.texts[clip] for clip in clips}
+        opened = [EncodedFile(path, encoding.keys(captions)) for encoding, path in zip(made, paths, strict=True)]
         found |= {(clip, size or own[clip]): opened for clip in clips}
     return found
 

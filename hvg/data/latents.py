@@ -1,19 +1,20 @@
 """Outputs of frozen networks for clips, made once by ``hvg prepare latents`` and read by training.
 
-Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo, and
-one more for each size of ``data.buckets`` that pictures are brought to. Its name changes with everything that its content depends
-on: the codec, its settings, weights and code, the alignment, the network, the size.
+Beside the rendered shards lies one folder for the codec's latents and one for each conditioner's features of the photo or of the
+text, and one more for each size of ``data.buckets`` that pictures are brought to. Its name changes with everything that its
+content depends on: the codec, its settings, weights and code, the alignment, the network, the size.
 In it, ``<shard>.safetensors`` holds tensors ``<clip>.<name>``, (V, T, ...) float32 (V = T = 1 where they belong to the whole
 clip; latent frames for T where the codec joins frames in time), and for each ``<clip>.<name>.crc32``, (V, T): raw numbers do
 not show that a bit flipped. Nor does a name: the file's metadata hold a checksum of the names and shapes of all tensors, but
-in older files.
+in older files. What is made of a text is there once for all clips with that text, which has the place of the clip's id
+(``Encoding.keys``).
 """
 
 import json
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -28,11 +29,10 @@ from hvg.config.settings import RunConfig
 from hvg.core.digests import components_digest, settings_digest
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
-from hvg.core.shipped import name_in_tree
 from hvg.core.sources import source_digest
 from hvg.data.shards import ShardReader
 from hvg.data.signals import fit_origin
-from hvg.parts.model import Codec, Conditioner
+from hvg.parts.model import Codec
 from hvg.parts.part import Part, PartConfig
 from hvg.parts.scene import Choose, ClipsOf, Dataset
 from hvg.values.buckets import Picture, places
@@ -60,11 +60,16 @@ def latent_coverage(batch: ClipBatch, latents: Tensor, stride: int = 1) -> Tenso
 class Encoding(ABC):
     """Something frozen that is made of an aligned clip (B = 1) once.
 
-    name: of its folder. what: it is, for messages.
+    name: of its folder. what: it is, for messages. of_pictures: whether it is made of pictures; else the clip comes without.
     """
 
     name: str
     what: str
+    of_pictures: bool = True
+
+    def keys(self, captions: Mapping[str, str]) -> list[str]:
+        """Names under which it is kept of clips, clip id -> caption or "": here the clips' own."""
+        return list(captions)
 
     @abstractmethod
     def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
@@ -80,7 +85,7 @@ class PictureLatents(Encoding):
 
     def __init__(self, config: RunConfig, codec: Codec) -> None:
         self._codec = codec
-        self.name = f"latents-{settings_digest(_origin(config, codec))}"
+        self.name = f"latents-{settings_digest(picture_origin(config, codec))}"
         self.what = f"latents of the codec '{config.codec.name}'"
 
     def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
@@ -102,37 +107,12 @@ class PictureLatents(Encoding):
         return lambda views, latents: (choose(views, frames)[0], range(latents))
 
 
-class PhotoFeatures(Encoding):
-    """Features of the photo from a conditioner's frozen networks."""
-
-    def __init__(self, config: RunConfig, codec: Codec, part: Conditioner) -> None:
-        self._part, self._key, frozen = part, part.features_key, components_digest(part.frozen())
-        settings, kind = _settings(part, part.config, part.not_made_ahead()), type(part)
-        made_by = [name_in_tree(kind.__module__), settings, frozen, source_digest(kind.__module__)]
-        self.name = f"{kind.__name__}-{settings_digest([_origin(config, codec), *made_by])}"
-        self.what = f"features of the photo for {kind.__name__}"
-
-    def encode(self, clip: ClipBatch) -> dict[str, Tensor]:
-        return {"features": self._part.features(clip)[None]}
-
-    def restore(self, clip: ClipBatch, file: "EncodedFile", choose: Choose | None) -> ClipBatch:
-        features = file.read(clip.clip_id[0])["features"][0]
-        return replace(clip, features={**clip.features, self._key: features})
-
-
-def encodings(config: RunConfig, codec: Codec, conditioners: Iterable[Conditioner]) -> list[Encoding]:
-    """All that can be made ahead for a run, each once."""
-    looking = [part for part in conditioners if part.has_frozen_features()]
-    found = [PictureLatents(config, codec), *(PhotoFeatures(config, codec, part) for part in looking)]
-    return list({encoding.name: encoding for encoding in found}.values())
-
-
-def _origin(config: RunConfig, codec: Codec) -> list[Any]:
-    """Settings that all encodings of a clip depend on: alignment, the fit by which it aligns, background and codec; and the
+def picture_origin(config: RunConfig, codec: Codec) -> list[Any]:
+    """Settings that all encodings of pictures depend on: alignment, the fit by which it aligns, background and codec; and the
     code behind them.
     """
     choice = config.codec
-    settings = _settings(codec, choice.config, codec.memory_settings)
+    settings = settings_beside_weights(codec, choice.config, codec.memory_settings)
     made_by = [choice.name, settings, components_digest(codec.frozen())]
     code = [
         source_digest(module) for module in (type(codec).__module__, config.alignment.cls.__module__, align.__module__)
@@ -140,7 +120,7 @@ def _origin(config: RunConfig, codec: Codec) -> list[Any]:
     return [ENCODING_FORMAT, config.alignment.resolved(), config.data.background, made_by, code, *fit_origin(config)]
 
 
-def _settings(part: Part, config: PartConfig, without: frozenset[str]) -> dict[str, Any]:
+def settings_beside_weights(part: Part, config: PartConfig, without: frozenset[str]) -> dict[str, Any]:
     """A part's settings; where its networks lie (``path``, see ``Part.frozen``) does not matter, as their weights do."""
     return config.model_dump(mode="json", exclude={*without, *(["path"] if part.frozen() else [])})
 
@@ -195,7 +175,7 @@ class EncodedFile:
             )
 
     def read(self, clip: str, choose: Choose | None = None) -> dict[str, Tensor]:
-        """Name -> tensor of a clip, of which ``choose`` takes views and frames; nothing else is read."""
+        """Name -> tensor of a clip (or text), of which ``choose`` takes views and frames; nothing else is read."""
         try:
             with self.path.open("rb") as stream:
                 return {name: place.read(stream, choose) for name, place in self._places[clip].items()}
@@ -343,5 +323,6 @@ def wanted_images(config: RunConfig) -> set[str]:
     needed: set[str] = set()
     for choice in config.conditioners.values():
         # What has frozen features looks at the photo through them alone.
-        needed |= choice.cls.needs(choice.config) - ({"reference"} if choice.cls.has_frozen_features() else set())
+        looks = choice.cls.has_frozen_features(choice.config)
+        needed |= choice.cls.needs(choice.config) - ({"reference"} if looks else set())
     return needed & {"reference", "driving"}

@@ -229,8 +229,9 @@ def _prepare(
             else:
                 tasks.append((texts, folder, split, (number, shards)))
     _in_processes(jobs, _render, tasks, advance)
-    for config, names in owned:
-        clips = list(to_encode(config, names))
+    while owned:
+        # Its networks go before the processes that encode read their own.
+        clips = list(to_encode(*owned.pop(0)))
         total += sum(len(task.clips) for task in clips) - counts["train"]
         for task in clips:
             if not task.names:

@@ -9,32 +9,36 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_conditioners, build_fit, build_part
+from hvg.config.build import build_conditioners, build_fit, build_part, told_captions
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device
 from hvg.config.settings import RunConfig
 from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import shard_paths
-from hvg.data.latents import EncodedFile, Encoding, encoded_path, encodings, trained_sizes, write_encoded
+from hvg.data.features import encodings
+from hvg.data.latents import EncodedFile, Encoding, encoded_path, trained_sizes, write_encoded
 from hvg.data.shards import ShardReader
 from hvg.parts.as_seen import as_seen
 from hvg.parts.scene import Alignment, Fit
+from hvg.parts.text_conditioner import check_captions
 from hvg.values.buckets import Picture
 from hvg.values.resized import resize_clip
 
 
-def owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[str]]]:
-    """Each configuration with the names of those of its encodings that none before it has of the same buckets; without those
-    that add none.
+def owned_encodings(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, list[Encoding]]]:
+    """Each configuration with those of its encodings that none before it has of the same buckets; without those that add none.
+
+    Raises: DataError for a caption that one of them cannot read, as far as captions are known.
     """
     owned, known = [], set[tuple[str, str]]()
     for config in configs:
         codec, conditioners = build_conditioners(config)
+        check_captions(conditioners.values(), told_captions(config, "train"))
         sizes = str((config.data.trained_buckets, config.data.max_crop))
-        names = [e.name for e in encodings(config, codec, conditioners.values()) if (e.name, sizes) not in known]
-        known.update((name, sizes) for name in names)
-        if names:
-            owned.append((config, names))
+        found = [e for e in encodings(config, codec, conditioners.values()) if (e.name, sizes) not in known]
+        known.update((encoding.name, sizes) for encoding in found)
+        if found:
+            owned.append((config, found))
     return owned
 
 
@@ -52,25 +56,25 @@ class ToEncode:
     names: Sequence[str]
 
 
-def to_encode(config: RunConfig, names: Sequence[str]) -> Iterator[ToEncode]:
-    """What of the shards' clips training sees, and which of the encodings ``names`` have no whole file of it.
+def to_encode(config: RunConfig, owned: Sequence[Encoding]) -> Iterator[ToEncode]:
+    """What of the shards' clips training sees, and which of the encodings have no whole file of it.
 
     A file that is made again keeps the clips that it has: another run's buckets may take other clips to the size.
     """
     for shard in map(ShardReader, shard_paths(config, "train")):
         for size, clips in trained_sizes(config, shard).items():
-            paths = {name: encoded_path(shard.path, name, size) for name in names}
-            missing = [name for name, path in paths.items() if not _holds(path, clips)]
+            missing = [encoding for encoding in owned if not _holds(encoding, shard, size, clips)]
             kept = [
-                clip for clip in shard.keys if clip in clips or any(_holds(paths[name], [clip]) for name in missing)
+                clip for clip in shard.keys if clip in clips or any(_holds(e, shard, size, [clip]) for e in missing)
             ]
-            yield ToEncode(config.to_yaml(), shard.path, size, kept, missing)
+            yield ToEncode(config.to_yaml(), shard.path, size, kept, [encoding.name for encoding in missing])
 
 
-def _holds(path: Path, clips: Sequence[str]) -> bool:
-    """Whether a whole file has these clips."""
+def _holds(encoding: Encoding, shard: ShardReader, size: Picture | None, clips: Sequence[str]) -> bool:
+    """Whether there is a whole file of a shard's encoding with these clips."""
     try:
-        EncodedFile(path, clips)
+        captions = {clip: shard.texts[clip] for clip in clips}
+        EncodedFile(encoded_path(shard.path, encoding.name, size), encoding.keys(captions))
     except DataError:
         return False
     return True
@@ -86,13 +90,20 @@ def encode(task: ToEncode, ticks) -> None:
         )
     wanted, shard, device = [found[name] for name in task.names], ShardReader(task.shard), choose_device(config.device)
     made: dict[str, dict[str, Mapping[str, Tensor]]] = {name: {} for name in task.names}
+    seen = any(encoding.of_pictures for encoding in wanted)
     for key in task.clips:
-        clip = fit.observe(shard.load(shard.keys.index(key), images=("frames", "reference"), signals=()))
-        clip = clip if task.size is None else resize_clip(clip, task.size)
-        clip = as_seen(clip.to(device), alignment, config.data.background)
+        clip = shard.load(shard.keys.index(key), images=("frames", "reference") if seen else (), signals=())
+        if seen:
+            clip = fit.observe(clip)
+            clip = clip if task.size is None else resize_clip(clip, task.size)
+            clip = as_seen(clip.to(device), alignment, config.data.background)
+        else:
+            clip = clip.to(device)
         with torch.no_grad():
             for encoding in wanted:
-                made[encoding.name][key] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
+                (place,) = encoding.keys(clip.captions)
+                if place not in made[encoding.name]:
+                    made[encoding.name][place] = {k: x.cpu() for k, x in encoding.encode(clip).items()}
         ticks.put(1)
     for name, clips in made.items():
         write_encoded(encoded_path(task.shard, name, task.size), clips)

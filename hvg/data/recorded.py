@@ -18,6 +18,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
 from hvg.core.required import required
+from hvg.data.captions import caption_notes, captions_of, captions_text
 from hvg.data.framing import facing_view, person_crop, seen_through, whole_crop
 from hvg.data.kept_listing import KeptListing
 from hvg.data.recordings import (
@@ -103,6 +104,7 @@ class Recorded(Dataset):
         names = {"frames", "cameras", "reference", "valid", "frame_index"}
         names |= {"alpha"} if config.masks else set()
         names |= {"body", "task"} if config.bodies else set()
+        names |= {"caption"} if config.captions else set()
         return frozenset(names | (MESH_FIELDS if config.bodies and config.mesh else set()))
 
     @classmethod
@@ -112,11 +114,14 @@ class Recorded(Dataset):
             return Holdings(notes=(f"{config.root}: no such folder is here, so whether its clips fit is not judged",))
         index = cls.index(config)
         clips = cls._of_split(config, index)
+        captions = captions_of(config, {clip.clip_id: clip.names for clip in clips})
+        known = (name for clip in index.clips.values() for name in clip.names)
         return Holdings(
             sizes={clip.clip_id: (len(clip.recording.tracks), len(clip.frames), *clip.size) for clip in clips},
             subjects={clip.clip_id: clip.subject for clip in clips},
             unusable=index.unusable,
-            notes=(*index.notes, *told(index.unusable)),
+            notes=(*index.notes, *told(index.unusable), *caption_notes(config, captions, known)),
+            captions=captions,
         )
 
     @classmethod
@@ -126,13 +131,15 @@ class Recorded(Dataset):
             return ""
         clips = cls.index(config).clips
         splits = read_text(config.rules) if config.rules else ""
-        return settings_digest([splits, *([name, *facts(clip.recording)] for name, clip in sorted(clips.items()))])
+        files = ([name, *facts(clip.recording)] for name, clip in sorted(clips.items()))
+        return settings_digest([splits, *captions_text(config), *files])
 
     def __init__(self, config: RecordedConfig, context: Context | None = None) -> None:
         """Raises: DataError where there is no such folder, or no clip of the split."""
         super().__init__(config)
         index = self.index(config)
         self.config, self._clips = config, self._of_split(config, index)
+        self._captions = captions_of(config, {clip.clip_id: clip.names for clip in self._clips})
         if not self._clips:
             found = "; ".join(told(index.unusable)) or f"{len(index.clips)} clips of other splits"
             raise DataError(f"{config.root}: no clip of split '{config.split}' can be used: {found}")
@@ -166,6 +173,7 @@ class Recorded(Dataset):
             subject=(clip.subject,),
             valid=torch.ones(1, count, length, dtype=torch.bool),
             frame_index=torch.arange(length)[None],
+            caption=(self._captions[clip.clip_id],) if self._captions else None,
         )
         views, chosen = (range(count), range(length)) if choose is None else choose(count, length)
         part = whole if choose is None else whole.select(views, chosen)

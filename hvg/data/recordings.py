@@ -10,7 +10,8 @@ from pydantic import Field
 from hvg.core.bounds import Colour, Count, CountFromZero, FrameCount, Side, ViewCount
 from hvg.core.errors import DataError
 from hvg.core.names import as_name
-from hvg.data.splits import SplitConfig, subject_of
+from hvg.data.captions import CaptionedConfig
+from hvg.data.splits import subject_of
 from hvg.geometry.motion import Motion
 from hvg.media.crops import MaskKind
 from hvg.media.folder_video import Place
@@ -20,7 +21,7 @@ from hvg.values.cameras import Cameras
 _FEW = 3
 
 
-class RecordedConfig(SplitConfig):
+class RecordedConfig(CaptionedConfig):
     """Settings of every data set of recordings."""
 
     views: ViewCount | None = Field(
@@ -113,13 +114,19 @@ class Recording:
 
 @dataclass(frozen=True)
 class RecordedClip:
-    """A clip: a recording, or some frames of it. size: height and width of its pictures, pixels."""
+    """A clip: a recording, or some frames of it. size: height, width of its pictures, pixels. name: of the recording's place."""
 
     clip_id: str
     subject: str
     recording: Recording
     frames: range
     size: tuple[int, int]
+    name: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """By which a file of captions may call it."""
+        return self.clip_id, self.name
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,7 @@ def _clips(config: RecordedConfig, name: str, recording: Recording) -> list[Reco
     cuts = [frames[start : start + length] for start in range(0, len(frames) - length + 1, length)]
     names = [clip_id] if config.frames is None else [f"{clip_id}-{cut[0]:06d}" for cut in cuts]
     size = config.size(recording)
-    return [RecordedClip(name, subject, recording, cut, size) for name, cut in zip(names, cuts, strict=True)]
+    return [RecordedClip(own, subject, recording, cut, size, name) for own, cut in zip(names, cuts, strict=True)]
 
 
 def told(unusable: Mapping[str, str]) -> tuple[str, ...]:

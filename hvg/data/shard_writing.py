@@ -40,6 +40,7 @@ def write_shard(
     subjects: list[str] = []
     digests: list[str] = []
     checks: dict[str, int] = {}
+    texts: list[str] = []
     captions = True
     with whole_file(path) as partial:
         with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -49,6 +50,7 @@ def write_shard(
                 sizes.append((*clip.grid[1:], *clip.cameras.image_size))
                 subjects.append(clip.subject[0])
                 captions &= clip.caption is not None
+                texts.append("" if clip.caption is None else clip.caption[0])
                 files = encode_clip(clip, pictures)
                 # Of the frames as they were given, so that a copy is known in whatever way it is kept.
                 digests.append(_frames_digest(files if pictures == EXACT else encode_frames(clip)))
@@ -70,7 +72,7 @@ def write_shard(
             "clips": keys,
             "sizes": sizes,
         }
-        index |= {"subjects": subjects, "digests": digests, "members": members, "crc32": checks}
+        index |= {"subjects": subjects, "digests": digests, "texts": texts, "members": members, "crc32": checks}
         index |= ({"part": part} if part else {}) | ({"left_out": left_out} if left_out else {})
         index |= {"lossy": str(pictures)} if pictures.is_lossy else {}
         index_path(path).unlink(missing_ok=True)

@@ -95,6 +95,7 @@ class _Index(BaseModel):
     subjects: list[str] | None = None
     digests: list[str] | None = None
     captions: StrictBool | None = None
+    texts: list[str] | None = None
     lossy: str | None = None
     part: tuple[CountFromZero, Count] | None = None
     left_out: dict[int, str] = Field(default_factory=dict)
@@ -105,7 +106,7 @@ class _Index(BaseModel):
         for clip in clips:
             if problem := clip_name_problem(clip):
                 raise ValueError(f"clip {clip!r} {problem}")
-        for field in ("sizes", "subjects", "digests"):
+        for field in ("sizes", "subjects", "digests", "texts"):
             found = getattr(self, field)
             if found is not None and len(found) != len(self.clips):
                 raise ValueError(f"{field} of {len(found)} clips, it holds {len(self.clips)}")
@@ -195,6 +196,12 @@ class ShardReader:
         return dict(zip(self.keys, names, strict=True))
 
     @cached_property
+    def texts(self) -> dict[str, str]:
+        """Clip id -> caption, "" for none; no picture is read. Raises: DataError for a clip that cannot be decoded."""
+        texts = self._known.texts or [self._decoded(i, _decode_text) for i in range(len(self))]
+        return dict(zip(self.keys, texts, strict=True))
+
+    @cached_property
     def digests(self) -> dict[str, str]:
         """Clip id -> digest of its frames; empty where an index does not say it, as older ones do not."""
         return dict(zip(self.keys, self._known.digests or [], strict=False))
@@ -282,6 +289,10 @@ def _decode_size(files: Mapping[str, bytes]) -> Size:
 
 def _decode_subject(files: Mapping[str, bytes]) -> str:
     return str(json.loads(files["meta.json"])["subject"])
+
+
+def _decode_text(files: Mapping[str, bytes]) -> str:
+    return str(json.loads(files["meta.json"]).get("caption", ""))
 
 
 def check_complete(parts: Mapping[Path, tuple[int, int] | None]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Pictures and videos beside each other, with labels."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from hvg.core.eight_bit import frames_from_uint8
 LABEL_HEIGHT = 22
 # Letters of labels, pixels: the largest that fits.
 LABEL_SIZES = (14, 12, 10)
+# Of a letter in a text, about, pixels.
+LETTER_WIDTH = 8
 GAP = 6
 # Most pixels along a side of a tiled picture: H.264 decoders in hardware stop at 4096.
 LARGEST_SIDE = 3840
@@ -47,6 +50,14 @@ def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> T
             top = GAP + LABEL_HEIGHT + view * (height + GAP)
             canvas[:, :, top : top + height, left : left + width] = _fit(frames, (height, width))
     return canvas
+
+
+def over_text(picture: Tensor, text: str) -> Tensor:
+    """A picture (3, H, W) in [-1, 1] with lines of text below it, on white."""
+    width = picture.shape[-1]
+    lines = textwrap.wrap(text, max(10, width // LETTER_WIDTH)) or [""]
+    written = [torch.cat([torch.ones(3, LABEL_HEIGHT, GAP), _label(x, width - GAP)], dim=-1) for x in lines]
+    return torch.cat([picture, *written], dim=-2)
 
 
 def tile_groups(groups: Sequence[Mapping[str, Tensor]], min_cell_height: int = 128) -> Tensor:

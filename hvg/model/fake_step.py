@@ -161,7 +161,7 @@ def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
         "task": lambda: torch.zeros(b, dtype=torch.int64),
         "frame_index": lambda: torch.arange(t).expand(b, t),
         "driving": lambda: torch.zeros(b, t, 3, height, width),
-        "caption": lambda: ("",) * b,
+        "caption": lambda: ("a person",) * b,
     }
     return ClipBatch(
         cameras=cameras(b, v, t),
@@ -217,6 +217,6 @@ def autocast(config: RunConfig) -> torch.autocast:
 
 
 def with_features(batch: ClipBatch, conditioners: Mapping[str, Conditioner]) -> ClipBatch:
-    """The batch with what frozen networks make of its photo, so that they do not run when conditioners do."""
-    looking = [part for part in conditioners.values() if part.has_frozen_features()]
+    """The batch with what frozen networks make of photo and text, so that they do not run when conditioners do."""
+    looking = [part for part in conditioners.values() if part.has_frozen_features(part.config)]
     return replace(batch, features={part.features_key: part.features(batch) for part in looking})

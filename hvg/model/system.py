@@ -24,6 +24,7 @@ from hvg.parts.backbone import Backbone
 from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.scene import Alignment, Dataset
+from hvg.parts.text_conditioner import check_captions
 from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
@@ -99,6 +100,9 @@ class HumanVideoSystem(TrainedSystem):
 
     def training_clips(self, config: RunConfig) -> Dataset:
         return open_training_clips(config, self.codec, self.conditioners)
+
+    def check_captions(self, captions: Mapping[str, str]) -> None:
+        check_captions(self.conditioners.values(), captions)
 
     def latents(self, batch: ClipBatch) -> Tensor:
         """Clean latents (B, V, t, C, h, w) of an aligned batch: those that it carries, else the codec's of its frames."""

@@ -100,6 +100,9 @@ class TrainedSystem(lightning.LightningModule):
         """
         return None
 
+    def check_captions(self, captions: Mapping[str, str]) -> None:
+        """Raises: DataError for the first clip, of clip id -> caption, that it cannot read; asked before any work."""
+
     def configure_optimizers(self):
         if self._optimizer is None:
             raise RuntimeError("this system was built for sampling: it has no optimiser")

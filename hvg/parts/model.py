@@ -127,6 +127,11 @@ class Conditioner(Part[ConditionerT], nn.Module):
         return None
 
     @classmethod
+    def notes(cls, config: ConditionerT, provided: frozenset[str]) -> Sequence[str]:
+        """What the user of a run should know of it, a line each. provided: the ClipBatch fields that the data set gives."""
+        return ()
+
+    @classmethod
     def signal_storage(cls, config: ConditionerT) -> Literal["uint8", "float16", "float32"]:
         """Number type that the map is kept in, in files and memory: 255 levels in [-1, 1], or floats of any range."""
         return "uint8"
@@ -172,13 +177,13 @@ class Conditioner(Part[ConditionerT], nn.Module):
 
         ``hvg prepare latents`` keeps it on the disk, where ``forward`` gets it by ``features``. So it is a function of the
         reference and the clip's id alone, its networks are those of ``frozen`` and the codec, and a part that has some reads
-        the photo nowhere else.
+        the photo nowhere else. Those of a ``TextConditioner`` are of the clip's text, and of nothing else.
         """
         return None
 
     @classmethod
-    def has_frozen_features(cls) -> bool:
-        """Whether the part looks at the photo through frozen networks."""
+    def has_frozen_features(cls, config: ConditionerT) -> bool:
+        """Whether the part, with these settings, looks at the photo, or reads the text, through frozen networks."""
         return cls.frozen_features is not Conditioner.frozen_features
 
     @property

@@ -32,13 +32,15 @@ class Component:
     """A component of a pipeline.
 
     place: folder of the pipeline or of the component itself, or a hub id. name: its subfolder, such as ``unet``.
-    setting: the setting that holds ``place``, for messages. stem: how its files of weights begin.
+    setting: the setting that holds ``place``, for messages. stem: how its files of weights begin. holds: what its folder has to
+    hold, for messages; None for a network's settings and weights.
     """
 
     place: str
     name: str
     setting: str
     stem: str = "diffusion_pytorch_model"
+    holds: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -139,10 +141,10 @@ class Component:
 
     def missing(self, reason: str) -> HvgError:
         """The error for the user when it is not there."""
+        holds = self.holds or f"config.json and {self.stem}.safetensors"
         return HvgError(
-            f"{self.setting}: no {self.name} at '{self.place}'. Give {self.setting} a folder with config.json and "
-            f"{self.stem}.safetensors (or of a diffusers pipeline, with them in {self.name}/), or a hub id that can be "
-            f"downloaded. ({reason})"
+            f"{self.setting}: no {self.name} at '{self.place}'. Give {self.setting} a folder with {holds} (or of a diffusers "
+            f"pipeline, with them in {self.name}/), or a hub id that can be downloaded. ({reason})"
         )
 
 

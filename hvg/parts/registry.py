@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sampler": ("samplers", "hvg.parts.plan.Sampler"),
     "solver": ("solvers", "hvg.parts.plan.Solver"),
     "system": ("systems", "hvg.parts.system.System"),
+    "text_encoder": ("text_encoders", "hvg.parts.text_encoder.TextEncoder"),
     "view_attention": ("view_attention", "hvg.parts.view_attention.ViewAttention"),
 }
 

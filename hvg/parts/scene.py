@@ -145,7 +145,7 @@ class Holdings:
     another name; of clips of which it is known. unusable: what of the files cannot be used, of any split -> why. notes: what a
     user has to know of the files, a line each. lossy: with which loss their pictures are kept, in words; None where they are
     kept as they were taken. weights: of a mixture, what a clip's id begins with, up to its first slash -> the weight of those
-    clips: of sum(weights) steps so many draw them.
+    clips: of sum(weights) steps so many draw them. captions: clip id -> caption, "" for none, of clips that carry captions.
     """
 
     sizes: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict[str, tuple[int, int, int, int]])
@@ -155,6 +155,7 @@ class Holdings:
     notes: tuple[str, ...] = ()
     lossy: str | None = None
     weights: Mapping[str, int] = field(default_factory=dict[str, int])
+    captions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def told_size(config: Any) -> tuple[int, int, int, int] | None:

@@ -77,8 +77,8 @@ class HumanVideoModel(ModelMixin, ConfigMixin):
 class HumanVideoPipeline(DiffusionPipeline):
     """A photo, a motion and cameras in; videos out. Equal to ``hvg sample`` for the same files and seed."""
 
-    _optional_components = ["vae", "image_encoder", "feature_extractor"]
-    model_cpu_offload_seq = "image_encoder->model->vae"
+    _optional_components = ["vae", "image_encoder", "feature_extractor", "text_encoder", "tokenizer"]
+    model_cpu_offload_seq = "text_encoder->image_encoder->model->vae"
 
     def __init__(
         self,
@@ -86,9 +86,12 @@ class HumanVideoPipeline(DiffusionPipeline):
         vae: nn.Module | None = None,
         image_encoder: nn.Module | None = None,
         feature_extractor=None,
+        text_encoder: nn.Module | None = None,
+        tokenizer=None,
     ) -> None:
         super().__init__()
         frozen = {"vae": vae, "image_encoder": image_encoder, "feature_extractor": feature_extractor}
+        frozen |= {"text_encoder": text_encoder, "tokenizer": tokenizer}
         load.adopt(model.system, {name: part for name, part in frozen.items() if part is not None})
         self.register_modules(model=model, **frozen)
 
@@ -107,7 +110,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         motion: Motion | str | Path,
         cameras: Cameras | None = None,
         *,
-        caption: str | None = None,
+        prompt: str | None = None,
         task: str = "auto",
         convention: str = "auto",
         person: int | None = None,
@@ -131,7 +134,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
-        caption, task: for models that hear of them. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
+        prompt, task: for models that hear of them. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
         reference_betas and reference_height say whose build the person has. strengths: slot -> how strongly the model hears
         it, 1 as in training, 0 not at all, as ``{"pose": 0.5}``.
         generator: a seed is drawn from it, in place of ``seed``. output_type: pil, or pt for (V, T, 3, H, W) in [-1, 1].
@@ -149,7 +152,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         # The names of ready values say which noise they get, as those of files do.
         names = {"checkpoint": ".", "reference": "image.png" if photo else image}
         names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
-        asked = {"caption": caption, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
+        asked = {"prompt": prompt, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
         asked |= {"reference_height": reference_height, "camera_up": camera_up, "task": task}
         read = {"convention": convention, "person": person, "up": up}

@@ -20,6 +20,7 @@ from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
+from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
@@ -41,11 +42,11 @@ _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
     """Raises: HvgError where a part of the model reads what the request does not give."""
-    given = GIVEN_FIELDS | ({"caption"} if options.caption is not None else set())
+    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
     for path, (name, fields) in wiring.needed_fields(config).items():
         if "caption" in fields - given:
             raise HvgError(
-                f"caption: {path}={name} reads a caption, and none is given; give caption='what the video shows'"
+                f"prompt: {path}={name} reads what the video shows, and nothing says it; give prompt='a woman in red walks'"
             )
         for field in sorted(fields - given):
             raise HvgError(
@@ -61,7 +62,7 @@ def make_clip(
     given: CameraPath | None,
     photo: Image.Image | None = None,
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
-    """The one clip that is asked for, its views' names, and what to say of the motion, the caption and the photo.
+    """The one clip that is asked for, its views' names, and what to say of the motion, the prompt and the photo.
 
     given: cameras, in place of a preset. photo: an open picture, in place of the file that the options name.
     Raises: HvgError for anything that cannot be used.
@@ -102,11 +103,12 @@ def make_clip(
         reference=reference,
         task=torch.tensor([asked_task(options, body)]),
         frame_index=torch.arange(framing.frames)[None],
-        caption=None if options.caption is None else (options.caption,),
+        caption=None if options.prompt is None else (options.prompt,),
     )
+    system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, caption_note(config, options), task_note(config, options, batch), *told)
+    notes = (*said, taken, chosen.note, prompt_note(config, options), task_note(config, options, batch), *told)
     return batch, path.names, [note for note in notes if note]
 
 
@@ -262,10 +264,17 @@ def upright_note(batch: ClipBatch, up: str) -> str | None:
     return f"the person's back is {tilt:.0f} degrees from upright; if they should stand, the motion has another axis up: {other}"
 
 
-def caption_note(config: RunConfig, options: SampleOptions) -> str | None:
-    """Note where a caption is given that nothing reads; else None."""
-    read = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
-    return None if read or options.caption is None else "no part of this model reads the caption"
+def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
+    """Note where a prompt is given that nothing reads, or none where the settings say what stands in for it; else None."""
+    slots = [(choice.cls, choice.config) for choice in config.conditioners.values()]
+    heard = any(issubclass(cls, TextConditioner) and cls.hears(settings) for cls, settings in slots)
+    needed = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
+    if options.prompt is not None:
+        return None if heard or needed else "no part of this model reads the prompt"
+    notes = [
+        x for cls, own in slots if issubclass(cls, TextConditioner) for x in cls.notes(own, frozenset({"caption"}))
+    ]
+    return "; ".join(notes) or None
 
 
 def asked_task(options: SampleOptions, body: BodyMotion) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvg.config.build import told_captions
 from hvg.config.settings import RunConfig
 from hvg.core.arrays import array_bytes, read_array
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
@@ -86,6 +87,7 @@ def evaluate(
             windows_per_call=config.evaluation.windows_per_call,
         )
 
+    system.check_captions(told_captions(config, split))
     clips = open_clips(config, split, system.signals)
     return score_dataset(
         build_protocol(config, system.device),

@@ -24,6 +24,7 @@ from hvg.testing.scene import posed_batch, standing_joints, tiny_batch, tiny_con
 from hvg.testing.signal import check_signal
 from hvg.testing.solver import check_solver
 from hvg.testing.system import check_system
+from hvg.testing.text_encoder import check_text_encoder
 from hvg.testing.view_attention import check_view_attention
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "check_signal",
     "check_solver",
     "check_system",
+    "check_text_encoder",
     "check_view_attention",
     "elsewhere",
     "nudged",

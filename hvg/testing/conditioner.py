@@ -12,6 +12,7 @@ from hvg.core.random_keys import generator
 from hvg.parts.context import Context
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import MeshImage, Renderer
+from hvg.parts.text_conditioner import TextConditioner
 from hvg.testing.building import build, nudged, require, require_gradients
 from hvg.testing.outputs import alike, check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch, tiny_context
@@ -126,15 +127,17 @@ def check_told(part: Conditioner, batch: ClipBatch) -> None:
 
 
 def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:
-    """Checks that frozen features depend on the photo alone, and that the part sees nothing else of it."""
-    if not part.has_frozen_features():
+    """Checks that frozen features depend on the photo alone, or on the text, and that the part sees nothing else of it."""
+    if not part.has_frozen_features(part.config):
         return
+    source = "caption" if isinstance(part, TextConditioner) else "reference"
     features = part.features(batch)
     require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
     require(not features.requires_grad, "frozen features carry a gradient")
-    bare = replace(batch, frames=None, alpha=None, body=None, driving=None, caption=None, task=None)
-    require(torch.equal(part.features(bare), features), "frozen features depend on more than the reference")
-    kept = replace(batch, reference=None, features={part.features_key: features})
+    others = {"frames", "alpha", "body", "driving", "caption", "task", "reference"} - {source}
+    bare = replace(batch, **dict.fromkeys(others))
+    require(torch.equal(part.features(bare), features), f"frozen features depend on more than the {source}")
+    kept = replace(batch, **{source: None}, features={part.features_key: features})
     cached = _run(part, kept)
     for name, live in _run(part, batch).items():
         require(torch.equal(live, cached[name]), f"{name} differs where frozen features come with the batch")

@@ -14,11 +14,13 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities import rank_zero_only
 
 from hvg.config.buckets import bucket_notes
+from hvg.config.build import told_captions
 from hvg.config.changes import Change, earlier_config, judged_changes
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.overlap import dataset_notes
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.config.settings import RunConfig
+from hvg.config.wiring import slot_notes
 from hvg.core.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -152,8 +154,10 @@ def _fit(
         strategy.start = start
     if is_first_process():
         write_down(config, start, changed, history)
-    for note in [*dataset_notes(config.dataset), *bucket_notes(config), *system.notes]:
+    for note in [*dataset_notes(config.dataset), *bucket_notes(config), *slot_notes(config), *system.notes]:
         log(f"note: {note}")
+    for split in ("train", "val"):
+        system.check_captions(told_captions(config, split))
     train_clips = system.training_clips(config)
     missing = missing_from_cache(config)
     if missing:

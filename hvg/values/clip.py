@@ -53,15 +53,15 @@ class ClipBatch:
     which these may be some; None: these are all.
     frame_index: (B, T) int64, position of every frame in its clip. sample_index: (B,) int64, place of every clip in the
     training order; with the run's seed it keys the clip's noise. The host draws that, so it stays on the CPU.
-    clip_id: one name per clip.
+    caption: what is said of each clip, one text per clip, "" where nothing is. clip_id: one name per clip.
     subject: one name per clip, the same for all clips of one person.
     num_valid: in training, how many pictures of each clip are valid, so that nobody has to ask a device for it.
     unreadable: in training, why the clip that belongs in a place cannot be read, one text per clip, "" where it can; another
     clip, nowhere valid, fills the place.
     What frozen networks made of the clip ahead of training, aligned and at full size (``hvg prepare latents``): latents
     (B, V, t, C, h, w), the codec's of the frames, which then stay on the disk; coverage (B, V, t, 1, h, w), mean alpha of
-    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo. Where the codec joins frames in time
-    (``hvg.values.latent_time``), latents and coverage are of whole clips.
+    every latent cell; features by ``Conditioner.features_key``, (B, ...), of the photo or the caption. Where the codec joins
+    frames in time (``hvg.values.latent_time``), latents and coverage are of whole clips.
     """
 
     cameras: Cameras
@@ -99,6 +99,11 @@ class ClipBatch:
     def target_body(self) -> BodyMotion | None:
         """The body as it is, whatever a fit makes of it."""
         return self.body if self.true_body is None else self.true_body
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """Clip id -> caption, "" for none."""
+        return dict(zip(self.clip_id, self.caption or ("",) * len(self.clip_id), strict=True))
 
     def view_grid(self) -> ViewGrid:
         """Grid of its views: their places among all views of their clips, and its cameras."""

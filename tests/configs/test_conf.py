@@ -22,6 +22,7 @@ NEEDS = {
     "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
+    "text": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],

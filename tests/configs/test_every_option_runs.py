@@ -83,6 +83,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
         "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
+        "text=prompt": ["backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
@@ -156,12 +157,15 @@ def refusal(words: list[str], capsys) -> str:
 SVD = "stabilityai/stable-video-diffusion-img2vid-xt"
 SMALL_SVD = ("backbone=svd_xt", *BACKBONES["svd_xt"], f"backbone.weights={SVD}", "backbone.norm_groups=32")
 CLIP = ("image_embedding=clip_image", "backbone.cross_attention_width=32")
+UMT5 = ("text=prompt", "text.encoder=umt5", "backbone.cross_attention_width=32")
 # What no machine has by itself -> how its refusal begins.
 ELSEWHERE = {
     SMALL_SVD: f"backbone.weights: no unet at '{SVD}'. Give",
     ("codec=svd_vae",): f"codec.path: no vae at '{SVD}'. Give",
     ("codec=wan_vae",): "codec.path: no vae at 'Wan-AI/Wan2.1-T2V-1.3B-Diffusers'. Give",
     CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
+    UMT5: "text.path: umt5 is read from files; give text.path the folder of a pipeline with tokenizer/ and text_encoder/",
+    (*UMT5, "text.path=no/wan"): "text.path: no text_encoder at 'no/wan'. Give text.path a folder with config.json and",
     ("scale=paper", "dataset.image_size=64"): f"codec.path: no vae at '{SVD}'. Give",
     ("dataset=shards", "dataset.path=nowhere"): "nowhere: no shard named train*.tar",
     ("body=smplx", "body.path=nowhere"): "nowhere: there is no such file; expected a body model's .npz",

@@ -49,6 +49,11 @@ VARIANTS = {
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
     "reference_tokens": [{"views": "first"}],
+    "prompt": [
+        {"prompt": "a person in red", "encoder_settings": {"max_tokens": 8, "layers": 1}},
+        *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "t5", "clip")),
+        {"encoder": "umt5", "encoder_settings": {"max_tokens": 9}, "too_long": "cut", "negative": "a coat"},
+    ],
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
@@ -88,18 +93,20 @@ def one_thread():
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
-def test_conditioner(name, settings, svd_folder, package):
-    keeps_its_promises(name, settings, tiny_context(), svd_folder, package)
+def test_conditioner(name, settings, svd_folder, text_folder, package):
+    keeps_its_promises(name, settings, tiny_context(), svd_folder, text_folder, package)
 
 
 @pytest.mark.parametrize(("name", "settings"), TRANSFORMER_CASES, ids=str)
-def test_conditioner_of_a_transformer(name, settings, svd_folder, package):
-    keeps_its_promises(name, settings, tiny_context("wan_dit", BACKBONES["wan_dit"]), svd_folder, package)
+def test_conditioner_of_a_transformer(name, settings, svd_folder, text_folder, package):
+    keeps_its_promises(name, settings, tiny_context("wan_dit", BACKBONES["wan_dit"]), svd_folder, text_folder, package)
 
 
-def keeps_its_promises(name, settings, context, svd_folder, package):
+def keeps_its_promises(name, settings, context, svd_folder, text_folder, package):
     part = registry.load("conditioner", name)
     given = {FOLDERS[name]: str(svd_folder)} if name in FOLDERS else {}
+    if name == "prompt" and "encoder" in settings:
+        given = {"path": str(text_folder / settings["encoder"])}
     if name == "appearance_render":
         package(PARTS)
         given, context = {"reconstructor": "copied"}, replace(context, body=Nobody())

@@ -133,8 +133,8 @@ def test_sample_writes_a_video_per_view_and_what_it_was_made_of(hvg, run, motion
     assert "sample: write 5/5" in done.stderr
 
 
-def test_a_caption_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
-    words = sample_words(run, photo, motion, views=1, caption='"a man, in red"', start=1, end=4, stride=2)
+def test_a_prompt_and_a_part_of_the_motion_reach_the_model(run, motion, photo):
+    words = sample_words(run, photo, motion, views=1, prompt='"a man, in red"', start=1, end=4, stride=2)
     request = open_request(take_options(words, SampleOptions)[0], [])
     assert request.batch.caption == ("a man, in red",) and request.batch.grid == (1, 1, 2)
     whole = open_request(take_options(sample_words(run, photo, motion, views=1, frames=4), SampleOptions)[0], [])

@@ -258,3 +258,31 @@ def test_a_damaged_export_is_refused(exported, tmp_path):
         load_exported(tmp_path)
     with pytest.raises(HvgError, match="float32"):
         HumanVideoModel.from_pretrained(exported / "model", torch_dtype=torch.float16)
+
+
+def test_an_encoder_of_text_goes_with_the_model(tiny, text_folder, inputs, tmp_path):
+    """Weights and tokenizer, so that a prompt is read alike where the folder that it came from is gone."""
+    source = shutil.copytree(text_folder / "umt5", tmp_path / "umt5")
+    words = ["text=prompt", "text.encoder=umt5", f"text.path={source}", "text.encoder_settings.precision='32'"]
+    words += ["text.default=somebody", "text.dropout=0.1", "guidance.value=3", "backbone.cross_attention_width=24"]
+    config = compose([*tiny, *words])
+    system = start_system(config, lambda line: None)
+    with torch.no_grad():
+        for weight in system.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    checkpoint = tmp_path / "step-0000001.ckpt"
+    entries = [Entry.of(f"weights/{name}", weight) for name, weight in system.state_dict().items()]
+    write_checkpoint(checkpoint, {"config": config.to_yaml()}, entries)
+    folder = tmp_path / "model"
+    list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))
+    asked = {"camera": "static", "prompt": "a person in a red coat"}
+    expected = sampled(checkpoint, inputs, weights="raw", **asked)
+    other = sampled(checkpoint, inputs, weights="raw", camera="static", prompt="a person walks")
+    negative = sampled(checkpoint, inputs, ["text.negative='a blue coat'"], weights="raw", **asked)
+    shutil.rmtree(source)
+    assert torch.equal(sampled(folder, inputs, **asked), expected)
+    assert not torch.equal(other, expected) and not torch.equal(negative, expected)
+    for pipeline in opened(folder):
+        pipeline.set_progress_bar_config(disable=True)
+        assert type(pipeline.text_encoder).__name__ == "UMT5EncoderModel"
+        assert torch.equal(pipeline(*inputs, **asked, output_type="pt").frames, expected)

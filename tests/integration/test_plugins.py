@@ -27,6 +27,7 @@ from hvg.testing import (
     check_encoder,
     check_sampler,
     check_signal,
+    check_text_encoder,
     check_view_attention,
     tiny_batch,
     tiny_context,
@@ -46,8 +47,9 @@ WORDS = (
     *SMALL,
     *("dataset=balls", "dataset.frames=2", "pose=none", "camera=floor", "camera.middle=cameras"),
     "camera.encoder=pooled",
+    *("text=prompt", "text.encoder=letters", "text.encoder_settings.letters=40", "text.dropout=0.5"),
     *("+slots.words.name=caption_words", "+slots.words.dropout=0.5", "backbone.cross_attention_width=16"),
-    "guidance.value=2",
+    "guidance.value=9",
 )
 BIASES = ("adapter=biases", "adapter.learning_rate=1e-2")
 
@@ -121,6 +123,11 @@ def test_biases():
     check_adapter(part, part.Config(learning_rate=1e-3))
 
 
+def test_letters():
+    part = registry.load("text_encoder", "letters")
+    check_text_encoder(part, part.Config(), tiny_context())
+
+
 def test_balls():
     part = registry.load("dataset", "balls")
     check_dataset(part, part.Config(), Context())
@@ -176,6 +183,7 @@ def test_parts_are_listed_with_their_package(hvg):
         ("view_attention", "opposite", "hvg-plugin-views"),
         ("sampler", "pairs", "hvg-plugin-views"),
         ("conditioner", "caption_words", "hvg-plugin-words"),
+        ("text_encoder", "letters", "hvg-plugin-words"),
         ("dataset", "balls", "hvg-plugin-words"),
         ("adapter", "biases", "hvg-plugin-words"),
     ):
@@ -208,16 +216,16 @@ def test_view_parts_train_evaluate_and_are_judged(hvg):
 
 def test_words_and_floor_train_evaluate_sample_and_are_shown(hvg, capsys):
     judged = hvg("check", *WORDS)
-    assert "tokens x 16" in judged and "residuals[stem] x 32" in judged
+    assert "text x 16" in judged and "tokens x 16" in judged and "residuals[stem] x 32" in judged
     hvg("show", *WORDS, "out=sheet.png")
     hvg("train", *WORDS, "name=words")
     hvg("evaluate", "checkpoint=runs/words", "sampler=view", "sampler.views=2")
     write_png(Path("photo.png"), torch.rand(3, 90, 50) * 2 - 1)
     save_motion(Path("walk.npz"), Motion(rotations={"pelvis": torch.zeros(2, 3)}))
     asked = ("checkpoint=runs/words", "reference=photo.png", "motion=walk.npz")
-    assert run(["sample", *asked]) == 1 and "reads a caption, and none is given" in capsys.readouterr().err
-    hvg("sample", *asked, "caption='a red ball rolls left'", "out=red")
-    hvg("sample", *asked, "caption='a blue ball rolls far'", "out=blue")
+    assert run(["sample", *asked]) == 1 and "reads what the video shows, and nothing says it" in capsys.readouterr().err
+    hvg("sample", *asked, "prompt='a red ball rolls left'", "out=red")
+    hvg("sample", *asked, "prompt='a blue ball rolls far'", "out=blue")
     red, blue = (read_video(Path(name) / "view-00.mp4")[0] for name in ("red", "blue"))
     assert red.shape == blue.shape == (2, 3, 32, 32) and not torch.equal(red, blue)
 

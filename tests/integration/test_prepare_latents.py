@@ -118,3 +118,30 @@ def _change_one_weight(path: Path) -> None:
     weights = load_file(path)
     weights[sorted(weights)[0]].view(-1)[0] += 1e-3
     save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.long
+def test_texts_are_encoded_once(tiny, cache, text_folder, tmp_path):
+    """A run that reads what UMT5 made of captions is, bit by bit, the run that asks it at every step; some have no text."""
+    words = [
+        *tiny,
+        cache,
+        "data.recolour=0",
+        f"training.steps={STEPS}",
+        "evaluation.weights=raw",
+        "training.keep_last=4",
+    ]
+    words += ["text=prompt", "text.encoder=umt5", f"text.path={text_folder / 'umt5'}", "text.dropout=0.5"]
+    words += ["backbone.cross_attention_width=24", "text.encoder_settings.precision='32'", "text.too_long=cut"]
+    config = compose([*words, "data.latents=cached"])
+    prepare([config], ("train", "val"), jobs=1)
+    (made,) = cache_folder(config).glob("Prompt-*/*.safetensors")
+    before = made.stat().st_mtime_ns
+    prepare([config], ("train", "val"), jobs=1)
+    assert made.stat().st_mtime_ns == before
+    live = trained(words, tmp_path / "encode", "data.latents=encode")
+    assert_same_run(live, trained(words, tmp_path / "cached", "data.latents=cached"))
+    with pytest.raises(DataError, match=r"there are no features of the text for Prompt in .*hvg prepare latents"):
+        other = compose([*words, "data.latents=cached", "text.prompt='a person'"])
+        system = build_system(other)
+        open_training_clips(other, system.codec, system.conditioners)

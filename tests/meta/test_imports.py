@@ -25,8 +25,8 @@ FENCES = {
         "hvg/pipeline.py",
         "hvg/sample/diffusers_pipeline.py",
     ),
-    # Feature networks of metrics that look through CLIP and V-JEPA 2.
-    "transformers": (*DIFFUSION, "components/nn/feature_networks"),
+    # Feature networks of metrics that look through CLIP and V-JEPA 2; encoders of text.
+    "transformers": (*DIFFUSION, "components/nn/feature_networks", "components/nn/published_text.py"),
     "lightning": (
         "hvg/model/trained_system.py",
         "hvg/data/training_data.py",

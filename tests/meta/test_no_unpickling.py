@@ -88,8 +88,9 @@ def unsafe_call(node: ast.Call, name: str) -> Iterator[str]:
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     if method in METHODS:
         yield f".{method}()"
-    # The libraries' readers of published models take pickles where there is nothing better.
-    if method == "from_pretrained" and given.get("use_safetensors") is not True:
+    # The libraries' readers of published models take pickles where there is nothing better; tokenizers are JSON and text.
+    of_weights = "tokenizer" not in ast.unparse(node.func).lower()
+    if method == "from_pretrained" and of_weights and given.get("use_safetensors") is not True:
         yield "from_pretrained without use_safetensors=True"
     if given.get("trust_remote_code"):
         yield "trust_remote_code"

@@ -24,7 +24,7 @@ from hvg.data import prepare as preparing
 from hvg.data import prepare_latents
 from hvg.data.cache import cache_folder, missing_from_cache, open_clips, open_training_clips, shard_paths
 from hvg.data.clip_files import decode_clip, encode_clip
-from hvg.data.latents import encodings
+from hvg.data.features import encodings
 from hvg.data.prepare import prepare
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_key, signal_keys, signals_of_all

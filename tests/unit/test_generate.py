@@ -25,12 +25,12 @@ from hvg.sample.camera_paths import around, read_cameras, write_cameras
 from hvg.sample.memory import Size, check_memory, estimated_bytes
 from hvg.sample.request import (
     camera_file,
-    caption_note,
     check_fields,
     first_view_note,
     make_clip,
     out_of_sight_note,
     preset,
+    prompt_note,
     training_framing,
     upright_note,
 )
@@ -368,7 +368,7 @@ def test_who_does_not_stand_is_told_and_what_to_say(config, tmp_path):
     assert "degrees from upright" in notes["auto"] and notes["auto"].endswith("up=y or up=-y or up=z or up=-z")
 
 
-# --- captions -------------------------------------------------------------------------------------------------------
+# --- prompts --------------------------------------------------------------------------------------------------------
 
 
 class Text(Conditioner):
@@ -384,22 +384,23 @@ class Text(Conditioner):
         return Conditioning()
 
 
-def test_a_caption_that_a_part_reads_has_to_be_given(config):
+def test_a_prompt_that_a_part_reads_has_to_be_given(config):
     text = PartChoice("conditioner", "text", Text, ConditionerConfig())
     reading = config.model_copy(update={"slots": {"prompt": text}})
-    with pytest.raises(HvgError, match=r"caption: slots.prompt=text reads a caption.*give caption="):
+    with pytest.raises(HvgError, match=r"prompt: slots.prompt=text reads what the video shows.*give prompt="):
         check_fields(reading, options())
-    check_fields(reading, options(caption=""))
+    check_fields(reading, options(prompt=""))
     check_fields(config, options())
-    assert caption_note(reading, options(caption="a man")) is None
-    assert "no part of this model reads" in (caption_note(config, options(caption="a man")) or "")
+    assert prompt_note(reading, options(prompt="a man")) is None
+    assert "no part of this model reads" in (prompt_note(config, options(prompt="a man")) or "")
+    assert prompt_note(config, options()) is None
 
 
 @pytest.mark.parametrize("given", ["a man, in red: 1:30", "ein Mädchen läuft 跑步", "[1,2]", "null and void", "3"])
 @pytest.mark.parametrize("quotes", ["{}", "'{}'", '"{}"'])
-def test_a_caption_is_what_it_says(given, quotes):
-    words = ["checkpoint=a", "reference=b", "motion=c", f"caption={quotes.format(given)}"]
-    assert take_options(words, SampleOptions)[0].caption == given
+def test_a_prompt_is_what_it_says(given, quotes):
+    words = ["checkpoint=a", "reference=b", "motion=c", f"prompt={quotes.format(given)}"]
+    assert take_options(words, SampleOptions)[0].prompt == given
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

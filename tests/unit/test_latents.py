@@ -14,12 +14,12 @@ from hvg.core.digests import components_digest
 from hvg.core.errors import ConfigError, DataError
 from hvg.data import training_data
 from hvg.data.cache import RenderedClips, cache_folder
+from hvg.data.features import encodings
 from hvg.data.latents import (
     EncodedClips,
     EncodedFile,
     StoredClips,
     encoded_path,
-    encodings,
     latent_coverage,
     wanted_images,
     write_encoded,

@@ -12,7 +12,7 @@ from hvg.config.settings import PartChoice
 from hvg.core import sources
 from hvg.core.sources import source_digest, source_modules
 from hvg.data.cache import RenderedClips, cache_folder
-from hvg.data.latents import encodings
+from hvg.data.features import encodings
 from hvg.data.prepare import render_shard
 from hvg.data.shards import ShardReader
 from hvg.data.signals import Signals, signal_key

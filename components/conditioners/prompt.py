@@ -1,0 +1,154 @@
+"""What is said of a clip, for cross-attention: its caption, or a prompt."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from hvg.core.errors import DataError, HvgError
+from hvg.parts.context import ConditionerContext
+from hvg.parts.continued import Continued
+from hvg.parts.model import ConditionerConfig
+from hvg.parts.part import PartName
+from hvg.parts.text_conditioner import TextConditioner
+from hvg.parts.text_encoder import TextEncoder
+from hvg.values.clip import ClipBatch
+from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
+
+
+class PromptConfig(ConditionerConfig):
+    """Which text, and how it is encoded."""
+
+    encoder: Annotated[str, PartName("text_encoder", settings="encoder_settings")] = Field(
+        "learned", description="Registered name of what encodes the text (hvg list text_encoder)."
+    )
+    encoder_settings: Mapping[str, Any] = Field({}, description="That encoder's own settings.")
+    path: str | None = Field(
+        None,
+        description="Folder, or hub id, of a pipeline with tokenizer/ and text_encoder/, for encoders that are read from files.",
+    )
+    prompt: str | None = Field(
+        None, description="One text for every clip, whatever its caption; null: each clip's caption."
+    )
+    default: str | None = Field(None, description="Text of a clip that has no caption; null: such a clip is refused.")
+    negative: Annotated[str, Continued.SAMPLING] = Field(
+        "",
+        description="Text that stands in where sampling leaves the text out, as guidance does; in training the empty one does. "
+        "Encoders that learn have nothing in either.",
+    )
+    too_long: Literal["refuse", "cut"] = Field(
+        "refuse",
+        description="What becomes of a text that takes more tokens than the encoder gives: it is refused, or cut.",
+    )
+
+
+class Prompt(TextConditioner[PromptConfig]):
+    """Fills ``text`` with the tokens of the clip's text, for every view and frame.
+
+    An encoder that is read from files is frozen; where the port has another width than its tokens, a linear layer without bias
+    leads from one to the other, so that zeros stay zeros. Dropped, the text is the empty one; of an encoder that learns, zeros.
+
+    Texts are cleaned as in ``WanPipeline`` of diffusers: HTML's names of characters become those, spaces single ones.
+    """
+
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"negative"})
+
+    def __init__(self, config: PromptConfig, context: ConditionerContext) -> None:
+        """Raises: HvgError, one line, for files that are missing; DataError for a text of the settings that is too long."""
+        super().__init__(config, context)
+        cls, settings = config.inner_part("encoder")
+        self.encoder: TextEncoder = cls(settings, context, config.path)
+        width = context.ports.text_width
+        same = self.encoder.width == width
+        self.projection = None if same else nn.Linear(self.encoder.width, width, bias=False)
+        for name in ("prompt", "default", "negative"):
+            self._fitting(clean(getattr(config, name) or ""), f"text.{name}")
+
+    @classmethod
+    def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
+        if ports.text_width == 0:
+            raise HvgError(
+                "prompt fills the port 'text', but this backbone has no cross-attention; give it some, as by "
+                "backbone.cross_attention_width=64"
+            )
+        return ConditioningSpec(text=ports.text_width)
+
+    @classmethod
+    def needs(cls, config: PromptConfig) -> frozenset[str]:
+        return cls.requires if config.prompt is None and config.default is None else frozenset()
+
+    @classmethod
+    def hears(cls, config: PromptConfig) -> bool:
+        return config.prompt is None
+
+    @classmethod
+    def notes(cls, config: PromptConfig, provided: frozenset[str]) -> Sequence[str]:
+        if config.prompt is not None:
+            return [f"every clip has the text '{config.prompt}', whatever its caption (text.prompt)"]
+        if config.default is None:
+            return []
+        who = "clips without a caption" if "caption" in provided else "the data set gives no captions, so all clips"
+        return [f"{who} have the text '{config.default}' (text.default)"]
+
+    @classmethod
+    def has_frozen_features(cls, config: PromptConfig) -> bool:
+        encoder, _ = config.inner_part("encoder")
+        return not encoder.learns
+
+    def text_of(self, caption: str, clip: str) -> str:
+        config = self.config
+        text = clean(caption) if config.prompt is None else clean(config.prompt)
+        if text or config.prompt is not None:
+            return self._fitting(text, f"clip '{clip}'")
+        if config.default is None:
+            raise DataError(
+                f"clip '{clip}' has no caption, and the model reads one; text.default says what stands in for it"
+            )
+        return clean(config.default)
+
+    def frozen_features(self, batch: ClipBatch) -> Tensor | None:
+        """The tokens of every clip's text, (B, L, D)."""
+        cameras = batch.cameras.intrinsics
+        return self.encoder.encode(self.texts(batch), cameras.device).to(cameras.dtype)
+
+    def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
+        tokens = self.encoder.encode(self.texts(batch)) if self.encoder.learns else self.features(batch)
+        return Conditioning(text=self._of_the_port(tokens)[:, None, None])
+
+    def null(self, conditioning: Conditioning) -> Conditioning:
+        if self.encoder.learns:
+            return super().null(conditioning)
+        text = "" if self.training else clean(self.config.negative)
+
+        def instead(tokens: Tensor) -> Tensor:
+            return self._of_the_port(self.encoder.encode([text]).to(tokens))[:, None, None].expand_as(tokens)
+
+        return conditioning.map(instead)
+
+    def frozen(self) -> Mapping[str, Any]:
+        return self.encoder.frozen()
+
+    def adopt(self, components: Mapping[str, Any]) -> None:
+        self.encoder.adopt(components)
+
+    def _of_the_port(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L, D) at the width of the port."""
+        return tokens if self.projection is None else self.projection(tokens.to(self.projection.weight.dtype))
+
+    def _fitting(self, text: str, whose: str) -> str:
+        """The text. Raises: DataError for one that is too long, unless the settings say that it is cut."""
+        if self.config.too_long == "refuse":
+            count, most = self.encoder.count(text), self.encoder.max_tokens
+            if count > most:
+                raise DataError(
+                    f"{whose}: its text '{text[:40]}...' takes {count} tokens of {self.config.encoder}, which gives {most} "
+                    "(text.encoder_settings.max_tokens); shorten it, or say text.too_long=cut"
+                )
+        return text
+
+
+def clean(text: str) -> str:
+    """The text with characters for HTML's names of them, and single spaces between its words."""
+    return " ".join(html.unescape(html.unescape(text)).split())

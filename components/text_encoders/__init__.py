@@ -1,0 +1,1 @@
+"""Encoders of text: from what is said of a clip to tokens for cross-attention."""
