@@ -16,7 +16,6 @@ from forks import Started
 from hvg.config.settings import SINGLE_PARTS
 from hvg.parts import registry
 
-UNTIL = "HVG_TESTS_UNTIL"
 OVER = "The time that all tests may take is over"
 # Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
 TINY = (
@@ -41,14 +40,14 @@ os.environ["HVG_LISTINGS"] = ""
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Where the long tests' time has an end, which of them come last, and may not be begun, changes with the seed.
+    """Where the long tests' time has an end, which of them come last, and may not be begun, changes with what is tested.
 
     The order stays, but for the file that comes first: neighbours share what was trained for them.
     """
-    if UNTIL not in os.environ or not all(item.get_closest_marker("long") for item in items):
+    drawn = os.environ.get("HVG_TESTS_FIRST")
+    if drawn is None or not all(item.get_closest_marker("long") for item in items):
         return
-    files = sorted({item.path for item in items})
-    first = random.Random(os.environ.get("HVG_TEST_SEED")).choice(files)
+    first = random.Random(drawn).choice(sorted({item.path for item in items}))
     start = next(i for i, item in enumerate(items) if item.path == first)
     items[:] = items[start:] + items[:start]
 
@@ -57,7 +56,7 @@ def pytest_runtest_setup(item):
     """One thread, whatever a test before left; and CI's time may be over: ``.ci/run`` says when, in seconds since 1970."""
     # Two on two busy cores are several times slower, and their sums differ in the last bits.
     torch.set_num_threads(1)
-    if time.time() > float(os.environ.get(UNTIL, "inf")):
+    if time.time() > float(os.environ.get("HVG_TESTS_UNTIL", "inf")):
         pytest.skip(OVER)
 
 
