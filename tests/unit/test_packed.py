@@ -61,7 +61,7 @@ def clip(index: int, size: int = 32) -> ClipBatch:
 def clips(request, tmp_path):
     """Clips in a shard."""
     write_shard(tmp_path / "a.tar", map(clip, range(COUNT)), pictures=PictureFormat(request.param))
-    return RenderedClips([tmp_path / "a.tar"], tiny_batch, frozenset(MAPS))
+    return RenderedClips([tmp_path / "a.tar"], tiny_batch, frozenset(MAPS), mesh=True)
 
 
 def assert_same_bits(a: ClipBatch, b: ClipBatch) -> None:

@@ -12,7 +12,7 @@ from hvg.core.random_keys import generator
 from hvg.cost.forecast import forecast
 from hvg.cost.passes import sampling_passes
 from hvg.data.cache import cache_folder, open_training_clips
-from hvg.data.latents import encodings
+from hvg.data.features import encodings
 from hvg.data.prepare_latents import encode, to_encode
 from hvg.data.shard_writing import write_shard
 from hvg.data.training_data import TrainingOrder, together
