@@ -48,7 +48,7 @@ BACKBONES = {
         "training.learning_rate=1e-3",
     ),
     "wan_tiny": (*SMALL_WAN, "backbone.view_blocks=[1]"),
-    "wan_mid": SMALL_WAN,
+    "wan_mid": (*SMALL_WAN, "backbone.view_blocks=[0,1]"),
     "wan_1_3b": (*SMALL_WAN, *READING),
     "wan_5b": (*SMALL_WAN, *READING),
     "wan_14b": (*SMALL_WAN, *READING),

@@ -77,7 +77,8 @@ class _Copy(nn.Module):
                 for number, name in enumerate(names[: last + 1])
             }
         )
-        self.head_width = blocks[names[0]].attn1.to_q.out_features // blocks[names[0]].attn1.heads
+        self.width: int = modulation.shape[1]
+        self.head_width = self.width // blocks[names[0]].attn1.heads
 
     def outputs(self, x: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Of tokens as a map (N, D, h, w): every block's name, the tokens (N, S, D) that it gives, those that it sees."""
@@ -120,15 +121,14 @@ class WanControlEncoder(_Copy):
     def __init__(self, *copied: Any, checkpointing: bool) -> None:
         """copied: as of ``_Copy``."""
         super().__init__(*copied, to_the_end=True, checkpointing=checkpointing)
-        width = next(iter(self.blocks.values())).modulation.shape[1]
         self.projections = nn.ModuleDict(
-            {name: zero_module(nn.Linear(width, width)) for name in self.blocks if name in self.sites}
+            {name: zero_module(nn.Linear(self.width, self.width)) for name in self.blocks if name in self.sites}
         )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        size = features.shape[2:]
+        cells = features.shape[2:]
         return {
-            name: self.projections[name](tokens).mT.unflatten(2, size)
+            name: self.projections[name](tokens).mT.unflatten(2, cells)
             for name, tokens, _ in self.outputs(features)
             if name in self.sites
         }

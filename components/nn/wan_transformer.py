@@ -8,6 +8,7 @@ import re
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 EPSILON = 1e-6
 # Names of layers in Wan's own files, which LoRAs of other programs go by -> the library's.
@@ -118,10 +119,18 @@ class _Attention(nn.Module):
         self.heads = heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(width, width), nn.Dropout(0.0)])
-        self.norm_q, self.norm_k = (nn.RMSNorm(width, eps=EPSILON) for _ in range(2))
+        self.norm_q, self.norm_k = (RMSNorm(width, eps=EPSILON) for _ in range(2))
         if image:
             self.add_k_proj, self.add_v_proj = (nn.Linear(width, width) for _ in range(2))
-            self.norm_added_k = nn.RMSNorm(width, eps=EPSILON)
+            self.norm_added_k = RMSNorm(width, eps=EPSILON)
+
+
+class RMSNorm(nn.RMSNorm):
+    """The library's norm of queries and keys, in single precision whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = functional.rms_norm(x.float(), tuple(self.normalized_shape), self.weight.float(), self.eps)
+        return normed.type_as(x)
 
 
 def _table(rows: int, width: int) -> nn.Parameter:

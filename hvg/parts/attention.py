@@ -108,7 +108,8 @@ class AttentionLayers(nn.Module):
 
     def put_out(self, mixed: Tensor) -> Tensor:
         """What the mixed values (..., D) add to their tokens."""
-        return self.out(mixed) if self.gate is None else self.gate * self.out(mixed)
+        out = self.out(mixed)
+        return out if self.gate is None else out * self.gate.to(out.dtype)
 
 
 class GroupAttention(AttentionLayers):

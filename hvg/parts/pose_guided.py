@@ -174,8 +174,8 @@ class PoseGuided(PoseSignal[GuidedT]):
         encoder, settings = config.inner_part("encoder")
         encoder.fit(settings, cls.map_channels(config), ports)
         spec = super().spec(config, ports)
-        beside = {} if config.inject == "stem" else spec.residuals
-        return replace(spec, residuals={**beside, **encoder.sites(settings, ports)})
+        sites = encoder.sites(settings, ports)
+        return replace(spec, residuals=sites if config.inject == "stem" else {**spec.residuals, **sites})
 
     def encode(self, maps: Tensor) -> Tensor | Mapping[str, Tensor]:
         return self._encode(maps)

@@ -12,10 +12,10 @@ from hvg.parts.codec_pictures import CodecPictures, pictures
 from hvg.testing import build, check_encoder, nudged, tiny_context
 
 VARIANTS = {
-    "guider": [{"widths": (8, 8)}],
+    "guider": [{"widths": (8, 8, 8)}],
     "modulator": [{"widths": (8, 8, 16), "heads": 2}],
     "codec_cnn": [{"widths": (8,), "scale": 1.0}],
-    "controlnet": [{"first": 1, "widths": (8, 8)}, {"checkpointing": "blocks"}],
+    "controlnet": [{"first": 1, "widths": (8, 8, 8)}, {"checkpointing": "blocks"}],
 }
 CASES = [(name, settings) for name in registry.names("encoder") for settings in [{}, *VARIANTS.get(name, [])]]
 RENDER = {"rgb": 3, "alpha": 1}

@@ -159,9 +159,9 @@ def test_views_see_each_other_in_the_blocks_that_are_named():
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        ("backbone.view_blocks=[6]", "are not different blocks of 6"),
-        ("backbone.view_blocks=[1,1]", "are not different blocks of 6"),
-        ("backbone.heads=5", "not divisible by twice the 5 heads"),
+        ("backbone.view_blocks=[7]", "are not different blocks of 7"),
+        ("backbone.view_blocks=[1,1]", "are not different blocks of 7"),
+        ("backbone.heads=6", "not divisible by twice the 6 heads"),
         ("backbone.patch=3", "patch=3 is no power of two"),
         ("backbone.tokens=own", "tokens=own needs cross-attention"),
     ],
@@ -221,6 +221,18 @@ def test_ports_of_a_clip_hold_for_all_its_views_and_frames(lead):
     )
     network = let_through(build())
     torch.testing.assert_close(run(network, given), run(network, given.expand(2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.long
+def test_compiled_blocks_are_the_same_function():
+    """With views, memory and text; half a minute, of which the compiler takes most."""
+    given, (noisy, level), found = remembered(2, 1, 1), latents(), []
+    for compile_blocks in ("none", "blocks"):
+        network = let_through(build(views="aligned_2d", memory="gated", compile=compile_blocks))
+        out = network(noisy, level, given, None, tiny_batch(*GRID).view_grid())
+        out.square().sum().backward()
+        found.append((out.detach(), network.patch_embedding.weight.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
 
 
 # --- view attention that starts as a copy ---
