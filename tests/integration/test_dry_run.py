@@ -96,6 +96,16 @@ def test_accumulated_gradients_are_held_as_forecast():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["ddp", "zero2"])
+def test_a_lora_of_a_rate_of_its_own_holds_what_is_forecast(name):
+    """Weights that do not train lie whole on every device; of stage 3, which partitions some of them, they count as whole."""
+    words = ("adapter=lora", "adapter.rank=4", "adapter.learning_rate=1e-3")
+    held, expected, _ = compared(3, 4, *SMALL, f"strategy={name}", *words)
+    full = forecast(compose([*BASE, *SMALL, f"strategy={name}"]), 4)
+    assert held.share.average < full.share.average / 2 and expected.weights > held.share.average
+
+
+@pytest.mark.long
 def test_deepspeed_has_the_defaults_that_are_counted_with():
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
