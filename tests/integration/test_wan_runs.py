@@ -59,6 +59,7 @@ def test_a_run_that_is_resumed_ends_in_the_same_bits(words, tmp_path):
         assert all(torch.equal(mine[name], x) for name, x in theirs.items()), section
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "more",
     [

@@ -223,6 +223,18 @@ def test_ports_of_a_clip_hold_for_all_its_views_and_frames(lead):
     torch.testing.assert_close(run(network, given), run(network, given.expand(2, 3)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
+def test_compiled_blocks_are_the_same_function():
+    """With views, memory and text; half a minute, of which the compiler takes most."""
+    given, (noisy, level), found = remembered(2, 1, 1), latents(), []
+    for compile_blocks in ("none", "blocks"):
+        network = let_through(build(views="aligned_2d", memory="gated", compile=compile_blocks))
+        out = network(noisy, level, given, None, tiny_batch(*GRID).view_grid())
+        out.square().sum().backward()
+        found.append((out.detach(), network.patch_embedding.weight.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
 # --- view attention that starts as a copy ---
 
 NETWORKS = [(WanDit, SMALL), (SvdUNet, SMALL_UNET)]
