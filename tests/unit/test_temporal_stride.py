@@ -263,8 +263,7 @@ def stored(tiny, folder, frames):
 @pytest.mark.parametrize("frames", [5, 6])
 def test_latents_made_ahead_are_those_of_the_step(tiny, tmp_path, frames):
     config, system = stored(tiny, tmp_path, frames)
-    names = [encoding.name for encoding in encodings(config, system.codec, system.conditioners.values())]
-    for task in to_encode(config, names):
+    for task in to_encode(config, encodings(config, system.codec, system.conditioners.values())):
         encode(task, Queue())
     losses = []
     for kind in ("encode", "cached"):
