@@ -248,7 +248,9 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     """Its arms at the first seed, of many some, one after another in this process, then its report."""
     monkeypatch.chdir(tmp_path)
     folder, study = studies()[name], load_study(studies()[name])
-    words = [*study_sizes(study), *BACKBONES["svd_tiny"], cache, f"output={tmp_path}"]
+    compared = any(word.startswith("backbone=") for arm in study.arms.values() for word in arm)
+    small = () if compared else BACKBONES["svd_tiny"]
+    words = [*study_sizes(study), *small, cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)
     some = arms[:: -(-len(arms) // MOST_ARMS)]
@@ -274,9 +276,10 @@ def test_every_arm_of_every_study_takes_two_steps_on_a_transformer(name, cache, 
     words = [*study_sizes(study), *TRANSFORMER, *BACKBONES["wan_tiny"], cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)
-    chosen = {(arm.config.backbone.name, arm.config.codec.name, arm.config.prediction.name) for arm in arms}
-    assert chosen == {("wan_dit", "pixel", "flow")}
-    trained = [arm for arm in arms if arm.trained_by is None]
+    of_videos = [arm for arm in arms if "backbone" in arm.config.parts]
+    chosen = {(arm.config.backbone.name, arm.config.codec.name, arm.config.prediction.name) for arm in of_videos}
+    assert chosen == ({("wan_dit", "pixel", "flow")} if of_videos else set())
+    trained = [arm for arm in of_videos if arm.trained_by is None]
     train_needs(trained)
     prepare([arm.config for arm in trained], ("train", "val"), jobs=1)
     for arm in trained:

@@ -235,6 +235,7 @@ def videos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_published_dataset(name, tmp_path):
     models = write_models(tmp_path / "models")

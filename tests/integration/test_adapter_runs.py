@@ -138,6 +138,7 @@ def test_averages_are_sampled_and_raw_weights_are_those_of_the_last_step(lora):
 # --- who reads them ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_it_is_evaluated_exported_and_started_from(hvg, words, lora, tmp_path):
     done = hvg("evaluate", f"checkpoint={lora}", f"out={tmp_path / 'scores'}")
     assert done.returncode == 0, done.stderr
@@ -225,6 +226,7 @@ def test_other_weights_than_those_that_were_trained_are_not_continued(words, ful
         train(compose([*fewer, f"resume={saved(words, 'lora', 2)}"]), log=lambda line: None)
 
 
+@pytest.mark.long
 def test_a_check_says_what_trains_and_what_means_nothing(hvg, words):
     shown = hvg("check", *words, *LORA)
     assert shown.returncode == 0, shown.stderr

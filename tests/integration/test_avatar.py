@@ -278,6 +278,7 @@ def test_what_learns_nothing_is_a_checkpoint_of_step_0(words, tmp_path):
         train(compose([*flat, "dataset.seed=5", "resume=auto"]), log=said.append)
 
 
+@pytest.mark.long
 def test_a_study_compares_avatars_with_a_video_model(hvg, site, tiny, cache, tmp_path):
     own = [word for word in tiny if not word.startswith("backbone.")]
     text = {

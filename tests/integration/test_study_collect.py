@@ -52,6 +52,7 @@ def start_arm(arm: ArmRun) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "hvg.study.arm", str(arm.folder)], env=environment)
 
 
+@pytest.mark.long
 def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_path, capsys, monkeypatch):
     base = [*tiny, cache, "device=cpu", "evaluation.clips=2", "evaluation.steps=1", f"output={tmp_path / 'out'}"]
     study = write_study(tmp_path / "small", base=base, seeds=[0, 1])

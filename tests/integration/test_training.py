@@ -144,6 +144,7 @@ def test_an_earlier_run_is_not_overwritten_in_silence(overrides, tmp_path):
 PHASE = ("reference_keys=reference_tokens", "data.batch_size=1")
 
 
+@pytest.mark.long
 def test_the_second_phase_keeps_every_weight_of_the_first(hvg, overrides, tmp_path):
     words = [word for word in overrides if not word.startswith(("data.frames", "data.views", "pose="))]
     both = [*words, *PHASE, "training.steps=2", f"output={tmp_path}"]

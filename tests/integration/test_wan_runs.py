@@ -82,6 +82,7 @@ def test_every_kind_of_part_beside_it_takes_two_steps(words, tmp_path, more):
     assert latest_checkpoint(tmp_path / "run/checkpoints").name == "step-0000002.ckpt"
 
 
+@pytest.mark.long
 def test_a_dry_run_and_a_check_take_its_step_on_shapes(words, capsys):
     assert cli.run(["check", *words]) == 0
     told = capsys.readouterr().out

@@ -352,6 +352,7 @@ def test_a_digest_knows_names_types_shapes_and_values():
     assert len({weights_digest(weights) for weights in others} | {same}) == 6
 
 
+@pytest.mark.long
 def test_a_forecast_counts_what_trains(tiny):
     words = [*tiny, "training.precision='32'"]
     full, lora = (forecast(compose([*words, *more])) for more in ([], ["adapter=lora", "adapter.rank=1"]))

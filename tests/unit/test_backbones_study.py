@@ -26,6 +26,7 @@ def flops(arm: str) -> int:
     return required(counts(arm).flops, "the count of a step").model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pose", ["", "_none"])
 def test_arms_have_as_many_weights_or_as_much_arithmetic_as_the_unet(pose):
     assert weights(f"dit_weights{pose}") == pytest.approx(weights(f"unet{pose}"), rel=0.1)

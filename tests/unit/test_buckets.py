@@ -333,6 +333,7 @@ def test_an_evaluated_batch_has_clips_of_one_size():
     ]
 
 
+@pytest.mark.long
 def test_a_run_on_ragged_shards_resumes_to_the_same_bits(ragged, tiny, tmp_path):
     own = [word for word in tiny if not word.startswith(("dataset.", "data."))]
     words = [*own, *ragged, f"output={tmp_path}", "training.validate_every=0", "data.batch_size=2", "device=cpu"]

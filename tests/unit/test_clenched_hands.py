@@ -38,6 +38,7 @@ def posed(models, share):
     return body.pose(BodyParameters(family="smplx", rotations=rotations, **values))
 
 
+@pytest.mark.long
 def test_bends_are_those_of_the_pose_and_half_of_them_is_the_pose_of_half(models):
     found = {share: posed(models, share) for share in (0.0, 1.0, 2.0)}
     for share, body in found.items():
@@ -60,6 +61,7 @@ def checked(tmp_path, models, capsys, *words, **options):
     return code, [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.long
 def test_a_mean_hand_that_is_added_twice_is_called(tmp_path, models, capsys):
     code, lines = checked(tmp_path, models, capsys, bent=MEAN, flat=True)
     assert code == 1 and lines[1].startswith("hands clenched: in every frame") and "fit hands that are half" in lines[1]

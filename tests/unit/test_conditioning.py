@@ -372,6 +372,7 @@ def test_latents_of_a_map_beside_the_noise_are_what_further_latent_channels_give
         torch.testing.assert_close(added(maps), conv2d(latents, added.weight, padding=1))
 
 
+@pytest.mark.long
 def test_what_a_codec_makes_of_maps_is_no_work_of_the_slot(words):
     """A VAE that is never trained is a thousand times what the encoder is; its own cost is told by `hvg check` elsewhere."""
     svd = ["codec=svd_vae", "dataset.image_size=64", "pose=smpl_normal", "data.batch_size=1"]

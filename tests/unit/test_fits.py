@@ -263,6 +263,7 @@ def test_a_body_of_another_model_is_refused_in_a_line(anny, tmp_path):
         fitted(clip, Anny(Anny.Config(scale=1.1)), joint_noise_mm=10.0)
 
 
+@pytest.mark.long
 def test_bodies_of_the_family_are_fitted_too(tmp_path):
     write_body_model(tmp_path / "SMPLX_NEUTRAL.npz", "smplx", 400)
     smplx = SmplX(SmplX.Config(path=tmp_path))

@@ -257,6 +257,7 @@ def test_a_real_step_costs_what_was_forecast(default, predicted):
     assert predicted.counts.flops.total == sum(flops.total for flops in counted.values())
 
 
+@pytest.mark.long
 def test_a_reference_net_is_counted_and_lengthens_the_keys(predicted):
     with_net = tiny("reference_keys=reference_net")
     without = tiny("reference_keys=none")
@@ -319,6 +320,7 @@ def test_accumulated_gradients_come_on_top_of_activations(predicted):
     assert accumulated.total - predicted.total == step.activations + gradients - step.peak > 0
 
 
+@pytest.mark.long
 def test_latents_from_the_disk_need_no_codec():
     """The VAE and CLIP of Stable Video Diffusion, 97.7 and 632 million weights, are counted without their files."""
     published = ("codec=svd_vae", "image_embedding=clip_image", "backbone.cross_attention_width=64")
@@ -405,6 +407,7 @@ def test_the_paper_s_scale_is_forecast_without_allocating_it():
     assert total > 15 * 10**9 and peak_kibibytes < 3 * 2**20
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_told_what_would():
     # With one clip the weights' gradients are the peak, which checkpointing leaves as it is.
     words = [*TINY, "data.batch_size=4"]

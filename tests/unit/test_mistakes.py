@@ -120,6 +120,7 @@ def test_a_planted_mistake_is_called_by_its_name(clips, name):
     assert mistake(plant(clips[0]), Warp()).startswith(told)
 
 
+@pytest.mark.long
 def test_clean_clips_raise_no_alarm(clips):
     for clip in clips:
         found = agreement(clip, Warp())

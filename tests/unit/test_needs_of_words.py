@@ -199,6 +199,7 @@ def test_some_arms_are_worked_on_with_what_they_wait_for(folder, capsys):
         started(folder, "arms=[exakt]")
 
 
+@pytest.mark.long
 def test_under_slurm_what_waits_for_nothing_goes_first(folder, capsys):
     """A need that starts from another, and arms that start from either, are submitted when that is trained."""
 

@@ -30,6 +30,7 @@ def test_several_poses_share_a_folder_and_other_clips_have_their_own(tiny):
     assert poses([*tiny, "pose=skeleton"]) == [["skeleton"]]
 
 
+@pytest.mark.long
 def test_all_poses_are_those_that_fit_and_the_others_are_named(tiny):
     lines = []
     (found,) = poses([*tiny, "pose=all", "dataset.mesh=false"], lines.append)

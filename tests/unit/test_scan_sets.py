@@ -300,6 +300,7 @@ def test_what_cannot_be_used_of_two_k2k_is_told_in_a_line(tmp_path, models, what
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.long
 def test_scans_and_fits_in_other_layouts_are_the_same(tmp_path, models):
     """THuman2.0 beside 2.1; scans of 2K2K with a texture, and fits as arrays."""
     for version in ("2.0", "2.1"):

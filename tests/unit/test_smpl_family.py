@@ -389,6 +389,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.long
 def test_nothing_else_needs_the_package(tiny, tmp_path):
     """Where it cannot be imported there are clips of people, and motions of SMPL-X that they follow."""
     np.savez(tmp_path / "m.npz", poses=np.zeros((2, 165)), trans=np.zeros((2, 3)))

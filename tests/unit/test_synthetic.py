@@ -98,6 +98,7 @@ def test_order_and_instance_do_not_matter(clips):
         assert torch.equal(again.body.vertices, clips[index].body.vertices)
 
 
+@pytest.mark.long
 def test_another_process_renders_the_same_pixels(clips):
     program = (
         "import sys, hashlib; from components.bodies.anny import Anny; from components.renderers.warp import Warp;"

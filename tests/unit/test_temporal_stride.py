@@ -214,6 +214,7 @@ def test_the_system_keeps_the_promises_of_systems(tiny):
 # --- counted before ---
 
 
+@pytest.mark.long
 def test_costs_are_those_of_latent_frames(tiny):
     words = [
         *tiny,

@@ -172,6 +172,7 @@ def test_a_given_peak_counts_and_a_measured_one_says_what_it_is():
 # --- FLOPs of a run -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_flops_are_counted_once_and_kept_in_the_run_record(tiny, tmp_path):
     config, record = compose([*tiny, "training.peak_tflops=2"]), tmp_path / "run.json"
     record.write_text(json.dumps({"seed": 0}))
@@ -343,6 +344,7 @@ def test_rows_of_a_resumed_run_go_on_and_name_the_same_quantities(tiny, cache, t
     assert first["save_seconds"] > 0 and second["save_seconds"] > 0
 
 
+@pytest.mark.long
 def test_counting_flops_changes_nothing_of_training(tiny, cache, tmp_path, monkeypatch):
     words = [*tiny, cache, f"output={tmp_path}", "training.steps=3", "training.log_every=1", "training.peak_tflops=1"]
     train(compose([*words, "name=plain"]), log=lambda line: None)
