@@ -14,6 +14,8 @@ from hvg.geometry.motion import Motion
 from hvg.geometry.skeleton import JOINTS
 from hvg.testing.scene import standing_joints
 
+# Directions of shape and, of SMPL-X, expression: as many as the published files have.
+DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
 # Parents by name; fingers, jaw and eyes are chains that begin at a wrist or the head.
 _PARENTS = {
     "spine1": "pelvis", "spine2": "spine1", "spine3": "spine2", "neck": "spine3", "head": "neck",
@@ -202,6 +204,12 @@ def write_body_model(path, family, directions, **options):
     arrays = body_model(family, directions, **options)
     np.savez(path, allow_pickle=True, **arrays)
     return arrays
+
+
+def write_family(folder):
+    """Writes a neutral one of every family."""
+    for family, directions in DIRECTIONS.items():
+        write_body_model(folder / f"{family.upper()}_NEUTRAL.npz", family, directions)
 
 
 def given_parameters(family, rng, hand=45, frames=3):

@@ -1,63 +1,38 @@
 """Another metric, of the clips of one task alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hvg.parts.context import Context
-from hvg.parts.metric import Measurement, Metric, Score
-from hvg.parts.part import PartConfig, PartName
+from hvg.parts.metric import Measurement
 from hvg.values.scored_clip import ScoredClip
 from hvg.values.task import TASKS
 
+from ..nn.inner_metric import InnerMetric, InnerMetricConfig
 
-class OfTask(Metric):
+
+class OfTask(InnerMetric):
     """The number of another metric over the clips that are novel views of the photo's pose, or over those that are novel poses.
 
     So one model can be scored on both, as in GAS's Tables 3 and 4. Where data do not say which a clip is, it is not available.
     """
 
-    class Config(PartConfig):
+    class Config(InnerMetricConfig):
         """Settings of the task, and the metric."""
+
+        outer: ClassVar[str] = "of_task"
+        why: ClassVar[str] = "a clip has one task"
 
         task: Literal["view", "pose"] = Field(
             description="view: clips in which the person stands as in the photo. pose: all others."
         )
-        metric: Annotated[str, PartName("metric", settings="metric_settings")] = Field(
-            "psnr_foreground", description="Registered name of the metric (hvg list metric)."
-        )
-        metric_settings: Mapping[str, Any] = Field({}, description="That metric's own settings.")
-
-        @field_validator("metric")
-        @classmethod
-        def _another(cls, name: str) -> str:
-            if name == "of_task":
-                raise ValueError("a clip has one task; name the metric itself")
-            return name
 
     requires = frozenset({"task"})
 
     def __init__(self, config: Config, context: Context | None = None) -> None:
-        """Raises: UnknownPartError for the metric, and what that one raises."""
-        cls, settings = config.inner_part("metric")
+        super().__init__(config, context, f"of-{config.task}")
         self.task = TASKS.index(config.task)
-        self.metric: Metric = cls(settings, context)
-        self.higher_is_better, self.unit = self.metric.higher_is_better, self.metric.unit
-        self.networks, self.definition = self.metric.networks, f"of-{config.task}/{self.metric.definition}"
-        shared = self.metric.measurement
-        self.measurement = shared and f"of-{config.task}/{shared}"
-
-    @classmethod
-    def judges(cls, config: Config) -> bool:
-        metric, settings = config.inner_part("metric")
-        return metric.judges(settings)
-
-    @classmethod
-    def programs(cls, config: Config) -> tuple[Path, ...]:
-        metric, settings = config.inner_part("metric")
-        return metric.programs(settings)
 
     def measure(self, clip: ScoredClip) -> Measurement:
         """Measurement of the clip, of the other task nothing. Raises: NotAvailable where it lacks what the metric needs."""
@@ -66,6 +41,3 @@ class OfTask(Metric):
             return {}
         clip.require(self.metric.requires)
         return self.metric.measure(clip)
-
-    def reduce(self, kept: Mapping[str, Measurement]) -> Score:
-        return self.metric.reduce(kept)

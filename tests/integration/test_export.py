@@ -10,6 +10,7 @@ from motion_files import save_motion
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd_overrides
+from untrained_checkpoints import write_untrained
 
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
@@ -19,13 +20,12 @@ from hvg.core.files import system_reason
 from hvg.data.prepare import prepare
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
-from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import load_exported, load_system
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 from hvg.sample.camera_paths import around
 from hvg.sample.export import export
 from hvg.sample.generate import open_request
-from hvg.train.run import run_folder, start_system, train
+from hvg.train.run import run_folder, train
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,8 @@ def pretrained(tiny, svd_folder, tmp_path_factory):
     source = shutil.copytree(svd_folder, tmp_path_factory.mktemp("published") / "svd")
     data = [word for word in tiny if word.startswith(("dataset.", "data.")) and "image_size" not in word]
     config = compose([*data, "dataset.image_size=64", *svd_overrides(source)])
-    system = start_system(config, lambda line: None)
-    with torch.no_grad():
-        for weight in system.parameters():
-            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
     checkpoint = source.parent / "step-0000001.ckpt"
-    entries = [Entry.of(f"weights/{name}", weight) for name, weight in system.state_dict().items()]
-    write_checkpoint(checkpoint, {"config": config.to_yaml()}, entries)
+    system = write_untrained(config, checkpoint, 0.02)
     folder = source.parent / "model"
     list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))
     shutil.rmtree(source)
@@ -266,13 +261,8 @@ def test_an_encoder_of_text_goes_with_the_model(tiny, text_folder, inputs, tmp_p
     words = ["text=prompt", "text.encoder=umt5", f"text.path={source}", "text.encoder_settings.precision='32'"]
     words += ["text.default=somebody", "text.dropout=0.1", "guidance.value=3", "backbone.cross_attention_width=24"]
     config = compose([*tiny, *words])
-    system = start_system(config, lambda line: None)
-    with torch.no_grad():
-        for weight in system.parameters():
-            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
     checkpoint = tmp_path / "step-0000001.ckpt"
-    entries = [Entry.of(f"weights/{name}", weight) for name, weight in system.state_dict().items()]
-    write_checkpoint(checkpoint, {"config": config.to_yaml()}, entries)
+    write_untrained(config, checkpoint, 0.05)
     folder = tmp_path / "model"
     list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))
     asked = {"camera": "static", "prompt": "a person in a red coat"}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from motion_files import save_motion
 from PIL import Image
+from untrained_checkpoints import write_untrained
 
 from hvg import cli
 from hvg.config.command_options import ExportOptions, SampleOptions
@@ -16,11 +17,10 @@ from hvg.config.composition import compose
 from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.data.prepare import prepare
 from hvg.geometry.motion import Motion
-from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.pipeline import HumanVideoPipeline
 from hvg.sample.export import export
 from hvg.sample.generate import open_request
-from hvg.train.run import start_system, train
+from hvg.train.run import train
 
 STEPS = 4
 pytestmark = pytest.mark.long
@@ -121,13 +121,8 @@ def test_an_export_holds_wan_s_vae(tiny, wan_folder, inputs, tmp_path):
     source = shutil.copytree(wan_folder, tmp_path / "wan")
     plain = [word for word in tiny if "image_size" not in word]
     config = compose([*plain, "dataset.image_size=64", "codec=wan_vae", f"codec.path={source}", "pose=skeleton"])
-    system = start_system(config, lambda line: None)
-    with torch.no_grad():
-        for weight in system.parameters():
-            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
     checkpoint = tmp_path / "step-0000001.ckpt"
-    entries = [Entry.of(f"weights/{name}", weight) for name, weight in system.state_dict().items()]
-    write_checkpoint(checkpoint, {"config": config.to_yaml()}, entries)
+    write_untrained(config, checkpoint, 0.02)
     folder = tmp_path / "model"
     expected = sampled(checkpoint, inputs, weights="raw", frames=6)
     list(export(ExportOptions(checkpoint=checkpoint, out=folder, weights="raw")))

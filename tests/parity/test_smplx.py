@@ -9,7 +9,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, by_the_package, given_parameters, skinned, turn_of, write_body_model
+from body_models import (
+    DIRECTIONS,
+    body_model,
+    by_the_package,
+    given_parameters,
+    skinned,
+    turn_of,
+    write_body_model,
+    write_family,
+)
 
 from components.bodies.smpl import Smpl
 from components.bodies.smplh import SmplH
@@ -21,8 +30,6 @@ from hvg.geometry.body_parameters import POSES, body_parameters
 from hvg.geometry.motion import Motion
 
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
-# Of shape and, of SMPL-X, expression: as many as the published files have.
-DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
 FRAMES, SHAPES = 3, 300
 NEAR = 1e-6
 # A point of a world with y up -> the same in one with another axis up.
@@ -37,8 +44,7 @@ WORLDS = {
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bodies")
-    for family, directions in DIRECTIONS.items():
-        write_body_model(folder / f"{family.upper()}_NEUTRAL.npz", family, directions)
+    write_family(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from body_models import body_model, given_parameters, person_model, write_body_model
+from body_models import body_model, given_parameters, person_model, write_body_model, write_family
 
 from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
@@ -31,15 +31,13 @@ from hvg.values.cameras import orbit, project
 
 ROOT = Path(__file__).parents[2]
 BODIES = {"smpl": Smpl, "smplh": SmplH, "smplx": SmplX}
-DIRECTIONS = {"smpl": 10, "smplh": 16, "smplx": 400}
 FRAMES = 3
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bodies")
-    for family, directions in DIRECTIONS.items():
-        write_body_model(folder / f"{family.upper()}_NEUTRAL.npz", family, directions)
+    write_family(folder)
     return folder
 
 
