@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from tiny_adapters import noisy
 
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator
@@ -114,6 +117,15 @@ def library_latents(network, scheduler, noise: torch.Tensor, scale: float) -> to
     ).frames.transpose(1, 2)
 
 
+def sampled(words: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (B, t, C, h, w) of the one view, and the noise that they were made from, alike."""
+    system = start_system(compose(words), lambda line: None).eval()
+    batch = tiny_batch(CLIPS, 1, FRAMES, SIZE)
+    latents, _ = system.sample_latents(batch, num_steps=STEPS, seed=3)
+    noise = [torch.randn(latents.shape[1:], generator=generator(3, "sample", clip)) for clip in batch.clip_id]
+    return latents[:, 0], torch.stack(noise)[:, 0]
+
+
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 @pytest.mark.parametrize(("shift", "levels"), [(1.0, "once"), (3.0, "once"), (3.0, "as it is")])
 @torch.no_grad()
@@ -124,12 +136,28 @@ def test_sampling_is_the_library_pipeline(transformer, package, scale, shift, le
     # Of its own, the library shifts the lower end of its levels twice.
     last = [] if levels == "once" else [f"prediction.last_level={shift / 1000 / (1 + (shift - 1) / 1000)}"]
     words = overrides(folder, f"prediction.shift={shift}", f"guidance.value={scale}", *last)
-    system = start_system(compose(words), lambda line: None).eval()
-    batch = tiny_batch(CLIPS, 1, FRAMES, SIZE)
-    latents, _ = system.sample_latents(batch, num_steps=STEPS, seed=3)
-    noise = torch.stack([torch.randn(latents.shape[1:], generator=generator(3, "sample", n)) for n in batch.clip_id])
+    latents, noise = sampled(words)
     scheduler = (ShiftedOnce if levels == "once" else FlowMatchEulerDiscreteScheduler)(shift=shift)
-    expected = library_latents(network, scheduler, noise[:, 0], scale)
-    assert expected.std() > 0.3 and (expected - noise[:, 0]).abs().max() > 0.3
+    expected = library_latents(network, scheduler, noise, scale)
+    assert expected.std() > 0.3 and (expected - noise).abs().max() > 0.3
     # 4e-6 was measured.
-    torch.testing.assert_close(latents[:, 0], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(latents, expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_with_a_lora_of_the_library_sampling_is_its_pipeline_with_it(transformer, package, tmp_path):
+    package({"conditioner.given_prompt": PROMPT})
+    _, folder = transformer
+    network = WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
+    network.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "ffn.net.0.proj"]))
+    noisy(network)
+    WanPipeline.save_lora_weights(
+        tmp_path,
+        transformer_lora_layers=get_peft_model_state_dict(network),
+        transformer_lora_adapter_metadata=network.peft_config["default"].to_dict(),
+    )
+    words = overrides(folder, "guidance.value=5.0", "adapter=lora", f"adapter.weights={tmp_path}")
+    latents, noise = sampled(words)
+    with_it, without = (library_latents(each, ShiftedOnce(), noise, 5.0) for each in (network, transformer[0]))
+    assert (with_it - without).abs().max() > 0.01
+    torch.testing.assert_close(latents, with_it, rtol=0, atol=1e-4)
