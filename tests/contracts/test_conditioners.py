@@ -34,6 +34,7 @@ VARIANTS = {
         {"inject": "both", "channels_by": "codec"},
         {"encoder": "controlnet"},
         {"encoder": "controlnet", "inject": "both"},
+        {"encoder": "attention"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
