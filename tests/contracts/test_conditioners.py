@@ -22,6 +22,9 @@ VARIANTS = {
         {"encoder": "codec_cnn"},
         {"encoder": "modulator", "inject": "both", "channels_by": "codec", "residual": "render"},
     ],
+    "camera_angles": [{"network": "mlp", "width": 4}],
+    "camera_matrix": [{"network": "mlp"}, {"width": 0}],
+    "camera_rotation": [{"network": "mlp", "width": 32}],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}],
     "bone_map": [
