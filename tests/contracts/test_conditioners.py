@@ -62,7 +62,8 @@ VARIANTS = {
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
     "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
-    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
+    "iuv": [{"supersampling": 2}, {"encoder": "controlnet"}, {"encoder": "attention"}],
+    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"also": ("hands", "face")}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
 # The setting that names a published model's folder: the tests have a small one.
@@ -130,7 +131,7 @@ def test_pose_arms_differ_only_in_their_signal(inject):
         assert all(torch.equal(other[key], states[0][key]) for key in other)
 
 
-@pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth"])
+@pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth", "iuv"])
 def test_pose_map_shows_the_person(name):
     part = registry.load("conditioner", name)
     signal = build(part, part.Config(), tiny_context()).signal(tiny_batch(size=64))
