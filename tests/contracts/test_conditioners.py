@@ -50,6 +50,11 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
+    "landmark_tokens": [
+        {"axes": "camera", "layers": 0},
+        {"axes": "world", "joints": ("pelvis", "left_wrist"), "heads": 2},
+    ],
+    "pose_tokens": [{"axes": "camera"}, {"axes": "world", "layers": 0}],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
     "reference_tokens": [{"views": "first"}],
