@@ -19,8 +19,8 @@ class LandmarkTokensConfig(TokensConfig):
         None,
         min_length=1,
         max_length=512,
-        description="Names of the joints that have a token each, of fingers and face too where the body model has them. null: the 25 "
-        "of the body, which every body has.",
+        description="Names of the joints that have a token each, fingers and face too if the body model has them. null: the "
+        "25 of the body, which every body has.",
     )
 
 
