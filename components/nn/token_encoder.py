@@ -90,8 +90,8 @@ class TokenEncoder(nn.Module):
 
     def _embedded(self, name: str, numbers: Tensor) -> Tensor:
         features = sinusoidal_embedding(numbers, self.frequencies, *self.groups[name].periods).flatten(-2)
-        first = self.first[name]
-        return first(features.to(first.weight.dtype)) + self.which[name]
+        which = self.which[name]
+        return self.first[name](features.to(which.dtype)) + which
 
 
 class _Layer(nn.Module):
