@@ -1,5 +1,4 @@
-"""Maps of a body's surface as pixels see it, whatever it is made of: normal, depth, code of the body part and the place on it,
-mask."""
+"""Maps of a body's surface as pixels see it, whatever it is made of: normal, depth, mask, code of the part and place on it."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
