@@ -5,7 +5,7 @@ from torch import Tensor
 from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
-from ..nn.skeleton_drawing import JointSize, LineWidth, draw_skeleton, skeleton_image
+from ..nn.skeleton_drawing import Also, JointSize, LineWidth, draw_skeleton, skeleton_image
 
 
 class SkeletonConfig(PoseGuidedConfig):
@@ -13,20 +13,23 @@ class SkeletonConfig(PoseGuidedConfig):
 
     line_width: LineWidth = 1 / 64
     joint_size: JointSize = 1.5
+    also: Also = ()
 
 
 class Skeleton(PoseGuided[SkeletonConfig]):
     """Control map (B, V, T, 4, H, W): sRGB in [0, 1] on black, then coverage in [0, 1]; the background is 0 throughout.
 
     Limbs and joints of the 18-point OpenPose figure with its colours (``hvg.geometry.skeleton.OPENPOSE_LIMBS``), drawn
-    far to near by their depth. Unlike a detector's drawing it also shows joints that the body hides.
+    far to near by their depth; with ``also`` fingers and face, where the body has them. Unlike a detector's drawing it also shows
+    joints that the body hides.
 
     Source: AnimateAnyone (arXiv 2311.17117) and the arm "skeleton map" of HVG (arXiv 2602.21188), table 3. On black in
     [0, 1], as AnimateAnyone feeds it.
     """
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
-        return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)
+        config = self.config
+        return draw_skeleton(batch, line_width=config.line_width, joint_size=config.joint_size, also=config.also)
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         return {"map": skeleton_image(signal)}

@@ -2,30 +2,20 @@
 
 from collections.abc import Mapping
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from hvg.core.bounds import Heads
 from hvg.core.errors import HvgError
 from hvg.parts.context import ConditionerContext
-from hvg.parts.guider import GuiderConfig, guider_stages, num_halvings
+from hvg.parts.guider import guider_stages, num_halvings
 from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.zero import zero_module
 from hvg.values.conditioning import Ports
 
-from ..nn.cross_attention import MapCrossAttention
-
-# Channels of a head of cross-attention that the default number of heads aims at; SVD's own heads have as many.
-HEAD_WIDTH = 64
+from ..nn.cross_attention import AttendingConfig, MapCrossAttention, num_heads
 
 
-class ModulatorConfig(GuiderConfig):
+class ModulatorConfig(AttendingConfig):
     """Settings of the modulator."""
-
-    heads: Heads | None = Field(
-        None,
-        description="Heads of the cross-attention; divides the last width. null: heads about 64 channels wide.",
-    )
 
 
 class Modulator(MapEncoder[ModulatorConfig]):
@@ -63,15 +53,3 @@ class Modulator(MapEncoder[ModulatorConfig]):
         parts = maps.split(self.channels, dim=1)
         features = [guider(part) for guider, part in zip(self.guiders.values(), parts, strict=True)]
         return self.projection(features[0] if self.fusion is None else self.fusion(*features))
-
-
-def num_heads(heads: int | None, width: int) -> int:
-    """The configured number of heads; else the one that makes heads most nearly ``HEAD_WIDTH`` channels wide.
-
-    Raises: HvgError where ``heads`` does not divide ``width``.
-    """
-    if heads is None:
-        return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(width / n - HEAD_WIDTH))
-    if width % heads:
-        raise HvgError(f"heads={heads} does not divide the {width} channels of the guider's last stage")
-    return heads

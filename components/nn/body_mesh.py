@@ -1,6 +1,7 @@
 """The bare body's mesh, and its maps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from typing_extensions import TypeVar
 
 from hvg.core.required import required
 from hvg.geometry.body_parts import vertex_codes
+from hvg.geometry.part_places import PartFrames, part_frames
 from hvg.parts.context import ConditionerContext
 from hvg.parts.pose_guided import PoseGuidedConfig
 from hvg.parts.scene import MeshImage, Renderer
@@ -31,6 +33,7 @@ def draw_body(batch: ClipBatch, names: Sequence[str], settings: PoseGuidedConfig
     body = required(batch.body, "ClipBatch.body")
     vertices, faces = required(body.vertices, "ClipBatch.body.vertices"), required(body.faces, "ClipBatch.body.faces")
     codes = vertex_codes(required(body.skinning, "ClipBatch.body.skinning")) if "part" in names else None
+    parts = part_frames(body) if "uv" in names else None
     cameras, pelvis = fine_cameras(batch, settings), pelvis_distance(batch)
     clip, view, frame = torch.cartesian_prod(*(torch.arange(n) for n in batch.grid)).reshape(-1, 3).unbind(1)
     pieces = []
@@ -38,6 +41,9 @@ def draw_body(batch: ClipBatch, names: Sequence[str], settings: PoseGuidedConfig
         b, v, t = clip[part], view[part], frame[part]
         seen = renderer.render(vertices[b, t], faces, cameras[b, v, t])
         image = _surface(seen, cameras[b, v, t], faces, codes)
+        if parts is not None:
+            rest = required(body.skinning, "ClipBatch.body.skinning").rest
+            image = replace(image, uv=_places(seen, faces, rest, parts, b, t))
         pieces.append(surface_maps(image, names, pelvis[b, v, t], settings))
     return unfold_frames(torch.cat(pieces), batch.grid)
 
@@ -51,6 +57,22 @@ def _surface(seen: MeshImage, cameras: Cameras, faces: Tensor, codes: Tensor | N
         code = codes.to(seen.normal)[vertex] * mask[..., None]
     distance = seen.depth * pixel_rays(cameras).norm(dim=-1)
     return SurfaceImage(distance=distance, normal=seen.normal, code=code, mask=mask)
+
+
+def _places(seen: MeshImage, faces: Tensor, rest: Tensor, parts: PartFrames, clip: Tensor, frame: Tensor) -> Tensor:
+    """(N, H, W, 3): where on its part every pixel of pictures of clips and frames (N) is, as of ``PartFrames.places``.
+
+    0 where nobody is. rest: (B, P, 3) of the mesh.
+    """
+    shown = seen.face >= 0
+    picture, corners = shown.nonzero()[:, 0], faces.to(seen.face.device)[seen.face[shown]]
+    weights = seen.barycentric[shown]
+    clips, frames = clip.to(picture.device)[picture], frame.to(picture.device)[picture]
+    points = (weights[..., None] * rest[clips[:, None], corners]).sum(dim=1)
+    vertex = corners.gather(1, weights.argmax(dim=1, keepdim=True))[:, 0]
+    found = seen.normal.new_zeros(*shown.shape, 3)
+    found[shown] = parts.places(clips, frames, vertex, points).to(found)
+    return found
 
 
 BodyT = TypeVar("BodyT", bound=PoseGuidedConfig, default=Any)

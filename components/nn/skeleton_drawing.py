@@ -1,20 +1,33 @@
 """Draws the coloured 2D skeleton."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from hvg.core.required import required
-from hvg.geometry.skeleton import JOINTS, OPENPOSE_COLORS, OPENPOSE_JOINTS, OPENPOSE_LIMBS, complete_joints, joint_index
+from hvg.geometry.skeleton import (
+    FACE_POINTS,
+    HAND_COLORS,
+    HAND_LIMBS,
+    JOINTS,
+    OPENPOSE_COLORS,
+    OPENPOSE_JOINTS,
+    OPENPOSE_LIMBS,
+    complete_joints,
+    joint_index,
+)
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch
 from hvg.values.layout import fold_frames, unfold_frames
 from hvg.values.tensors import map_tensors
+
+from .surface_maps import unique_maps
 
 # ControlNet's annotator darkens limbs, so that joints stand out.
 LIMB_BRIGHTNESS = 0.6
@@ -31,6 +44,28 @@ LineWidth = Annotated[
     float, Field(gt=0, le=1, description="Width of limbs as a fraction of the image height, at least one pixel.")
 ]
 JointSize = Annotated[float, Field(ge=1, le=100, description="Diameter of joints as a multiple of the width of limbs.")]
+Also = Annotated[
+    tuple[Literal["hands", "face"], ...],
+    Field(
+        max_length=2,
+        description="What is drawn besides, half as thick, of what a body has: hands, the limbs of fingers; face, its points in "
+        "white. Of a body that has neither fingers nor a face nothing is added.",
+    ),
+    AfterValidator(unique_maps),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What is drawn of a body, S strokes, those of joints with both ends at one place.
+
+    names: of all the joints that it takes. ends: the two of every stroke. color: (S, 3), sRGB in [0, 1]. half_width: pixels.
+    """
+
+    names: tuple[str, ...]
+    ends: list[tuple[str, str]]
+    color: Tensor
+    half_width: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,49 +81,69 @@ class Strokes:
     half_width: Tensor
 
 
-def draw_skeleton(batch: ClipBatch, *, line_width: float, joint_size: float) -> Tensor:
+def draw_skeleton(batch: ClipBatch, *, line_width: float, joint_size: float, also: Sequence[str] = ()) -> Tensor:
     """(B, V, T, 4, H, W): sRGB in [0, 1] on black, then coverage in [0, 1]; anti-aliased.
 
     Limbs and joints of the 18-point OpenPose figure with its colours (``hvg.geometry.skeleton.OPENPOSE_LIMBS``), drawn
     far to near by their depth. Unlike a detector's drawing it also shows joints that the body hides.
     Where an estimator says how sure it is of each joint, a joint is as bright as that, and a limb as the less sure of its ends;
     coverage stays. Source: pose frames of MimicMotion (arXiv 2406.19680), section 3.3.
+    also: ``hands`` and ``face``, as of ``Also``; DWPose (arXiv 2307.15880) draws them so, hands in 20 hues, a face in white.
     """
     body = required(batch.body, "ClipBatch.body")
-    joints, sure = complete_joints(body.joints, body.joint_names), _confidence(body)
     height, width = batch.cameras.image_size
     half_width = max(1.0, line_width * height) / 2
-    strokes = _strokes(joints, sure, batch.cameras, half_width, half_width * joint_size)
+    figure = _figure(body, also, half_width, half_width * joint_size)
+    strokes = _strokes(figure, body, batch.cameras)
     images = max(1, PIXELS_AT_ONCE // (height * width))
     parts = [slice(i, i + images) for i in range(0, len(strokes.start), images)]
     pieces = [_draw(map_tensors(strokes, itemgetter(part)), (height, width)) for part in parts]
     return unfold_frames(torch.cat(pieces), batch.grid)
 
 
-def _confidence(body: BodyMotion) -> Tensor:
-    """(B, T, 25) in the order of ``JOINTS``; 1 where nothing was estimated."""
+def _figure(body: BodyMotion, also: Sequence[str], limb: float, joint: float) -> Figure:
+    """The body, and of hands and face what it has. limb, joint: half widths in pixels."""
+    limbs, dots = len(OPENPOSE_LIMBS), len(OPENPOSE_JOINTS)
+    known, thin = {*body.joint_names}, max(0.5, limb / 2)
+    fingers = zip(HAND_LIMBS, HAND_COLORS, strict=True) if "left_index1" in known else ()
+    hands = [(ends, color) for ends, color in fingers if known.issuperset(ends)]
+    face = [((name, name), (1.0, 1.0, 1.0)) for name in FACE_POINTS if name in known]
+    more = [*(hands if "hands" in also else ()), *(face if "face" in also else ())]
+    wheel = body.joints.new_tensor(OPENPOSE_COLORS)
+    colors = [
+        LIMB_BRIGHTNESS * wheel[:limbs],
+        wheel[:dots],
+        wheel.new_tensor([c for _, c in more]).reshape(len(more), 3),
+    ]
+    return Figure(
+        names=tuple(dict.fromkeys([*JOINTS, *(name for ends, _ in more for name in ends)])),
+        ends=[*OPENPOSE_LIMBS, *((name, name) for name in OPENPOSE_JOINTS), *(ends for ends, _ in more)],
+        color=torch.cat(colors),
+        half_width=[limb] * limbs + [joint] * dots + [thin] * len(more),
+    )
+
+
+def _joints(figure: Figure, body: BodyMotion) -> tuple[Tensor, Tensor]:
+    """Places (B, T, N, 3) of the figure's joints, and how sure they are, (B, T, N); 1 where nothing was estimated."""
+    joints, more = complete_joints(body.joints, body.joint_names), figure.names[len(JOINTS) :]
+    if more:
+        joints = torch.cat([joints, body.joints[:, :, joint_index(body.joint_names, more, joints.device)]], dim=2)
     if body.confidence is None:
-        return torch.ones_like(body.joints[..., :1, 0]).expand(-1, -1, len(JOINTS))
+        return joints, torch.ones_like(joints[..., 0])
     # The top of the skull is put where neck and head say, where a body lacks it.
-    names = ["head" if name == "head_top" and name not in body.joint_names else name for name in JOINTS]
-    return body.confidence[..., joint_index(body.joint_names, names, body.joints.device)]
+    names = ["head" if name == "head_top" and name not in body.joint_names else name for name in figure.names]
+    return joints, body.confidence[..., joint_index(body.joint_names, names, joints.device)]
 
 
-def _strokes(joints: Tensor, sure: Tensor, cameras: Cameras, limb: float, joint: float) -> Strokes:
-    """Strokes of B V T images folded to N, for joints (B, T, 25, 3), their confidence (B, T, 25), and half widths of limbs and
-    joints in pixels."""
+def _strokes(figure: Figure, body: BodyMotion, cameras: Cameras) -> Strokes:
+    """Strokes of B V T images folded to N."""
+    joints, sure = _joints(figure, body)
     pixels, z = project(joints[:, None], cameras)
     pixels, z = fold_frames(pixels), fold_frames(z)
-    dots = joint_index(JOINTS, OPENPOSE_JOINTS, z.device)
-    first = torch.cat([joint_index(JOINTS, [a for a, _ in OPENPOSE_LIMBS], z.device), dots])
-    second = torch.cat([joint_index(JOINTS, [b for _, b in OPENPOSE_LIMBS], z.device), dots])
-    limbs = len(OPENPOSE_LIMBS)
-    wheel = z.new_tensor(OPENPOSE_COLORS)
-    color = torch.cat([LIMB_BRIGHTNESS * wheel[:limbs], wheel[: len(dots)]])
+    first, second = (joint_index(figure.names, names, z.device) for names in zip(*figure.ends, strict=True))
     bright = fold_frames(sure[:, None].expand(-1, cameras.shape[1], -1, -1))
     bright = torch.minimum(bright[:, first], bright[:, second])
-    half_width = z.new_tensor([limb] * limbs + [joint] * len(dots))
-    half_width = half_width.where((z[:, first] > NEAR) & (z[:, second] > NEAR), -1.0)
+    half_width = z.new_tensor(figure.half_width).where((z[:, first] > NEAR) & (z[:, second] > NEAR), -1.0)
     order = (z[:, first] + z[:, second]).argsort(dim=1, descending=True)
 
     def far_to_near(x: Tensor) -> Tensor:
@@ -97,7 +152,7 @@ def _strokes(joints: Tensor, sure: Tensor, cameras: Cameras, limb: float, joint:
     return Strokes(
         start=far_to_near(pixels[:, first]),
         end=far_to_near(pixels[:, second]),
-        color=color[order] * far_to_near(bright)[..., None],
+        color=figure.color[order] * far_to_near(bright)[..., None],
         half_width=far_to_near(half_width),
     )
 

@@ -1,4 +1,4 @@
-"""Maps of a body's surface as pixels see it, whatever it is made of: normal, depth, code of the body part, mask."""
+"""Maps of a body's surface as pixels see it, whatever it is made of: normal, depth, mask, code of the part and place on it."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,9 @@ from hvg.values.clip import ClipBatch
 from .control_maps import box_filter, channels_first
 
 # Name of a map -> its channels.
-MAPS = {"normal": 3, "depth": 1, "part": 3, "mask": 1}
+MAPS = {"normal": 3, "depth": 1, "part": 3, "uv": 3, "mask": 1}
+# Maps whose numbers are of one part of the body: a mean of two is of none.
+OF_PARTS = ("part", "uv")
 # Depth of the far end of the range: not 0, which is the background.
 FAR = 0.1
 # Colours of parts in pictures for people, sRGB: trunk, then arm and leg of the left (warm) and of the right (cold).
@@ -87,12 +89,14 @@ class SurfaceImage:
 
     distance: (..., H, W), metres to the camera's origin. normal: (..., H, W, 3), unit, outward, camera axes. code:
     (..., H, W, 3) of the body part (``hvg.geometry.body_parts``), None where it was not asked for. mask: (..., H, W) bool.
+    uv: (..., H, W, 3), where on that part (``hvg.geometry.part_places``), None where it was not asked for.
     """
 
     distance: Tensor
     normal: Tensor
     code: Tensor | None
     mask: Tensor
+    uv: Tensor | None = None
 
 
 def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
@@ -103,12 +107,13 @@ def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, sett
 
     normal: in [-1, 1], camera axes (x right, y down, z forward). depth: near is bright, in [0.1, 1]. mask: 1 on the body. Of
     these a pixel holds the mean of its rays. part: three numbers of which no mean is a part, so a pixel has those of the ray
-    that meets the surface nearest to the camera.
+    that meets the surface nearest to the camera; so has uv: place along the part in [0, 1], sine and cosine of the angle around.
     """
     made = []
     for name in names:
-        if name == "part":
-            made.append(_nearest(image, settings.supersampling))
+        if name in OF_PARTS:
+            values = required(image.code if name == "part" else image.uv, f"the map {name} of a surface")
+            made.append(_nearest(values, image, settings.supersampling))
             continue
         if name == "depth":
             value = brightness(image.distance, image.mask, pelvis, settings)
@@ -120,16 +125,16 @@ def surface_maps(image: SurfaceImage, names: Sequence[str], pelvis: Tensor, sett
     return torch.cat(made, dim=-3)
 
 
-def _nearest(image: SurfaceImage, factor: int) -> Tensor:
-    """Codes (..., 3, H, W) of what lies nearest in every factor x factor block of samples."""
+def _nearest(values: Tensor, image: SurfaceImage, factor: int) -> Tensor:
+    """Values (..., 3, H, W) of what lies nearest in every factor x factor block of samples (..., H, W, 3)."""
 
     def blocks(x: Tensor) -> Tensor:
         height, width = x.shape[-2] // factor, x.shape[-1] // factor
         return x.unflatten(-1, (width, factor)).unflatten(-3, (height, factor)).transpose(-3, -2).flatten(-2)
 
     which = blocks(image.distance.where(image.mask, torch.inf)).argmin(dim=-1, keepdim=True)
-    codes = blocks(required(image.code, "the code of a part").movedim(-1, -3))
-    return codes.gather(-1, which[..., None, :, :, :].expand(*codes.shape[:-1], 1))[..., 0]
+    found = blocks(values.movedim(-1, -3))
+    return found.gather(-1, which[..., None, :, :, :].expand(*found.shape[:-1], 1))[..., 0]
 
 
 def brightness(distance: Tensor, mask: Tensor, pelvis: Tensor, settings: PoseGuidedConfig) -> Tensor:
@@ -201,11 +206,11 @@ class SurfaceMap(PoseGuided[SurfaceT]):
 
     @classmethod
     def codes(cls, config: SurfaceT) -> Sequence[int]:
-        names = cls.maps(config)
-        if "part" not in names:
-            return ()
-        first = sum(MAPS[name] for name in names[: names.index("part")])
-        return range(first, first + MAPS["part"])
+        found, first = list[int](), 0
+        for name, count in cls.map_channels(config).items():
+            found += range(first, first + count) if name in OF_PARTS else ()
+            first += count
+        return found
 
     def signal_images(self, signal: Tensor) -> dict[str, Tensor]:
         maps = self.map_channels(self.config)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -17,6 +17,15 @@ WEIGHTING = (
     "How a window's estimate counts where windows overlap. tent: rises to the window's middle. edge_distance: the same, "
     "but never close to 0. uniform: plain mean."
 )
+
+
+ViewsTogether = Annotated[
+    ViewCount | None,
+    Field(
+        description="Views in a window, in groups that do not overlap if the numbers allow; null: all. 1 for a model that never "
+        "saw two views at once.",
+    ),
+]
 
 
 class Segment(NamedTuple):
@@ -88,6 +97,11 @@ def whole(length: int) -> list[Segment]:
     return weighted([tuple(range(length))], length, "uniform")
 
 
+def groups_of_views(views: int, together: int | None) -> list[Segment]:
+    """So many views in groups of ``together``; None: all in one."""
+    return weighted(segments(views, together or views, 0), views, "uniform")
+
+
 def windows_of(views: Sequence[Segment], frames: Sequence[Segment]) -> list[Window]:
     """Every segment of views with every segment of frames; in every cell of the grid their weights sum to 1."""
     return [Window(v.indices, t.indices, v.weights[:, None] * t.weights) for v in views for t in frames]
@@ -123,8 +137,9 @@ def require_overlap_below(size: int, overlap: int | None, size_name: str, overla
 
 
 class TimeWindowsConfig(PartConfig):
-    """Windows over time, of all views."""
+    """Windows over time, of all views or of groups of them."""
 
+    views: ViewsTogether = None
     frames: FrameCount = Field(24, description="Latent frames in a window.")
     overlap: FrameCountFromZero | None = Field(
         None, description="Latent frames that neighbouring windows share, at least; null: a quarter of a window."

@@ -10,19 +10,21 @@ from hvg.values.grid import Window
 
 from ..nn.windows import (
     WEIGHTING,
+    ViewsTogether,
     Weighting,
+    groups_of_views,
     overlap_in_time,
     require_overlap_below,
     segments,
     weighted,
-    whole,
     windows_of,
 )
 
 
 class AnchoredConfig(PartConfig):
-    """Windows over time, of all views."""
+    """Windows over time, of all views or of groups of them."""
 
+    views: ViewsTogether = None
     frames: FrameCount = Field(
         24, ge=2, description="Latent frames in a window, the first frame of the video among them."
     )
@@ -45,4 +47,4 @@ class AnchoredWindows(Sampler[AnchoredConfig]):
         config = self.config
         rest = segments(frames - 1, config.frames - 1, overlap_in_time(config.overlap, config.frames))
         spans = [(0, *(i + 1 for i in span)) for span in rest]
-        return windows_of(whole(views), weighted(spans, frames, config.weights))
+        return windows_of(groups_of_views(views, config.views), weighted(spans, frames, config.weights))

@@ -14,7 +14,7 @@ WRITTEN = {
     "dvssd": "dvSSD",
     "wan": "Wan",
     **{word: word.upper() for word in ("smpl", "hvg", "gas", "svd", "clip", "psnr", "ssim", "lpips", "l1")},
-    **{word: word.upper() for word in ("fid", "fvd", "kid", "kvd", "mpjpe", "pck")},
+    **{word: word.upper() for word in ("fid", "fvd", "kid", "kvd", "mpjpe", "pck", "iuv", "uv")},
 }
 
 

@@ -58,6 +58,14 @@ def vertex_codes(skinning: Skinning) -> Tensor:
     return joint_codes(skinning.bones).to(bone.device)[bone]
 
 
+def next_joint(joint: str, known: Sequence[str]) -> str | None:
+    """The joint at the other end of the bone that goes on from here; of several the trunk's, or the middle finger's.
+
+    None at an end. known: the joints that a body has.
+    """
+    return next((end for end, start in _PARENT.items() if start == joint and end in known), None)
+
+
 def code_regions(codes: Tensor) -> Tensor:
     """Place (...) int64 in ``REGIONS`` of the bare body's parts with codes (..., 3)."""
     _, limb, place = codes.unbind(-1)

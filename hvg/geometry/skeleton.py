@@ -1,6 +1,7 @@
 """The skeleton with SMPL-X joint names, its bones, and the anthropometric table of bone radii."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -96,15 +97,40 @@ OPENPOSE_JOINTS: tuple[str, ...] = (
 )
 
 
-def _hue(step: int) -> tuple[float, float, float]:
-    """Full colour of a hue, counted in 18ths of the wheel from red on."""
-    away = ((step - primary + 9) % 18 - 9 for primary in (0, 6, 12))
+def _hue(step: int, steps: int = 18) -> tuple[float, float, float]:
+    """Full colour of a hue, counted in steps of the wheel from red on."""
+    away = ((18 * step / steps - primary + 9) % 18 - 9 for primary in (0, 6, 12))
     red, green, blue = (min(1.0, max(0, 6 - abs(distance)) / 3) for distance in away)
     return red, green, blue
 
 
-# Limb i and joint i have colour i.
+# Limb i and joint i have colour i; of the 20 limbs of a hand, each hand has all hues.
 OPENPOSE_COLORS = tuple(_hue(step) for step in range(len(OPENPOSE_JOINTS)))
+HAND_COLORS = tuple(_hue(step, 20) for _ in range(2) for step in range(20))
+
+
+# Hands as OpenPose has them, from the wrist to each finger's tip, and the points of a face; names are those of SMPL-X's package.
+_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+HAND_LIMBS: tuple[tuple[str, str], ...] = tuple(
+    (a.format(side=side), b.format(side=side))
+    for side in ("left", "right")
+    for finger in _FINGERS
+    for a, b in pairwise(["{side}_wrist", *(f"{{side}}_{finger}{k}" for k in (1, 2, 3, ""))])
+)
+FACE_POINTS: tuple[str, ...] = (
+    *("nose", "nose1", "nose2", "nose3", "nose4", "nose_middle"),
+    *("mouth_top", "mouth_bottom", "lip_top", "lip_bottom"),
+    *(
+        f"{side}_{point}"
+        for side in ("left", "right")
+        for point in (
+            *("eye", "ear", "nose_1", "nose_2", "lip_1", "lip_2", "lip_3"),
+            *(f"eye_brow{k}" for k in range(1, 6)),
+            *(f"eye{k}" for k in range(1, 7)),
+            *(f"mouth_{k}" for k in range(1, 6)),
+        )
+    ),
+)
 
 
 def bone_radii(stature: Tensor | float) -> Tensor:

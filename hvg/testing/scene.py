@@ -90,6 +90,7 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
             vertices=trunk + _turned(corners.expand(clips, frames, 8, 3), turn),
             faces=torch.tensor(_BOX_FACES),
             skinning=_skinning(corners, trunk, turn),
+            parameters={"rotations": _rotations(turn)},
         ),
         reference=Reference(frames=torch.rand(clips, 1, 3, size, size, generator=random) * 2 - 1),
         task=torch.arange(clips) % 2,
@@ -148,6 +149,12 @@ def _skinning(corners: Tensor, middle: Tensor, angle: Tensor) -> Skinning:
         rest=corners.expand(clips, -1, -1),
         transforms=transforms,
     )
+
+
+def _rotations(angle: Tensor) -> Tensor:
+    """(B, T, 22, 3, 3) of somebody who turns as a whole by ``angle`` (B, T, 1)."""
+    turned = _turned(torch.eye(3).expand(*angle.shape[:2], 3, 3), angle).mT
+    return turned[:, :, None].repeat(1, 1, len(BODY_JOINTS), 1, 1)
 
 
 def _turned(points: Tensor, angle: Tensor) -> Tensor:

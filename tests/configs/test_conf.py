@@ -23,6 +23,8 @@ NEEDS = {
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
     "text": ["backbone=svd_xt"],
+    "pose=landmark_tokens": ["backbone.cross_attention_width=32"],
+    "pose=pose_tokens": ["backbone.cross_attention_width=32"],
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
@@ -58,7 +60,7 @@ def test_every_option_composes_and_is_wired(group, option):
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != root_choices()["scale"]])
 @pytest.mark.parametrize("pose", sorted(path.stem for path in (CONF / "pose").glob("*.yaml")))
 def test_every_pose_fits_every_other_scale(scale, pose):
-    compose([f"scale={scale}", f"pose={pose}"])
+    compose([f"scale={scale}", f"pose={pose}", *NEEDS.get(f"pose={pose}", [])])
 
 
 @pytest.mark.parametrize("scale", SCALES)

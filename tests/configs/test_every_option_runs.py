@@ -84,6 +84,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
         "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "text=prompt": ["backbone.cross_attention_width=32"],
+        **{f"pose={name}": ["backbone.cross_attention_width=32"] for name in ("landmark_tokens", "pose_tokens")},
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
@@ -197,7 +198,7 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
     """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
     small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
-    grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
+    grids = dict.fromkeys(("hvg_stage2", "human4dit"), ("data.buckets=[[2,1],[1,2]]",))
     for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
         # Sizes of a video model's parts hold for those that use them.

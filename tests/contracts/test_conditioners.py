@@ -22,6 +22,9 @@ VARIANTS = {
         {"encoder": "codec_cnn"},
         {"encoder": "modulator", "inject": "both", "channels_by": "codec", "residual": "render"},
     ],
+    "camera_angles": [{"network": "mlp", "width": 4}],
+    "camera_matrix": [{"network": "mlp"}, {"width": 0}],
+    "camera_rotation": [{"network": "mlp", "width": 32}],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}],
     "bone_map": [
@@ -34,6 +37,7 @@ VARIANTS = {
         {"inject": "both", "channels_by": "codec"},
         {"encoder": "controlnet"},
         {"encoder": "controlnet", "inject": "both"},
+        {"encoder": "attention"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
@@ -46,6 +50,11 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
+    "landmark_tokens": [
+        {"axes": "camera", "layers": 0},
+        {"axes": "world", "joints": ("pelvis", "left_wrist"), "heads": 2},
+    ],
+    "pose_tokens": [{"axes": "camera"}, {"axes": "world", "layers": 0}],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
     "reference_tokens": [{"views": "first"}],
@@ -58,7 +67,8 @@ VARIANTS = {
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
     "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
-    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
+    "iuv": [{"supersampling": 2}, {"encoder": "controlnet"}, {"encoder": "attention"}],
+    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"also": ("hands", "face")}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
 # The setting that names a published model's folder: the tests have a small one.
@@ -126,7 +136,7 @@ def test_pose_arms_differ_only_in_their_signal(inject):
         assert all(torch.equal(other[key], states[0][key]) for key in other)
 
 
-@pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth"])
+@pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth", "iuv"])
 def test_pose_map_shows_the_person(name):
     part = registry.load("conditioner", name)
     signal = build(part, part.Config(), tiny_context()).signal(tiny_batch(size=64))

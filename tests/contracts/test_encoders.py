@@ -12,6 +12,7 @@ from hvg.parts.codec_pictures import CodecPictures, pictures
 from hvg.testing import build, check_encoder, nudged, tiny_context
 
 VARIANTS = {
+    "attention": [{"widths": (8, 8, 16), "heads": 2}],
     "guider": [{"widths": (8, 8, 8)}],
     "modulator": [{"widths": (8, 8, 16), "heads": 2}],
     "codec_cnn": [{"widths": (8,), "scale": 1.0}],
@@ -39,6 +40,8 @@ def encoder(name, maps, **settings):
         ("guider", {"widths": (8,)}, RENDER, "reach strides 1 to 2"),
         ("modulator", {"widths": (8,)}, RENDER, "reach strides 1 to 2"),
         ("modulator", {"heads": 5}, RENDER, "heads=5 does not divide"),
+        ("attention", {"heads": 5}, RENDER, "heads=5 does not divide"),
+        ("attention", {"widths": (8,)}, RENDER, "reach strides 1 to 2"),
         ("modulator", {}, {"normal": 3, "depth": 1, "part": 3}, "two maps at most, not 3 (normal, depth, part)"),
         ("codec_cnn", {}, {"normal": 3, "map": 4}, "maps of 3 channels or of 1, but map has 4"),
         ("controlnet", {"widths": (8,)}, RENDER, "reach strides 1 to 2"),
@@ -54,6 +57,29 @@ def test_what_an_encoder_cannot_take_is_told_before_it_is_built(name, settings, 
     part = registry.load("encoder", name)
     with pytest.raises(HvgError, match=told.replace("(", r"\(").replace(")", r"\)")):
         part.fit(part.Config(**settings), maps, tiny_context().ports)
+
+
+def test_what_maps_add_through_attention_is_the_sum_of_what_each_adds():
+    """Maps of one slot, and maps of several slots, which add at the stem, are told alike."""
+    maps = {"normal": 3, "depth": 1, "part": 3}
+    part = nudged(encoder("attention", maps))
+    seen = torch.rand(2, 7, 16, 16, generator=torch.Generator().manual_seed(0))
+    alone = [part._encode(name, x) for name, x in zip(maps, seen.split([*maps.values()], dim=1), strict=True)]
+    torch.testing.assert_close(part(seen), sum(alone))
+    assert all(x.any() for x in alone)
+
+
+def test_attention_brings_to_a_cell_what_lies_far_from_it():
+    """A pixel in one corner changes what is added in the other; through a guider alone it does not."""
+    changed = {}
+    for name in ("guider", "attention"):
+        part = nudged(encoder(name, {"map": 1}))
+        seen = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        other = seen.clone()
+        other[..., :4, :4] += 1
+        with torch.no_grad():
+            changed[name] = float((part(seen) - part(other))[..., -1, -1].abs().max())
+    assert changed["guider"] == 0 < changed["attention"]
 
 
 def test_latents_of_a_map_are_folded_to_the_cells_of_a_coarser_stem():

@@ -45,6 +45,7 @@ def images(name: str, size: int = 64, **settings) -> dict[str, torch.Tensor]:
         ("smpl_depth", {}, ["depth"]),
         ("part_map", {"maps": ("part", "mask"), "supersampling": 3}, ["part", "mask"]),
         ("semantic_map", {"supersampling": 3}, ["normal", "mask", "part"]),
+        ("iuv", {}, ["part", "uv"]),
         ("hvg", {}, ["bone normal", "bone depth"]),
         ("hvg", {"maps": ("skeleton", "smpl_normal")}, ["skeleton", "SMPL normal"]),
     ],

@@ -233,6 +233,14 @@ def test_small_windows_need_no_other_words(name, size):
 # Each plan
 
 
+@pytest.mark.parametrize("name", ["temporal", "anchored"])
+def test_windows_over_time_may_hold_one_view(name):
+    windows = build(name, frames=4, overlap=1, views=1).windows(0, 1, 3, 8)
+    every = build(name, frames=4, overlap=1).windows(0, 1, 3, 8)
+    assert {len(window.views) for window in windows} == {1} and len(windows) == 3 * len(every)
+    assert {window.frames for window in windows} == {window.frames for window in every}
+
+
 def test_temporal_windows_hold_all_views_and_the_last_is_shifted_back():
     windows = build("temporal", frames=4, overlap=1, weights="uniform").windows(0, 1, 2, 8)
     assert [w.frames for w in windows] == [(0, 1, 2, 3), (3, 4, 5, 6), (4, 5, 6, 7)]
