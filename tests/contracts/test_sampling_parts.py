@@ -45,6 +45,8 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ],
     ("sampler", "alternating"): [_SPACE_TIME],
     ("sampler", "anchored"): [{"frames": 5, "overlap": 2}],
+    ("sampler", "carry_over"): [{"frames": 5, "carried": 2}],
+    ("sampler", "sliding"): [{"views": 3, "frames": 4}, {"rounds": ("frames",), "view_frames": 2, "temporal_views": 2}],
     ("sampler", "coarse_to_fine"): [{"frames": 4, "overlap": 1, "levels": 2}],
     ("sampler", "partition"): [{"views": 3, "frames": 4}],
     ("sampler", "progressive"): [_SPACE_TIME, _SPACE_TIME | {"mix": 0.2}],
