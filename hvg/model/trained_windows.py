@@ -16,6 +16,7 @@ from hvg.config.checks import asked_branches
 from hvg.config.wiring import path_of_slot, temporal_stride
 from hvg.core.errors import DataError
 from hvg.model.planned_steps import PlannedStep, planned_steps
+from hvg.model.trained_levels import level_notes
 from hvg.parts.plan import Sampler
 from hvg.values.latent_time import latent_frames
 
@@ -115,7 +116,8 @@ def sampling_notes(
         _about_places(config, max((frames for _, frames in grids), default=0)),
         *padding_notes(config, (frames for _, frames in grids)),
     ]
-    return [*(note for note in notes if note), *_about_strengths(config), *_about_guidance(config)]
+    notes += [*_about_strengths(config), *_about_guidance(config), *level_notes(config, num_steps)]
+    return [note for note in notes if note]
 
 
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:

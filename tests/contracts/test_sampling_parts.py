@@ -43,6 +43,11 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"target": "x0", "timesteps": "uniform", "loss_weight": "bell", "last_level": 0.003},
         {"timesteps": "mode", "shift": 5, "base_pixels": 4096, "max_weight": 5},
     ],
+    ("prediction", "v"): [{"max_weight": 5.0}],
+    ("prediction", "ddpm"): [
+        {"target": "epsilon", "terminal_snr": "kept", "spacing": "leading"},
+        {"target": "x0", "betas": "linear", "beta_start": 1e-4, "beta_end": 0.02, "max_weight": 5.0},
+    ],
     ("sampler", "alternating"): [_SPACE_TIME],
     ("sampler", "anchored"): [{"frames": 5, "overlap": 2}],
     ("sampler", "carry_over"): [{"frames": 5, "carried": 2}],
