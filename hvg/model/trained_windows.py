@@ -49,9 +49,16 @@ def window_shapes(sampler: Sampler, num_steps: int, grid: Grid, known: Sequence[
 
 
 def untrained_shapes(
-    config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid], known: Sequence[int] = ()
+    config: RunConfig,
+    sampler: Sampler,
+    num_steps: int,
+    grids: Collection[Grid],
+    known: Sequence[int] | None = None,
 ) -> set[WindowShape]:
-    """Shapes of windows of clips of these V x T that no training step of the configuration has."""
+    """Shapes of windows of clips of these V x T that no training step of the configuration has. known: as of
+    ``sampling_notes``.
+    """
+    known = config.evaluation.known_views if known is None else known
     sampled = (window_shapes(sampler, num_steps, grid, known) for grid in latent_grids(config, grids))
     return set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
 
