@@ -282,7 +282,7 @@ def test_pictures_and_cameras_that_are_not_there_are_named(tiny, folder):
 def test_pictures_are_of_the_motions_frames_or_of_the_videos():
     moments = Moments(torch.tensor([0.0, 4.0, 8.0]), 9)
     assert moments.of("a", 9) == [0, 4, 8] and moments.of("a", 3) == [0, 1, 2]
-    with pytest.raises(DataError, match="a: there are pictures or poses of 5 moments; expected 9, .*, or 3"):
+    with pytest.raises(DataError, match=r"a: there are pictures or poses of 5 moments; expected 9, .*, or 3"):
         moments.of("a", 5)
     with pytest.raises(DataError, match="between them; give stride="):
         Moments(torch.tensor([0.0, 3.5, 8.0]), 9).of("a", 9)
