@@ -46,10 +46,11 @@ def check_cells(solver: Solver) -> None:
     x, x0, fresh = _noise("x"), _noise("x0"), _noise("fresh")
     levels, following = (2.0, 0.5, 30.0), (1.0, 0.0, 10.0)
     at = _at(*(torch.tensor(levels).view(1, 3, 1, 1, 1, 1) for levels in (levels, following)), fresh)
-    together = solver.step(x, x0, at)
+    together = solver.step(x.clone(), x0.clone(), at)
     for view, (sigma, sigma_next) in enumerate(zip(levels, following, strict=True)):
         of_view = slice(view, view + 1)
-        alone = solver.step(x[:, of_view], x0[:, of_view], _at(sigma, sigma_next, fresh[:, of_view]))
+        cells = (x[:, of_view].clone(), x0[:, of_view].clone())
+        alone = solver.step(*cells, _at(sigma, sigma_next, fresh[:, of_view]))
         close = torch.allclose(together[:, of_view], alone, rtol=1e-4, atol=1e-4)
         require(
             close, f"a cell that goes from level {sigma} to {sigma_next} steps otherwise beside others at other levels"
