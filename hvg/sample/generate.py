@@ -27,10 +27,12 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import write_cameras
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
+from hvg.sample.known_pictures import known_files
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, first_view_note, make_clip, out_of_sight_note, upright_note
 from hvg.sample.videos import Request, write_videos
 from hvg.sample.whose_shape import asked_person
+from hvg.values.clip import ClipBatch
 from hvg.values.task import TASKS
 
 # report(stage, done, total)
@@ -130,7 +132,10 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
     people += [] if options.reference_motion is None else files_of(options.reference_motion)
     files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
-    return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
+    known = [] if options.known is None else [*known_files(options.known)]
+    return settings_digest(
+        [__version__, *known, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16
+    )
 
 
 def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
@@ -148,7 +153,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     batch, names, taken = make_clip(system, config, options, motion, given)
     notes = (
         *taken,
-        *sampling_notes(config, build_sampler(config), options.steps or config.evaluation.steps, [batch.grid[1:]]),
+        *_sampling_notes(config, options, batch),
         first_view_note(batch),
         upright_note(batch, options.up),
         out_of_sight_note(batch),
@@ -160,6 +165,12 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
         names=names,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _sampling_notes(config: RunConfig, options: SampleOptions, batch: ClipBatch) -> list[str]:
+    known = [] if batch.known is None else batch.known[0].all(dim=1).nonzero().flatten().tolist()
+    steps = options.steps or config.evaluation.steps
+    return sampling_notes(config, build_sampler(config), steps, [batch.grid[1:]], known)
 
 
 def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:
