@@ -62,6 +62,15 @@ def path_of_slot(config: RunConfig, slot: str) -> str:
     return f"slots.{slot}" if slot in config.slots else slot
 
 
+def backbone_notes(config: RunConfig) -> list[str]:
+    """Notes for the user on the chosen backbone, a line each."""
+    choice = config.parts.get("backbone")
+    if choice is None or choice.cls.sees_time(choice.config):
+        return []
+    alone = "every view and frame is" if config.view_attention.name == "none" else "every frame, with its views, is"
+    return [f"backbone={choice.name}: {alone} made by itself; nothing holds the frames of a video together"]
+
+
 def slot_notes(config: RunConfig) -> list[str]:
     """Notes for the user on the chosen conditioners, a line each."""
     provided = config.dataset.cls.provides(config.dataset.config)

@@ -174,7 +174,7 @@ class _RendererOnCpu(Renderer):
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
-    for name in ("tokens", "text", "channels", "embedding", "base"):
+    for name in ("tokens", "text", "pooled", "channels", "embedding", "pictures", "base"):
         if getattr(conditioning, name) is not None:
             yield name, getattr(conditioning, name)
     for name in ("residuals", "memory"):
@@ -188,10 +188,12 @@ def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
 
 def _comparable(name: str, x: Tensor, grid: Sequence[int]) -> tuple[int, ...]:
     """A port's shape, an axis V or t of 1 being all of the grid's (V, t); the number of tokens is the part's own choice, and
-    replaced by -1.
+    replaced by -1, as are number and size of pictures.
     """
     along = (whole if size == 1 else size for size, whole in zip(x.shape[1:3], grid, strict=True))
     shape = (len(x), *along, *x.shape[3:])
+    if name == "pictures":
+        return (*shape[:3], -1, shape[4], -1, -1)
     return (*shape[:3], -1, shape[4]) if name in ("tokens", "text") or name.startswith("memory") else shape
 
 
@@ -213,6 +215,10 @@ def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: Cl
         shapes["tokens"] = (*lead, -1, spec.tokens)
     if spec.text:
         shapes["text"] = (*lead, -1, spec.text)
+    if spec.pooled:
+        shapes["pooled"] = (*lead, spec.pooled)
+    if spec.pictures:
+        shapes["pictures"] = (*lead, -1, spec.pictures, -1, -1)
     if spec.channels:
         shapes["channels"] = (*lead, spec.channels, height, width)
     if spec.embedding:
