@@ -169,6 +169,18 @@ def _check_fields(config: RunConfig) -> Iterator[Problem]:
             )
 
 
+def _check_photos(config: RunConfig) -> Iterator[Problem]:
+    """As many photos of a person as parts look at."""
+    held = config.dataset.cls.num_photos(config.dataset.config)
+    for slot, choice in config.conditioners.items():
+        asked = choice.cls.num_photos(choice.config)
+        if held is not None and asked > held:
+            yield Problem(
+                f"{path_of_slot(config, slot)}.photos",
+                f"{asked} photos of a person are looked at, a clip of the dataset '{config.dataset.name}' has {held}.",
+            )
+
+
 def _check_splits(config: RunConfig) -> Iterator[Problem]:
     """A run trains on one split of its dataset, validates on another and is scored on a third."""
     from hvg.config.build import split_config
@@ -316,6 +328,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("backbone", "view_attention"), _check_views),
     (("backbone", "codec"), _check_time),
     (("system", "dataset", "fit"), _check_fields),
+    (("dataset",), _check_photos),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "data", "codec", "backbone"), _check_image),

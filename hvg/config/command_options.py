@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hvg.config.sections import Section
 from hvg.core.axes import AskedUp
@@ -33,6 +33,14 @@ ANCHORS_DESCRIPTION = (
     "What is scored besides, to say what the numbers are worth: the truth against itself (truth), or also the blurred truth, the "
     "copied photo and a blank video (all). Each is another round of the metrics."
 )
+
+
+def _several(given: object) -> object:
+    return given if isinstance(given, (list, tuple)) else (given,)
+
+
+# Photos of one person; a single one need not stand in brackets.
+Photos = Annotated[tuple[Path, ...], BeforeValidator(_several)]
 
 
 class ShowOptions(Section):
@@ -147,7 +155,12 @@ class SampleOptions(Section):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
-    reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
+    reference: Photos = Field(
+        min_length=1,
+        max_length=16,
+        description="Photo of the person, or several, as [front.png,back.png], for models that look at several; with an alpha "
+        "channel the background is taken away.",
+    )
     box: tuple[int, int, int, int] | None = Field(
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
@@ -190,8 +203,8 @@ class SampleOptions(Section):
     reference_camera: Path | None = Field(
         None,
         description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, with "
-        "one view, in the world of reference_motion. null: in front of the person, as far as in training. For models that look "
-        "the person up in the photo (system=avatar).",
+        "one view for each photo, in the world of reference_motion. null: evenly around the person, the first in front, as far as "
+        "in training. For models that look the person up in the photo (system=avatar).",
     )
     reference_motion: Path | None = Field(
         None,

@@ -33,6 +33,9 @@ from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.values.cameras import Cameras
 
 
+Photo = Image.Image | str | Path
+
+
 @dataclass
 class HumanVideoOutput(BaseOutput):
     """frames: a list of PIL images for every view, or (V, T, 3, H, W) in [-1, 1]."""
@@ -106,7 +109,7 @@ class HumanVideoPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | str | Path,
+        image: Photo | Sequence[Photo],
         motion: Motion | str | Path,
         cameras: Cameras | None = None,
         *,
@@ -129,7 +132,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         strengths: Mapping[str, float] | None = None,
         output_type: str = "pil",
     ) -> HumanVideoOutput:
-        """Videos of the person in ``image`` (cut out: with alpha) who moves as ``motion`` does.
+        """Videos of the person in ``image`` (cut out: with alpha), or in several, who moves as ``motion`` does.
 
         motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
@@ -148,9 +151,11 @@ class HumanVideoPipeline(DiffusionPipeline):
         seed = config.evaluation.seed if seed is None else seed
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        photo = image if isinstance(image, Image.Image) else None
+        several = [image] if isinstance(image, (Image.Image, str, Path)) else [*image]
+        photos = [photo if isinstance(photo, Image.Image) else Path(photo) for photo in several]
         # The names of ready values say which noise they get, as those of files do.
-        names = {"checkpoint": ".", "reference": "image.png" if photo else image}
+        paths = [photo if isinstance(photo, Path) else Path("image.png") for photo in photos]
+        names: dict[str, Any] = {"checkpoint": ".", "reference": paths}
         names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
         asked = {"prompt": prompt, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
@@ -164,7 +169,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         moves = motion if isinstance(motion, Motion) else load_motion(options.motion, options.up, convention, person)
         check_fields(config, options)
         given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
-        clip, _, _ = make_clip(system, config, options, moves, given, photo)
+        clip, _, _ = make_clip(system, config, options, moves, given, photos)
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:

@@ -129,7 +129,7 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
     people += [] if options.reference_motion is None else files_of(options.reference_motion)
-    files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
+    files = [file_digest(path) for path in (*options.reference, *files_of(options.motion), *cameras, *people)]
     return settings_digest([__version__, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16)
 
 
