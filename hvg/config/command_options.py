@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from hvg.config.sections import Section
 from hvg.core.axes import AskedUp
@@ -19,7 +19,7 @@ from hvg.core.bounds import (
     SolverSteps,
     ViewCount,
 )
-from hvg.core.names import GroupPattern
+from hvg.core.names import GroupPattern, OneOrSeveral
 from hvg.core.provenance import usable_cores
 
 # One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
@@ -33,14 +33,6 @@ ANCHORS_DESCRIPTION = (
     "What is scored besides, to say what the numbers are worth: the truth against itself (truth), or also the blurred truth, the "
     "copied photo and a blank video (all). Each is another round of the metrics."
 )
-
-
-def _several(given: object) -> object:
-    return given if isinstance(given, (list, tuple)) else (given,)
-
-
-# Photos of one person; a single one need not stand in brackets.
-Photos = Annotated[tuple[Path, ...], BeforeValidator(_several)]
 
 
 class ShowOptions(Section):
@@ -155,11 +147,8 @@ class SampleOptions(Section):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
-    reference: Photos = Field(
-        min_length=1,
-        max_length=16,
-        description="Photo of the person, or several, as [front.png,back.png], for models that look at several; with an alpha "
-        "channel the background is taken away.",
+    reference: OneOrSeveral = Field(
+        description="Photo of the person, or several, [front.png,back.png]; with an alpha channel the background is taken away."
     )
     box: tuple[int, int, int, int] | None = Field(
         None,
@@ -202,9 +191,9 @@ class SampleOptions(Section):
     reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     reference_camera: Path | None = Field(
         None,
-        description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, with "
-        "one view for each photo, in the world of reference_motion. null: evenly around the person, the first in front, as far as "
-        "in training. For models that look the person up in the photo (system=avatar).",
+        description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, a view "
+        "for each photo, in the world of reference_motion. null: in front of the person, as far as in training; of several "
+        "photos evenly around. For models that look the person up in the photo (system=avatar).",
     )
     reference_motion: Path | None = Field(
         None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hvg.config.buckets import padding_notes
 from hvg.config.checks import asked_branches
-from hvg.config.wiring import path_of_slot, temporal_stride
+from hvg.config.wiring import makes_single_pictures, path_of_slot, sees_time, temporal_stride
 from hvg.core.errors import DataError
 from hvg.parts.plan import Sampler
 from hvg.values.latent_time import latent_frames
@@ -49,7 +49,9 @@ def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowSha
 def untrained_shapes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> set[WindowShape]:
     """Shapes of windows of clips of these V x T that no training step of the configuration has."""
     sampled = (window_shapes(sampler, num_steps, grid) for grid in latent_grids(config, grids))
-    return set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+    untrained = set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+    # Pictures that are made one by one do not know what else is in their window.
+    return {shape for shape in untrained if shape.shrink > 1} if makes_single_pictures(config) else untrained
 
 
 def latent_grids(config: RunConfig, grids: Iterable[Grid]) -> set[Grid]:
@@ -147,7 +149,7 @@ def _about_guidance(config: RunConfig) -> Iterator[str]:
 
 
 def _about_places(config: RunConfig, frames: int) -> str | None:
-    if config.data.frame_index == "window":
+    if config.data.frame_index == "window" or not sees_time(config):
         # Places within windows depend on the windows' sizes, which another note tells.
         return None
     longest = max((frames for _, frames in clip_grids(config, "train")), default=None)

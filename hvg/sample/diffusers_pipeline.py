@@ -32,7 +32,6 @@ from hvg.sample.camera_paths import CameraPath
 from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.values.cameras import Cameras
 
-
 Photo = Image.Image | str | Path
 
 

@@ -53,7 +53,8 @@ def pose_photo(
         cameras = around(target, count, elevation_degrees=0.0, image_size=(height, width), **optics).cameras[:, 0]
         whence = "the photo is taken to be from the front" if count == 1 else _WHENCE.format(count)
         notes.append(
-            f"{whence}, {optics['distance']:g} m away, {optics['fov_degrees']:g} degrees of view; reference_camera= says from where"
+            f"{whence}, {optics['distance']:g} m away, {optics['fov_degrees']:g} degrees of view; "
+            "reference_camera= says from where"
         )
     else:
         cameras = _cameras(options).resized((height, width))

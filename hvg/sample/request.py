@@ -48,8 +48,8 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
         asked = choice.cls.num_photos(choice.config)
         if asked > count:
             raise HvgError(
-                f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, and {count} "
-                f"is given; give {asked}, as reference=[front.png,back.png]"
+                f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
+                f"{count} is given; give {asked}, as reference=[front.png,back.png]"
             )
     for path, (name, fields) in wiring.needed_fields(config).items():
         if "caption" in fields - given:
