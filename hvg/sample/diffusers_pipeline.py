@@ -33,6 +33,8 @@ from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.values.cameras import Cameras
 
 Photo = Image.Image | str | Path
+# Components that read text.
+TEXTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
 
 @dataclass
@@ -79,8 +81,8 @@ class HumanVideoModel(ModelMixin, ConfigMixin):
 class HumanVideoPipeline(DiffusionPipeline):
     """A photo, a motion and cameras in; videos out. Equal to ``hvg sample`` for the same files and seed."""
 
-    _optional_components = ["vae", "image_encoder", "feature_extractor", "text_encoder", "tokenizer"]
-    model_cpu_offload_seq = "text_encoder->image_encoder->model->vae"
+    _optional_components = ["vae", "image_encoder", "feature_extractor", *TEXTS]
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->model->vae"
 
     def __init__(
         self,
@@ -90,10 +92,12 @@ class HumanVideoPipeline(DiffusionPipeline):
         feature_extractor=None,
         text_encoder: nn.Module | None = None,
         tokenizer=None,
+        text_encoder_2: nn.Module | None = None,
+        tokenizer_2=None,
     ) -> None:
         super().__init__()
         frozen = {"vae": vae, "image_encoder": image_encoder, "feature_extractor": feature_extractor}
-        frozen |= {"text_encoder": text_encoder, "tokenizer": tokenizer}
+        frozen |= dict(zip(TEXTS, (text_encoder, tokenizer, text_encoder_2, tokenizer_2), strict=True))
         load.adopt(model.system, {name: part for name, part in frozen.items() if part is not None})
         self.register_modules(model=model, **frozen)
 
