@@ -51,8 +51,8 @@ class FlowConfig(PartConfig):
         None,
         ge=0.01,
         le=100,
-        description="k of pictures of max_pixels; ln k then grows in a line from `shift` at base_pixels, as FLUX's does, and not by "
-        "the root of their pixels.",
+        description="k of pictures of max_pixels; ln k then grows in a line from `shift` at base_pixels, as FLUX's does, and "
+        "not by the root of their pixels.",
     )
     max_pixels: Annotated[int, Field(ge=4096, le=2**26)] | None = Field(
         None, description="With max_shift: the pixels of a picture for which that holds, more than base_pixels."
@@ -127,7 +127,7 @@ class FlowPrediction(Prediction[FlowConfig]):
         return torch.cat([ends[:1], self.shift(pixels) * s / (1 - s), ends[1:]]).float()
 
     def shift(self, pixels: int) -> float:
-        """k for pictures of so many pixels. Source: SD3, equation 23 and the choice below it; or a line, as of FLUX's pipelines."""
+        """k for pictures of so many pixels. Source: SD3, equation 23 and the choice below it; FLUX's pipeline of diffusers."""
         config, base = self.config, self.config.base_pixels
         if base is None:
             return config.shift
