@@ -26,10 +26,11 @@ from hvg.values.tensors import moved
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
+    photos = max(1, cls.num_photos(config))
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
-        check_shapes(cls, config, context, tiny_batch(2, views, frames))
+        check_shapes(cls, config, context, tiny_batch(2, views, frames, photos=photos))
     check_joined_frames(cls, config, context)
-    batch = tiny_batch()
+    batch = tiny_batch(photos=photos)
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
     part = nudged(build(cls, config, context))
@@ -62,8 +63,9 @@ def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -
     """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
     behind = tiny_context(temporal_stride=2)
     context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
+    photos = max(1, cls.num_photos(config))
     for frames in (1, 3, 4):
-        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames), 2))
+        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames, photos=photos), 2))
 
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:

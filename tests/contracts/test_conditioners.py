@@ -23,7 +23,7 @@ VARIANTS = {
         {"encoder": "modulator", "inject": "both", "channels_by": "codec", "residual": "render"},
     ],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
-    "clip_image": [{"views": "first"}],
+    "clip_image": [{"views": "first"}, {"photos": 2}],
     "bone_map": [
         {"maps": ("normal",)},
         {"maps": ("depth",), "supersampling": 2},
@@ -46,9 +46,16 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
-    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
-    "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
-    "reference_tokens": [{"views": "first"}],
+    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}, {"photos": 2}],
+    "reference_net": [
+        {"sites": "all"},
+        {"trainable": False},
+        {"checkpointing": "blocks"},
+        {"views": "first"},
+        {"photos": 2},
+    ],
+    "reference_pictures": [{"views": "first"}, {"photos": 2}, {"photos": 2, "layout": "wide"}],
+    "reference_tokens": [{"views": "first"}, {"photos": 2}],
     "prompt": [
         {"prompt": "a person in red", "encoder_settings": {"max_tokens": 8, "layers": 1}},
         *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "t5", "clip")),
@@ -57,7 +64,13 @@ VARIANTS = {
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
-    "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
+    "smpl_normal": [
+        {"axes": "world"},
+        {"supersampling": 2},
+        {"inject": "both"},
+        {"encoder": "codec_cnn"},
+        {"encoder": "modulator"},
+    ],
     "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
