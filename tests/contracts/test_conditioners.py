@@ -139,6 +139,19 @@ def test_pose_arms_differ_only_in_their_signal(inject):
         assert all(torch.equal(other[key], states[0][key]) for key in other)
 
 
+def test_normals_in_world_axes_are_those_of_the_camera_turned_back():
+    """A place on a person that stands still has one colour from everywhere; the outline is the same."""
+    part, batch = registry.load("conditioner", "smpl_normal"), tiny_batch(views=4, size=64)
+    camera, world = (build(part, part.Config(axes=axes), tiny_context()).signal(batch) for axes in ("camera", "world"))
+    rotation = batch.cameras.world_to_camera[..., :3, :3]
+    turned = torch.einsum("bvtij,bvtjhw->bvtihw", rotation, world[:, :, :, :3])
+    torch.testing.assert_close(turned, camera[:, :, :, :3], rtol=0, atol=1e-5)
+    assert torch.equal(world[:, :, :, 3], camera[:, :, :, 3])
+    # The front of a box that faces +z, as the camera before it sees it, and no camera behind.
+    front = world[:, 0, :, 2, 24:40, 24:40]
+    assert (front > 0.7).any() and not (world[:, 2, :, 2] > 0.7).any()
+
+
 @pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth"])
 def test_pose_map_shows_the_person(name):
     part = registry.load("conditioner", name)

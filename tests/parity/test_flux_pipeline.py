@@ -1,4 +1,4 @@
-"""Sampling a rectified flow on our transformer of pictures is diffusers' FluxKontextPipeline, latent by latent and pixel by pixel.
+"""Sampling on our transformer of pictures is diffusers' FluxKontextPipeline, latent by latent and pixel by pixel.
 
 The pipeline has the library's classes and random weights, for there is no network here.
 """
