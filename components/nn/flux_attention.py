@@ -56,7 +56,7 @@ def memory_ids(tokens: int, cells: tuple[int, int], device: torch.device) -> Ten
     """Ids (M, 3) of so many tokens of memory: whole pictures of (h, w) cells are numbers 1, 2, ...; others are at a corner."""
     pictures, rest = divmod(tokens, cells[0] * cells[1])
     if rest or not pictures:
-        return torch.tensor([[1, 0, 0]], device=device).expand(tokens, -1)
+        return picture_ids(1, (1, 1), device).expand(tokens, -1)
     return torch.cat([picture_ids(1 + number, cells, device) for number in range(pictures)])
 
 
