@@ -131,6 +131,14 @@ def wan_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory) -> Path:
+    """A FLUX Kontext pipeline as published, small and with random weights."""
+    from flux_pipelines import save_pipeline
+
+    return save_pipeline(tmp_path_factory.mktemp("flux"))
+
+
+@pytest.fixture(scope="session")
 def text_folder(tmp_path_factory) -> Path:
     """Folder with ``umt5/``, ``t5/`` and ``clip/``: encoders of text as published, small and with random weights."""
     from text_folders import save_text_folders

@@ -31,6 +31,13 @@ SMALL = (
 )
 # A transformer of two blocks that learns from text or from none.
 SMALL_WAN = ("backbone.width=48", "backbone.heads=2", "backbone.layers=2", "backbone.feed_forward=96")
+SMALL_FLUX = (
+    "backbone.width=48",
+    "backbone.heads=2",
+    "backbone.axes=[8,8,8]",
+    "backbone.double_blocks=1",
+    "backbone.single_blocks=1",
+)
 READING = ("backbone.weights=null", "backbone.cross_attention_width=16", "training.learning_rate=1e-3")
 # Option of the group ``backbone`` -> what makes it small, with the parameterisation of the scale that it is for.
 BACKBONES = {
@@ -52,6 +59,9 @@ BACKBONES = {
     "wan_1_3b": (*SMALL_WAN, *READING),
     "wan_5b": (*SMALL_WAN, *READING),
     "wan_14b": (*SMALL_WAN, *READING),
+    "flux_tiny": (*SMALL_FLUX, "backbone.view_blocks=[1]"),
+    "flux_mid": (*SMALL_FLUX, "backbone.view_blocks=[0,1]"),
+    "flux_kontext": (*SMALL_FLUX, *READING, "backbone.pooled_width=16"),
 }
 
 

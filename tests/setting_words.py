@@ -22,9 +22,9 @@ from hvg.parts import registry
 
 # Choices of groups that no machine without downloads can run, and those that are whole experiments or other sizes.
 ELSEWHERE = {
-    "appearance": {"reference_latent_svd"},
-    "backbone": {"svd_xt", "svd_mid", "wan_mid", "wan_1_3b", "wan_5b", "wan_14b"},
-    "codec": {"svd_vae", "wan_vae"},
+    "appearance": {"reference_latent_svd", "reference_pictures"},
+    "backbone": {"svd_xt", "svd_mid", "wan_mid", "wan_1_3b", "wan_5b", "wan_14b", "flux_mid", "flux_kontext"},
+    "codec": {"svd_vae", "wan_vae", "flux_vae"},
     "dataset": {
         *("shards", "synthetic_paper", "synthetic_gpu", "multiview", "monocular"),
         *("thuman", "custom_humans", "two_k2k", "mvhumannet", "mvhumannet_pp", "tiktok"),

@@ -12,4 +12,13 @@ BACKBONES = {
         "cross_attention_width": 24,
         "frequencies": 8,
     },
+    "flux_kontext": {
+        "width": 24,
+        "heads": 2,
+        "axes": (4, 4, 4),
+        "double_blocks": 1,
+        "single_blocks": 1,
+        "cross_attention_width": 24,
+        "pooled_width": 6,
+    },
 }

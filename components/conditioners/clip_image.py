@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
-from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.pretrained import Component, first_line
@@ -42,7 +41,7 @@ class ClipImageConfig(PhotoConfig):
 
 
 class ClipImage(PhotoConditioner[ClipImageConfig]):
-    """Fills ``tokens`` with one token, CLIP's image embedding of the first reference photo, for every view and frame.
+    """Fills ``tokens`` with one token for each photo, CLIP's image embedding of it, for every view and frame.
 
     The encoder is frozen. Where the backbone's context has the embedding's width, as in SVD, nothing is learned;
     elsewhere a linear layer leads from one to the other. Dropped, the token is zero, as SVD does for guidance.
@@ -65,15 +64,15 @@ class ClipImage(PhotoConditioner[ClipImageConfig]):
         return ConditioningSpec(tokens=ports.token_width)
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:
-        """CLIP's embedding of the first photo, (B, E)."""
-        photo = required(batch.reference, "ClipBatch.reference").frames[:, 0]
-        return self.encoder.embed(photo).to(photo.dtype)
+        """CLIP's embeddings of the photos, (B, P, E)."""
+        photos = self.photos(batch)
+        return self.encoder.embed(photos.flatten(0, 1)).to(photos.dtype).unflatten(0, photos.shape[:2])
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         token = self.features(batch)
         if self.projection is not None:
             token = self.projection(token.to(self.projection.weight.dtype))
-        return Conditioning(tokens=token[:, None, None, None])
+        return Conditioning(tokens=token[:, None, None])
 
     def frozen(self) -> Mapping[str, Any]:
         return self.encoder.components()

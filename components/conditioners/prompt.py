@@ -4,6 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -25,6 +26,11 @@ class PromptConfig(ConditionerConfig):
         "learned", description="Registered name of what encodes the text (hvg list text_encoder)."
     )
     encoder_settings: Mapping[str, Any] = Field({}, description="That encoder's own settings.")
+    fills: Literal["text", "pooled"] = Field(
+        "text",
+        description="text: the text's tokens. pooled: the text as one vector, for backbones that have a layer for it and "
+        "encoders that give one (clip); on a slot of one's own, beside the tokens of another.",
+    )
     path: str | None = Field(
         None,
         description="Folder, or hub id, of a pipeline with tokenizer/ and text_encoder/, for encoders that are read from files.",
@@ -45,7 +51,7 @@ class PromptConfig(ConditionerConfig):
 
 
 class Prompt(TextConditioner[PromptConfig]):
-    """Fills ``text`` with the tokens of the clip's text, for every view and frame.
+    """Fills ``text`` with the tokens of the clip's text, or ``pooled`` with all of it as one vector, for every view and frame.
 
     An encoder that is read from files is frozen; where the port has another width than its tokens, a linear layer without bias
     leads from one to the other, so that zeros stay zeros. Dropped, the text is the empty one; of an encoder that learns, zeros.
@@ -60,7 +66,7 @@ class Prompt(TextConditioner[PromptConfig]):
         super().__init__(config, context)
         cls, settings = config.inner_part("encoder")
         self.encoder: TextEncoder = cls(settings, context, config.path)
-        width = context.ports.text_width
+        width = getattr(context.ports, f"{config.fills}_width")
         same = self.encoder.width == width
         self.projection = None if same else nn.Linear(self.encoder.width, width, bias=False)
         for name in ("prompt", "default", "negative"):
@@ -68,6 +74,13 @@ class Prompt(TextConditioner[PromptConfig]):
 
     @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
+        if config.fills == "pooled":
+            encoder, _ = config.inner_part("encoder")
+            if not encoder.pools:
+                raise HvgError(f"the encoder {config.encoder} gives no text as one vector (fills=pooled); clip does")
+            if ports.pooled_width == 0:
+                raise HvgError("prompt fills the port 'pooled', which this backbone lacks")
+            return ConditioningSpec(pooled=ports.pooled_width)
         if ports.text_width == 0:
             raise HvgError(
                 "prompt fills the port 'text', but this backbone has no cross-attention; give it some, as by "
@@ -109,13 +122,20 @@ class Prompt(TextConditioner[PromptConfig]):
         return clean(config.default)
 
     def frozen_features(self, batch: ClipBatch) -> Tensor | None:
-        """The tokens of every clip's text, (B, L, D)."""
+        """The tokens of every clip's text, (B, L, D); one token that is all of it, (B, 1, D)."""
         cameras = batch.cameras.intrinsics
-        return self.encoder.encode(self.texts(batch), cameras.device).to(cameras.dtype)
+        return self._encoded(self.texts(batch), cameras.device).to(cameras.dtype)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        tokens = self.encoder.encode(self.texts(batch)) if self.encoder.learns else self.features(batch)
-        return Conditioning(text=self._of_the_port(tokens)[:, None, None])
+        tokens = self._encoded(self.texts(batch)) if self.encoder.learns else self.features(batch)
+        told = self._of_the_port(tokens)[:, None, None]
+        return Conditioning(text=told) if self.config.fills == "text" else Conditioning(pooled=told[:, :, :, 0])
+
+    def _encoded(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
+        """Tokens (N, L, D); one token that is all of a text, (N, 1, D)."""
+        if self.config.fills == "pooled":
+            return self.encoder.pooled(texts, device)[:, None]
+        return self.encoder.encode(texts, device)
 
     def null(self, conditioning: Conditioning) -> Conditioning:
         if self.encoder.learns:
@@ -123,7 +143,8 @@ class Prompt(TextConditioner[PromptConfig]):
         text = "" if self.training else clean(self.config.negative)
 
         def instead(tokens: Tensor) -> Tensor:
-            return self._of_the_port(self.encoder.encode([text]).to(tokens))[:, None, None].expand_as(tokens)
+            told = self._of_the_port(self._encoded([text]).to(tokens))[:, None, None]
+            return (told if self.config.fills == "text" else told[:, :, :, 0]).expand_as(tokens)
 
         return conditioning.map(instead)
 

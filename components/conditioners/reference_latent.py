@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.random_keys import generator
-from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.values.clip import ClipBatch
@@ -29,7 +28,7 @@ class ReferenceLatentConfig(PhotoConfig):
 
 
 class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
-    """Fills ``channels`` with the codec's latents of the first reference photo, the same for every view and frame.
+    """Fills ``channels`` with the codec's latents of the photos, one after the other, the same for every view and frame.
 
     Nothing is learned. Source: image-to-video SVD (arXiv 2311.15127); HVG (arXiv 2602.21188), section 3.2. Dropped, the
     channels are zero, as SVD does for guidance.
@@ -43,15 +42,15 @@ class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
 
     @classmethod
     def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:
-        return ConditioningSpec(channels=ports.latent_channels)
+        return ConditioningSpec(channels=config.photos * ports.latent_channels)
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:
-        """The codec's latents of the first photo, (B, 1, 1, C, h, w)."""
-        photo = required(batch.reference, "ClipBatch.reference").frames[:, :1, None]
+        """The codec's latents of the photos, (B, 1, 1, P C, h, w)."""
+        photos = self.photos(batch)[:, :, None]
         if self.config.noise_augmentation:
-            draws = [torch.randn(photo.shape[1:], generator=generator("photo", name)) for name in batch.clip_id]
-            photo = photo + self.config.noise_augmentation * torch.stack(draws).to(photo)
-        return self.codec.encode(photo)
+            draws = [torch.randn(photos.shape[1:], generator=generator("photo", name)) for name in batch.clip_id]
+            photos = photos + self.config.noise_augmentation * torch.stack(draws).to(photos)
+        return self.codec.encode(photos)[:, :, 0].flatten(1, 2)[:, None, None]
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         latents = self.features(batch)

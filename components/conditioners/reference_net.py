@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.errors import HvgError
-from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.continued import Continued
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
@@ -32,7 +31,7 @@ class ReferenceNetConfig(PhotoConfig):
 
 
 class ReferenceNet(PhotoConditioner[ReferenceNetConfig]):
-    """Fills ``memory`` with what the backbone's own spatial layers, copied, see of the photo's clean latents.
+    """Fills ``memory`` with what the backbone's own spatial layers, copied, see of the photos' clean latents, each by itself.
 
     The copy starts from the backbone's weights, published ones where it loaded them. It runs once a clip.
     Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117); HVG (arXiv 2602.21188), section 3.2. Theirs gets a CLIP
@@ -53,14 +52,17 @@ class ReferenceNet(PhotoConditioner[ReferenceNetConfig]):
         return ConditioningSpec(memory={name: ports.memory[name].channels for name in _sites(config, ports)})
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:
-        """The codec's latents of the first photo, (B, C, h, w)."""
-        return self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+        """The codec's latents of the photos, (B, P, C, h, w)."""
+        return self.codec.encode(self.photos(batch)[:, :, None])[:, :, 0]
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         latents = self.features(batch)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trainable):
-            memory = self.encoder(latents)
-        return Conditioning(memory={site: tokens[:, None, None] for site, tokens in memory.items()})
+            memory = self.encoder(latents.flatten(0, 1))
+        photos = latents.shape[:2]
+        return Conditioning(
+            memory={site: tokens.unflatten(0, photos).flatten(1, 2)[:, None, None] for site, tokens in memory.items()}
+        )
 
 
 def _sites(config: ReferenceNetConfig, ports: Ports) -> list[str]:

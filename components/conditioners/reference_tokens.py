@@ -7,7 +7,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
 from hvg.parts.map_encoder import STEM
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
@@ -27,11 +26,11 @@ class ReferenceTokensConfig(PhotoConfig):
 
 
 class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
-    """Fills ``memory`` at every site: one token per cell of the reference at the site's stride.
+    """Fills ``memory`` at every site: one token per cell of each photo at the site's stride.
 
     A convolution on the codec's latents, then one of stride 2 per halving; at each site's stride the features plus a 2D
-    sinusoidal position are projected to the site's width. A light stand-in for the ReferenceNet of AnimateAnyone (arXiv
-    2311.17117), which runs a second UNet to fill the same port.
+    sinusoidal position, and of several photos what is learned of each place among them, are projected to the site's width. A
+    light stand-in for the ReferenceNet of AnimateAnyone (arXiv 2311.17117), which runs a second UNet to fill the same port.
     """
 
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"width"})
@@ -47,6 +46,7 @@ class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
         )
         # Photos differ in contrast; the norm puts their features at the scale of the position that is added to them.
         self.norm = nn.LayerNorm(config.width)
+        self.which = nn.Parameter(torch.zeros(config.photos, 1, config.width)) if config.photos > 1 else None
         self.query_position = zero_module(nn.Conv2d(config.width, ports.residuals[STEM].channels, 1))
         self.projections = nn.ModuleDict(
             {_key(name): nn.Linear(config.width, site.channels) for name, site in self.sites.items()}
@@ -60,12 +60,12 @@ class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
         )
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:
-        """The codec's latents of the first photo, (B, C, h, w)."""
-        return self.codec.encode(required(batch.reference, "ClipBatch.reference").frames[:, :1, None])[:, 0, 0]
+        """The codec's latents of the photos, (B, P, C, h, w)."""
+        return self.codec.encode(self.photos(batch)[:, :, None])[:, :, 0]
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         latents = self.features(batch)
-        features = nn.functional.silu(self.stem(latents))
+        features = nn.functional.silu(self.stem(latents.flatten(0, 1)))
         pyramid = [features]
         for halving in self.halvings:
             features = nn.functional.silu(halving(features))
@@ -74,7 +74,9 @@ class ReferenceTokens(PhotoConditioner[ReferenceTokensConfig]):
         for name, site in self.sites.items():
             features = pyramid[site.stride.bit_length() - 1].permute(0, 2, 3, 1)
             tokens = self.norm(features) + _position(features.shape[1:], features.device).to(features.dtype)
-            memory[name] = self.projections[_key(name)](tokens.flatten(1, 2))[:, None, None]
+            tokens = tokens.flatten(1, 2).unflatten(0, latents.shape[:2])
+            tokens = tokens if self.which is None else tokens + self.which
+            memory[name] = self.projections[_key(name)](tokens).flatten(1, 2)[:, None, None]
         cells = (side // self.stem_stride for side in latents.shape[-2:])
         position = _position((*cells, self.config.width), latents.device).to(latents.dtype)
         where = self.query_position(position.movedim(-1, 0)[None]).expand(len(latents), -1, -1, -1)

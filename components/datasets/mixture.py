@@ -102,6 +102,11 @@ class Mixture(Dataset[MixtureConfig]):
         return frozenset.intersection(*fields) | {"valid"}
 
     @classmethod
+    def num_photos(cls, config: MixtureConfig) -> int | None:
+        counts = [member.num_photos(settings) for member, settings in config.datasets().values()]
+        return min((count for count in counts if count is not None), default=None)
+
+    @classmethod
     def eight_bit(cls, config: MixtureConfig) -> bool:
         return all(member.eight_bit(settings) for member, settings in config.datasets().values())
 

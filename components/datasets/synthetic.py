@@ -28,6 +28,7 @@ from hvg.values.clip import ClipBatch, Reference
 from hvg.values.moved import move_cameras
 from hvg.values.scored_clip import Surface
 from hvg.values.task import clip_task
+from hvg.values.tensors import concatenate
 
 from ..people.captions import described
 from ..people.motions import MOTIONS, grounded, reference_pose
@@ -144,6 +145,10 @@ class Synthetic(Dataset):
             description="Share of every split's clips, spread evenly over them, that are novel views: the person stands as in "
             "the photo, and none of the cameras is the photo's. The others are novel poses.",
         )
+        photos: Literal["front", "front_back"] = Field(
+            "front",
+            description="Photos of a person, who stands the same in all. front: one. front_back: one from behind as well.",
+        )
         frames_per_second: FramesPerSecond = Field(
             8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
@@ -211,6 +216,10 @@ class Synthetic(Dataset):
             "subject",
         }
         return frozenset(always | (MESH_FIELDS if config.mesh else set()))
+
+    @classmethod
+    def num_photos(cls, config: "Synthetic.Config") -> int:
+        return 1 if config.photos == "front" else 2
 
     @classmethod
     def holdings(cls, config: "Synthetic.Config") -> Holdings:
@@ -308,16 +317,18 @@ class Synthetic(Dataset):
         generator: np.random.Generator,
         views: int | None = None,
         away_from: float | None = None,
+        facing: float = 0.0,
     ) -> Cameras:
         """Cameras (V) on an orbit around the mean place of the pelvis; they stand still for the whole clip.
 
-        away_from: azimuth of the photo's camera, degrees, near which the first one stands, and where none does.
+        away_from: azimuth of the photo's camera, degrees, near which the first one stands, and where none does. facing: azimuth
+        around which the first one stands otherwise, 0 before the person.
         """
         config = self.config
         views = views or config.views
         jitter, apart = config.azimuth_jitter_degrees, 360.0 / views
         if away_from is None:
-            turn = float(generator.uniform(-jitter, jitter))
+            turn = facing + float(generator.uniform(-jitter, jitter))
         else:
             least = min(_NOVEL_TURN, apart / 4)
             side = float(generator.uniform(-1, 1))
@@ -352,14 +363,24 @@ class Synthetic(Dataset):
         body = self._body.animate(motion, shape, mesh=True)
         return body, self._framed(self._cameras(body, generator, views=1), number, "reference")
 
+    def _photo_cameras(self, number: int, body: BodyMotion, front: Cameras) -> Cameras:
+        """The cameras (R) of all photos of subject ``number``, who stands as in the first one."""
+        if self.config.photos == "front":
+            return front
+        generator = numpy_generator(self.config.seed, self.config.split, number, "back")
+        behind = self._cameras(body, generator, views=1, facing=180.0)
+        return concatenate([front, self._framed(behind, number, "back")])
+
     def _reference(self, number: int, shape: dict[str, float], person: Person) -> Reference:
-        """A separate photo of the person, with its own camera."""
-        body, camera = self._photo(number, shape)
-        frames, alpha = self._render(person, body, camera)
+        """Separate photos of the person, each with its own camera."""
+        body, front = self._photo(number, shape)
+        cameras = self._photo_cameras(number, body, front)
+        frames, alpha = self._render(person, body, cameras)
+        body = body.select(torch.zeros(len(frames), dtype=torch.int64))
         return Reference(
             frames=frames[None],
             alpha=alpha[None],
-            cameras=camera[None],
+            cameras=cameras[None],
             body=body if self.config.mesh else body.without_mesh(),
         )
 

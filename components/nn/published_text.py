@@ -32,6 +32,11 @@ class PublishedTextConfig(PartConfig):
     precision: Literal["bf16", "32"] = Field(
         "bf16", description="Numbers that its weights are kept in, and it computes in."
     )
+    place: Literal["text_encoder", "text_encoder_2"] = Field(
+        "text_encoder",
+        description="Which encoder of a pipeline with two: that in text_encoder/ beside tokenizer/, or in text_encoder_2/ beside "
+        "tokenizer_2/, where FLUX's pipelines have T5.",
+    )
 
 
 class PublishedText(TextEncoder[PublishedTextConfig]):
@@ -56,7 +61,8 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
                 f"text.path: {type(self).__module__.rpartition('.')[2]} is read from files; give text.path the folder of a "
                 "pipeline with tokenizer/ and text_encoder/"
             )
-        self._files = Component(place=path, name="text_encoder", setting="text.path", stem="model")
+        self._files = Component(place=path, name=config.place, setting="text.path", stem="model")
+        self._tokenizer_name = config.place.replace("text_encoder", "tokenizer")
         settings = self._files.settings()
         if not isinstance(settings.get(self.wide), int):
             raise self._files.missing(
@@ -69,23 +75,24 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
                 f"text.encoder_settings.max_tokens: {config.max_tokens} is asked for, the text_encoder at '{path}' has places "
                 f"for {limit}"
             )
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._blank, self._components = context.blank, dict[str, Any]()
         if context.blank:
-            self._components = {"text_encoder": self._blank_network(settings)}
+            self._components = {config.place: self._blank_network(settings)}
         else:
-            self._components = {"tokenizer": self._read_tokenizer(path)}
+            self._components = {self._tokenizer_name: self._read_tokenizer(path)}
 
     def frozen(self) -> Mapping[str, Any]:
         """The network and its tokenizer; the network is read where that has not happened yet."""
-        if "text_encoder" not in self._components:
-            self._components["text_encoder"] = self._read_network()
+        if self.config.place not in self._components:
+            self._components[self.config.place] = self._read_network()
         return self._components
 
     def adopt(self, components: Mapping[str, Any]) -> None:
         """Uses these instead of what the files hold. Raises: HvgError where the tokens have another width."""
-        given = {name: components[name] for name in ("text_encoder", "tokenizer") if name in components}
-        network = given.get("text_encoder")
+        own = self.config.place, self._tokenizer_name
+        given = {name: components[name] for name in own if name in components}
+        network = given.get(self.config.place)
         if network is not None and getattr(network.config, self.wide) != self.width:
             raise HvgError(
                 f"text.path: tokens of the text encoder are {getattr(network.config, self.wide)} wide, not {self.width}"
@@ -94,46 +101,58 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         self._kept.clear()
 
     def count(self, text: str) -> int:
-        return 0 if self._blank else len(self._components["tokenizer"](text, truncation=False, verbose=False).input_ids)
+        if self._blank:
+            return 0
+        return len(self._components[self._tokenizer_name](text, truncation=False, verbose=False).input_ids)
 
     def encode(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
         """Tokens (N, L, D), float32; zeros beyond the end of what the network was shown. Of a forecast's network zeros alone."""
         if self._blank:
             return torch.zeros(len(texts), self.max_tokens, self.width, device=device)
-        rows = [self._tokens(text, device) for text in texts]
+        rows = [self._of(text, "last_hidden_state", device) for text in texts]
         tokens = torch.stack([pad(x, (0, 0, 0, self.max_tokens - len(x))) for x in rows])
         return tokens if device is None else tokens.to(device)
+
+    def pooled(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
+        """What the network gives of each text as a whole, (N, D), float32. Of a forecast's network zeros alone."""
+        if not self.pools:
+            return super().pooled(texts, device)
+        if self._blank:
+            return torch.zeros(len(texts), self.width, device=device)
+        rows = torch.stack([self._of(text, "pooler_output", device) for text in texts])
+        return rows if device is None else rows.to(device)
 
     def ids(self, tokenizer: Any, text: str) -> list[int]:
         """What the network is shown of a text, at most ``max_tokens``; here the text and what ends it."""
         return tokenizer(text, truncation=True, max_length=self.max_tokens).input_ids
 
-    def _tokens(self, text: str, device: torch.device | None) -> Tensor:
-        """Tokens (n, D) of one text, float32, in main memory."""
-        if text not in self._kept:
-            self._kept[text] = self._made(text, device).cpu()
+    def _of(self, text: str, output: str, device: torch.device | None) -> Tensor:
+        """An output of the network for one text, such as its tokens (n, D), float32, in main memory."""
+        key = text, output
+        if key not in self._kept:
+            self._kept[key] = self._made(text, output, device).cpu()
             if len(self._kept) > KEPT_TEXTS:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(text)
-        return self._kept[text]
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     @torch.no_grad()
-    def _made(self, text: str, device: torch.device | None) -> Tensor:
+    def _made(self, text: str, output: str, device: torch.device | None) -> Tensor:
         components = self.frozen()
-        network = components["text_encoder"]
+        network = components[self.config.place]
         network = network if device is None else network.to(device)
         ids = torch.tensor(
-            [self.ids(components["tokenizer"], text)], device=network.device if device is None else device
+            [self.ids(components[self._tokenizer_name], text)], device=network.device if device is None else device
         )
         # A backbone in half precision is no reason to blur what it is told.
         with torch.autocast(ids.device.type, enabled=False):
-            return network(input_ids=ids).last_hidden_state[0].float()
+            return getattr(network(input_ids=ids), output)[0].float()
 
     def _read_tokenizer(self, path: str) -> Any:
         import transformers
 
         holds = f"tokenizer_config.json and {' or '.join(self.vocabularies)}"
-        files = Component(place=path, name="tokenizer", setting="text.path", holds=holds)
+        files = Component(place=path, name=self._tokenizer_name, setting="text.path", holds=holds)
         folder, vocabulary = files.file("tokenizer_config.json").parent, files.file(*self.vocabularies)
         if vocabulary.suffix == ".model" and find_spec("sentencepiece") is None:
             raise files.missing("spiece.model alone needs the package sentencepiece, which is not here")

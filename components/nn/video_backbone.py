@@ -1,8 +1,8 @@
-"""What denoisers of videos share: settings, how blocks are run, what they are told, and how an attention sees a memory."""
+"""What denoisers share: settings, how blocks are run, what they are told, and how an attention sees a memory."""
 
 import shutil
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -16,12 +16,13 @@ from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
 from hvg.values.layout import fold_frames
 
+Result = TypeVar("Result")
 # Weights that no published network has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention", "memory_gate")
 
 
-class VideoBackboneConfig(PartConfig):
-    """Settings that every denoiser of videos has."""
+class DenoiserConfig(PartConfig):
+    """Settings that every denoiser has."""
 
     weights: str | None = Field(
         None,
@@ -44,6 +45,11 @@ class VideoBackboneConfig(PartConfig):
         "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
         "so that pretrained weights start undisturbed.",
     )
+
+
+class VideoBackboneConfig(DenoiserConfig):
+    """Settings that every denoiser of videos has."""
+
     views_as_frames: bool = Field(
         False,
         description="Whether the views of a clip are frames of one video, view after view, as for a camera that goes around: the "
@@ -55,19 +61,20 @@ class BlockRunner:
     """Runs a network's blocks as its settings say: compiled, or computed again in the backward pass."""
 
     def __init__(self) -> None:
-        self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def __call__(self, config: VideoBackboneConfig, function: Callable[..., Tensor], *inputs) -> Tensor:
+    def __call__(self, config: DenoiserConfig, function: Callable[..., Result], *inputs) -> Result:
         """``function(*inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
         if not torch.is_grad_enabled():
             return function(*inputs)
         if config.compile == "blocks":
             function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
         if config.checkpointing == "blocks":
-            return checkpoint(function, *inputs, use_reentrant=False)
+            made: Any = checkpoint(function, *inputs, use_reentrant=False)
+            return made
         return function(*inputs)
 
-    def _compile(self, function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+    def _compile(self, function: Callable[..., Result], device: torch.device) -> Callable[..., Result]:
         """The function compiled; it is once for every kind of block that it meets."""
         if function not in self._compiled:
             if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):

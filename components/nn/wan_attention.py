@@ -14,8 +14,7 @@ from torch.nn import functional
 from hvg.core.required import required
 from hvg.parts.attention import attend
 
-# Of the longest wave, as in Wan.
-THETA = 1e4
+from .rotary import frequencies, turn_pairs
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Rotation:
             (torch.arange(width, device=device)[None, :], side),
         ]
         angles = [
-            (position.double()[..., None] * _frequencies(size, device)).expand(*places.shape, height, width, -1)
+            (position.double()[..., None] * frequencies(size, device)).expand(*places.shape, height, width, -1)
             for position, size in axes
         ]
         whole = torch.cat(angles, dim=-1).flatten(2, 3)
@@ -50,9 +49,7 @@ class Rotation:
     def turn(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Queries or keys (N, S, heads, d) of clips of ``grid`` (B, V, t) -> same."""
         cosine, sine = (y[:, None, :, :, None] for y in (self.cosine, self.sine))
-        first, second = x.unflatten(0, grid).unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-        return turned.flatten(-2).flatten(0, 2).type_as(x)
+        return turn_pairs(x.unflatten(0, grid), cosine, sine).flatten(0, 2)
 
     def of_memory(self, tokens: int) -> "Rotation":
         """Of so many tokens of memory: whole pictures of S cells lie where those cells lie, others where the first one does."""
@@ -60,11 +57,6 @@ class Rotation:
         if tokens % cells == 0:
             return Rotation(*(x.repeat(1, 1, tokens // cells, 1) for x in (self.cosine, self.sine)))
         return Rotation(*(x[:, :, :1].expand(-1, -1, tokens, -1) for x in (self.cosine, self.sine)))
-
-
-def _frequencies(size: int, device: torch.device) -> Tensor:
-    """Angles a step of the ``size`` / 2 pairs of an axis, in double precision as in the library."""
-    return 1.0 / THETA ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / max(size, 1))
 
 
 def patches(convolution: Any, x: Tensor) -> Tensor:

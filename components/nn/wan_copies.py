@@ -1,17 +1,14 @@
 """The first blocks of Wan's transformer on single pictures: as an encoder of photos, and as one of control maps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-from hvg.core.errors import HvgError
-from hvg.parts.zero import zero_module
 
 from .reference_encoder import narrowed
+from .still_copies import StillCopy
 from .wan_attention import Rotation, modulated, patches, self_attention, with_branch
 
 
@@ -43,7 +40,7 @@ class _StillBlock(nn.Module):
         return with_branch(x, self.ffn(modulated(self.norm3, x, ff_shift, ff_scale)), ff_gate), seen
 
 
-class _Copy(nn.Module):
+class _Copy(StillCopy):
     """Copies of the blocks up to the last of ``sites``, in their order."""
 
     def __init__(
@@ -60,37 +57,17 @@ class _Copy(nn.Module):
 
         Raises: HvgError where a site is none of the network's blocks.
         """
-        super().__init__()
-        names, unknown = list(blocks), sorted({*sites} - blocks.keys())
-        if unknown or not sites:
-            raise HvgError(f"no block is named {', '.join(unknown) or 'at all'}; there are {', '.join(names)}")
-        self.sites, self.checkpointing = frozenset(sites), checkpointing
-        last = max(map(names.index, sites))
-        self.blocks = nn.ModuleDict(
-            {
-                name: _StillBlock(
-                    blocks[name],
-                    blocks[name].scale_shift_table[0] + modulation,
-                    told.get(name),
-                    to_the_end=to_the_end or number < last,
-                )
-                for number, name in enumerate(names[: last + 1])
-            }
-        )
-        self.width: int = modulation.shape[1]
-        self.head_width = self.width // blocks[names[0]].attn1.heads
 
-    def outputs(self, x: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Of tokens as a map (N, D, h, w): every block's name, the tokens (N, S, D) that it gives, those that it sees."""
-        place = torch.zeros(1, 1, dtype=torch.int64, device=x.device)
-        still = Rotation.at(place, (x.shape[2], x.shape[3]), self.head_width)
-        tokens = x.flatten(2).mT
-        for name, block in self.blocks.items():
-            if self.checkpointing and torch.is_grad_enabled():
-                tokens, seen = checkpoint(block, tokens, still, use_reentrant=False)
-            else:
-                tokens, seen = block(tokens, still)
-            yield name, tokens, seen
+        def make(name: str, whole: bool) -> nn.Module:
+            table = blocks[name].scale_shift_table[0]
+            return _StillBlock(blocks[name], table + modulation, told.get(name), to_the_end=whole)
+
+        super().__init__(blocks, make, sites, to_the_end=to_the_end, checkpointing=checkpointing)
+        self.width: int = modulation.shape[1]
+        self.head_width = self.width // next(iter(blocks.values())).attn1.heads
+
+    def places(self, cells: tuple[int, int], device: torch.device) -> Rotation:
+        return Rotation.at(torch.zeros(1, 1, dtype=torch.int64, device=device), cells, self.head_width)
 
 
 class WanReferenceEncoder(_Copy):
@@ -106,8 +83,7 @@ class WanReferenceEncoder(_Copy):
         self.patch_embedding = narrowed(patch_embedding, latent_channels)
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
-        outputs = self.outputs(patches(self.patch_embedding, latents))
-        return {name: seen for name, _, seen in outputs if name in self.sites}
+        return self.seen(patches(self.patch_embedding, latents))
 
 
 class WanControlEncoder(_Copy):
@@ -121,14 +97,7 @@ class WanControlEncoder(_Copy):
     def __init__(self, *copied: Any, checkpointing: bool) -> None:
         """copied: as of ``_Copy``."""
         super().__init__(*copied, to_the_end=True, checkpointing=checkpointing)
-        self.projections = nn.ModuleDict(
-            {name: zero_module(nn.Linear(self.width, self.width)) for name in self.blocks if name in self.sites}
-        )
+        self.projections = self.projections_from_zero(self.width)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        cells = features.shape[2:]
-        return {
-            name: self.projections[name](tokens).mT.unflatten(2, cells)
-            for name, tokens, _ in self.outputs(features)
-            if name in self.sites
-        }
+        return self.added(features, self.projections)

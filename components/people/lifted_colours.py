@@ -1,4 +1,6 @@
-"""A photo's colours on the body in it: where the camera sees it, mirrored, and spread over the mesh to where it does not."""
+"""Photos' colours on the body in them: where the camera sees it, mirrored, and spread over the mesh to where it does not."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,22 +19,24 @@ _PASSED_ON = 0.9
 
 
 def lifted_colours(
-    photo: Tensor,
-    alpha: Tensor,
-    shown: BodyInPhoto,
+    photos: Tensor,
+    alphas: Tensor,
+    shown: Sequence[BodyInPhoto],
     shape: RestShape,
     edges: tuple[Tensor, Tensor],
     sweeps: int,
 ) -> Tensor:
-    """Colours (P, 3) of a body's vertices from a photo (3, H, W) and its alpha (1, H, W), in the photo's range.
+    """Colours (P, 3) of a body's vertices from photos (R, 3, H, W) and their alpha (R, 1, H, W), in the photos' range.
 
-    A vertex that is not seen has the colour of its mirror image where that is; the others have a mean of what lies around them on
-    the mesh, ``sweeps`` edges far, the near ones first; and what lies on a part of the mesh of its own has the mean of all.
-    edges: of the mesh, as of ``neighbours``.
+    A vertex has the colour that the first photo shows of it in which it is seen. One that is seen in none has the colour of its
+    mirror image where that is; the others have a mean of what lies around them on the mesh, ``sweeps`` edges far, the near ones
+    first; and what lies on a part of the mesh of its own has the mean of all.
+    shown: the body in each photo. edges: of the mesh, as of ``neighbours``.
     """
-    share = alpha**_POWER
-    sampled = sample_pixels(torch.cat([photo * share, share, alpha])[None], shown.pixels[None])[0]
-    colour, weight = sampled[:3] / sampled[3].clamp_min(1e-6), shown.seen & (sampled[4] > _LEAST_ALPHA)
+    colour, weight = _sampled(photos[0], alphas[0], shown[0])
+    for more in zip(photos[1:], alphas[1:], shown[1:], strict=True):
+        found, seen = _sampled(*more)
+        colour, weight = torch.where(weight, colour, found), weight | seen
     other = shape.mirrored
     colour = torch.where(weight, colour, colour[:, other])
     known = weight | weight[other]
@@ -41,6 +45,13 @@ def lifted_colours(
     mean = told.sum(dim=1) / known.sum().clamp_min(1)
     total = spread[:, 3:]
     return torch.where(total > 0, spread[:, :3] / total.clamp_min(torch.finfo(total.dtype).tiny), mean[:3])
+
+
+def _sampled(photo: Tensor, alpha: Tensor, shown: BodyInPhoto) -> tuple[Tensor, Tensor]:
+    """Colours (3, P) at a photo's vertices, and (P) bool, whether they are seen there."""
+    share = alpha**_POWER
+    sampled = sample_pixels(torch.cat([photo * share, share, alpha])[None], shown.pixels[None])[0]
+    return sampled[:3] / sampled[3].clamp_min(1e-6), shown.seen & (sampled[4] > _LEAST_ALPHA)
 
 
 def _spread(values: Tensor, known: Tensor, edges: tuple[Tensor, Tensor], sweeps: int) -> Tensor:

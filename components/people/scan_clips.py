@@ -122,6 +122,10 @@ class ScanClips(Dataset[C]):
         return captions_of(config, {cls.clip_id(name): (cls.clip_id(name), name) for name in names})
 
     @classmethod
+    def num_photos(cls, config: C) -> int:
+        return 1
+
+    @classmethod
     def provides(cls, config: C) -> frozenset[str]:
         fixed = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index"}
         return frozenset(fixed | (MESH_FIELDS if config.mesh else set()) | ({"caption"} if config.captions else set()))

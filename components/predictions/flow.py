@@ -11,7 +11,7 @@ from math import exp, sqrt
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from hvg.core.bounds import Scale
@@ -47,6 +47,16 @@ class FlowConfig(PartConfig):
         description="Pixels of a picture for which `shift` holds; others have it times the square root of how many times more "
         "they are (SD3, equation 23). null: all sizes have the same.",
     )
+    max_shift: float | None = Field(
+        None,
+        ge=0.01,
+        le=100,
+        description="k of pictures of max_pixels; ln k then grows in a line from `shift` at base_pixels, as FLUX's does, and "
+        "not by the root of their pixels.",
+    )
+    max_pixels: Annotated[int, Field(ge=4096, le=2**26)] | None = Field(
+        None, description="With max_shift: the pixels of a picture for which that holds, more than base_pixels."
+    )
     timesteps: Literal["uniform", "logit_normal", "mode"] = Field(
         "logit_normal",
         description="How training draws s before the shift: uniform; logit(s), which is ln sigma, from a normal distribution; or "
@@ -71,6 +81,14 @@ class FlowConfig(PartConfig):
         lt=1,
         description="s of the last sampling step before the shift; levels fall to it evenly from 1. null: 1 / steps, as Wan's.",
     )
+
+    @model_validator(mode="after")
+    def _grows(self) -> "FlowConfig":
+        if (self.max_shift is None) != (self.max_pixels is None):
+            raise ValueError("max_shift and max_pixels go together")
+        if self.max_pixels is not None and self.max_pixels <= (self.base_pixels or self.max_pixels):
+            raise ValueError(f"max_pixels={self.max_pixels} have to be more than base_pixels={self.base_pixels}")
+        return self
 
 
 class FlowPrediction(Prediction[FlowConfig]):
@@ -109,9 +127,13 @@ class FlowPrediction(Prediction[FlowConfig]):
         return torch.cat([ends[:1], self.shift(pixels) * s / (1 - s), ends[1:]]).float()
 
     def shift(self, pixels: int) -> float:
-        """k for pictures of so many pixels. Source: SD3, equation 23 and the choice below it."""
-        base = self.config.base_pixels
-        return self.config.shift * (1.0 if base is None else sqrt(pixels / base))
+        """k for pictures of so many pixels. Source: SD3, equation 23 and the choice below it; FLUX's pipeline of diffusers."""
+        config, base = self.config, self.config.base_pixels
+        if base is None:
+            return config.shift
+        if config.max_shift is None or config.max_pixels is None:
+            return config.shift * sqrt(pixels / base)
+        return config.shift * (config.max_shift / config.shift) ** ((pixels - base) / (config.max_pixels - base))
 
     def _unshifted(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         config = self.config

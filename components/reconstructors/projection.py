@@ -54,7 +54,7 @@ class Projection(Reconstructor[ProjectionConfig]):
     """Colours of the photo on the body's mesh, posed as the clip's body is and drawn by the renderer; nothing is learned.
 
     A vertex has the colour that the photo shows of it, else of its mirror image, else of what lies around it on the mesh. Colours
-    keep their vertices, so photo and clip need one body model. Of several photos the first counts.
+    keep their vertices, so photo and clip need one body model. Of several photos the first counts that shows a vertex.
     """
 
     requires = frozenset({"reference", "body", "body.vertices", "body.skinning", "cameras"})
@@ -85,13 +85,13 @@ class Projection(Reconstructor[ProjectionConfig]):
     def _colours(self, batch: ClipBatch, renderer: Renderer) -> Tensor:
         """(B, P, 3) of every clip's vertices."""
         reference = required(batch.reference, "ClipBatch.reference")
-        body, cameras = photo_body(batch), required(reference.cameras, "Reference.cameras")[:, 0]
+        body, cameras = photo_body(batch), required(reference.cameras, "Reference.cameras")
         vertices, faces = mesh_of(body)
         rest = required(body.skinning, "BodyMotion.skinning").rest
-        photos = reference.frames[:, 0].float()
-        alphas = torch.ones_like(photos[:, :1]) if reference.alpha is None else reference.alpha[:, 0].float()
+        photos = reference.frames.float()
+        alphas = torch.ones_like(photos[:, :, :1]) if reference.alpha is None else reference.alpha.float()
         found = []
-        for b, shown in enumerate(vertices[:, 0].float()):
+        for b, shown in enumerate(vertices.float()):
             made_of = photos[b], alphas[b], rest[b]
             make = partial(self._lifted, *made_of, shown, faces, cameras[b], renderer)
             found.append(self._kept("colours", make, *made_of, *told_of_photo(shown, cameras[b])))
@@ -99,20 +99,20 @@ class Projection(Reconstructor[ProjectionConfig]):
 
     def _lifted(
         self,
-        photo: Tensor,
-        alpha: Tensor,
+        photos: Tensor,
+        alphas: Tensor,
         rest: Tensor,
         vertices: Tensor,
         faces: Tensor,
-        camera: Cameras,
+        cameras: Cameras,
         renderer: Renderer,
     ) -> Tensor:
-        """(P, 3) of one person's vertices, which are at ``rest`` (P, 3), and in the photo at ``vertices`` (P, 3)."""
-        pushed = _pushed(vertices[None], faces, self.config.outward_mm)[0]
+        """(P, 3) of one person's vertices, which are at ``rest`` (P, 3), and in the photos at ``vertices`` (R, P, 3)."""
+        pushed = _pushed(vertices, faces, self.config.outward_mm)
         shape = self._kept("rest", lambda: rest_shape(rest, faces), rest)
         edges = self._kept("edges", lambda: neighbours(faces, len(rest)), faces)
-        shown = body_in_photo(pushed, faces, camera, renderer)
-        return lifted_colours(photo, alpha, shown, shape, edges, self.config.sweeps)
+        shown = [body_in_photo(mesh, faces, cameras[r], renderer) for r, mesh in enumerate(pushed)]
+        return lifted_colours(photos, alphas, shown, shape, edges, self.config.sweeps)
 
     def _drawn(self, batch: ClipBatch, colours: Tensor, renderer: Renderer) -> Tensor:
         """(B, V, T, 5, H, W): colour times alpha, alpha, depth times alpha, of people whose vertices have colours (B, P, 3)."""

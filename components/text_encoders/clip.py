@@ -21,6 +21,8 @@ class ClipTextConfig(PublishedTextConfig):
 class ClipText(PublishedText):
     """Tokens of a text that is filled up with CLIP's filler, which the network sees, as Stable Diffusion has them.
 
+    As one vector a text is the last of them, at its end, as FLUX has it.
+
     Source: CLIP (arXiv 2103.00020); ``StableDiffusionPipeline`` of diffusers.
     """
 
@@ -28,6 +30,7 @@ class ClipText(PublishedText):
     network = "CLIPTextModel"
     tokenizer = "CLIPTokenizer"
     wide = "hidden_size"
+    pools = True
     vocabularies = ("tokenizer.json", "vocab.json")
 
     def ids(self, tokenizer: Any, text: str) -> list[int]:

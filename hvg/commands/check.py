@@ -54,13 +54,14 @@ def notes(config: RunConfig) -> list[str]:
     from hvg.config.buckets import bucket_notes
     from hvg.config.build import build_sampler
     from hvg.config.overlap import dataset_notes
-    from hvg.config.wiring import slot_notes
+    from hvg.config.wiring import backbone_notes, slot_notes
     from hvg.model.trained_windows import clip_grids, sampling_notes
 
     sampler, grids = build_sampler(config), clip_grids(config, "test")
     found = [
         *dataset_notes(config.dataset),
         *bucket_notes(config),
+        *backbone_notes(config),
         *slot_notes(config),
         *sampling_notes(config, sampler, config.evaluation.steps, grids),
         *uncounted(config),
@@ -96,7 +97,9 @@ def summary(config: RunConfig) -> list[str]:
 def _filled(spec: ConditioningSpec) -> list[str]:
     sites = [(port, site, width) for port in ("residuals", "memory") for site, width in getattr(spec, port).items()]
     widths = [
-        (port, width) for port in ("tokens", "text", "channels", "embedding", "base") if (width := getattr(spec, port))
+        (port, width)
+        for port in ("tokens", "text", "pooled", "channels", "embedding", "pictures", "base")
+        if (width := getattr(spec, port))
     ]
     return [
         *(f"{port}[{site}] x {width}" for port, site, width in sites),

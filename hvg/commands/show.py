@@ -55,7 +55,8 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     clip = seen.select(frames=[options.frame])
     columns = {}
     if clip.reference is not None:
-        columns[PHOTO] = clip.reference.frames[0, :1, None].expand(clip.grid[1], 1, -1, -1, -1)
+        for number, photo in enumerate(clip.reference.frames[0], start=1):
+            columns[PHOTO if number == 1 else f"{PHOTO} {number}"] = photo.expand(clip.grid[1], 1, -1, -1, -1)
     if clip.frames is not None:
         columns["image"] = clip.frames[0]
     if clip.frames is not None and clip.body is not None:

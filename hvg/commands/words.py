@@ -51,7 +51,8 @@ def _read_options(arguments: Sequence[str], model: type) -> tuple[Any, list[str]
             others.append(word)
             continue
         # Text is what it says: YAML would read 1:30:00 as a number to base 60, and a folder called 2024 as a number.
-        text = _is_text(model.model_fields[key].annotation) and value != "null"
+        kind = model.model_fields[key].annotation
+        text = value != "null" and (_is_text(kind) or (_is_texts(kind) and not value.startswith("[")))
         try:
             taken[key] = None if not value else _unquoted(value) if text else read_yaml(value)
         except yaml.YAMLError as error:
@@ -68,6 +69,11 @@ def _is_text(annotation: Any) -> bool:
         return all(isinstance(word, str) for word in get_args(annotation))
     union = get_origin(annotation) in (Union, UnionType)
     return annotation in (str, Path, type(None)) or (union and all(map(_is_text, get_args(annotation))))
+
+
+def _is_texts(annotation: Any) -> bool:
+    """Whether a field holds several texts or paths."""
+    return get_origin(annotation) is tuple and all(_is_text(kind) for kind in get_args(annotation) if kind is not ...)
 
 
 def _unquoted(text: str) -> str:

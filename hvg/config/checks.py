@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from hvg.config.buckets import asked, shortened_clips, trained_pictures, unfit_clips, unfit_pictures, unmixed
 from hvg.config.settings import SLOTS, is_used
-from hvg.config.wiring import image_cell, needed_fields, path_of_slot, picture_size, ports, spec_of
+from hvg.config.wiring import (
+    image_cell,
+    needed_fields,
+    path_of_slot,
+    picture_size,
+    ports,
+    spec_of,
+    temporal_stride,
+)
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -106,7 +114,10 @@ def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
     yield from _site_misfits("memory", spec.memory, available.memory)
     yield from _width_misfits("token", spec.tokens, available.token_width)
     yield from _width_misfits("text", spec.text, available.text_width)
+    yield from _width_misfits("pooled", spec.pooled, available.pooled_width)
     yield from _width_misfits("embedding", spec.embedding, available.embedding_width)
+    if spec.pictures and not available.pictures:
+        yield "gives pictures to be seen beside the noise, but the backbone sees none"
     if spec.channels and not available.channels:
         yield "adds input channels, but the backbone takes none"
 
@@ -135,6 +146,17 @@ def _check_views(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def _check_time(config: RunConfig) -> Iterator[Problem]:
+    """A backbone of single pictures stands behind a codec of single frames."""
+    backbone, codec, joins = config.backbone, config.codec, temporal_stride(config)
+    if joins > 1 and not backbone.cls.sees_time(backbone.config):
+        yield Problem(
+            "codec",
+            f"{codec.name} joins {joins} frames in a latent one, and the backbone {backbone.name} makes every frame as a picture "
+            "by itself; choose a codec of single frames.",
+        )
+
+
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
     needed = {"system": (config.system.name, config.system.cls.requires), **needed_fields(config)}
@@ -144,6 +166,18 @@ def _check_fields(config: RunConfig) -> Iterator[Problem]:
                 path,
                 f"{name} requires the field '{field}', which the dataset '{config.dataset.name}' does not "
                 f"provide; it provides {', '.join(sorted(provided))}.",
+            )
+
+
+def _check_photos(config: RunConfig) -> Iterator[Problem]:
+    """As many photos of a person as parts look at."""
+    held = config.dataset.cls.num_photos(config.dataset.config)
+    for slot, choice in config.conditioners.items():
+        asked = choice.cls.num_photos(choice.config)
+        if held is not None and asked > held:
+            yield Problem(
+                f"{path_of_slot(config, slot)}.photos",
+                f"{asked} photos of a person are looked at, a clip of the dataset '{config.dataset.name}' has {held}.",
             )
 
 
@@ -292,7 +326,9 @@ def _check_strategy(settings: Settings) -> Iterator[Problem]:
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("backbone", "view_attention"), _check_views),
+    (("backbone", "codec"), _check_time),
     (("system", "dataset", "fit"), _check_fields),
+    (("dataset",), _check_photos),
     (("dataset",), _check_splits),
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "data", "codec", "backbone"), _check_image),

@@ -19,7 +19,7 @@ from hvg.core.bounds import (
     SolverSteps,
     ViewCount,
 )
-from hvg.core.names import GroupPattern
+from hvg.core.names import GroupPattern, OneOrSeveral
 from hvg.core.provenance import usable_cores
 
 # One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
@@ -147,7 +147,9 @@ class SampleOptions(Section):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
-    reference: Path = Field(description="Photo of the person; with an alpha channel the background is taken away.")
+    reference: OneOrSeveral = Field(
+        description="Photo of the person, or several, [front.png,back.png]; with an alpha channel the background is taken away."
+    )
     box: tuple[int, int, int, int] | None = Field(
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
@@ -189,9 +191,9 @@ class SampleOptions(Section):
     reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     reference_camera: Path | None = Field(
         None,
-        description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, with "
-        "one view, in the world of reference_motion. null: in front of the person, as far as in training. For models that look "
-        "the person up in the photo (system=avatar).",
+        description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, a view "
+        "for each photo, in the world of reference_motion. null: in front of the person, as far as in training; of several "
+        "photos evenly around. For models that look the person up in the photo (system=avatar).",
     )
     reference_motion: Path | None = Field(
         None,

@@ -62,6 +62,25 @@ def path_of_slot(config: RunConfig, slot: str) -> str:
     return f"slots.{slot}" if slot in config.slots else slot
 
 
+def sees_time(config: RunConfig) -> bool:
+    """Whether the chosen backbone sees a clip's frames together."""
+    choice = config.parts.get("backbone")
+    return choice is None or choice.cls.sees_time(choice.config)
+
+
+def makes_single_pictures(config: RunConfig) -> bool:
+    """Whether every view and frame is made by itself, whatever window it is denoised in."""
+    return not sees_time(config) and config.view_attention.name == "none"
+
+
+def backbone_notes(config: RunConfig) -> list[str]:
+    """Notes for the user on the chosen backbone, a line each."""
+    if sees_time(config):
+        return []
+    alone = "every view and frame is" if makes_single_pictures(config) else "every frame, with its views, is"
+    return [f"backbone={config.backbone.name}: {alone} made by itself; nothing holds the frames of a video together"]
+
+
 def slot_notes(config: RunConfig) -> list[str]:
     """Notes for the user on the chosen conditioners, a line each."""
     provided = config.dataset.cls.provides(config.dataset.config)

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from hvg.core.errors import DataError
 
@@ -85,3 +86,10 @@ def _judged(name: str, *, folders: bool = False) -> str:
 # Settings that hold a name; one of a folder inside other folders.
 Name = Annotated[str, AfterValidator(_judged)]
 NameInFolders = Annotated[str, AfterValidator(partial(_judged, folders=True))]
+
+# Files that a command takes of one kind; a single one need not stand in brackets.
+OneOrSeveral = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(lambda given: tuple(given) if isinstance(given, (list, tuple)) else (given,)),
+    Field(min_length=1, max_length=16),
+]

@@ -108,6 +108,10 @@ class Recorded(Dataset):
         return frozenset(names | (MESH_FIELDS if config.bodies and config.mesh else set()))
 
     @classmethod
+    def num_photos(cls, config: RecordedConfig) -> int:
+        return 1
+
+    @classmethod
     def holdings(cls, config: RecordedConfig) -> Holdings:
         if not Path(config.root).is_dir():
             # A configuration may be judged where its data are not.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from hvg.core.errors import DataError
+from hvg.core.required import required
 from hvg.media.images import image_name, read_image_8bit
 from hvg.values.clip import Reference
 
@@ -110,6 +111,12 @@ def place(
     behind = torch.tensor(background)[:, None, None]
     frames = (canvas[:3] + (1 - canvas[3:]) * behind) * 2 - 1
     return Reference(frames=frames[None, None], alpha=canvas[None, None, 3:])
+
+
+def photos_of_one(photos: Sequence[Reference]) -> Reference:
+    """Several photos (R = 1 each, with alpha) of one person as one ``Reference``."""
+    alpha = [required(photo.alpha, "Reference.alpha") for photo in photos]
+    return Reference(frames=torch.cat([photo.frames for photo in photos], dim=1), alpha=torch.cat(alpha, dim=1))
 
 
 def _advice(path: str, alpha: Tensor | None, box: Box | None) -> str | None:

@@ -132,13 +132,19 @@ def fake_request(config: RunConfig, shape: Shape) -> FakeRequest:
     return FakeRequest(
         noisy=torch.zeros(b, v, frames, channels, height // stride, width // stride),
         level=torch.zeros(b, v, frames),
-        batch=replace(fake_batch(provided, shape), signals=signals),
+        batch=replace(fake_batch(provided, shape, num_photos(config)), signals=signals),
         signal_keys=keys,
         temporal_stride=temporal_stride,
     )
 
 
-def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
+def num_photos(config: RunConfig) -> int:
+    """Photos of a person in a run's clips, as far as settings tell; one, unless they tell of more."""
+    held = config.dataset.cls.num_photos(config.dataset.config) or 1
+    return max(held, *(choice.cls.num_photos(choice.config) for choice in config.conditioners.values()), 1)
+
+
+def fake_batch(provided: Collection[str], shape: Shape, photos: int = 1) -> ClipBatch:
     """Clips of which a dataset provides these fields, as training reads them: zeros in the shapes of ``ClipBatch``."""
     b, v, t, height, width = shape
 
@@ -153,10 +159,10 @@ def fake_batch(provided: Collection[str], shape: Shape) -> ClipBatch:
         "alpha": lambda: torch.zeros(b, v, t, 1, height, width),
         "body": lambda: body(t),
         "reference": lambda: Reference(
-            frames=torch.zeros(b, 1, 3, height, width),
-            alpha=torch.zeros(b, 1, 1, height, width) if "alpha" in provided else None,
-            cameras=cameras(b, 1),
-            body=body(1),
+            frames=torch.zeros(b, photos, 3, height, width),
+            alpha=torch.zeros(b, photos, 1, height, width) if "alpha" in provided else None,
+            cameras=cameras(b, photos),
+            body=body(photos),
         ),
         "task": lambda: torch.zeros(b, dtype=torch.int64),
         "frame_index": lambda: torch.arange(t).expand(b, t),

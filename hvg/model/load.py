@@ -15,7 +15,7 @@ from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
-from hvg.core.digests import weights_digest
+from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.data.signals import signal_keys
 from hvg.model.ema import AveragedAdamW
@@ -72,8 +72,14 @@ def portable(config: RunConfig, system: HumanVideoSystem) -> tuple[dict[str, Any
 
 
 def frozen_models(system: HumanVideoSystem) -> dict[str, Any]:
-    """Component name -> published model, of all parts."""
-    return {name: model for part in _parts(system).values() for name, model in part.frozen().items()}
+    """Component name -> published model, of all parts. Raises: HvgError where two parts have different ones of one name."""
+    found: dict[str, Any] = {}
+    for key, part in _parts(system).items():
+        for name, model in part.frozen().items():
+            if name in found and components_digest({name: model}) != components_digest({name: found[name]}):
+                raise HvgError(f"{key}: has another {name} than another part, and an export holds one of each name")
+            found.setdefault(name, model)
+    return found
 
 
 def adopt(system: HumanVideoSystem, components: Mapping[str, Any]) -> None:

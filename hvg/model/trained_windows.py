@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hvg.config.buckets import padding_notes
 from hvg.config.checks import asked_branches
-from hvg.config.wiring import path_of_slot, temporal_stride
+from hvg.config.wiring import makes_single_pictures, path_of_slot, sees_time, temporal_stride
 from hvg.core.errors import DataError
 from hvg.model.planned_steps import PlannedStep, planned_steps
 from hvg.model.trained_levels import level_notes
@@ -60,7 +60,9 @@ def untrained_shapes(
     """
     known = config.evaluation.known_views if known is None else known
     sampled = (window_shapes(sampler, num_steps, grid, known) for grid in latent_grids(config, grids))
-    return set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+    untrained = set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+    # Pictures that are made one by one do not know what else is in their window.
+    return {shape for shape in untrained if shape.shrink > 1} if makes_single_pictures(config) else untrained
 
 
 def _steps(sampler: Sampler, num_steps: int, grid: Grid, known: Sequence[int]) -> list[PlannedStep]:
@@ -216,7 +218,7 @@ def _about_guidance(config: RunConfig) -> Iterator[str]:
 
 
 def _about_places(config: RunConfig, frames: int) -> str | None:
-    if config.data.frame_index == "window":
+    if config.data.frame_index == "window" or not sees_time(config):
         # Places within windows depend on the windows' sizes, which another note tells.
         return None
     longest = max((frames for _, frames in clip_grids(config, "train")), default=None)

@@ -16,6 +16,6 @@ def as_seen(batch: ClipBatch, alignment: Alignment, background: Sequence[float])
     return align(batch, alignment.offsets(batch), alignment.reference_offsets(batch), behind)
 
 
-def photo_as_seen(batch: ClipBatch, alignment: Alignment, background: Sequence[float]) -> Tensor:
-    """The photo of the first clip as the network sees it, (3, H, W) in [-1, 1]; as ``as_seen``."""
-    return required(as_seen(batch, alignment, background).reference, "ClipBatch.reference").frames[0, 0]
+def photos_as_seen(batch: ClipBatch, alignment: Alignment, background: Sequence[float]) -> Tensor:
+    """The photos of the first clip as the network sees them, (R, 3, H, W) in [-1, 1]; as ``as_seen``."""
+    return required(as_seen(batch, alignment, background).reference, "ClipBatch.reference").frames[0]

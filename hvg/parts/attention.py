@@ -82,8 +82,8 @@ class AttentionLayers(nn.Module):
         """Becomes a copy of another attention with as many heads, weights included, behind a gate per channel that is 0.
 
         norm: a layer norm before it, with or without weights. attention: layers named as diffusers names them, ``to_q``,
-        ``to_k``, ``to_v``, ``to_out.0``, and where it has them ``norm_q`` and ``norm_k``, over all heads. What positions and
-        noise levels do to it in its own place, the copy does without.
+        ``to_k``, ``to_v``, ``to_out.0``, and where it has them ``norm_q`` and ``norm_k``, over all heads or over each. What
+        positions and noise levels do to it in its own place, the copy does without.
         """
         self.norm.eps = norm.eps
         if norm.weight is not None:
@@ -100,16 +100,20 @@ class AttentionLayers(nn.Module):
 
     def split_heads(self, query_key_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 3 D) -> query, key and value, each (..., heads, d)."""
-        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, -1)), -2)
-        query = query if self.query_norm is None else self.query_norm(query)
-        key = key if self.key_norm is None else self.key_norm(key)
-        query, key, value = (x.unflatten(-1, (self.num_heads, -1)) for x in (query, key, value))
-        return query, key, value
+        query, key, value = torch.unbind(query_key_value.unflatten(-1, (3, self.num_heads, -1)), -3)
+        return _normed(self.query_norm, query), _normed(self.key_norm, key), value
 
     def put_out(self, mixed: Tensor) -> Tensor:
         """What the mixed values (..., D) add to their tokens."""
         out = self.out(mixed)
         return out if self.gate is None else out * self.gate.to(out.dtype)
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    """Queries or keys (..., heads, d) by a norm over all heads, over each, or by none."""
+    if norm is None:
+        return x
+    return norm(x) if norm.normalized_shape[-1] == x.shape[-1] else norm(x.flatten(-2)).unflatten(-1, x.shape[-2:])
 
 
 class GroupAttention(AttentionLayers):

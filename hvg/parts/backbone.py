@@ -40,6 +40,11 @@ class Backbone(Part[ConfigT], nn.Module):
         return True
 
     @classmethod
+    def sees_time(cls, config: ConfigT) -> bool:
+        """Whether frames of a clip see each other, and where they stand in the video; if not, each is a picture by itself."""
+        return True
+
+    @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         """Word -> patterns of the names of layers and weights, with * for anything, that an adapter means by it.
 

@@ -117,6 +117,11 @@ class Conditioner(Part[ConditionerT], nn.Module):
         return True
 
     @classmethod
+    def num_photos(cls, config: ConditionerT) -> int:
+        """How many photos of its person it needs a clip to have, besides what ``needs`` says of them."""
+        return 0
+
+    @classmethod
     def content(cls, config: ConditionerT) -> str:
         """Text of what its map depends on besides settings, code and bodies, such as a digest of files."""
         return ""

@@ -191,6 +191,11 @@ class Dataset(Part[ConfigT]):
         """Names of the ClipBatch fields that every clip holds; what is not named here, no other part may ask for."""
 
     @classmethod
+    def num_photos(cls, config: ConfigT) -> int | None:
+        """How many photos of its person a clip holds (R of ``Reference``); None where only the clips say it."""
+        return None
+
+    @classmethod
     def eight_bit(cls, config: ConfigT) -> bool:
         """Whether frames, photos and alpha are what 8 bits hold (``hvg.core.eight_bit``), as those of files of pictures are.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from hvg.core.errors import HvgError
 from hvg.parts.part import ConfigT, Part
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ class TextEncoder(Part[ConfigT]):
     Conditioners name one by their setting ``encoder``. One that learns is a ``torch.nn.Module`` whose tokens are as wide as the
     backbone's port; any other is none, so that it is neither trained, saved nor partitioned, and says its own width.
 
-    learns: whether it is trained with the model. max_tokens: L, of every text. width: D.
+    learns: whether it is trained with the model. pools: whether it gives a text as one vector, too. max_tokens: L, of every text.
+    width: D.
     """
 
     learns: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
 
     max_tokens: int
     width: int
@@ -43,3 +46,7 @@ class TextEncoder(Part[ConfigT]):
 
         device: where they are wanted. One that learns has them where its weights lie; None: wherever the network is.
         """
+
+    def pooled(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
+        """Each text as one vector, (N, D), of those that ``pools``; device as of ``encode``. Raises: HvgError for others."""
+        raise HvgError(f"{type(self).__name__} gives tokens of a text alone, not the text as one vector")

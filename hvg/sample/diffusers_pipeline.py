@@ -32,6 +32,10 @@ from hvg.sample.camera_paths import CameraPath
 from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.values.cameras import Cameras
 
+Photo = Image.Image | str | Path
+# Components that read text.
+TEXTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+
 
 @dataclass
 class HumanVideoOutput(BaseOutput):
@@ -77,8 +81,8 @@ class HumanVideoModel(ModelMixin, ConfigMixin):
 class HumanVideoPipeline(DiffusionPipeline):
     """A photo, a motion and cameras in; videos out. Equal to ``hvg sample`` for the same files and seed."""
 
-    _optional_components = ["vae", "image_encoder", "feature_extractor", "text_encoder", "tokenizer"]
-    model_cpu_offload_seq = "text_encoder->image_encoder->model->vae"
+    _optional_components = ["vae", "image_encoder", "feature_extractor", *TEXTS]
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->model->vae"
 
     def __init__(
         self,
@@ -88,10 +92,12 @@ class HumanVideoPipeline(DiffusionPipeline):
         feature_extractor=None,
         text_encoder: nn.Module | None = None,
         tokenizer=None,
+        text_encoder_2: nn.Module | None = None,
+        tokenizer_2=None,
     ) -> None:
         super().__init__()
         frozen = {"vae": vae, "image_encoder": image_encoder, "feature_extractor": feature_extractor}
-        frozen |= {"text_encoder": text_encoder, "tokenizer": tokenizer}
+        frozen |= dict(zip(TEXTS, (text_encoder, tokenizer, text_encoder_2, tokenizer_2), strict=True))
         load.adopt(model.system, {name: part for name, part in frozen.items() if part is not None})
         self.register_modules(model=model, **frozen)
 
@@ -106,7 +112,7 @@ class HumanVideoPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | str | Path,
+        image: Photo | Sequence[Photo],
         motion: Motion | str | Path,
         cameras: Cameras | None = None,
         *,
@@ -129,7 +135,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         strengths: Mapping[str, float] | None = None,
         output_type: str = "pil",
     ) -> HumanVideoOutput:
-        """Videos of the person in ``image`` (cut out: with alpha) who moves as ``motion`` does.
+        """Videos of the person in ``image`` (cut out: with alpha), or in several, who moves as ``motion`` does.
 
         motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
@@ -148,9 +154,11 @@ class HumanVideoPipeline(DiffusionPipeline):
         seed = config.evaluation.seed if seed is None else seed
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        photo = image if isinstance(image, Image.Image) else None
+        several = [image] if isinstance(image, (Image.Image, str, Path)) else [*image]
+        photos = [photo if isinstance(photo, Image.Image) else Path(photo) for photo in several]
         # The names of ready values say which noise they get, as those of files do.
-        names = {"checkpoint": ".", "reference": "image.png" if photo else image}
+        paths = [photo if isinstance(photo, Path) else Path("image.png") for photo in photos]
+        names: dict[str, Any] = {"checkpoint": ".", "reference": paths}
         names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
         asked = {"prompt": prompt, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
@@ -164,7 +172,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         moves = motion if isinstance(motion, Motion) else load_motion(options.motion, options.up, convention, person)
         check_fields(config, options)
         given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
-        clip, _, _ = make_clip(system, config, options, moves, given, photo)
+        clip, _, _ = make_clip(system, config, options, moves, given, photos)
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:

@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hvg import __version__
 from hvg.config.build import build_sampler
 from hvg.config.command_options import SampleOptions
@@ -24,7 +26,7 @@ from hvg.media.images import write_png
 from hvg.model.load import load_system
 from hvg.model.trained_system import Latents
 from hvg.model.trained_windows import sampling_notes
-from hvg.parts.as_seen import photo_as_seen
+from hvg.parts.as_seen import photos_as_seen
 from hvg.sample.camera_paths import write_cameras
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.known_pictures import known_files
@@ -112,8 +114,9 @@ def write(
             lambda done, total: report("write", done, total),
             images=options.images,
         )
-        seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
-        write_png(options.out / "photo_as_seen.png", seen)
+        seen = photos_as_seen(request.batch, request.system.alignment, request.system.background)
+        # Several side by side.
+        write_png(options.out / "photo_as_seen.png", torch.cat([*seen], dim=-1))
         write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
         write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
         remove_latents(options.out)
@@ -131,7 +134,7 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
     people += [] if options.reference_motion is None else files_of(options.reference_motion)
-    files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
+    files = [file_digest(path) for path in (*options.reference, *files_of(options.motion), *cameras, *people)]
     known = [] if options.known is None else [*known_files(options.known)]
     return settings_digest(
         [__version__, *known, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16

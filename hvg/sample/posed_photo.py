@@ -5,6 +5,7 @@ stands at rest.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -13,7 +14,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.geometry.motion import resample
 from hvg.geometry.motion_files import load_motion
 from hvg.media.images import read_image_8bit
-from hvg.media.photo import place
+from hvg.media.photo import photos_of_one, place
 from hvg.parts.following import STILL, Shape
 from hvg.parts.scene import BodyModel
 from hvg.sample.camera_paths import around, read_cameras
@@ -21,6 +22,7 @@ from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import Reference
 
+_WHENCE = "the {} photos are taken to be from evenly around the person, the first from the front"
 # Metres from the pelvis down to the middle of a standing person: where the training cameras look.
 PELVIS_TO_MIDDLE = 0.03
 
@@ -29,38 +31,52 @@ def check_photo_options(options: SampleOptions) -> None:
     """Raises: HvgError for options of the photo that contradict each other."""
     if options.reference_camera is not None and options.box is not None:
         raise HvgError("box= cuts the photo, whose whole picture reference_camera= is the camera of; give one")
+    if options.box is not None and len(options.reference) > 1:
+        raise HvgError(
+            f"box= says where the person is in one photo, and {len(options.reference)} are given; give cut-outs (PNG with alpha)"
+        )
 
 
 def pose_photo(
     reference: Reference, person: BodyModel, shape: Shape, options: SampleOptions, optics: dict[str, float]
 ) -> tuple[Reference, list[str]]:
-    """The photo with the body in it and its camera, and what to say of what was assumed.
+    """The photos with the body in them and their cameras, and what to say of what was assumed.
 
     optics: ``distance`` (metres) and ``fov_degrees`` of the training photos' cameras. Raises: DataError for files.
     """
     body, notes = _body(person, shape, options), []
     if options.reference_motion is None:
         notes.append("the photo's person is taken to stand at rest, arms spread; reference_motion= says how they stand")
-    height, width = reference.frames.shape[-2:]
+    count, (height, width) = reference.frames.shape[1], reference.frames.shape[-2:]
     if options.reference_camera is None:
         target = body.place("pelvis")[0, 0] - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0])
-        cameras = around(target, 1, elevation_degrees=0.0, image_size=(height, width), **optics).cameras
+        cameras = around(target, count, elevation_degrees=0.0, image_size=(height, width), **optics).cameras[:, 0]
+        whence = "the photo is taken to be from the front" if count == 1 else _WHENCE.format(count)
         notes.append(
-            f"the photo is taken to be from the front, {optics['distance']:g} m away, {optics['fov_degrees']:g} degrees of view; "
+            f"{whence}, {optics['distance']:g} m away, {optics['fov_degrees']:g} degrees of view; "
             "reference_camera= says from where"
         )
     else:
-        cameras = _camera(options).resized((height, width))[None]
-    return replace(reference, body=body, cameras=cameras), notes
+        cameras = _cameras(options).resized((height, width))
+    body = body.select(torch.zeros(count, dtype=torch.int64))
+    return replace(reference, body=body, cameras=cameras[None]), notes
 
 
-def whole_photo(options: SampleOptions, size: tuple[int, int], background: tuple[float, float, float]) -> Reference:
-    """All of the photo in ``size`` (height, width), as its given camera sees it.
+def whole_photos(options: SampleOptions, size: tuple[int, int], background: tuple[float, float, float]) -> Reference:
+    """All of the photos in ``size`` (height, width), as their given cameras see them. Raises: as of ``_whole_photo``."""
+    seen = _cameras(options).image_size
+    return photos_of_one([_whole_photo(path, options, seen, size, background) for path in options.reference])
 
-    Raises: DataError where that camera is of a picture of another aspect.
-    """
-    photo, alpha = read_image_8bit(options.reference)
-    seen = _camera(options).image_size
+
+def _whole_photo(
+    path: Path,
+    options: SampleOptions,
+    seen: tuple[int, int],
+    size: tuple[int, int],
+    background: tuple[float, float, float],
+) -> Reference:
+    """seen: size of the camera's picture. Raises: DataError where that has another aspect than the photo, or than ``size``."""
+    photo, alpha = read_image_8bit(path)
     for what, (height, width) in (("the photo is", photo.shape[1:]), ("the video is", size)):
         if abs(height * seen[1] - width * seen[0]) > max(seen):
             raise DataError(
@@ -70,14 +86,15 @@ def whole_photo(options: SampleOptions, size: tuple[int, int], background: tuple
     return place(photo, alpha, size, 1.0, background)
 
 
-def _camera(options: SampleOptions) -> Cameras:
-    """The one camera (1) of the file that is given."""
+def _cameras(options: SampleOptions) -> Cameras:
+    """The cameras (R) of the file that is given, one for each photo."""
     assert options.reference_camera is not None
     cameras = read_cameras(options.reference_camera, options.camera_up).cameras
-    if cameras.shape != (1, 1):
+    count = len(options.reference)
+    if cameras.shape != (count, 1):
+        whose = "the camera of the photo alone" if count == 1 else f"those of the {count} photos alone"
         raise DataError(
-            f"{options.reference_camera}: holds {cameras.shape[0]} view(s) of {cameras.shape[1]} frame(s); expected the camera "
-            "of the photo alone"
+            f"{options.reference_camera}: holds {cameras.shape[0]} view(s) of {cameras.shape[1]} frame(s); expected {whose}"
         )
     return cameras[:, 0]
 

@@ -1,6 +1,7 @@
 """A request of ``hvg sample``: photo, motion and cameras as a clip, and what speaks against it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.required import required
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
-from hvg.media.photo import Box, load_photo, person_fraction
+from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
 from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
-from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
+from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photos
 from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, project
@@ -43,9 +44,16 @@ _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
-    """Raises: HvgError where a part of the model reads what the request does not give."""
-    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
+    """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos."""
+    given, count = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set()), len(options.reference)
     given |= {"frames"} if options.known is not None else set()
+    for slot, choice in config.conditioners.items():
+        asked = choice.cls.num_photos(choice.config)
+        if asked > count:
+            raise HvgError(
+                f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
+                f"{count} is given; give {asked}, as reference=[front.png,back.png]"
+            )
     for path, (name, fields) in wiring.needed_fields(config).items():
         if "caption" in fields - given:
             raise HvgError(
@@ -63,11 +71,11 @@ def make_clip(
     options: SampleOptions,
     motion: Motion,
     given: CameraPath | None,
-    photo: Image.Image | None = None,
+    photos: Sequence[Path | Image.Image] = (),
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
     """The one clip that is asked for, its views' names, and what to say of the motion, the prompt and the photo.
 
-    given: cameras, in place of a preset. photo: an open picture, in place of the file that the options name.
+    given: cameras, in place of a preset. photos: open pictures, in place of the files that the options name.
     Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
@@ -96,14 +104,14 @@ def make_clip(
     path = path if captured is None else without_known(path, captured)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
-    reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
+    reference, told = _reference(system, config, options, framing, cameras.image_size, photos)
     if system.poses_photo:
         reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
-        clip_id=(f"{options.reference.name}+{options.motion.name}",),
-        subject=(options.reference.name,),
+        clip_id=(f"{person_name(options)}+{options.motion.name}",),
+        subject=(person_name(options),),
         body=body,
         reference=reference,
         task=torch.tensor([asked_task(options, body)]),
@@ -227,17 +235,30 @@ def _reference(
     options: SampleOptions,
     framing: Framing,
     size: tuple[int, int],
-    photo: Image.Image | None,
+    photos: Sequence[Path | Image.Image],
 ) -> tuple[Reference, list[str | None]]:
-    """The photo as the network sees it, and what to say of it."""
+    """The photos as the network sees them, and what to say of them."""
     if options.reference_camera is not None and system.poses_photo:
-        return whole_photo(options, size, config.data.background), []
+        return whole_photos(options, size, config.data.background), []
     given = {"reference_camera": options.reference_camera, "reference_motion": options.reference_motion}
     unread = [
         f"no part of this model asks for {key}=" for key, x in given.items() if x is not None and not system.poses_photo
     ]
-    reference, advice = fit_reference(photo or options.reference, options.box, config, framing, size)
-    return reference, [*unread, advice]
+    found = [fit_reference(source, options.box, config, framing, size) for source in (photos or options.reference)]
+    advice = [advice for _, advice in found]
+    return photos_of_one([reference for reference, _ in found]), [*unread, *advice, _unseen_note(config, options)]
+
+
+def _unseen_note(config: RunConfig, options: SampleOptions) -> str | None:
+    """Note where photos are given that no part looks at; else None."""
+    seen = max((choice.cls.num_photos(choice.config) for choice in config.conditioners.values()), default=0)
+    given = len(options.reference)
+    return f"{given} photos are given, of which this model looks at the first {seen}" if 0 < seen < given else None
+
+
+def person_name(options: SampleOptions) -> str:
+    """Name of the photos' person, who has none: those of the files."""
+    return ",".join(path.name for path in options.reference)
 
 
 def optics(config: RunConfig, framing: Framing) -> dict[str, float]:

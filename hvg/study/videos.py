@@ -15,7 +15,7 @@ from hvg.data.cache import open_clips
 from hvg.data.signals import NO_SIGNALS, drawn_keys, signal_label, signals_of_all
 from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
-from hvg.parts.as_seen import photo_as_seen
+from hvg.parts.as_seen import photos_as_seen
 from hvg.parts.model import Conditioner
 from hvg.report.results import ClipInfo
 from hvg.score.measured_clips import azimuths_of, load_prediction, num_clips
@@ -77,7 +77,7 @@ def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[s
         runs.setdefault(json.dumps(alignment.resolved() if alignment else {"name": "none"}), run)
     found = {}
     for run in runs.values():
-        seen = photo_as_seen(clip, build_alignment(run.config), run.config.data.background)
+        seen = photos_as_seen(clip, build_alignment(run.config), run.config.data.background)[0]
         title = PHOTO if len(runs) == 1 else f"{PHOTO} by {arm_label(run.arm, study.labels)}"
         found[title] = seen.expand(clip.grid[1], 1, -1, -1, -1)
     return found

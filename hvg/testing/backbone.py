@@ -129,8 +129,18 @@ def check_views_as_frames(cls: type[Backbone], config: Any) -> None:
 
 @torch.no_grad()
 def check_frame_index(cls: type[Backbone], config: Any) -> None:
-    """Frames count from 0 where nothing else is said, and their place in the video matters."""
+    """Frames count from 0 where nothing else is said, and their place in the video matters.
+
+    Of a backbone of single pictures neither their place matters, nor what other frames hold.
+    """
     backbone, given = build_backbone(cls, config), inputs(cls, config, (1, 1, 3))
+    if not cls.sees_time(config):
+        backbone, other = let_through(backbone), given.noisy.clone()
+        other[:, :, 1:] += 1
+        alone = backbone(*given._replace(noisy=other, frame_index=torch.tensor([[5, 7, 12]])))
+        same = torch.allclose(alone[:, :, 0], backbone(*given)[:, :, 0], atol=1e-5)
+        require(same, "a frame depends on other frames, or on its place, which sees_time denies")
+        return
     # Further apart as well as later: a network may go by how far frames are apart.
     default, same, later = (
         backbone(*given._replace(frame_index=index))
@@ -187,6 +197,8 @@ def _filled(ports: Ports, noise: Any) -> Conditioning:
         memory={n: noise(3, s.channels) for n, s in ports.memory.items()},
         tokens=noise(2, ports.token_width) if ports.token_width else None,
         text=noise(2, ports.text_width) if ports.text_width else None,
+        pooled=noise(ports.pooled_width) if ports.pooled_width else None,
         channels=noise(EXTRA, SIZE, SIZE) if ports.channels else None,
         embedding=noise(ports.embedding_width) if ports.embedding_width else None,
+        pictures=noise(2, LATENTS.channels, SIZE, SIZE // 2) if ports.pictures else None,
     )

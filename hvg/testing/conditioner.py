@@ -26,10 +26,11 @@ from hvg.values.tensors import moved
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
+    photos = max(1, cls.num_photos(config))
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
-        check_shapes(cls, config, context, tiny_batch(2, views, frames))
+        check_shapes(cls, config, context, tiny_batch(2, views, frames, photos=photos))
     check_joined_frames(cls, config, context)
-    batch = tiny_batch()
+    batch = tiny_batch(photos=photos)
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
     part = nudged(build(cls, config, context))
@@ -62,8 +63,9 @@ def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -
     """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
     behind = tiny_context(temporal_stride=2)
     context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
+    photos = max(1, cls.num_photos(config))
     for frames in (1, 3, 4):
-        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames), 2))
+        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames, photos=photos), 2))
 
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
@@ -174,7 +176,7 @@ class _RendererOnCpu(Renderer):
 
 def ports_of(conditioning: Conditioning) -> Iterator[tuple[str, Tensor]]:
     """Every filled port as (name, tensor); sites are named ``residuals.<site>`` and ``memory.<site>``."""
-    for name in ("tokens", "text", "channels", "embedding", "base"):
+    for name in ("tokens", "text", "pooled", "channels", "embedding", "pictures", "base"):
         if getattr(conditioning, name) is not None:
             yield name, getattr(conditioning, name)
     for name in ("residuals", "memory"):
@@ -188,10 +190,12 @@ def _run(part: Conditioner, batch: ClipBatch) -> dict[str, Tensor]:
 
 def _comparable(name: str, x: Tensor, grid: Sequence[int]) -> tuple[int, ...]:
     """A port's shape, an axis V or t of 1 being all of the grid's (V, t); the number of tokens is the part's own choice, and
-    replaced by -1.
+    replaced by -1, as are number and size of pictures.
     """
     along = (whole if size == 1 else size for size, whole in zip(x.shape[1:3], grid, strict=True))
     shape = (len(x), *along, *x.shape[3:])
+    if name == "pictures":
+        return (*shape[:3], -1, shape[4], -1, -1)
     return (*shape[:3], -1, shape[4]) if name in ("tokens", "text") or name.startswith("memory") else shape
 
 
@@ -213,6 +217,10 @@ def _expected_shapes(part: Conditioner, config: Any, context: Context, batch: Cl
         shapes["tokens"] = (*lead, -1, spec.tokens)
     if spec.text:
         shapes["text"] = (*lead, -1, spec.text)
+    if spec.pooled:
+        shapes["pooled"] = (*lead, spec.pooled)
+    if spec.pictures:
+        shapes["pictures"] = (*lead, -1, spec.pictures, -1, -1)
     if spec.channels:
         shapes["channels"] = (*lead, spec.channels, height, width)
     if spec.embedding:

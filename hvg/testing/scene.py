@@ -56,8 +56,10 @@ def standing_joints() -> Tensor:
     return torch.tensor([points[name] for name in JOINTS])
 
 
-def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, seed: int = 0) -> ClipBatch:
-    """Clips of a standing person who sways and turns, seen by an orbit of cameras; frames and reference are noise.
+def tiny_batch(
+    clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, seed: int = 0, photos: int = 1
+) -> ClipBatch:
+    """Clips of a standing person who sways and turns, seen by an orbit of cameras; frames and photos are noise.
 
     The mesh is one box per clip and frame around the trunk. All fields that a conditioner may ask for are there; the tasks
     take turns, whatever a clip shows, so that what reads them meets both.
@@ -92,7 +94,7 @@ def tiny_batch(clips: int = 2, views: int = 2, frames: int = 2, size: int = 32, 
             skinning=_skinning(corners, trunk, turn),
             parameters={"rotations": _rotations(turn)},
         ),
-        reference=Reference(frames=torch.rand(clips, 1, 3, size, size, generator=random) * 2 - 1),
+        reference=Reference(frames=torch.rand(clips, photos, 3, size, size, generator=random) * 2 - 1),
         task=torch.arange(clips) % 2,
         frame_index=torch.arange(frames).expand(clips, frames),
         driving=torch.rand(clips, frames, 3, size, size, generator=random) * 2 - 1,

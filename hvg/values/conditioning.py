@@ -20,8 +20,11 @@ class Conditioning:
     tokens: (B, V, t, L, D), appended to the cross-attention context. L is the conditioner's choice, the same in every batch.
     text: (B, V, t, L, D), tokens of a caption, for the attention that a backbone has for text; where it has one for everything,
     ``context`` is what that one sees.
+    pooled: (B, V, t, P), a caption as one vector, where a backbone has a layer for it.
     channels: (B, V, t, K, h, w), concatenated to the noisy latents.
     embedding: (B, V, t, E), added to the noise-level embedding.
+    pictures: (B, V, t, R, C, h, w), clean latents of R pictures that the network sees whole beside the noisy ones, of a size of
+    their own.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
     base: (B, V, t, C, h, w), clean latents that the prediction starts from: the network predicts what has to be added to them.
     losses: named auxiliary losses (B,), added to the loss.
@@ -30,8 +33,10 @@ class Conditioning:
     residuals: Mapping[str, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
     text: Tensor | None = None
+    pooled: Tensor | None = None
     channels: Tensor | None = None
     embedding: Tensor | None = None
+    pictures: Tensor | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     base: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
@@ -71,7 +76,9 @@ class Conditioning:
 
     @staticmethod
     def merge(parts: "Iterable[Conditioning]") -> "Conditioning":
-        """All parts as one: residuals, embeddings and bases add; tokens, text, channels and memory concatenate, in order."""
+        """All parts as one: residuals, embeddings, pooled texts and bases add; tokens, text, channels, pictures and memory
+        concatenate, in order.
+        """
 
         def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return b if a is None else a if b is None else a + b
@@ -82,8 +89,10 @@ class Conditioning:
                 residuals=_merge_sites(total.residuals, part.residuals, add),
                 tokens=_join(total.tokens, part.tokens, -2),
                 text=_join(total.text, part.text, -2),
+                pooled=add(total.pooled, part.pooled),
                 channels=_join(total.channels, part.channels, 3),
                 embedding=add(total.embedding, part.embedding),
+                pictures=_join(total.pictures, part.pictures, 3),
                 memory=_merge_sites(total.memory, part.memory, lambda a, b: _join(a, b, -2)),
                 base=add(total.base, part.base),
                 losses={**total.losses, **part.losses},
@@ -139,8 +148,8 @@ class Ports:
     latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial). temporal_stride:
     frames per latent frame, as of ``LatentShape``.
     residuals: sites of the residual port, in the network's order. memory: sites of the memory port. token_width, text_width,
-    embedding_width: 0 where the backbone has no such port. channels: whether more channels may be concatenated to the noisy
-    latents.
+    pooled_width, embedding_width: 0 where the backbone has no such port. channels: whether more channels may be concatenated to
+    the noisy latents. pictures: whether it sees further pictures.
     """
 
     latent_channels: int
@@ -150,22 +159,26 @@ class Ports:
     memory: Mapping[str, Site] = field(default_factory=dict)
     token_width: int = 0
     text_width: int = 0
+    pooled_width: int = 0
     embedding_width: int = 0
     channels: bool = False
+    pictures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditioningSpec:
     """Ports that a conditioner fills and how widely, known before any weight exists.
 
-    residuals, memory: site -> channels. tokens, text: width D, 0 for none. channels: K added to the noisy latents.
-    embedding: width E, 0 for none. base: channels of the latents, 0 for none.
+    residuals, memory: site -> channels. tokens, text: width D, 0 for none. pooled: width P. channels: K added to the noisy
+    latents. embedding: width E, 0 for none. pictures, base: channels of the latents, 0 for none.
     """
 
     residuals: Mapping[str, int] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     tokens: int = 0
     text: int = 0
+    pooled: int = 0
     channels: int = 0
     embedding: int = 0
+    pictures: int = 0
     base: int = 0

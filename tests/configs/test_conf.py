@@ -25,6 +25,7 @@ NEEDS = {
     "text": ["backbone=svd_xt"],
     "pose=landmark_tokens": ["backbone.cross_attention_width=32"],
     "pose=pose_tokens": ["backbone.cross_attention_width=32"],
+    "appearance=reference_pictures": ["backbone=flux_tiny"],
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],

@@ -15,6 +15,7 @@ import pytest
 from body_models import person_model
 from conftest import TINY
 from data_set_files import SETS, set_words, write_models
+from flux_pipelines import WORDS as FLUX_WORDS
 from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
@@ -48,6 +49,9 @@ SIZES = (
 FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, write_monocular)}
 # A study's arms that run, at most; where they need others' weights, those besides.
 MOST_ARMS = 4
+# What makes ReImagine's image model small at scale=paper, and the settings that name a small FLUX Kontext's folder.
+FLUX = (*FLUX_WORDS, "pose.encoder_settings.first=1", "dataset.image_size=64")
+FLUX_FOLDERS = ("backbone.weights", "codec.path", "text.path", "slots.pooled.path")
 # What makes of any study one on a transformer.
 TRANSFORMER = ("backbone=wan_tiny", "codec=pixel", "prediction=flow")
 # Groups that have a test of their own below.
@@ -74,14 +78,15 @@ def bodies(tmp_path_factory) -> Path:
     return folder
 
 
-def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cache: str) -> list[str]:
+def words_of(group: str, option: str, folder: Path, wan: Path, flux: Path, bodies: Path, cache: str) -> list[str]:
     """The choice of an option, and what makes it run here in two steps. folder: of a small Stable Video Diffusion. wan: of a
-    small VAE of Wan's.
+    small VAE of Wan's. flux: of a small FLUX Kontext.
     """
     more = {
         **{f"guidance={name}": NEEDS["guidance"] for name in registry.names("guidance")},
         "codec=svd_vae": [f"codec.path={folder}", "dataset.image_size=64"],
         "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
+        "codec=flux_vae": [f"codec.path={flux}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "text=prompt": ["backbone.cross_attention_width=32"],
         **{f"pose={name}": ["backbone.cross_attention_width=32"] for name in ("landmark_tokens", "pose_tokens")},
@@ -91,7 +96,9 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
     choice = f"{group}={option}"
     if group == "reconstruction":
         more[choice] = reconstruction_words(option, Path(cache.partition("=")[2]) / group, SIZES)
-    small = BACKBONES[option if group == "backbone" else "svd_tiny"]
+    seen_whole = choice == "appearance=reference_pictures"
+    small = BACKBONES["flux_tiny" if seen_whole else option if group == "backbone" else "svd_tiny"]
+    small = ("backbone=flux_tiny", *small) if seen_whole else small
     sizes = [word for word in SIZES if word not in DATASET]
     if group == "dataset" and option in SETS:
         data = Path(cache.partition("=")[2]) / option
@@ -138,8 +145,10 @@ def lacks(choice: str) -> str | None:
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)
-def test_every_option_takes_two_steps(group, option, svd_folder, wan_folder, bodies, cache, tmp_path, capsys):
-    words = words_of(group, option, svd_folder, wan_folder, bodies, cache)
+def test_every_option_takes_two_steps(
+    group, option, svd_folder, wan_folder, flux_folder, bodies, cache, tmp_path, capsys
+):
+    words = words_of(group, option, svd_folder, wan_folder, flux_folder, bodies, cache)
     if library := lacks(f"{group}={option}"):
         assert library in refusal([*words, f"output={tmp_path}"], capsys)
     else:
@@ -164,6 +173,7 @@ ELSEWHERE = {
     SMALL_SVD: f"backbone.weights: no unet at '{SVD}'. Give",
     ("codec=svd_vae",): f"codec.path: no vae at '{SVD}'. Give",
     ("codec=wan_vae",): "codec.path: no vae at 'Wan-AI/Wan2.1-T2V-1.3B-Diffusers'. Give",
+    ("codec=flux_vae",): "codec.path: no vae at 'black-forest-labs/FLUX.1-Kontext-dev'. Give",
     CLIP: f"image_embedding.path: no image_encoder at '{SVD}'. Give",
     UMT5: "text.path: umt5 is read from files; give text.path the folder of a pipeline with tokenizer/ and text_encoder/",
     (*UMT5, "text.path=no/wan"): "text.path: no text_encoder at 'no/wan'. Give text.path a folder with config.json and",
@@ -194,16 +204,20 @@ def test_every_strategy_takes_two_steps(cache, tmp_path):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache, tmp_path):
+def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, flux_folder, cache, tmp_path):
     """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
-    small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
-    base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
+    networks = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
+    pictures = (
+        [*FLUX, *(f"{key}={flux_folder}" for key in FLUX_FOLDERS)] if scale == "paper" else BACKBONES["flux_tiny"]
+    )
     grids = dict.fromkeys(("hvg_stage2", "human4dit"), ["data.buckets=[[2,1],[1,2]]"]) | {
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
         "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
     }
     for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
+        small = pictures if experiment == "reimagine_image" else networks
+        base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
         # Sizes of a video model's parts hold for those that use them.
         words = [*base, *chosen, *grids.get(experiment or "", [])]
         if experiment == "gas":

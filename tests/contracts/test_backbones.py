@@ -24,6 +24,7 @@ TINY = {
         "addition_time_embed_dim": 8,
     },
     "wan_dit": BACKBONES["wan_dit"],
+    "flux_kontext": BACKBONES["flux_kontext"],
 }
 # Settings beyond these that change what a backbone is.
 VARIANTS = {
@@ -32,6 +33,10 @@ VARIANTS = {
         {"views_as_frames": True},
         {"memory": "gated"},
         {"tokens": "own", "token_width": 12, "patch": 1, "view_blocks": (1,)},
+    ],
+    "flux_kontext": [
+        {"memory": "gated"},
+        {"cross_attention_width": 0, "pooled_width": 0, "guidance": "none", "patch": 1, "view_blocks": (0,)},
     ],
 }
 NAMES = registry.names("backbone")

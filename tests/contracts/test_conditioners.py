@@ -26,7 +26,7 @@ VARIANTS = {
     "camera_matrix": [{"network": "mlp"}, {"width": 0}],
     "camera_rotation": [{"network": "mlp", "width": 32}],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
-    "clip_image": [{"views": "first"}],
+    "clip_image": [{"views": "first"}, {"photos": 2}],
     "bone_map": [
         {"maps": ("normal",)},
         {"maps": ("depth",), "supersampling": 2},
@@ -55,9 +55,16 @@ VARIANTS = {
         {"axes": "world", "joints": ("pelvis", "left_wrist"), "heads": 2},
     ],
     "pose_tokens": [{"axes": "camera"}, {"axes": "world", "layers": 0}],
-    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
-    "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
-    "reference_tokens": [{"views": "first"}],
+    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}, {"photos": 2}],
+    "reference_net": [
+        {"sites": "all"},
+        {"trainable": False},
+        {"checkpointing": "blocks"},
+        {"views": "first"},
+        {"photos": 2},
+    ],
+    "reference_pictures": [{"views": "first"}, {"photos": 2}, {"photos": 2, "layout": "wide"}],
+    "reference_tokens": [{"views": "first"}, {"photos": 2}],
     "prompt": [
         {"prompt": "a person in red", "encoder_settings": {"max_tokens": 8, "layers": 1}},
         *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "t5", "clip")),
@@ -66,7 +73,13 @@ VARIANTS = {
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
-    "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
+    "smpl_normal": [
+        {"axes": "world"},
+        {"supersampling": 2},
+        {"inject": "both"},
+        {"encoder": "codec_cnn"},
+        {"encoder": "modulator"},
+    ],
     "iuv": [{"supersampling": 2}, {"encoder": "controlnet"}, {"encoder": "attention"}],
     "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"also": ("hands", "face")}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
@@ -134,6 +147,19 @@ def test_pose_arms_differ_only_in_their_signal(inject):
     for other in states[1:]:
         assert other.keys() == states[0].keys()
         assert all(torch.equal(other[key], states[0][key]) for key in other)
+
+
+def test_normals_in_world_axes_are_those_of_the_camera_turned_back():
+    """A place on a person that stands still has one colour from everywhere; the outline is the same."""
+    part, batch = registry.load("conditioner", "smpl_normal"), tiny_batch(views=4, size=64)
+    camera, world = (build(part, part.Config(axes=axes), tiny_context()).signal(batch) for axes in ("camera", "world"))
+    rotation = batch.cameras.world_to_camera[..., :3, :3]
+    turned = torch.einsum("bvtij,bvtjhw->bvtihw", rotation, world[:, :, :, :3])
+    torch.testing.assert_close(turned, camera[:, :, :, :3], rtol=0, atol=1e-5)
+    assert torch.equal(world[:, :, :, 3], camera[:, :, :, 3])
+    # The front of a box that faces +z, as the camera before it sees it, and no camera behind.
+    front = world[:, 0, :, 2, 24:40, 24:40]
+    assert (front > 0.7).any() and not (world[:, 2, :, 2] > 0.7).any()
 
 
 @pytest.mark.parametrize("name", [*POSE, "hvg", "part_map", "semantic_map", "smpl_depth", "iuv"])

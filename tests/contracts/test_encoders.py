@@ -93,7 +93,8 @@ def test_latents_of_a_map_are_folded_to_the_cells_of_a_coarser_stem():
 def test_a_controlnet_fills_the_first_half_of_a_network_or_as_much_as_asked():
     part = registry.load("encoder", "controlnet")
     found = {name: [*part.sites(part.Config(), tiny_context(name, x).ports)] for name, x in BACKBONES.items()}
-    assert found == {"svd_unet": ["down_0", "down_1", "mid"], "wan_dit": ["block_0"]}
+    expected = {"svd_unet": ["down_0", "down_1", "mid"], "wan_dit": ["block_0"], "flux_kontext": ["block_0"]}
+    assert found == expected
     ports = tiny_context("wan_dit", BACKBONES["wan_dit"]).ports
     assert [*part.sites(part.Config(first=2), ports)] == ["block_0", "block_1"]
 

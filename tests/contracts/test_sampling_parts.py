@@ -42,6 +42,7 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("prediction", "flow"): [
         {"target": "x0", "timesteps": "uniform", "loss_weight": "bell", "last_level": 0.003},
         {"timesteps": "mode", "shift": 5, "base_pixels": 4096, "max_weight": 5},
+        {"shift": 1.5, "base_pixels": 4096, "max_shift": 3, "max_pixels": 65536},
     ],
     ("prediction", "v"): [{"max_weight": 5.0}],
     ("prediction", "ddpm"): [
@@ -61,7 +62,7 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("solver", "ddim"): [{"eta": 0.5}, {"eta": 1.0}],
 }
 # Whose setting ``path`` names a published model's folder: the tests have a small one.
-FOLDERS = {("codec", "svd_vae"): "svd_folder", ("codec", "wan_vae"): "wan_folder"}
+FOLDERS = {("codec", "svd_vae"): "svd_folder", ("codec", "wan_vae"): "wan_folder", ("codec", "flux_vae"): "flux_folder"}
 CASES = [
     (kind, name, settings)
     for kind in CHECKS

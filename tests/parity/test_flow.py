@@ -145,6 +145,19 @@ def test_the_shift_goes_by_the_root_of_the_pixels(pixels, k):
     torch.testing.assert_close(noise_share(drawn[0]), shifted(noise_share(drawn[2]), by_size.shift(pixels)))
 
 
+@pytest.mark.parametrize(("pixels", "log_k"), [(65536, 0.5), (1048576, 1.15), (557056, 0.825)])
+def test_the_shift_may_grow_in_a_line_of_the_pixels(pixels, log_k):
+    """As FLUX's: ln k between its two ends, and beyond them."""
+    ends = {"shift": exp(0.5), "base_pixels": 65536, "max_shift": exp(1.15), "max_pixels": 1048576}
+    assert FlowPrediction(FlowConfig(**ends)).shift(pixels) == pytest.approx(exp(log_k), rel=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"max_shift": 2.0}, {"max_shift": 2.0, "max_pixels": 65536}])
+def test_ends_of_the_shift_that_do_not_agree_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"go together|have to be more than base_pixels"):
+        FlowConfig(base_pixels=65536, **wrong)
+
+
 def test_without_base_pixels_all_sizes_are_shifted_alike():
     assert flow(shift=3).shift(64) == flow(shift=3).shift(10**7) == 3
 

@@ -1,8 +1,9 @@
 """A LoRA of ours is the library's, and the other way round: the same files, the same output of the network."""
 
 import pytest
+import test_flux_kontext as flux
 import torch
-from diffusers import UNetSpatioTemporalConditionModel, WanPipeline
+from diffusers import FluxKontextPipeline, UNetSpatioTemporalConditionModel, WanPipeline
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.loaders.peft import PeftAdapterMixin
 from peft import LoraConfig
@@ -219,3 +220,55 @@ def test_a_file_by_wan_s_own_names_is_read_as_the_library_reads_it(wan, tmp_path
     adapted("lora", network, {}, weights=str(tmp_path / "lora.safetensors"))
     found = wan_at(network, WAN_SHAPES[1])
     torch.testing.assert_close(found, library_wan_at(pipeline.transformer, WAN_SHAPES[1]), rtol=0, atol=1e-5)
+
+
+# --- FLUX's transformer -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kontext():
+    """Ours, and a pipeline of the library's around its own network with the same weights."""
+    network = flux.build()
+    names = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    return network, FluxKontextPipeline(**dict.fromkeys(names), transformer=flux.library_twin(network))
+
+
+def same_pictures(network, library) -> bool:
+    """Whether both make the same of noise, text and a reference picture, at several shapes."""
+    for shape in flux.SHAPES:
+        given = flux.inputs(shape, 1)
+        expected = flux.asked_of_library(library, *given)
+        torch.testing.assert_close(flux.run(network, *given), expected, rtol=0, atol=1e-5)
+    return True
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rank": 3},
+        {"rank": 4, "alpha": 8, "targets": ("attention", "feed_forward")},
+        {"rank": 2, "targets": ("x_embedder", "context_embedder", "norm_out.linear", "timestep_embedder.linear_1")},
+    ],
+    ids=str,
+)
+def test_an_adapter_of_ours_gives_the_library_s_pipeline_of_pictures_the_same_output(kontext, tmp_path, settings):
+    network, pipeline = kontext
+    before = flux.run(network, *flux.inputs(flux.SHAPES[0], 1))
+    part, _ = adapted("lora", network, {}, **settings)
+    save_file(part.file(noisy(network)), tmp_path / "pytorch_lora_weights.safetensors")
+    pipeline.load_lora_weights(tmp_path)
+    assert same_pictures(network, pipeline.transformer)
+    assert not torch.allclose(flux.run(network, *flux.inputs(flux.SHAPES[0], 1)), before, atol=1e-2)
+
+
+def test_an_adapter_of_the_library_s_pipeline_of_pictures_gives_our_network_the_same_output(kontext, tmp_path):
+    network, pipeline = kontext
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": [*WAN_TARGETS[:4], "ff.net.0.proj", "ff.net.2", "proj_mlp"]}
+    randomised(pipeline.transformer, **settings)
+    pipeline.save_lora_weights(
+        tmp_path,
+        transformer_lora_layers=get_peft_model_state_dict(pipeline.transformer),
+        transformer_lora_adapter_metadata=pipeline.transformer.peft_config["default"].to_dict(),
+    )
+    adapted("lora", network, {}, weights=str(tmp_path))
+    assert same_pictures(network, pipeline.transformer)

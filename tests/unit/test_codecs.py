@@ -4,6 +4,7 @@ import pytest
 import torch
 from wan_vaes import small_vae, write_vae
 
+from components.codecs.flux_vae import FluxVaeCodec, FluxVaeConfig
 from components.codecs.pixel import PixelCodec, PixelConfig
 from components.codecs.pixel_time import PixelTimeCodec, PixelTimeConfig
 from components.codecs.svd_vae import SvdVaeCodec, SvdVaeConfig
@@ -248,3 +249,38 @@ def test_wan_s_settings_are_those_of_the_library_s_class():
     known = {name: x.default for name, x in inspect.signature(AutoencoderKLWan.__init__).parameters.items()}
     assert all(known[name] == x for name, x in WAN_VAE["2.1"].items())
     assert WAN_VAE["2.2"].keys() <= known.keys() and small_vae("2.2").config.patch_size == WAN_VAE["2.2"]["patch_size"]
+
+
+# --- FLUX's ---
+
+
+def test_flux_s_latents_and_pictures_are_the_library_s(flux_folder):
+    from diffusers import AutoencoderKL
+
+    library = AutoencoderKL.from_pretrained(flux_folder / "vae").eval()
+    codec = FluxVaeCodec(FluxVaeConfig(path=str(flux_folder), encode_chunk=5, decode_chunk=2))
+    assert (codec.channels, codec.stride, codec.temporal_stride) == FluxVaeCodec.shape(codec.config) == (4, 8, 1)
+    frames = torch.rand(1, 2, 3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = codec.encode(frames)
+    with torch.no_grad():
+        expected = (library.encode(frames.flatten(0, 2)).latent_dist.mode() - 0.1) * 0.4
+        seen = library.decode(expected / 0.4 + 0.1).sample
+    torch.testing.assert_close(latents.flatten(0, 2), expected)
+    torch.testing.assert_close(codec.decode(latents).flatten(0, 2), seen)
+    assert torch.equal(latents, codec.encode(frames)) and not latents.requires_grad
+    assert torch.equal(torch.cat([*codec.decode_pieces(latents)], dim=2), codec.decode(latents))
+
+
+def test_a_hub_id_of_flux_s_is_known_before_it_is_read():
+    """On shapes alone, the published network: its size, and what it makes of a picture."""
+    config = FluxVaeConfig()
+    assert FluxVaeCodec.shape(config) == LatentShape(16, 8)
+    with torch.device("meta"):
+        codec = FluxVaeCodec(config, Context(blank=True))
+    weights = sum(x.numel() for x in codec.frozen()["vae"].parameters())
+    assert weights / 1e6 == pytest.approx(83.8, rel=0.01) and (codec.scale, codec.shift) == (0.3611, 0.1159)
+
+
+def test_a_missing_vae_of_flux_s_is_a_friendly_error(tmp_path):
+    with pytest.raises(HvgError, match=r"no vae at .*diffusion_pytorch_model\.safetensors"):
+        FluxVaeCodec(FluxVaeConfig(path=str(tmp_path)))

@@ -16,7 +16,7 @@ from hvg.media.images import read_image_8bit
 from hvg.media.tiles import GAP, LABEL_HEIGHT
 from hvg.model.load import build_system
 from hvg.parts import registry
-from hvg.parts.as_seen import photo_as_seen
+from hvg.parts.as_seen import photos_as_seen
 from hvg.sample.videos import Request, control_maps
 from hvg.study.plan import ArmRun
 from hvg.study.study_file import StudyFile
@@ -87,7 +87,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(tiny, tmp_path):
     clip = build_dataset(config, "test").load(0)
     path = contact_sheet(config, ShowOptions(out=tmp_path / "sheet.png"))
     sheet, _ = read_image_8bit(path)
-    seen = frames_to_uint8(photo_as_seen(clip, build_part(config.alignment), config.data.background))
+    seen = frames_to_uint8(photos_as_seen(clip, build_part(config.alignment), config.data.background)[0])
     top, side = GAP + LABEL_HEIGHT, 128
     cell = sheet[:, top : top + side, GAP : GAP + side]
     assert torch.equal(cell[:, ::4, ::4], seen)

@@ -87,6 +87,40 @@ def test_t5_gives_what_the_library_gives_up_to_the_end_of_a_text(text_folder):
     torch.testing.assert_close(part.features(told(part, *PROMPTS)), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_t5_s_filler_and_clip_s_text_as_one_vector_are_what_flux_s_pipeline_gives(flux_folder):
+    from flux_pipelines import small_pipeline
+
+    with torch.no_grad():
+        tokens, pooled, _ = small_pipeline().encode_prompt(PROMPTS, None, max_sequence_length=40)
+    part, context = registry.load("conditioner", "prompt"), context_of_width(WIDTH)
+    context = replace(context, ports=replace(context.ports, pooled_width=WIDTH))
+    t5 = {"place": "text_encoder_2", "filler": "seen", "precision": "32", "max_tokens": 40}
+    shared = {"path": str(flux_folder), "default": ""}
+    words = build(part, part.Config(encoder="t5", encoder_settings=t5, **shared), context)
+    whole = build(part, part.Config(encoder="clip", fills="pooled", negative="a coat", **shared), context)
+    batch = told(words, *PROMPTS)
+    torch.testing.assert_close(words(None, batch).text[:, 0, 0], tokens, rtol=1e-5, atol=1e-5)
+    given = whole(None, batch)
+    torch.testing.assert_close(given.pooled[:, 0, 0], pooled, rtol=1e-5, atol=1e-5)
+    assert given.text is None and not [*words.parameters(), *whole.parameters()]
+    assert words.frozen().keys() == {"text_encoder_2", "tokenizer_2"}
+    assert whole.frozen().keys() == {"text_encoder", "tokenizer"}
+    instead = whole.eval().null(given).pooled
+    assert instead.shape == given.pooled.shape
+    assert torch.equal(instead, whole(None, told(whole, *["a coat"] * 3)).pooled)
+
+
+def test_a_text_as_one_vector_needs_an_encoder_and_a_backbone_for_it():
+    part, ports = registry.load("conditioner", "prompt"), tiny_context().ports
+    with pytest.raises(HvgError, match="the encoder learned gives no text as one vector"):
+        part.spec(part.Config(fills="pooled"), ports)
+    with pytest.raises(HvgError, match="fills the port 'pooled', which this backbone lacks"):
+        part.spec(part.Config(fills="pooled", encoder="clip"), ports)
+    told = build(part, part.Config(encoder="learned"), tiny_context()).encoder
+    with pytest.raises(HvgError, match="Learned gives tokens of a text alone"):
+        told.pooled(["a person"])
+
+
 @pytest.mark.parametrize("layout", ["of today", "of Stable Diffusion's files"])
 def test_clip_gives_what_the_library_gives_its_filler_included(text_folder, tmp_path, layout):
     from transformers import CLIPTextModel, CLIPTokenizer
