@@ -30,6 +30,7 @@ from hvg.values.scored_clip import Surface
 from hvg.values.task import clip_task
 
 from ..people.captions import described
+from ..people.hand_cameras import hand_cameras
 from ..people.motions import MOTIONS, grounded, reference_pose
 from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson
@@ -42,6 +43,8 @@ _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
 MOST_CLIPS, MOST_RAYS = 100_000, 2**30
 # Least turn, degrees, of a novel view's cameras away from the photo's; a quarter of their distance where that is less.
 _NOVEL_TURN = 10.0
+# Least turn, degrees, of a driving camera away from each of the clip's; a third of their distance where that is less.
+_DRIVING_TURN = 30.0
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
 
@@ -147,6 +150,18 @@ class Synthetic(Dataset):
         frames_per_second: FramesPerSecond = Field(
             8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
+        driving: Literal["none", "same_view", "other_view", "other_person", "other_both"] = Field(
+            "none",
+            description="The driving video of every clip. same_view: the clip itself as its first camera sees it, which "
+            "data.copied_driving has to allow in training. other_view: from between two of its cameras. other_person: another "
+            "one of the split's people, who moves alike, before the first camera. other_both: that one from elsewhere.",
+        )
+        hand_size: int = Field(
+            0,
+            ge=0,
+            le=1024,
+            description="Side of the pictures of the two hands in the driving video, each from nearby, pixels; 0: none are made.",
+        )
         supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
         mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
         background: tuple[Colour, Colour, Colour] = Field(
@@ -163,6 +178,12 @@ class Synthetic(Dataset):
                     raise ValueError(
                         f"{people} people with {clips} clips each are asked for in {split}; at most {MOST_CLIPS} clips are"
                     )
+            if self.hand_size and self.driving == "none":
+                raise ValueError("hand_size: hands are of a driving video; choose one, as driving=other_view")
+            if self.driving.startswith("other_") and self.driving != "other_view":
+                fewest = min(self.num_subjects, self.num_held_out_subjects)
+                if fewest < 2:
+                    raise ValueError(f"driving={self.driving} takes another person, and a split has {fewest}")
             height, width = _height_width(self)
             rays = self.views * self.frames * height * width * self.supersampling**2
             if rays > MOST_RAYS:
@@ -210,7 +231,13 @@ class Synthetic(Dataset):
             "clip_id",
             "subject",
         }
+        always |= {"driving"} if config.driving != "none" else set()
+        always |= {"driving_hands"} if config.hand_size else set()
         return frozenset(always | (MESH_FIELDS if config.mesh else set()))
+
+    @classmethod
+    def drives_itself(cls, config: "Synthetic.Config") -> bool:
+        return config.driving == "same_view"
 
     @classmethod
     def holdings(cls, config: "Synthetic.Config") -> Holdings:
@@ -244,7 +271,7 @@ class Synthetic(Dataset):
             clip_id=(_clip_id(config, number, clip),),
             subject=(subject,),
         )
-        return replace(loaded, task=clip_task(loaded))
+        return replace(loaded, task=clip_task(loaded), **self._driving(number, clip, scene, loaded))
 
     def surface(self, index: int) -> Surface:
         """The dressed mesh of clip ``index``, and what the pixel centres of its pictures see of it."""
@@ -274,6 +301,56 @@ class Synthetic(Dataset):
             body = self._body.animate(motion, shape, mesh=True)
             cameras = self._cameras(body, generator)
         return _Scene(shape, person, body, self._framed(cameras, number, clip))
+
+    def _driving(self, number: int, clip: int, scene: _Scene, loaded: ClipBatch) -> dict[str, Tensor]:
+        """The driving video of a clip, and its hands, by the names of their fields."""
+        config, hands = self.config, self.config.hand_size
+        if config.driving == "none":
+            return {}
+        person, body = scene.person, scene.body
+        if config.driving in ("other_person", "other_both"):
+            shape, person = self._person(self._other(number, clip))
+            body = self._moving_alike(number, clip, shape)
+        camera = scene.cameras[:1]
+        if config.driving in ("other_view", "other_both"):
+            camera = self._camera_between(number, clip, body, scene.cameras)
+        frames = required(loaded.frames, "frames")[:, 0]
+        if config.driving != "same_view":
+            frames = self._render(person, body, camera)[0][None]
+        if not hands:
+            return {"driving": frames}
+        cameras = hand_cameras(body, camera, hands)
+        return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
+
+    def _other(self, number: int, clip: int) -> int:
+        """Number of another one of the split's people."""
+        drawn = numpy_generator(self.config.seed, self.config.split, number, "driving-person", clip)
+        return (number + 1 + int(drawn.integers(self._num_subjects - 1))) % self._num_subjects
+
+    def _moving_alike(self, number: int, clip: int, shape: dict[str, float]) -> BodyMotion:
+        """A person of this shape who moves as subject ``number`` does in a clip, or stands as in its photo."""
+        if _is_view(self.config, number, clip):
+            body, _ = self._photo(number, shape)
+            return body.select(torch.zeros(self.config.frames, dtype=torch.int64))
+        motion = grounded(self._motion(number, clip), self._body, shape)
+        return self._body.animate(motion, shape, mesh=True)
+
+    def _camera_between(self, number: int, clip: int, body: BodyMotion, cameras: Cameras) -> Cameras:
+        """A camera (1) in a gap between two neighbours of a clip's, not near either, at a height and with a framing of its own."""
+        config, count = self.config, len(cameras.world_to_camera)
+        drawn = numpy_generator(config.seed, config.split, number, "driving", clip)
+        gap = 360.0 / count
+        least = min(_DRIVING_TURN, gap / 3)
+        beside = float(azimuths_degrees(cameras[int(drawn.integers(count))]))
+        camera = self._orbit(torch.tensor([beside + float(drawn.uniform(least, gap - least))]), body, drawn)
+        return self._framed(camera, number, f"driving-{clip}")
+
+    def _hands(self, person: Person, body: BodyMotion, cameras: Cameras) -> Tensor:
+        """The hands of a clip (1, T, 2, 3, h, w), each before its own camera (T, 2)."""
+        seen = [
+            self._render(person, body.select(torch.tensor([t])), cameras[t])[0] for t in range(body.joints.shape[1])
+        ]
+        return torch.stack(seen)[None]
 
     def _grid(self, images: Tensor) -> Tensor:
         """(T * V, ...), frame by frame -> (V, T, ...)."""
@@ -322,7 +399,11 @@ class Synthetic(Dataset):
             least = min(_NOVEL_TURN, apart / 4)
             side = float(generator.uniform(-1, 1))
             turn = away_from + math.copysign(least, side) + side * (min(max(jitter, least), apart / 2) - least)
-        azimuths = torch.arange(views) * apart + turn
+        return self._orbit(torch.arange(views) * apart + turn, body, generator)
+
+    def _orbit(self, azimuths: Tensor, body: BodyMotion, generator: np.random.Generator) -> Cameras:
+        """Cameras (V) at these azimuths, degrees, on an orbit at a height that is drawn."""
+        config = self.config
         pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,

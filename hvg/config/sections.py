@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from hvg.config.driving_section import DrivingSettings
+from hvg.config.section import Section
 from hvg.core.bounds import (
     BatchSize,
     Colour,
@@ -37,13 +39,7 @@ BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Afte
 Average = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Section(BaseModel):
-    """A documented group of settings; frozen, unknown keys are forbidden."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-
-
-class DataConfig(Section):
+class DataConfig(DrivingSettings):
     """Settings of the data: size of a batch, and how clips reach a training step."""
 
     batch_size: Annotated[BatchSize, Continued.SHARED] = Field(

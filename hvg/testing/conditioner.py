@@ -134,7 +134,7 @@ def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:
     features = part.features(batch)
     require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
     require(not features.requires_grad, "frozen features carry a gradient")
-    others = {"frames", "alpha", "body", "driving", "caption", "task", "reference"} - {source}
+    others = {"frames", "alpha", "body", "driving", "driving_hands", "caption", "task", "reference"} - {source}
     bare = replace(batch, **dict.fromkeys(others))
     require(torch.equal(part.features(bare), features), f"frozen features depend on more than the {source}")
     kept = replace(batch, **{source: None}, features={part.features_key: features})
