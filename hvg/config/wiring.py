@@ -72,8 +72,10 @@ def slot_notes(config: RunConfig) -> list[str]:
     ]
 
 
-def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
-    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
+def needed_fields(config: RunConfig, training: bool = True) -> dict[str, tuple[str, frozenset[str]]]:
+    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads. training: whether
+    those that its own losses read are among them.
+    """
     needed: dict[str, tuple[str, frozenset[str]]] = {}
     if "alignment" in config.parts:
         needed["alignment"] = config.alignment.name, config.alignment.cls.requires
@@ -83,5 +85,6 @@ def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
     if "guidance" in config.parts:
         needed["guidance"] = config.guidance.name, config.guidance.cls.requires
     for slot, choice in config.conditioners.items():
-        needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
+        of_losses = choice.cls.loss_needs(choice.config) if training else frozenset[str]()
+        needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config) | of_losses
     return needed

@@ -17,7 +17,7 @@ from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
 from hvg.model.sampling import sample
-from hvg.model.slots import condition_slots, droppable, keep, tell
+from hvg.model.slots import condition_slots, droppable, keep, tell, weigh
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.backbone import Backbone
@@ -178,6 +178,7 @@ class HumanVideoSystem(TrainedSystem):
         """
         seen = grouped(self.signals.draw(batch), self.temporal_stride)
         given = tell(self.conditioners, condition_slots(self.conditioners, self.signal_keys, seen), seen)
+        given = weigh(self.conditioners, given, self.global_step)
         return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
 
     def places(self, batch: ClipBatch) -> tuple[Tensor | None, ViewGrid]:
