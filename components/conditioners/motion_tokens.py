@@ -37,8 +37,8 @@ class MotionTokensConfig(AuxiliaryConfig):
     patch: int = Field(8, ge=1, le=256, description="Side of a patch of a driving frame, pixels; it divides `size`.")
     hands: Literal["none", "crops"] = Field(
         "none",
-        description="crops: an encoder of their own looks at pictures of the two hands, which the data set has to give; its tokens "
-        "stand behind the body's.",
+        description="crops: an encoder of their own looks at pictures of the two hands, which the data set has to give; its "
+        "tokens stand behind the body's.",
     )
     hand_tokens: int = Field(5, ge=1, le=1024, description="Tokens of each hand in a frame.")
     hand_depth: Depth = Field(2, description="Layers of the encoder of hands.")

@@ -336,7 +336,7 @@ class Synthetic(Dataset):
         return self._body.animate(motion, shape, mesh=True)
 
     def _camera_between(self, number: int, clip: int, body: BodyMotion, cameras: Cameras) -> Cameras:
-        """A camera (1) in a gap between two neighbours of a clip's, not near either, at a height and with a framing of its own."""
+        """A camera (1) between two neighbours of a clip's, not near either, at a height and with a framing of its own."""
         config, count = self.config, len(cameras.world_to_camera)
         drawn = numpy_generator(config.seed, config.split, number, "driving", clip)
         gap = 360.0 / count

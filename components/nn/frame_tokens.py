@@ -56,7 +56,7 @@ class _Block(nn.Module):
 
 
 def squared(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (N, 3, H, W) whole in the middle of a square (N, 3, side, side), their borders repeated where they are narrower."""
+    """Pictures (N, 3, H, W) whole in the middle of a square (N, 3, side, side); borders are repeated where it is wider."""
     height, width = pictures.shape[-2:]
     if (height, width) == (side, side):
         return pictures

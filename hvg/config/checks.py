@@ -66,8 +66,8 @@ def _copied_driving(config: RunConfig) -> Iterator[Problem]:
     if readers:
         yield Problem(
             "dataset",
-            f"a clip's driving video, which {readers[0]} reads, is the target itself from the same camera: training would learn to "
-            "copy it, whatever the photo shows. Take another view or person, or say data.copied_driving=allow.",
+            f"a clip's driving video, which {readers[0]} reads, is the target itself from the same camera: training would learn "
+            "to copy it, whatever the photo shows. Take another view or person, or say data.copied_driving=allow.",
         )
 
 

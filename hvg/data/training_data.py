@@ -64,9 +64,10 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees, at its size.
 
     groups: the clips by the shapes that they are drawn for. clips_per_step: positions, over all ranks and the batches that a
-    step accumulates, that share a step and so a shape. first_view: as ``DataConfig`` says. driving: how strongly driving videos are
-    changed, as of ``changed_driving``; nothing for not at all. copies: whether one may be the target itself. A clip that cannot be read has
-    another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
+    step accumulates, that share a step and so a shape. first_view: as ``DataConfig`` says. driving: how strongly driving
+    videos are changed, as of ``changed_driving``; nothing for not at all. copies: whether one may be the target itself. A clip
+    that cannot be read has another in its place that is nowhere valid, and so has no share in the loss;
+    ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
