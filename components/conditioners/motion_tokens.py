@@ -147,10 +147,10 @@ class MotionTokens(AuxiliaryConditioner[MotionTokensConfig]):
         return cat([body, hands.flatten(2, 3)], dim=2)
 
     def pose_losses(self, tokens: Tensor, batch: ClipBatch) -> dict[str, Tensor]:
-        """``pose``, (B): mean squared error of what the tokens (B, T, L, D) tell of the pose, in training alone."""
+        """By the name of what is told, (B): mean squared error of the pose as tokens (B, T, L, D) tell it, in training."""
         told = self.config.auxiliary
         if told == "none" or batch.body is None or not is_grad_enabled():
             return {}
         found = self.pose(tokens.flatten(-2)).float()
         error = found - pose_numbers(batch.body, told) / SCALES[told]
-        return {"pose": error.square().flatten(1).mean(dim=1)}
+        return {told: error.square().flatten(1).mean(dim=1)}

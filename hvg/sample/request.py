@@ -15,13 +15,16 @@ from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.required import required
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
+from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
 from hvg.sample.whose_shape import choose_shape
@@ -36,6 +39,8 @@ SIDEWAYS_DEGREES = 45.0
 LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
+# Those of them that a motion gives.
+OF_MOTION = MESH_FIELDS | {"body"}
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
@@ -43,7 +48,20 @@ _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
     """Raises: HvgError where a part of the model reads what the request does not give."""
     given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
-    for path, (name, fields) in wiring.needed_fields(config).items():
+    given -= set() if options.motion is not None else OF_MOTION
+    given |= set() if options.driving is None else {"driving", *(["driving_hands"] if finds_people() else [])}
+    for path, (name, fields) in wiring.needed_fields(config, training=False).items():
+        if "driving" in fields - given:
+            raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")
+        if "driving_hands" in fields - given:
+            raise HvgError(
+                f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
+                "installed"
+            )
+        if OF_MOTION & (fields - given):
+            raise HvgError(
+                f"motion: {path}={name} reads the body's motion, which a driving video does not tell; give motion=FILE"
+            )
         if "caption" in fields - given:
             raise HvgError(
                 f"prompt: {path}={name} reads what the video shows, and nothing says it; give prompt='a woman in red walks'"
@@ -61,10 +79,12 @@ def make_clip(
     motion: Motion,
     given: CameraPath | None,
     photo: Image.Image | None = None,
+    driving: SteadyVideo | None = None,
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
     """The one clip that is asked for, its views' names, and what to say of the motion, the prompt and the photo.
 
-    given: cameras, in place of a preset. photo: an open picture, in place of the file that the options name.
+    given: cameras, in place of a preset. photo: an open picture, in place of the file that the options name. driving: video
+    whose motion is taken; where the options name no motion, ``motion`` is its ``still_motion``.
     Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
@@ -83,6 +103,8 @@ def make_clip(
         real_time=options.real_time,
         frames_per_second=options.frames_per_second,
     )
+    alone = options.motion is None
+    places = places.round() if alone else places
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh, person = system.reads_mesh, build_part(config.body)
@@ -97,7 +119,7 @@ def make_clip(
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
-        clip_id=(f"{options.reference.name}+{options.motion.name}",),
+        clip_id=(f"{options.reference.name}+{required(options.motion or options.driving, 'motion').name}",),
         subject=(options.reference.name,),
         body=body,
         reference=reference,
@@ -105,6 +127,14 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.prompt is None else (options.prompt,),
     )
+    if driving is not None:
+        background = config.data.background
+        moments = places.long().tolist() if alone else moments_beside(driving, motion, places)
+        fraction = person_fraction(**optics(config, framing), size=framing.image_size)
+        batch, seen = driven(
+            batch, config, options, driving, moments, DrivingView(framing.image_size, fraction, background)
+        )
+        told = [*told, *seen]
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
@@ -280,7 +310,7 @@ def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
 def asked_task(options: SampleOptions, body: BodyMotion) -> int:
     """The task of a request, as of ``hvg.values.task``: nobody knows the photo's pose, so that one held still is taken for it."""
     if options.task == "auto":
-        return TASKS.index("view" if stands_still(body) else "pose")
+        return TASKS.index("view" if options.motion is not None and stands_still(body) else "pose")
     return TASKS.index(options.task)
 
 

@@ -164,10 +164,10 @@ def test_a_schedule_leads_from_one_weight_to_the_other(schedule, expected):
 def test_the_loss_of_a_step_holds_a_slot_s_own_times_its_weight():
     told = part(loss_weight=0.3, loss_weight_end=0.0, loss_steps=10)
     given = {"pose": told(None, tiny_batch())}
-    raw = given["pose"].losses["pose"]
+    raw = given["pose"].losses["joints"]
     for step, weight in ((0, 0.3), (5, 0.15), (10, 0.0)):
         losses = weigh({"pose": told}, given, step)["pose"].losses
-        assert list(losses) == ["pose_pose"] and torch.allclose(losses["pose_pose"], weight * raw)
+        assert list(losses) == ["pose_joints"] and torch.allclose(losses["pose_joints"], weight * raw)
 
 
 def test_a_training_step_adds_it():
@@ -176,9 +176,9 @@ def test_a_training_step_adds_it():
     system = build_system(compose(words))
     batch = replace(tiny_batch(1, 2, 1, size=64), sample_index=torch.tensor([3]))
     losses = system.training_step(batch, 0)
-    assert set(losses) == {"loss", "pose_pose"} and losses["pose_pose"] > 0
+    assert set(losses) == {"loss", "pose_joints"} and losses["pose_joints"] > 0
     losses["loss"].backward()
     assert system.conditioners["pose"].pose[0].weight.grad.any()
     weight = system.conditioners["pose"].config.loss_weight
     (raw,) = system.conditioners["pose"](None, batch).losses.values()
-    assert torch.allclose(losses["pose_pose"], weight * raw.mean(), rtol=1e-4)
+    assert torch.allclose(losses["pose_joints"], weight * raw.mean(), rtol=1e-4)
