@@ -74,12 +74,13 @@ def slot_notes(config: RunConfig) -> list[str]:
 
 def needed_fields(config: RunConfig, training: bool = True) -> dict[str, tuple[str, frozenset[str]]]:
     """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads. training: whether
-    those that its own losses read are among them.
+    those that its own losses and the fit of a data set's bodies read are among them.
     """
     needed: dict[str, tuple[str, frozenset[str]]] = {}
     if "alignment" in config.parts:
         needed["alignment"] = config.alignment.name, config.alignment.cls.requires
-    needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
+    if training:
+        needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
     if "reconstructor" in config.parts:
         needed["reconstructor"] = config.reconstructor.name, config.reconstructor.cls.needs(config.reconstructor.config)
     if "guidance" in config.parts:

@@ -14,6 +14,7 @@ from hvg.data.cache import clips_at_own_size
 from hvg.data.signals import NO_SIGNALS, Signals
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch
+from hvg.values.scored_clip import Told
 
 # Weights of one learning rate, as torch's optimisers take them: ``params``, and ``lr`` where it is not the training's.
 Group = dict[str, Any]
@@ -117,6 +118,10 @@ class TrainedSystem(lightning.LightningModule):
             if weight.requires_grad:
                 found.setdefault(self.rates.get(name), []).append(weight)
         return [{"params": weights, **({} if rate is None else {"lr": rate})} for rate, weights in found.items()]
+
+    def told_numbers(self, batch: ClipBatch) -> Told:
+        """What its conditioners make of a clip (B = 1); nothing where it has none."""
+        return Told({}, ())
 
     # --- sampling -------------------------------------------------------------------------------------------------
 

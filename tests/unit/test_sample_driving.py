@@ -11,6 +11,7 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.motion import Motion
+from hvg.media.images import write_png
 from hvg.media.video import write_video
 from hvg.model.load import build_system
 from hvg.sample.driving import (
@@ -134,9 +135,7 @@ def system():
     ("given", "moments"),
     [({"frames": 3}, [0, 2, 5]), ({"stride": 2}, [0, 2, 4]), ({"start": 2, "real_time": True}, [2, 3, 4, 5])],
 )
-def test_a_request_takes_the_frames_that_its_words_say(system, videos, given, moments, monkeypatch, tmp_path):
-    from hvg.media.images import write_png
-
+def test_a_request_takes_the_frames_that_its_words_say(system, videos, given, moments, tmp_path):
     write_png(tmp_path / "a.png", torch.rand(3, 40, 20))
     (model, config), words = system, {"frames_per_second": 10.0, **given}
     asked = options(videos, reference=tmp_path / "a.png", **words)
@@ -145,11 +144,8 @@ def test_a_request_takes_the_frames_that_its_words_say(system, videos, given, mo
     clip, _, notes = make_clip(model, config, asked, still_motion(video), None, driving=video)
     size = clip.cameras.image_size
     assert clip.driving.shape == (1, len(moments), 3, *size) and clip.grid[2] == len(moments)
-    view = replace(VIEW, size=size)
-    apart = [taken(asked, [moment], view)[0].shape for moment in moments]
-    assert len(apart) == len(moments)
-    middles = [(frame[0] < 0).nonzero()[:, 1].float().mean() for frame in clip.driving[0]]
-    assert all(b > a for a, b in zip(middles, middles[1:], strict=False))
+    middles = torch.stack([(frame[0] < 0).nonzero()[:, 1].float().mean() for frame in clip.driving[0]])
+    assert (middles.diff() > 0).all(), "the person walks to the right"
     assert int(clip.task) == NOVEL_POSE and clip.clip_id == ("a.png+person.mp4",)
     assert any(f"of the motion's {COUNT}" in note for note in notes)
 
