@@ -153,8 +153,8 @@ class Synthetic(Dataset):
         driving: Literal["none", "same_view", "other_view", "other_person", "other_both"] = Field(
             "none",
             description="The driving video of every clip. same_view: the clip itself as its first camera sees it, which "
-            "data.copied_driving has to allow in training. other_view: from between two of its cameras. other_person: another "
-            "one of the split's people, who moves alike, before the first camera. other_both: that one from elsewhere.",
+            "data.copied_driving has to allow in training. other_view: from between two of its cameras. other_person: "
+            "somebody who is in no clip moves alike, before the first camera. other_both: that one from elsewhere.",
         )
         hand_size: int = Field(
             0,
@@ -180,10 +180,6 @@ class Synthetic(Dataset):
                     )
             if self.hand_size and self.driving == "none":
                 raise ValueError("hand_size: hands are of a driving video; choose one, as driving=other_view")
-            if self.driving.startswith("other_") and self.driving != "other_view":
-                fewest = min(self.num_subjects, self.num_held_out_subjects)
-                if fewest < 2:
-                    raise ValueError(f"driving={self.driving} takes another person, and a split has {fewest}")
             height, width = _height_width(self)
             rays = self.views * self.frames * height * width * self.supersampling**2
             if rays > MOST_RAYS:
@@ -309,7 +305,7 @@ class Synthetic(Dataset):
             return {}
         person, body = scene.person, scene.body
         if config.driving in ("other_person", "other_both"):
-            shape, person = self._person(self._other(number, clip))
+            shape, person = self._person(number, f"driving-person-{clip}")
             body = self._moving_alike(number, clip, shape)
         camera = scene.cameras[:1]
         if config.driving in ("other_view", "other_both"):
@@ -321,11 +317,6 @@ class Synthetic(Dataset):
             return {"driving": frames}
         cameras = hand_cameras(body, camera, hands)
         return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
-
-    def _other(self, number: int, clip: int) -> int:
-        """Number of another one of the split's people."""
-        drawn = numpy_generator(self.config.seed, self.config.split, number, "driving-person", clip)
-        return (number + 1 + int(drawn.integers(self._num_subjects - 1))) % self._num_subjects
 
     def _moving_alike(self, number: int, clip: int, shape: dict[str, float]) -> BodyMotion:
         """A person of this shape who moves as subject ``number`` does in a clip, or stands as in its photo."""
@@ -356,9 +347,9 @@ class Synthetic(Dataset):
         """(T * V, ...), frame by frame -> (V, T, ...)."""
         return images.unflatten(0, (self.config.frames, self.config.views)).transpose(0, 1)
 
-    def _person(self, number: int) -> tuple[dict[str, float], Person]:
-        """Body shape and dressed person of subject ``number``."""
-        generator = numpy_generator(self.config.seed, self.config.split, number, "person")
+    def _person(self, number: int, role: str = "person") -> tuple[dict[str, float], Person]:
+        """Body shape and dressed person of subject ``number``; role: of somebody else, who drives one of their clips."""
+        generator = numpy_generator(self.config.seed, self.config.split, number, role)
         shape = self._body.random_shape(generator)
         rest = self._body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=True)
         if self.config.clothes == "suit":

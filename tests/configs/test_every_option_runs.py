@@ -58,6 +58,10 @@ STRATEGIES, PROTOCOLS, RECONSTRUCTORS = (
 )
 
 
+# What a part needs that reads a driving video.
+DRIVEN = ["backbone.cross_attention_width=32", "dataset.driving=other_view"]
+
+
 @pytest.fixture(scope="module")
 def svd_words(svd_folder) -> list[str]:
     """A small Stable Video Diffusion in place of the published one: network, VAE and CLIP; and a size that its latents have."""
@@ -84,7 +88,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
         "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "text=prompt": ["backbone.cross_attention_width=32"],
-        "pose=motion_tokens": ["backbone.cross_attention_width=32", "dataset.driving=other_view"],
+        **{f"pose={option}": DRIVEN for option in ("motion_tokens", "motion_tokens_tiny")},
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
@@ -250,7 +254,8 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     folder, study = studies()[name], load_study(studies()[name])
     compared = any(word.startswith("backbone=") for arm in study.arms.values() for word in arm)
-    small = () if compared else BACKBONES["svd_tiny"]
+    chosen = [word.partition("=")[2] for word in study.base if word.startswith("backbone=")]
+    small = () if compared else BACKBONES[[*chosen, "svd_tiny"][0]]
     words = [*study_sizes(study), *small, cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)

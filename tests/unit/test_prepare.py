@@ -38,6 +38,7 @@ def test_all_poses_are_those_that_fit_and_the_others_are_named(tiny):
     assert sorted(line.partition(" requires")[0].partition(" fills")[0] for line in lines) == [
         "left out: pose=hvg_smpl_normal: hvg",
         "left out: pose=motion_tokens: motion_tokens",
+        "left out: pose=motion_tokens_tiny: motion_tokens",
         "left out: pose=semantic_map: semantic_map",
         "left out: pose=smpl_depth: smpl_depth",
         "left out: pose=smpl_normal: smpl_normal",
