@@ -17,6 +17,8 @@ from hvg.study.study_file import load_study
 # What an experiment needs at a scale is composed with both of them below.
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+# A driving video, and a backbone that takes tokens.
+DRIVEN = ["backbone.cross_attention_width=64", "dataset.driving=other_view"]
 # What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
 NEEDS = {
     "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
@@ -24,6 +26,8 @@ NEEDS = {
     "image_embedding": ["backbone=svd_xt"],
     "text": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
+    "pose=motion_tokens": DRIVEN,
+    "pose=motion_tokens_tiny": DRIVEN,
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],
@@ -58,7 +62,7 @@ def test_every_option_composes_and_is_wired(group, option):
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != root_choices()["scale"]])
 @pytest.mark.parametrize("pose", sorted(path.stem for path in (CONF / "pose").glob("*.yaml")))
 def test_every_pose_fits_every_other_scale(scale, pose):
-    compose([f"scale={scale}", f"pose={pose}"])
+    compose([f"scale={scale}", f"pose={pose}", *NEEDS.get(f"pose={pose}", [])])
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -18,7 +18,7 @@ from data_set_files import SETS, set_words, write_models
 from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
-from test_conf import EXPERIMENTS, NEEDS, OPTIONS, SCALES
+from test_conf import DRIVEN, EXPERIMENTS, NEEDS, OPTIONS, SCALES
 from tiny_reconstructors import reconstruction_words
 from train_runs import train_together
 
@@ -56,10 +56,6 @@ PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
 STRATEGIES, PROTOCOLS, RECONSTRUCTORS = (
     [option for group, option in OPTIONS if group == g] for g in ("strategy", "protocol", "reconstructor")
 )
-
-
-# What a part needs that reads a driving video.
-DRIVEN = ["backbone.cross_attention_width=32", "dataset.driving=other_view"]
 
 
 @pytest.fixture(scope="module")
