@@ -17,6 +17,7 @@ from hvg.core.bounds import Colour, Count, Elevations, FrameCount, FramesPerSeco
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
+from hvg.geometry.hands import hand_cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
@@ -30,7 +31,6 @@ from hvg.values.scored_clip import Surface
 from hvg.values.task import clip_task
 
 from ..people.captions import described
-from ..people.hand_cameras import hand_cameras
 from ..people.motions import MOTIONS, grounded, reference_pose
 from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson

@@ -4,25 +4,28 @@ from dataclasses import replace
 
 import pytest
 import torch
+from recordings import write_multiview
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.nn.body_frame import joints_in_body_axes
-from components.people.hand_cameras import hand_cameras, hand_middles
 from components.renderers.warp import Warp
 from hvg.config import checks
 from hvg.config.composition import compose
 from hvg.core.eight_bit import same_bits
-from hvg.core.errors import HvgError
+from hvg.core.errors import DataError, HvgError
 from hvg.data.driving import changed_driving, homography, refuse_copies, warped
 from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
+from hvg.geometry.hands import hand_cameras, hand_middles
+from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import tiny_batch
 from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import azimuths_degrees, project
+from hvg.values.packed import unpacked
 
 CONTEXT = Context(body=Anny(), renderer=Warp())
 SMALL = {"num_subjects": 3, "num_held_out_subjects": 1, "views": 2, "frames": 2, "image_size": 48, "supersampling": 1}
@@ -105,6 +108,28 @@ def test_shards_keep_driving_videos_and_hands(tmp_path):
     whole, part = reader.load(0), reader.load(0, lambda v, t: ([1], range(1, 2)))
     assert same_bits(whole.driving, clip.driving) and same_bits(whole.driving_hands, clip.driving_hands)
     assert same_bits(part.driving, clip.driving[:, 1:2]) and same_bits(part.driving_hands, clip.driving_hands[:, 1:2])
+
+
+def filmed(root, **given):
+    part = registry.load("dataset", "multiview")
+    config = part.Config(root=str(root), image_size=32, **given)
+    return part(config, CONTEXT)
+
+
+def test_recordings_drive_by_a_camera_that_is_no_view(tmp_path):
+    write_multiview(tmp_path)
+    one, whole = filmed(tmp_path, views=1, driving="other_view", hand_size=16), filmed(tmp_path)
+    clip, seen = one.load(0), whole.load(0)
+    assert clip.clip_id == seen.clip_id and clip.driving_hands.shape == (1, clip.grid[2], 2, 3, 16, 16)
+    matches = [torch.equal(clip.driving[0], view) for view in seen.frames[0]]
+    assert matches.count(True) == 1 and not matches[0], "as that camera's own pictures are cut"
+    assert clip.driving_hands.std() > 0
+    part = unpacked(one.load_part(0, lambda v, t: ([0], range(1, t)), frozenset()))
+    assert torch.equal(part.driving, clip.driving[:, 1:]) and torch.equal(part.driving_hands, clip.driving_hands[:, 1:])
+    copied = filmed(tmp_path, driving="same_view")
+    assert torch.equal(copied.load(0).driving[0], copied.load(0).frames[0, 0]) and copied.drives_itself(copied.config)
+    with pytest.raises(DataError, match=r"cameras, all of which are views; expected one more"):
+        filmed(tmp_path, driving="other_view")
 
 
 # --- what training changes ---

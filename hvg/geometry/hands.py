@@ -1,4 +1,4 @@
-"""Cameras that see a person's hands from nearby."""
+"""Where a person's hands are, and what of a picture shows them."""
 
 import torch
 from torch import Tensor
@@ -23,18 +23,23 @@ def hand_middles(body: BodyMotion) -> Tensor:
     return torch.stack(sides, dim=1)
 
 
+def hand_squares(body: BodyMotion, cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """Middles (T, 2, 2) and sides (T, 2), pixels, of the squares of ``HAND_METRES`` around the hands that cameras (T) or (1) see.
+
+    A hand behind the camera is taken to be in front of it, as far.
+    """
+    pixels, depth = project(hand_middles(body), cameras)
+    return pixels, cameras.intrinsics[:, 1, 1, None] * HAND_METRES / depth.abs().clamp_min(0.1)
+
+
 def hand_cameras(body: BodyMotion, camera: Cameras, size: int) -> Cameras:
     """Cameras (T, 2) at the place of ``camera`` (1), turned as it is, whose pictures of ``size`` show a hand each.
 
-    They are crops of the camera's picture, as fine as the size wants them: a square of ``HAND_METRES`` where the hand is. A hand
-    behind the camera is taken to be in front of it, as far.
+    They are crops of the camera's picture, as fine as the size wants them, as of ``hand_squares``.
     """
-    middles = hand_middles(body)
-    pixels, depth = project(middles, camera)
-    focal = camera.intrinsics[0, 1, 1]
-    side = focal * HAND_METRES / depth.abs().clamp_min(0.1)
+    pixels, side = hand_squares(body, camera)
     zoom = size / side
-    steps, hands = depth.shape
+    steps, hands = side.shape
     intrinsics = camera.intrinsics.expand(steps, 2, 3, 3).clone()
     corner = pixels - 0.5 * side[..., None]
     intrinsics[..., :2, 2] = (intrinsics[..., :2, 2] - corner) * zoom[..., None]
