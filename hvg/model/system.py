@@ -180,7 +180,7 @@ class HumanVideoSystem(TrainedSystem):
         """
         seen = grouped(self.signals.draw(batch), self.temporal_stride)
         given = tell(self.conditioners, condition_slots(self.conditioners, self.signal_keys, seen), seen)
-        given = weigh(self.conditioners, given, self.global_step)
+        given = weigh(self.conditioners, given, self.steps_before + self.global_step)
         return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
 
     @torch.no_grad()

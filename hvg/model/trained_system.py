@@ -61,6 +61,7 @@ class TrainedSystem(lightning.LightningModule):
     alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
     the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
     notes: what the user of a training should know, a line each.
+    steps_before: steps of the run before those that Lightning counts, as of an earlier training that this one goes on with.
     rates, base: set where an adapter says what trains: name -> peak learning rate, of weights that have another one than the
     training's; and what the others are. None: checkpoints hold every weight.
     """
@@ -84,6 +85,7 @@ class TrainedSystem(lightning.LightningModule):
         self.signals, self.signal_keys, self.notes = signals, signal_keys or {}, notes
         self._optimizer = optimizer
         self.rates, self.base = {}, None
+        self.steps_before = 0
 
     # --- training -------------------------------------------------------------------------------------------------
 
