@@ -1,6 +1,7 @@
 """The probe of what a signal knows: ridge regression on unseen people, and what it is asked of."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_what_is_linear_is_told_of_groups_that_were_not_fitted():
 def clips(numbers_of_clip, views: int = 2, people: int = PEOPLE):
     """Clips that were told what a function makes of each, (V, t, D)."""
     found = tiny_scored_clips(clips=people, views=views)
-    return [replace(clip, told=lambda own=numbers_of_clip(clip): Told({"pose": own}, (0, 1, 2, 3))) for clip in found]
+    return [replace(clip, told=partial(Told, {"pose": numbers_of_clip(clip)}, (0, 1, 2, 3))) for clip in found]
 
 
 def score(found, **settings):
