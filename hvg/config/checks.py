@@ -48,8 +48,9 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
         problems = [] if "evaluation" in failed else [*_shared_people(config)]
     except DataError as error:
         return [Problem("dataset", str(error))]
-    if "data" not in failed:
+    if not {"system", "data", "fit"} & failed:
         problems += [*_copied_driving(config)]
+    if "data" not in failed:
         problems += [*_check_grid(config), *unfit_clips(config, held.sizes), *unmixed(config, held)]
     if not {"codec", "backbone", "data"} & failed:
         pictures = trained_pictures(config, held.sizes)

@@ -1,6 +1,7 @@
 """A user's driving video as training showed such videos: one person on the background, as large as there."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -165,20 +166,18 @@ def _notes(options: SampleOptions, video: SteadyVideo, looked: int, empty: int) 
 def _moments(
     options: SampleOptions, video: SteadyVideo, moments: Sequence[int], view: DrivingView
 ) -> Iterator[_Moment]:
-    """The frames at these moments, increasing, with the person in them."""
+    """The frames at these moments, increasing, with the person in them: by the matte where there is one, else as the detector
+    sees them, which finds the hands, too.
+    """
     pictures = (x for number, x in enumerate(video.frames()) if number in {*moments})
-    if options.driving_matte is not None:
-        covers = _covers(options.driving_matte, video, moments)
-        pairs = zip(pictures, covers, strict=True)
-        yield from (_Moment(*_smaller(x, _inside(cover, options.driving_box), view)) for x, cover in pairs)
-    elif finds_people():
-        with PersonDetector(still=True) as detector:
-            for picture in pictures:
-                seen = detector.look(picture, options.driving_box)
-                small, cover = _smaller(picture, _inside(seen.matte, options.driving_box), view)
-                yield _Moment(small, cover, seen)
-    else:
-        yield from (_Moment(*_smaller(picture, None, view)) for picture in pictures)
+    matte, box = options.driving_matte, options.driving_box
+    covers = None if matte is None else _covers(matte, video, moments)
+    looks = finds_people() and (covers is None or view.hands > 0)
+    with PersonDetector(still=True) if looks else nullcontext() as detector:
+        for picture in pictures:
+            seen = None if detector is None else detector.look(picture, box)
+            found = (seen and seen.matte) if covers is None else next(covers)
+            yield _Moment(*_smaller(picture, None if found is None else _inside(found, box), view), seen)
 
 
 def _covers(matte: Path, video: SteadyVideo, moments: Sequence[int]) -> Iterator[np.ndarray]:

@@ -138,8 +138,8 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
 
 def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    given, driving = camera_file(options), open_driving(options)
-    motion = asked_motion(options, driving)
+    driving = open_driving(options)
+    motion, given = asked_motion(options, driving), camera_file(options)
     asked_person(options)
     check_photo_options(options)
 

@@ -207,6 +207,13 @@ def test_the_detector_cuts_the_person_out_and_finds_the_hands(tmp_path, monkeypa
     assert frames.shape == (1, 2, 3, 32, 32) and hands.shape == (1, 2, 2, 3, 16, 16) and not notes
     assert frames[..., 0, 0].min() > 0.9, "the corner is the background"
     assert frames.min() < 0.1
+    whole = tmp_path / "matte.mp4"
+    write_video(whole, torch.ones(4, 3, SIDE, SIDE), RATE)
+    asked = asked.model_copy(update={"driving_matte": whole})
+    frames, hands, _ = taken(asked, [0, 1], replace(VIEW, hands=16))
+    assert frames[..., 16, 16].max() < 0.1 and hands.shape == (1, 2, 2, 3, 16, 16), (
+        "cut by the matte, hands by the detector"
+    )
 
 
 def test_a_hand_s_square_lies_around_it_as_wide_as_its_forearm_is_long():
