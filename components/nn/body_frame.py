@@ -24,7 +24,9 @@ def joints_in_body_axes(body: BodyMotion) -> Tensor:
     up = neck - pelvis
     y = normalize(up - (up * x).sum(-1, keepdim=True) * x, dim=-1)
     axes = torch.stack([x, y, torch.linalg.cross(x, y)], dim=-2)
-    return (joints[..., 1:, :] - pelvis[..., None, :]) @ axes.mT
+    # In bfloat16 a joint would be millimetres elsewhere.
+    with torch.autocast(joints.device.type, enabled=False):
+        return (joints[..., 1:, :] - pelvis[..., None, :]) @ axes.mT
 
 
 def rotations_from_root(body: BodyMotion) -> Tensor:
@@ -39,7 +41,8 @@ def rotations_from_root(body: BodyMotion) -> Tensor:
             "the clips' bodies are joints without rotations, of which pose.auxiliary=rotations learns; give auxiliary=joints"
         )
     turns = found.float()
-    relative = turns[:, :, :1].mT @ turns[:, :, 1:]
+    with torch.autocast(turns.device.type, enabled=False):
+        relative = turns[:, :, :1].mT @ turns[:, :, 1:]
     return relative[..., :2].mT.flatten(-2)
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from components.bodies.anny import Anny
 from components.conditioners.motion_tokens import MotionTokens
-from components.nn.body_frame import NUMBERS, joints_in_body_axes, pose_numbers, rotations_from_root
+from components.nn.body_frame import NUMBERS, POSED, joints_in_body_axes, pose_numbers, rotations_from_root
 from components.nn.frame_tokens import squared
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
@@ -121,7 +121,6 @@ def test_a_pose_knows_neither_place_nor_heading(people, told):
 
 def test_joints_lie_left_up_and_forward_of_the_pelvis():
     joints = joints_in_body_axes(tiny_batch().body).mean(dim=(0, 1))
-    from components.nn.body_frame import POSED
 
     hip, neck, foot = (joints[POSED.index(name)] for name in ("left_hip", "neck", "left_foot"))
     assert hip[0] > 0.05 and neck[1] > 0.3 and foot[1] < -0.5 and foot[2] > 0
@@ -182,3 +181,6 @@ def test_a_training_step_adds_it():
     weight = system.conditioners["pose"].config.loss_weight
     (raw,) = system.conditioners["pose"](None, batch).losses.values()
     assert torch.allclose(losses["pose_joints"], weight * raw.mean(), rtol=1e-4)
+    # Steps of an earlier stage of the run count.
+    system.steps_before = system.conditioners["pose"].config.loss_steps
+    assert system.training_step(batch, 0)["pose_joints"] == 0
