@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from recordings import write_multiview
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
 from components.nn.body_frame import joints_in_body_axes
 from components.renderers.warp import Warp
+from hvg.commands.show import contact_sheet
 from hvg.config import checks
+from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import same_bits
 from hvg.core.errors import DataError, HvgError
@@ -130,6 +133,18 @@ def test_recordings_drive_by_a_camera_that_is_no_view(tmp_path):
     assert torch.equal(copied.load(0).driving[0], copied.load(0).frames[0, 0]) and copied.drives_itself(copied.config)
     with pytest.raises(DataError, match=r"cameras, all of which are views; expected one more"):
         filmed(tmp_path, driving="other_view")
+
+
+def test_show_has_columns_for_the_driving_video_and_its_hands(tmp_path):
+    words = ["scale=cpu", "pose=none", "dataset.views=2", "dataset.frames=1", "dataset.num_subjects=2", "data.frames=1"]
+    words += ["dataset.num_held_out_subjects=1", "dataset.image_size=32"]
+    sizes = []
+    for number, more in enumerate(([], ["dataset.driving=other_both", "dataset.hand_size=16"])):
+        out = tmp_path / f"{number}.png"
+        contact_sheet(compose([*words, *more]), ShowOptions(out=out))
+        with Image.open(out) as sheet:
+            sizes.append(sheet.width * sheet.height)
+    assert sizes[1] > sizes[0]
 
 
 # --- what training changes ---

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
+from loss_curves import BACKBONES
 from recorded_detector import RATE, SIDE, environment_that_says, recorded
 
+from hvg.cli import run
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
@@ -25,6 +28,7 @@ from hvg.sample.driving import (
 )
 from hvg.sample.generate import request_digest
 from hvg.sample.request import check_fields, make_clip
+from hvg.train.run import train
 from hvg.values.task import NOVEL_POSE
 
 COUNT = 6
@@ -192,6 +196,40 @@ def test_another_video_is_another_request(videos, tmp_path, monkeypatch):
         for name in ("person", "matte")
     )
     assert first != second
+
+
+SMALL = (
+    *(word for word in TINY if word.startswith("dataset.")),
+    *("scale=cpu", "backbone=wan_tiny", *BACKBONES["wan_tiny"], "prediction=flow_x0", "device=cpu", "data.workers=0"),
+    *("backbone.cross_attention_width=16", "pose=motion_tokens_tiny", "pose.width=16", "pose.heads=2"),
+    *("dataset.driving=other_both", "data.driving_perspective=0.2", "data.driving_colour=0.2", "data.views=2"),
+    *(
+        "data.frames=2",
+        "training.steps=1",
+        "training.warmup_steps=0",
+        "training.validate_every=0",
+        "evaluation.steps=1",
+    ),
+)
+
+
+@pytest.mark.long
+def test_the_command_makes_a_video_of_somebody_s_own(videos, tmp_path, capsys):
+    """From a training on driving videos that are changed, to videos of a photo's person."""
+    train(compose([*SMALL, f"output={tmp_path}", "name=run"]), log=lambda line: None)
+    write_png(tmp_path / "me.png", torch.rand(3, 40, 20))
+    words = [f"checkpoint={tmp_path / 'run'}", f"reference={tmp_path / 'me.png'}", f"driving={videos['person']}"]
+    words += [f"driving_matte={videos['matte']}", "camera=static", "frames=3", f"out={tmp_path / 'sample'}"]
+    assert run(["sample", *words]) == 0
+    assert {"view-00.mp4", "tiled.mp4", "sample.json"} <= {path.name for path in (tmp_path / "sample").iterdir()}
+    said = capsys.readouterr().out
+    assert "the video's 3 frames are 0, 2, 5 of the motion's 6" in said
+    assert (
+        run(["sample", *words[:2], f"driving={videos['person']}", f"driving_matte={videos['nobody']}", "out=other"])
+        == 1
+    )
+    error = capsys.readouterr().err.strip()
+    assert "shows nobody" in error and "\n" not in error
 
 
 # --- what the detector sees ---
