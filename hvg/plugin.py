@@ -20,6 +20,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
+from hvg.parts.auxiliary import AuxiliaryConditioner, AuxiliaryConfig
 from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
@@ -63,6 +64,8 @@ __all__ = [
     "VERSION",
     "Adapter",
     "Alignment",
+    "AuxiliaryConditioner",
+    "AuxiliaryConfig",
     "Backbone",
     "BackboneContext",
     "BodyModel",

@@ -24,7 +24,9 @@ from hvg.values.scored_clip import Surface
 
 T = TypeVar("T")
 # Fields of a clip that one dataset may have, and another not. (All have ``valid``: where none is given nothing is padded.)
-_OPTIONAL = frozenset({"frames", "alpha", "body", "reference", "task", "frame_index", "driving", "caption"})
+_OPTIONAL = frozenset(
+    {"frames", "alpha", "body", "reference", "task", "frame_index", "driving", "driving_hands", "caption"}
+)
 
 
 def _agreed(setting: str) -> Any:
@@ -109,6 +111,10 @@ class Mixture(Dataset[MixtureConfig]):
     @classmethod
     def eight_bit(cls, config: MixtureConfig) -> bool:
         return all(member.eight_bit(settings) for member, settings in config.datasets().values())
+
+    @classmethod
+    def drives_itself(cls, config: MixtureConfig) -> bool:
+        return any(member.drives_itself(settings) for member, settings in config.datasets().values())
 
     @classmethod
     def content(cls, config: MixtureConfig) -> str:

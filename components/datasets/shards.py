@@ -44,7 +44,10 @@ class Shards(Dataset):
         shards = [whole_shard(path) for path in _paths(config)]
         captions = {"caption"} if shards and all(shard and shard.captions for shard in shards) else set()
         fixed = {"frames", "alpha", "cameras", "body", "reference", "task", "valid", "frame_index"}
-        return frozenset({*fixed, *mesh, *captions})
+        driving = (
+            frozenset.intersection(*(shard.driving for shard in shards if shard)) if all(shards) and shards else ()
+        )
+        return frozenset({*fixed, *mesh, *captions, *driving})
 
     @classmethod
     def holdings(cls, config: Config) -> Holdings:

@@ -17,6 +17,7 @@ from hvg.core.bounds import Colour, Count, Elevations, FrameCount, FramesPerSeco
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
+from hvg.geometry.hands import hand_cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
@@ -43,6 +44,8 @@ _AMBIENT, _SKY, _KEY = 0.62, 0.10, 0.38
 MOST_CLIPS, MOST_RAYS = 100_000, 2**30
 # Least turn, degrees, of a novel view's cameras away from the photo's; a quarter of their distance where that is less.
 _NOVEL_TURN = 10.0
+# Least turn, degrees, of a driving camera away from each of the clip's; a third of their distance where that is less.
+_DRIVING_TURN = 30.0
 # Share of ``framing_jitter`` that is used up and down: people stand, and fill the height but not the width.
 _VERTICAL_JITTER = 1 / 3
 
@@ -152,6 +155,18 @@ class Synthetic(Dataset):
         frames_per_second: FramesPerSecond = Field(
             8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
+        driving: Literal["none", "same_view", "other_view", "other_person", "other_both"] = Field(
+            "none",
+            description="The driving video of every clip. same_view: the clip itself as its first camera sees it, which "
+            "data.copied_driving has to allow in training. other_view: from between two of its cameras. other_person: "
+            "somebody who is in no clip moves alike, before the first camera. other_both: that one from elsewhere.",
+        )
+        hand_size: int = Field(
+            0,
+            ge=0,
+            le=1024,
+            description="Side of the pictures of the two hands in the driving video, each from nearby, pixels; 0: none are made.",
+        )
         supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
         mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
         background: tuple[Colour, Colour, Colour] = Field(
@@ -168,6 +183,8 @@ class Synthetic(Dataset):
                     raise ValueError(
                         f"{people} people with {clips} clips each are asked for in {split}; at most {MOST_CLIPS} clips are"
                     )
+            if self.hand_size and self.driving == "none":
+                raise ValueError("hand_size: hands are of a driving video; choose one, as driving=other_view")
             height, width = _height_width(self)
             rays = self.views * self.frames * height * width * self.supersampling**2
             if rays > MOST_RAYS:
@@ -215,11 +232,17 @@ class Synthetic(Dataset):
             "clip_id",
             "subject",
         }
+        always |= {"driving"} if config.driving != "none" else set()
+        always |= {"driving_hands"} if config.hand_size else set()
         return frozenset(always | (MESH_FIELDS if config.mesh else set()))
 
     @classmethod
     def num_photos(cls, config: "Synthetic.Config") -> int:
         return 1 if config.photos == "front" else 2
+
+    @classmethod
+    def drives_itself(cls, config: "Synthetic.Config") -> bool:
+        return config.driving == "same_view"
 
     @classmethod
     def holdings(cls, config: "Synthetic.Config") -> Holdings:
@@ -253,7 +276,7 @@ class Synthetic(Dataset):
             clip_id=(_clip_id(config, number, clip),),
             subject=(subject,),
         )
-        return replace(loaded, task=clip_task(loaded))
+        return replace(loaded, task=clip_task(loaded), **self._driving(number, clip, scene, loaded))
 
     def surface(self, index: int) -> Surface:
         """The dressed mesh of clip ``index``, and what the pixel centres of its pictures see of it."""
@@ -284,13 +307,58 @@ class Synthetic(Dataset):
             cameras = self._cameras(body, generator)
         return _Scene(shape, person, body, self._framed(cameras, number, clip))
 
+    def _driving(self, number: int, clip: int, scene: _Scene, loaded: ClipBatch) -> dict[str, Tensor]:
+        """The driving video of a clip, and its hands, by the names of their fields."""
+        config, hands = self.config, self.config.hand_size
+        if config.driving == "none":
+            return {}
+        person, body = scene.person, scene.body
+        if config.driving in ("other_person", "other_both"):
+            shape, person = self._person(number, f"driving-person-{clip}")
+            body = self._moving_alike(number, clip, shape)
+        camera = scene.cameras[:1]
+        if config.driving in ("other_view", "other_both"):
+            camera = self._camera_between(number, clip, body, scene.cameras)
+        frames = required(loaded.frames, "frames")[:, 0]
+        if config.driving != "same_view":
+            frames = self._render(person, body, camera)[0][None]
+        if not hands:
+            return {"driving": frames}
+        cameras = hand_cameras(body, camera, hands)
+        return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
+
+    def _moving_alike(self, number: int, clip: int, shape: dict[str, float]) -> BodyMotion:
+        """A person of this shape who moves as subject ``number`` does in a clip, or stands as in its photo."""
+        if _is_view(self.config, number, clip):
+            body, _ = self._photo(number, shape)
+            return body.select(torch.zeros(self.config.frames, dtype=torch.int64))
+        motion = grounded(self._motion(number, clip), self._body, shape)
+        return self._body.animate(motion, shape, mesh=True)
+
+    def _camera_between(self, number: int, clip: int, body: BodyMotion, cameras: Cameras) -> Cameras:
+        """A camera (1) between two neighbours of a clip's, not near either, at a height and with a framing of its own."""
+        config, count = self.config, len(cameras.world_to_camera)
+        drawn = numpy_generator(config.seed, config.split, number, "driving", clip)
+        gap = 360.0 / count
+        least = min(_DRIVING_TURN, gap / 3)
+        beside = float(azimuths_degrees(cameras[int(drawn.integers(count))]))
+        camera = self._orbit(torch.tensor([beside + float(drawn.uniform(least, gap - least))]), body, drawn)
+        return self._framed(camera, number, f"driving-{clip}")
+
+    def _hands(self, person: Person, body: BodyMotion, cameras: Cameras) -> Tensor:
+        """The hands of a clip (1, T, 2, 3, h, w), each before its own camera (T, 2)."""
+        seen = [
+            self._render(person, body.select(torch.tensor([t])), cameras[t])[0] for t in range(body.joints.shape[1])
+        ]
+        return torch.stack(seen)[None]
+
     def _grid(self, images: Tensor) -> Tensor:
         """(T * V, ...), frame by frame -> (V, T, ...)."""
         return images.unflatten(0, (self.config.frames, self.config.views)).transpose(0, 1)
 
-    def _person(self, number: int) -> tuple[dict[str, float], Person]:
-        """Body shape and dressed person of subject ``number``."""
-        generator = numpy_generator(self.config.seed, self.config.split, number, "person")
+    def _person(self, number: int, role: str = "person") -> tuple[dict[str, float], Person]:
+        """Body shape and dressed person of subject ``number``; role: of somebody else, who drives one of their clips."""
+        generator = numpy_generator(self.config.seed, self.config.split, number, role)
         shape = self._body.random_shape(generator)
         rest = self._body.animate(Motion(rotations={"pelvis": torch.zeros(1, 3)}), shape, mesh=True)
         if self.config.clothes == "suit":
@@ -333,7 +401,11 @@ class Synthetic(Dataset):
             least = min(_NOVEL_TURN, apart / 4)
             side = float(generator.uniform(-1, 1))
             turn = away_from + math.copysign(least, side) + side * (min(max(jitter, least), apart / 2) - least)
-        azimuths = torch.arange(views) * apart + turn
+        return self._orbit(torch.arange(views) * apart + turn, body, generator)
+
+    def _orbit(self, azimuths: Tensor, body: BodyMotion, generator: np.random.Generator) -> Cameras:
+        """Cameras (V) at these azimuths, degrees, on an orbit at a height that is drawn."""
+        config = self.config
         pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,

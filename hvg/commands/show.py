@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from hvg.commands.words import options_and_overrides
 from hvg.config.build import build_alignment, build_dataset, build_reconstructor
@@ -17,6 +18,7 @@ from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.labels import PHOTO, map_label
 from hvg.core.required import required
+from hvg.data.driving import DRIVING, driving_pictures
 from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
 from hvg.media.tiles import over_text, tile_columns
@@ -36,8 +38,8 @@ def run(words: list[str]) -> int:
 
 
 def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
-    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, every pose signal there is; below, what
-    is said of the clip.
+    """Writes a PNG: a row per view; columns photo, image, joints over the image, alpha, driving video and
+    its hands, every pose signal there is; below, what is said of the clip.
 
     Where a fit observes the body, its joints are drawn over the true ones, in another colour that the label names. All of
     them are moved as the network sees them.
@@ -63,6 +65,11 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
         columns["joints" if clip.true_body is None else "true red, fit blue"] = draw_joints(clip)
     if clip.alpha is not None:
         columns["alpha"] = (clip.alpha[0] * 2 - 1).expand(-1, -1, 3, -1, -1)
+    for name, pictures in driving_pictures(clip).items():
+        # Of every view it is the same, whichever size it has.
+        for number, picture in enumerate(pictures):
+            title = name if name == DRIVING else ("left hand", "right hand")[number]
+            columns[title] = interpolate(picture, clip.cameras.image_size).expand(clip.grid[1], 1, -1, -1, -1)
     for key, part in signals.items():
         for name, image in part.signal_images(clip.signals[key][0]).items():
             title = map_label(signal_label(key), name)

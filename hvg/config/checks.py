@@ -56,6 +56,8 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
         problems = [] if "evaluation" in failed else [*_shared_people(config)]
     except DataError as error:
         return [Problem("dataset", str(error))]
+    if not {"system", "data", "fit"} & failed:
+        problems += [*_copied_driving(config)]
     if "data" not in failed:
         problems += [*_check_grid(config), *unfit_clips(config, held.sizes), *unmixed(config, held)]
     if not {"codec", "backbone", "data"} & failed:
@@ -63,6 +65,19 @@ def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Probl
         problems += [*_uneven_pictures(config, pictures), *shortened_clips(config, held.sizes.values())]
         problems += [] if {"sampler", "evaluation"} & failed else _shrunk_pictures(config, pictures)
     return problems
+
+
+def _copied_driving(config: RunConfig) -> Iterator[Problem]:
+    """A network that is shown what it shall make learns to copy it, and never looks at the photo."""
+    if config.data.copied_driving == "allow" or not config.dataset.cls.drives_itself(config.dataset.config):
+        return
+    readers = [place for place, (_, fields) in needed_fields(config).items() if "driving" in fields]
+    if readers:
+        yield Problem(
+            "dataset",
+            f"a clip's driving video, which {readers[0]} reads, is the target itself from the same camera: training would learn "
+            "to copy it, whatever the photo shows. Take another view or person, or say data.copied_driving=allow.",
+        )
 
 
 def _shared_people(config: RunConfig) -> Iterator[Problem]:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hvg.config.sections import Section
+from hvg.config.driving_options import DrivingOptions
+from hvg.config.section import Section
 from hvg.core.axes import AskedUp
 from hvg.core.bounds import (
     Count,
@@ -143,7 +144,7 @@ class FolderOptions(Section):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class SampleOptions(Section):
+class SampleOptions(DrivingOptions):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
@@ -154,8 +155,10 @@ class SampleOptions(Section):
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    motion: Path = Field(
-        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON."
+    motion: Path | None = Field(
+        None,
+        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON. "
+        "null: a driving video moves the person.",
     )
     convention: str = Field(
         "auto",

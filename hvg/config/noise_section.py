@@ -1,16 +1,11 @@
-"""Settings of how training noises a clip, and what every section of a run's settings is."""
+"""Settings of how training noises a clip."""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from hvg.config.section import Section
 from hvg.core.bounds import FrameCountFromZero
-
-
-class Section(BaseModel):
-    """A documented group of settings; frozen, unknown keys are forbidden."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def _rising(bounds: tuple[int, int]) -> tuple[int, int]:

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from hvg.config.noise_section import NoiseConfig, Section
+from hvg.config.driving_section import DrivingSettings
+from hvg.config.noise_section import NoiseConfig
+from hvg.config.section import Section
 from hvg.core.bounds import (
     BatchSize,
     Colour,
@@ -40,7 +42,7 @@ BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Afte
 Average = Annotated[float, Field(ge=0, lt=1)]
 
 
-class DataConfig(Section):
+class DataConfig(DrivingSettings):
     """Settings of the data: size of a batch, and how clips reach a training step."""
 
     batch_size: Annotated[BatchSize, Continued.SHARED] = Field(

@@ -91,16 +91,20 @@ def slot_notes(config: RunConfig) -> list[str]:
     ]
 
 
-def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
-    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads."""
+def needed_fields(config: RunConfig, training: bool = True) -> dict[str, tuple[str, frozenset[str]]]:
+    """Key of the configuration -> the part that is chosen there, and the ClipBatch fields that it reads. training: whether
+    those that its own losses and the fit of a data set's bodies read are among them.
+    """
     needed: dict[str, tuple[str, frozenset[str]]] = {}
     if "alignment" in config.parts:
         needed["alignment"] = config.alignment.name, config.alignment.cls.requires
-    needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
+    if training:
+        needed["fit"] = config.fit.name, config.fit.cls.needs(config.fit.config)
     if "reconstructor" in config.parts:
         needed["reconstructor"] = config.reconstructor.name, config.reconstructor.cls.needs(config.reconstructor.config)
     if "guidance" in config.parts:
         needed["guidance"] = config.guidance.name, config.guidance.cls.requires
     for slot, choice in config.conditioners.items():
-        needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
+        of_losses = choice.cls.loss_needs(choice.config) if training else frozenset[str]()
+        needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config) | of_losses
     return needed

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from hvg.core.eight_bit import (
     signal_to_uint8,
 )
 from hvg.core.required import required
+from hvg.data.driving import DRIVING, HANDS, driven, driving_pictures
 from hvg.data.picture_files import ENDINGS, EXACT, PictureFormat, decode_picture, encode_picture
 from hvg.parts.scene import Choose
 from hvg.values.body import BodyMotion, Skinning
@@ -54,21 +56,15 @@ def _images(name: str, pixels: Tensor, form: PictureFormat = EXACT) -> dict[str,
     """V T K H W uint8 -> files of pictures, or one array each where those do not know so many channels."""
     if pixels.shape[2] not in (1, 3, 4):
         return _arrays(name, pixels)
-    array = pixels.movedim(2, -1).numpy()
-    return {
-        f"{name}.{v:03d}.{t:03d}.{ENDINGS[form.kind]}": encode_picture(array[v, t], form)
-        for v in range(array.shape[0])
-        for t in range(array.shape[1])
-    }
+    array, ending = pixels.movedim(2, -1).numpy(), ENDINGS[form.kind]
+    cells = np.ndindex(*array.shape[:2])
+    return {f"{name}.{v:03d}.{t:03d}.{ending}": encode_picture(array[v, t], form) for v, t in cells}
 
 
 def _arrays(name: str, values: Tensor) -> dict[str, bytes]:
     """V T K H W -> one array a picture."""
-    return {
-        f"{name}.{v:03d}.{t:03d}.npy": _npy(values[v, t].contiguous())
-        for v in range(values.shape[0])
-        for t in range(values.shape[1])
-    }
+    cells = np.ndindex(*values.shape[:2])
+    return {f"{name}.{v:03d}.{t:03d}.npy": _npy(values[v, t].contiguous()) for v, t in cells}
 
 
 def _pictures(name: str, frames: Tensor, alpha: Tensor | None = None, form: PictureFormat = EXACT) -> dict[str, bytes]:
@@ -119,7 +115,8 @@ def as_kept(clip: ClipBatch, form: PictureFormat) -> ClipBatch:
 
     frames = None if clip.frames is None else kept(clip.frames[0])
     photo = clip.reference and replace(clip.reference, frames=required(kept(clip.reference.frames), "frames"))
-    return replace(clip, frames=None if frames is None else frames[None], reference=photo, driving=kept(clip.driving))
+    driving = {name: driven(name, kept(x)) for name, x in driving_pictures(clip).items()}
+    return replace(clip, frames=None if frames is None else frames[None], reference=photo, **driving)
 
 
 def encode_clip(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes]:
@@ -145,8 +142,8 @@ def encode_clip(clip: ClipBatch, form: PictureFormat = EXACT) -> dict[str, bytes
         if (body := reference.target_body) is not None:
             arrays |= _without_what_is_shared(_body_arrays("reference_body", body), arrays)
     files |= encode_frames(clip, form)
-    if clip.driving is not None:
-        files |= _pictures("driving", clip.driving, form=form)
+    for name, frames in driving_pictures(clip).items():
+        files |= _pictures(name, frames, form=form)
     if clip.caption is not None:
         meta["caption"] = clip.caption[0]
     for key, signal in clip.signals.items():
@@ -186,8 +183,8 @@ def decode_clip(
     """The clip (B = 1) that ``encode_clip`` wrote, or some of it, pictures in 8 bits where files hold them so
     (``hvg.values.packed``); no file is asked for that is not needed.
 
-    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference`` and ``driving``. signals: keys of
-    control maps. None: all. mesh: whether those of bodies are wanted.
+    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference``, ``driving`` and ``driving_hands``.
+    signals: keys of control maps. None: all. mesh: whether those of bodies are wanted.
     """
 
     def is_wanted(image: str) -> bool:
@@ -220,12 +217,12 @@ def decode_clip(
         signals=_signals(arrays),
     )
     clip = clip if cells is None else clip.select(*cells)
-    frames, alpha = _colour_and_alpha(pictures, "frames")
+    frames, alpha = (x if x is None else x[None] for x in _colour_and_alpha(pictures, "frames"))
     return replace(
         clip,
-        frames=None if frames is None else frames[None],
-        alpha=None if alpha is None else alpha[None],
-        driving=pictures.get("driving"),
+        frames=frames,
+        alpha=alpha,
+        **{name: driven(name, pictures.get(name)) for name in (DRIVING, HANDS)},
         signals={
             key: signal if signal.dtype == torch.uint8 else signal.float()
             for key, signal in {**clip.signals, **_signals(pictures)}.items()
@@ -242,12 +239,11 @@ def _reference(pictures: Mapping[str, Tensor], arrays: dict[str, Tensor], meta: 
     frames, alpha = _colour_and_alpha(pictures, "reference")
     if frames is None:
         return None
+    size = meta.get("reference_image_size")
     return Reference(
         frames=frames,
         alpha=alpha,
-        cameras=decode_cameras(arrays, "reference_", meta["reference_image_size"])
-        if "reference_image_size" in meta
-        else None,
+        cameras=size and decode_cameras(arrays, "reference_", size),
         body=_body(arrays, "reference_body", meta),
     )
 
@@ -255,7 +251,7 @@ def _reference(pictures: Mapping[str, Tensor], arrays: dict[str, Tensor], meta: 
 def _decode_images(
     files: Mapping[str, bytes], cells: tuple[Sequence[int], range] | None, is_wanted: Callable[[str], bool]
 ) -> dict[str, Tensor]:
-    """Image name -> V T K H W, uint8 or floats; the photo is always whole, and the driving video has one view."""
+    """Image name -> V T K H W, uint8 or floats; the photo is always whole, and so are the views of a driving video."""
     grids: dict[str, dict[tuple[int, int], str]] = {}
     for name in files:
         # Pictures are of a view and a frame, all of them; arrays where they are in a picture's stead.
@@ -268,7 +264,7 @@ def _decode_images(
         views: Sequence[int] = range(max(v for v, _ in grid) + 1)
         frames: Sequence[int] = range(max(t for _, t in grid) + 1)
         if cells is not None and image.removeprefix(ALPHA) != "reference":
-            views, frames = (views if image == "driving" else cells[0]), cells[1]
+            views, frames = (views if image in (DRIVING, HANDS) else cells[0]), cells[1]
         found = [_picture(name, files[name]) for name in (grid[v, t] for v in views for t in frames)]
         stacked[image] = torch.stack(found).unflatten(0, (len(views), len(frames)))
     return stacked

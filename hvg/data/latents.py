@@ -325,4 +325,4 @@ def wanted_images(config: RunConfig) -> set[str]:
         # What has frozen features looks at the photo through them alone.
         looks = choice.cls.has_frozen_features(choice.config)
         needed |= choice.cls.needs(choice.config) - ({"reference"} if looks else set())
-    return needed & {"reference", "driving"}
+    return needed & {"reference", "driving", "driving_hands"}

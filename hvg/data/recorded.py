@@ -19,6 +19,8 @@ from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
 from hvg.core.required import required
 from hvg.data.captions import caption_notes, captions_of, captions_text
+from hvg.data.driving import DRIVING, HANDS
+from hvg.data.filmed_hands import cut_hands, hand_crops
 from hvg.data.framing import facing_view, person_crop, seen_through, whole_crop
 from hvg.data.kept_listing import KeptListing
 from hvg.data.recordings import (
@@ -105,11 +107,17 @@ class Recorded(Dataset):
         names |= {"alpha"} if config.masks else set()
         names |= {"body", "task"} if config.bodies else set()
         names |= {"caption"} if config.captions else set()
+        names |= {DRIVING} if config.driving != "none" else set()
+        names |= {HANDS} if config.hand_size else set()
         return frozenset(names | (MESH_FIELDS if config.bodies and config.mesh else set()))
 
     @classmethod
     def num_photos(cls, config: RecordedConfig) -> int:
         return 1
+
+    @classmethod
+    def drives_itself(cls, config: RecordedConfig) -> bool:
+        return config.driving == "same_view"
 
     @classmethod
     def holdings(cls, config: RecordedConfig) -> Holdings:
@@ -189,12 +197,29 @@ class Recorded(Dataset):
             frames=torch.stack([frames for frames, _ in pictures])[None],
             alpha=torch.stack([alpha for _, alpha in pictures])[None] if self.config.masks else None,
             reference=photo,
+            **self._driving(index, frames, chosen),
         )
         if not self.config.bodies:
             return found
         # Of the whole clip, whatever part of it is read.
         task = clip_task(replace(whole, body=self._joints(index), reference=photo))
         return replace(found, body=self._body_of(clip, chosen), task=task)
+
+    def _driving(self, index: int, frames: Sequence[int], chosen: range) -> dict[str, Tensor]:
+        """The driving video of a clip and its hands, uint8, by the names of their fields. chosen: of the clip's frames."""
+        config, clip = self.config, self._clips[index]
+        track, size = clip.recording.driving, clip.size
+        if track is None:
+            return {}
+        body = self._joints(index) if config.bodies else None
+        cameras = _at(track.cameras(), clip.frames)
+        crop = self._crop(cameras, body, size) or whole_crop(cameras, size)
+        found = {DRIVING: self._pictures(track, crop, frames, size)[0][None]}
+        if config.hand_size:
+            some = slice(chosen.start, chosen.stop)
+            crops = hand_crops(required(body, "body").select(some), cameras[some])
+            found[HANDS] = cut_hands(track, frames, crops, config.hand_size, config.background, config.masks)
+        return found
 
     def _pictures(
         self, track: Track, crop: Crop, frames: Sequence[int], size: tuple[int, int]

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hvg.core.bounds import Colour, Count, CountFromZero, FrameCount, Side, ViewCount
 from hvg.core.errors import DataError
 from hvg.core.names import as_name
+from hvg.core.random_keys import key_to_seed
 from hvg.data.captions import CaptionedConfig
 from hvg.data.splits import subject_of
 from hvg.geometry.motion import Motion
@@ -52,9 +53,28 @@ class RecordedConfig(CaptionedConfig):
     masks: bool = Field(True, description="Whether clips carry masks; a recording without cannot be used then.")
     bodies: bool = Field(True, description="Whether clips carry bodies; a recording without cannot be used then.")
     mesh: bool = Field(True, description="Whether bodies carry their mesh (for mesh signals).")
+    driving: Literal["none", "same_view", "other_view"] = Field(
+        "none",
+        description="The driving video of every clip. same_view: the clip itself as its first camera sees it, which "
+        "data.copied_driving has to allow in training. other_view: one of the cameras that `views` leaves out.",
+    )
+    hand_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Side of the pictures of the two hands in the driving video, cut out of it, pixels; 0: none are made.",
+    )
     leave_out: tuple[str, ...] = Field(
         (), max_length=10_000, description="What is not used: recordings, cameras, or 'RECORDING/CAMERA'."
     )
+
+    @model_validator(mode="after")
+    def _hands_are_seen(self) -> "RecordedConfig":
+        if self.hand_size and (self.driving == "none" or not self.bodies):
+            raise ValueError(
+                "hand_size: hands are of a driving video, and found by the body; say driving= and bodies=true"
+            )
+        return self
 
     def size(self, recording: "Recording") -> tuple[int, int]:
         """Height and width of its pictures, pixels; as of its first camera where they keep their shape, in eights."""
@@ -101,7 +121,7 @@ class Recording:
     tracks: camera name -> its pictures. length: T. motion: reads the body's motion, in the cameras' world; None where there is
     none. body_places: where in the motion each of the T frames is, increasing, counted in the motion's frames; None: in order.
     files: those that say cameras and bodies, whose change makes other clips. filmed: frames of which there is any picture, where
-    some of them cannot be used; None: T.
+    some of them cannot be used; None: T. driving: the camera of the driving video, of ``tracks`` or another; None: there is none.
     """
 
     tracks: Mapping[str, Track]
@@ -110,6 +130,7 @@ class Recording:
     motion: Callable[[], Motion] | None = None
     body_places: Sequence[float] | None = None
     files: Sequence[Path] = ()
+    driving: Track | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +208,25 @@ def _chosen(config: RecordedConfig, name: str, recording: Recording) -> Recordin
     spread = [list(tracks)[len(tracks) * number // wanted] for number in range(wanted)]
     if config.bodies and recording.motion is None:
         raise DataError("has no body; expected one, or dataset.bodies=false")
-    return replace(recording, tracks={camera: tracks[camera] for camera in spread})
+    chosen = {camera: tracks[camera] for camera in spread}
+    return replace(recording, tracks=chosen, driving=_driving_track(config, name, tracks, chosen))
+
+
+def _driving_track(
+    config: RecordedConfig, name: str, tracks: Mapping[str, Track], chosen: Mapping[str, Track]
+) -> Track | None:
+    """The camera of a recording's driving video. Raises: DataError where all that there are are views."""
+    if config.driving == "none":
+        return None
+    if config.driving == "same_view":
+        return next(iter(chosen.values()))
+    others = [camera for camera in tracks if camera not in chosen]
+    if not others:
+        raise DataError(
+            f"has {len(tracks)} cameras, all of which are views; expected one more for dataset.driving=other_view, or fewer "
+            "dataset.views"
+        )
+    return tracks[others[key_to_seed(config.seed, "driving", name) % len(others)]]
 
 
 def _clips(config: RecordedConfig, name: str, recording: Recording) -> list[RecordedClip]:
@@ -213,7 +252,10 @@ def told(unusable: Mapping[str, str]) -> tuple[str, ...]:
 def facts(recording: Recording) -> list[Any]:
     """What changes where a recording's files do: names and numbers of pictures, and when folders and small files changed."""
     places = [
-        place for track in recording.tracks.values() for place in (track.frames, track.masks) if place is not None
+        place
+        for track in (*recording.tracks.values(), *filter(None, [recording.driving]))
+        for place in (track.frames, track.masks)
+        if place is not None
     ]
     return [*map(_place_facts, places), *([str(file), file.stat().st_mtime_ns] for file in recording.files)]
 

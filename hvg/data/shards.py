@@ -32,6 +32,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
 from hvg.data.clip_files import ALPHA, MOVING_MESH, SIGNAL, decode_cameras, decode_clip
+from hvg.data.driving import DRIVING, HANDS
 from hvg.parts.scene import Choose
 from hvg.values.clip import ClipBatch
 from hvg.values.packed import unpacked
@@ -180,6 +181,12 @@ class ShardReader:
         return frozenset(set.intersection(*per_clip)) if per_clip else frozenset()
 
     @cached_property
+    def driving(self) -> frozenset[str]:
+        """Which of ``driving`` and ``driving_hands`` every clip carries."""
+        per_clip = [{name.partition(".")[0] for name in members} for members in self._members.values()]
+        return frozenset({DRIVING, HANDS}.intersection(*per_clip)) if per_clip else frozenset()
+
+    @cached_property
     def meshes(self) -> bool:
         """Whether every clip carries its body's mesh, and how bones carry that."""
         return all(members.keys() >= MOVING_MESH for members in self._members.values())
@@ -218,7 +225,7 @@ class ShardReader:
         return self._known.lossy or ("jpeg" if jpeg else None)
 
     def _picture_names(self) -> Iterator[str]:
-        pictures = {"frames", "reference", "driving"}
+        pictures = {"frames", "reference", DRIVING, HANDS}
         names = (name for members in self._members.values() for name in members)
         return (name for name in names if name.partition(".")[0].removeprefix(ALPHA) in pictures)
 

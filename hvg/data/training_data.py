@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hvg.core.errors import HvgError
 from hvg.core.random_keys import generator
+from hvg.data.driving import changed_driving, refuse_copies
 from hvg.data.signals import Signals
 from hvg.data.step_order import place_at
 from hvg.data.unreadable import read_or_replace
@@ -63,8 +64,10 @@ class TrainingOrder(Dataset):
     """Position in the training order -> clip, with the views and frames that a step at that position sees, at its size.
 
     groups: the clips by the shapes that they are drawn for. clips_per_step: positions, over all ranks and the batches that a
-    step accumulates, that share a step and so a shape. first_view: as ``DataConfig`` says. A clip that cannot be read has
-    another in its place that is nowhere valid, and so has no share in the loss; ``ClipBatch.unreadable`` says why.
+    step accumulates, that share a step and so a shape. first_view: as ``DataConfig`` says. driving: how strongly driving
+    videos are changed, as of ``changed_driving``; nothing for not at all. copies: whether one may be the target itself. A clip
+    that cannot be read has another in its place that is nowhere valid, and so has no share in the loss;
+    ``ClipBatch.unreadable`` says why.
     """
 
     def __init__(
@@ -77,9 +80,12 @@ class TrainingOrder(Dataset):
         clips_per_step: int,
         recolour: float = 0.0,
         first_view: Within = "grid",
+        driving: Mapping[str, float] | None = None,
+        copies: bool = False,
     ) -> None:
         self._clips, self._signals, self._first_view = clips, signals, first_view
         self._seed, self._groups, self._clips_per_step, self._recolour = seed, groups, clips_per_step, recolour
+        self._driving, self._copies = driving or {}, copies
         self._kept: dict[tuple[int, tuple[int, int] | None], ClipBatch] = {}
         self._kept_bytes = 0
         self._in_parts: bool | None = None
@@ -90,6 +96,10 @@ class TrainingOrder(Dataset):
         part, unreadable = read_or_replace(lambda i: self._part(clips[i], choose, bucket.size), index, len(clips))
         if self._first_view == "window":
             part = replace(part, origin=None)
+        if not self._copies:
+            refuse_copies(part)
+        if any(self._driving.values()) and part.driving is not None:
+            part = changed_driving(unpacked(part), generator(self._seed, "driving", position), **self._driving)
         if float(torch.rand((), generator=choose.generator)) < self._recolour:
             part = recolour(unpacked(part), choose.generator, self._signals.photo_colours)
         # Maps that depend on what is drawn together: now it is known.

@@ -167,6 +167,7 @@ def fake_batch(provided: Collection[str], shape: Shape, photos: int = 1) -> Clip
         "task": lambda: torch.zeros(b, dtype=torch.int64),
         "frame_index": lambda: torch.arange(t).expand(b, t),
         "driving": lambda: torch.zeros(b, t, 3, height, width),
+        "driving_hands": lambda: torch.zeros(b, t, 2, 3, height, width),
         "caption": lambda: ("a person",) * b,
     }
     return ClipBatch(

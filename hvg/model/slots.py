@@ -1,6 +1,7 @@
 """The ports that all slots of a system fill: in training, in sampling, and where a step is only counted."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -40,6 +41,18 @@ def keep(
     """Each slot's ports where ``kept``, slot -> (B,) or (B, V), is true, its null elsewhere; all where a slot is not in it."""
     changed = {slot: given[slot].where(where, conditioners[slot].null(given[slot])) for slot, where in kept.items()}
     return {**given, **changed}
+
+
+def weigh(
+    conditioners: Mapping[str, Conditioner], given: Mapping[str, Conditioning], step: int
+) -> dict[str, Conditioning]:
+    """Each slot's ports with its own losses times their weight at a training step, called by the slot's name and theirs."""
+
+    def losses(slot: str) -> dict[str, Tensor]:
+        weight = conditioners[slot].loss_weight(step)
+        return {f"{slot}_{name}": weight * value for name, value in given[slot].losses.items()}
+
+    return {slot: replace(ports, losses=losses(slot)) for slot, ports in given.items()}
 
 
 def strengthen(

@@ -19,7 +19,8 @@ from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
 from hvg.model.known_latents import known_latents
 from hvg.model.sampling import sample
-from hvg.model.slots import condition_slots, droppable, keep, tell
+from hvg.model.slots import condition_slots, droppable, keep, tell, weigh
+from hvg.model.told import numbers_of
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
 from hvg.model.window_denoiser import WindowDenoiser
@@ -32,8 +33,9 @@ from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
 from hvg.values.latent_clip import grouped, latent_grid, latent_index, of_last_frames
-from hvg.values.latent_time import latent_frames
+from hvg.values.latent_time import grouped_frames, latent_frames
 from hvg.values.moved import align, move
+from hvg.values.scored_clip import Told
 
 # Float32 copies at the fullest moment of sampling. Pictures: as the codec gives them, put together, clamped, moved back. Latents:
 # noise, the point reached, its estimate, the windows' estimates and their blend. Control maps: drawn, as stored, as a picture,
@@ -181,7 +183,23 @@ class HumanVideoSystem(TrainedSystem):
         """
         seen = grouped(self.signals.draw(batch), self.temporal_stride)
         given = tell(self.conditioners, condition_slots(self.conditioners, self.signal_keys, seen), seen)
+        given = weigh(self.conditioners, given, self.steps_before + self.global_step)
         return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
+
+    @torch.no_grad()
+    def told_numbers(self, batch: ClipBatch) -> Told:
+        """Of every slot that fills a port, as of ``numbers_of``; who is told, and how strongly, is not asked."""
+        seen = grouped(self.signals.draw(self.aligned(batch)[0]), self.temporal_stride)
+        given = condition_slots(self.conditioners, self.signal_keys, seen)
+        numbers = {slot: numbers_of(ports) for slot, ports in given.items()}
+        frames = range(batch.grid[2])
+        chosen = grouped_frames(
+            range(latent_frames(len(frames), self.temporal_stride)), len(frames), self.temporal_stride
+        )
+        return Told(
+            {slot: found[0] for slot, found in numbers.items() if found is not None},
+            tuple(chosen[self.temporal_stride - 1 :: self.temporal_stride]),
+        )
 
     def places(self, batch: ClipBatch) -> tuple[Tensor | None, ViewGrid]:
         """Where the latent frames of an aligned batch stand: in the video (B, t), and before which cameras (B, V, t)."""

@@ -14,6 +14,7 @@ from hvg.data.cache import clips_at_own_size
 from hvg.data.signals import NO_SIGNALS, Signals
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch
+from hvg.values.scored_clip import Told
 
 # Weights of one learning rate, as torch's optimisers take them: ``params``, and ``lr`` where it is not the training's.
 Group = dict[str, Any]
@@ -60,6 +61,7 @@ class TrainedSystem(lightning.LightningModule):
     alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
     the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
     notes: what the user of a training should know, a line each.
+    steps_before: steps of the run before those that Lightning counts, as of an earlier training that this one goes on with.
     rates, base: set where an adapter says what trains: name -> peak learning rate, of weights that have another one than the
     training's; and what the others are. None: checkpoints hold every weight.
     """
@@ -83,6 +85,7 @@ class TrainedSystem(lightning.LightningModule):
         self.signals, self.signal_keys, self.notes = signals, signal_keys or {}, notes
         self._optimizer = optimizer
         self.rates, self.base = {}, None
+        self.steps_before = 0
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -117,6 +120,10 @@ class TrainedSystem(lightning.LightningModule):
             if weight.requires_grad:
                 found.setdefault(self.rates.get(name), []).append(weight)
         return [{"params": weights, **({} if rate is None else {"lr": rate})} for rate, weights in found.items()]
+
+    def told_numbers(self, batch: ClipBatch) -> Told:
+        """What its conditioners make of a clip (B = 1); nothing where it has none."""
+        return Told({}, ())
 
     # --- sampling -------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,15 @@ class Conditioner(Part[ConditionerT], nn.Module):
         """The ClipBatch fields that a part with these settings reads: ``requires``, unless they depend on the settings."""
         return cls.requires
 
+    @classmethod
+    def loss_needs(cls, config: ConditionerT) -> frozenset[str]:
+        """The ClipBatch fields that its own losses read besides; sampling does without them."""
+        return frozenset()
+
+    def loss_weight(self, step: int) -> float:
+        """Factor of its own losses at a training step, counted from 0."""
+        return 1.0
+
     def signal(self, batch: ClipBatch) -> Tensor | None:
         """The control map, (B, V, T, K, H, W): no gradient to weights, viewable; None where there is none.
 

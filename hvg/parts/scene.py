@@ -204,6 +204,11 @@ class Dataset(Part[ConfigT]):
         return True
 
     @classmethod
+    def drives_itself(cls, config: ConfigT) -> bool:
+        """Whether a clip's driving video is the clip itself as one of its own cameras sees it, so that it could be copied."""
+        return False
+
+    @classmethod
     def holdings(cls, config: ConfigT) -> Holdings:
         """Contents of the split's files; nothing where there are no files here, or the settings say it (views, frames).
 

@@ -25,10 +25,10 @@ from hvg.config.wiring import path_of_slot
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
 from hvg.geometry.motion import Motion
-from hvg.geometry.motion_files import load_motion
 from hvg.model import load
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.camera_paths import CameraPath
+from hvg.sample.driving import asked_motion, open_driving
 from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.values.cameras import Cameras
 
@@ -113,9 +113,11 @@ class HumanVideoPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: Photo | Sequence[Photo],
-        motion: Motion | str | Path,
+        motion: Motion | str | Path | None = None,
         cameras: Cameras | None = None,
         *,
+        driving: str | Path | None = None,
+        driving_matte: str | Path | None = None,
         prompt: str | None = None,
         task: str = "auto",
         convention: str = "auto",
@@ -137,7 +139,8 @@ class HumanVideoPipeline(DiffusionPipeline):
     ) -> HumanVideoOutput:
         """Videos of the person in ``image`` (cut out: with alpha), or in several, who moves as ``motion`` does.
 
-        motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read.
+        motion: a motion, or a file or folder of one, which ``convention``, ``person`` and ``up`` tell how to read. driving,
+        driving_matte: a video in its place, or beside it, as there.
         cameras: (V, T), T 1 where they stand still. Without them ``camera`` is a preset (orbit, static, front_back) or a
         file, and ``views`` the number of views. What is None is as in training, or as the run's evaluation.
         prompt, task: for models that hear of them. Words that ``hvg sample`` has, too, are as there: shape, reference_body,
@@ -160,6 +163,7 @@ class HumanVideoPipeline(DiffusionPipeline):
         paths = [photo if isinstance(photo, Path) else Path("image.png") for photo in photos]
         names: dict[str, Any] = {"checkpoint": ".", "reference": paths}
         names |= {"motion": "motion.npz" if isinstance(motion, Motion) else motion}
+        names |= {"driving": driving, "driving_matte": driving_matte}
         asked = {"prompt": prompt, "camera": camera, "views": views, "frames": num_frames, "steps": steps}
         asked |= {"shape": shape, "reference_body": reference_body, "reference_betas": reference_betas}
         asked |= {"reference_height": reference_height, "camera_up": camera_up, "task": task}
@@ -169,10 +173,11 @@ class HumanVideoPipeline(DiffusionPipeline):
         ):
             raise HvgError(f"{told[0]}= says how a file is read; the motion is one already")
         options = SampleOptions.model_validate(names | asked | read)
-        moves = motion if isinstance(motion, Motion) else load_motion(options.motion, options.up, convention, person)
+        video = open_driving(options)
+        moves = motion if isinstance(motion, Motion) else asked_motion(options, video)
         check_fields(config, options)
         given = camera_file(options) if cameras is None else CameraPath(cameras=cameras, names=("",) * cameras.shape[0])
-        clip, _, _ = make_clip(system, config, options, moves, given, photos)
+        clip, _, _ = make_clip(system, config, options, moves, given, photos, video)
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:

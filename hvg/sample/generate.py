@@ -21,13 +21,14 @@ from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks, joined_ranks
 from hvg.core.required import required
 from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
-from hvg.geometry.motion_files import files_of, load_motion
+from hvg.geometry.motion_files import files_of
 from hvg.media.images import write_png
 from hvg.model.load import load_system
 from hvg.model.trained_system import Latents
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photos_as_seen
 from hvg.sample.camera_paths import write_cameras
+from hvg.sample.driving import asked_motion, open_driving
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.known_pictures import known_files
 from hvg.sample.posed_photo import check_photo_options
@@ -134,7 +135,9 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
     people += [] if options.reference_motion is None else files_of(options.reference_motion)
-    files = [file_digest(path) for path in (*options.reference, *files_of(options.motion), *cameras, *people)]
+    moves = [] if options.motion is None else files_of(options.motion)
+    moves += [path for path in (options.driving, options.driving_matte) if path is not None]
+    files = [file_digest(path) for path in (*options.reference, *moves, *cameras, *people)]
     known = [] if options.known is None else [*known_files(options.known)]
     return settings_digest(
         [__version__, *known, words, list(overrides), files, checkpoint_digest(options.checkpoint)], 16
@@ -143,7 +146,8 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
 
 def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     """Reads what the options name and puts it together. Raises: HvgError for anything that cannot be used."""
-    motion, given = load_motion(options.motion, options.up, options.convention, options.person), camera_file(options)
+    driving = open_driving(options)
+    motion, given = asked_motion(options, driving), camera_file(options)
     asked_person(options)
     check_photo_options(options)
 
@@ -153,7 +157,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
         return config
 
     system, config = load_system(options.checkpoint, options.weights, change)
-    batch, names, taken = make_clip(system, config, options, motion, given)
+    batch, names, taken = make_clip(system, config, options, motion, given, driving=driving)
     notes = (
         *taken,
         *_sampling_notes(config, options, batch),

@@ -20,10 +20,12 @@ from hvg.core.required import required
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
+from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
 from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photos
@@ -39,14 +41,15 @@ SIDEWAYS_DEGREES = 45.0
 LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
+# Those of them that a motion gives.
+OF_MOTION = MESH_FIELDS | {"body"}
 # Options that a file of cameras already answers.
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
     """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos."""
-    given, count = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set()), len(options.reference)
-    given |= {"frames"} if options.known is not None else set()
+    count = len(options.reference)
     for slot, choice in config.conditioners.items():
         asked = choice.cls.num_photos(choice.config)
         if asked > count:
@@ -54,7 +57,22 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
                 f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
                 f"{count} is given; give {asked}, as reference=[front.png,back.png]"
             )
-    for path, (name, fields) in wiring.needed_fields(config).items():
+    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
+    given |= {"frames"} if options.known is not None else set()
+    given -= set() if options.motion is not None else OF_MOTION
+    given |= set() if options.driving is None else {"driving", *(["driving_hands"] if finds_people() else [])}
+    for path, (name, fields) in wiring.needed_fields(config, training=False).items():
+        if "driving" in fields - given:
+            raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")
+        if "driving_hands" in fields - given:
+            raise HvgError(
+                f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
+                "installed"
+            )
+        if OF_MOTION & (fields - given):
+            raise HvgError(
+                f"motion: {path}={name} reads the body's motion, which a driving video does not tell; give motion=FILE"
+            )
         if "caption" in fields - given:
             raise HvgError(
                 f"prompt: {path}={name} reads what the video shows, and nothing says it; give prompt='a woman in red walks'"
@@ -72,10 +90,12 @@ def make_clip(
     motion: Motion,
     given: CameraPath | None,
     photos: Sequence[Path | Image.Image] = (),
+    driving: SteadyVideo | None = None,
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
     """The one clip that is asked for, its views' names, and what to say of the motion, the prompt and the photo.
 
-    given: cameras, in place of a preset. photos: open pictures, in place of the files that the options name.
+    given: cameras, in place of a preset. photos: open pictures, in place of the files that the options name. driving: video
+    whose motion is taken; where the options name no motion, ``motion`` is its ``still_motion``.
     Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
@@ -94,6 +114,8 @@ def make_clip(
         real_time=options.real_time,
         frames_per_second=options.frames_per_second,
     )
+    alone = options.motion is None
+    places = places.round() if alone else places
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
     mesh, person = system.reads_mesh, build_part(config.body)
@@ -110,7 +132,7 @@ def make_clip(
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
-        clip_id=(f"{person_name(options)}+{options.motion.name}",),
+        clip_id=(f"{person_name(options)}+{required(options.motion or options.driving, 'motion').name}",),
         subject=(person_name(options),),
         body=body,
         reference=reference,
@@ -127,6 +149,14 @@ def make_clip(
         seen = see_known(folder, captured, body, moments, *framed)
         batch, names = add_known(batch, seen), (*names, *seen.names)
         told.append(known_note(seen))
+    if driving is not None:
+        background = config.data.background
+        moments = places.long().tolist() if alone else moments_beside(driving, motion, places)
+        fraction = person_fraction(**optics(config, framing), size=framing.image_size)
+        batch, seen = driven(
+            batch, config, options, driving, moments, DrivingView(framing.image_size, fraction, background)
+        )
+        told = [*told, *seen]
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
@@ -315,7 +345,7 @@ def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
 def asked_task(options: SampleOptions, body: BodyMotion) -> int:
     """The task of a request, as of ``hvg.values.task``: nobody knows the photo's pose, so that one held still is taken for it."""
     if options.task == "auto":
-        return TASKS.index("view" if stands_still(body) else "pose")
+        return TASKS.index("view" if options.motion is not None and stands_still(body) else "pose")
     return TASKS.index(options.task)
 
 

@@ -78,14 +78,17 @@ def anchor_label(name: str) -> str:
 def measure_anchors(
     protocol: Protocol, clip: ScoredClip | LongClip, names: Sequence[str]
 ) -> dict[str, ClipMeasurements]:
-    """Anchor -> what every metric keeps of it. Those that the clip does not allow, as the photo where it has none, are left out.
+    """Anchor -> what every metric keeps of it. Those that the clip does not allow, as the photo where it has none, are left
+    out. Nobody was told anything to make them.
 
     A clip that is read in pieces has every piece's own. Raises: as of ``Protocol.prepare``.
     """
     if isinstance(clip, LongClip) or clip.reference is None:
         names = [name for name in names if name != "photo"]
     return {
-        name: protocol.measure(clip.map(lambda piece, make=ANCHORS[name].make: replace(piece, prediction=make(piece))))
+        name: protocol.measure(
+            clip.map(lambda piece, make=ANCHORS[name].make: replace(piece, prediction=make(piece), told=None))
+        )
         for name in names
     }
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from hvg.values.cameras import azimuths_degrees
 from hvg.values.clip import ClipBatch
 from hvg.values.known import with_known_views
 from hvg.values.long_clip import LongClip
-from hvg.values.scored_clip import ScoredClip, Surface, scored_clips, true_clip
+from hvg.values.scored_clip import ScoredClip, Surface, Told, scored_clips, true_clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,7 @@ def evaluate(
         report=report,
         share=share,
         anchors=anchors,
+        told=system.told_numbers,
     )
 
 
@@ -118,11 +120,13 @@ def score_dataset(
     report: Callable[[int, int], None] = lambda done, total: None,
     share: tuple[int, int] = (0, 1),
     anchors: Sequence[str] = (),
+    told: Callable[[ClipBatch], Told] | None = None,
 ) -> Evaluation:
     """Scores ``generate(batch)``, (B, V, T, 3, H, W) in [-1, 1], in 8 bits, on the first ``count`` clips of a dataset.
 
     load: index -> clip with all that ``generate`` needs. size: clips in a batch. predictions, share, anchors: as of
-    ``evaluate``. Raises: HvgError naming clips whose frames, made or true, are not finite.
+    ``evaluate``. told: what the model is told of a clip (B = 1), for metrics that ask.
+    Raises: HvgError naming clips whose frames, made or true, are not finite.
     """
     own: dict[int, MeasuredClip] = {}
     for indices, batch in batches(clips, count, size, load, share):
@@ -133,7 +137,9 @@ def score_dataset(
             save_predictions(predictions, batch, frames)
         for index, clip in zip(indices, scored_clips(batch, frames), strict=True):
             surface = _surface(clips, index, clip.truth.device)
-            azimuths = azimuths_of(batch.clips(slice(index - indices[0], index - indices[0] + 1)))
+            one = batch.clips(slice(index - indices[0], index - indices[0] + 1))
+            azimuths = azimuths_of(one)
+            clip = clip if told is None else replace(clip, told=cache(partial(told, one)))
             described = ClipRecord(
                 clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, truth=clip.truth_digest
             )

@@ -46,9 +46,11 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
     What stands in for a dropped signal fills the same ports in the same shapes.
     """
     part = build(cls, config, context)
-    missing = part.needs(config) - batch.present()
+    missing = (part.needs(config) | part.loss_needs(config)) - batch.present()
     require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
     conditioning = part(part.signal(batch), batch)
+    wrong = {name: tuple(x.shape) for name, x in conditioning.losses.items() if x.shape != (batch.grid[0],)}
+    require(not wrong, f"losses are of clips, (B), not {wrong}")
     expected_shapes = _expected_shapes(part, config, context, batch)
     if part.per_clip:
         spread = [name for name, x in ports_of(conditioning) if tuple(x.shape[1:3]) != (1, 1)]
@@ -83,11 +85,13 @@ def check_determinism(cls: type[Conditioner], config: Any, context: Context, bat
 
 
 def check_gradients(part: Conditioner, batch: ClipBatch) -> None:
-    """Every trainable weight gets a gradient once the zero-initialised ones have moved."""
+    """Every trainable weight gets a gradient, of ports or of losses of its own, once the zero-initialised ones have moved."""
     if not any(parameter.requires_grad for parameter in part.parameters()):
         return
     random = generator("loss")
-    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for x in _run(part, batch).values()]
+    made = part(part.signal(batch), batch)
+    ends = [*(x for _, x in ports_of(made)), *made.losses.values()]
+    losses = [(x * torch.randn(x.shape, generator=random).to(x)).sum() for x in ends]
     torch.stack(losses).sum().backward()
     require_gradients(part)
 
@@ -136,7 +140,7 @@ def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:
     features = part.features(batch)
     require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
     require(not features.requires_grad, "frozen features carry a gradient")
-    others = {"frames", "alpha", "body", "driving", "caption", "task", "reference"} - {source}
+    others = {"frames", "alpha", "body", "driving", "driving_hands", "caption", "task", "reference"} - {source}
     bare = replace(batch, **dict.fromkeys(others))
     require(torch.equal(part.features(bare), features), f"frozen features depend on more than the {source}")
     kept = replace(batch, **{source: None}, features={part.features_key: features})

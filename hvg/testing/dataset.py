@@ -134,6 +134,7 @@ def _clip_shapes(clip: ClipBatch) -> dict[str, tuple[tuple[int, ...], tuple[int,
         "task": (clip.task, (1,)),
         "frame_index": (clip.frame_index, (1, frames)),
         "driving": (clip.driving, (1, frames, 3, -1, -1)),
+        "driving_hands": (clip.driving_hands, (1, frames, 2, 3, -1, -1)),
     }
     if clip.body is not None:
         expected |= _body_shapes("body", clip.body, frames)
@@ -175,7 +176,7 @@ def _as_asked(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _clip_pictures(clip: ClipBatch) -> dict[str, tuple[Tensor, int, bool]]:
     """Name -> a picture's values, the lower end of their range (the upper is 1), whether they are what 8 bits hold."""
-    colour = {"frames": clip.frames, "driving": clip.driving}
+    colour = {"frames": clip.frames, "driving": clip.driving, "driving_hands": clip.driving_hands}
     coverage = {"alpha": clip.alpha}
     if clip.reference is not None:
         colour["reference.frames"], coverage["reference.alpha"] = clip.reference.frames, clip.reference.alpha

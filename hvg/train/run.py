@@ -172,6 +172,8 @@ def _fit(
         seed=config.seed,
         groups=groups,
         recolour=config.data.recolour,
+        driving=config.data.driving_changes,
+        copies=config.data.copied_driving == "allow",
         first_view=config.data.first_view,
     )
     data = ClipDataModule(

@@ -47,7 +47,8 @@ class ClipBatch:
     1 novel pose
     (``hvg.values.task``).
     signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
-    valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
+    valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted, of any
+    size. driving_hands: (B, T, 2, 3, h, w), left and right hand in it, cut out or seen from nearby.
     known: (B, V, T) bool, True for pictures that are given and stay as they are while the others are made; None: none is.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.
     view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
@@ -81,6 +82,7 @@ class ClipBatch:
     valid: Tensor | None = None
     known: Tensor | None = None
     driving: Tensor | None = None
+    driving_hands: Tensor | None = None
     origin: Cameras | None = None
     view_index: Tensor | None = None
     num_views: Tensor | None = None
@@ -152,7 +154,7 @@ class ClipBatch:
         v, t = (slice(None) if places is None else as_index(places) for places in (views, frames))
         part = change(self, ("frames", "alpha", "valid", "known", "signals"), lambda x: x[:, v][:, :, t])
         part = change(part, ("latents", "coverage"), lambda x: x[:, v][:, :, self._latents_of(t)])
-        part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
+        part = change(part, ("driving", "driving_hands", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
         bodies = {name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))}
         return replace(part, origin=origin[:, :, t], **bodies, **vars(self.view_grid().select(v, t)))
@@ -169,7 +171,7 @@ class ClipBatch:
     def shrunk(self, factor: int) -> "ClipBatch":
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
 
-        What was made of the pictures at full size is left out.
+        What was made of the pictures at full size is left out. Hands stay: no latent cell belongs to a part of them.
         """
         if factor == 1:
             return self

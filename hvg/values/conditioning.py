@@ -27,7 +27,7 @@ class Conditioning:
     their own.
     memory[site]: (B, V, t, M, D), extra keys and values for spatial self-attention at a site.
     base: (B, V, t, C, h, w), clean latents that the prediction starts from: the network predicts what has to be added to them.
-    losses: named auxiliary losses (B,), added to the loss.
+    losses: named auxiliary losses (B,), added to the loss times their weight (``Conditioner.loss_weight``).
     """
 
     residuals: Mapping[str, Tensor] = field(default_factory=dict)

@@ -19,6 +19,7 @@ HasPictures = TypeVar("HasPictures", ClipBatch, Reference)
 _FLOATS = {
     "frames": frames_from_uint8,
     "driving": frames_from_uint8,
+    "driving_hands": frames_from_uint8,
     "alpha": alpha_from_uint8,
     "signals": signal_from_uint8,
 }

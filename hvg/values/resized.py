@@ -19,7 +19,8 @@ from hvg.values.tensors import change
 
 
 def resize_clip(clip: ClipBatch, size: Picture, codes: Mapping[str, Sequence[int]] | None = None) -> ClipBatch:
-    """The clip (B = 1) with frames, alpha, maps, photo and driving video of ``size``; itself where all have that already.
+    """The clip (B = 1) with frames, alpha, maps, photo and driving video of ``size``; itself where all have that already. Hands
+    keep the size of their own.
 
     codes: key of a control map -> channels of which no mean is a value, as of a body part: a pixel has what lies at its centre.
     Pixels are averaged over the area that a new one covers (bilinear, antialiased), so 8 bits do not hold them. Encoded

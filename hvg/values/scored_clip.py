@@ -50,6 +50,16 @@ class Surface:
         return _moved(self, device)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a model's conditioners made of a clip. numbers: slot -> (V, t, D) of every view and latent frame; V is 1 where views
+    are told the same. frames: of the clip, with which the t latent frames end.
+    """
+
+    numbers: Mapping[str, Tensor]
+    frames: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoredClip:
     """One clip: pictures as 8 bits hold them, so that a score is that of a file.
@@ -57,7 +67,7 @@ class ScoredClip:
     prediction, truth: (V, T, 3, H, W) uint8 sRGB. valid: (V, T) bool, False where a ragged clip is padded.
     alpha: (V, T, H, W) float in [0, 1], the true coverage by the person. cameras: (V, T). body: the true motion (B = 1).
     reference: the photo (B = 1). task: as of ``hvg.values.task``. surface: makes the true geometry, when asked; None where it is
-    not known.
+    not known. told: makes what the model was told, when asked; None where no model made the prediction.
     Fields that the data do not hold are None. note: what a reader of its scores has to know of its files; "" for nothing.
     """
 
@@ -72,6 +82,7 @@ class ScoredClip:
     reference: Reference | None = None
     task: int | None = None
     surface: Callable[[], Surface] | None = None
+    told: Callable[[], Told] | None = None
     note: str = ""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,8 @@ from hvg.study.study_file import load_study
 # What an experiment needs at a scale is composed with both of them below.
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+# A driving video, and a backbone that takes tokens.
+DRIVEN = ["backbone.cross_attention_width=64", "dataset.driving=other_view"]
 # What else an option needs: guidance something that is dropped, tokens a backbone that takes them.
 NEEDS = {
     "guidance": ["pose.dropout=0.1", "appearance.dropout=0.1"],
@@ -27,6 +29,8 @@ NEEDS = {
     "pose=pose_tokens": ["backbone.cross_attention_width=32"],
     "appearance=reference_pictures": ["backbone=flux_tiny"],
     "dataset=tiktok": ["pose=none"],
+    "pose=motion_tokens": DRIVEN,
+    "pose=motion_tokens_tiny": DRIVEN,
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],

@@ -19,7 +19,7 @@ from flux_pipelines import WORDS as FLUX_WORDS
 from loss_curves import BACKBONES
 from recordings import write_monocular, write_multiview
 from svd_pipeline import overrides as svd
-from test_conf import EXPERIMENTS, NEEDS, OPTIONS, SCALES
+from test_conf import DRIVEN, EXPERIMENTS, NEEDS, OPTIONS, SCALES
 from tiny_reconstructors import reconstruction_words
 from train_runs import train_together
 
@@ -90,6 +90,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, flux: Path, bodie
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "text=prompt": ["backbone.cross_attention_width=32"],
         **{f"pose={name}": ["backbone.cross_attention_width=32"] for name in ("landmark_tokens", "pose_tokens")},
+        **{f"pose={option}": DRIVEN for option in ("motion_tokens", "motion_tokens_tiny")},
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
@@ -267,7 +268,8 @@ def test_every_study_takes_two_steps_and_reports(name, cache, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     folder, study = studies()[name], load_study(studies()[name])
     compared = any(word.startswith("backbone=") for arm in study.arms.values() for word in arm)
-    small = () if compared else BACKBONES["svd_tiny"]
+    chosen = [word.partition("=")[2] for word in study.base if word.startswith("backbone=")]
+    small = () if compared else BACKBONES[[*chosen, "svd_tiny"][0]]
     words = [*study_sizes(study), *small, cache, f"output={tmp_path}"]
     arms = plan(study.model_copy(update={"seeds": study.seeds[:1]}), name, words)
     assert [arm.arm for arm in arms] == list(study.arms)

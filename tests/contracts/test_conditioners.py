@@ -70,6 +70,11 @@ VARIANTS = {
         *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "t5", "clip")),
         {"encoder": "umt5", "encoder_settings": {"max_tokens": 9}, "too_long": "cut", "negative": "a coat"},
     ],
+    "motion_tokens": [
+        {"auxiliary": "none"},
+        {"hands": "crops", "width": 16, "heads": 2, "depth": 1, "size": 16, "hand_size": 8, "loss_schedule": "cosine"},
+        {"inject": "channels", "width": 16, "depth": 1},
+    ],
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],

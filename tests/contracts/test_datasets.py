@@ -61,6 +61,7 @@ class Clips(Dataset):
             reference=None,
             frame_index=None,
             driving=None,
+            driving_hands=None,
             caption=None,
         )
 
@@ -248,7 +249,7 @@ def test_published_dataset(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in registry.names("dataset") if name not in SETS])
 def test_dataset(name, shards, filmed, videos):
     settings: dict[str, dict[str, Any]] = {
-        "synthetic": TINY,
+        "synthetic": {**TINY, "driving": "other_both", "hand_size": 16},
         "shards": {"path": str(shards), "mesh": True},
         "multiview": {"root": str(filmed), "image_size": 32},
         "monocular": {"root": str(videos), "image_size": 32},

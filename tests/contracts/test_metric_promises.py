@@ -13,6 +13,7 @@ from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.parts.network_files import NetworkFiles
 from hvg.testing import check_metric, tiny_scored_clips
+from hvg.values.scored_clip import Told
 
 PLAIN = (
     "drift",
@@ -31,6 +32,8 @@ PLAIN = (
 GEOMETRY = ("cross_view", "joint_error", "mpjpe", "pck", "temporal_warp", "within")
 # These need clips whose task is known.
 TASKED = ("of_task",)
+# These need what a model was told.
+ASKING = ("probe",)
 # Settings that have no default.
 SETTINGS = {"within": {"region": "torso"}}
 # Network -> the metrics that look through it.
@@ -41,7 +44,7 @@ TRANSFORMERS = ("identity_clip", "jedi")
 
 def test_no_metric_is_left_out():
     through_networks = [name for names in NETWORKS.values() for name in names]
-    assert sorted([*PLAIN, *GEOMETRY, *TASKED, *through_networks, *TRANSFORMERS]) == registry.names("metric")
+    assert sorted([*PLAIN, *GEOMETRY, *TASKED, *ASKING, *through_networks, *TRANSFORMERS]) == registry.names("metric")
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -56,6 +59,19 @@ def test_metric_of_a_task(task, metric):
     part = registry.load("metric", "of_task")
     clips = [replace(clip, task=task) for clip in tiny_scored_clips()]
     check_metric(part, part.Config(task=("view", "pose")[task], metric=metric), clips=clips)
+
+
+@pytest.mark.parametrize("settings", [{}, {"axes": "camera", "unit": "share"}], ids=str)
+def test_metric_of_what_a_model_is_told(settings):
+    part, numbers = (
+        registry.load("metric", "probe"),
+        torch.randn(6, 2, 4, 5, generator=torch.Generator().manual_seed(0)),
+    )
+    clips = [
+        replace(clip, told=lambda own=own: Told({"pose": own}, tuple(range(4))))
+        for clip, own in zip(tiny_scored_clips(clips=6), numbers, strict=True)
+    ]
+    check_metric(part, part.Config(**settings), clips=clips)
 
 
 @pytest.fixture(scope="module")

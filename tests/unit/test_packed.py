@@ -52,6 +52,7 @@ def clip(index: int, size: int = 32) -> ClipBatch:
         frames=frames_from_uint8(levels(1, VIEWS, FRAMES, 3, size, size)),
         alpha=alpha_from_uint8(levels(1, VIEWS, FRAMES, 1, size, size)),
         driving=frames_from_uint8(levels(1, FRAMES, 3, size, size)),
+        driving_hands=frames_from_uint8(levels(1, FRAMES, 2, 3, 16, 16)),
         reference=photo,
         signals={key: signal_from_uint8(x) for key, x in maps.items()},
     )
@@ -71,7 +72,8 @@ def assert_same_bits(a: ClipBatch, b: ClipBatch) -> None:
 
 def pictures_of(batch: ClipBatch) -> list[torch.Tensor]:
     photo = batch.reference
-    return [batch.frames, batch.alpha, batch.driving, photo.frames, photo.alpha, *batch.signals.values()]
+    hands = batch.driving_hands
+    return [batch.frames, batch.alpha, batch.driving, hands, photo.frames, photo.alpha, *batch.signals.values()]
 
 
 def test_every_level_becomes_the_number_that_it_stands_for():

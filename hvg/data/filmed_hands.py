@@ -1,0 +1,51 @@
+"""The hands of filmed people, cut out of their pictures."""
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+import torch
+from torch import Tensor
+
+from hvg.data.recordings import Track
+from hvg.geometry.hands import hand_squares
+from hvg.media.crops import Crop, Picture, as_mask, cut, read_pictures
+from hvg.values.body import BodyMotion
+from hvg.values.cameras import Cameras
+
+
+def hand_crops(body: BodyMotion, cameras: Cameras) -> list[list[Crop]]:
+    """For each frame the squares of the left and the right hand of a body (B = 1) that cameras (T) see."""
+    middles, sides = (x.tolist() for x in hand_squares(body, cameras))
+    return [
+        [_square(*middle, side, cameras.image_size) for middle, side in zip(*hands, strict=True)]
+        for hands in zip(middles, sides, strict=True)
+    ]
+
+
+def _square(x: float, y: float, side: float, size: tuple[int, int]) -> Crop:
+    """The square around a place of a picture of ``size``, pixels; one of a pixel at least."""
+    length = max(1.0, side)
+    return Crop(x - length / 2, y - length / 2, length, length, size)
+
+
+def cut_hands(
+    track: Track,
+    frames: Sequence[int],
+    crops: Sequence[Sequence[Crop]],
+    size: int,
+    background: Sequence[float] | None,
+    masked: bool,
+) -> Tensor:
+    """The hands (1, T, 2, 3, size, size) uint8 in frames of a camera, whose pictures are read once each.
+
+    crops: of each frame. background: sRGB in [0, 1]; None: what was filmed. masked: whether the track's masks are used.
+    """
+    masks: Iterable[Picture | None] = repeat(None)
+    if track.masks is not None and masked:
+        masks = (as_mask(mask, track.masks_in) for mask in read_pictures(track.masks, frames))
+    seen = zip(read_pictures(track.frames, frames), masks, crops, strict=False)
+    hands = [
+        torch.cat([cut([picture], mask and [mask], crop, (size, size), background)[0] for crop in own])
+        for picture, mask, own in seen
+    ]
+    return torch.stack(hands)[None]
