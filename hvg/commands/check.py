@@ -34,15 +34,17 @@ def check_command(words: Sequence[str]) -> int:
         except ConfigError as error:
             print(error)
             return 1
-        return 0 if all([_print_stage(stage, options) for stage in stages_of(config)]) else 1
+        fits = [_print_stage(stage, options) for stage in stages_of(config)]
+        return 0 if all(fits) else 1
 
 
 def _print_stage(stage: TrainingStage, options: CheckOptions) -> bool:
     """Prints what a stage of a run is made of and its cost; whether it fits, or nobody knows."""
     said = [f"note: {note}" for note in notes(stage.config)]
     title = [f"stage {stage.label}: steps {stage.first + 1} to {stage.last}", ""] if stage.label else []
+    gap = [""] if stage.first else []
     # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-    print("\n".join(["", *title][not stage.first :] + [*summary(stage.config), *said]), flush=True)
+    print("\n".join([*gap, *title, *summary(stage.config), *said]), flush=True)
     return print_forecast(stage.config, options)
 
 

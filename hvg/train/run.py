@@ -30,6 +30,7 @@ from hvg.core.ranks import joined
 from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
+from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
@@ -134,13 +135,15 @@ def _train_stages(
 ) -> None:
     """Trains all stages that are left behind ``start``, each from where the one before ended."""
     interruption, outside, reached = Interruption(), joined(), int(start.state["global_step"]) if start else 0
+    stages = [stage for stage in stages_of(config) if stage.last > reached]
+    judge_adapters(stages[1:])
 
     def leave(more: bool) -> None:
         # Processes join only once.
         if joined() and not (outside or more):
             leave_group()
 
-    for stage in [stage for stage in stages_of(config) if stage.last > reached]:
+    for stage in stages:
         reached = _fit(config, stage, start, changed, interruption, leave, report=report, log=log)
         if reached < stage.last or interruption.agreed or reached == config.last_step:
             break
@@ -271,6 +274,17 @@ def _fit(
         ) from error
     skipped.check()
     return reached
+
+
+def judge_adapters(stages: Sequence[TrainingStage]) -> None:
+    """Raises: HvgError for a stage to come whose adapter does not fit its network: now, not when it is its turn."""
+    for stage in stages:
+        if "adapter" in stage.config.parts and not stage.config.adapter.cls.whole:
+            try:
+                with fake_networks(stage.config):
+                    continue
+            except HvgError as error:
+                raise HvgError(f"stages.{stage.label}: {error}") from error
 
 
 def begun_system(stage: TrainingStage, before: Checkpoint, log: Callable[[str], None]) -> TrainedSystem:
