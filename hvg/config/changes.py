@@ -64,7 +64,8 @@ def changes(was: RunConfig, now: RunConfig) -> list[Change]:
         grown = [*after][: len(before)] == [*before]
         found.append(Change("stages", [*was.stages], [*now.stages], Continued.LONGER if grown else None))
     *_, last = after
-    common = _changes(before.get(last, [*before.values()][-1]).config, after[last].config)
+    compared = before.get(last) if before.keys() & after.keys() else [*before.values()][-1]
+    common = [] if compared is None else _changes(compared.config, after[last].config)
     for label in [label for label in after if label in before and label != last]:
         own = _changes(before[label].config, after[label].config)
         # What changes alike in the last stage is said once, but for the length of each.

@@ -117,7 +117,7 @@ def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[st
     """
     protocols = [tree.get("protocol") for tree in (raw, other)]
     metrics = [protocol.get("metrics") if isinstance(protocol, dict) else protocol for protocol in protocols]
-    keys = PART_KEYS | (checks.READ - failed)
+    keys = PART_KEYS | (checks.READ - failed) | {"stages"}
     return metrics[0] == metrics[1] and all(raw.get(key) == other.get(key) for key in keys)
 
 

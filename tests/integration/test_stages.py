@@ -79,7 +79,6 @@ def test_a_run_that_is_stopped_after_every_step_ends_in_the_same_bits(words, who
 
 @pytest.mark.parametrize("step", range(1, LAST))
 def test_a_run_that_is_killed_goes_on_from_any_checkpoint_to_the_same_bits(words, whole, tmp_path, step):
-    """Moved, too: the checkpoints that a stage names for what it leaves out are found beside its own."""
     shutil.copytree(whole, tmp_path / "run")
     for number, path in checkpoints(tmp_path / "run" / "checkpoints").items():
         if number > step:
@@ -118,7 +117,12 @@ def test_a_checkpoint_of_any_stage_is_a_model_of_that_stage(whole):
 
 def test_checkpoints_with_which_stages_end_stay(words, tmp_path):
     trained(words, tmp_path, "run", "training.keep_last=1")
-    assert list(checkpoints(tmp_path / "run" / "checkpoints")) == [2, 4, 7, 9]
+    (tmp_path / "run").rename(moved := tmp_path / "moved")
+    assert list(checkpoints(moved / "checkpoints")) == [2, 4, 7, 9]
+    # Those that the others name for what they leave out are found where the run lies now.
+    for step, adapter in ((4, "patterns"), (9, "lora")):
+        system, config = load_system(checkpoint_path(moved / "checkpoints", step))
+        assert config.adapter.name == adapter and system.base is not None
 
 
 def test_two_stages_that_are_one_training_have_the_bits_of_one(words, tmp_path):
