@@ -12,16 +12,18 @@ from torch.nn.functional import normalize
 
 from hvg.config import wiring
 from hvg.config.build import build_part
+from hvg.config.camera_options import MovedCameras
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.geometry.camera_moves import NEAREST
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
-from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
 from hvg.sample.whose_shape import choose_shape
@@ -37,7 +39,7 @@ LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
 # Options that a file of cameras already answers.
-_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
+_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size", *MovedCameras.model_fields)
 
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
@@ -181,15 +183,27 @@ def camera_file(options: SampleOptions) -> CameraPath | None:
 
 
 def preset(options: SampleOptions, framing: Framing, body: BodyMotion) -> CameraPath:
-    """The preset's cameras, still, aimed as in training: a little below the pelvis' mean position."""
-    return around(
-        pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0]),
+    """The preset's cameras, aimed as in training: a little below the pelvis' mean position; and moved as the options say.
+
+    Raises: HvgError for a dolly that reaches the person.
+    """
+    target = pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0])
+    path = around(
+        target,
         PRESETS[options.camera] or framing.views,
         elevation_degrees=options.elevation_degrees,
         distance=framing.distance,
         fov_degrees=framing.fov_degrees,
         image_size=framing.image_size,
     )
+    moves = {key: getattr(options, key) for key in MovedCameras.model_fields}
+    if not any(moves.values()):
+        return path
+    if options.dolly > framing.distance - NEAREST:
+        raise HvgError(
+            f"dolly={options.dolly:g} goes to the person, {framing.distance:g} m away; stop {NEAREST:g} m before"
+        )
+    return replace(path, cameras=moved(path.cameras, target, framing.frames, seed=options.seed or 0, **moves))
 
 
 def pelvis(body: BodyMotion) -> Tensor:

@@ -23,6 +23,7 @@ NEEDS = {
     "dataset": ["data.views=1", "data.frames=1"],
     "image_embedding": ["backbone=svd_xt"],
     "text": ["backbone=svd_xt"],
+    "camera=camera_prompt": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],

@@ -85,6 +85,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
         "codec=wan_vae": [f"codec.path={wan}", "dataset.image_size=64"],
         "image_embedding=clip_image": [f"image_embedding.path={folder}", "backbone.cross_attention_width=32"],
         "text=prompt": ["backbone.cross_attention_width=32"],
+        "camera=camera_prompt": ["backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
