@@ -1,39 +1,30 @@
 """What is said of a clip, for cross-attention: its caption, or a prompt."""
 
 import html
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvg.core.errors import DataError, HvgError
 from hvg.parts.context import ConditionerContext
 from hvg.parts.continued import Continued
-from hvg.parts.model import ConditionerConfig
-from hvg.parts.part import PartName
 from hvg.parts.text_conditioner import TextConditioner
-from hvg.parts.text_encoder import TextEncoder
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
+from ..nn.encoded_text import EncodedText, EncodedTextConfig
 
-class PromptConfig(ConditionerConfig):
+
+class PromptConfig(EncodedTextConfig):
     """Which text, and how it is encoded."""
 
-    encoder: Annotated[str, PartName("text_encoder", settings="encoder_settings")] = Field(
-        "learned", description="Registered name of what encodes the text (hvg list text_encoder)."
-    )
-    encoder_settings: Mapping[str, Any] = Field({}, description="That encoder's own settings.")
     fills: Literal["text", "pooled"] = Field(
         "text",
         description="text: the text's tokens. pooled: the text as one vector, for backbones that have a layer for it and "
         "encoders that give one (clip); on a slot of one's own, beside the tokens of another.",
-    )
-    path: str | None = Field(
-        None,
-        description="Folder, or hub id, of a pipeline with tokenizer/ and text_encoder/, for encoders that are read from files.",
     )
     prompt: str | None = Field(
         None, description="One text for every clip, whatever its caption; null: each clip's caption."
@@ -50,11 +41,8 @@ class PromptConfig(ConditionerConfig):
     )
 
 
-class Prompt(TextConditioner[PromptConfig]):
+class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
     """Fills ``text`` with the tokens of the clip's text, or ``pooled`` with all of it as one vector, for every view and frame.
-
-    An encoder that is read from files is frozen; where the port has another width than its tokens, a linear layer without bias
-    leads from one to the other, so that zeros stay zeros. Dropped, the text is the empty one; of an encoder that learns, zeros.
 
     Texts are cleaned as in ``WanPipeline`` of diffusers: HTML's names of characters become those, spaces single ones.
     """
@@ -64,29 +52,24 @@ class Prompt(TextConditioner[PromptConfig]):
     def __init__(self, config: PromptConfig, context: ConditionerContext) -> None:
         """Raises: HvgError, one line, for files that are missing; DataError for a text of the settings that is too long."""
         super().__init__(config, context)
-        cls, settings = config.inner_part("encoder")
-        self.encoder: TextEncoder = cls(settings, context, config.path)
-        width = getattr(context.ports, f"{config.fills}_width")
-        same = self.encoder.width == width
-        self.projection = None if same else nn.Linear(self.encoder.width, width, bias=False)
         for name in ("prompt", "default", "negative"):
             self._fitting(clean(getattr(config, name) or ""), f"text.{name}")
 
     @classmethod
+    @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
-        if config.fills == "pooled":
-            encoder, _ = config.inner_part("encoder")
-            if not encoder.pools:
-                raise HvgError(f"the encoder {config.encoder} gives no text as one vector (fills=pooled); clip does")
-            if ports.pooled_width == 0:
-                raise HvgError("prompt fills the port 'pooled', which this backbone lacks")
-            return ConditioningSpec(pooled=ports.pooled_width)
-        if ports.text_width == 0:
-            raise HvgError(
-                "prompt fills the port 'text', but this backbone has no cross-attention; give it some, as by "
-                "backbone.cross_attention_width=64"
-            )
-        return ConditioningSpec(text=ports.text_width)
+        if config.fills == "text":
+            return super().spec(config, ports)
+        encoder, _ = config.inner_part("encoder")
+        if not encoder.pools:
+            raise HvgError(f"the encoder {config.encoder} gives no text as one vector (fills=pooled); clip does")
+        if ports.pooled_width == 0:
+            raise HvgError("prompt fills the port 'pooled', which this backbone lacks")
+        return ConditioningSpec(pooled=ports.pooled_width)
+
+    @classmethod
+    def port_width(cls, config: PromptConfig, ports: Ports) -> int:
+        return ports.text_width if config.fills == "text" else ports.pooled_width
 
     @classmethod
     def needs(cls, config: PromptConfig) -> frozenset[str]:
@@ -124,39 +107,26 @@ class Prompt(TextConditioner[PromptConfig]):
     def frozen_features(self, batch: ClipBatch) -> Tensor | None:
         """The tokens of every clip's text, (B, L, D); one token that is all of it, (B, 1, D)."""
         cameras = batch.cameras.intrinsics
-        return self._encoded(self.texts(batch), cameras.device).to(cameras.dtype)
+        return self.encoded(self.texts(batch), cameras.device).to(cameras.dtype)
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
-        tokens = self._encoded(self.texts(batch)) if self.encoder.learns else self.features(batch)
-        told = self._of_the_port(tokens)[:, None, None]
-        return Conditioning(text=told) if self.config.fills == "text" else Conditioning(pooled=told[:, :, :, 0])
+        tokens = self.encoded(self.texts(batch)) if self.encoder.learns else self.features(batch)
+        told = self.told(tokens)
+        return Conditioning(text=told) if self.config.fills == "text" else Conditioning(pooled=told)
 
-    def _encoded(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
+    def encoded(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
         """Tokens (N, L, D); one token that is all of a text, (N, 1, D)."""
         if self.config.fills == "pooled":
             return self.encoder.pooled(texts, device)[:, None]
-        return self.encoder.encode(texts, device)
+        return super().encoded(texts, device)
 
-    def null(self, conditioning: Conditioning) -> Conditioning:
-        if self.encoder.learns:
-            return super().null(conditioning)
-        text = "" if self.training else clean(self.config.negative)
+    def told(self, tokens: Tensor) -> Tensor:
+        """For all views and frames: tokens (N, 1, 1, L, D), or the one vector (N, 1, 1, D)."""
+        told = super().told(tokens)
+        return told if self.config.fills == "text" else told[:, :, :, 0]
 
-        def instead(tokens: Tensor) -> Tensor:
-            told = self._of_the_port(self._encoded([text]).to(tokens))[:, None, None]
-            return (told if self.config.fills == "text" else told[:, :, :, 0]).expand_as(tokens)
-
-        return conditioning.map(instead)
-
-    def frozen(self) -> Mapping[str, Any]:
-        return self.encoder.frozen()
-
-    def adopt(self, components: Mapping[str, Any]) -> None:
-        self.encoder.adopt(components)
-
-    def _of_the_port(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L, D) at the width of the port."""
-        return tokens if self.projection is None else self.projection(tokens.to(self.projection.weight.dtype))
+    def instead(self) -> str:
+        return "" if self.training else clean(self.config.negative)
 
     def _fitting(self, text: str, whose: str) -> str:
         """The text. Raises: DataError for one that is too long, unless the settings say that it is cut."""

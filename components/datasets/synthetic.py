@@ -17,11 +17,11 @@ from hvg.core.bounds import Colour, Count, Elevations, FrameCount, FramesPerSeco
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
+from hvg.geometry.camera_moves import frame_by_frame, over_time
 from hvg.geometry.hands import hand_cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
-from hvg.parts.part import PartConfig
 from hvg.parts.scene import Dataset, Holdings, MeshImage
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras, azimuths_degrees, orbit
@@ -33,6 +33,7 @@ from hvg.values.tensors import concatenate
 
 from ..people.captions import described
 from ..people.motions import MOTIONS, grounded, reference_pose
+from ..people.moving_cameras import MovingCamerasConfig, moving
 from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson
 
@@ -52,12 +53,15 @@ _VERTICAL_JITTER = 1 / 3
 
 @dataclass(frozen=True)
 class _Scene:
-    """Person, motion and cameras (V) of one clip. shape: the bare body's, by the body model's names."""
+    """Person, motion and cameras (V) of one clip, and these as they move (V, T). shape: the bare body's, by the body model's
+    names.
+    """
 
     shape: dict[str, float]
     person: Person
     body: BodyMotion
     cameras: Cameras
+    moving: Cameras
 
 
 def _counts(config: "Synthetic.Config") -> tuple[int, int]:
@@ -92,7 +96,7 @@ class Synthetic(Dataset):
     the photo.
     """
 
-    class Config(PartConfig):
+    class Config(MovingCamerasConfig):
         """Settings of the rendered people."""
 
         seed: Seed = Field(0, description="Everything that is random follows from it and the indices.")
@@ -185,6 +189,10 @@ class Synthetic(Dataset):
                     )
             if self.hand_size and self.driving == "none":
                 raise ValueError("hand_size: hands are of a driving video; choose one, as driving=other_view")
+            if "dolly" in self.camera_moves and self.dolly_metres > self.distance / 2:
+                raise ValueError(
+                    f"dolly_metres {self.dolly_metres:g} is more than half of the distance, {self.distance:g}"
+                )
             height, width = _height_width(self)
             rays = self.views * self.frames * height * width * self.supersampling**2
             if rays > MOST_RAYS:
@@ -262,12 +270,12 @@ class Synthetic(Dataset):
         number, clip = divmod(index, self._clips_per_subject)
         subject = _subject(config, number)
         scene = self._scene(number, clip)
-        frames, alpha = self._render(scene.person, scene.body, scene.cameras)
+        frames, alpha = self._render(scene.person, scene.body, scene.moving)
         v, t = config.views, config.frames
         loaded = ClipBatch(
             frames=self._grid(frames)[None],
             alpha=self._grid(alpha)[None],
-            cameras=scene.cameras[:, None].expand(1, v, t),
+            cameras=scene.moving[None],
             body=scene.body if config.mesh else scene.body.without_mesh(),
             reference=self._reference(number, scene.shape, scene.person),
             valid=torch.ones(1, v, t, dtype=torch.bool),
@@ -282,7 +290,7 @@ class Synthetic(Dataset):
         """The dressed mesh of clip ``index``, and what the pixel centres of its pictures see of it."""
         scene = self._scene(*divmod(index, self._clips_per_subject))
         vertices = _dressed(scene.person, scene.body)
-        image = self._renderer.render(vertices, scene.person.faces, _repeated(scene.cameras, len(vertices)))
+        image = self._renderer.render(vertices, scene.person.faces, frame_by_frame(scene.moving, len(vertices)))
         return Surface(
             depth=self._grid(image.depth),
             face=self._grid(image.face),
@@ -297,7 +305,8 @@ class Synthetic(Dataset):
         config = self.config
         shape, person = self._person(number)
         generator = numpy_generator(config.seed, config.split, number, "cameras", clip)
-        if _is_view(config, number, clip):
+        is_view = _is_view(config, number, clip)
+        if is_view:
             body, photo = self._photo(number, shape)
             body = body.select(torch.zeros(config.frames, dtype=torch.int64))
             cameras = self._cameras(body, generator, away_from=float(azimuths_degrees(photo)))
@@ -305,7 +314,11 @@ class Synthetic(Dataset):
             motion = grounded(self._motion(number, clip), self._body, shape)
             body = self._body.animate(motion, shape, mesh=True)
             cameras = self._cameras(body, generator)
-        return _Scene(shape, person, body, self._framed(cameras, number, clip))
+        cameras = self._framed(cameras, number, clip)
+        moved = over_time(cameras, config.frames)
+        if not is_view:
+            moved = moving(moved, _middle(body), config, config.seed, config.split, number, "moves", clip)
+        return _Scene(shape, person, body, cameras, moved)
 
     def _driving(self, number: int, clip: int, scene: _Scene, loaded: ClipBatch) -> dict[str, Tensor]:
         """The driving video of a clip, and its hands, by the names of their fields."""
@@ -406,13 +419,11 @@ class Synthetic(Dataset):
     def _orbit(self, azimuths: Tensor, body: BodyMotion, generator: np.random.Generator) -> Cameras:
         """Cameras (V) at these azimuths, degrees, on an orbit at a height that is drawn."""
         config = self.config
-        pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
         return orbit(
             azimuths,
             elevation_degrees=float(generator.uniform(*config.elevation_degrees)),
             distance=config.distance,
-            # Slightly below the pelvis lies the middle of a standing person.
-            target=pelvis - torch.tensor([0.0, 0.03, 0.0]),
+            target=_middle(body),
             fov_degrees=config.fov_degrees,
             image_size=_height_width(config),
         )
@@ -461,7 +472,7 @@ class Synthetic(Dataset):
         vertices = _dressed(person, body)
         height, width = cameras.image_size
         fine = cameras.resized((height * self.config.supersampling, width * self.config.supersampling))
-        fine = _repeated(fine, len(vertices))
+        fine = frame_by_frame(fine, len(vertices))
         image = self._renderer.render(vertices, person.faces, fine)
         sums = _shade(person, image, fine, self.config.supersampling)
         coverage = sums[..., 3:]
@@ -477,9 +488,10 @@ def _dressed(person: Person, body: BodyMotion) -> Tensor:
     return person.vertices(body, vertex_normals(bare[0], faces))
 
 
-def _repeated(cameras: Cameras, times: int) -> Cameras:
-    """Cameras (V) that stand still -> (T * V), frame by frame."""
-    return cameras[torch.arange(len(cameras.world_to_camera)).repeat(times)]
+def _middle(body: BodyMotion) -> Tensor:
+    """Where cameras look (3): slightly below the mean place of the pelvis lies the middle of a standing person."""
+    pelvis = body.joints[0, :, body.joint_names.index("pelvis")].mean(dim=0)
+    return pelvis - torch.tensor([0.0, 0.03, 0.0])
 
 
 def _shade(person: Person, image: MeshImage, cameras: Cameras, supersampling: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hvg.commands.words import options_and_overrides
 from hvg.config.command_options import CheckOptions
 from hvg.config.composition import compose, judge_words
+from hvg.config.stages import TrainingStage, stages_of
 from hvg.core.errors import ConfigError
 from hvg.core.text_tables import table
 from hvg.cost.table import print_forecast
@@ -33,9 +34,18 @@ def check_command(words: Sequence[str]) -> int:
         except ConfigError as error:
             print(error)
             return 1
-        # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
-        print("\n".join([*summary(config), *(f"note: {note}" for note in notes(config))]), flush=True)
-        return 0 if print_forecast(config, options) else 1
+        fits = [_print_stage(stage, options) for stage in stages_of(config)]
+        return 0 if all(fits) else 1
+
+
+def _print_stage(stage: TrainingStage, options: CheckOptions) -> bool:
+    """Prints what a stage of a run is made of and its cost; whether it fits, or nobody knows."""
+    said = [f"note: {note}" for note in notes(stage.config)]
+    title = [f"stage {stage.label}: steps {stage.first + 1} to {stage.last}", ""] if stage.label else []
+    gap = [""] if stage.first else []
+    # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
+    print("\n".join([*gap, *title, *summary(stage.config), *said]), flush=True)
+    return print_forecast(stage.config, options)
 
 
 @contextmanager

@@ -40,10 +40,14 @@ def launch(words: list[str], flags: Flags) -> int:
 def _dry_run(words: list[str]) -> int:
     options, overrides = options_and_overrides(words, DryRunOptions, judge=judge_words)
     config = compose(overrides)
+    from hvg.config.stages import stages_of
     from hvg.cost.dry_run import dry_run
 
-    for line in dry_run(config, options.dry_run):
-        print(line, flush=True)
+    for stage in stages_of(config):
+        if stage.label:
+            print(f"stage {stage.label}", flush=True)
+        for line in dry_run(stage.config, options.dry_run):
+            print(line, flush=True)
     return 0
 
 

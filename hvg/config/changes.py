@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from hvg.config.parsing import parse, read_yaml
 from hvg.config.settings import SLOTS, PartChoice, RunConfig
+from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.files import write_text
 from hvg.parts.continued import Continued
@@ -53,7 +54,29 @@ def earlier_config(text: str, where: str) -> RunConfig:
 
 
 def changes(was: RunConfig, now: RunConfig) -> list[Change]:
-    """Changes of every setting that differs, but for how a start is asked for and what explains a protocol."""
+    """Changes of every setting that differs, but for how a start is asked for and what explains a protocol.
+
+    Of a run with stages those of each, as ``stages.LABEL.KEY``; the last one's by their own names.
+    """
+    before, after = ({stage.label: stage for stage in stages_of(config)} for config in (was, now))
+    found = list[Change]()
+    if [*before] != [*after]:
+        grown = [*after][: len(before)] == [*before]
+        found.append(Change("stages", [*was.stages], [*now.stages], Continued.LONGER if grown else None))
+    *_, last = after
+    compared = before.get(last) if before.keys() & after.keys() else [*before.values()][-1]
+    common = [] if compared is None else _changes(compared.config, after[last].config)
+    for label in [label for label in after if label in before and label != last]:
+        own = _changes(before[label].config, after[label].config)
+        # What changes alike in the last stage is said once, but for the length of each.
+        own = [change for change in own if change.path == "training.steps" or change not in common]
+        found += [replace(change, path=f"stages.{label}.{change.path}") for change in own]
+    begins = [(label, before[label].begins, after[label].begins) for label in after if label in before]
+    found += [Change(f"stages.{label}.begins", *both, None) for label, *both in begins if both[0] != both[1]]
+    return [*found, *common]
+
+
+def _changes(was: RunConfig, now: RunConfig) -> list[Change]:
     before, after = _settings(was), _settings(now)
     found = [
         Change(path, before.get(path), after.get(path), mark_of(now if path in after else was, path))
@@ -81,25 +104,50 @@ def judged_changes(
     Raises: ConfigError with every setting that changes what is trained and that ``resume_changes`` does not name, and with
     names there that are no setting.
     """
-    found = changes(was, now)
+    found, settled = changes(was, now), _settled(was, now, step)
     ends = step >= now.last_step
     named = () if ends else now.resume_changes
-    refused = [change for change in found if not _may_change(change, ends, clips) and not _named(change.path, named)]
+    refused = [
+        change
+        for change in found
+        if change.path in settled or not (_may_change(change, ends, clips) or _named(change.path, named))
+    ]
     problems = [Problem(change.path, f"was {_shown(change.was)}, now {_shown(change.now)}.") for change in refused]
-    known = {parent for path in (*_settings(was), *_settings(now)) for parent in (path, *_parents(path))}
+    known = {parent for path in (*_paths(was), *_paths(now)) for parent in (path, *_parents(path))}
     unknown = [name for name in now.resume_changes if name not in known]
     problems += [
         Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}") for name in unknown
     ]
     if refused:
-        problems.append(Problem("resume", f"{where} was trained otherwise: {_way_out(refused, step, ends)}."))
+        over = any(change.path in settled for change in refused)
+        problems.append(Problem("resume", f"{where} was trained otherwise: {_way_out(refused, step, ends, over)}."))
     if problems:
         raise ConfigError(problems)
     return found
 
 
-def _way_out(refused: Sequence[Change], step: int, ends: bool) -> str:
-    """Advice for the user about changes that are refused."""
+def _settled(was: RunConfig, now: RunConfig, step: int) -> frozenset[str]:
+    """Paths of what no word changes in a run that stands at a step: how long stages were that are over, and which have begun."""
+    stages = [stage for stage in stages_of(was) if stage.first <= step]
+    over = {f"stages.{stage.label}.training.steps" for stage in stages if stage.last <= step}
+    begun = [stage.label for stage in stages]
+    same = [stage.label for stage in stages_of(now)][: len(begun)] == begun
+    return frozenset(over if same else {*over, "stages"})
+
+
+def _paths(config: RunConfig) -> Iterator[str]:
+    """Paths of all settings, of every stage too."""
+    yield from _settings(config)
+    for stage in stages_of(config) if config.stages else ():
+        yield from (f"stages.{stage.label}.{path}" for path in ("begins", *_settings(stage.config)))
+
+
+def _way_out(refused: Sequence[Change], step: int, ends: bool, over: bool) -> str:
+    """Advice for the user about changes that are refused. over: whether one is of a stage that is over."""
+    if over:
+        return (
+            f"it stands at step {step}, and what its stages were up to there stays; for another run choose another name"
+        )
     if ends:
         return f"it stands at step {step}, where nothing is left to train; for another run choose another name"
     names = ",".join(change.path for change in refused)
@@ -122,7 +170,8 @@ def _may_change(change: Change, ends: bool, clips: tuple[int, int] | None) -> bo
     if change.continued is Continued.LONGER:
         return ends or change.now > change.was
     if change.continued is Continued.SHARED:
-        return clips is None or clips[0] == clips[1]
+        # The numbers are those of the last stage.
+        return not change.path.startswith("stages.") and (clips is None or clips[0] == clips[1])
     return change.continued is not None
 
 

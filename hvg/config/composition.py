@@ -25,6 +25,8 @@ from hvg.config.overrides import one_value_problem, parse_overrides, root_key, t
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_unused
 from hvg.config.sections import ProtocolConfig
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
+from hvg.config.stage_words import plain_with_stages
+from hvg.config.stages import problems_of_all, stage_problems, stage_trees, with_stages
 from hvg.config.trees import composed, plain, tree_with
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
 from hvg.core.files import read_text
@@ -115,7 +117,7 @@ def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[st
     """
     protocols = [tree.get("protocol") for tree in (raw, other)]
     metrics = [protocol.get("metrics") if isinstance(protocol, dict) else protocol for protocol in protocols]
-    keys = PART_KEYS | (checks.READ - failed)
+    keys = PART_KEYS | (checks.READ - failed) | {"stages"}
     return metrics[0] == metrics[1] and all(raw.get(key) == other.get(key) for key in keys)
 
 
@@ -271,12 +273,15 @@ def _sampling_problem(
 
 def _judge(raw: dict[str, Any], problems: list[Problem], overrides: Sequence[str] = (), new: bool = False) -> RunConfig:
     """The configuration. overrides: what of it was written by hand. new: that of a run to come, whose data have to be here."""
-    config, failed, parse_problems = parse(raw, _written(overrides))
-    problems = [*problems, *parse_problems, *checks.check(config, failed)]
-    problems += checks.check_files(config, failed) if new else []
+    configs, found = dict[str, RunConfig](), dict[str, list[Problem]]()
+    for label, tree in stage_trees(raw).items():
+        configs[label], failed, of_parse = parse(tree, _written(overrides))
+        of_files = checks.check_files(configs[label], failed) if new else []
+        found[label] = [*of_parse, *checks.check(configs[label], failed), *of_files]
+    problems = [*problems, *stage_problems(raw), *problems_of_all(found)]
     if problems:
         raise ConfigError(problems)
-    return config
+    return with_stages(configs, raw)
 
 
 def _written(overrides: Sequence[str]) -> dict[str, str]:
@@ -305,7 +310,7 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
         else:
             usable[override.key_or_group] = _choice(override)
     config, value_problems = tree_with(loader, list(filter(None, usable.values())), values)
-    raw, unresolved = plain(config)
+    raw, unresolved = plain_with_stages(loader, config, single)
     return raw, [*problems, *value_problems, *unresolved]
 
 

@@ -119,6 +119,13 @@ class Settings(Section):
         description="Settings, or sections or parts, that are meant to be others from here on when a run is continued, as "
         "[training.learning_rate]; of those that change what is trained no other may differ from the checkpoint's.",
     )
+    stages: dict[str, dict[str, Any]] = Field(
+        default={},
+        max_length=64,
+        description="Label -> what a stage of the training changes, by the keys of a run, as {one: {data: {views: 1}}, two: "
+        "{training: {steps: 200}}}; parts also by their words. Stages follow each other, each as a run that starts from the "
+        "last one's averaged weights, or as `begins` says: averaged, raw, or continued with the optimiser's state.",
+    )
     checkpoint: Path | None = Field(
         default=None,
         description="Checkpoint, or run folder, whose weights a new run starts from; every weight that both have is kept.",
@@ -212,7 +219,10 @@ class RunConfig(Settings):
     @property
     def last_step(self) -> int:
         """The step whose checkpoint is the result of the run: 0 where nothing has weights to train."""
-        return self.training.steps if self.system.cls.learns(self) else 0
+        if not self.system.cls.learns(self):
+            return 0
+        stages = [stage.get("training", {}) for stage in self.stages.values()]
+        return sum(stage.get("steps", self.training.steps) for stage in stages or [{}])
 
     @property
     def conditioners(self) -> dict[str, PartChoice[Conditioner]]:

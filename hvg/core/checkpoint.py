@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -235,12 +235,12 @@ def checkpoint_digest(path: Path) -> str:
     return settings_digest([(name, facts.st_size, facts.st_mtime_ns) for name, facts in files])
 
 
-def keep_checkpoints(folder: Path, last: int, every: int) -> None:
-    """Removes all but the newest ``last`` and those whose step is a multiple of ``every`` (0: none)."""
+def keep_checkpoints(folder: Path, last: int, every: int, always: Collection[int] = ()) -> None:
+    """Removes all but the newest ``last``, those whose step is a multiple of ``every`` (0: none), and those of ``always``."""
     found = checkpoints(folder)
-    newest = list(found)[-last:]
+    kept = {*list(found)[-last:], *always}
     for step, path in found.items():
-        if step not in newest and not (every and step % every == 0):
+        if step not in kept and not (every and step % every == 0):
             remove_checkpoint(path)
 
 

@@ -4,6 +4,7 @@ A plain ``.to(device)``, and ``torch.tensor(..., device=...)``, copy from memory
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,13 @@ from torch import Tensor
 def constants(values: Sequence[float], like: Tensor) -> Tensor:
     """A few numbers (N), of the type and on the device of ``like``."""
     return torch.stack([like.new_full((), value) for value in values])
+
+
+def values_of(x: Tensor) -> list[Any] | None:
+    """A tensor's values, for which the host waits; None of one that has none, as where a step is only counted."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return None if x.is_meta or isinstance(x, FakeTensor) else x.tolist()
 
 
 def upload(x: Tensor, device: torch.device) -> Tensor:

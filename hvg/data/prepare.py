@@ -20,6 +20,7 @@ from hvg.config.groups import all_options
 from hvg.config.machine import choose_device
 from hvg.config.overrides import expand_sweep
 from hvg.config.settings import SLOTS, RunConfig
+from hvg.config.stages import stages_of
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.exit_codes import end_with_parent
@@ -138,7 +139,7 @@ def prepared_runs(overrides: Sequence[str], log: Callable[[str], None]) -> dict[
     configs, problems = [], []
     for words in asked:
         try:
-            configs.append(compose(words))
+            configs += [stage.config for stage in stages_of(compose(words))]
         except ConfigError as error:
             problems += error.problems
     if problems:

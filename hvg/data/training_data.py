@@ -174,7 +174,7 @@ class ClipDataModule(lightning.LightningDataModule):
     """Batches in the training order.
 
     order: gives the ``TrainingOrder`` for a number of ``clips_per_step``. first_step: where a resumed run continues in it.
-    accumulate: batches of a step.
+    accumulate: batches of a step. behind: steps of the order that an earlier stage has taken.
     """
 
     def __init__(
@@ -186,8 +186,10 @@ class ClipDataModule(lightning.LightningDataModule):
         workers: int,
         first_step: int = 0,
         accumulate: int = 1,
+        behind: int = 0,
     ) -> None:
         super().__init__()
+        self.behind = behind
         self.order, self.batch_size, self.num_steps, self.workers = order, batch_size, num_steps, workers
         self.first_step, self.accumulate = first_step, accumulate
 
@@ -196,7 +198,11 @@ class ClipDataModule(lightning.LightningDataModule):
         return DataLoader(
             self.order(clips_per_step=self.batch_size * world * self.accumulate),
             batch_sampler=StepPositions(
-                self.first_step * self.accumulate, self.num_steps * self.accumulate, self.batch_size, rank, world
+                *(count * self.accumulate for count in (self.first_step, self.num_steps)),
+                self.batch_size,
+                rank,
+                world,
+                self.behind * self.accumulate,
             ),
             num_workers=self.workers,
             worker_init_fn=_leave_signals,
@@ -223,16 +229,18 @@ class StepPositions(Sampler[list[int]]):
 
     Ranks take consecutive blocks. (Where a step accumulates batches, each counts as one here.) The length counts the steps
     before ``first_step`` too: Lightning's loop goes on counting where it was interrupted, and would otherwise take the rest
-    of the run for a second epoch.
+    of the run for a second epoch. behind: steps of the order that these follow.
     """
 
-    def __init__(self, first_step: int, num_steps: int, batch_size: int, rank: int, world: int) -> None:
+    def __init__(
+        self, first_step: int, num_steps: int, batch_size: int, rank: int, world: int, behind: int = 0
+    ) -> None:
         self._first_step, self._num_steps, self._batch_size = first_step, num_steps, batch_size
-        self._rank, self._world = rank, world
+        self._rank, self._world, self._behind = rank, world, behind
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self._first_step, self._num_steps):
-            start = (step * self._world + self._rank) * self._batch_size
+            start = ((self._behind + step) * self._world + self._rank) * self._batch_size
             yield list(range(start, start + self._batch_size))
 
     def __len__(self) -> int:

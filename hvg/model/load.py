@@ -14,6 +14,7 @@ from hvg.config.build import Parts, adapt, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.stages import stage_config
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
@@ -184,10 +185,16 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
     opened = Checkpoint(path)
     if "base" not in opened.state:
         return _opened_weights(opened, weights)
-    config = parse_resolved(saved_config_of(opened), str(path))
+    config = saved_run_of(opened)
     system = opened_system(config, opened, weights)
     merged(config, system)
     return dict(system.state_dict())
+
+
+def saved_run_of(opened: Checkpoint) -> RunConfig:
+    """The configuration that a checkpoint's weights were trained with: of a run with stages, that of its stage."""
+    config = parse_resolved(saved_config_of(opened), str(opened.path))
+    return stage_config(config, opened.state.get("stage"))
 
 
 def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:
@@ -208,12 +215,13 @@ def trained_precision(path: Path) -> str | None:
     return precision_of(path)
 
 
-def start_system(config: RunConfig, log: Callable[[str], None]) -> TrainedSystem:
+def start_system(config: RunConfig, log: Callable[[str], None], weights: str | None = None) -> TrainedSystem:
     """The system of a new run: from ``checkpoint``, every weight that both have; else with a backbone's published ones. Then what
     its adapter makes of it.
 
     A backbone gets its weights before conditioners are built, so that a ReferenceNet copies those. log: takes a line
-    about each file. Raises: CheckpointError, HvgError for weights that do not fit, and for an adapter that does not.
+    about each file. weights: which of the checkpoint's, as of ``Base``. Raises: CheckpointError, HvgError for weights that do
+    not fit, and for an adapter that does not.
     """
     if config.checkpoint is None:
 
@@ -221,24 +229,22 @@ def start_system(config: RunConfig, log: Callable[[str], None]) -> TrainedSystem
             for line in backbone.load_pretrained():
                 log(line)
 
-        return _adapted(config, build_system(config, published), None, log)
+        return _adapted(config, build_system(config, published), Base(""), log)
     path = find_checkpoint(Path(config.checkpoint))
-    weights, prefix = checkpoint_weights(path, config.evaluation.weights), "backbone."
-    own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+    loaded, prefix = checkpoint_weights(path, weights or config.evaluation.weights), "backbone."
+    own = {name.removeprefix(prefix): x for name, x in loaded.items() if name.startswith(prefix)}
 
     def shared(backbone: Backbone) -> None:
         load_shared_weights(backbone, own, str(path))
 
     system = build_system(config, shared)
-    for line in load_shared_weights(system, weights, str(path)):
+    for line in load_shared_weights(system, loaded, str(path)):
         log(line)
-    return _adapted(config, system, path, log)
+    return _adapted(config, system, Base("", str(path.resolve()), weights), log)
 
 
-def _adapted(
-    config: RunConfig, system: TrainedSystem, checkpoint: Path | None, log: Callable[[str], None]
-) -> TrainedSystem:
-    """The system with what its run's adapter trains and adds. checkpoint: that its weights are from."""
+def _adapted(config: RunConfig, system: TrainedSystem, base: Base, log: Callable[[str], None]) -> TrainedSystem:
+    """The system with what its run's adapter trains and adds. base: where its weights are from, without their digest."""
     if "adapter" not in config.parts or not isinstance(system, HumanVideoSystem):
         return system
     before = dict(system.named_parameters())
@@ -246,7 +252,7 @@ def _adapted(
     if config.adapter.cls.whole:
         return system
     fixed = {name: weight for name, weight in before.items() if not weight.requires_grad}
-    system.base = Base(weights_digest(fixed), None if checkpoint is None else str(checkpoint.resolve()))
+    system.base = replace(base, digest=weights_digest(fixed))
     trained, rest = (
         sum(weight.numel() for weight in system.parameters() if weight.requires_grad == trains)
         for trains in (True, False)
@@ -276,11 +282,13 @@ def opened_system(
 
 def _system_of_base(config: RunConfig, opened: Checkpoint, base: Base, log: Callable[[str], None]) -> TrainedSystem:
     """The system as a run started, with the weights that its checkpoint leaves out."""
-    if base.checkpoint is not None and Path(base.checkpoint).exists():
-        # The very one: a run folder may hold a newer one by now.
-        config = config.model_copy(update={"checkpoint": Path(base.checkpoint)})
+    if base.checkpoint is not None:
+        # The very one: a run folder may hold a newer one by now. An earlier stage's lies beside, wherever the run was moved.
+        beside = [opened.path.with_name(Path(base.checkpoint).name)] if "stage" in opened.state else []
+        there = [path for path in (Path(base.checkpoint), *beside) if path.exists()]
+        config = config.model_copy(update={"checkpoint": there[0]}) if there else config
     try:
-        system = start_system(config, log)
+        system = start_system(config, log, base.weights)
     except HvgError as error:
         raise CheckpointError(
             f"{opened.path}: holds what was trained alone; the rest is not to be had: {error}"
@@ -301,10 +309,10 @@ def _base_of(opened: Checkpoint) -> Base | None:
     if found is None:
         return None
     try:
-        digest, checkpoint = str(found["digest"]), found["checkpoint"]
-    except (TypeError, KeyError) as error:
+        digest, *more = str(found["digest"]), found["checkpoint"], found.get("weights")
+    except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{opened.path}: does not say what its base is: {error!r}") from error
-    return Base(digest, None if checkpoint is None else str(checkpoint))
+    return Base(digest, *(None if x is None else str(x) for x in more))
 
 
 def merged(config: RunConfig, system: TrainedSystem) -> RunConfig:
@@ -335,7 +343,7 @@ def load_system(
     if is_exported(path):
         return load_exported(path, change)
     checkpoint = Checkpoint(find_checkpoint(path))
-    config = change(parse_resolved(saved_config_of(checkpoint), str(checkpoint.path)))
+    config = change(saved_run_of(checkpoint))
     refuse_missing([config], trains=False)
     system = opened_system(config, checkpoint, weights or config.evaluation.weights)
     return system.to(choose_device(config.device)).eval(), config

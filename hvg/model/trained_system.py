@@ -46,10 +46,12 @@ class Base:
     """What the weights that do not train are, where checkpoints leave them out.
 
     digest: as of ``hvg.core.digests.weights_digest``. checkpoint: that they were read from; None where from no checkpoint.
+    weights: which of its weights, ``ema`` or ``raw``; None: as ``evaluation.weights`` says.
     """
 
     digest: str
     checkpoint: str | None = None
+    weights: str | None = None
 
 
 class TrainedSystem(lightning.LightningModule):

@@ -23,7 +23,9 @@ from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError, did_you_mean
 from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
+from hvg.core.random_keys import numpy_generator
 from hvg.geometry.camera_matrices import read_matrices, read_rigid
+from hvg.geometry.camera_moves import arced, dollied, shaken
 from hvg.geometry.foreign_cameras import is_colmap, is_transforms, read_colmap, read_transforms
 from hvg.media.images import MOST_PIXELS
 from hvg.values.cameras import Cameras, orbit
@@ -53,6 +55,28 @@ def around(target: Tensor, views: int, **optics: Any) -> CameraPath:
     azimuths = torch.arange(views) * (360.0 / views)
     cameras = orbit(azimuths, target=target, **optics)
     return CameraPath(cameras=cameras[:, None], names=tuple(f"{azimuth:.0f} degrees" for azimuth in azimuths.tolist()))
+
+
+def moved(
+    still: Cameras,
+    target: Tensor,
+    frames: int,
+    *,
+    arc_degrees: float = 0.0,
+    dolly: float = 0.0,
+    shake_degrees: float = 0.0,
+    seed: int = 0,
+) -> Cameras:
+    """Cameras (V, 1) that stand still -> (V, T): towards ``target`` (3), around it and by hand, each view by its own unrest."""
+    cameras = still.expand(still.shape[0], frames)
+    everyone = torch.ones(still.shape[0])
+    cameras = dollied(cameras, dolly * everyone) if dolly else cameras
+    cameras = arced(cameras, target, arc_degrees * everyone) if arc_degrees else cameras
+    if not shake_degrees:
+        return cameras
+    shape = (frames, 6)
+    draws = [numpy_generator(seed, "shake", view).standard_normal(shape).clip(-3, 3) for view in range(len(everyone))]
+    return shaken(cameras, shake_degrees, torch.stack([torch.from_numpy(draw).float() for draw in draws]))
 
 
 def write_cameras(path: Path, cameras: Cameras, names: Sequence[str]) -> None:

@@ -13,10 +13,12 @@ from torch.nn.functional import normalize
 
 from hvg.config import wiring
 from hvg.config.build import build_part
+from hvg.config.camera_options import MovedCameras
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.required import required
+from hvg.geometry.camera_moves import NEAREST
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
@@ -24,7 +26,7 @@ from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
-from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
 from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
 from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
@@ -44,7 +46,7 @@ GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_ind
 # Those of them that a motion gives.
 OF_MOTION = MESH_FIELDS | {"body"}
 # Options that a file of cameras already answers.
-_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
+_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size", *MovedCameras.model_fields)
 
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
@@ -233,15 +235,27 @@ def camera_file(options: SampleOptions) -> CameraPath | None:
 
 
 def preset(options: SampleOptions, framing: Framing, body: BodyMotion) -> CameraPath:
-    """The preset's cameras, still, aimed as in training: a little below the pelvis' mean position."""
-    return around(
-        pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0]),
+    """The preset's cameras, aimed as in training: a little below the pelvis' mean position; and moved as the options say.
+
+    Raises: HvgError for a dolly that reaches the person.
+    """
+    target = pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0])
+    path = around(
+        target,
         PRESETS[options.camera] or framing.views,
         elevation_degrees=options.elevation_degrees,
         distance=framing.distance,
         fov_degrees=framing.fov_degrees,
         image_size=framing.image_size,
     )
+    moves = {key: getattr(options, key) for key in MovedCameras.model_fields}
+    if not any(moves.values()):
+        return path
+    if options.dolly > framing.distance - NEAREST:
+        raise HvgError(
+            f"dolly={options.dolly:g} goes to the person, {framing.distance:g} m away; stop {NEAREST:g} m before"
+        )
+    return replace(path, cameras=moved(path.cameras, target, framing.frames, seed=options.seed or 0, **moves))
 
 
 def pelvis(body: BodyMotion) -> Tensor:

@@ -88,7 +88,7 @@ def run_need(folder: Path) -> None:
 
     started, record = time.perf_counter(), folder / TRAINED
     config = load_resolved(folder / "config.yaml")
-    last = checkpoint_path(folder / "checkpoints", config.training.steps)
+    last = checkpoint_path(folder / "checkpoints", config.last_step)
     if last.exists() and record.exists():
         return
     with joined_ranks() as (rank, _):

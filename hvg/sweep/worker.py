@@ -79,7 +79,7 @@ def _train(sweep: Sweep, trial: OpenTrial) -> int:
         print(f"trial {trial.index}: failed: {error}", flush=True)
         return 1
     course = MetricCourse(run.folder / "metrics.jsonl", sweep.options.metric)
-    attempt = _Attempt(trial, course, sweep.options, run.config.training.steps)
+    attempt = _Attempt(trial, course, sweep.options, run.config.last_step)
     batch = Batch(name=run.config.name, folder=run.folder, jobs=(run.job,))
     code = launch(batch, LaunchOptions(), tell=attempt.note, watch=attempt.watch)
     said = attempt.conclude(code)

@@ -18,6 +18,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
 from hvg.config.settings import RunConfig
+from hvg.config.stages import TrainingStage
 from hvg.core.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.core.required import required
@@ -38,7 +39,16 @@ RECENT_STEPS = 10
 
 
 class AfterStep(Callback):
-    """A callback that acts after optimiser steps, not after each of the batches that one accumulates."""
+    """A callback that acts after optimiser steps, not after each of the batches that one accumulates.
+
+    stage: that is trained; None: a training by itself.
+    """
+
+    stage: TrainingStage | None = None
+
+    def run_step(self, trainer) -> int:
+        """Steps of the run that are done, those of earlier stages included."""
+        return trainer.global_step + (self.stage.first if self.stage else 0)
 
     def on_train_batch_end(self, trainer, pl_module: Any, outputs: Any, batch, batch_idx: int) -> None:
         self.after_batch(trainer, outputs, batch)
@@ -49,7 +59,7 @@ class AfterStep(Callback):
         """After the forward and backward pass of a batch; ``outputs`` as ``training_step`` returned."""
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
-        """After the optimiser's step number ``trainer.global_step``, counted from 1."""
+        """After the optimiser's step number ``run_step`` of the run, counted from 1."""
 
 
 class DataWait(PassThroughProfiler):
@@ -102,7 +112,7 @@ class Progress(AfterStep):
         self._losses.append({**means, "loss": means["loss"] * trainer.accumulate_grad_batches})
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
-        logged = trainer.global_step % self._log_every == 0
+        logged = self.run_step(trainer) % self._log_every == 0
         if logged:
             # Before the time is taken: to read a number waits for a GPU's queue of work, which belongs to these steps.
             means = self._means(trainer)
@@ -114,8 +124,9 @@ class Progress(AfterStep):
             self._log(trainer, means)
         self._report(
             StepReport(
-                step=trainer.global_step,
-                steps=trainer.max_steps,
+                step=self.run_step(trainer),
+                steps=self.stage.ends[-1] if self.stage else trainer.max_steps,
+                stage=self.stage.label if self.stage else "",
                 loss=self._loss,
                 recent=sum(self._recent, Throughput()),
                 total=self._total,
@@ -154,7 +165,7 @@ class Progress(AfterStep):
             row = replace(row, images=images, data_seconds=wait)
         rates = {f"{PREFIX}{name}": value for name, value in row.rates(self._work.peak).items()}
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics({**means, **rates}, trainer.global_step - 1)
+            logger.log_metrics({**means, **rates}, self.run_step(trainer) - 1)
 
     def on_train_end(self, trainer, pl_module) -> None:
         # What came after the last step: its checkpoint.
@@ -173,7 +184,8 @@ class Interruption(AfterStep):
     """
 
     def __init__(self) -> None:
-        self.received = 0
+        # agreed: what all processes had received when a training ended.
+        self.received = self.agreed = 0
         self._training = False
 
     @contextmanager
@@ -257,6 +269,7 @@ class Interruption(AfterStep):
         if trainer.world_size > 1:
             note = torch.tensor(float(self.received), device=trainer.strategy.root_device)
             self.received = int(trainer.strategy.reduce(note, reduce_op="max"))
+        self.agreed = self.received
 
 
 def finish_work(device: torch.device) -> None:
@@ -272,8 +285,8 @@ class ValidationSamples(AfterStep):
         self._folder, self._clips, self._config, self._meter = folder, clips, config, meter
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, strategy = trainer.global_step, trainer.strategy
-        if step % self._config.training.validate_every and step != trainer.max_steps:
+        step, strategy = self.run_step(trainer), trainer.strategy
+        if step % self._config.training.validate_every and trainer.global_step != trainer.max_steps:
             return
         assert isinstance(strategy, LogicalCheckpoints)
         finish_work(system.device)
@@ -312,22 +325,27 @@ class Checkpoints(AfterStep):
     """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
 
     def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
-        """precision: what the run is trained in, as of ``hvg.config.precision.trained_in``."""
+        """config: of the whole run. precision: what it is trained in, as of ``hvg.config.precision.trained_in``."""
         self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config.to_yaml()
         checkpoint["precision"] = self._precision
+        checkpoint["global_step"] = self.run_step(trainer)
+        if self.stage is not None and self.stage.label:
+            checkpoint["stage"] = self.stage.label
         base = cast(TrainedSystem, pl_module).base
         if base is not None:
             checkpoint["base"] = asdict(base)
 
     def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, training = trainer.global_step, self.config.training
+        step, training = self.run_step(trainer), (self.stage or self).config.training
         due = training.checkpoint_every and step % training.checkpoint_every == 0
-        if due or trainer.should_stop or step == trainer.max_steps:
+        if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
             finish_work(system.device)
             with self._meter.during("save"):
                 trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
                 if trainer.is_global_zero:
-                    keep_checkpoints(self.folder, training.keep_last, training.keep_every)
+                    # Later stages start from where one ends, and name it for what they leave out.
+                    ends = self.stage.ends if self.stage else ()
+                    keep_checkpoints(self.folder, training.keep_last, training.keep_every, ends)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hvg.config.settings import RunConfig
+from hvg.core.checkpoint import Checkpoint
 from hvg.core.errors import DataError, HvgError
 from hvg.core.files import write_text
 from hvg.core.ranks import from_all_ranks
@@ -44,6 +45,10 @@ class FaultList(AfterStep):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.records = state_dict["records"]
 
+    def follow(self, before: Checkpoint) -> None:
+        """Goes on with the list of the stage before, as its last checkpoint has it."""
+        self.records = [*before.state["callbacks"].get(self.state_key, {}).get("records", ())]
+
     def on_train_start(self, trainer, pl_module) -> None:
         # What a killed run found after its last checkpoint will be found again.
         if trainer.is_global_zero and (self.records or self.path.exists()):
@@ -56,7 +61,7 @@ class FaultList(AfterStep):
             self._write()
             self._log(f"warning: {line}")
             for logger in trainer.loggers:
-                logger.log_metrics({self._noun: float(len(self.records))}, trainer.global_step - 1)
+                logger.log_metrics({self._noun: float(len(self.records))}, self.run_step(trainer) - 1)
 
     def on_train_end(self, trainer, pl_module) -> None:
         if trainer.is_global_zero and self.records:
@@ -77,8 +82,9 @@ class Quarantine(FaultList):
 
     @property
     def clips(self) -> set[int]:
-        """Indices of the clips that are listed."""
-        return {record["clip"] for record in self.records}
+        """Indices of the clips that are listed, of this stage's data set."""
+        first = self.stage.first if self.stage else 0
+        return {record["clip"] for record in self.records if record["step"] >= first}
 
     def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx: int) -> None:
         unreadable = any(batch.unreadable or ())
@@ -108,7 +114,7 @@ class Quarantine(FaultList):
         clip = self._clip(trainer, position)
         if clip in self.clips:
             return
-        step = trainer.global_step - 1
+        step = self.run_step(trainer) - 1
         record = {"step": step, "position": position, "clip": clip, "rank": rank, "reason": reason}
         self.add(trainer, record, f"clip {clip} is left out: {reason}")
 
@@ -130,7 +136,8 @@ class SkippedSteps(FaultList):
         self._window: deque[float] = deque(maxlen=config.training.loss_window)
         self._losses: list[Tensor] = []
         self._seen: list[tuple[Tensor | None, tuple[str, ...]]] = []
-        self._mean, self._stopped = 0.0, False
+        # stopped: whether this ended the run, having left out more steps than it may.
+        self._mean, self.stopped = 0.0, False
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "window": list(self._window)}
@@ -177,7 +184,7 @@ class SkippedSteps(FaultList):
         batches = [batch for rank in ranks for batch in zip(rank["losses"], rank["clips"], strict=True)]
         clips = [clip for loss, names in batches if isinstance(loss, str) for clip in names]
         reason = "loss" if clips else "gradient" if not math.isfinite(norm) else "spike"
-        step = trainer.global_step - 1
+        step = self.run_step(trainer) - 1
         record = {"step": step, "reason": reason, "gradient_norm": _plain(norm), "ranks": ranks}
         why = {
             "loss": f"the loss is not finite for {', '.join(clips)}",
@@ -186,11 +193,11 @@ class SkippedSteps(FaultList):
         }
         self.add(trainer, record, f"step {step} is left out: {why[reason]}")
         if len(self.records) > self._max_skipped:
-            self._stopped = trainer.should_stop = True
+            self.stopped = trainer.should_stop = True
 
     def check(self) -> None:
-        """Raises: HvgError when this ended the run, having left out more steps than it may."""
-        if self._stopped:
+        """Raises: HvgError when this ended the run."""
+        if self.stopped:
             raise HvgError(
                 f"{self.path}: steps left out: {len(self.records)}, more than training.max_skipped={self._max_skipped} allows; "
                 "the state is saved, a larger training.max_skipped with resume=auto continues"

@@ -35,8 +35,10 @@ class LogicalCheckpoints(Strategy):
     def __init__(self, run: RunConfig, **settings: Any) -> None:
         super().__init__(**settings)
         self._any_world, self._clip = run.resume_world == "any", run.training.gradient_clip
-        # The checkpoint that the run continues from, open, until the optimiser has its state.
+        # The checkpoint that the run continues from, open, until the optimiser has its state; and that of the stage before, where
+        # the optimiser goes on with what it knew.
         self.start: Checkpoint | None = None
+        self.carried: Checkpoint | None = None
         self._gradient_norm = math.nan
         # Numbers of this process that the others have to know of a step, by name; and their sums over all processes, as of
         # the last step.
@@ -133,7 +135,22 @@ class LogicalCheckpoints(Strategy):
         # A checkpoint needs the optimiser's state, even if no step has been taken yet.
         if not self.adam().state:
             self.start_optimizer()
+        if self.carried is not None:
+            self._carry(self.carried)
+            self.carried = None
         super().on_train_start()
+
+    def _carry(self, before: Checkpoint) -> None:
+        """Gives every weight that is as a checkpoint holds it what the optimiser knew of it there; and all its count of steps."""
+        trained = before.sections().get(MOMENTS[0], ())
+        with torch.no_grad():
+            for name, parameter in self.sections.items():
+                # All processes have to ask.
+                weight = self.whole(parameter, "weights").cpu()
+                if name in trained and torch.equal(weight, before.tensor(f"weights/{name}")):
+                    for section in MOMENTS:
+                        self.put(parameter, section, before.tensor(f"{section}/{name}"))
+            self.adam().restore_step(int(before.state["adam"]["step"]))
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         # A loss that is not finite need not have such a gradient. Made so, all processes see it in the gradient they share.

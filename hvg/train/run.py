@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -20,12 +19,9 @@ from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.overlap import dataset_notes
 from hvg.config.precision import LIGHTNING, explain_here, precision_here, trained_in
 from hvg.config.settings import RunConfig
+from hvg.config.stages import TrainingStage, stages_of
 from hvg.config.wiring import slot_notes
-from hvg.core.checkpoint import (
-    Checkpoint,
-    latest_checkpoint,
-    latest_whole_checkpoint,
-)
+from hvg.core.checkpoint import Checkpoint, checkpoint_path, latest_checkpoint, latest_whole_checkpoint
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.exit_codes import TERMINATED, Stopped
 from hvg.core.outputs import held_folder
@@ -34,13 +30,15 @@ from hvg.core.ranks import joined
 from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
+from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
+from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
-from hvg.train.callbacks import Checkpoints, DataWait, Interruption, Progress, ValidationSamples
+from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, Progress, ValidationSamples
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
-from hvg.train.strategies import joined_group, make_strategy
+from hvg.train.strategies import leave_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
 
@@ -113,29 +111,67 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
         torch.set_num_threads(config.training.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     first_step = int(start.state["global_step"]) if start else 0
-    refuse_missing([config], trains=first_step < config.last_step and is_first_process())
+    stages = [stage.config for stage in stages_of(config)]
+    refuse_missing(stages, trains=first_step < config.last_step and is_first_process())
     if first_step < config.last_step:
         if changed:
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
         with quiet_training():
-            _fit(config, start, changed, first_step, report, log)
+            _train_stages(config, start, changed, report, log)
         resumed = f" from step {first_step} on" if first_step else ""
-        log(f"trained {config.training.steps - first_step} steps{resumed}; the run is in {folder}")
+        log(f"trained {config.last_step - first_step} steps{resumed}; the run is in {folder}")
     elif start is not None:
         log(f"nothing to train: {start.path} is at step {first_step}, training.steps is {config.last_step}")
     elif is_first_process() or joined():
         keep_untrained(config, is_first_process(), log)
 
 
-def _fit(
+def _train_stages(
     config: RunConfig,
     start: Checkpoint | None,
     changed: Sequence[Change],
-    first_step: int,
     report: Callable[[StepReport], None],
     log: Callable[[str], None],
 ) -> None:
-    """Trains from ``start`` to the last step, whose checkpoint is then written."""
+    """Trains all stages that are left behind ``start``, each from where the one before ended."""
+    interruption, outside, reached = Interruption(), joined(), int(start.state["global_step"]) if start else 0
+    stages = [stage for stage in stages_of(config) if stage.last > reached]
+    judge_adapters(stages[1:])
+
+    def leave(more: bool) -> None:
+        # Processes join only once.
+        if joined() and not (outside or more):
+            leave_group()
+
+    for stage in stages:
+        reached = _fit(config, stage, start, changed, interruption, leave, report=report, log=log)
+        if reached < stage.last or interruption.agreed or reached == config.last_step:
+            break
+        start, changed = Checkpoint(checkpoint_path(run_folder(config) / "checkpoints", reached)), ()
+    if reached < config.last_step:
+        _stop(interruption.received, f"step {reached} is saved, resume=auto continues from there", log)
+    if interruption.received:
+        # It came in the last step: what follows training has to stop as well.
+        signal.raise_signal(interruption.received)
+
+
+def _fit(
+    run: RunConfig,
+    stage: TrainingStage,
+    start: Checkpoint | None,
+    changed: Sequence[Change],
+    interruption: Interruption,
+    leave: Callable[[bool], None],
+    *,
+    report: Callable[[StepReport], None],
+    log: Callable[[str], None],
+) -> int:
+    """Trains a stage of a run to its last step, whose checkpoint is then written; the step of the run that is reached.
+
+    start: within the stage, or where it begins. leave: told when it has ended whether another stage follows.
+    """
+    config, step = stage.config, int(start.state["global_step"]) if start else 0
+    goes_on = start is not None and (step > stage.first or stage.first == 0)
     device, folder = choose_device(config.device), run_folder(config)
     precision = precision_here(config)
     history = trained_in(None if start is None else start.precision, precision)
@@ -147,13 +183,18 @@ def _fit(
                 f"warning: not all of the run is trained in one precision: {history}; training.precision=... keeps to one"
             )
         prepare_folder(config, start, log)
+        if stage.label:
+            log(f"stage {stage.label}: from step {step} to {stage.last} of {run.last_step}")
     if start is None:
         system = start_system(config, log)
-    else:
+    elif goes_on:
         system = opened_system(config, start, "raw", log)
         strategy.start = start
+    else:
+        system = begun_system(stage, start, log)
+        strategy.carried = start if stage.begins == "continued" else None
     if is_first_process():
-        write_down(config, start, changed, history)
+        write_down(run, start, changed, history, stage)
     for note in [*dataset_notes(config.dataset), *bucket_notes(config), *slot_notes(config), *system.notes]:
         log(f"note: {note}")
     for split in ("train", "val"):
@@ -165,6 +206,9 @@ def _fit(
     validation_clips = open_clips(config, "val", system.signals)
     groups = training_groups(config, len(train_clips))
     quarantine, skipped = Quarantine(folder, config, groups, log), SkippedSteps(folder, config, log)
+    for faults in (quarantine, skipped):
+        if start is not None and not goes_on:
+            faults.follow(start)
     order = partial(
         TrainingOrder,
         train_clips,
@@ -181,16 +225,19 @@ def _fit(
         batch_size=config.data.batch_size,
         num_steps=config.training.steps,
         workers=config.data.workers,
-        first_step=first_step,
+        first_step=step - stage.first,
         accumulate=config.training.accumulate,
+        behind=stage.ordered,
     )
-    interruption, meter = Interruption(), Meter()
+    meter = Meter()
     work = StepFlops(config, folder / "run.json", device, precision == "bf16", log)
     progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
-    callbacks: list[Callback] = [progress, quarantine, skipped, interruption]
+    callbacks: list[AfterStep] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
         callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
-    callbacks.append(Checkpoints(folder / "checkpoints", config, meter, history))
+    callbacks.append(Checkpoints(folder / "checkpoints", run, meter, history))
+    for callback in callbacks:
+        callback.stage = stage
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if config.strategy.name == "single" else config.strategy.devices,
@@ -202,8 +249,8 @@ def _fit(
         accumulate_grad_batches=config.training.accumulate,
         # Ours is in Progress; this only keeps Lightning from advising on its own.
         log_every_n_steps=1,
-        logger=make_loggers(config, folder, first_step) if is_first_process() else False,
-        callbacks=callbacks,
+        logger=make_loggers(config, folder, step) if is_first_process() else False,
+        callbacks=[*callbacks],
         plugins=_cluster(),
         profiler=DataWait(meter),
         enable_checkpointing=False,
@@ -213,8 +260,10 @@ def _fit(
         use_distributed_sampler=False,
     )
     try:
-        with interruption.listening(), joined_group():
-            trainer.fit(system, datamodule=data, ckpt_path=start and start.path)
+        with interruption.listening():
+            trainer.fit(system, datamodule=data, ckpt_path=start.path if start is not None and goes_on else None)
+            reached = interruption.run_step(trainer)
+            leave(reached == stage.last < run.last_step and not (interruption.agreed or skipped.stopped))
     except Stopped as stop:
         _stop(stop.number, "resume=auto continues what is saved", log)
     except RuntimeError as error:
@@ -226,12 +275,24 @@ def _fit(
             "resume=auto continues the run from its newest checkpoint, a smaller data.workers needs less"
         ) from error
     skipped.check()
-    if trainer.global_step < config.training.steps:
-        saved = f"step {trainer.global_step} is saved, resume=auto continues from there"
-        _stop(interruption.received, saved, log)
-    if interruption.received:
-        # It came in the last step: what follows training has to stop as well.
-        signal.raise_signal(interruption.received)
+    return reached
+
+
+def judge_adapters(stages: Sequence[TrainingStage]) -> None:
+    """Raises: HvgError for a stage to come whose adapter does not fit its network: now, not when it is its turn."""
+    for stage in stages:
+        if "adapter" in stage.config.parts and not stage.config.adapter.cls.whole:
+            try:
+                with fake_networks(stage.config):
+                    continue
+            except HvgError as error:
+                raise HvgError(f"stages.{stage.label}: {error}") from error
+
+
+def begun_system(stage: TrainingStage, before: Checkpoint, log: Callable[[str], None]) -> TrainedSystem:
+    """The system with which a stage begins, from the checkpoint with which the one before ended."""
+    config = stage.config.model_copy(update={"checkpoint": before.path})
+    return start_system(config, log, "ema" if stage.begins == "averaged" else "raw")
 
 
 def _cluster() -> SLURMEnvironment | None:

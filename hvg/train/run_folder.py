@@ -10,6 +10,7 @@ from hvg.config.changes import Change, keep_config
 from hvg.config.overlap import overlap
 from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
+from hvg.config.stages import TrainingStage, stages_of
 from hvg.core import provenance
 from hvg.core.checkpoint import Checkpoint, checkpoint_path, checkpoints, remove_leftovers, set_aside
 from hvg.core.errors import DataError
@@ -38,21 +39,28 @@ def prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[s
         log(f"set aside, since the run goes on from step {step}: {', '.join(path.name for path in moved)}")
 
 
-def write_down(config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str) -> None:
+def write_down(
+    config: RunConfig, start: Checkpoint | None, changed: Sequence[Change], precision: str, stage: TrainingStage
+) -> None:
     """Writes what the run is, once it is sure that it can start so; what it was before is kept.
 
-    precision: what the run is trained in, as of ``hvg.config.precision.trained_in``.
+    precision: what the run is trained in, as of ``hvg.config.precision.trained_in``. stage: that starts.
     """
     folder = run_folder(config)
     if start is not None:
         keep_config(folder, start.state["config"])
     kept = keep_config(folder, config.to_yaml())
     write_text(folder / "config.yaml", config.to_yaml())
-    record = provenance.collect(config.seed) | {"precision": precision, "overlap": overlap(config.dataset).lines}
+    stages = stages_of(config)
+    people = dict.fromkeys(line for each in stages for line in overlap(each.config.dataset).lines)
+    record = provenance.collect(config.seed) | {"precision": precision, "overlap": [*people]}
+    if stage.label:
+        record["stages"] = {each.label: [each.first, each.last] for each in stages}
     before = read_run_record(folder) if start is not None else {}
     # What its FLOPs were counted to be.
     record["throughput"] = before.get("throughput", {})
-    record["starts"] = [*before.get("starts", []), _start_record(record, start, kept, changed)]
+    begun = _start_record(record, start, kept, changed) | ({"stage": stage.label} if stage.label else {})
+    record["starts"] = [*before.get("starts", []), begun]
     write_text(folder / "run.json", json.dumps(record, indent=2))
 
 
@@ -91,7 +99,7 @@ def keep_untrained(config: RunConfig, is_first: bool, log: Callable[[str], None]
     system, precision = build_system(config), precision_here(config)
     if is_first:
         prepare_folder(config, None, log)
-        write_down(config, None, (), precision)
+        write_down(config, None, (), precision, stages_of(config)[0])
     state = {"config": config.to_yaml(), "precision": precision, "global_step": 0}
     weights = [Entry.of(f"weights/{name}", x) for name, x in system.state_dict().items()]
     write_checkpoint(checkpoint_path(run_folder(config) / "checkpoints", 0), state, weights)

@@ -2,15 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import distributed
 
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
-from hvg.core.ranks import joined
 from hvg.train.logical_checkpoints import DataParallel, LogicalCheckpoints, SingleDevice
 from hvg.train.zero import Zero
 
@@ -34,18 +31,12 @@ def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> Logica
     return Zero(config, stage=int(name[-1]), bf16=bf16, process_group_backend=backend)
 
 
-@contextmanager
-def joined_group() -> Iterator[None]:
-    """Processes that join a group inside leave it together; one that ended in it could abort after success."""
-    outside = joined()
-    yield
-    if joined() and not outside:
-        distributed.barrier()
-        # DeepSpeed, where it took part, would keep groups of a world that is gone, and give them to the next run of the process.
-        used = sys.modules.get("deepspeed.comm.comm")
-        leave = (
-            used.destroy_process_group
-            if used is not None and used.cdb is not None
-            else distributed.destroy_process_group
-        )
-        leave()
+def leave_group() -> None:
+    """Processes that have joined a group leave it together; one that ended in it could abort after success."""
+    distributed.barrier()
+    # DeepSpeed, where it took part, would keep groups of a world that is gone, and give them to the next run of the process.
+    used = sys.modules.get("deepspeed.comm.comm")
+    leave = (
+        used.destroy_process_group if used is not None and used.cdb is not None else distributed.destroy_process_group
+    )
+    leave()

@@ -80,7 +80,7 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """Report on a run after step ``step`` of ``steps``.
+    """Report on a run after step ``step`` of ``steps``, in the stage of a label, "" where it has none.
 
     loss: of the newest logged step, None before it: to read it takes a GPU's queue of work to its end. recent: of the
     last few steps. total: since the process started. peak: FLOP/s of the device, None where unknown.
@@ -92,13 +92,15 @@ class StepReport:
     recent: Throughput
     total: Throughput
     peak: float | None
+    stage: str = ""
 
     @property
     def note(self) -> str:
-        """One line: speeds and the wait for data lately, the share of saving and validating since the start, the loss."""
+        """One line: stage, speeds and the wait for data lately, the share of saving and validating since the start, the loss."""
         recent, total = self.recent, self.total
         utilisation = recent.utilisation(self.peak)
         parts = [
+            f"{self.stage}:" if self.stage else "",
             f"{_short(recent.steps_per_second)} steps/s {_short(recent.images_per_second)} img/s",
             f"{_percent(utilisation)} MFU" if utilisation is not None else "",
             f"data {_percent(_ratio(recent.data_seconds, recent.seconds))}",

@@ -28,6 +28,7 @@ NEEDS = {
     "pose=landmark_tokens": ["backbone.cross_attention_width=32"],
     "pose=pose_tokens": ["backbone.cross_attention_width=32"],
     "appearance=reference_pictures": ["backbone=flux_tiny"],
+    "camera=camera_prompt": ["backbone=svd_xt"],
     "dataset=tiktok": ["pose=none"],
     "pose=motion_tokens": DRIVEN,
     "pose=motion_tokens_tiny": DRIVEN,

@@ -26,6 +26,7 @@ from train_runs import train_together
 from hvg import cli
 from hvg.config.composition import compose
 from hvg.config.groups import option_values
+from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError
 from hvg.core.shipped import CONF, studies
 from hvg.data.cache import cache_folder
@@ -91,6 +92,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, flux: Path, bodie
         "text=prompt": ["backbone.cross_attention_width=32"],
         **{f"pose={name}": ["backbone.cross_attention_width=32"] for name in ("landmark_tokens", "pose_tokens")},
         **{f"pose={option}": DRIVEN for option in ("motion_tokens", "motion_tokens_tiny")},
+        "camera=camera_prompt": ["backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
     }
@@ -124,17 +126,20 @@ def takes_two_steps(words: list[str], folder: Path, name: str = "run", asked: Se
     """Trains, and sees that it took two steps, saved the second and sampled a clip. asked: as of ``compose``."""
     own = [word for word in words if not word.startswith(("output=", "name="))]
     config = compose([*own, f"output={folder}", f"name={name}"], asked=asked)
-    if config.data.cache is not None:
-        prepare([config], ("train", "val"), jobs=1)
+    for stage in stages_of(config):
+        if stage.config.data.cache is not None:
+            prepare([stage.config], ("train", "val"), jobs=1)
     train(config, log=lambda line: None)
-    took_two_steps(folder / name)
+    took_two_steps(folder / name, stages=len(stages_of(config)))
 
 
-def took_two_steps(folder: Path, sampled: bool = True) -> None:
+def took_two_steps(folder: Path, sampled: bool = True, stages: int = 1) -> None:
+    """stages: of the run, of two steps each."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["loss"] for row in rows if "loss" in row}
-    assert list(losses) == [0, 1] and all(map(math.isfinite, losses.values()))
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-0000002.ckpt"]
+    assert list(losses) == [*range(2 * stages)] and all(map(math.isfinite, losses.values()))
+    saved = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert saved == [f"step-{2 * number:07d}.ckpt" for number in range(1, stages + 1)]
     # The name of a clip may have folders.
     assert any("step-0000002-" in str(path) for path in folder.glob("samples/**/*.mp4")) == sampled
 
@@ -211,7 +216,11 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, flux_
     pictures = (
         [*FLUX, *(f"{key}={flux_folder}" for key in FLUX_FOLDERS)] if scale == "paper" else BACKBONES["flux_tiny"]
     )
-    grids = dict.fromkeys(("hvg_stage2", "human4dit"), ["data.buckets=[[2,1],[1,2]]"]) | {
+    small_buckets = "data.buckets=[[2,1],[1,2]]"
+    grids = {
+        "hvg_stage2": [small_buckets],
+        "human4dit": [small_buckets],
+        "hvg": [f"stages.views_and_frames.{small_buckets}"],
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
         "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
     }

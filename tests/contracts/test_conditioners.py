@@ -25,6 +25,11 @@ VARIANTS = {
     "camera_angles": [{"network": "mlp", "width": 4}],
     "camera_matrix": [{"network": "mlp"}, {"width": 0}],
     "camera_rotation": [{"network": "mlp", "width": 32}],
+    "camera_moves": [{"values": "as_said", "width": 4}],
+    "camera_prompt": [
+        {"tells": "path"},
+        *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "clip")),
+    ],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}, {"photos": 2}],
     "bone_map": [
@@ -133,7 +138,7 @@ def test_conditioner_of_a_transformer(name, settings, svd_folder, text_folder, p
 def keeps_its_promises(name, settings, context, svd_folder, text_folder, package):
     part = registry.load("conditioner", name)
     given = {FOLDERS[name]: str(svd_folder)} if name in FOLDERS else {}
-    if name == "prompt" and "encoder" in settings:
+    if name in ("prompt", "camera_prompt") and "encoder" in settings:
         given = {"path": str(text_folder / settings["encoder"])}
     if name == "appearance_render":
         package(PARTS)
