@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hvg.config.camera_options import MovedCameras
-from hvg.config.driving_options import DrivingOptions
+from hvg.config.driving_words import DrivingWords
 from hvg.config.section import Section
 from hvg.core.axes import AskedUp
 from hvg.core.bounds import (
@@ -145,7 +145,7 @@ class FolderOptions(Section):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class SampleOptions(DrivingOptions, MovedCameras):
+class SampleOptions(DrivingWords, MovedCameras):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")

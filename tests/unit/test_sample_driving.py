@@ -222,12 +222,9 @@ def test_the_command_makes_a_video_of_somebody_s_own(videos, tmp_path, capsys):
     words += [f"driving_matte={videos['matte']}", "camera=static", "frames=3", f"out={tmp_path / 'sample'}"]
     assert run(["sample", *words]) == 0
     assert {"view-00.mp4", "tiled.mp4", "sample.json"} <= {path.name for path in (tmp_path / "sample").iterdir()}
-    said = capsys.readouterr().out
+    said, other = capsys.readouterr().out, f"out={tmp_path / 'other'}"
     assert "the video's 3 frames are 0, 2, 5 of the motion's 6" in said
-    assert (
-        run(["sample", *words[:2], f"driving={videos['person']}", f"driving_matte={videos['nobody']}", "out=other"])
-        == 1
-    )
+    assert run(["sample", *words[:2], f"driving={videos['person']}", f"driving_matte={videos['nobody']}", other]) == 1
     error = capsys.readouterr().err.strip()
     assert "shows nobody" in error and "\n" not in error
 

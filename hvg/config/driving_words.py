@@ -7,7 +7,7 @@ from pydantic import Field
 from hvg.config.section import Section
 
 
-class DrivingOptions(Section):
+class DrivingWords(Section):
     """What moves the person where a model takes motion from a video."""
 
     driving: Path | None = Field(
