@@ -198,6 +198,8 @@ def test_a_latent_frame_is_known_with_all_of_its_frames():
         ([], "sliding", [], "cells of several noise levels together"),
         ([], "carry_over", [], "windows with frames that are finished"),
         (["training.known_views=[1,1]"], "single", [0], None),
+        (["training.known_views=[1,1]"], "single", [], "no view is known, and every training clip has 1 at least"),
+        (["training.known_views=[0,1]"], "single", [], None),
         (["training.noise_levels=cell"], "sliding", [], None),
         (["training.known_frames=[0,1]"], "carry_over", [], None),
     ],
