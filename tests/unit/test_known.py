@@ -176,6 +176,16 @@ def test_views_that_clips_do_not_have_are_refused():
             with_known_views(clip(), views)
 
 
+def test_views_that_are_made_and_not_scored_count_as_no_result():
+    batch = with_known_views(clip(3), [], [0])
+    assert batch.known is None and batch.valid[:, :, 0].tolist() == [[False, True, True]] * 2
+    given = with_known_views(clip(3), [0], [0, 1])
+    assert given.known[:, :, 0].tolist() == [[True, False, False]] * 2
+    assert given.valid[:, :, 0].tolist() == [[False, False, True]] * 2
+    with pytest.raises(HvgError, match=r"known_views=\[0\] unscored_views=\[1\]: .*made and scored"):
+        with_known_views(clip(2), [0], [1])
+
+
 def test_clips_have_to_agree_in_what_is_known():
     known = torch.zeros(2, 2, 2, dtype=torch.bool)
     known[0, 1] = True
