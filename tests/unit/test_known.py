@@ -176,6 +176,13 @@ def test_views_that_clips_do_not_have_are_refused():
             with_known_views(clip(), views)
 
 
+@pytest.mark.parametrize("word", ["known_views=[2]", "known_views=[0,1]", "unscored_views=[0,1]"])
+def test_views_that_the_test_clips_do_not_have_are_told_before_the_run(tiny, word):
+    with pytest.raises(ConfigError, match="the dataset's clips have views 0 to 1") as refused:
+        compose([*tiny, f"evaluation.{word}"])
+    assert [problem.path for problem in refused.value.problems] == [f"evaluation.{word.partition('=')[0]}"]
+
+
 def test_views_that_are_made_and_not_scored_count_as_no_result():
     batch = with_known_views(clip(3), [], [0])
     assert batch.known is None and batch.valid[:, :, 0].tolist() == [[False, True, True]] * 2
