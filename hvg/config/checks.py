@@ -239,14 +239,14 @@ def _check_grid(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_known(config: RunConfig) -> Iterator[Problem]:
-    """Views that are given or not scored have to be among a test clip's, and may not be all; where settings tell how many it has."""
+    """Views that are given or not scored are among those of clips whose settings tell how many they have, and not all."""
     given, views = config.evaluation, getattr(config.dataset.config, "views", None)
     apart = {*given.known_views, *given.unscored_views}
     if views is not None and apart and (max(apart) >= views or len(apart) == views):
         yield Problem(
             "evaluation.known_views" if given.known_views else "evaluation.unscored_views",
-            f"views {', '.join(map(str, sorted(apart)))} are given or not scored; the dataset's clips have views 0 to {views - 1}, "
-            "of which some have to be made and scored.",
+            f"views {', '.join(map(str, sorted(apart)))} are given or not scored; the dataset's clips have views 0 to "
+            f"{views - 1}, of which some have to be made and scored.",
         )
 
 
