@@ -287,6 +287,18 @@ def _check_grid(config: RunConfig) -> Iterator[Problem]:
             yield Problem(place, f"{count} {word} are asked for, the dataset's clips hold {limit} (dataset.{word}).")
 
 
+def _check_known(config: RunConfig) -> Iterator[Problem]:
+    """Views that are given or not scored are among those of clips whose settings tell how many they have, and not all."""
+    given, views = config.evaluation, getattr(config.dataset.config, "views", None)
+    apart = {*given.known_views, *given.unscored_views}
+    if views is not None and apart and (max(apart) >= views or len(apart) == views):
+        yield Problem(
+            "evaluation.known_views" if given.known_views else "evaluation.unscored_views",
+            f"views {', '.join(map(str, sorted(apart)))} are given or not scored; the dataset's clips have views 0 to "
+            f"{views - 1}, of which some have to be made and scored.",
+        )
+
+
 def _check_cached(config: RunConfig) -> Iterator[Problem]:
     if config.data.latents == "cached" and not is_used("codec", config.system.cls.uses):
         yield Problem("data.latents", f"cached are a codec's latents; system={config.system.name} trains on pictures.")
@@ -348,6 +360,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("guidance", "data", *SLOTS, "slots"), _check_guidance),
     (("dataset", "data", "codec", "backbone"), _check_image),
     (("dataset", "data", "codec", "backbone", "sampler", "evaluation"), _check_sampler),
+    (("dataset", "evaluation"), _check_known),
     (("system", "data"), _check_cached),
     (("data", "alignment", "fit", "guidance", *SLOTS, "slots"), _check_latents),
     (("system", "data", "codec", "dataset"), _check_whole_clips),

@@ -237,6 +237,11 @@ class EvaluationConfig(Section):
         description="Places, from 0, of a clip's views that are given, as captured cameras are: only the others are made and "
         "scored.",
     )
+    unscored_views: Places = Field(
+        default=(),
+        description="Places of views that are not scored though they are made, so that models which are given some are compared "
+        "with others on the same views.",
+    )
     windows_per_call: Count | None = Field(
         default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
     )

@@ -76,41 +76,41 @@ def planned_steps(
     whole = places.new_full((len(places), *known.shape), num_steps)
     whole[:, asked] = places.expand(-1, len(asked), frames)
     whole[:, known] = num_steps
+    low, high = whole.flatten(1).amin(dim=1).tolist(), whole.flatten(1).amax(dim=1).tolist()
     steps = []
     for step, stage in enumerate(stages):
-        joining = sampler.known(step, num_steps, len(asked), frames)
-        windows = [
-            _with_known(replace(window, views=tuple(asked[v] for v in window.views)), given, joining, nearness)
-            for window in sampler.windows(step, num_steps, len(asked), len(stage.frames))
-        ]
-        before, after = whole[step : step + 2, :, list(stage.frames)]
-        steps.append(_step(stage, windows, sigmas, before, after))
+        windows = sampler.windows(step, num_steps, len(asked), len(stage.frames))
+        if given:
+            joining = sampler.known(step, num_steps, len(asked), frames)
+            windows = [_with_known(window, asked, given, joining, nearness) for window in windows]
+        before, after = low[step], low[step + 1]
+        if before == high[step] < after == high[step + 1]:
+            level, following = sigmas[before], sigmas[after]
+            steps.append(PlannedStep(stage=stage, windows=windows, level=level, following=following, moves=None))
+        else:
+            cells = whole[step : step + 2, :, list(stage.frames)]
+            steps.append(_apart(stage, windows, sigmas, cells[0], cells[1]))
     return steps
 
 
-def _step(
+def _apart(
     stage: Stage, windows: Sequence[Window], sigmas: Sequence[float], before: Tensor, after: Tensor
 ) -> PlannedStep:
-    """The step between the levels (V, t) of the stage's cells."""
-    first, second = int(before[0, 0]), int(after[0, 0])
-    if first != second and bool((before == first).all()) and bool((after == second).all()):
-        return PlannedStep(stage=stage, windows=windows, level=sigmas[first], following=sigmas[second], moves=None)
-    level, following = (
-        torch.tensor(sigmas, dtype=torch.float64)[places][None, ..., None, None, None] for places in (before, after)
-    )
-    moves = (before != after)[None, ..., None, None, None]
+    """A step between levels (V, t) that cells have of their own."""
+    levels = torch.tensor(sigmas, dtype=torch.float64)
+    level, following, moves = (x[None, ..., None, None, None] for x in (levels[before], levels[after], before != after))
     return PlannedStep(stage=stage, windows=windows, level=level, following=following, moves=moves)
 
 
-def _with_known(window: Window, given: Sequence[int], joining: int | None, nearness: Tensor) -> Window:
-    """The window with the known views that join it in front, of all its frames."""
-    if not given or joining == 0:
-        return window
-    near = nearness[given][:, list(window.views)].amax(dim=1)
+def _with_known(
+    window: Window, asked: Sequence[int], given: Sequence[int], joining: int | None, nearness: Tensor
+) -> Window:
+    """A window of the views that are asked for, with the known views that join it in front, of all its frames."""
+    views = tuple(asked[view] for view in window.views)
+    near = nearness[given][:, list(views)].amax(dim=1)
     chosen = near.sort(descending=True, stable=True).indices[:joining].sort().values.tolist()
-    views = tuple(given[i] for i in chosen)
-    weights = torch.cat([torch.ones(len(views), len(window.frames)), window.weights])
-    return Window((*views, *window.views), window.frames, weights)
+    weights = torch.cat([torch.ones(len(chosen), len(window.frames)), window.weights])
+    return Window((*(given[i] for i in chosen), *views), window.frames, weights)
 
 
 def nearness_of_views(clips: GuidedClips) -> Tensor:

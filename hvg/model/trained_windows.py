@@ -159,6 +159,11 @@ def _about_levels(
             f"{len(known)} view(s) are known, and no training step has such; a model that is trained with "
             "training.known_views=[1,2] and known=mask makes the others from them"
         )
+    if training.known_views[0] and not known:
+        yield (
+            f"no view is known, and every training clip has {training.known_views[0]} at least: give evaluation.known_views, or "
+            "`hvg sample known=FOLDER`"
+        )
     mixed = clean = False
     for grid in latent_grids(config, grids):
         for step in _steps(sampler, num_steps, grid, known):

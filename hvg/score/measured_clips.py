@@ -97,7 +97,9 @@ def evaluate(
         num_clips(config, clips),
         generate,
         load=lambda index: with_known_views(
-            system.signals.load(clips, index).to(system.device), config.evaluation.known_views
+            system.signals.load(clips, index).to(system.device),
+            config.evaluation.known_views,
+            config.evaluation.unscored_views,
         ),
         size=config.data.eval_batch_size,
         predictions=predictions,

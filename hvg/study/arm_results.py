@@ -210,7 +210,7 @@ def _baselines(
             test,
             num_clips(config, test),
             predict,
-            load=lambda index: with_known_views(NO_SIGNALS.load(test, index).to(device), config.evaluation.known_views),
+            load=lambda index: _scored(NO_SIGNALS.load(test, index).to(device), config),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
         # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
@@ -237,6 +237,11 @@ def _anchors(
         test,
         num_clips(config, test),
         [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
-        load=lambda index: with_known_views(NO_SIGNALS.load(test, index).to(device), config.evaluation.known_views),
+        load=lambda index: _scored(NO_SIGNALS.load(test, index).to(device), config),
         report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
     )
+
+
+def _scored(batch: ClipBatch, config: RunConfig) -> ClipBatch:
+    """Clips of which the views count that the arms are scored on."""
+    return with_known_views(batch, config.evaluation.known_views, config.evaluation.unscored_views)

@@ -1,6 +1,6 @@
 """Cells of the grid that are given, such as pictures of captured cameras: they stay clean while the others are made."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,22 +24,26 @@ class Known:
         return self.latents.to(x).where(self.cells.to(x.device)[..., None, None, None], x)
 
 
-def with_known_views(batch: ClipBatch, views: Sequence[int]) -> ClipBatch:
-    """The clips with these views, by their places, known; those count as no result (``valid``). No view: the clips as they are.
+def with_known_views(batch: ClipBatch, views: Sequence[int], unscored: Sequence[int] = ()) -> ClipBatch:
+    """The clips with these views, by their places, known; they, and the ``unscored`` ones, count as no result (``valid``).
 
-    Raises: HvgError for views that the clips do not have, or where none is left to be made.
+    Raises: HvgError for views that the clips do not have, or where none is left to be made and scored.
     """
-    if not views:
+    count, apart = batch.grid[1], {*views, *unscored}
+    if not apart:
         return batch
-    count = batch.grid[1]
-    if max(views) >= count or len({*views}) == count:
-        raise HvgError(
-            f"evaluation.known_views={[*views]}: the clips have views 0 to {count - 1}, of which some have to be made"
-        )
-    known = torch.zeros(batch.grid, dtype=torch.bool)
-    known[:, list(views)] = True
-    known = upload(known, batch.cameras.intrinsics.device)
-    return replace(batch, known=known, valid=~known if batch.valid is None else batch.valid & ~known)
+    if max(apart) >= count or len(apart) == count:
+        word = f"evaluation.known_views={[*views]}" + (f" unscored_views={[*unscored]}" if unscored else "")
+        raise HvgError(f"{word}: the clips have views 0 to {count - 1}, of which some have to be made and scored")
+    known, valid = (_views(batch, places) for places in (views, {*range(count)} - apart))
+    return replace(batch, known=known if views else None, valid=valid if batch.valid is None else batch.valid & valid)
+
+
+def _views(batch: ClipBatch, places: Collection[int]) -> Tensor:
+    """(B, V, T) bool, true in these views."""
+    flags = torch.zeros(batch.grid, dtype=torch.bool)
+    flags[:, sorted(places)] = True
+    return upload(flags, batch.cameras.intrinsics.device)
 
 
 def of_frames(cells: Tensor, frames: int, stride: int) -> Tensor:

@@ -182,6 +182,31 @@ def test_written_cameras_can_be_given_back(run, motion, photo, tmp_path, capsys)
     assert read_video(out / "view-00.mp4")[0].shape == (4, 3, 32, 48)
 
 
+@pytest.mark.long
+def test_what_a_sample_wrote_can_be_given_as_captured_views(run, motion, photo, tmp_path, capsys):
+    rig, out = tmp_path / "rig", tmp_path / "between"
+    assert cli.run(["sample", *sample_words(run, photo, motion, views=2, frames=3, out=rig)]) == 0
+    capsys.readouterr()
+    words = sample_words(run, photo, motion, known=rig, views=4, frames=3, out=out)
+    assert cli.run(["sample", *words]) == 0
+    said = capsys.readouterr().out
+    assert "2 view(s) are as captured, behind the others: view-00, view-01" in said
+    assert "2 view(s) are known, and no training step has such" in said
+    assert "wrote 4 view(s)" in said
+    names = [view["name"] for view in json.loads((out / "cameras.json").read_text())["views"]]
+    assert names == ["90 degrees", "270 degrees", "view-00", "view-01"]
+    for number, view in enumerate(("view-00", "view-01")):
+        captured, made = (
+            read_image(folder / f"images/{name}/00002.png")[0]
+            for folder, name in ((rig, view), (out, f"view-0{number + 2}"))
+        )
+        # Pixels folded to latents come back as they were.
+        assert (captured - made).abs().max() < 0.02
+    (rig / "images" / "view-01" / "00000.png").unlink()
+    assert cli.run(["sample", *words, "overwrite=true"]) == 1
+    assert "camera 'view-01': there are pictures or poses of 2 moments; expected 4" in capsys.readouterr().err
+
+
 def test_pictures_and_cameras_for_others_are_written_unless_nobody_wants_them(run, motion, photo, tmp_path, capsys):
     """What nerfstudio and 4D Gaussians open; it goes with the next sample, and what others have put there stays."""
     out = tmp_path / "out"

@@ -176,6 +176,23 @@ def test_views_that_clips_do_not_have_are_refused():
             with_known_views(clip(), views)
 
 
+@pytest.mark.parametrize("word", ["known_views=[2]", "known_views=[0,1]", "unscored_views=[0,1]"])
+def test_views_that_the_test_clips_do_not_have_are_told_before_the_run(tiny, word):
+    with pytest.raises(ConfigError, match="the dataset's clips have views 0 to 1") as refused:
+        compose([*tiny, f"evaluation.{word}"])
+    assert [problem.path for problem in refused.value.problems] == [f"evaluation.{word.partition('=')[0]}"]
+
+
+def test_views_that_are_made_and_not_scored_count_as_no_result():
+    batch = with_known_views(clip(3), [], [0])
+    assert batch.known is None and batch.valid[:, :, 0].tolist() == [[False, True, True]] * 2
+    given = with_known_views(clip(3), [0], [0, 1])
+    assert given.known[:, :, 0].tolist() == [[True, False, False]] * 2
+    assert given.valid[:, :, 0].tolist() == [[False, False, True]] * 2
+    with pytest.raises(HvgError, match=r"known_views=\[0\] unscored_views=\[1\]: .*made and scored"):
+        with_known_views(clip(2), [0], [1])
+
+
 def test_clips_have_to_agree_in_what_is_known():
     known = torch.zeros(2, 2, 2, dtype=torch.bool)
     known[0, 1] = True
@@ -198,6 +215,8 @@ def test_a_latent_frame_is_known_with_all_of_its_frames():
         ([], "sliding", [], "cells of several noise levels together"),
         ([], "carry_over", [], "windows with frames that are finished"),
         (["training.known_views=[1,1]"], "single", [0], None),
+        (["training.known_views=[1,1]"], "single", [], "no view is known, and every training clip has 1 at least"),
+        (["training.known_views=[0,1]"], "single", [], None),
         (["training.noise_levels=cell"], "sliding", [], None),
         (["training.known_frames=[0,1]"], "carry_over", [], None),
     ],

@@ -41,7 +41,7 @@ def test_twenty_views_see_those_at_a_quarter_turn_and_behind():
 
 @pytest.mark.parametrize(
     ("prediction", "percent"),
-    [("x0", None), ("v", None), ("flow", None), ("v_zero_snr", None), ("x0_zero_snr", None), ("epsilon", 8)],
+    [("x0", None), ("v", None), ("flow", None), ("v_zero_snr", None), ("x0_zero_snr", None), ("epsilon", 9)],
 )
 def test_samples_that_begin_beyond_training_are_told(tiny, prediction, percent):
     notes = [*level_notes(compose([*tiny, f"prediction={prediction}"]), 25)]

@@ -58,10 +58,27 @@ def plan(name, **settings):
         ("view", {"views": 6, "frames": 1}, {(6, 1)}),
         ("view", {"views": 6}, {(6, 12)}),
         ("view", {"views": 6, "frames": 5}, {(6, 5)}),
+        ("sliding", {"views": 3, "frames": 4}, {(3, 1), (1, 4)}),
+        ("carry_over", {"frames": 5}, {(8, 5)}),
     ],
 )
 def test_the_shapes_of_a_plan_are_those_of_all_its_steps(name, settings, shapes):
     assert window_shapes(plan(name, **settings), 5, (8, 12)) == {WindowShape(*shape) for shape in shapes}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "shapes"),
+    [
+        ("single", {}, {(8, 12)}),
+        ("view", {"views": 3, "frames": 1}, {(5, 1)}),
+        # All of them around views, the nearest along time.
+        ("sliding", {"views": 3, "frames": 4}, {(5, 1), (2, 4)}),
+        ("sliding", {"views": 3, "frames": 4, "known": 0}, {(5, 1), (1, 4)}),
+    ],
+)
+def test_known_views_join_the_windows(name, settings, shapes):
+    found = window_shapes(plan(name, **settings), 5, (8, 12), known=[0, 3])
+    assert found == {WindowShape(*shape) for shape in shapes}
 
 
 def test_windows_that_training_had_need_no_word(config):
