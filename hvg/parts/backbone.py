@@ -22,9 +22,11 @@ class Backbone(Part[ConfigT], nn.Module):
     """The denoiser. Library blocks, own forward.
 
     library_name: of its network in a pipeline of diffusers, ``unet`` or ``transformer``, if its layers have the library's names.
+    clean_level: what it is told of latents without noise.
     """
 
     library_name: ClassVar[str] = ""
+    clean_level: ClassVar[float] = 0.0
 
     def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
         super().__init__(config, context)
@@ -86,6 +88,17 @@ class Backbone(Part[ConfigT], nn.Module):
         Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
         """
         raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
+
+    def remembered(
+        self, latents: Tensor, level: Tensor, conditioning: Conditioning, sites: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """{memory site: (B, 1, t, M, D)}: what spatial self-attention sees where the network itself runs on these latents.
+
+        As ``reference_encoder``, of a video instead of a photo, and without a copy: the weights are the network's own. latents:
+        (B, 1, t, C, h, w), those of one view. level: (B, 1, t). sites: of the memory port, ``Ports.beside`` included.
+        Source: Wan-Animate 2, of which ``driving_memory`` says more. Raises: HvgError where the backbone has no such form.
+        """
+        raise HvgError(f"{type(self).__name__} remembers no video; choose another conditioner than driving_memory")
 
     def control_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
         """A copy of the spatial layers, weights included: features at the stem (N, C, h, w) -> {residual site: (N, C, h, w)}.

@@ -147,7 +147,7 @@ def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full
     context = BackboneContext(
         ports=ports,
         channels=EXTRA if ports.channels else 0,
-        memory=frozenset(ports.memory),
+        memory=frozenset(ports.all_memory),
         view_attention=partial(attention, attention.Config()) if cls.has_view_layers(config) else None,
     )
     return build(cls, config, context)
@@ -184,7 +184,10 @@ def _filled(ports: Ports, noise: Any) -> Conditioning:
     side = {site: SIZE // s.stride for site, s in ports.residuals.items()}
     return Conditioning(
         residuals={n: noise(s.channels, side[n], side[n]) for n, s in ports.residuals.items()},
-        memory={n: noise(3, s.channels) for n, s in ports.memory.items()},
+        memory={
+            **{n: noise(3, s.channels) for n, s in ports.memory.items()},
+            **{n: noise((SIZE // s.stride) ** 2, s.channels) for n, s in ports.beside.items()},
+        },
         tokens=noise(2, ports.token_width) if ports.token_width else None,
         text=noise(2, ports.text_width) if ports.text_width else None,
         channels=noise(EXTRA, SIZE, SIZE) if ports.channels else None,

@@ -46,6 +46,7 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
+    "driving_memory": [{"sites": "down_mid"}, {"level": 0.5, "trainable": False}],
     "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
     "reference_tokens": [{"views": "first"}],
