@@ -154,9 +154,10 @@ def test_a_level_of_its_own_is_told_and_the_backbone_s_word_for_clean_otherwise(
     batch = tiny_batch(1, 1, 2)
     (usual, context), (other, _) = conditioner("svd_unet"), conditioner("svd_unet", level=1.0)
     clean = build(DRIVING, DRIVING.Config(level=type(context.backbone).clean_level), context)
-    for site, x in usual(None, batch).memory.items():
-        assert torch.equal(x, clean(None, batch).memory[site])
-        assert not torch.allclose(x, other(None, batch).memory[site], atol=1e-5)
+    found, same, noisy = (part(None, batch).memory for part in (usual, clean, other))
+    assert all(torch.equal(x, same[site]) for site, x in found.items())
+    # At the first site a group norm of one channel has taken out what the level added.
+    assert not torch.allclose(found["mid_attention_0"], noisy["mid_attention_0"], atol=1e-3)
 
 
 def test_a_driving_video_of_another_size_is_cut_and_resized():

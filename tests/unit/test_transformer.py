@@ -287,6 +287,20 @@ def test_a_copy_attends_as_wan_does_within_a_picture_but_for_places_and_levels()
     torch.testing.assert_close(module(x, grid), expected.view(x.shape), rtol=0, atol=1e-5)
 
 
+def test_a_copy_with_places_attends_to_views_as_wan_does_to_frames():
+    """But for noise levels: with its gate open it is attention over a video of the views, wherever they stand among all."""
+    network = build(views="full_3d", view_settings={"init": "copy", "places": "rotary"})
+    network.copy_spatial_attention()
+    x = torch.randn(2, 3, 2, 4, 4, 24)
+    grid = tiny_batch(2, 5, 2).view_grid().resized((4, 4)).select([0, 1, 4], [0, 1])
+    ((module, norm, layers),) = network.spatial_attention()
+    module.attention.gate.data.fill_(1.0)
+    tokens = x.transpose(1, 2).flatten(0, 2).flatten(1, 2)  # of every moment the views as frames
+    places = Rotation.at(torch.tensor([[0, 1, 4]]).expand(4, 3), (4, 4), 12)
+    expected = (tokens + self_attention(layers, norm(tokens), places, (4, 1, 3))).view(2, 2, 3, 4, 4, 24)
+    torch.testing.assert_close(module(x, grid), expected.transpose(1, 2), rtol=0, atol=1e-5)
+
+
 def test_what_a_copy_learns_stays_its_own():
     network = build(views="aligned_2d", view_settings={"init": "copy"})
     network.copy_spatial_attention()
