@@ -26,6 +26,7 @@ NEEDS = {
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
+    "pose=driving_memory": ["dataset.driving=other_view"],
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],
     "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }
@@ -58,7 +59,7 @@ def test_every_option_composes_and_is_wired(group, option):
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != root_choices()["scale"]])
 @pytest.mark.parametrize("pose", sorted(path.stem for path in (CONF / "pose").glob("*.yaml")))
 def test_every_pose_fits_every_other_scale(scale, pose):
-    compose([f"scale={scale}", f"pose={pose}"])
+    compose([f"scale={scale}", f"pose={pose}", *NEEDS.get(f"pose={pose}", [])])
 
 
 @pytest.mark.parametrize("scale", SCALES)
