@@ -36,6 +36,7 @@ from ..nn.video_backbone import (
     NEW_LAYERS,
     BlockRunner,
     VideoBackboneConfig,
+    clip_grid,
     fold_shared,
     frame_places,
     seen_views,
@@ -213,26 +214,35 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
-        b, v, t = noisy.shape[:3]
-        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
-        views = seen_views(grid, shape) if self.view_attention else None
+        shape, views = noisy.shape[:3], self._seen_views(noisy, grid)
         noisy, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
         x, skips = self._down(noisy, residuals, state)
         x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
-        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), (b, v, t))
+        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), shape)
 
-    def remembered(
-        self, latents: Tensor, level: Tensor, conditioning: Conditioning, sites: Sequence[str]
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """See ``Backbone.remembered``. Temporal layers have a part in it, views have none."""
-        x, residuals, state = self._begun(latents, level, conditioning, None, None)
-        seen: dict[str, Tensor | None] = dict.fromkeys(sites)
+        """See ``Backbone.attended``. Of several transformer blocks at a site the first one's tokens are given."""
+        seen: dict[str, Tensor | None] = dict.fromkeys(_transformer_sites(self.config) if sites is None else sites)
+        views = None if grid is None else self._seen_views(noisy, grid)
+        x, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
         state = replace(state, seen=seen)
         x, skips = self._down(x, residuals, state)
         x = self._mid(x, state)
         if any(found is None for found in seen.values()):
             self._up(_add(x, residuals.get("mid")), skips, state)
-        return {site: unfold_frames(required(x, site), latents.shape[:3]) for site, x in seen.items()}
+        return {site: unfold_frames(required(found, site), noisy.shape[:3]) for site, found in seen.items()}
+
+    def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
+        """The grid that view attention sees; None where there is none. Raises: HvgError as of ``forward``."""
+        return seen_views(grid, clip_grid(self.config, noisy)) if self.view_attention else None
 
     def _begun(
         self,
@@ -247,7 +257,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
-        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
+        shape = clip_grid(self.config, noisy)
         state = _Pass(
             grid=shape,
             views=views,
@@ -356,7 +366,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         tokens = _tokens(module, x)
         never_an_image = x.new_zeros(b * v, t)
         memory = state.memory.get(site)
-        gated = memory is not None and self.config.memory == "gated"
+        gated = memory is not None and site in self.memory_gate
         blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
         for i, (spatial, temporal) in enumerate(blocks):
             gate = self.memory_gate[site][i] if gated else None

@@ -31,6 +31,7 @@ from ..nn.video_backbone import (
     NEW_LAYERS,
     BlockRunner,
     VideoBackboneConfig,
+    clip_grid,
     fold_shared,
     frame_places,
     seen_views,
@@ -222,28 +223,34 @@ class WanDit(Backbone[WanDitConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Raises: HvgError where the latents cannot be cut into tokens."""
-        b, v, t = noisy.shape[:3]
-        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
-        views = seen_views(grid, shape).resized(self._cells(noisy)) if self.view_attention else None
+        views = self._seen_views(noisy, grid)
         x, state, sites = self._begun(noisy, level, conditioning, frame_index, views)
         for number in range(len(self.blocks)):
             x = self._through(number, x, state, sites)
         shift, scale = (self.scale_shift_table + state.embedding[:, None]).chunk(2, dim=1)
         out = self.proj_out(modulated(self.norm_out, x, shift, scale))
-        return unfold_frames(self._pictures(out, state.cells), (b, v, t))
+        return unfold_frames(self._pictures(out, state.cells), noisy.shape[:3])
 
-    def remembered(
-        self, latents: Tensor, level: Tensor, conditioning: Conditioning, sites: Sequence[str]
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """See ``Backbone.remembered``. It ends at the last of the sites, and views have no part in it."""
-        x, state, told = self._begun(latents, level, conditioning, None, None)
+        """See ``Backbone.attended``."""
+        wanted = [_site(number) for number in range(len(self.blocks))] if sites is None else sites
+        views = None if grid is None else self._seen_views(noisy, grid)
+        x, state, told = self._begun(noisy, level, conditioning, frame_index, views)
         seen: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks):
-            if here := [site for site in sites if site.removesuffix(BESIDE) == _site(number)]:
+            if here := [site for site in wanted if site.removesuffix(BESIDE) == _site(number)]:
                 shift, scale, *_ = self._six(block, state)
                 tokens = modulated(block.norm1, x, shift, scale)
-                seen |= dict.fromkeys(here, unfold_frames(tokens, latents.shape[:3]))
-            if len(seen) == len(sites):
+                seen |= dict.fromkeys(here, unfold_frames(tokens, noisy.shape[:3]))
+            if len(seen) == len(wanted):
                 break
             x = self._through(number, x, state, told)
         return seen
@@ -270,6 +277,12 @@ class WanDit(Backbone[WanDitConfig]):
             if _site(number) in self.view_attention:
                 yield self.view_attention[_site(number)], block.norm1, block.attn1
 
+    def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
+        """The grid that view attention sees; None where there is none. Raises: HvgError as of ``forward``."""
+        return (
+            seen_views(grid, clip_grid(self.config, noisy)).resized(self._cells(noisy)) if self.view_attention else None
+        )
+
     def _begun(
         self,
         noisy: Tensor,
@@ -280,7 +293,7 @@ class WanDit(Backbone[WanDitConfig]):
     ) -> tuple[Tensor, _Pass, _Sites]:
         """Tokens (N, S, D) ahead of the first block, what all blocks share, and what each is told."""
         b, v, t = noisy.shape[:3]
-        cells, shape = self._cells(noisy), (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
+        cells, shape = self._cells(noisy), clip_grid(self.config, noisy)
         if conditioning.channels is not None:
             channels = conditioning.channels.expand(b, v, t, *conditioning.channels.shape[3:])
             noisy = torch.cat([noisy, channels.to(noisy.dtype)], dim=3)

@@ -82,11 +82,11 @@ class DrivingMemory(Conditioner[DrivingMemoryConfig]):
         weight = next(network.parameters())
         level = network.clean_level if self.config.level is None else self.config.level
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trainable):
-            memory = network.remembered(
+            memory = network.attended(
                 latents.to(weight.dtype),
                 weight.new_full(latents.shape[:3], level),
                 Conditioning(channels=self._beside(latents.to(weight.dtype))),
-                self.sites,
+                sites=self.sites,
             )
         return Conditioning(memory={site: tokens.to(latents.dtype) for site, tokens in memory.items()})
 

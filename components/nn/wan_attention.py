@@ -15,8 +15,7 @@ from torch.nn import functional
 from hvg.core.required import required
 from hvg.parts.attention import attend
 
-# Of the longest wave, as in Wan.
-THETA = 1e4
+from .rotary import frequencies, turn_pairs
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Rotation:
             (torch.arange(column, column + width, device=device)[None, :], side),
         ]
         angles = [
-            (position.double()[..., None] * _frequencies(size, device)).expand(*places.shape, height, width, -1)
+            (position.double()[..., None] * frequencies(size, device)).expand(*places.shape, height, width, -1)
             for position, size in axes
         ]
         whole = torch.cat(angles, dim=-1).flatten(2, 3)
@@ -51,7 +50,7 @@ class Rotation:
     def turn(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Queries or keys (N, S, heads, d) of clips of ``grid`` (B, V, t) -> same."""
         cosine, sine = (y[:, None, :, :, None] for y in (self.cosine, self.sine))
-        return turned(x.unflatten(0, grid), cosine, sine).flatten(0, 2)
+        return turn_pairs(x.unflatten(0, grid), cosine, sine).flatten(0, 2)
 
     def of_memory(self, tokens: int) -> "Rotation":
         """Of so many tokens of memory: whole pictures of S cells lie where those cells lie, others where the first one does."""
@@ -80,18 +79,6 @@ class Memory:
         """Which of its rows are seen, (R) bool."""
         rows = self.tokens.new_ones(len(self.tokens), dtype=torch.bool)
         return self.tokens.ne(0).flatten(1).any(dim=1) if self.beside else rows
-
-
-def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Pairs of channels (..., d) turned by angles whose cosines and sines (..., d / 2) broadcast."""
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-    pairs = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-    return pairs.flatten(-2).type_as(x)
-
-
-def _frequencies(size: int, device: torch.device) -> Tensor:
-    """Angles a step of the ``size`` / 2 pairs of an axis, in double precision as in the library."""
-    return 1.0 / THETA ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / max(size, 1))
 
 
 def patches(convolution: Any, x: Tensor) -> Tensor:

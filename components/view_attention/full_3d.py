@@ -15,7 +15,8 @@ from hvg.parts.attention import GroupAttention, attend, group_attention_flops
 from hvg.parts.view_attention import ViewAttention, ViewAttentionConfig
 from hvg.values.grid import ViewGrid
 
-from ..nn.wan_attention import Rotation, turned
+from ..nn.rotary import turn_pairs
+from ..nn.wan_attention import Rotation
 
 
 class Full3dConfig(ViewAttentionConfig):
@@ -56,7 +57,7 @@ class Full3dViewAttention(ViewAttention[Full3dConfig]):
         query, key, value = layers.split_heads(layers.query_key_value(layers.norm(tokens)))
         rotation = Rotation.at(grid.view_index, space[1:], query.shape[-1])
         angles = [x.flatten(1, 2)[:, :, None, None] for x in (rotation.cosine, rotation.sine)]  # B (V h w) 1 1 d / 2
-        mixed = attend(turned(query, *angles), turned(key, *angles), value)
+        mixed = attend(turn_pairs(query, *angles), turn_pairs(key, *angles), value)
         return tokens + layers.put_out(mixed.flatten(-2))
 
     @classmethod

@@ -73,6 +73,23 @@ class Backbone(Part[ConfigT], nn.Module):
         another shape.
         """
 
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """By memory site, in the order in which they run, the tokens (B, V, t, M, D) that spatial attention sees of inputs as
+        ``forward``'s: normalised, for the ``memory`` port of other frames.
+
+        grid: None, and views do not see each other. sites: of the memory port, those of ``Ports.beside`` included; None: all of
+        ``Ports.memory``. What comes after the last of them does not run. Raises: HvgError where the backbone does not tell.
+        """
+        raise HvgError(f"{type(self).__name__} does not tell what its attention sees; choose another backbone or part")
+
     def load_pretrained(self) -> list[str]:
         """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
 
@@ -88,17 +105,6 @@ class Backbone(Part[ConfigT], nn.Module):
         Source: ReferenceNet (AnimateAnyone, arXiv 2311.17117). Raises: HvgError where the backbone has no such form.
         """
         raise HvgError(f"{type(self).__name__} has no reference encoder; choose another reference_keys")
-
-    def remembered(
-        self, latents: Tensor, level: Tensor, conditioning: Conditioning, sites: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """{memory site: (B, 1, t, M, D)}: what spatial self-attention sees where the network itself runs on these latents.
-
-        As ``reference_encoder``, of a video instead of a photo, and without a copy: the weights are the network's own. latents:
-        (B, 1, t, C, h, w), those of one view. level: (B, 1, t). sites: of the memory port, ``Ports.beside`` included.
-        Source: Wan-Animate 2, of which ``driving_memory`` says more. Raises: HvgError where the backbone has no such form.
-        """
-        raise HvgError(f"{type(self).__name__} remembers no video; choose another conditioner than driving_memory")
 
     def control_encoder(self, sites: Sequence[str], checkpointing: bool = False) -> nn.Module:
         """A copy of the spatial layers, weights included: features at the stem (N, C, h, w) -> {residual site: (N, C, h, w)}.

@@ -127,7 +127,7 @@ def both(level: float, shift: int = 0) -> tuple[Tensor, Tensor]:
 
     sites = [*ours.ports(ours.config, LATENTS).beside]
     told = driving.conditioning()
-    memory = ours.remembered(driving.latents[None, None], torch.ones(1, 1, FRAMES), told, sites)
+    memory = ours.attended(driving.latents[None, None], torch.ones(1, 1, FRAMES), told, sites=sites)
     # The photo's frame comes first, and sees nothing of the driving video.
     memory = {site: torch.cat([torch.zeros_like(x[:, :, :1]), x], dim=2) for site, x in memory.items()}
     levels = torch.full((1, 1, FRAMES + 1), level)
@@ -175,7 +175,9 @@ def test_without_the_driving_video_it_is_another(written_out):
     torch.manual_seed(1)
     driving, clip = Told(FRAMES), Told(FRAMES + 1)
     levels = torch.full((1, 1, FRAMES + 1), 500.0)
-    memory = network.remembered(driving.latents[None, None], torch.ones(1, 1, FRAMES), driving.conditioning(), sites)
+    memory = network.attended(
+        driving.latents[None, None], torch.ones(1, 1, FRAMES), driving.conditioning(), sites=sites
+    )
 
     def run(**memory: Tensor) -> Tensor:
         return network(clip.latents[None, None], levels, clip.conditioning(memory=memory))[0, 0]

@@ -82,7 +82,7 @@ def test_places_far_from_the_beginning_change_nothing():
     torch.testing.assert_close(first, later, rtol=0, atol=1e-4)
 
 
-# --- what the network remembers ---
+# --- what the network sees of it ---
 
 
 def what_attention_saw(network, noisy, level) -> dict[str, torch.Tensor]:
@@ -115,7 +115,7 @@ def test_it_is_what_self_attention_sees_of_the_same_clip(name):
     noisy, level = torch.randn(2, 1, 3, channels, 8, 8), torch.full((2, 1, 3), 0.5)
     expected = what_attention_saw(network, noisy, level)
     for sites in ([*expected], [*expected][:1]):
-        found = network.remembered(noisy, level, Conditioning(), sites)
+        found = network.attended(noisy, level, Conditioning(), sites=sites)
         assert [*found] == sites
         for site in sites:
             torch.testing.assert_close(found[site].flatten(0, 2), expected[site], rtol=0, atol=1e-5)
@@ -204,8 +204,8 @@ def system_of(**settings) -> HumanVideoSystem:
 def test_sampling_makes_it_once_for_each_window_however_many_steps_there_are():
     system, calls = system_of(dropout=0.1), []
     backbone = system.backbone
-    remembered = backbone.remembered
-    backbone.remembered = lambda *inputs: calls.append("driving") or remembered(*inputs)
+    attended = backbone.attended
+    backbone.attended = lambda *inputs, **more: calls.append("driving") or attended(*inputs, **more)
     backbone.register_forward_hook(lambda *_: calls.append("backbone"))
     system.generate(tiny_batch(2, 2, 4), num_steps=3, windows_per_call=1)
     # 2 views, 2 halves; 3 steps of each, with and without the driving video.
