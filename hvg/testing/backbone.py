@@ -32,6 +32,7 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
     check_precision(cls, config)
     check_views(cls, config)
     check_frame_index(cls, config)
+    check_attended(cls, config)
     backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
     with torch.no_grad():
         check_batch_independence(lambda *some: {"the output": backbone(*some)}, given)
@@ -138,6 +139,24 @@ def check_frame_index(cls: type[Backbone], config: Any) -> None:
     )
     require(torch.equal(default, same), "frames do not count from 0 where frame_index is not given")
     require(not torch.allclose(default, later, atol=1e-6), "frame_index has no effect")
+
+
+@torch.no_grad()
+def check_attended(cls: type[Backbone], config: Any) -> None:
+    """What attention sees at a site is as wide as the site, and the same whichever others are asked for. It may be left out."""
+    if cls.attended is Backbone.attended:
+        return
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 1, 3))
+    ports, whole = cls.ports(config, LATENTS), backbone.attended(*given)
+    require([*whole] == [*ports.memory], f"attended tells of {[*whole]}, not of the memory sites {[*ports.memory]}")
+    for site, tokens in whole.items():
+        expected = (2, 1, 3, ports.memory[site].channels)
+        found = (*tokens.shape[:3], tokens.shape[-1])
+        require(tokens.ndim == 5 and found == expected, f"attended gives {tuple(tokens.shape)} at {site}")
+        alone = backbone.attended(*given, sites=[site])
+        require([*alone] == [site] and torch.equal(alone[site], tokens), f"{site} differs where it is asked for alone")
+    beside = backbone.attended(*given, sites=[*ports.beside])
+    require([*beside] == [*ports.beside], "attended does not tell of the sites beside the picture")
 
 
 def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:
