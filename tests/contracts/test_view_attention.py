@@ -15,6 +15,8 @@ CASES = [(name, {}) for name in registry.names("view_attention")] + [
     ("aligned_2d", {"group": "row"}),
     ("epipolar", {"band": 0.3}),
     ("full_3d", {"places": "rotary"}),
+    ("full_3d", {"packed": 2}),
+    ("full_3d", {"packed": 2, "whole_views": 2, "places": "rotary"}),
     ("neighbours", {"reach": 0}),
     ("neighbours", {"reach": 2}),
 ]
