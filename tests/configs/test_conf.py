@@ -34,6 +34,7 @@ NEEDS = {
     "pose=motion_tokens_tiny": DRIVEN,
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
+    "pose=driving_memory": ["dataset.driving=other_view"],
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],
     "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }

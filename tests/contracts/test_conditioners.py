@@ -43,6 +43,7 @@ VARIANTS = {
         {"encoder": "controlnet"},
         {"encoder": "controlnet", "inject": "both"},
         {"encoder": "attention"},
+        {"encoder": "codec_patch"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
@@ -55,12 +56,18 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
+    "driving_memory": [{"sites": "down_mid"}, {"level": 0.5, "trainable": False}],
     "landmark_tokens": [
         {"axes": "camera", "layers": 0},
         {"axes": "world", "joints": ("pelvis", "left_wrist"), "heads": 2},
     ],
     "pose_tokens": [{"axes": "camera"}, {"axes": "world", "layers": 0}],
-    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}, {"photos": 2}],
+    "reference_latent": [
+        {"scaled": False, "noise_augmentation": 0.1},
+        {"views": "first"},
+        {"photos": 2},
+        {"mask": 4, "photos": 2},
+    ],
     "reference_net": [
         {"sites": "all"},
         {"trainable": False},
@@ -91,7 +98,7 @@ VARIANTS = {
         {"encoder": "modulator"},
     ],
     "iuv": [{"supersampling": 2}, {"encoder": "controlnet"}, {"encoder": "attention"}],
-    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"also": ("hands", "face")}],
+    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"also": ("hands", "face")}, {"encoder": "codec_patch"}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
 # The setting that names a published model's folder: the tests have a small one.

@@ -317,6 +317,47 @@ def test_epipolar_attention_is_full_attention_where_the_band_is_the_picture():
 # --- what it costs, and what has to be said ---
 
 
+# --- packed views ---
+
+
+@pytest.mark.parametrize("places", ["none", "rotary"])
+def test_views_that_are_all_seen_whole_are_full_3d(places):
+    grid = tiny_batch(2, 4, 2).view_grid().resized((2, 4))
+    x = torch.randn(2, 4, 2, 2, 4, WIDTH)
+    packed, full = part("full_3d", packed=2, whole_views=4, places=places), part("full_3d", places=places)
+    packed.load_state_dict(full.state_dict())
+    torch.testing.assert_close(packed(x, grid), full(x, grid), rtol=1e-4, atol=1e-5)
+
+
+def test_packed_views_are_seen_by_the_means_of_squares():
+    """Written out for two views: own tokens, then the mean key and value of each square of the other, smaller at the border."""
+    grid = tiny_batch(1, 2, 1).view_grid().resized((3, 4))
+    x, module = torch.randn(1, 2, 1, 3, 4, WIDTH), part("full_3d", packed=2)
+    layers = module.attention
+    query, key, value = layers.split_heads(layers.query_key_value(layers.norm(x)))
+    expected = []
+    for view in (0, 1):
+        other = [y[0, 1 - view, 0] for y in (key, value)]
+        squares = [
+            torch.stack([y[r : r + 2, c : c + 2].mean(dim=(0, 1)) for r in (0, 2) for c in (0, 2)]) for y in other
+        ]
+        keys, values = (
+            torch.cat([y[0, view, 0].flatten(0, 1), means]) for y, means in zip((key, value), squares, strict=True)
+        )
+        asked = query[0, view, 0].flatten(0, 1)
+        weights = torch.einsum("shd,khd->hsk", asked, keys).div(asked.shape[-1] ** 0.5).softmax(dim=-1)
+        expected.append(torch.einsum("hsk,khd->shd", weights, values).flatten(1))
+    mixed = torch.stack(expected).view(x.shape)
+    torch.testing.assert_close(module(x, grid), x + layers.put_out(mixed), rtol=1e-4, atol=1e-5)
+
+
+def test_packed_views_cost_less():
+    cls = registry.load("view_attention", "full_3d")
+    size = (8, 16, 16, 64)
+    costs = [cls.flops(cls.Config(packed=side, whole_views=2), *size) for side in (1, 2, 4)]
+    assert costs[0] > costs[1] > costs[2] > cls.flops(cls.Config(), 2, 16, 16, 64)
+
+
 @pytest.mark.parametrize("name", ["epipolar", "neighbours"])
 def test_declared_flops_are_those_that_run(name):
     """Both work in products of matrices alone, all of which torch's counter sees."""
