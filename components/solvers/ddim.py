@@ -9,11 +9,10 @@ and up is equation 16's sigma_t in these units. With q = eta sigma_next / sigma,
 sigma_next^2 (1 - eta^2 + q^2), which no rounding makes negative.
 """
 
-from math import sqrt
-
 from pydantic import Field
 from torch import Tensor
 
+from hvg.parts.noise_levels import sqrt
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Solver, SolverStep
 
@@ -32,6 +31,6 @@ class DDIMSolver(Solver[DDIMConfig]):
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         eta, ratio = self.config.eta, at.sigma_next / at.sigma
         up = eta * ratio * sqrt(at.sigma**2 - at.sigma_next**2)
-        if up == 0:
+        if eta == 0 or at.ends is True:
             return x0 + ratio * (x - x0)
         return x0 + ratio * sqrt(1 - eta**2 + (eta * ratio) ** 2) * (x - x0) + up * at.noise()

@@ -3,6 +3,7 @@
 The first step of a rectified flow, from pure noise, is Euler's: a mean of slopes over an endless way in sigma is none.
 """
 
+import torch
 from torch import Tensor
 
 from hvg.parts.noise_levels import PURE_NOISE
@@ -15,8 +16,10 @@ class HeunSolver(Solver[PartConfig]):
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         euler = x0 + (at.sigma_next / at.sigma) * (x - x0)
-        if at.sigma_next == 0 or at.sigma >= PURE_NOISE:
+        is_euler = at.ends | (at.sigma >= PURE_NOISE)
+        if is_euler is True:
             return euler
         slope = (x - x0) / at.sigma
         slope_next = (euler - at.denoise(euler, at.sigma_next)) / at.sigma_next
-        return x + (at.sigma_next - at.sigma) * (slope + slope_next) / 2
+        corrected = x + (at.sigma_next - at.sigma) * (slope + slope_next) / 2
+        return corrected if is_euler is False else torch.where(is_euler, euler, corrected)

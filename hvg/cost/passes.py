@@ -11,7 +11,7 @@ from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size, temporal_stride
 from hvg.model.sampling import sample
-from hvg.parts.plan import GuidedClips, needed_branches
+from hvg.parts.plan import GuidedClips, Level, needed_branches
 from hvg.values.grid import Window
 from hvg.values.latent_time import latent_frames
 
@@ -31,7 +31,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
     start = torch.zeros(*clips.grid, 1, side, side)
 
-    def look(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
+    def look(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         seen.append(x.numel() * (1 + len(needed_branches(branches, scales))))
         return x
 

@@ -9,13 +9,15 @@ from torch import Tensor, distributed
 
 from hvg.core.errors import HvgError
 from hvg.core.ranks import rank_and_world
-from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
+from hvg.model.planned_steps import PlannedStep, nearness_of_views, planned_steps, scales_of_cells
+from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, Stage
 from hvg.values.grid import Window
+from hvg.values.known import Known
 
-# denoise(x, sigma, windows, scales) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w) and
-# scales, those of the guidance's N branches, (N, n B, v, t). Rows i B to (i + 1) B belong to windows[i], whose frames are the
-# video's.
-Denoise = Callable[[Tensor, float, Sequence[Window], Tensor], Tensor]
+# denoise(x, sigma, windows, scales) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w), sigma is a
+# number or (n B, v, t, 1, 1, 1), and scales, those of the guidance's N branches, are (N, n B, v, t). Rows i B to (i + 1) B belong
+# to windows[i], whose frames are the video's.
+Denoise = Callable[[Tensor, Level, Sequence[Window], Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -33,55 +35,69 @@ def sample(
     step_noise: Callable[[int], Tensor] | None = None,
     resize: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
     share: bool = False,
+    known: Known | None = None,
 ) -> Tensor:
     """Clean latents (B, V, t, C, h, w).
 
     noise: (B, V, t, C, h, w), unit variance. sigmas: (S + 1), decreasing, the last one 0. windows_per_call: at most so
-    many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, S)``.
+    many windows are denoised together, None for all of one shape. progress: called as ``progress(steps done, steps)``.
     clips: what the guidance is told of them; None: nothing but their shape. step_noise: ``step_noise(step)`` is fresh noise
     like ``noise``, for stochastic solvers. resize: latents at another (h, w), for plans that begin with a smaller picture.
     share: the ranks of torch.distributed each denoise some of the windows, and all return the whole; with
-    ``windows_per_call=1`` the result is that of one process to the last bit.
+    ``windows_per_call=1`` the result is that of one process to the last bit. known: cells that are clean and stay.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
-    levels = [float(sigma) for sigma in sigmas]
-    num_steps, (count, views, frames) = len(levels) - 1, noise.shape[:3]
+    count, views, frames = noise.shape[:3]
     guided = clips or GuidedClips(grid=(count, views, frames))
-    stages = _stages(sampler, num_steps, frames)
-    if wrong := {s.shrink for s in stages if noise.shape[-2] % s.shrink or noise.shape[-1] % s.shrink}:
-        raise HvgError(
-            f"the sampler shrinks the picture {max(wrong)} times, into which {tuple(noise.shape[-2:])} cells do not go"
-        )
-    x, state = _on_stage(noise, stages[0]) * levels[0], {}
-    for step, stage in enumerate(stages):
-        windows = sampler.windows(step, num_steps, views, len(stage.frames))
+    given = torch.zeros(views, frames, dtype=torch.bool) if known is None else known.cells
+    steps = planned_steps(sampler, [float(sigma) for sigma in sigmas], frames, given, nearness_of_views(guided))
+    _check_shrinks((step.stage for step in steps), noise)
 
-        def denoise_grid(x: Tensor, sigma: float, windows: Sequence[Window] = windows, stage: Stage = stage) -> Tensor:
-            scales = guidance.scales(guided, sigma)[..., list(stage.frames)]
-            return denoise_windows(denoise, x, sigma, windows, scales, windows_per_call, stage.frames, share)
+    def noisy(clean: Tensor | float, step: PlannedStep) -> Tensor:
+        x = clean + step.level * _on_stage(noise, step.stage)
+        return x if known is None else _known_on_stage(known, step.stage, resize).laid_over(x)
 
-        def fresh(step: int = step, stage: Stage = stage) -> Tensor:
+    x, state = noisy(0.0, steps[0].on(noise)), {}
+    for number, step in enumerate(step.on(noise) for step in steps):
+
+        def denoise_grid(point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x) -> Tensor:
+            point, sigma = step.moving(point, x), step.moving(sigma, step.level)
+            frames, scales = step.stage.frames, scales_of_cells(guidance, guided, step.stage.frames, sigma)
+            x0 = denoise_windows(
+                denoise, point, sigma, step.windows, scales, windows_per_call, frames, share, step.needed
+            )
+            return step.moving(x0, x)
+
+        def fresh(number: int = number, stage: Stage = step.stage) -> Tensor:
             if step_noise is None:
                 raise HvgError("this solver adds noise, and none was given")
-            return _on_stage(step_noise(step), stage)
+            return _on_stage(step_noise(number), stage)
 
-        sigma, sigma_next = levels[step], levels[step + 1]
-        x0 = denoise_grid(x, sigma)
-        at = SolverStep(sigma=sigma, sigma_next=sigma_next, denoise=denoise_grid, noise=fresh, state=state)
-        x = solver.step(x, x0, at)
-        following = stages[min(step + 1, num_steps - 1)]
-        if following != stage:
-            x, state = _rise(x0, stage, following, resize) + sigma_next * _on_stage(noise, following), {}
+        x0 = denoise_grid(x, step.level)
+        x = step.moving(solver.step(x, x0, step.for_solver(denoise_grid, fresh, state)), x)
+        following = steps[min(number + 1, len(steps) - 1)]
+        if following.stage != step.stage:
+            x, state = noisy(_rise(x0, step.stage, following.stage, resize), following.on(noise)), {}
         if progress is not None:
-            progress(step + 1, num_steps)
+            progress(number + 1, len(steps))
     return x
 
 
-def _stages(sampler: Sampler, num_steps: int, frames: int) -> list[Stage]:
-    stages = [sampler.stage(step, num_steps, frames) for step in range(num_steps)]
-    if stages[-1] != Stage(tuple(range(frames))):
-        raise HvgError(f"the sampler's last step has to be on all {frames} frames at full size, it is on {stages[-1]}")
-    return stages
+def _check_shrinks(stages: Iterable[Stage], noise: Tensor) -> None:
+    wrong = {s.shrink for s in stages if noise.shape[-2] % s.shrink or noise.shape[-1] % s.shrink}
+    if wrong:
+        raise HvgError(
+            f"the sampler shrinks the picture {max(wrong)} times, into which {tuple(noise.shape[-2:])} cells do not go"
+        )
+
+
+def _known_on_stage(known: Known, stage: Stage, resize: Callable | None) -> Known:
+    frames = list(stage.frames)
+    known = Known(latents=known.latents[:, :, frames], cells=known.cells[:, frames])
+    if stage.shrink == 1:
+        return known
+    height, width = (side // stage.shrink for side in known.latents.shape[-2:])
+    return replace(known, latents=_resized(known.latents, (height, width), resize))
 
 
 def _on_stage(noise: Tensor, stage: Stage) -> Tensor:
@@ -102,28 +118,37 @@ def _rise(x0: Tensor, stage: Stage, following: Stage, resize: Callable | None) -
     video = x0[:, :, place] * (1 - part) + x0[:, :, after] * part
     if stage.shrink == following.shrink:
         return video
+    height, width = (side * stage.shrink // following.shrink for side in x0.shape[-2:])
+    return _resized(video, (height, width), resize)
+
+
+def _resized(latents: Tensor, size: tuple[int, int], resize: Callable | None) -> Tensor:
     if resize is None:
         raise HvgError("this sampler changes the size of the picture, and no way to do it was given")
-    height, width = (side * stage.shrink // following.shrink for side in x0.shape[-2:])
-    return resize(video, (height, width))
+    return resize(latents, size)
 
 
 def denoise_windows(
     denoise: Denoise,
     x: Tensor,
-    sigma: float,
+    sigma: Level,
     windows: Sequence[Window],
     scales: Tensor,
     windows_per_call: int | None = None,
     frames: Sequence[int] | None = None,
     share: bool = False,
+    needed: Tensor | None = None,
 ) -> Tensor:
     """x0 of the whole grid: every window's estimate, blended by the normalised weights in the order of the windows.
 
     scales: (N, B, V, t). frames: which latent frame of the video each of the grid's is; None: the same. share: as in ``sample``.
+    needed: (V, t) bool, on the CPU, the cells that have to be in some window; None: all. Others are 0.
     """
     rank, world = rank_and_world() if share else (0, 1)
-    weights, clips = normalised_weights(windows, x.shape[1], x.shape[2]), x.shape[0]
+    weights, clips = normalised_weights(windows, x.shape[1], x.shape[2], needed), x.shape[0]
+    level = sigma
+    if isinstance(sigma, Tensor):
+        sigma = sigma.expand(*x.shape[:3], 1, 1, 1)
     cells = [_cells(window) for window in windows]
     if frames is not None:
         windows = [replace(window, frames=tuple(frames[i] for i in window.frames)) for window in windows]
@@ -131,7 +156,9 @@ def denoise_windows(
     for batch in _batches(range(rank, len(windows), world), windows, windows_per_call):
         stacked = torch.cat([x[:, v, t] for v, t in (cells[i] for i in batch)])
         of_windows = torch.cat([scales[..., v, t] for v, t in (cells[i] for i in batch)], dim=1)
-        x0 = denoise(stacked, sigma, [windows[i] for i in batch], of_windows)
+        if isinstance(sigma, Tensor):
+            level = torch.cat([sigma[:, v, t] for v, t in (cells[i] for i in batch)])
+        x0 = denoise(stacked, level, [windows[i] for i in batch], of_windows)
         estimates |= dict(zip(batch, x0.split(clips), strict=True))
     blended = torch.zeros_like(x)
     for i, (v, t) in enumerate(cells):
@@ -142,16 +169,19 @@ def denoise_windows(
     return blended
 
 
-def normalised_weights(windows: Sequence[Window], views: int, frames: int) -> list[Tensor]:
+def normalised_weights(
+    windows: Sequence[Window], views: int, frames: int, needed: Tensor | None = None
+) -> list[Tensor]:
     """Each window's weights (v, t), scaled so that over all windows they sum to 1 in every cell of the V x t grid.
 
-    Raises: HvgError when a cell is in no window.
+    Raises: HvgError when a cell is in no window, of those that are ``needed``, (V, t) bool; None: of all.
     """
     total = torch.zeros(views, frames)
     for window in windows:
         total[_cells(window)] += window.weights
-    if (total <= 0).any():
-        missing = [tuple(cell) for cell in (total <= 0).nonzero().tolist()]
+    missed = total <= 0 if needed is None else (total <= 0) & needed
+    if missed.any():
+        missing = [tuple(cell) for cell in missed.nonzero().tolist()]
         raise HvgError(f"the sampler's windows leave out (view, frame) {missing[:5]} of a {views} x {frames} grid")
     return [window.weights / total[_cells(window)] for window in windows]
 

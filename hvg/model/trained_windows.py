@@ -39,7 +39,7 @@ def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowSha
     """Shapes of all windows that the plan makes of a clip of V x t latent frames, over all steps."""
     views, frames = grid
     shapes: set[WindowShape] = set()
-    for step in range(num_steps):
+    for step in range(sampler.passes(num_steps, views, frames)):
         stage = sampler.stage(step, num_steps, frames)
         windows = sampler.windows(step, num_steps, views, len(stage.frames))
         shapes |= {WindowShape(len(window.views), len(window.frames), stage.shrink) for window in windows}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
-from hvg.parts.plan import needed_branches
+from hvg.parts.plan import Level, needed_branches
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
@@ -49,7 +49,7 @@ class WindowDenoiser:
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
         self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
 
-    def __call__(self, x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
         given = [self._condition(window, shrink) for window in windows]
         index = self.frame_index

@@ -1,5 +1,6 @@
 """Noise levels: how training draws them and how sampling walks down them. Notation of EDM (arXiv 2206.00364)."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from typing_extensions import TypeVar
 from hvg.core.bounds import Sigma
 from hvg.parts.model import Prediction
 from hvg.parts.part import PartConfig
+from hvg.parts.plan import Level
 
 # A level at which latents are noise and nothing else: in float32, 1 + it is it. A power of two, by which nothing is rounded.
 PURE_NOISE = 2.0**30
@@ -18,6 +20,16 @@ PURE_NOISE = 2.0**30
 # Settings of the levels that training draws, which each prediction describes with its own default.
 MeanLogSigma = Annotated[float, Field(ge=-10, le=10)]
 SpreadOfLogSigma = Annotated[float, Field(gt=0, le=5)]
+
+
+def log(level: Level) -> Level:
+    """Natural logarithm of a number or of numbers."""
+    return level.log() if isinstance(level, Tensor) else math.log(level)
+
+
+def sqrt(level: Level) -> Level:
+    """Square root of a number or of numbers."""
+    return level.sqrt() if isinstance(level, Tensor) else math.sqrt(level)
 
 
 def lognormal_sigmas(shape: Sequence[int], p_mean: float, p_std: float, generator: torch.Generator) -> Tensor:
@@ -62,7 +74,8 @@ class EdmPrediction(Prediction[EdmT]):
     """A parameterisation at the noise levels of ``EdmConfig``, told to the network as c_noise = ln(s)/4 (EDM, table 1)."""
 
     def level(self, sigma: Tensor) -> Tensor:
-        return 0.25 * sigma.log()
+        """What is clean is told as the last level of sampling: ln 0 is no number."""
+        return 0.25 * sigma.where(sigma > 0, self.config.sigma_min).log()
 
     def sample_sigma(self, shape: Sequence[int], generator: torch.Generator, *, pixels: int) -> Tensor:
         return lognormal_sigmas(shape, self.config.p_mean, self.config.p_std, generator)

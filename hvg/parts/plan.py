@@ -14,6 +14,10 @@ from hvg.values.cameras import Cameras, orbit
 from hvg.values.grid import Window
 from hvg.values.task import TASKS
 
+# A noise level: of all cells of the grid; or of each, a tensor that broadcasts against latents (B, V, t, C, h, w), 0 where one is
+# clean.
+Level = float | Tensor
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -27,7 +31,27 @@ class Stage:
 
 
 class Sampler(Part[ConfigT]):
-    """A plan: what to denoise together at each step."""
+    """A plan: what to denoise together at each step.
+
+    It is of the views that are to be made. Views of which every frame is given (``known``) are in no plan, and join its windows.
+    """
+
+    def levels(self, num_steps: int, views: int, frames: int) -> Tensor:
+        """Which of the schedule's levels every cell is at before each of the plan's P steps, and after the last.
+
+        (P + 1, V, t) int64, V and t 1 where all are alike: 0 is the noisiest, ``num_steps`` is clean, where all end. A cell
+        goes down at the steps at which some window of ``windows`` holds it, and rests where its level stays. Here all go down
+        together, a level a step, so that P is ``num_steps``.
+        """
+        return torch.arange(num_steps + 1)[:, None, None]
+
+    def passes(self, num_steps: int, views: int, frames: int) -> int:
+        """P, how many steps the plan has."""
+        return len(self.levels(num_steps, views, frames)) - 1
+
+    def known(self, step: int, num_steps: int, views: int, frames: int) -> int | None:
+        """How many of the known views join each window of a step, the nearest to its views first; None: all."""
+        return None
 
     def stage(self, step: int, num_steps: int, frames: int) -> Stage:
         """The grid of this step; the last step's has to be the whole video. Most plans work on the whole video."""
@@ -35,12 +59,14 @@ class Sampler(Part[ConfigT]):
 
     @abstractmethod
     def windows(self, step: int, num_steps: int, views: int, frames: int) -> list[Window]:
-        """The windows of this step; together they cover the V x t grid (of its stage, where there are stages)."""
+        """The windows of this step; together they cover the V x t grid (of its stage, where there are stages), or what of it
+        goes down a level.
+        """
 
     def cost(self, num_steps: int, views: int, frames: int) -> float:
         """Cost of the plan with one denoising a step, in passes over the whole V x t grid at full size."""
         cells = 0.0
-        for step in range(num_steps):
+        for step in range(self.passes(num_steps, views, frames)):
             stage = self.stage(step, num_steps, frames)
             windows = self.windows(step, num_steps, views, len(stage.frames))
             cells += sum(len(window.views) * len(window.frames) for window in windows) / stage.shrink**2
@@ -53,13 +79,25 @@ class SolverStep:
 
     denoise: ``denoise(x, sigma)`` gives x0 at another point (second-order solvers). noise: fresh noise like x, of unit
     variance, the same however the grid is split (stochastic solvers). state: lives as long as the grid stays the same.
+    moves: where cells do not go down together, those that do, bool, broadcastable against x; None: all. What becomes of the
+    others is not used, but for ``state``, which ``moved`` keeps for them; they have a level of 1 before and after.
     """
 
-    sigma: float
-    sigma_next: float
-    denoise: Callable[[Tensor, float], Tensor]
+    sigma: Level
+    sigma_next: Level
+    denoise: Callable[[Tensor, Level], Tensor]
     noise: Callable[[], Tensor]
     state: dict[str, Any]
+    moves: Tensor | None = None
+
+    @property
+    def ends(self) -> Tensor | bool:
+        """Whether the step goes to level 0, for all cells or for each."""
+        return self.sigma_next == 0
+
+    def moved(self, after: Any, before: Any) -> Any:
+        """``after`` for cells that go down, ``before`` for those that rest; numbers or tensors."""
+        return after if self.moves is None else torch.where(self.moves, after, before)
 
 
 class Solver(Part[ConfigT]):

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from hvg.core.random_keys import generator
 from hvg.model.sampling import sample
-from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, SolverStep, Stage
 from hvg.testing.building import make, require
 from hvg.values.grid import Window
 
@@ -29,11 +29,18 @@ def check_sampler(cls: type[Sampler], config: Any, grids: Sequence[tuple[int, in
 
 
 def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> None:
-    """Windows are parts of the grid and cover it, in the order of time, with positive weights; none comes twice.
+    """Windows are parts of the grid and cover what goes down a level, in the order of time, with positive weights; none comes
+    twice.
 
-    The last step's grid is the whole video, and every other's some of its frames.
+    The last step's grid is the whole video, and every other's some of its frames. All cells go from the first level to the last.
     """
-    stages = [sampler.stage(step, num_steps, frames) for step in range(num_steps)]
+    levels = sampler.levels(num_steps, views, frames).expand(-1, views, frames)
+    require(levels.dtype == torch.int64, f"levels are {levels.dtype}, not places in the schedule")
+    require(
+        bool((levels[0] == 0).all() and (levels[-1] == num_steps).all()), "a cell does not go from level 0 to the last"
+    )
+    require(bool((levels.diff(dim=0) >= 0).all()), "a cell becomes noisier")
+    stages = [sampler.stage(step, num_steps, frames) for step in range(len(levels) - 1)]
     require(stages[-1] == Stage(tuple(range(frames))), f"the last step is on {stages[-1]}, not on the whole video")
     for step, stage in enumerate(stages):
         count = len(stage.frames)
@@ -43,7 +50,7 @@ def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> 
         )
         windows, where = sampler.windows(step, num_steps, views, count), f"step {step} of a {views} x {count} grid"
         require(len({(w.views, w.frames) for w in windows}) == len(windows), f"{where} has a window twice")
-        covered = torch.zeros(views, count, dtype=torch.bool)
+        covered = (levels[step] == levels[step + 1])[:, list(stage.frames)]
         for w in windows:
             inside = set(w.views) <= set(range(views)) and set(w.frames) <= set(range(count))
             require(inside, f"{where}: {w.views} x {w.frames} leaves the grid")
@@ -59,7 +66,8 @@ def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> 
 
 def check_determinism(sampler: Sampler, num_steps: int, views: int, frames: int) -> None:
     """A plan is the same whenever it is asked for, in any order of steps."""
-    for step in (num_steps - 2, 0, num_steps // 2):
+    passes = sampler.passes(num_steps, views, frames)
+    for step in (passes - 2, 0, passes // 2):
         count = len(sampler.stage(step, num_steps, frames).frames)
         first, again = (sampler.windows(step, num_steps, views, count) for _ in range(2))
         same = [(w.views, w.frames) for w in first] == [(w.views, w.frames) for w in again]
@@ -71,7 +79,7 @@ def check_cost(sampler: Sampler, views: int, frames: int) -> None:
     """``cost`` is what the engine denoises, in passes over the whole grid."""
     seen: list[int] = []
 
-    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
+    def denoise(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         seen.append(x[:, :, :, 0].numel())
         return x
 
@@ -85,7 +93,7 @@ def check_batching(sampler: Sampler, views: int, frames: int) -> None:
     """The result does not depend on how many windows are denoised together, and has the shape of the noise."""
     start = torch.randn(2, views, frames, 2, 8, 8, generator=generator("noise"))
 
-    def denoise(x: Tensor, sigma: float, windows: Sequence[Window], scales: Tensor) -> Tensor:
+    def denoise(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         number = torch.tensor([sum(w.views) + 0.1 * sum(w.frames) for w in windows])
         number = number.repeat_interleave(len(x) // len(windows)).view(-1, 1, 1, 1, 1, 1)
         return torch.sin(x.mean(dim=(1, 2), keepdim=True) + 0.1 * x + number) / (1 + sigma)
