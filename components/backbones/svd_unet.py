@@ -116,6 +116,7 @@ class _Pass:
     grid: (B, V, t); (B, 1, V t) where views are frames. views: where these views stand, for view attention.
     embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
     memory: site -> (B, M, D) where all views and frames of a clip share it, otherwise (N, M, D).
+    seen: takes, by site, the tokens (N, h w, D) that spatial attention sees; None: nobody asks.
     """
 
     grid: tuple[int, int, int]
@@ -124,6 +125,7 @@ class _Pass:
     context: Tensor | None
     frame_index: Tensor
     memory: Mapping[str, Tensor]
+    seen: dict[str, Tensor] | None = None
 
 
 class SvdUNet(Backbone[SvdUNetConfig]):
@@ -210,6 +212,30 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
+        return self._run(noisy, level, conditioning, frame_index, grid)
+
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+    ) -> dict[str, Tensor]:
+        """See ``Backbone.attended``. Of several transformer blocks at a site the first one's tokens are given."""
+        seen: dict[str, Tensor] = {}
+        self._run(noisy, level, conditioning, frame_index, grid, seen)
+        return {site: unfold_frames(tokens, noisy.shape[:3]) for site, tokens in seen.items()}
+
+    def _run(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None,
+        grid: ViewGrid | None,
+        seen: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         b, v, t = noisy.shape[:3]
         memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
@@ -222,6 +248,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             context=self._context(noisy, conditioning.context),
             frame_index=fold_frames(frame_places(frame_index, shape, noisy)[:, None].expand(shape)),
             memory={site: fold_shared(x, (b, v, t)) for site, x in memory.items()},
+            seen=seen,
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
         x, skips = self._down(fold_frames(noisy), residuals, state)
@@ -322,7 +349,9 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         tokens = module.proj_in(module.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
         never_an_image = x.new_zeros(b * v, t)
         memory = state.memory.get(site)
-        gated = memory is not None and self.config.memory == "gated"
+        gated = memory is not None and site in self.memory_gate
+        if state.seen is not None:
+            state.seen[site] = module.transformer_blocks[0].norm1(tokens)
         blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
         for i, (spatial, temporal) in enumerate(blocks):
             gate = self.memory_gate[site][i] if gated else None

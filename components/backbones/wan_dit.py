@@ -115,7 +115,8 @@ class _Pass:
 
     grid: (B, V, t); (B, 1, V t) where views are frames. cells: (h, w) of tokens. views: where these views stand, for view
     attention. modulation: (N, 6, D). rotation: places in space and time; still: in space alone. text: (R, L, D) or None without
-    cross-attention. image: further tokens (R, L, D) or None without layers for them.
+    cross-attention. image: further tokens (R, L, D) or None without layers for them. seen: takes, block by block, the tokens
+    (N, S, D) that self-attention sees; None: nobody asks.
     """
 
     grid: tuple[int, int, int]
@@ -126,6 +127,7 @@ class _Pass:
     still: Rotation
     text: Tensor | None
     image: Tensor | None
+    seen: list[Tensor] | None = None
 
 
 class WanDit(Backbone[WanDitConfig]):
@@ -207,6 +209,29 @@ class WanDit(Backbone[WanDitConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Raises: HvgError where the latents cannot be cut into tokens."""
+        return self._network(noisy, level, conditioning, frame_index, grid)
+
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+    ) -> dict[str, Tensor]:
+        seen: list[Tensor] = []
+        self._network(noisy, level, conditioning, frame_index, grid, seen)
+        return {_site(number): unfold_frames(tokens, noisy.shape[:3]) for number, tokens in enumerate(seen)}
+
+    def _network(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None,
+        grid: ViewGrid | None,
+        seen: list[Tensor] | None = None,
+    ) -> Tensor:
         b, v, t = noisy.shape[:3]
         cells = self._cells(noisy)
         shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
@@ -225,6 +250,7 @@ class WanDit(Backbone[WanDitConfig]):
             still=Rotation.at(torch.zeros_like(places[:1, :1]), cells, head_width),
             text=self._text(conditioning, noisy),
             image=self._image(conditioning, noisy),
+            seen=seen,
         )
         residuals = {site: fold_frames(x.expand(b, v, t, -1, -1, -1)) for site, x in conditioning.residuals.items()}
         memory = {site: fold_shared(x, (b, v, t)).to(noisy.dtype) for site, x in conditioning.memory.items()}
@@ -278,6 +304,8 @@ class WanDit(Backbone[WanDitConfig]):
             block.scale_shift_table + state.modulation.float()
         ).chunk(6, dim=1)
         seen = modulated(block.norm1, x, shift, scale)
+        if state.seen is not None:
+            state.seen.append(seen)
         mixed = self_attention(block.attn1, seen, state.rotation, state.grid, memory, gate, state.still)
         x = with_branch(x, mixed, attention_gate)
         if views is not None and state.views is not None:

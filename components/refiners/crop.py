@@ -40,7 +40,7 @@ class CropConfig(RefinerConfig):
         1.0,
         ge=0,
         le=10,
-        description="By how much a crop is larger than the box around its joints, as a share of the longest distance between them.",
+        description="By how much a crop is larger than the box around its joints, as a share of that box's longer side.",
     )
     least: float = Field(
         0.15, gt=0, le=1, description="Shorter side of a crop at least, as a share of the picture's shorter side."

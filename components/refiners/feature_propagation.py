@@ -1,14 +1,14 @@
 """Frames that look at a key frame near them: its features are more keys and values of their spatial attention.
 
-Source: ReImagine (arXiv 2604.19720) names feature propagation and gives no formula; ours is that of sparse attention between frames
-(Tune-A-Video, arXiv 2212.11565; TokenFlow, arXiv 2307.10373, propagates what attention gives instead). In a window of latent frames
-0, ..., t - 1 every ``every``-th is a key frame. At every step and noise level, with F_j(s) the tokens that spatial attention sees of
-frame j at the site s of the network, and k(j) the key frame nearest to j, the earlier of two,
+Source: ReImagine (arXiv 2604.19720) names feature propagation and gives no formula; ours is that of sparse attention between
+frames (Tune-A-Video, arXiv 2212.11565; TokenFlow, arXiv 2307.10373, propagates what attention gives instead). In a window of
+latent frames 0, ..., t - 1 every ``every``-th is a key frame. At every step and noise level, with F_j(s) the tokens that spatial
+attention sees of frame j at the site s of the network, and k(j) the key frame nearest to j, the earlier of two,
 
     attention(Q(F_j), K([F_j, F_k(j)]), V([F_j, F_k(j)]))
 
-takes the place of attention(Q(F_j), K(F_j), V(F_j)), in one softmax. The key frames' tokens are those of a pass over the key frames
-alone, with their own conditioning. A key frame sees itself twice, which changes nothing.
+takes the place of attention(Q(F_j), K(F_j), V(F_j)), in one softmax. The key frames' tokens are those of a pass over the key
+frames alone, with their own conditioning. A key frame sees itself twice, which by itself changes nothing.
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,7 @@ class LowFrequencyConfig(RefinerConfig):
         0.06,
         ge=0,
         le=1,
-        description="Highest frequency in time that is kept, as a share of the highest that there is; 0 is the mean of the video.",
+        description="Highest frequency in time that is kept, as a share of the highest that there is; 0: the mean of the video.",
     )
     space: float = Field(
         0.12,

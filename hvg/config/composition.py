@@ -36,7 +36,7 @@ OPTIONAL_GROUPS = (*SLOTS, "reconstructor", "experiment", "debug")
 # Groups of which a run has exactly one choice, and which say what is done, not how large or where.
 CHOICES = (*SINGLE_PARTS, "protocol")
 # Root keys that may change once a model is trained: they have no weights.
-SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "protocol", "device")
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "refiner", "evaluation", "protocol", "device")
 # A metric of the protocol, and the choice of one.
 METRIC = re.compile(r"protocol\.metrics\.[^.]+")
 METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")

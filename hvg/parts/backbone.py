@@ -71,6 +71,19 @@ class Backbone(Part[ConfigT], nn.Module):
         another shape.
         """
 
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+    ) -> dict[str, Tensor]:
+        """By memory site, in the order in which they run, the tokens (B, V, t, M, D) that spatial attention sees of inputs as
+        ``forward``'s: normalised, for the ``memory`` port of other frames. Raises: HvgError where the backbone does not tell.
+        """
+        raise HvgError(f"{type(self).__name__} does not tell what its attention sees; choose another refiner")
+
     def load_pretrained(self) -> list[str]:
         """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.
 

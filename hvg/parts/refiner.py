@@ -10,14 +10,15 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from hvg.core.bounds import SolverSteps
+from hvg.parts.model import Prediction
 from hvg.parts.part import Part, PartConfig
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.crops import Crops
 from hvg.values.grid import ViewGrid
 
-# What a network is asked about windows: noisy latents (B, V, t, C, h, w), their level (broadcastable), conditioning, places of the
-# frames (B, t), and where the views stand. It gives the estimate of the clean latents, or, by memory site, the tokens
+# What a network is asked about windows: noisy latents (B, V, t, C, h, w), their level (broadcastable), conditioning, places of
+# the frames (B, t), and where the views stand. It gives the estimate of the clean latents, or, by memory site, the tokens
 # (B, V, t, M, D) that its spatial attention sees.
 Estimate = Callable[[Tensor, Tensor, Conditioning, Tensor | None, ViewGrid], Tensor]
 Attended = Callable[[Tensor, Tensor, Conditioning, Tensor | None, ViewGrid], dict[str, Tensor]]
@@ -30,29 +31,29 @@ class RefinerConfig(PartConfig):
 
     checkpoint: Path | None = Field(
         None,
-        description="The video model that refines: a checkpoint, or a run folder for its newest one; null: the model itself whose "
-        "frames they are.",
+        description="The video model that refines: a checkpoint, or a run folder for its newest one; null: the model itself "
+        "whose frames they are.",
     )
     strength: float = Field(
         0.7,
         ge=0,
         le=1,
-        description="How far up the video model's schedule of noise levels the frames are noised, as a share of its steps. 0: not "
-        "at all, they are encoded and decoded; 1: to the top, where nothing is left of them. Otherwise at least .01.",
+        description="How far up the video model's schedule of noise levels the frames are noised, as a share of its steps. 0: "
+        "not at all, they are encoded and decoded; 1: to the top, where nothing is left of them. Otherwise at least .01.",
     )
     steps: SolverSteps | None = Field(
         None, description="Solver steps down from there; null: as the video model's evaluation has them."
     )
     anchor: Literal["first_frame", "none"] = Field(
         "first_frame",
-        description="first_frame: the first frame of every view stays as it is given, and the others are denoised beside it. none: "
-        "all are denoised.",
+        description="first_frame: the first frame of every view stays as it is given, and the others are denoised beside it. "
+        "none: all are denoised.",
     )
     sampling: tuple[str, ...] = Field(
         (),
         max_length=64,
-        description="Overrides of how the video model is sampled, as [sampler=temporal,sampler.frames=16]; where nothing is said it "
-        "is as it was trained.",
+        description="Overrides of how the video model is sampled, as ['sampler=temporal','sampler.frames=16']; where nothing is "
+        "said it is as it was trained.",
     )
 
     @field_validator("strength")
@@ -118,3 +119,24 @@ class Refiner(Part[RefinerT]):
     def crops(self, batch: ClipBatch) -> Crops | None:
         """The parts of the pictures that are refined, enlarged; None: whole pictures. Outside of them nothing changes."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined:
+    """Frames of another model on their way through a sampling.
+
+    latents: clean ones (B, V, t, C, h, w) of the frames. aligned: whether pictures are moved as the system's alignment says, as
+    those of ``latents`` were.
+    """
+
+    latents: Tensor
+    refiner: Refiner
+    aligned: bool = True
+
+
+def started_levels(prediction: Prediction, steps: int, strength: float, *, pixels: int) -> Tensor:
+    """Levels, (steps + 1), the last one 0: the end of a schedule of more steps, of which these are the share ``strength``.
+
+    With strength 1 that is the schedule of so many steps. strength: above 0.
+    """
+    return prediction.sigma_schedule(max(steps, round(steps / strength)), pixels=pixels)[-steps - 1 :]

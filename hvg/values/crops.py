@@ -16,8 +16,8 @@ class Crop:
     """A rectangle of every picture of clips (B, V, T), of one size in all frames of a view, and of the pictures' aspect up to
     rounding.
 
-    name: of what it shows. corners: (B, V, T, 2) int64, left and top, pixels, inside the picture. sizes: (B, V, 2) int64, height and
-    width. seen: (B, V, T) bool, where there is something to be seen; elsewhere nothing is put back.
+    name: of what it shows. corners: (B, V, T, 2) int64, left and top, pixels, inside the picture. sizes: (B, V, 2) int64, height
+    and width. seen: (B, V, T) bool, where there is something to be seen; elsewhere nothing is put back. All are on the CPU.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Crops:
         return made
 
     def paste(self, frames: Tensor, made: Tensor, start: int = 0) -> Tensor:
-        """Frames (B, V, t, 3, H, W), the clips' from ``start`` on, with what was made of their crops (K B, V, t, 3, H, W) in place.
+        """Frames (B, V, t, 3, H, W), the clips' from ``start`` on, with what was made of their crops, (K B, V, t, 3, H, W).
 
         Pixels outside of the rectangles stay as they are, to the bit. Of rectangles that overlap the last one counts.
         """
