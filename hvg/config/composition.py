@@ -327,6 +327,8 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
     if override.is_delete() or value is None:
         return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
+    if group == "recipe":
+        return Problem(group, "says how trained models are sampled; `hvg sample` and `hvg evaluate` take it.")
     options, name = loader.get_group_options(group, ObjectType.CONFIG), text_of(override)
     if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
         return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())

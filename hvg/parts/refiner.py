@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -62,6 +62,12 @@ class RefinerConfig(PartConfig):
         if 0 < strength < LEAST_STRENGTH:
             raise ValueError(f"expected 0, or at least {LEAST_STRENGTH:g}")
         return strength
+
+    @model_validator(mode="after")
+    def _is_of_a_model(self) -> "RefinerConfig":
+        if self.sampling and self.checkpoint is None:
+            raise ValueError("sampling is of the model that checkpoint names, which is not given")
+        return self
 
 
 RefinerT = TypeVar("RefinerT", bound=RefinerConfig, default=Any)

@@ -42,7 +42,7 @@ _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size")
 
 def check_fields(config: RunConfig, options: SampleOptions) -> None:
     """Raises: HvgError where a part of the model reads what the request does not give."""
-    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
+    given = given_fields(options)
     for path, (name, fields) in wiring.needed_fields(config).items():
         if "caption" in fields - given:
             raise HvgError(
@@ -52,6 +52,11 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
             raise HvgError(
                 f"{options.checkpoint}: {path}={name} reads '{field}', which a photo, a motion and cameras do not give"
             )
+
+
+def given_fields(options: SampleOptions) -> frozenset[str]:
+    """Names of the fields of a clip that the request gives."""
+    return GIVEN_FIELDS | ({"caption"} if options.prompt is not None else frozenset())
 
 
 def make_clip(

@@ -1,7 +1,7 @@
 """The videos that ``hvg sample`` writes: decoded, drawn and encoded piece by piece, so that none is ever held whole."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from hvg.config.settings import RunConfig
 from hvg.core.labels import map_label
+from hvg.core.required import required
 from hvg.data.signals import signal_label
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
+from hvg.model.refining import Refining
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
@@ -25,10 +27,31 @@ TRANSFORMS = ("transforms.json", "transforms_train.json", "transforms_test.json"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Second:
+    """What refines the frames of a request, and the clip as that reads it."""
+
+    refining: Refining
+    batch: ClipBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What the pictures of a request are made of, and what ``hvg sample`` keeps while it writes them.
+
+    latents: as of ``TrainedSystem.sample_latents``. frames: (1, V, T, 3, H, W) uint8, those that were refined, where the pictures
+    are partly theirs.
+    """
+
+    latents: Latents | None
+    frames: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A clip to generate (a batch of one) and the system that generates it.
 
-    names: of the views. notes: what the user should know.
+    names: of the views. notes: what the user should know. second: what refines its frames; given: those that it refines,
+    (1, V, T, 3, H, W) uint8, where nothing has to be generated.
     """
 
     system: TrainedSystem
@@ -36,12 +59,21 @@ class Request:
     batch: ClipBatch
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    second: Second | None = None
+    given: Tensor | None = None
+
+    def pieces(self, made: Made) -> Iterator[Tensor]:
+        """Frames (1, V, some, 3, H, W) in [-1, 1], piece by piece along time."""
+        if self.second is None:
+            return self.system.pieces(self.batch, made.latents)
+        latents = required(made.latents, "the latents of a clip")
+        return self.second.refining.pieces(self.second.batch, made.frames, latents)
 
 
 def write_videos(
     out: Path,
     request: Request,
-    latents: Latents | None,
+    made: Made,
     frames_per_second: float,
     report: Callable[[int, int], None],
     *,
@@ -61,7 +93,7 @@ def write_videos(
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
-        for piece in system.pieces(batch, latents):
+        for piece in request.pieces(made):
             frames = piece[0].float().cpu()
             for v, view in enumerate(frames):
                 videos[files[v]].add(view)
