@@ -18,8 +18,8 @@ OVERRIDES = {
     "run": "Overrides are Hydra's, of any setting of a run: pose=skeleton scale=cpu seed=3 training.steps=100. Its choices are "
     "shown by `hvg list`, every setting with its value by `hvg list --verbose`. As composed without any word:",
     "sampling": "Overrides are Hydra's, of how a trained model is sampled and scored: sampler= solver= guidance= refiner= "
-    "protocol= evaluation.KEY= device=, with choices as shown by `hvg list`; where nothing is said it is as the model was trained. "
-    "recipe= says several at once. Folders take those of protocol= alone.",
+    "protocol= evaluation.KEY= device=, with choices as shown by `hvg list`; where nothing is said it is as the model was "
+    "trained. recipe= says several at once. Folders take those of protocol= alone.",
 }
 
 

@@ -68,8 +68,8 @@ class Command:
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
     command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.refine_options`` and ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what. interrupted: what is true after
-    Ctrl-C, where the command did not say it itself.
+    ``hvg.config.refine_options`` and ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of
+    what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str

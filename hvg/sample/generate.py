@@ -89,7 +89,8 @@ def answer(
         videos = write(options, overrides, request, kept, report)
         others = ", ".join(videos[len(request.names) :])
         pictures = "images/, transforms.json, " if options.images else ""
-        line = f"wrote {len(request.names)} view(s), {others}, {pictures}photo_as_seen.png, cameras.json "
+        photo = "" if options.reference is None else "photo_as_seen.png, "
+        line = f"wrote {len(request.names)} view(s), {others}, {pictures}{photo}cameras.json "
         yield line + f"and sample.json to {options.out}"
 
 
@@ -150,12 +151,13 @@ def write(
             options.out,
             request,
             made,
-            options.frames_per_second,
+            options.frames_per_second or request.rate,
             lambda done, total: report("write", done, total),
             images=options.images,
         )
-        seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
-        write_png(options.out / "photo_as_seen.png", seen)
+        if options.reference is not None:
+            seen = photo_as_seen(request.batch, request.system.alignment, request.system.background)
+            write_png(options.out / "photo_as_seen.png", seen)
         write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
         write_text(options.out / "sample.json", json.dumps(record(options, overrides, request), indent=2))
         remove_latents(options.out)
@@ -271,7 +273,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "frames": frames,
         "image_size": list(cameras.image_size),
         "body": body and {name: value[0].tolist() for name, value in body.constants.items()},
-        "frames_per_second": options.frames_per_second,
+        "frames_per_second": options.frames_per_second or request.rate,
         "cameras": {"asked": options.camera, "names": list(request.names), "file": "cameras.json"},
         "notes": list(request.notes),
         "provenance": provenance.collect(seed),

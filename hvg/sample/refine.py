@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
 from hvg import __version__
 from hvg.config.build import build_sampler
-from hvg.config.command_options import RefineOptions, SampleOptions
+from hvg.config.command_options import SampleOptions
 from hvg.config.composition import given_settings, recompose
+from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.wiring import path_of_slot
 from hvg.core.digests import file_digest, settings_digest
@@ -33,7 +35,7 @@ from hvg.parts.following import STILL
 from hvg.sample.camera_paths import PRESETS, CameraPath
 from hvg.sample.generate import Report, answer, model_digests
 from hvg.sample.posed_photo import check_photo_options
-from hvg.sample.request import camera_file, make_clip
+from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
 
@@ -66,6 +68,7 @@ def refine(options: RefineOptions, overrides: Sequence[str], report: Report) -> 
     if any(key.startswith("refiner.checkpoint") for key in given_settings(overrides)):
         raise HvgError("refiner.checkpoint: the model that refines is that of checkpoint= here")
     words = [*([] if any(word.startswith("refiner=") for word in overrides) else ["refiner=sdedit"]), *overrides]
+    words += [f"refiner.steps={options.steps}"] * (options.steps is not None)
     places = views_of(_there(options.video))
     digest = request_digest(options, words, places)
     return answer(options, words, report, digest, partial(open_request, places=places, report=report))
@@ -102,6 +105,7 @@ def open_request(
     def change(config: RunConfig) -> RunConfig:
         config, told = without_what_lacks(recompose(config, overrides), lacking, options.prompt is None)
         notes.extend(told)
+        check_fields(config, asked.model_copy(update={"prompt": asked.prompt or ""}))
         return config
 
     system, config = load_system(options.checkpoint, options.weights, change)
@@ -114,11 +118,12 @@ def open_request(
     photo = Image.new("RGBA", (64, 64), (255, 255, 255, 255)) if options.reference is None else None
     batch, names, told = make_clip(system, config, asked, motion, cameras, photo)
     batch = replace(batch, clip_id=(options.video.name,), subject=(options.video.name,)).to(system.device)
+    batch = replace(batch, caption=batch.caption or ("",))
     # Of a stand-in there is nothing to say.
     notes += told if options.motion is not None else [note for note in told if note.startswith(str(options.reference))]
-    if options.camera is None and len(names) > 1:
+    if options.camera is None:
         notes.append(
-            "the views are taken to stand evenly around the person, in the order of their names; camera= says where"
+            "cameras.json has stand-ins: views are taken to stand evenly around the person; camera= says where"
         )
     notes += sampling_notes(config, build_sampler(config), refining.steps, [batch.grid[1:]])
     return Request(
@@ -129,11 +134,15 @@ def open_request(
         notes=tuple(dict.fromkeys(notes)),
         second=Second(refining=refining, batch=batch),
         given=video.frames,
+        rate=video.rate or PICTURES_RATE,
     )
 
 
 def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:
-    """The request as one of ``hvg sample``, of the video's views, frames and size; stand-ins for what is not given."""
+    """The request as one of ``hvg sample``, of the video's views, frames and size; stand-ins for what is not given.
+
+    Raises: HvgError for a video of more views or frames, or faster, than a request may be.
+    """
     shared = {key: getattr(options, key) for key in options.model_fields_set & SampleOptions.model_fields.keys()}
     given = {key: value for key, value in shared.items() if value is not None}
     asked = {"reference": options.video, "motion": options.video, "stride": None if options.motion is None else 1}
@@ -141,7 +150,11 @@ def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:
     asked |= {"frames": video.frames.shape[2]}
     if options.camera is None or options.camera in PRESETS:
         asked |= {"views": video.frames.shape[1], "image_size": video.size}
-    return SampleOptions(**{**asked, **given})
+    try:
+        return SampleOptions(**{**asked, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HvgError(f"{options.video}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def without_what_lacks(config: RunConfig, lacking: Sequence[str], no_prompt: bool) -> tuple[RunConfig, list[str]]:
@@ -175,7 +188,8 @@ def read_video(
 ) -> GivenVideo:
     """The views of a video, all of one size, length and rate. most_bytes: that its frames may take.
 
-    Raises: DataError naming the view that is not like the first one, or a file that cannot be read; HvgError where it is too large.
+    Raises: DataError naming the view that is not like the first one, or a file that cannot be read; HvgError where it is too
+    large.
     """
     room, found = Room(most_bytes), dict[str, Video]()
     for name, place in places.items():
@@ -195,7 +209,8 @@ def read_video(
     rates = {name: _rate(video) for name, video in found.items()}
     if other := next((name for name, rate in rates.items() if not _same(rate, rates[first])), None):
         raise DataError(
-            f"{path}: view '{other}' has {rates[other]:.4g} frames a second, view '{first}' {rates[first]:.4g}; expected all alike"
+            f"{path}: view '{other}' has {rates[other]:.4g} frames a second, view '{first}' {rates[first]:.4g}; expected all "
+            "alike"
         )
     held = [video.held for video in found.values() if video.held is not None]
     names = tuple(name or path.stem for name in found)
@@ -227,14 +242,14 @@ def _same_length(options: RefineOptions, video: GivenVideo) -> Motion:
     found = len(range(options.start, last, stride))
     if found != frames:
         raise HvgError(
-            f"{options.motion}: has {found} frames (start={options.start} end={last} stride={stride}), {options.video} has {frames}; "
-            "expected as many: start=, end= and stride= take a part"
+            f"{options.motion}: has {found} frames (start={options.start} end={last} stride={stride}), {options.video} has "
+            f"{frames}; expected as many: start=, end= and stride= take a part"
         )
     rate, own = options.frames_per_second or video.rate, motion.frames_per_second
     if own is not None and not _same(own / stride, rate):
         raise HvgError(
-            f"{options.motion}: has {own / stride:.4g} frames a second with stride={stride}, {options.video} {rate:.4g}; expected the "
-            "same: stride= takes every so many, frames_per_second= says what the video has"
+            f"{options.motion}: has {own / stride:.4g} frames a second with stride={stride}, {options.video} {rate:.4g}; "
+            "expected the same: stride= takes every so many, frames_per_second= says what the video has"
         )
     return motion
 
@@ -248,7 +263,7 @@ def _same_cameras(asked: SampleOptions, video: GivenVideo) -> CameraPath | None:
     given = len(cameras.names), cameras.num_frames or frames, tuple(cameras.cameras.image_size)
     if given != (views, frames, video.size):
         raise HvgError(
-            f"{asked.camera}: holds {given[0]} camera(s) of {given[1]} frames, {given[2][1]} x {given[2][0]} pixels; the video has "
-            f"{views} view(s) of {frames} frames, {video.size[1]} x {video.size[0]}"
+            f"{asked.camera}: holds {given[0]} camera(s) of {given[1]} frames, {given[2][1]} x {given[2][0]} pixels; the video "
+            f"has {views} view(s) of {frames} frames, {video.size[1]} x {video.size[0]}"
         )
     return cameras

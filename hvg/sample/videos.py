@@ -51,7 +51,7 @@ class Request:
     """A clip to generate (a batch of one) and the system that generates it.
 
     names: of the views. notes: what the user should know. second: what refines its frames; given: those that it refines,
-    (1, V, T, 3, H, W) uint8, where nothing has to be generated.
+    (1, V, T, 3, H, W) uint8, where nothing has to be generated. rate: frames per second, where the options say none.
     """
 
     system: TrainedSystem
@@ -61,6 +61,7 @@ class Request:
     notes: tuple[str, ...]
     second: Second | None = None
     given: Tensor | None = None
+    rate: float = 8.0
 
     def pieces(self, made: Made) -> Iterator[Tensor]:
         """Frames (1, V, some, 3, H, W) in [-1, 1], piece by piece along time."""
