@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.random_keys import generator
+from hvg.core.required import required
 from hvg.parts.refiner import RefinedStep, Refiner
 from hvg.testing.building import make, require
 from hvg.testing.outputs import check_batch_independence, check_device
@@ -77,12 +78,12 @@ def check_around(refiner: Refiner, views: int, frames: int) -> None:
 
 
 def check_crops(refiner: Refiner, batch: ClipBatch) -> None:
-    """Crops have the clips' views, frames and size; cameras see them where they lie; what is put back changes nothing around them."""
+    """Crops have the clips' views, frames and size; cameras see them where they lie; nothing around them changes."""
     crops = refiner.crops(batch)
     require((crops is not None) == refiner.redraws, "redraws says whether there are crops")
     if crops is None:
         return
-    frames, parts = batch.frames if batch.frames is not None else torch.zeros(()), len(crops.parts)
+    frames, parts = required(batch.frames, "ClipBatch.frames"), len(crops.parts)
     cut, seen = crops.cut(frames), crops.batch(batch)
     require(cut.shape == (parts * len(frames), *frames.shape[1:]), f"crops are {tuple(cut.shape)}")
     views, times = batch.grid[1:]
