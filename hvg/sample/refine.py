@@ -117,8 +117,9 @@ def open_request(
         raise HvgError(f"refiner={config.refiner.name} looks for the person in the pictures; give {' '.join(missing)}")
     photo = Image.new("RGBA", (64, 64), (255, 255, 255, 255)) if options.reference is None else None
     batch, names, told = make_clip(system, config, asked, motion, cameras, photo)
-    batch = replace(batch, clip_id=(options.video.name,), subject=(options.video.name,)).to(system.device)
-    batch = replace(batch, caption=batch.caption or ("",))
+    # By the name goes the noise: of a video whose photo and motion are told it is that of ``hvg sample``.
+    named = (options.video.name,) if {"reference", "motion"} & {*lacking} else batch.clip_id
+    batch = replace(batch, clip_id=named, subject=named, caption=batch.caption or ("",)).to(system.device)
     # Of a stand-in there is nothing to say.
     notes += told if options.motion is not None else [note for note in told if note.startswith(str(options.reference))]
     if options.camera is None:

@@ -14,8 +14,6 @@ class MeanColoursConfig(RefinerConfig):
 class MeanColours(Refiner[MeanColoursConfig]):
     """SDEdit whose estimates have the mean of each latent channel that the given frame has."""
 
-    made_for = 3
-
     def estimate(self, x0, at):
         off = (at.given - x0).mean(dim=(-2, -1), keepdim=True)
         return super().estimate(x0 + self.config.weight * off, at)
