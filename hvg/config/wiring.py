@@ -82,6 +82,8 @@ def needed_fields(config: RunConfig) -> dict[str, tuple[str, frozenset[str]]]:
         needed["reconstructor"] = config.reconstructor.name, config.reconstructor.cls.needs(config.reconstructor.config)
     if "guidance" in config.parts:
         needed["guidance"] = config.guidance.name, config.guidance.cls.requires
+    if "refiner" in config.parts:
+        needed["refiner"] = config.refiner.name, config.refiner.cls.requires
     for slot, choice in config.conditioners.items():
         needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config)
     return needed

@@ -177,8 +177,8 @@ FAULTS = {
         r"two: view 'b' has 15 frames a second, view 'a' 30; expected all alike",
     ),
     "size": (
-        lambda f: [f"video={film(f, size=40)}"],
-        r"image_size \[40, 40\] is not divisible by 16|40 pixels wide and 40 high; the sides have to be divisible by 16",
+        lambda f: [f"video={film(f, size=36)}"],
+        r"image_size \[36, 36\] is not divisible by 8",
     ),
     "joints": (lambda f: [f"video={film(f)}", "refiner=crop"], r"refiner=crop looks for the person .* motion= camera="),
     "none": (lambda f: [f"video={film(f)}", "refiner=none"], "refiner=none: nothing would be changed"),
