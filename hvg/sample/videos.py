@@ -90,7 +90,7 @@ def write_videos(
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
     files = (
-        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals.ahead)
+        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(shown_slots(request))
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
@@ -133,6 +133,13 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
     ]
 
 
+def shown_slots(request: Request) -> dict[str, str]:
+    """Slot -> the key of its map, of those whose maps are of a picture each and are heard."""
+    heard = {slot for slot, choice in request.config.conditioners.items() if choice.config.strength}
+    keys = request.system.signal_keys
+    return {slot: key for slot, key in keys.items() if slot in heard and key in request.system.signals.ahead}
+
+
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
@@ -140,7 +147,7 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     """
     system, maps = request.system, {}
     drawn = system.signals.ahead.draw(batch).signals
-    for slot, key in system.signal_keys.items():
+    for slot, key in shown_slots(request).items():
         if key in drawn:
             for name, image in system.signals[key].signal_images(drawn[key]).items():
                 title = map_label(signal_label(key), name)
