@@ -85,8 +85,7 @@ def write_videos(
     images: whether every frame becomes a PNG as well, with ``TRANSFORMS``. The videos appear under their names when all are
     whole; of an earlier sample in this folder nothing stays. Returns the names.
     """
-    system, batch = request.system, request.batch
-    total, done = batch.grid[2], 0
+    batch, total, done = request.batch, request.batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
     files = (
