@@ -32,7 +32,7 @@ from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import PURE_NOISE, EdmConfig, EdmPrediction
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
-from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver, SolverStep, Stage
+from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.reconstructor import Reconstructor, Seen
 from hvg.parts.refiner import RefinedStep, Refiner, RefinerConfig
@@ -110,6 +110,7 @@ __all__ = [
     "KeypointRegressor",
     "LatentShape",
     "LearningRate",
+    "Level",
     "MapEncoder",
     "MeshImage",
     "Metres",

@@ -7,7 +7,7 @@ which makes the raw output v = (noise - sigma x0) / sqrt(sigma^2 + 1).
 from pydantic import Field
 from torch import Tensor
 
-from hvg.core.bounds import Sigma
+from hvg.core.bounds import Scale, Sigma
 from hvg.parts.noise_levels import EdmConfig, EdmPrediction, MeanLogSigma, SpreadOfLogSigma
 
 
@@ -21,6 +21,10 @@ class VConfig(EdmConfig):
     p_std: SpreadOfLogSigma = Field(
         1.6,
         description="Spread of ln sigma in training. 1.6 from SVD_Xtend; MimicMotion's trainer has 0.7, EDM 1.2.",
+    )
+    max_weight: Scale | None = Field(
+        None,
+        description="Min-SNR's gamma (arXiv 2303.09556): cap of the weight of an error in x0, which is SNR + 1; null: none.",
     )
     sigma_max: Sigma = Field(700.0, description="First sampling level.")
     sigma_min: Sigma = Field(0.002, description="Last sampling level before 0.")
@@ -36,5 +40,6 @@ class VPrediction(EdmPrediction[VConfig]):
         return noisy / (sigma**2 + 1) - output * sigma * (sigma**2 + 1).rsqrt()
 
     def weight(self, sigma: Tensor) -> Tensor:
-        """1 / c_out^2: every level weighs alike in the error of v."""
-        return 1 + sigma**-2
+        """1 / c_out^2: every level weighs alike in the error of v; capped."""
+        weight = 1 + sigma**-2
+        return weight if self.config.max_weight is None else weight.clamp(max=self.config.max_weight)

@@ -51,7 +51,7 @@ class CropConfig(RefinerConfig):
 
 
 class CropRefiner(Refiner[CropConfig]):
-    """SDEdit of crops. Outside of them every bit stays."""
+    """SDEdit of crops. Outside of them, and in pictures that are known, every bit stays."""
 
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
     redraws: ClassVar[bool] = True
@@ -72,4 +72,5 @@ class CropRefiner(Refiner[CropConfig]):
         # Where nothing is seen a centre may be anywhere.
         centres = torch.where(seen[..., None], (low + high) / 2, size / 2)
         corners, sizes = rectangles(centres, sides, picture)
+        seen = seen if batch.known is None else seen & ~batch.known
         return Crop(name=region, corners=corners.cpu(), sizes=sizes.cpu(), seen=seen.cpu())

@@ -212,6 +212,11 @@ class SampleOptions(Section):
         "auto",
         description="Axis of the cameras' file's world that is up; auto: z of a transforms.json, y of a cameras.json.",
     )
+    known: Path | None = Field(
+        None,
+        description="Folder of captured cameras, in the motion's world: transforms.json, cameras.json or a COLMAP model, and of "
+        "each camera, by name, a folder of pictures, a video or a picture. They stay, and `camera`'s views are made from them.",
+    )
     out: Path = Field(
         Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
     )

@@ -37,7 +37,9 @@ class RefineOptions(SampleOptions):
 
     @model_validator(mode="after")
     def _is_of_the_video(self) -> "RefineOptions":
-        said = [f"{key}=" for key in ("views", "frames", "image_size", "real_time") if key in self.model_fields_set]
+        said = [
+            f"{key}=" for key in ("views", "frames", "image_size", "real_time", "known") if key in self.model_fields_set
+        ]
         if said:
             raise ValueError(f"{' '.join(said)} cannot be given; the video has its own")
         return self

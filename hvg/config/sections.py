@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from hvg.config.noise_section import NoiseConfig, Section
 from hvg.core.bounds import (
     BatchSize,
     Colour,
@@ -32,15 +33,11 @@ def _bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+# Places in a list, from 0.
+Places = Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=1024)]
 BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AfterValidator(_bucket_shape)]
 # How much an average keeps of what it was.
 Average = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A documented group of settings; frozen, unknown keys are forbidden."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -141,7 +138,7 @@ class DataConfig(Section):
         return tuple(Bucket.of(shape) for shape in found)
 
 
-class TrainingConfig(Section):
+class TrainingConfig(NoiseConfig):
     """The optimisation of a run."""
 
     steps: Annotated[Count, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
@@ -233,6 +230,11 @@ class EvaluationConfig(Section):
     clips: Count | None = Field(default=None, description="Test clips to score; null scores all.")
     seed: Seed = Field(default=0, description="Seed of the sampling noise, the same for every model of a study.")
     weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
+    known_views: Places = Field(
+        default=(),
+        description="Places, from 0, of a clip's views that are given, as captured cameras are: only the others are made and "
+        "scored.",
+    )
     windows_per_call: Count | None = Field(
         default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
     )

@@ -41,7 +41,7 @@ else:
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
-SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task", "text")
+SLOTS = ("pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task", "known", "text")
 # Root key -> kind, for every part that a run has exactly one of where its system uses it.
 SINGLE_PARTS = {
     kind: kind
@@ -76,6 +76,7 @@ BEFORE = {
     "reconstruction": "none",
     "refiner": "none",
     "task": "none",
+    "known": "none",
     "text": "none",
 }
 
@@ -197,6 +198,9 @@ class RunConfig(Settings):
     )
     task: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of the task: a novel view of the photo's pose, or a novel pose."
+    )
+    known: PartChoice[Conditioner] | None = Field(
+        default=None, description="Conditioner that tells which pictures of a clip are given."
     )
     text: PartChoice[Conditioner] | None = Field(
         default=None, description="Conditioner of what is said of the clip: its caption, or a prompt."

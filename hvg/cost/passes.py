@@ -13,6 +13,7 @@ from hvg.config.wiring import picture_size, temporal_stride
 from hvg.model.sampling import sample
 from hvg.parts.plan import GuidedClips, Level, needed_branches
 from hvg.values.grid import Window
+from hvg.values.known import Known
 from hvg.values.latent_time import latent_frames
 
 # Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
@@ -38,6 +39,11 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
         return interpolate(x.flatten(0, 2), size=size, mode="nearest").unflatten(0, x.shape[:3])
 
+    # Views that the clip has, of which some are left to be made.
+    cells = torch.zeros(views, frames, dtype=torch.bool)
+    cells[[view for view in config.evaluation.known_views if view < views]] = True
+    known = Known(latents=start, cells=cells & ~cells.all())
+
     sample(
         look,
         start,
@@ -48,6 +54,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
         clips=clips,
         step_noise=lambda step: start,
         resize=resize,
+        known=known if bool(known.cells.any()) else None,
         # Windows that need different branches are counted apart.
         windows_per_call=1,
     )

@@ -21,6 +21,7 @@ from hvg.data.signals import signal_keys
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import Base, Group, TrainedSystem
+from hvg.model.training_noise import TrainingNoise
 from hvg.model.training_state import saved_config_of
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone
@@ -136,6 +137,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         signal_keys=signal_keys(config),
         seed=config.seed,
         foreground_weight=config.training.foreground_weight,
+        noise=TrainingNoise(config.training),
         background=config.data.background,
         first_view=config.data.first_view,
         kept_conditioning=config.evaluation.kept_conditioning,

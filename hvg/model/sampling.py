@@ -67,7 +67,7 @@ def sample(
         return refined.refiner.estimate(x0, RefinedStep(given=given, frames=stage.frames, done=number / len(steps)))
 
     start = 0.0
-    if refined is not None and refined.refiner.config.strength < 1:
+    if refined is not None and refined.strength < 1:
         start = _clean_on_stage(refined.latents, steps[0].stage, resize)
     x, state = noisy(start, steps[0].on(noise)), {}
     for number, step in enumerate(step.on(noise) for step in steps):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -16,9 +17,11 @@ from hvg.core.required import required
 from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
+from hvg.model.known_latents import known_latents
 from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
+from hvg.model.training_noise import TrainingNoise
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.backbone import Backbone
 from hvg.parts.model import Codec, Conditioner, Prediction
@@ -62,6 +65,7 @@ class HumanVideoSystem(TrainedSystem):
         signal_keys: Mapping[str, str],
         seed: int,
         foreground_weight: float = 0.0,
+        noise: TrainingNoise | None = None,
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
         first_view: Within = "grid",
         kept_conditioning: float = 4.0,
@@ -82,7 +86,7 @@ class HumanVideoSystem(TrainedSystem):
         # Not a module, so that its frozen weights are neither trained, saved nor partitioned.
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
-        self.foreground_weight = foreground_weight
+        self.foreground_weight, self.noise = foreground_weight, noise or TrainingNoise()
         self.first_view, self.kept_conditioning = first_view, kept_conditioning
         self.frame_index: Within = frame_index
 
@@ -93,9 +97,11 @@ class HumanVideoSystem(TrainedSystem):
         batch, _ = self.aligned(batch)
         latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
+        batch = self.noise.told(batch, sigma, self.temporal_stride)
         conditioning = self.condition(batch, self.kept(batch, draw))
         denoised = self.denoise(latents + sigma * noise, sigma, conditioning, *self.places(batch))
-        error = (self.prediction.weight(sigma) * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
+        weight = self.noise.weight(self.prediction, sigma)
+        error = (weight * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
         return {"loss": error + sum(auxiliary.values()), **auxiliary}
 
@@ -113,16 +119,13 @@ class HumanVideoSystem(TrainedSystem):
             return self.codec.encode(required(batch.frames, "ClipBatch.frames"))
 
     def randomness(self, batch: ClipBatch, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise level (B V t 1 1 1), noise like the latents, and the dropout draw (B); keyed by (seed, sample index)."""
-        sigmas, noises, draws = [], [], []
-        pixels = math.prod(batch.cameras.image_size)
-        for index in required(batch.sample_index, "ClipBatch.sample_index").tolist():
-            key = generator(self.seed, "noise", index)
-            sigmas.append(self.prediction.sample_sigma((1,), key, pixels=pixels))
-            noises.append(torch.randn(latents.shape[1:], generator=key))
-            draws.append(torch.rand((), generator=key))
-        sigma = torch.stack(sigmas).view(-1, 1, 1, 1, 1, 1).expand(*latents.shape[:3], 1, 1, 1)
-        sigma, noise, draw = (upload(x, latents.device) for x in (sigma, torch.stack(noises), torch.stack(draws)))
+        """Noise level (B V t 1 1 1), 0 where a cell is known, noise like the latents, and the dropout draw (B); keyed by (seed,
+        sample index).
+        """
+        indices = required(batch.sample_index, "ClipBatch.sample_index").tolist()
+        pixels, keyed = math.prod(batch.cameras.image_size), partial(generator, self.seed)
+        drawn = [self.noise.drawn(self.prediction, latents.shape[1:], keyed, i, pixels=pixels) for i in indices]
+        sigma, noise, draw = (upload(torch.stack(x), latents.device) for x in zip(*drawn, strict=True))
         return sigma.to(latents), noise.to(latents), draw
 
     def kept(self, batch: ClipBatch, draw: Tensor) -> dict[str, Tensor]:
@@ -232,9 +235,9 @@ class HumanVideoSystem(TrainedSystem):
 
         The starting noise is keyed by (seed, clip id), so it is the same for every arm of a study and every batch size.
         Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
-        length of the video. windows_per_call and share: see ``hvg.model.sampling.sample``. strengths: slot -> how strongly it
-        is heard, in place of its setting ``strength``. refined: frames of another model, at which it begins.
-        Raises: HvgError naming the clips for which they are not finite.
+        length of the video. What is ``known`` of the batch stays as its frames are. windows_per_call and share: see
+        ``hvg.model.sampling.sample``. strengths: slot -> how strongly it is heard, in place of its setting ``strength``.
+        refined: where it begins. Raises: HvgError naming the clips for which they are not finite.
         """
         offsets, reference_offsets = self.offsets(batch) if refined is None or refined.aligned else (None, None)
         _, v, t = batch.grid
@@ -247,18 +250,17 @@ class HumanVideoSystem(TrainedSystem):
             cameras=self.places(batch)[1].cameras.to("cpu"),
         )
 
-        refiner = refined and refined.refiner
-        strength = 1.0 if refiner is None else refiner.config.strength
-
         def noise(*key: int | str) -> Tensor:
             return torch.stack([torch.randn(shape, generator=generator(seed, *key, n)) for n in batch.clip_id]).to(
                 self.device
             )
 
         latents = sample(
-            WindowDenoiser(self, batch, offsets, reference_offsets, cells, strengths or {}, refiner),
+            WindowDenoiser(
+                self, batch, offsets, reference_offsets, cells, strengths or {}, refined and refined.refiner
+            ),
             noise("sample"),
-            started_levels(self.prediction, num_steps, strength, pixels=height * width),
+            started_levels(self.prediction, num_steps, refined, pixels=height * width),
             self.sampler,
             self.solver,
             self.guidance,
@@ -268,6 +270,9 @@ class HumanVideoSystem(TrainedSystem):
             step_noise=lambda step: noise("step", step),
             resize=self._resize,
             share=share,
+            known=known_latents(
+                batch, offsets, self.codec, constants(self.background, batch.cameras.intrinsics) * 2 - 1
+            ),
             refined=refined,
         )
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")

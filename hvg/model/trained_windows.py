@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
 
 from hvg.config.buckets import padding_notes
 from hvg.config.checks import asked_branches
 from hvg.config.wiring import path_of_slot, temporal_stride
 from hvg.core.errors import DataError
+from hvg.model.planned_steps import PlannedStep, planned_steps
+from hvg.model.trained_levels import level_notes
 from hvg.parts.plan import Sampler
 from hvg.values.latent_time import latent_frames
 
@@ -35,21 +40,38 @@ class WindowShape(NamedTuple):
         return f"{self.views} x {self.frames}" + (f" at 1/{self.shrink} size" if self.shrink > 1 else "")
 
 
-def window_shapes(sampler: Sampler, num_steps: int, grid: Grid) -> set[WindowShape]:
-    """Shapes of all windows that the plan makes of a clip of V x t latent frames, over all steps."""
-    views, frames = grid
-    shapes: set[WindowShape] = set()
-    for step in range(sampler.passes(num_steps, views, frames)):
-        stage = sampler.stage(step, num_steps, frames)
-        windows = sampler.windows(step, num_steps, views, len(stage.frames))
-        shapes |= {WindowShape(len(window.views), len(window.frames), stage.shrink) for window in windows}
-    return shapes
+def window_shapes(sampler: Sampler, num_steps: int, grid: Grid, known: Sequence[int] = ()) -> set[WindowShape]:
+    """Shapes of all windows that the plan makes of a clip of V x t latent frames, over all steps. known: places of views that
+    are given.
+    """
+    steps = _steps(sampler, num_steps, grid, known)
+    return {WindowShape(len(w.views), len(w.frames), step.stage.shrink) for step in steps for w in step.windows}
 
 
-def untrained_shapes(config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid]) -> set[WindowShape]:
-    """Shapes of windows of clips of these V x T that no training step of the configuration has."""
-    sampled = (window_shapes(sampler, num_steps, grid) for grid in latent_grids(config, grids))
+def untrained_shapes(
+    config: RunConfig,
+    sampler: Sampler,
+    num_steps: int,
+    grids: Collection[Grid],
+    known: Sequence[int] | None = None,
+) -> set[WindowShape]:
+    """Shapes of windows of clips of these V x T that no training step of the configuration has. known: as of
+    ``sampling_notes``.
+    """
+    known = config.evaluation.known_views if known is None else known
+    sampled = (window_shapes(sampler, num_steps, grid, known) for grid in latent_grids(config, grids))
     return set().union(*sampled) - {WindowShape(*grid) for grid in _trained_grids(config)}
+
+
+def _steps(sampler: Sampler, num_steps: int, grid: Grid, known: Sequence[int]) -> list[PlannedStep]:
+    """The steps of the plan, whose levels are numbered; none where no view is left to be made."""
+    views, frames = grid
+    cells = torch.zeros(grid, dtype=torch.bool)
+    cells[[view for view in known if view < views]] = True
+    if bool(cells.all()):
+        return []
+    levels = [float(level) for level in range(num_steps, -1, -1)]
+    return planned_steps(sampler, levels, frames, cells, torch.zeros(views, views))
 
 
 def latent_grids(config: RunConfig, grids: Iterable[Grid]) -> set[Grid]:
@@ -80,19 +102,29 @@ def clip_grids(config: RunConfig, split: str) -> set[Grid]:
     return {(views, frames) for views, frames, *_ in sizes.values()}
 
 
-def sampling_notes(config: RunConfig, sampler: Sampler | None, num_steps: int, grids: Collection[Grid]) -> list[str]:
+def sampling_notes(
+    config: RunConfig,
+    sampler: Sampler | None,
+    num_steps: int,
+    grids: Collection[Grid],
+    known: Sequence[int] | None = None,
+) -> list[str]:
     """Notes for the user where clips of these V x T are sampled in a way that training did not show, a line each.
 
-    sampler: None for a system that has none, and is told nothing of windows and places.
+    sampler: None for a system that has none, and is told nothing of windows and places. known: places of views that are given;
+    None: as ``evaluation.known_views`` says.
     """
     if sampler is None:
         return []
+    known = config.evaluation.known_views if known is None else known
     notes = [
-        _about_windows(config, untrained_shapes(config, sampler, num_steps, grids)),
+        _about_windows(config, untrained_shapes(config, sampler, num_steps, grids, known)),
+        *_about_levels(config, sampler, num_steps, grids, known),
         _about_places(config, max((frames for _, frames in grids), default=0)),
         *padding_notes(config, (frames for _, frames in grids)),
     ]
-    return [*(note for note in notes if note), *_about_strengths(config), *_about_guidance(config)]
+    notes += [*_about_strengths(config), *_about_guidance(config), *level_notes(config, num_steps)]
+    return [note for note in notes if note]
 
 
 def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None:
@@ -113,6 +145,43 @@ def _about_windows(config: RunConfig, untrained: set[WindowShape]) -> str | None
         + (f", fewer {' and fewer '.join(larger)}" if larger else "")
         + ". data.buckets says what steps have, the sampler what windows hold (`hvg list sampler --verbose`)"
     )
+
+
+def _about_levels(
+    config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid], known: Sequence[int]
+) -> Iterator[str]:
+    """Cells of a window whose levels differ, or that are clean, where training shows none such."""
+    training, name = config.training, f"sampler={config.sampler.name}"
+    if known and not training.known_views[1]:
+        yield (
+            f"{len(known)} view(s) are known, and no training step has such; a model that is trained with "
+            "training.known_views=[1,2] and known=mask makes the others from them"
+        )
+    mixed = clean = False
+    for grid in latent_grids(config, grids):
+        for step in _steps(sampler, num_steps, grid, known):
+            for levels in _levels_to_be_made(step, known):
+                mixed = mixed or int((levels > 0).sum()) > 1
+                clean = clean or bool((levels == 0).any() and (levels > 0).any())
+    if mixed and training.noise_levels == "clip":
+        yield (
+            f"{name} denoises cells of several noise levels together, and every training clip has one; "
+            "training.noise_levels=view, frame or cell trains with several"
+        )
+    if clean and not (training.known_frames[1] or training.known_views[1]) and training.noise_levels == "clip":
+        yield (
+            f"{name} denoises windows with frames that are finished, and no training step has such; training.known_frames "
+            "trains with them"
+        )
+
+
+def _levels_to_be_made(step: PlannedStep, known: Sequence[int]) -> Iterator[Tensor]:
+    """The different levels in each window of a step, without its known views."""
+    if not isinstance(step.level, Tensor):
+        return
+    level = step.level[0, ..., 0, 0, 0]
+    for window in step.windows:
+        yield level[[view for view in window.views if view not in known]][:, list(window.frames)].unique()
 
 
 def _about_strengths(config: RunConfig) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hvg.core.on_device import upload
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.parts.plan import Level, needed_branches
@@ -54,7 +55,10 @@ class WindowDenoiser:
 
     def __call__(self, x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
-        given = [self._condition(window, shrink) for window in windows]
+        clips = len(x) // len(windows)
+        # Of a window's clips the same cells are clean.
+        clean = (sigma[::clips] == 0)[..., 0, 0, 0].cpu() if isinstance(sigma, Tensor) else [None] * len(windows)
+        given = [self._condition(window, shrink, cells) for window, cells in zip(windows, clean, strict=True)]
         index = self.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
@@ -68,12 +72,16 @@ class WindowDenoiser:
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
 
-    def _condition(self, window: Window, shrink: int) -> dict[frozenset[str], Conditioning]:
-        """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance."""
-        key = (window.views, window.frames, shrink)
+    def _condition(self, window: Window, shrink: int, clean: Tensor | None) -> dict[frozenset[str], Conditioning]:
+        """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance.
+
+        clean: (v, t) bool, the cells that are known by now; None: none is.
+        """
+        key = (window.views, window.frames, shrink, None if clean is None else (*clean.flatten().tolist(),))
         if key in self._windows:
             return self._windows[key]
         part = self._aligned(window.views, window.frames, shrink)
+        part = replace(part, known=None if clean is None else self._known(clean, part))
         system = self.system
         given = condition_slots(system.conditioners, system.signal_keys, part, self._per_clip.get(shrink))
         self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
@@ -88,6 +96,11 @@ class WindowDenoiser:
             self._room -= size
             self._windows[key] = found
         return found
+
+    def _known(self, clean: Tensor, part: ClipBatch) -> Tensor:
+        """Cells (v, t) of a window for all frames of each, (B, v, s t)."""
+        cells = upload(clean.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
+        return cells.expand(len(part.clip_id), -1, -1)
 
     def _aligned(self, views: Sequence[int], latents: Sequence[int], shrink: int) -> ClipBatch:
         """The frames that latent frames stand for, s of each, aligned and with their maps, of which each is drawn once."""

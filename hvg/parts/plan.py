@@ -101,7 +101,10 @@ class SolverStep:
 
 
 class Solver(Part[ConfigT]):
-    """Solver: steps from one noise level to the next."""
+    """Solver: steps from one noise level to the next.
+
+    Levels are numbers where all cells go down together, as they do with most plans, and tensors where each has its own.
+    """
 
     @abstractmethod
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:

@@ -139,10 +139,16 @@ class Refined:
     refiner: Refiner
     aligned: bool = True
 
+    @property
+    def strength(self) -> float:
+        """Share of the schedule of noise levels, from its end, that is sampled."""
+        return self.refiner.config.strength
 
-def started_levels(prediction: Prediction, steps: int, strength: float, *, pixels: int) -> Tensor:
+
+def started_levels(prediction: Prediction, steps: int, refined: Refined | None = None, *, pixels: int) -> Tensor:
     """Levels, (steps + 1), the last one 0: the end of a schedule of more steps, of which these are the share ``strength``.
 
-    With strength 1 that is the schedule of so many steps. strength: above 0.
+    With strength 1, or where nothing is refined, that is the schedule of so many steps. The strength is above 0.
     """
+    strength = 1.0 if refined is None else refined.strength
     return prediction.sigma_schedule(max(steps, round(steps / strength)), pixels=pixels)[-steps - 1 :]

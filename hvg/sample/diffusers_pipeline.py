@@ -168,11 +168,17 @@ class HumanVideoPipeline(DiffusionPipeline):
         # The library's annotation of it is another method's.
         progress_bar: Any = self.progress_bar
         with progress_bar(total=steps) as bar:
+
+            def progress(done: int, total: int) -> None:
+                # Plans whose cells take turns have more steps than there are levels.
+                bar.total = total
+                bar.update()
+
             frames = system.generate(
                 clip.to(system.device),
                 num_steps=steps,
                 seed=seed,
-                progress=lambda done, total: bar.update(),
+                progress=progress,
                 windows_per_call=config.evaluation.windows_per_call,
                 strengths={slot: choice.config.strength for slot, choice in config.conditioners.items()},
             )[0].cpu()

@@ -33,6 +33,7 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photo_as_seen
 from hvg.sample.camera_paths import CameraPath, write_cameras
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
+from hvg.sample.known_pictures import known_files
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import (
     camera_file,
@@ -176,9 +177,9 @@ def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]
     people += [] if options.reference_motion is None else files_of(options.reference_motion)
     files = [file_digest(path) for path in (options.reference, *files_of(options.motion), *cameras, *people)]
-    return settings_digest(
-        [__version__, words, list(overrides), files, *model_digests(options.checkpoint, overrides)], 16
-    )
+    known = [] if options.known is None else [*known_files(options.known)]
+    models = model_digests(options.checkpoint, overrides)
+    return settings_digest([__version__, *known, words, list(overrides), files, *models], 16)
 
 
 def model_digests(checkpoint: Path, overrides: Sequence[str]) -> list[str]:
@@ -205,7 +206,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
     )
     notes = (
         *taken,
-        *sampling_notes(config, build_sampler(config), options.steps or config.evaluation.steps, [batch.grid[1:]]),
+        *windows_notes(config, options.steps or config.evaluation.steps, batch),
         first_view_note(batch),
         upright_note(batch, options.up),
         out_of_sight_note(batch),
@@ -241,12 +242,16 @@ def open_second(
     check_given(refining, given_fields(options), "a photo, a motion and cameras do")
     if refining.system is not system:
         batch, _, _ = make_clip(refining.system, own, options.model_copy(update={"frames": frames}), motion, cameras)
-    notes = sampling_notes(own, build_sampler(own), refining.steps, [batch.grid[1:]])
     place = config.refiner.config.checkpoint or "the model itself"
-    told = [f"refiner={config.refiner.name}: {place} refines the frames, by {refining.steps} steps"]
-    return Second(refining=refining, batch=batch.to(refining.system.device)), told + [
-        f"the model that refines: {note}" for note in notes
-    ]
+    notes = [f"refiner={config.refiner.name}: {place} refines the frames, by {refining.steps} steps"]
+    notes += [f"the model that refines: {note}" for note in windows_notes(own, refining.steps, batch)]
+    return Second(refining=refining, batch=batch.to(refining.system.device)), notes
+
+
+def windows_notes(config: RunConfig, steps: int, batch: ClipBatch) -> list[str]:
+    """What to say of how a request is sampled."""
+    known = [] if batch.known is None else batch.known[0].all(dim=1).nonzero().flatten().tolist()
+    return sampling_notes(config, build_sampler(config), steps, [batch.grid[1:]], known)
 
 
 def record(options: SampleOptions, overrides: Sequence[str], request: Request) -> dict[str, Any]:

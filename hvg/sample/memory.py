@@ -14,11 +14,12 @@ ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL = 2_000_000, 68
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Size of a request. image_size: (height, width)."""
+    """Size of a request. image_size: (height, width). known: views besides, whose pictures are given."""
 
     views: int
     frames: int
     image_size: tuple[int, int]
+    known: int = 0
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -44,11 +45,13 @@ def check_memory(system: TrainedSystem, size: Size, allowed: float) -> None:
 
 def estimated_bytes(system: TrainedSystem, size: Size) -> int:
     """Bytes at the fullest moment, without the model and what its networks hold while they look at a window."""
-    pixels = size.image_size[0] * size.image_size[1]
+    pixels, views = size.image_size[0] * size.image_size[1], size.views + size.known
+    # Where some pictures are given, all have a place.
+    given = 2 * 3 * 4 * views * size.frames * pixels if size.known else 0
     # The tiled video, and the one with control maps.
-    tiles = 2 * min(size.views * max(pixels, 128**2), LARGEST_SIDE**2)
-    encoders = ENCODER_BYTES * (size.views + 2) + ENCODER_BYTES_PER_PIXEL * (size.views * pixels + tiles)
-    return system.sampling_bytes(size.views, size.frames, size.image_size) + encoders
+    tiles = 2 * min(views * max(pixels, 128**2), LARGEST_SIDE**2)
+    encoders = ENCODER_BYTES * (views + 2) + ENCODER_BYTES_PER_PIXEL * (views * pixels + tiles)
+    return system.sampling_bytes(views, size.frames, size.image_size) + encoders + given
 
 
 def _halves(size: Size, cell: int) -> Iterator[Size]:

@@ -15,6 +15,7 @@ from hvg.config.build import build_part
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.required import required
 from hvg.geometry.motion import TO_Y_UP, Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction
@@ -22,6 +23,7 @@ from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, read_cameras
+from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photo
 from hvg.sample.whose_shape import choose_shape
@@ -56,7 +58,8 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
 
 def given_fields(options: SampleOptions) -> frozenset[str]:
     """Names of the fields of a clip that the request gives."""
-    return GIVEN_FIELDS | ({"caption"} if options.prompt is not None else frozenset())
+    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
+    return given | ({"frames"} if options.known is not None else set())
 
 
 def make_clip(
@@ -94,6 +97,8 @@ def make_clip(
     chosen = choose_shape(person, config.body.name, options, motion)
     body = follow(person, motion, places, chosen.shape, mesh=mesh)
     path = given or preset(options, framing, body)
+    captured = read_known(options, config)
+    path = path if captured is None else without_known(path, captured)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
     reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
@@ -110,11 +115,20 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.prompt is None else (options.prompt,),
     )
+    names = path.names
+    if captured is not None:
+        given_views = len(captured.names)
+        check_memory(system, replace(size, views=len(names), frames=len(places), known=given_views), options.memory)
+        moments, folder = Moments(places, motion.num_frames), required(options.known, "known")
+        framed = (cameras.image_size, optics(config, framing), config.data.background)
+        seen = see_known(folder, captured, body, moments, *framed)
+        batch, names = add_known(batch, seen), (*names, *seen.names)
+        told.append(known_note(seen))
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
     said = (*motion.notes, *person.notes(motion))
     notes = (*said, taken, chosen.note, prompt_note(config, options), task_note(config, options, batch), *told)
-    return batch, path.names, [note for note in notes if note]
+    return batch, names, [note for note in notes if note]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +181,7 @@ def camera_file(options: SampleOptions) -> CameraPath | None:
             raise HvgError(
                 f"camera={options.camera} is of {views} view(s), not {options.views}; camera=orbit takes any number"
             )
-        if options.camera_up != "auto":
+        if options.camera_up != "auto" and options.known is None:
             raise HvgError(f"camera_up={options.camera_up} is for files of cameras; camera={options.camera} is y up")
         return None
     path = Path(options.camera)

@@ -27,6 +27,7 @@ from hvg.score.protocol import ClipMeasurements, Measurements, Protocol, build_p
 from hvg.score.set_statistics import add_floors
 from hvg.values.cameras import azimuths_degrees
 from hvg.values.clip import ClipBatch
+from hvg.values.known import with_known_views
 from hvg.values.long_clip import LongClip
 from hvg.values.scored_clip import ScoredClip, Surface, scored_clips, true_clip
 
@@ -107,7 +108,9 @@ def evaluate(
         clips,
         num_clips(config, clips),
         generate,
-        load=lambda index: signals.load(clips, index).to(system.device),
+        load=lambda index: with_known_views(
+            signals.load(clips, index).to(system.device), config.evaluation.known_views
+        ),
         size=config.data.eval_batch_size,
         predictions=predictions,
         report=report,

@@ -37,6 +37,7 @@ from hvg.study.study_file import StudyFile
 from hvg.train import throughput
 from hvg.train.metric_rows import read_rows
 from hvg.values.clip import ClipBatch
+from hvg.values.known import with_known_views
 
 BASELINE_LABELS = {
     "copy_reference": "copy the reference",
@@ -209,7 +210,7 @@ def _baselines(
             test,
             num_clips(config, test),
             predict,
-            load=lambda index: NO_SIGNALS.load(test, index).to(device),
+            load=lambda index: with_known_views(NO_SIGNALS.load(test, index).to(device), config.evaluation.known_views),
             report=lambda done, total, name=name: progress(name, "evaluate", done, total, ""),
         )
         # Beside the arms, as evaluations of the same kind: `hvg compare` reads them, and kept seeds hold what they measured.
@@ -236,6 +237,6 @@ def _anchors(
         test,
         num_clips(config, test),
         [name for name in ANCHORS if name != "photo" or "copy_reference" not in study.baselines],
-        load=lambda index: NO_SIGNALS.load(test, index).to(device),
+        load=lambda index: with_known_views(NO_SIGNALS.load(test, index).to(device), config.evaluation.known_views),
         report=lambda done, total: progress("anchors", "evaluate", done, total, ""),
     )

@@ -49,6 +49,8 @@ def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> 
             f"the frames {stage.frames} of step {step} are no increasing indices below {frames}",
         )
         windows, where = sampler.windows(step, num_steps, views, count), f"step {step} of a {views} x {count} grid"
+        joining = sampler.known(step, num_steps, views, frames)
+        require(joining is None or joining >= 0, f"{where}: {joining} known views join its windows")
         require(len({(w.views, w.frames) for w in windows}) == len(windows), f"{where} has a window twice")
         covered = (levels[step] == levels[step + 1])[:, list(stage.frames)]
         for w in windows:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.parts.noise_levels import PURE_NOISE
-from hvg.parts.plan import Solver, SolverStep
+from hvg.parts.plan import Level, Solver, SolverStep
 from hvg.testing.building import make, require
 from hvg.testing.outputs import check_batch_independence, check_device
 
@@ -23,6 +23,7 @@ def check_solver(cls: type[Solver], config: Any) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
     solver = make(cls, config)
     check_last_step(solver)
+    check_cells(solver)
     check_walk(solver, _FALLING)
     check_walk(solver, _FROM_PURE_NOISE)
 
@@ -38,6 +39,22 @@ def check_last_step(solver: Solver) -> None:
     x0 = _noise("x0")
     stepped = solver.step(3 * x0 + 1, x0, _at(0.5, 0.0))
     require(torch.equal(stepped, x0), "the step to level 0 has to give the estimate")
+
+
+def check_cells(solver: Solver) -> None:
+    """Where cells are at levels of their own, each makes the step that it would make among others at its level."""
+    x, x0, fresh = _noise("x"), _noise("x0"), _noise("fresh")
+    levels, following = (2.0, 0.5, 30.0), (1.0, 0.0, 10.0)
+    at = _at(*(torch.tensor(levels).view(1, 3, 1, 1, 1, 1) for levels in (levels, following)), fresh)
+    together = solver.step(x.clone(), x0.clone(), at)
+    for view, (sigma, sigma_next) in enumerate(zip(levels, following, strict=True)):
+        of_view = slice(view, view + 1)
+        cells = (x[:, of_view].clone(), x0[:, of_view].clone())
+        alone = solver.step(*cells, _at(sigma, sigma_next, fresh[:, of_view]))
+        close = torch.allclose(together[:, of_view], alone, rtol=1e-4, atol=1e-4)
+        require(
+            close, f"a cell that goes from level {sigma} to {sigma_next} steps otherwise beside others at other levels"
+        )
 
 
 def check_walk(solver: Solver, levels: Sequence[float]) -> None:
@@ -68,12 +85,12 @@ def _walk(solver: Solver, start: Tensor, levels: Sequence[float], fresh: Tensor 
     return x
 
 
-def _denoise(x: Tensor, sigma: float) -> Tensor:
+def _denoise(x: Tensor, sigma: Level) -> Tensor:
     return (_SPREAD**2 * x + sigma**2 * _MEAN) / (_SPREAD**2 + sigma**2)
 
 
 def _at(
-    sigma: float, sigma_next: float, noise: Tensor | None = None, state: dict[str, Any] | None = None
+    sigma: Level, sigma_next: Level, noise: Tensor | None = None, state: dict[str, Any] | None = None
 ) -> SolverStep:
     fresh = _noise("fresh") if noise is None else noise
     return SolverStep(

@@ -29,6 +29,7 @@ from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
 from hvg.train.utilisation import Shape, StepFlops
 from hvg.values.clip import ClipBatch
+from hvg.values.known import with_known_views
 
 # Lightning's name, for profilers, of fetching the loader's next batch.
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
@@ -287,6 +288,7 @@ class ValidationSamples(AfterStep):
         try:
             for index in range(min(self._config.training.validation_clips, len(self._clips))):
                 clip = system.signals.load(self._clips, index).to(system.device)
+                clip = with_known_views(clip, self._config.evaluation.known_views)
                 frames = system.generate(
                     clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
                 )

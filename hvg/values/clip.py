@@ -48,6 +48,7 @@ class ClipBatch:
     (``hvg.values.task``).
     signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted.
+    known: (B, V, T) bool, True for pictures that are given and stay as they are while the others are made; None: none is.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.
     view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
     which these may be some; None: these are all.
@@ -78,6 +79,7 @@ class ClipBatch:
     coverage: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Tensor | None = None
+    known: Tensor | None = None
     driving: Tensor | None = None
     origin: Cameras | None = None
     view_index: Tensor | None = None
@@ -148,7 +150,7 @@ class ClipBatch:
         Raises: ValueError for some frames of a batch whose latents join frames in time.
         """
         v, t = (slice(None) if places is None else as_index(places) for places in (views, frames))
-        part = change(self, ("frames", "alpha", "valid", "signals"), lambda x: x[:, v][:, :, t])
+        part = change(self, ("frames", "alpha", "valid", "known", "signals"), lambda x: x[:, v][:, :, t])
         part = change(part, ("latents", "coverage"), lambda x: x[:, v][:, :, self._latents_of(t)])
         part = change(part, ("driving", "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin

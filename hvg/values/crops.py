@@ -38,7 +38,7 @@ class Crops:
 
         Pictures and maps of the whole are left out; the photo and what is known of it stay.
         """
-        bare = replace(batch, frames=None, alpha=None, signals={}, latents=None, coverage=None)
+        bare = replace(batch, frames=None, alpha=None, known=None, signals={}, latents=None, coverage=None)
         return ClipBatch.stack([self._zoomed(bare, part) for part in self.parts])
 
     def cut(self, frames: Tensor) -> Tensor:

@@ -18,6 +18,11 @@ def padded_frames(frames: int, stride: int) -> int:
     return 1 + (latent_frames(frames, stride) - 1) * stride
 
 
+def latent_of_frames(frames: int, stride: int) -> list[int]:
+    """The latent frame that each of the T frames of a video belongs to."""
+    return [-(-frame // stride) for frame in range(frames)]
+
+
 def grouped_frames(latents: Sequence[int], frames: int, stride: int) -> list[int]:
     """The frames that latent frames stand for, ``stride`` for each of them: frame 0 so many times for latent frame 0.
 

@@ -197,7 +197,11 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
     """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
     small = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
-    grids = {"hvg_stage2": ["data.buckets=[[2,1],[1,2]]"]}
+    grids = {
+        "hvg_stage2": ["data.buckets=[[2,1],[1,2]]"],
+        "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
+        "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
+    }
     for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
         # Sizes of a video model's parts hold for those that use them.

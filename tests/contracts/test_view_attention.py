@@ -16,6 +16,8 @@ CASES = [(name, {}) for name in registry.names("view_attention")] + [
     ("epipolar", {"band": 0.3}),
     ("neighbours", {"reach": 0}),
     ("neighbours", {"reach": 2}),
+    ("selected_views", {"offsets_degrees": (180.0,)}),
+    ("selected_views", {"offsets_degrees": (80.0, -100.0), "tolerance_degrees": 15.0}),
 ]
 
 

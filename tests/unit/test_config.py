@@ -332,7 +332,17 @@ def test_a_list_that_is_written_otherwise_is_recognised():
 
 def test_more_conditioners_go_under_slots_and_come_last():
     config = compose(["+slots.normals.name=smpl_normal", "+slots.normals.dropout=0.5", "camera=none"])
-    root = ["pose", "appearance", "reference_keys", "image_embedding", "camera", "reconstruction", "task", "text"]
+    root = [
+        "pose",
+        "appearance",
+        "reference_keys",
+        "image_embedding",
+        "camera",
+        "reconstruction",
+        "task",
+        "known",
+        "text",
+    ]
     assert list(config.conditioners) == [*root, "normals"]
     assert config.conditioners["normals"].config.dropout == 0.5
     assert parse_resolved(config.to_yaml(), "") == config

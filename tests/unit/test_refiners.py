@@ -17,7 +17,7 @@ from hvg.model.load import build_system
 from hvg.model.refining import Refining, check_given, open_refining
 from hvg.parts import registry
 from hvg.parts.noise_levels import PURE_NOISE
-from hvg.parts.refiner import started_levels
+from hvg.parts.refiner import Refined, started_levels
 from hvg.testing import nudged, tiny_batch
 from hvg.values.conditioning import Conditioning
 from hvg.values.crops import Crop, Crops, rectangles
@@ -90,11 +90,17 @@ def test_all_steps_lie_below_the_strength():
     for name in ("v", "x0", "flow"):
         cls = registry.load("prediction", name)
         part = cls(cls.Config())
-        levels = started_levels(part, 20, 0.7, pixels=SIZE**2)
+        levels = started_levels(part, 20, at_strength(0.7), pixels=SIZE**2)
         assert len(levels) == 21 and levels[-1] == 0
         assert torch.equal(levels, part.sigma_schedule(29, pixels=SIZE**2)[9:])
-        assert torch.equal(started_levels(part, 20, 1.0, pixels=SIZE**2), part.sigma_schedule(20, pixels=SIZE**2))
+        assert torch.equal(
+            started_levels(part, 20, at_strength(1.0), pixels=SIZE**2), part.sigma_schedule(20, pixels=SIZE**2)
+        )
         assert levels[0] < PURE_NOISE
+
+
+def at_strength(strength):
+    return Refined(latents=torch.zeros(1), refiner=SDEdit(SDEdit.Config(strength=strength)))
 
 
 # --- low frequencies --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from hvg.parts.noise_levels import karras_sigmas
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler, Stage
 from hvg.values.grid import Window
+from hvg.values.known import Known
 
 NAMES = registry.names("sampler")
 GRIDS = [(1, 1), (1, 30), (2, 2), (6, 24), (7, 5), (8, 100), (13, 1), (5, 49)]
@@ -45,6 +46,8 @@ SMALL: dict[str, dict] = {
     "anchored": {"frames": 5, "overlap": 2},
     "shifting": {"views": 3, "frames": 4},
     "coarse_to_fine": {"frames": 4, "overlap": 1, "levels": 2},
+    "sliding": {"views": 3, "frames": 4},
+    "carry_over": {"frames": 5, "carried": 2},
 }
 # One window is just enough for a grid of 4 views and 6 frames.
 JUST_ENOUGH: dict[str, dict] = {
@@ -56,6 +59,8 @@ JUST_ENOUGH: dict[str, dict] = {
     "anchored": {"frames": 6, "overlap": 2},
     "shifting": {"views": 4, "frames": 6},
     "coarse_to_fine": {"coarse_fraction": 0.0, "frames": 6, "overlap": 2},
+    "sliding": {"views": 4, "view_frames": 6, "frames": 6, "temporal_views": 4},
+    "carry_over": {"frames": 6},
 }
 SIGMAS = karras_sigmas(6, 20.0, 0.03, 7.0)
 EULER, SINGLE, UNGUIDED = EulerSolver(PartConfig()), SingleWindow(PartConfig()), ConstantGuidance(ConstantConfig())
@@ -67,7 +72,7 @@ def build(name: str, **settings) -> Sampler:
 
 
 def plan(sampler: Sampler, num_steps: int, views: int, frames: int) -> list[tuple[Stage, list[Window]]]:
-    stages = [sampler.stage(step, num_steps, frames) for step in range(num_steps)]
+    stages = [sampler.stage(step, num_steps, frames) for step in range(sampler.passes(num_steps, views, frames))]
     return [(s, sampler.windows(i, num_steps, views, len(s.frames))) for i, s in enumerate(stages)]
 
 
@@ -112,8 +117,9 @@ def test_windows_weigh_the_same_in_every_cell(name, grid, settings):
     sampler = build(name, **(SMALL.get(name, {}) if settings == "small" else {}))
     for stage, windows in plan(sampler, 7, *grid):
         views, frames = grid[0], len(stage.frames)
-        total, _ = added(windows, views, frames)
-        torch.testing.assert_close(total, torch.ones(views, frames), rtol=0, atol=1e-6)
+        total, count = added(windows, views, frames)
+        # Cells that rest need be in no window.
+        torch.testing.assert_close(total, (count > 0).float(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,6 +222,7 @@ def test_the_segment_whose_middle_is_nearer_weighs_more(kind, length, size, over
         ("alternating", {"views": 2, "view_overlap": 2}, "view_overlap=2 has to be smaller than views=2"),
         ("anchored", {"frames": 7, "overlap": 6}, "overlap=6 has to be smaller than frames - 1=6"),
         ("coarse_to_fine", {"frames": 3, "overlap": 3}, "overlap=3 has to be smaller than frames=3"),
+        ("carry_over", {"frames": 4, "carried": 4}, "carried=4 has to be smaller than frames=4"),
     ],
 )
 def test_windows_that_do_not_move_on_are_refused(name, settings, message):
@@ -394,3 +401,70 @@ def test_coarse_to_fine_shows_the_denoiser_small_pictures_first():
     sampler = build("coarse_to_fine", coarse_fraction=0.5, frame_stride=3)
     sample(denoise, noise(2, 8), SIGMAS, sampler, EULER, UNGUIDED, resize=resize)
     assert seen == [((4, 2, 2), (0, 3, 6, 7))] * 3 + [((8, 4, 4), tuple(range(8)))] * 3
+
+
+# Cells that take turns
+
+
+@pytest.mark.parametrize(("views", "frames"), [(12, 3), (24, 30), (13, 1), (5, 7)])
+def test_a_cell_of_a_sliding_window_has_as_many_steps_as_there_are_levels(views, frames):
+    """36 steps are Diffuman4D's: 12 a round, with a window of 12 that moves on by one."""
+    sampler = build("sliding")
+    levels = sampler.levels(36, views, frames).expand(-1, views, frames)
+    assert (levels.diff(dim=0) <= 1).all()
+    seen = torch.zeros(views, frames)
+    for step, (_, windows) in enumerate(plan(sampler, 36, views, frames)):
+        moved = (levels[step + 1] > levels[step]).float()
+        seen += moved * added(windows, views, frames)[1]
+    assert (seen == 36).all()
+
+
+def test_windows_slide_around_views_then_along_time_then_around_views():
+    sampler = build("sliding", views=4, frames=3)
+    plans = plan(sampler, 9, 6, 5)
+    axes = [("views" if len(windows[0].frames) == 1 else "frames") for _, windows in plans]
+    assert axes == sorted(axes[: axes.index("frames")]) + ["frames"] * axes.count("frames") + ["views"] * (
+        len(axes) - axes.index("frames") - axes.count("frames")
+    )
+    assert [w.views for _, windows in plans[:3] for w in windows[:1]] == [(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)]
+    assert plans[0][1][0].frames == (0,) and len(plans[0][1]) == 5
+    first = axes.index("frames")
+    assert [w.views for w in plans[first][1]] == [(v,) for v in range(6)]
+    assert sampler.known(0, 9, 6, 5) is None and sampler.known(first, 9, 6, 5) == 1
+
+
+def test_half_the_steps_slide_twice_as_far():
+    """18 steps with a stride of 2, Diffuman4D's fast setting."""
+    windows = [w[0].views for _, w in plan(build("sliding"), 18, 24, 1)]
+    assert windows[:3] == [tuple(range(12)), tuple(range(2, 14)), tuple(range(4, 16))]
+    assert len([w for w in windows if len(w) == 12]) == 2 * 12
+
+
+def test_carried_frames_are_finished_before_the_next_window_begins():
+    sampler = build("carry_over", frames=4, carried=1)
+    levels = sampler.levels(3, 2, 8)[:, 0]
+    assert [w[0].frames for _, w in plan(sampler, 3, 2, 8)] == [(0, 1, 2, 3)] * 3 + [(3, 4, 5, 6)] * 3 + [
+        (4, 5, 6, 7)
+    ] * 3
+    assert levels[3].tolist() == [3, 3, 3, 3, 0, 0, 0, 0]
+    assert levels[4].tolist() == [3, 3, 3, 3, 1, 1, 1, 0]
+    assert levels[-1].tolist() == [3] * 8
+    assert sampler.cost(3, 2, 8) == 3 * 12 / 8
+
+
+def test_a_carried_window_is_what_the_window_alone_makes_from_its_known_frames():
+    start, sampler = noise(2, 7), build("carry_over", frames=4, carried=1)
+    made = run(sampler, start)
+    cells = torch.tensor([[True, False, False, False]] * 2)
+    alone = sample(
+        lambda x, sigma, windows, scales: windowed(
+            x, sigma, [Window((0, 1), (3, 4, 5, 6), w.weights) for w in windows], scales
+        ),
+        start[:, :, 3:],
+        SIGMAS,
+        SINGLE,
+        EULER,
+        UNGUIDED,
+        known=Known(latents=made[:, :, 3:], cells=cells),
+    )
+    torch.testing.assert_close(alone, made[:, :, 3:], rtol=1e-5, atol=1e-5)
