@@ -211,7 +211,6 @@ class HumanVideoSystem(TrainedSystem):
     def _asked(
         self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
     ) -> tuple[Tensor, Tensor, Conditioning, Tensor | None, ViewGrid]:
-        """What the backbone is given."""
         index = frame_index if self.frame_index == "grid" else None
         level = self.prediction.level(sigma)[..., 0, 0, 0]
         return self.prediction.input_scale(sigma) * noisy, level, conditioning, index, grid
