@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from hvg.core.bounds import SolverSteps
+from hvg.core.errors import HvgError
 from hvg.parts.model import Prediction
 from hvg.parts.part import Part, PartConfig
 from hvg.values.clip import ClipBatch
@@ -149,6 +150,15 @@ def started_levels(prediction: Prediction, steps: int, refined: Refined | None =
     """Levels, (steps + 1), the last one 0: the end of a schedule of more steps, of which these are the share ``strength``.
 
     With strength 1, or where nothing is refined, that is the schedule of so many steps. The strength is above 0.
+    Raises: HvgError where the prediction has no schedule of so many.
     """
     strength = 1.0 if refined is None else refined.strength
-    return prediction.sigma_schedule(max(steps, round(steps / strength)), pixels=pixels)[-steps - 1 :]
+    whole = max(steps, round(steps / strength))
+    try:
+        return prediction.sigma_schedule(whole, pixels=pixels)[-steps - 1 :]
+    except ValueError as error:
+        if refined is None:
+            raise
+        raise HvgError(
+            f"refiner.strength={strength:g}: {steps} steps are the end of a schedule of {whole}: {error}"
+        ) from error

@@ -97,6 +97,9 @@ def test_all_steps_lie_below_the_strength():
             started_levels(part, 20, at_strength(1.0), pixels=SIZE**2), part.sigma_schedule(20, pixels=SIZE**2)
         )
         assert levels[0] < PURE_NOISE
+    ddpm = registry.load("prediction", "ddpm")
+    with pytest.raises(HvgError, match=r"refiner\.strength=0\.01: 20 steps are the end of a schedule of 2000: .* 1000"):
+        started_levels(ddpm(ddpm.Config()), 20, at_strength(0.01), pixels=SIZE**2)
 
 
 def at_strength(strength):
@@ -218,6 +221,17 @@ def test_pictures_that_the_network_cannot_halve_are_refused(model, given):
     odd = replace(tiny_batch(1, 2, FRAMES, 36), frames=None, alpha=None)
     with pytest.raises(HvgError, match="36 pixels wide and 36 high; the sides have to be divisible by 8"):
         refined(model, odd, given, SDEdit)
+
+
+def test_pictures_that_are_known_stay(model, clip, given):
+    known = torch.zeros(1, 2, FRAMES, dtype=torch.bool)
+    known[:, 0] = True
+    seen = replace(clip, frames=frames_from_uint8(given), known=known)
+    made = refined(model, seen, 255 - given, SDEdit, strength=0.5, anchor="none")
+    assert torch.equal(frames_to_uint8(made[:, :1]), given[:, :1])
+    crops = CropRefiner(CropRefiner.Config()).crops(seen)
+    assert crops is not None and not any(bool(part.seen[:, 0].any()) for part in crops.parts)
+    assert crops.batch(seen).known is None
 
 
 # --- crops ------------------------------------------------------------------------------------------------------------
