@@ -36,6 +36,7 @@ from ..nn.video_backbone import (
     NEW_LAYERS,
     BlockRunner,
     VideoBackboneConfig,
+    clip_grid,
     fold_shared,
     frame_places,
     seen_views,
@@ -116,7 +117,7 @@ class _Pass:
     grid: (B, V, t); (B, 1, V t) where views are frames. views: where these views stand, for view attention.
     embedding: (N, E). context: (N, L, D) or None. frame_index: (N,).
     memory: site -> (B, M, D) where all views and frames of a clip share it, otherwise (N, M, D).
-    seen: takes, by site, the tokens (N, h w, D) that spatial attention sees; None: nobody asks.
+    seen: None, or where to put what spatial self-attention sees at the sites that it has, (N, M, D).
     """
 
     grid: tuple[int, int, int]
@@ -125,7 +126,7 @@ class _Pass:
     context: Tensor | None
     frame_index: Tensor
     memory: Mapping[str, Tensor]
-    seen: dict[str, Tensor] | None = None
+    seen: dict[str, Tensor | None] | None = None
 
 
 class SvdUNet(Backbone[SvdUNetConfig]):
@@ -136,6 +137,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     """
 
     library_name: ClassVar[str] = "unet"
+    clean_level: ClassVar[float] = CLEAN_LEVEL
     # Taken over from ``SpatioTemporalUNet``; its blocks are typed no further.
     conv_in: nn.Conv2d
     time_proj: nn.Module
@@ -212,7 +214,11 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
-        return self._run(noisy, level, conditioning, frame_index, grid)
+        shape, views = noisy.shape[:3], self._seen_views(noisy, grid)
+        noisy, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
+        x, skips = self._down(noisy, residuals, state)
+        x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
+        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), shape)
 
     def attended(
         self,
@@ -221,39 +227,47 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         """See ``Backbone.attended``. Of several transformer blocks at a site the first one's tokens are given."""
-        seen: dict[str, Tensor] = {}
-        self._run(noisy, level, conditioning, frame_index, grid, seen)
-        return {site: unfold_frames(tokens, noisy.shape[:3]) for site, tokens in seen.items()}
+        seen: dict[str, Tensor | None] = dict.fromkeys(_transformer_sites(self.config) if sites is None else sites)
+        views = None if grid is None else self._seen_views(noisy, grid)
+        x, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
+        state = replace(state, seen=seen)
+        x, skips = self._down(x, residuals, state)
+        x = self._mid(x, state)
+        if any(found is None for found in seen.values()):
+            self._up(_add(x, residuals.get("mid")), skips, state)
+        return {site: unfold_frames(required(found, site), noisy.shape[:3]) for site, found in seen.items()}
 
-    def _run(
+    def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
+        """The grid that view attention sees; None where there is none. Raises: HvgError as of ``forward``."""
+        return seen_views(grid, clip_grid(self.config, noisy)) if self.view_attention else None
+
+    def _begun(
         self,
         noisy: Tensor,
         level: Tensor,
         conditioning: Conditioning,
         frame_index: Tensor | None,
-        grid: ViewGrid | None,
-        seen: dict[str, Tensor] | None = None,
-    ) -> Tensor:
+        views: ViewGrid | None,
+    ) -> tuple[Tensor, Mapping[str, Tensor], _Pass]:
+        """What the first convolution sees (N, C, h, w), residuals by site, and what all blocks share."""
         b, v, t = noisy.shape[:3]
         memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
             noisy = torch.cat([noisy, conditioning.channels.to(noisy.dtype)], dim=3)
-        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
+        shape = clip_grid(self.config, noisy)
         state = _Pass(
             grid=shape,
-            views=seen_views(grid, shape) if self.view_attention else None,
+            views=views,
             embedding=self._embed(level.reshape(shape), noisy.dtype, conditioning.embedding),
             context=self._context(noisy, conditioning.context),
             frame_index=fold_frames(frame_places(frame_index, shape, noisy)[:, None].expand(shape)),
             memory={site: fold_shared(x, (b, v, t)) for site, x in memory.items()},
-            seen=seen,
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
-        x, skips = self._down(fold_frames(noisy), residuals, state)
-        x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
-        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), (b, v, t))
+        return fold_frames(noisy), residuals, state
 
     def load_pretrained(self) -> list[str]:
         if self.config.weights is None:
@@ -283,7 +297,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
 
     def _embedding_without_noise(self) -> Tensor:
         """(E)."""
-        level = self.conv_in.weight.new_full((1, 1, 1), CLEAN_LEVEL)
+        level = self.conv_in.weight.new_full((1, 1, 1), self.clean_level)
         with torch.no_grad():
             return self._embed(level, level.dtype, None)[0]
 
@@ -339,25 +353,26 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     ) -> Tensor:
         x = self._blocks(self.config, self._residual_block, resnet, x, state.embedding, state.grid[2])
         if transformers is not None:
-            x = self._blocks(self.config, self._transform, transformers[j], f"{block}_attention_{j}", x, state)
+            site = f"{block}_attention_{j}"
+            if state.seen is not None and site in state.seen:
+                state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
+            x = self._blocks(self.config, self._transform, transformers[j], site, x, state)
         return x
 
     def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
         """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
         (b, v, t), (_, _, h, w) = state.grid, x.shape
         position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
-        tokens = module.proj_in(module.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
+        tokens = _tokens(module, x)
         never_an_image = x.new_zeros(b * v, t)
         memory = state.memory.get(site)
         gated = memory is not None and site in self.memory_gate
-        if state.seen is not None:
-            state.seen[site] = module.transformer_blocks[0].norm1(tokens)
         blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
         for i, (spatial, temporal) in enumerate(blocks):
             gate = self.memory_gate[site][i] if gated else None
             tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
-            if site in self.view_attention:
-                views = required(state.views, "ViewGrid").resized((h, w))
+            if state.views is not None and site in self.view_attention:
+                views = state.views.resized((h, w))
                 tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
             moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
             tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
@@ -379,6 +394,11 @@ def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
     if state.context is None:
         return None
     return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+
+
+def _tokens(transformer: Any, x: Tensor) -> Tensor:
+    """Features (N, C, h, w) as a transformer's tokens, (N, h w, D)."""
+    return transformer.proj_in(transformer.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
 
 
 def _add(x: Tensor, residual: Tensor | None) -> Tensor:

@@ -5,8 +5,10 @@ attention within a clip and attention to text a token sees other views, as in SV
 4DAnyone. Noise levels go by latent frame, as Wan 2.2's 5B model has them by token.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -29,11 +31,13 @@ from ..nn.video_backbone import (
     NEW_LAYERS,
     BlockRunner,
     VideoBackboneConfig,
+    clip_grid,
     fold_shared,
     frame_places,
     seen_views,
 )
 from ..nn.wan_attention import (
+    Memory,
     Rotation,
     cross_attention,
     modulated,
@@ -45,8 +49,8 @@ from ..nn.wan_attention import (
 from ..nn.wan_copies import WanControlEncoder, WanReferenceEncoder
 from ..nn.wan_transformer import EPSILON, WanTransformer, library_layer
 
-# Wan's time step of clean latents.
-CLEAN_LEVEL = 0.0
+# What the names of those sites end in whose memory lies beside the picture.
+BESIDE = "_beside"
 # Layers of the attention to further tokens, which models that start from text alone do not have.
 IMAGE_LAYERS = ("image_embedder", "add_k_proj", "add_v_proj", "norm_added_k")
 # Words for adapters -> the weights that they mean.
@@ -114,20 +118,27 @@ class _Pass:
     """Inputs that all blocks of one forward pass share. Folded axis N = B V t; S = h w tokens of a frame.
 
     grid: (B, V, t); (B, 1, V t) where views are frames. cells: (h, w) of tokens. views: where these views stand, for view
-    attention. modulation: (N, 6, D). rotation: places in space and time; still: in space alone. text: (R, L, D) or None without
-    cross-attention. image: further tokens (R, L, D) or None without layers for them. seen: takes, block by block, the tokens
-    (N, S, D) that self-attention sees; None: nobody asks.
+    attention. embedding: (N, D) of the noise level, modulation: (N, 6, D). rotation: places in space and time; still: in space
+    alone. text: (R, L, D) or None without cross-attention. image: further tokens (R, L, D) or None without layers for them.
     """
 
     grid: tuple[int, int, int]
     cells: tuple[int, int]
     views: ViewGrid | None
+    embedding: Tensor
     modulation: Tensor
     rotation: Rotation
     still: Rotation
     text: Tensor | None
     image: Tensor | None
-    seen: list[Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """What each block is told. residuals: site -> (N, D, h, w). memories: site -> what frames see besides their clip."""
+
+    residuals: Mapping[str, Tensor]
+    memories: Mapping[str, Sequence[Memory]]
 
 
 class WanDit(Backbone[WanDitConfig]):
@@ -183,7 +194,9 @@ class WanDit(Backbone[WanDitConfig]):
 
     @classmethod
     def ports(cls, config: WanDitConfig, latents: LatentShape) -> Ports:
-        """Residual sites ``stem`` (patch tokens) and ``block_<i>`` (behind it); memory sites are the same blocks."""
+        """Residual sites ``stem`` (patch tokens) and ``block_<i>`` (behind it); memory sites are the same blocks, for pictures
+        that lie where the frame's own lies, and ``block_<i>_beside``, for those to the right of it.
+        """
         blocks = {
             _site(number): Site(config.width, config.patch, early=2 * number < config.layers)
             for number in range(config.layers)
@@ -194,6 +207,7 @@ class WanDit(Backbone[WanDitConfig]):
             temporal_stride=latents.temporal_stride,
             residuals={"stem": Site(config.width, config.patch), **blocks},
             memory=blocks,
+            beside={site + BESIDE: place for site, place in blocks.items()},
             token_width=config.image_width or config.cross_attention_width,
             text_width=config.cross_attention_width,
             embedding_width=config.width,
@@ -209,7 +223,13 @@ class WanDit(Backbone[WanDitConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``. Raises: HvgError where the latents cannot be cut into tokens."""
-        return self._network(noisy, level, conditioning, frame_index, grid)
+        views = self._seen_views(noisy, grid)
+        x, state, sites = self._begun(noisy, level, conditioning, frame_index, views)
+        for number in range(len(self.blocks)):
+            x = self._through(number, x, state, sites)
+        shift, scale = (self.scale_shift_table + state.embedding[:, None]).chunk(2, dim=1)
+        out = self.proj_out(modulated(self.norm_out, x, shift, scale))
+        return unfold_frames(self._pictures(out, state.cells), noisy.shape[:3])
 
     def attended(
         self,
@@ -218,55 +238,22 @@ class WanDit(Backbone[WanDitConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        seen: list[Tensor] = []
-        self._network(noisy, level, conditioning, frame_index, grid, seen)
-        return {_site(number): unfold_frames(tokens, noisy.shape[:3]) for number, tokens in enumerate(seen)}
-
-    def _network(
-        self,
-        noisy: Tensor,
-        level: Tensor,
-        conditioning: Conditioning,
-        frame_index: Tensor | None,
-        grid: ViewGrid | None,
-        seen: list[Tensor] | None = None,
-    ) -> Tensor:
-        b, v, t = noisy.shape[:3]
-        cells = self._cells(noisy)
-        shape = (b, 1, v * t) if self.config.views_as_frames else (b, v, t)
-        if conditioning.channels is not None:
-            channels = conditioning.channels.expand(b, v, t, *conditioning.channels.shape[3:])
-            noisy = torch.cat([noisy, channels.to(noisy.dtype)], dim=3)
-        embedding = self._embed(level, noisy.dtype, conditioning.embedding)
-        head_width = self.config.width // self.config.heads
-        places = frame_places(frame_index, shape, noisy)
-        state = _Pass(
-            grid=shape,
-            cells=cells,
-            views=seen_views(grid, shape).resized(cells) if self.view_attention else None,
-            modulation=self._modulation(embedding),
-            rotation=Rotation.at(places, cells, head_width),
-            still=Rotation.at(torch.zeros_like(places[:1, :1]), cells, head_width),
-            text=self._text(conditioning, noisy),
-            image=self._image(conditioning, noisy),
-            seen=seen,
-        )
-        residuals = {site: fold_frames(x.expand(b, v, t, -1, -1, -1)) for site, x in conditioning.residuals.items()}
-        memory = {site: fold_shared(x, (b, v, t)).to(noisy.dtype) for site, x in conditioning.memory.items()}
-        x = patches(self.patch_embedding, fold_frames(noisy))
-        if "stem" in residuals:
-            x = x + residuals["stem"]
-        x = x.flatten(2).mT.contiguous()
-        views, gates = dict(self.view_attention.items()), dict(self.memory_gate.items())
+        """See ``Backbone.attended``."""
+        wanted = [_site(number) for number in range(len(self.blocks))] if sites is None else sites
+        views = None if grid is None else self._seen_views(noisy, grid)
+        x, state, told = self._begun(noisy, level, conditioning, frame_index, views)
+        seen: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks):
-            site = _site(number)
-            x = self._run(self.config, self._block, block, views.get(site), x, state, memory.get(site), gates.get(site))
-            if site in residuals:
-                x = x + residuals[site].flatten(2).mT
-        shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)
-        out = self.proj_out(modulated(self.norm_out, x, shift, scale))
-        return unfold_frames(self._pictures(out, cells), (b, v, t))
+            if here := [site for site in wanted if site.removesuffix(BESIDE) == _site(number)]:
+                shift, scale, *_ = self._six(block, state)
+                tokens = modulated(block.norm1, x, shift, scale)
+                seen |= dict.fromkeys(here, unfold_frames(tokens, noisy.shape[:3]))
+            if len(seen) == len(wanted):
+                break
+            x = self._through(number, x, state, told)
+        return seen
 
     def load_pretrained(self) -> list[str]:
         if self.config.weights is None:
@@ -290,23 +277,74 @@ class WanDit(Backbone[WanDitConfig]):
             if _site(number) in self.view_attention:
                 yield self.view_attention[_site(number)], block.norm1, block.attn1
 
-    def _block(
+    def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
+        """The grid that view attention sees; None where there is none. Raises: HvgError as of ``forward``."""
+        return (
+            seen_views(grid, clip_grid(self.config, noisy)).resized(self._cells(noisy)) if self.view_attention else None
+        )
+
+    def _begun(
         self,
-        block: Any,
-        views: ViewAttention | None,
-        x: Tensor,
-        state: _Pass,
-        memory: Tensor | None,
-        gate: Tensor | None,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None,
+        views: ViewGrid | None,
+    ) -> tuple[Tensor, _Pass, _Sites]:
+        """Tokens (N, S, D) ahead of the first block, what all blocks share, and what each is told."""
+        b, v, t = noisy.shape[:3]
+        cells, shape = self._cells(noisy), clip_grid(self.config, noisy)
+        if conditioning.channels is not None:
+            channels = conditioning.channels.expand(b, v, t, *conditioning.channels.shape[3:])
+            noisy = torch.cat([noisy, channels.to(noisy.dtype)], dim=3)
+        embedding = self._embed(level, noisy.dtype, conditioning.embedding)
+        places, head_width = frame_places(frame_index, shape, noisy), self.config.width // self.config.heads
+
+        @cache
+        def lying(still: bool, beside: bool) -> Rotation:
+            where = torch.zeros_like(places[:1, :1]) if still else places
+            return Rotation.at(where, cells, head_width, cells[1] if beside else 0)
+
+        memories, gates = defaultdict[str, list[Memory]](list), dict(self.memory_gate.items())
+        for site, tokens in conditioning.memory.items():
+            gate, beside = gates.get(site), site.endswith(BESIDE)
+            folded = fold_shared(tokens, (b, v, t)).to(noisy.dtype)
+            memories[site.removesuffix(BESIDE)].append(Memory(folded, lying(gate is not None, beside), beside, gate))
+        residuals = {site: fold_frames(x.expand(b, v, t, -1, -1, -1)) for site, x in conditioning.residuals.items()}
+        state = _Pass(
+            grid=shape,
+            cells=cells,
+            views=views,
+            embedding=embedding,
+            modulation=self._modulation(embedding),
+            rotation=lying(False, False),
+            still=lying(True, False),
+            text=self._text(conditioning, noisy),
+            image=self._image(conditioning, noisy),
+        )
+        x = patches(self.patch_embedding, fold_frames(noisy))
+        if "stem" in residuals:
+            x = x + residuals["stem"]
+        return x.flatten(2).mT.contiguous(), state, _Sites(residuals, memories)
+
+    def _through(self, number: int, x: Tensor, state: _Pass, sites: _Sites) -> Tensor:
+        """Tokens (N, S, D) behind a block, with what is added there."""
+        site = _site(number)
+        views = dict(self.view_attention.items()).get(site)
+        x = self._run(self.config, self._block, self.blocks[number], views, x, state, sites.memories.get(site, ()))
+        return x + sites.residuals[site].flatten(2).mT if site in sites.residuals else x
+
+    def _six(self, block: Any, state: _Pass) -> tuple[Tensor, ...]:
+        """Shift, scale and gate, each (N, 1, D), of a block's self-attention, then those of its feed-forward layers."""
+        return (block.scale_shift_table + state.modulation.float()).chunk(6, dim=1)
+
+    def _block(
+        self, block: Any, views: ViewAttention | None, x: Tensor, state: _Pass, memories: Sequence[Memory]
     ) -> Tensor:
         """Tokens (N, S, D) -> same."""
-        shift, scale, attention_gate, ff_shift, ff_scale, ff_gate = (
-            block.scale_shift_table + state.modulation.float()
-        ).chunk(6, dim=1)
+        shift, scale, attention_gate, ff_shift, ff_scale, ff_gate = self._six(block, state)
         seen = modulated(block.norm1, x, shift, scale)
-        if state.seen is not None:
-            state.seen.append(seen)
-        mixed = self_attention(block.attn1, seen, state.rotation, state.grid, memory, gate, state.still)
+        mixed = self_attention(block.attn1, seen, state.rotation, state.grid, memories, state.still)
         x = with_branch(x, mixed, attention_gate)
         if views is not None and state.views is not None:
             x = views(x.view(*state.grid, *state.cells, -1), state.views).reshape(x.shape)
@@ -355,7 +393,7 @@ class WanDit(Backbone[WanDitConfig]):
     def _stills(self, sites: Sequence[str]) -> tuple[Mapping[str, Any], Tensor, Mapping[str, Tensor], Sequence[str]]:
         """What a copy for pictures without noise and text is made of, as ``WanReferenceEncoder`` takes it."""
         weight, nothing = self.proj_out.weight, Conditioning()
-        level = weight.new_full((1, 1, 1), CLEAN_LEVEL)
+        level = weight.new_full((1, 1, 1), self.clean_level)
         modulation = self._modulation(self._embed(level, weight.dtype, None))[0]
         text, image = self._text(nothing, weight), self._image(nothing, weight)
         blocks = {_site(number): block for number, block in enumerate(self.blocks)}

@@ -20,6 +20,13 @@ class ReferenceLatentConfig(PhotoConfig):
     scaled: bool = Field(
         True, description="false: the latents before the codec's scaling factor, as Stable Video Diffusion has them."
     )
+    mask: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Channels of ones ahead of the latents, 0 where the photo is not told: what image-to-video models know given "
+        "frames by (Wan: 4).",
+    )
     noise_augmentation: float = Field(
         0.0,
         ge=0,
@@ -35,7 +42,7 @@ class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
     channels are zero, as SVD does for guidance.
     """
 
-    encoder_settings: ClassVar[frozenset[str]] = frozenset({"scaled"})
+    encoder_settings: ClassVar[frozenset[str]] = frozenset({"scaled", "mask"})
 
     def __init__(self, config: ReferenceLatentConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
@@ -43,7 +50,7 @@ class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
 
     @classmethod
     def spec(cls, config: ReferenceLatentConfig, ports: Ports) -> ConditioningSpec:
-        return ConditioningSpec(channels=ports.latent_channels)
+        return ConditioningSpec(channels=config.mask + ports.latent_channels)
 
     def frozen_features(self, batch: ClipBatch) -> Tensor:
         """The codec's latents of the first photo, (B, 1, 1, C, h, w)."""
@@ -55,4 +62,6 @@ class ReferenceLatent(PhotoConditioner[ReferenceLatentConfig]):
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         latents = self.features(batch)
-        return Conditioning(channels=latents if self.config.scaled else latents / self.codec.scale)
+        latents = latents if self.config.scaled else latents / self.codec.scale
+        given = latents.new_ones(*latents.shape[:3], self.config.mask, *latents.shape[4:])
+        return Conditioning(channels=torch.cat([given, latents], dim=3) if self.config.mask else latents)

@@ -1,7 +1,10 @@
 """The field's coloured 2D skeleton."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
+from hvg.parts.codec_pictures import SKELETON
 from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.clip import ClipBatch
 
@@ -24,6 +27,10 @@ class Skeleton(PoseGuided[SkeletonConfig]):
     Source: AnimateAnyone (arXiv 2311.17117) and the arm "skeleton map" of HVG (arXiv 2602.21188), table 3. On black in
     [0, 1], as AnimateAnyone feeds it.
     """
+
+    @classmethod
+    def map_channels(cls, config: SkeletonConfig) -> Mapping[str, int]:
+        return {SKELETON: cls.signal_channels(config)}
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         return draw_skeleton(batch, line_width=self.config.line_width, joint_size=self.config.joint_size)

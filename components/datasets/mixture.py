@@ -193,5 +193,5 @@ def _merged(parts: Iterator[Mapping[str, T]]) -> dict[str, T]:
 
 def _in_turn(lists: Sequence[Sequence[T]]) -> Iterator[T]:
     """The first of each list, then the second of each that has one, and so on."""
-    longest = max(map(len, lists))
+    longest = max(map(len, lists), default=0)
     return (own[place] for place in range(longest) for own in lists if place < len(own))

@@ -79,6 +79,12 @@ class BlockRunner:
         return self._compiled[function]
 
 
+def clip_grid(config: VideoBackboneConfig, latents: Tensor) -> tuple[int, int, int]:
+    """(B, V, t) of latents (B, V, t, ...); (B, 1, V t) where their views are frames of one video."""
+    b, v, t = latents.shape[:3]
+    return (b, 1, v * t) if config.views_as_frames else (b, v, t)
+
+
 def frame_places(frame_index: Tensor | None, shape: tuple[int, int, int], latents: Tensor) -> Tensor:
     """The place of every latent frame of clips of ``shape`` (B, V, t) in its video, (B, t): those that are told, else from 0.
 

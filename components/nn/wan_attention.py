@@ -4,6 +4,7 @@ Folded axis N = B V t: frames of the clips of all views. S = h w: cells of a fra
 frames that follow each other share, N / R of them a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,7 @@ from torch.nn import functional
 from hvg.core.required import required
 from hvg.parts.attention import attend
 
-# Of the longest wave, as in Wan.
-THETA = 1e4
+from .rotary import frequencies, turn_pairs
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Rotation:
     sine: Tensor
 
     @staticmethod
-    def at(places: Tensor, cells: tuple[int, int], head_width: int) -> "Rotation":
-        """places: (B, t) of the frames in their videos. cells: (h, w) of a frame."""
+    def at(places: Tensor, cells: tuple[int, int], head_width: int, column: int = 0) -> "Rotation":
+        """places: (B, t) of the frames in their videos. cells: (h, w) of a frame. column: the first one's place."""
         side = 2 * (head_width // 6)
         height, width = cells
         device = places.device
         axes = [
             (places[:, :, None, None], head_width - 2 * side),
             (torch.arange(height, device=device)[:, None], side),
-            (torch.arange(width, device=device)[None, :], side),
+            (torch.arange(column, column + width, device=device)[None, :], side),
         ]
         angles = [
-            (position.double()[..., None] * _frequencies(size, device)).expand(*places.shape, height, width, -1)
+            (position.double()[..., None] * frequencies(size, device)).expand(*places.shape, height, width, -1)
             for position, size in axes
         ]
         whole = torch.cat(angles, dim=-1).flatten(2, 3)
@@ -50,9 +50,7 @@ class Rotation:
     def turn(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Queries or keys (N, S, heads, d) of clips of ``grid`` (B, V, t) -> same."""
         cosine, sine = (y[:, None, :, :, None] for y in (self.cosine, self.sine))
-        first, second = x.unflatten(0, grid).unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-        return turned.flatten(-2).flatten(0, 2).type_as(x)
+        return turn_pairs(x.unflatten(0, grid), cosine, sine).flatten(0, 2)
 
     def of_memory(self, tokens: int) -> "Rotation":
         """Of so many tokens of memory: whole pictures of S cells lie where those cells lie, others where the first one does."""
@@ -62,9 +60,25 @@ class Rotation:
         return Rotation(*(x[:, :, :1].expand(-1, -1, tokens, -1) for x in (self.cosine, self.sine)))
 
 
-def _frequencies(size: int, device: torch.device) -> Tensor:
-    """Angles a step of the ``size`` / 2 pairs of an axis, in double precision as in the library."""
-    return 1.0 / THETA ** (torch.arange(0, size, 2, dtype=torch.float64, device=device) / max(size, 1))
+@dataclass(frozen=True)
+class Memory:
+    """What frames see besides their clip: tokens (R, M, D), a row for N / R frames that follow each other.
+
+    places: rotary positions of the cells where its pictures lie. beside: these are whole pictures beside the frame's own, of
+    which one of zeros is not seen. gate: (heads) of a softmax of its own, whose result is added times the gate; None: its keys
+    and values are more of the one softmax. Behind a gate frames see it at their own moment: it has places in the picture alone.
+    """
+
+    tokens: Tensor
+    places: Rotation
+    beside: bool = False
+    gate: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """Which of its rows are seen, (R) bool."""
+        rows = self.tokens.new_ones(len(self.tokens), dtype=torch.bool)
+        return self.tokens.ne(0).flatten(1).any(dim=1) if self.beside else rows
 
 
 def patches(convolution: Any, x: Tensor) -> Tensor:
@@ -90,33 +104,46 @@ def self_attention(
     x: Tensor,
     rotation: Rotation,
     grid: tuple[int, int, int],
-    memory: Tensor | None = None,
-    gate: Tensor | None = None,
+    memories: Sequence[Memory] = (),
     still: Rotation | None = None,
 ) -> Tensor:
-    """Every token (N, S, D) sees all of its clip, and those of ``memory`` (R, M, D) that its own frame has.
+    """Every token (N, S, D) sees all of its clip, and of each memory what its own frame has.
 
-    Of memory there are further keys and values of the one softmax, or, where there is a gate (heads), of a second one whose
-    result is added times the gate. Frames see their memory at their own moment, so that it has places in the picture alone.
-    still: rotary positions (1, 1, S, d / 2) of a picture, for a memory behind a gate.
+    still: rotary positions (1, 1, S, d / 2) of a picture, for queries of a memory behind a gate.
     """
     query, key, value = _projected(attention, x, x)
-    turned = rotation.turn(query, grid)
-    keys = rotation.turn(key, grid)
-    if memory is None:
-        mixed = _within_clips(turned, keys, value, grid)
-    elif gate is None:
-        seen, told = (_per_frame(y, len(x)) for y in _memory(attention, memory))
-        seen = rotation.of_memory(seen.shape[1]).turn(seen, grid)
-        every = [torch.cat([_of_clip(y, grid[2]), more], dim=1) for y, more in ((keys, seen), (value, told))]
-        mixed = attend(turned, *every)
-    else:
-        mixed, places = _within_clips(turned, keys, value, grid), required(still, "rotary positions of a picture")
-        seen, told = _memory(attention, memory)
-        seen = places.of_memory(seen.shape[1]).turn(seen, (len(seen), 1, 1))
-        looked = _look(places.turn(query, grid), seen, told)
-        mixed = mixed + gate.to(mixed.dtype)[:, None] * looked
+    own = rotation.turn(query, grid), rotation.turn(key, grid), value
+    joined = [memory for memory in memories if memory.gate is None]
+    mixed = _with_more(attention, own, grid, joined) if joined else _within_clips(*own, grid)
+    for memory in memories:
+        if memory.gate is not None:
+            looked = _looked(attention, required(still, "rotary positions of a picture").turn(query, grid), memory)
+            mixed = mixed + memory.gate.to(mixed.dtype)[:, None] * looked
     return _put_out(attention, mixed.type_as(x))
+
+
+def _with_more(
+    attention: Any, own: tuple[Tensor, Tensor, Tensor], grid: tuple[int, int, int], memories: Sequence[Memory]
+) -> Tensor:
+    """Attention (N, S, heads, d) of every frame to its whole clip and its own rows of the memories, in one softmax."""
+    query, keys, values = own[0], [_of_clip(own[1], grid[2])], [_of_clip(own[2], grid[2])]
+    seen = [keys[0].new_ones(keys[0].shape[:2], dtype=torch.bool)]
+    for memory in memories:
+        key, value = (_per_frame(y, len(query)) for y in _memory(attention, memory.tokens))
+        keys.append(memory.places.of_memory(key.shape[1]).turn(key, grid))
+        values.append(value)
+        seen.append(_per_frame(memory.seen, len(query))[:, None].expand(key.shape[:2]))
+    mask = torch.cat(seen, dim=1) if any(memory.beside for memory in memories) else None
+    return attend(query, torch.cat(keys, dim=1), torch.cat(values, dim=1), mask)
+
+
+def _looked(attention: Any, query: Tensor, memory: Memory) -> Tensor:
+    """Attention (N, S, heads, d) of every frame to its own row of a memory alone; 0 where that is not seen."""
+    key, value = _memory(attention, memory.tokens)
+    key = memory.places.of_memory(key.shape[1]).turn(key, (len(key), 1, 1))
+    if memory.beside:
+        value = value * memory.seen[:, None, None, None].to(value.dtype)
+    return _look(query, key, value)
 
 
 def cross_attention(attention: Any, x: Tensor, text: Tensor, image: Tensor | None) -> Tensor:

@@ -103,7 +103,7 @@ def _check_ports(config: RunConfig) -> Iterator[Problem]:
 
 def _misfits(spec: ConditioningSpec, available: Ports) -> Iterator[str]:
     yield from _site_misfits("residual", spec.residuals, available.residuals)
-    yield from _site_misfits("memory", spec.memory, available.memory)
+    yield from _site_misfits("memory", spec.memory, available.all_memory)
     yield from _width_misfits("token", spec.tokens, available.token_width)
     yield from _width_misfits("text", spec.text, available.text_width)
     yield from _width_misfits("embedding", spec.embedding, available.embedding_width)

@@ -52,7 +52,7 @@ def spec_of(choice: PartChoice[Conditioner], available: Ports) -> ConditioningSp
     except KeyError as error:
         # A conditioner that looks up the site it fills need not test for it first.
         site = str(error.args[0])
-        known = {**available.residuals, **available.memory}
+        known = {**available.residuals, **available.all_memory}
         raise HvgError(
             f"{choice.name} needs the port '{site}', which this backbone lacks. {did_you_mean(site, known)}"
         ) from error

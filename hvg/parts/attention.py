@@ -44,14 +44,20 @@ def matrix_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.bmm(functional.softmax(scores, dim=-1), v).view(query.shape).movedim(-2, 1)
 
 
-def fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention for many tokens; shapes as above."""
+def fused_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax attention for many tokens; shapes as above. seen: (N, K) bool, the keys that count; None: all."""
+    mask = None if seen is None else seen.view(len(seen), *[1] * (query.ndim - 2), -1)
     query, key, value = (x.movedim(1, -2) for x in (query, key, value))
-    return functional.scaled_dot_product_attention(query, key, value).movedim(-2, 1)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).movedim(-2, 1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention over axis 1 of (N, S, ..., d); every other leading axis is a batch axis."""
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax attention over axis 1 of (N, S, ..., d); every other leading axis is a batch axis.
+
+    seen: (N, K) bool, the keys that count, at least one of each N; None: all.
+    """
+    if seen is not None:
+        return fused_kernel(query, key, value, seen)
     num_keys = key.shape[1]
     few = query.numel() * num_keys <= FEW_PRODUCTS
     if num_keys <= MULTIPLY_AND_SUM_UP_TO + few:

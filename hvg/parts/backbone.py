@@ -22,9 +22,11 @@ class Backbone(Part[ConfigT], nn.Module):
     """The denoiser. Library blocks, own forward.
 
     library_name: of its network in a pipeline of diffusers, ``unet`` or ``transformer``, if its layers have the library's names.
+    clean_level: what it is told of latents without noise.
     """
 
     library_name: ClassVar[str] = ""
+    clean_level: ClassVar[float] = 0.0
 
     def __init__(self, config: ConfigT | None = None, context: BackboneContext | None = None) -> None:
         super().__init__(config, context)
@@ -78,11 +80,15 @@ class Backbone(Part[ConfigT], nn.Module):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         """By memory site, in the order in which they run, the tokens (B, V, t, M, D) that spatial attention sees of inputs as
-        ``forward``'s: normalised, for the ``memory`` port of other frames. Raises: HvgError where the backbone does not tell.
+        ``forward``'s: normalised, for the ``memory`` port of other frames.
+
+        grid: None, and views do not see each other. sites: of the memory port, those of ``Ports.beside`` included; None: all of
+        ``Ports.memory``. What comes after the last of them does not run. Raises: HvgError where the backbone does not tell.
         """
-        raise HvgError(f"{type(self).__name__} does not tell what its attention sees; choose another refiner")
+        raise HvgError(f"{type(self).__name__} does not tell what its attention sees; choose another backbone or part")
 
     def load_pretrained(self) -> list[str]:
         """Loads the published weights that its settings name, if any; returns what it did, a line each, for the log.

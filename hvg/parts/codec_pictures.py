@@ -10,8 +10,9 @@ from hvg.core.errors import HvgError
 from hvg.parts.model import Codec
 from hvg.values.layout import unfold_groups
 
-# Maps with a meaning of their own here: colours that are multiplied by the share of a pixel that is covered, and that share.
-RGB, ALPHA = "rgb", "alpha"
+# Maps with a meaning of their own here: colours that are multiplied by the share of a pixel that is covered, and that share; and
+# a skeleton, four channels in one: colours in [0, 1] on black, and how much of a pixel they cover.
+RGB, ALPHA, SKELETON = "rgb", "alpha", "skeleton"
 
 
 class CodecPictures(nn.Module):
@@ -47,12 +48,13 @@ def pictures(maps: Tensor, channels: Mapping[str, int]) -> Tensor:
     """Control maps (N, K, H, W) as pictures (N, P, 3, H, W), sRGB in [-1, 1]: what a codec was made for.
 
     channels: name -> channels of the maps, in their order. Colours (``rgb``) lie on white outside of ``alpha``, which then is no
-    picture of its own. A map of three channels is a picture as it is, one of one channel in grey, 0 in black.
+    picture of its own; a ``skeleton`` lies on black. A map of three channels is a picture as it is, one of one channel in grey, 0
+    in black.
     """
     split: Sequence[Tensor] = torch.split(maps, list(channels.values()), dim=1)
     parts = dict(zip(channels, split, strict=True))
     cover = parts.pop(ALPHA) if {RGB, ALPHA} <= parts.keys() else None
-    made = [part if part.shape[1] == 3 else (2 * part - 1).expand(-1, 3, -1, -1) for part in parts.values()]
+    made = [part if part.shape[1] == 3 else (2 * part[:, :3] - 1).expand(-1, 3, -1, -1) for part in parts.values()]
     if cover is not None:
         place = list(parts).index(RGB)
         made[place] = made[place] + (1 - cover)
@@ -66,6 +68,6 @@ def num_pictures(channels: Mapping[str, int]) -> int:
 
 def check_pictures(channels: Mapping[str, int]) -> None:
     """Raises: HvgError for maps that are no pictures."""
-    wrong = [f"{name} has {count}" for name, count in channels.items() if count not in (1, 3)]
+    wrong = [f"{name} has {count}" for name, count in channels.items() if count not in (1, 3) and name != SKELETON]
     if wrong:
         raise HvgError(f"a codec encodes pictures, maps of 3 channels or of 1, but {', '.join(wrong)}")

@@ -20,7 +20,8 @@ class Context:
     ports: the backbone's. codec: frames <-> latents. renderer: mesh rasteriser. body: body model.
     For the backbone: channels, the sum of all conditioners' extra input channels; memory, the sites whose memory port some
     conditioner fills; view_attention, which builds one module for a site as ``view_attention(width, num_heads)``.
-    For conditioners that start from its weights: backbone, the finished one; they may copy from it and must not keep it.
+    For conditioners that start from its weights, or run it: backbone, the finished one. They may copy from it; one that keeps it
+    keeps it outside of its modules, for its weights are trained, moved and saved as the backbone's.
     For metrics: networks, the user's files of pretrained feature networks; device, where they compute.
     blank: whether what ``Part.frozen`` names is made with weights of no value instead of being read, to count its cost.
     """

@@ -32,6 +32,7 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
     check_precision(cls, config)
     check_views(cls, config)
     check_frame_index(cls, config)
+    check_attended(cls, config)
     backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
     with torch.no_grad():
         check_batch_independence(lambda *some: {"the output": backbone(*some)}, given)
@@ -140,6 +141,24 @@ def check_frame_index(cls: type[Backbone], config: Any) -> None:
     require(not torch.allclose(default, later, atol=1e-6), "frame_index has no effect")
 
 
+@torch.no_grad()
+def check_attended(cls: type[Backbone], config: Any) -> None:
+    """What attention sees at a site is as wide as the site, and the same whichever others are asked for. It may be left out."""
+    if cls.attended is Backbone.attended:
+        return
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 1, 3))
+    ports, whole = cls.ports(config, LATENTS), backbone.attended(*given)
+    require([*whole] == [*ports.memory], f"attended tells of {[*whole]}, not of the memory sites {[*ports.memory]}")
+    for site, tokens in whole.items():
+        expected = (2, 1, 3, ports.memory[site].channels)
+        found = (*tokens.shape[:3], tokens.shape[-1])
+        require(tokens.ndim == 5 and found == expected, f"attended gives {tuple(tokens.shape)} at {site}")
+        alone = backbone.attended(*given, sites=[site])
+        require([*alone] == [site] and torch.equal(alone[site], tokens), f"{site} differs where it is asked for alone")
+    beside = backbone.attended(*given, sites=[*ports.beside])
+    require([*beside] == [*ports.beside], "attended does not tell of the sites beside the picture")
+
+
 def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:
     """The backbone behind a codec of 4 channels and stride 8, with a registered view attention in its default settings."""
     attention = registry.load("view_attention", view_attention)
@@ -147,7 +166,7 @@ def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full
     context = BackboneContext(
         ports=ports,
         channels=EXTRA if ports.channels else 0,
-        memory=frozenset(ports.memory),
+        memory=frozenset(ports.all_memory),
         view_attention=partial(attention, attention.Config()) if cls.has_view_layers(config) else None,
     )
     return build(cls, config, context)
@@ -184,7 +203,10 @@ def _filled(ports: Ports, noise: Any) -> Conditioning:
     side = {site: SIZE // s.stride for site, s in ports.residuals.items()}
     return Conditioning(
         residuals={n: noise(s.channels, side[n], side[n]) for n, s in ports.residuals.items()},
-        memory={n: noise(3, s.channels) for n, s in ports.memory.items()},
+        memory={
+            **{n: noise(3, s.channels) for n, s in ports.memory.items()},
+            **{n: noise((SIZE // s.stride) ** 2, s.channels) for n, s in ports.beside.items()},
+        },
         tokens=noise(2, ports.token_width) if ports.token_width else None,
         text=noise(2, ports.text_width) if ports.text_width else None,
         channels=noise(EXTRA, SIZE, SIZE) if ports.channels else None,

@@ -1,12 +1,13 @@
 """Checks of what every conditioner promises."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvg.core.random_keys import generator
 from hvg.parts.context import Context
@@ -151,6 +152,8 @@ def check_place(cls: type[Conditioner], config: Any, context: Context, batch: Cl
     """
     if context.renderer is not None:
         context = replace(context, renderer=_RendererOnCpu(context.renderer))
+    # A part that runs the backbone finds it where it is itself.
+    context = replace(context, backbone=deepcopy(context.backbone))
     part = nudged(build(cls, config, context))
 
     def everything(there: ClipBatch) -> dict[str, Tensor]:
@@ -159,7 +162,7 @@ def check_place(cls: type[Conditioner], config: Any, context: Context, batch: Cl
         made = {} if signal is None else {"the control map": signal}
         return made | dict(ports_of(conditioning)) | {f"null {n}": x for n, x in ports_of(part.null(conditioning))}
 
-    check_device(everything, (batch,), part)
+    check_device(everything, (batch,), nn.ModuleList(filter(None, (part, context.backbone))))
 
 
 class _RendererOnCpu(Renderer):

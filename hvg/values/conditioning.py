@@ -138,9 +138,10 @@ class Ports:
 
     latent_channels: channels of the latents it denoises. latent_stride: pixels per latent cell (spatial). temporal_stride:
     frames per latent frame, as of ``LatentShape``.
-    residuals: sites of the residual port, in the network's order. memory: sites of the memory port. token_width, text_width,
-    embedding_width: 0 where the backbone has no such port. channels: whether more channels may be concatenated to the noisy
-    latents.
+    residuals: sites of the residual port, in the network's order. memory: sites of the memory port. beside: further ones of a
+    network whose tokens have places, for whole pictures that lie beside that of the frame which sees them; a picture of zeros is
+    not seen. token_width, text_width, embedding_width: 0 where the backbone has no such port. channels: whether more channels
+    may be concatenated to the noisy latents.
     """
 
     latent_channels: int
@@ -148,10 +149,16 @@ class Ports:
     temporal_stride: int = 1
     residuals: Mapping[str, Site] = field(default_factory=dict)
     memory: Mapping[str, Site] = field(default_factory=dict)
+    beside: Mapping[str, Site] = field(default_factory=dict)
     token_width: int = 0
     text_width: int = 0
     embedding_width: int = 0
     channels: bool = False
+
+    @property
+    def all_memory(self) -> Mapping[str, Site]:
+        """Every site of the memory port."""
+        return {**self.memory, **self.beside}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,13 +30,13 @@ def resize_clip(clip: ClipBatch, size: Picture, codes: Mapping[str, Sequence[int
         return clip
     clip = unpacked(clip)
     photo = clip.reference and _resize_photo(clip.reference, size)
-    driving = None if clip.driving is None else _resized(clip.driving, size)
+    driving = None if clip.driving is None else resized(clip.driving, size)
     clip = replace(clip, reference=photo, driving=driving)
     if clip.cameras.image_size == size:
         return clip
     if clip.latents is not None or clip.features:
         raise ValueError("pictures that are encoded already cannot be resized")
-    signals, clip = clip.signals, change(clip, ("frames", "alpha", "signals"), lambda x: _resized(x, size))
+    signals, clip = clip.signals, change(clip, ("frames", "alpha", "signals"), lambda x: resized(x, size))
     clip = replace(clip, signals=with_codes(signals, clip.signals, codes or {}))
     origin = clip.origin and _resize_cameras(clip.origin, size)
     return replace(clip, cameras=_resize_cameras(clip.cameras, size), origin=origin)
@@ -67,7 +67,7 @@ def _at_centres(pictures: Tensor, size: Sequence[int]) -> Tensor:
 
 def _resize_photo(photo: Reference, size: Picture) -> Reference:
     cameras = photo.cameras and _resize_cameras(photo.cameras, size)
-    return replace(change(photo, ("frames", "alpha"), lambda x: _resized(x, size)), cameras=cameras)
+    return replace(change(photo, ("frames", "alpha"), lambda x: resized(x, size)), cameras=cameras)
 
 
 def _resize_cameras(cameras: Cameras, size: Picture) -> Cameras:
@@ -75,7 +75,7 @@ def _resize_cameras(cameras: Cameras, size: Picture) -> Cameras:
     return cameras if cameras.image_size == size else cameras.cropped(top, left, inner).resized(size)
 
 
-def _resized(pictures: Tensor, size: Picture) -> Tensor:
+def resized(pictures: Tensor, size: Picture) -> Tensor:
     """Pictures (*, C, H, W) at ``size``; themselves where they have it."""
     height, width = pictures.shape[-2:]
     if (height, width) == size:

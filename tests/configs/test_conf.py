@@ -30,6 +30,7 @@ NEEDS = {
     "dataset=tiktok": ["pose=none"],
     "system=avatar": ["reconstructor=projection"],
     "reconstructor": ["system=avatar"],
+    "pose=driving_memory": ["dataset.driving=other_view"],
     "reconstruction=nerf": ["reconstruction.checkpoint=given"],
     "reconstruction=files": ["reconstruction.reconstructor_settings.path=given"],
 }
@@ -70,7 +71,7 @@ def test_every_recipe_is_words_of_sampling(recipe):
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != root_choices()["scale"]])
 @pytest.mark.parametrize("pose", sorted(path.stem for path in (CONF / "pose").glob("*.yaml")))
 def test_every_pose_fits_every_other_scale(scale, pose):
-    compose([f"scale={scale}", f"pose={pose}"])
+    compose([f"scale={scale}", f"pose={pose}", *NEEDS.get(f"pose={pose}", [])])
 
 
 @pytest.mark.parametrize("scale", SCALES)

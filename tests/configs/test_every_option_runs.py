@@ -50,6 +50,14 @@ FILMED = {"dataset=multiview": (2, write_multiview), "dataset=monocular": (1, wr
 MOST_ARMS = 4
 # What makes of any study one on a transformer.
 TRANSFORMER = ("backbone=wan_tiny", "codec=pixel", "prediction=flow")
+# Experiments on a transformer -> what makes their other parts small.
+_ENCODER = ("size=32", "patch=8", "width=16", "depth=1", "heads=2")
+TRANSFORMERS = {
+    "four_d_anyone": ("backbone.view_blocks=null",),
+    "three_dimo": ("backbone.view_blocks=null", *(f"pose.{word}" for word in (*_ENCODER, "hand_size=16"))),
+    "wan_animate": ("backbone.view_blocks=null", *(f"slots.face.{word}" for word in _ENCODER)),
+    "wan_animate_2": ("backbone.view_blocks=null",),
+}
 # Groups that have a test of their own below.
 APART = ("experiment", "protocol", "reconstructor", "scale", "strategy", "system")
 PARTS = [(group, option) for group, option in OPTIONS if group not in APART]
@@ -86,6 +94,7 @@ def words_of(group: str, option: str, folder: Path, wan: Path, bodies: Path, cac
         "text=prompt": ["backbone.cross_attention_width=32"],
         "logger=wandb": ["logger.offline=true"],
         **{f"body={family}": [f"body.path={bodies}"] for family in ("smpl", "smplh", "smplx")},
+        "pose=driving_memory": NEEDS["pose=driving_memory"],
     }
     choice = f"{group}={option}"
     if group == "reconstruction":
@@ -202,7 +211,7 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
         "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
     }
-    for experiment in (None, *sorted(EXPERIMENTS, key=lambda name: name == "gas")):
+    for experiment in (None, *sorted({*EXPERIMENTS} - TRANSFORMERS.keys(), key=lambda name: name == "gas")):
         chosen = [f"experiment={experiment}"] if experiment else []
         # Sizes of a video model's parts hold for those that use them.
         words = [*base, *chosen, *grids.get(experiment or "", [])]
@@ -214,6 +223,23 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, cache
             words.append("data.buckets=[[2,1],[1,2]]")
         asked = [word for word in words if word not in small]
         takes_two_steps(words, tmp_path, experiment or "plain", asked)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", TRANSFORMERS)
+def test_every_experiment_on_a_transformer_takes_two_steps_at_every_scale(experiment, scale, wan_folder, tmp_path):
+    words = ["backbone.width=48", "backbone.heads=2", "backbone.layers=2", "backbone.feed_forward=96"]
+    if scale == "paper":
+        words += ["backbone.weights=null", "backbone.cross_attention_width=16", f"codec.path={wan_folder}"]
+    words = [f"experiment={experiment}", f"scale={scale}", "strategy=single", *SIZES, *words, *TRANSFORMERS[experiment]]
+    if experiment == "three_dimo":
+        # Its curriculum is composed elsewhere; here is its last stage.
+        people = "num_subjects:2,num_held_out_subjects:2,image_size:64,views:2,frames:2,hand_size:16"
+        words = [word for word in words if word not in DATASET]
+        words += [f"dataset.members.views={{{people}}}", "stages={}"]
+    else:
+        words.append("dataset.image_size=64")
+    takes_two_steps(words, tmp_path)
 
 
 @pytest.mark.parametrize("option", RECONSTRUCTORS)

@@ -34,6 +34,7 @@ VARIANTS = {
         {"inject": "both", "channels_by": "codec"},
         {"encoder": "controlnet"},
         {"encoder": "controlnet", "inject": "both"},
+        {"encoder": "codec_patch"},
     ],
     "hvg": [
         {"maps": ("bone_depth",)},
@@ -46,7 +47,8 @@ VARIANTS = {
         {"encoder": "guider"},
         {"encoder": "codec_cnn", "inject": "both", "channels_by": "codec"},
     ],
-    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"views": "first"}],
+    "driving_memory": [{"sites": "down_mid"}, {"level": 0.5, "trainable": False}],
+    "reference_latent": [{"scaled": False, "noise_augmentation": 0.1}, {"mask": 4}, {"views": "first"}],
     "reference_net": [{"sites": "all"}, {"trainable": False}, {"checkpointing": "blocks"}, {"views": "first"}],
     "reference_tokens": [{"views": "first"}],
     "prompt": [
@@ -58,7 +60,7 @@ VARIANTS = {
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],
     "smpl_depth": [{"depth": "frame", "supersampling": 2}],
     "smpl_normal": [{"supersampling": 2}, {"inject": "both"}, {"encoder": "codec_cnn"}, {"encoder": "modulator"}],
-    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}],
+    "skeleton": [{"widths": (8, 8)}, {"inject": "channels"}, {"encoder": "codec_patch"}],
     "task_switch": [{"join": "concatenated"}, {"width": 4}],
 }
 # The setting that names a published model's folder: the tests have a small one.

@@ -80,6 +80,8 @@ def test_a_render_is_a_picture_on_white_and_other_maps_are_pictures_as_they_are(
     expected = torch.stack([rgb + (1 - alpha), normal, (2 * depth - 1).expand(-1, 3, -1, -1)], dim=1)
     assert torch.equal(found, expected)
     assert pictures(torch.zeros(1, 4, 2, 2), RENDER).eq(1).all(), "nobody is white"
+    # A skeleton lies on black, whatever it covers.
+    torch.testing.assert_close(pictures(maps[:, :4], {"skeleton": 4})[:, 0], 2 * rgb - 1)
     # Without colours a mask is a picture, too.
     assert pictures(alpha, {"alpha": 1}).shape == (2, 1, 3, 4, 4)
 

@@ -14,6 +14,7 @@ B, V, T, H, W, D = 1, 3, 2, 2, 4, 16
 CASES = [(name, {}) for name in registry.names("view_attention")] + [
     ("aligned_2d", {"group": "row"}),
     ("epipolar", {"band": 0.3}),
+    ("full_3d", {"places": "rotary"}),
     ("neighbours", {"reach": 0}),
     ("neighbours", {"reach": 2}),
     ("selected_views", {"offsets_degrees": (180.0,)}),

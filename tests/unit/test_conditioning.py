@@ -348,9 +348,9 @@ def test_the_shared_encoder_has_the_weights_that_it_had():
         ("pose.encoder_settings.width=[8]", "pose.encoder_settings.width", "Did you mean 'widths'"),
         ("pose.encoder_settings.widths=8", "pose.encoder_settings.widths", "expected a list"),
         ("pose.widths=[8]", "pose", "reach strides 1 to 2"),
-        ("+slots.m={name: skeleton, encoder: codec_cnn}", "slots.m", "a codec encodes pictures"),
+        ("+slots.m={name: camera_rays, encoder: codec_cnn}", "slots.m", "a codec encodes pictures"),
         ("pose=part_map pose.encoder=modulator", "pose", "two maps at most"),
-        ("+slots.m={name: skeleton, inject: channels, channels_by: codec}", "slots.m", "a codec encodes pictures"),
+        ("+slots.m={name: camera_rays, inject: channels, channels_by: codec}", "slots.m", "a codec encodes pictures"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_told_once(words, word, path, told):

@@ -189,7 +189,7 @@ def test_a_backbone_that_tells_no_features_is_refused_in_a_line(model, clip, giv
     from hvg.parts.backbone import Backbone
 
     monkeypatch.setattr(type(model[0].backbone), "attended", Backbone.attended)
-    with pytest.raises(HvgError, match="does not tell what its attention sees; choose another refiner"):
+    with pytest.raises(HvgError, match="does not tell what its attention sees; choose another"):
         refined(model, clip, given, FeaturePropagation)
 
 

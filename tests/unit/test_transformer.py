@@ -9,7 +9,7 @@ from torch import Tensor
 
 from components.backbones.svd_unet import SvdUNet
 from components.backbones.wan_dit import WanDit, WanDitConfig
-from components.nn.wan_attention import Rotation, self_attention
+from components.nn.wan_attention import Memory, Rotation, self_attention
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, HvgError
 from hvg.parts import registry
@@ -31,7 +31,7 @@ def build(cls=WanDit, settings=SMALL, views: str = "none", **more):
     part = registry.load("view_attention", views)
     context = BackboneContext(
         ports=ports,
-        memory=frozenset(ports.memory),
+        memory=frozenset(ports.all_memory),
         view_attention=partial(part, part.Config(**view_settings)) if cls.has_view_layers(config) else None,
     )
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def test_frames_see_their_memory_at_their_own_moment(memory):
 
 def test_closed_gates_leave_every_bit_as_it_is_without_memory_and_learn():
     network, given = build(memory="gated"), remembered(2, 1, 1)
-    assert set(network.memory_gate) == {"block_0"} and network.memory_gate["block_0"].shape == (2,)
+    assert set(network.memory_gate) == {"block_0", "block_0_beside"} and network.memory_gate["block_0"].shape == (2,)
     assert torch.equal(run(network, given), run(network))
     noisy, level = latents()
     network(noisy, level, given, None, tiny_batch(*GRID).view_grid()).square().sum().backward()
@@ -108,8 +108,10 @@ def test_a_memory_of_what_is_there_changes_nothing_beside_it_and_doubles_behind_
     still = Rotation.at(torch.zeros(1, 1, dtype=torch.int64), (3, 4), 12)
     with torch.no_grad():
         alone = self_attention(layers, x, still, (2, 1, 1))
-        torch.testing.assert_close(self_attention(layers, x, still, (2, 1, 1), memory=x), alone, rtol=0, atol=1e-6)
-        gated = self_attention(layers, x, still, (2, 1, 1), x, torch.tensor([1.0, 1.0]), still)
+        same = self_attention(layers, x, still, (2, 1, 1), [Memory(x, still)])
+        torch.testing.assert_close(same, alone, rtol=0, atol=1e-6)
+        opened = Memory(x, still, gate=torch.tensor([1.0, 1.0]))
+        gated = self_attention(layers, x, still, (2, 1, 1), [opened], still)
         torch.testing.assert_close(
             gated - layers.to_out[0].bias, 2 * (alone - layers.to_out[0].bias), rtol=0, atol=1e-5
         )
@@ -283,6 +285,20 @@ def test_a_copy_attends_as_wan_does_within_a_picture_but_for_places_and_levels()
     tokens = x.flatten(0, 2).flatten(1, 2)
     expected = tokens + self_attention(layers, norm(tokens), nowhere, (6, 1, 1))
     torch.testing.assert_close(module(x, grid), expected.view(x.shape), rtol=0, atol=1e-5)
+
+
+def test_a_copy_with_places_attends_to_views_as_wan_does_to_frames():
+    """But for noise levels: with its gate open it is attention over a video of the views, wherever they stand among all."""
+    network = build(views="full_3d", view_settings={"init": "copy", "places": "rotary"})
+    network.copy_spatial_attention()
+    x = torch.randn(2, 3, 2, 4, 4, 24)
+    grid = tiny_batch(2, 5, 2).view_grid().resized((4, 4)).select([0, 1, 4], [0, 1])
+    ((module, norm, layers),) = network.spatial_attention()
+    module.attention.gate.data.fill_(1.0)
+    tokens = x.transpose(1, 2).flatten(0, 2).flatten(1, 2)  # of every moment the views as frames
+    places = Rotation.at(torch.tensor([[0, 1, 4]]).expand(4, 3), (4, 4), 12)
+    expected = (tokens + self_attention(layers, norm(tokens), places, (4, 1, 3))).view(2, 2, 3, 4, 4, 24)
+    torch.testing.assert_close(module(x, grid), expected.transpose(1, 2), rtol=0, atol=1e-5)
 
 
 def test_what_a_copy_learns_stays_its_own():
