@@ -36,6 +36,7 @@ from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, SolverStep, Stage
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided, PoseGuidedConfig, PoseSignal
 from hvg.parts.reconstructor import Reconstructor, Seen
+from hvg.parts.refiner import RefinedStep, Refiner, RefinerConfig
 from hvg.parts.registry import VERSION
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Holdings, MeshImage, Renderer
 from hvg.parts.set_distance import Frechet, FrechetConfig, Kernel, KernelConfig
@@ -48,6 +49,7 @@ from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras, look_at, orbit, pixel_rays, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports, Site
+from hvg.values.crops import Crop, Crops, rectangles
 from hvg.values.grid import ViewGrid, Window
 from hvg.values.latent_clip import joined
 from hvg.values.latent_time import grouped_frames, latent_frames
@@ -86,6 +88,8 @@ __all__ = [
     "Context",
     "Continued",
     "Count",
+    "Crop",
+    "Crops",
     "DataError",
     "Dataset",
     "EdmConfig",
@@ -133,6 +137,9 @@ __all__ = [
     "RecordedConfig",
     "Recording",
     "Reference",
+    "RefinedStep",
+    "Refiner",
+    "RefinerConfig",
     "Renderer",
     "Sampler",
     "Scale",
@@ -183,6 +190,7 @@ __all__ = [
     "pictures_of",
     "pixel_rays",
     "project",
+    "rectangles",
     "required",
     "stem",
     "train_only",

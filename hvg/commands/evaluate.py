@@ -6,10 +6,12 @@ from difflib import get_close_matches
 from hvg.commands.progress import ProgressLines
 from hvg.commands.words import key_of, options_and_overrides
 from hvg.config.command_options import EvaluateOptions, FolderOptions
+from hvg.config.recipes import with_recipe
 
 
 def run(words: list[str]) -> int:
     """``hvg evaluate``, in both of its forms; 1 where something could not be scored."""
+    words = with_recipe(words)
     keys = list(map(key_of, words))
     folders = get_close_matches("predictions", keys) + get_close_matches("reference", keys)
     with ProgressLines() as progress:

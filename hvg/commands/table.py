@@ -35,6 +35,10 @@ FORMS = """\
                                   score videos or frames that any system made, matched by name
   sample checkpoint=PATH reference=PHOTO|[FRONT,BACK] motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own
+  sample recipe=reimagine refiner.checkpoint=PATH [checkpoint=PATH] reference=PHOTO motion=MOTION.npz ...
+                                  pictures of one model, refined by a second one, a video model; refiner= says how
+  refine checkpoint=PATH video=FILE out=FOLDER [refiner= reference= motion= camera= ...]
+                                  a video model on anybody's videos: a file, a folder of pictures, or one of views
   export checkpoint=PATH out=FOLDER [weights=ema|raw] [adapter=merged|file]
                                   a folder for diffusers: hvg.pipeline.HumanVideoPipeline.from_pretrained(FOLDER);
                                   with adapter=file a LoRA file for load_lora_weights
@@ -63,9 +67,9 @@ class Command:
     """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
-    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options`` and
-    ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what. interrupted: what is true after
-    Ctrl-C, where the command did not say it itself.
+    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
+    ``hvg.config.refine_options`` and ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of
+    what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -105,6 +109,12 @@ COMMANDS: dict[str, Command] = {
     "sample": Command(
         "hvg.commands.sample:run",
         ("SampleOptions",),
+        overrides="sampling",
+        interrupted="nothing has changed; the same command can be typed again",
+    ),
+    "refine": Command(
+        "hvg.commands.refine:run",
+        ("RefineOptions",),
         overrides="sampling",
         interrupted="nothing has changed; the same command can be typed again",
     ),

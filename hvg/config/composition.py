@@ -38,7 +38,7 @@ OPTIONAL_GROUPS = (*SLOTS, "reconstructor", "experiment", "debug")
 # Groups of which a run has exactly one choice, and which say what is done, not how large or where.
 CHOICES = (*SINGLE_PARTS, "protocol")
 # Root keys that may change once a model is trained: they have no weights.
-SAMPLING_KEYS = ("sampler", "solver", "guidance", "evaluation", "protocol", "device")
+SAMPLING_KEYS = ("sampler", "solver", "guidance", "refiner", "evaluation", "protocol", "device")
 # A metric of the protocol, and the choice of one.
 METRIC = re.compile(r"protocol\.metrics\.[^.]+")
 METRIC_NAME = re.compile(r"protocol\.metrics\.[^.]+\.name")
@@ -332,6 +332,8 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return Problem(group, f"two parts on one slot: {given}; one is allowed.{more}")
     if override.is_delete() or value is None:
         return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
+    if group == "recipe":
+        return Problem(group, "says how trained models are sampled; `hvg sample` and `hvg evaluate` take it.")
     options, name = loader.get_group_options(group, ObjectType.CONFIG), text_of(override)
     if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
         return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from hvg.parts.model import Codec, Conditioner, Prediction
     from hvg.parts.plan import Guidance, Sampler, Solver
     from hvg.parts.reconstructor import Reconstructor
+    from hvg.parts.refiner import Refiner
     from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
     from hvg.parts.system import System
     from hvg.parts.view_attention import ViewAttention
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
-    Adapter = Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = System = Any
+    Adapter = Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = Refiner = System = Any
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
@@ -56,6 +57,7 @@ SINGLE_PARTS = {
         "sampler",
         "solver",
         "guidance",
+        "refiner",
         "renderer",
         "body",
         "fit",
@@ -72,6 +74,7 @@ BEFORE = {
     "fit": "none",
     "system": "human_video",
     "reconstruction": "none",
+    "refiner": "none",
     "task": "none",
     "known": "none",
     "text": "none",
@@ -79,8 +82,8 @@ BEFORE = {
 
 
 def is_used(key: str, uses: Collection[str]) -> bool:
-    """Whether a system takes the parts of a root key. uses: as of ``System``."""
-    return key in ("system", *CLIP_PARTS) or key in uses or SINGLE_PARTS.get(key, "conditioner") in uses
+    """Whether a system takes the parts of a root key, or, as of refiners, what it makes does. uses: as of ``System``."""
+    return key in ("system", "refiner", *CLIP_PARTS) or key in uses or SINGLE_PARTS.get(key, "conditioner") in uses
 
 
 class Settings(Section):
@@ -174,6 +177,9 @@ class RunConfig(Settings):
     )
     solver: Annotated[PartChoice[Solver], Continued.SAMPLING] = Field(description="How to step between noise levels.")
     guidance: Annotated[PartChoice[Guidance], Continued.SAMPLING] = Field(description="How strongly to guide.")
+    refiner: Annotated[PartChoice[Refiner], Continued.SAMPLING] = Field(
+        description="What a second model, a video model, makes of the frames."
+    )
     renderer: PartChoice[Renderer] = Field(description="Mesh rasteriser of datasets and control maps.")
     body: PartChoice[BodyModel] = Field(description="Body model of datasets.")
     fit: PartChoice[Fit] = Field(description="Errors of the bodies that signals see; metrics go by the true ones.")

@@ -104,6 +104,8 @@ def needed_fields(config: RunConfig, training: bool = True) -> dict[str, tuple[s
         needed["reconstructor"] = config.reconstructor.name, config.reconstructor.cls.needs(config.reconstructor.config)
     if "guidance" in config.parts:
         needed["guidance"] = config.guidance.name, config.guidance.cls.requires
+    if "refiner" in config.parts:
+        needed["refiner"] = config.refiner.name, config.refiner.cls.requires
     for slot, choice in config.conditioners.items():
         of_losses = choice.cls.loss_needs(choice.config) if training else frozenset[str]()
         needed[path_of_slot(config, slot)] = choice.name, choice.cls.needs(choice.config) | of_losses

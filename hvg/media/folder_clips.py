@@ -65,7 +65,7 @@ def find_clips(folder: Path) -> dict[str, FolderClip]:
     """Name -> clip, in natural order. Raises: HvgError when there is no such folder, or it holds no clip."""
     if not folder.is_dir():
         raise HvgError(f"{folder}: no such folder")
-    found = [_clip(_name(path), lambda path=path: _views(path)) for path in listed(folder) if _may_be_clip(path)]
+    found = [_clip(_name(path), lambda path=path: views_of(path)) for path in listed(folder) if _may_be_clip(path)]
     clips: dict[str, FolderClip] = {}
     for clip in [*found, *_sequences(images_in(folder))]:
         twice = f"{folder}: two clips are named '{clip.name}'"
@@ -83,8 +83,11 @@ def _clip(name: str, views: Callable[[], Mapping[str, Place]]) -> FolderClip:
         return FolderClip(name, {}, str(error))
 
 
-def _views(path: Path) -> Mapping[str, Place]:
-    """View -> where its pictures lie, of a video file, a folder of frames (one view, "") or a folder of views."""
+def views_of(path: Path) -> Mapping[str, Place]:
+    """View -> where its pictures lie, of a video file, a folder of frames (one view, "") or a folder of views.
+
+    Raises: DataError where they cannot be told.
+    """
     if path.is_file():
         return {"": path}
     images, inner = images_in(path), [found for found in listed(path) if _may_be_clip(found)]

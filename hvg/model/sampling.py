@@ -11,6 +11,7 @@ from hvg.core.errors import HvgError
 from hvg.core.ranks import rank_and_world
 from hvg.model.planned_steps import PlannedStep, nearness_of_views, planned_steps, scales_of_cells
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, Stage
+from hvg.parts.refiner import Refined, RefinedStep
 from hvg.values.grid import Window
 from hvg.values.known import Known
 
@@ -36,6 +37,7 @@ def sample(
     resize: Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
     share: bool = False,
     known: Known | None = None,
+    refined: Refined | None = None,
 ) -> Tensor:
     """Clean latents (B, V, t, C, h, w).
 
@@ -45,6 +47,7 @@ def sample(
     like ``noise``, for stochastic solvers. resize: latents at another (h, w), for plans that begin with a smaller picture.
     share: the ranks of torch.distributed each denoise some of the windows, and all return the whole; with
     ``windows_per_call=1`` the result is that of one process to the last bit. known: cells that are clean and stay.
+    refined: frames of another model, at which sampling begins, and how they are held.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
     count, views, frames = noise.shape[:3]
@@ -57,16 +60,27 @@ def sample(
         x = clean + step.level * _on_stage(noise, step.stage)
         return x if known is None else _known_on_stage(known, step.stage, resize).laid_over(x)
 
-    x, state = noisy(0.0, steps[0].on(noise)), {}
+    def adjusted(x0: Tensor, number: int, stage: Stage) -> Tensor:
+        if refined is None:
+            return x0
+        given = _clean_on_stage(refined.latents, stage, resize)
+        return refined.refiner.estimate(x0, RefinedStep(given=given, frames=stage.frames, done=number / len(steps)))
+
+    start = 0.0
+    if refined is not None and refined.strength < 1:
+        start = _clean_on_stage(refined.latents, steps[0].stage, resize)
+    x, state = noisy(start, steps[0].on(noise)), {}
     for number, step in enumerate(step.on(noise) for step in steps):
 
-        def denoise_grid(point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x) -> Tensor:
+        def denoise_grid(
+            point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x, number: int = number
+        ) -> Tensor:
             point, sigma = step.moving(point, x), step.moving(sigma, step.level)
             frames, scales = step.stage.frames, scales_of_cells(guidance, guided, step.stage.frames, sigma)
             x0 = denoise_windows(
                 denoise, point, sigma, step.windows, scales, windows_per_call, frames, share, step.needed
             )
-            return step.moving(x0, x)
+            return step.moving(adjusted(x0, number, step.stage), x)
 
         def fresh(number: int = number, stage: Stage = step.stage) -> Tensor:
             if step_noise is None:
@@ -93,11 +107,16 @@ def _check_shrinks(stages: Iterable[Stage], noise: Tensor) -> None:
 
 def _known_on_stage(known: Known, stage: Stage, resize: Callable | None) -> Known:
     frames = list(stage.frames)
-    known = Known(latents=known.latents[:, :, frames], cells=known.cells[:, frames])
+    return Known(latents=_clean_on_stage(known.latents, stage, resize), cells=known.cells[:, frames])
+
+
+def _clean_on_stage(latents: Tensor, stage: Stage, resize: Callable | None) -> Tensor:
+    """Clean latents of the whole video on a stage's grid."""
+    latents = latents[:, :, list(stage.frames)]
     if stage.shrink == 1:
-        return known
-    height, width = (side // stage.shrink for side in known.latents.shape[-2:])
-    return replace(known, latents=_resized(known.latents, (height, width), resize))
+        return latents
+    height, width = (side // stage.shrink for side in latents.shape[-2:])
+    return _resized(latents, (height, width), resize)
 
 
 def _on_stage(noise: Tensor, stage: Stage) -> Tensor:

@@ -27,6 +27,7 @@ from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts.backbone import Backbone
 from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
+from hvg.parts.refiner import Refined, started_levels
 from hvg.parts.scene import Alignment, Dataset
 from hvg.parts.text_conditioner import check_captions
 from hvg.values.clip import ClipBatch, Within
@@ -213,17 +214,24 @@ class HumanVideoSystem(TrainedSystem):
 
         sigma: (B, V, t, 1, 1, 1). frame_index: (B, t), of which the backbone hears as ``DataConfig.frame_index`` says.
         """
-        output = self.backbone(
-            self.prediction.input_scale(sigma) * noisy,
-            self.prediction.level(sigma)[..., 0, 0, 0],
-            conditioning,
-            frame_index if self.frame_index == "grid" else None,
-            grid,
-        )
+        output = self.backbone(*self._asked(noisy, sigma, conditioning, frame_index, grid))
         base = conditioning.base
         if base is None:
             return self.prediction.denoised(output.float(), noisy, sigma)
         return base + self.prediction.denoised(output.float(), noisy - base, sigma)
+
+    def attended(
+        self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
+    ) -> dict[str, Tensor]:
+        """By memory site, the tokens (B, V, t, M, D) that the network's spatial attention sees; asked as ``denoise`` is."""
+        return self.backbone.attended(*self._asked(noisy, sigma, conditioning, frame_index, grid))
+
+    def _asked(
+        self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
+    ) -> tuple[Tensor, Tensor, Conditioning, Tensor | None, ViewGrid]:
+        index = frame_index if self.frame_index == "grid" else None
+        level = self.prediction.level(sigma)[..., 0, 0, 0]
+        return self.prediction.input_scale(sigma) * noisy, level, conditioning, index, grid
 
     # --- sampling -------------------------------------------------------------------------------------------------
 
@@ -238,6 +246,7 @@ class HumanVideoSystem(TrainedSystem):
         windows_per_call: int | None = None,
         share: bool = False,
         strengths: Mapping[str, float] | None = None,
+        refined: Refined | None = None,
     ) -> Latents:
         """Clean latents (B, V, t, C, h, w) of the aligned pictures, and their offsets, for ``decode``.
 
@@ -245,9 +254,9 @@ class HumanVideoSystem(TrainedSystem):
         Control maps that the batch does not carry are drawn window by window: then nothing but the latents grows with the
         length of the video. What is ``known`` of the batch stays as its frames are. windows_per_call and share: see
         ``hvg.model.sampling.sample``. strengths: slot -> how strongly it is heard, in place of its setting ``strength``.
-        Raises: HvgError naming the clips for which they are not finite.
+        refined: where it begins. Raises: HvgError naming the clips for which they are not finite.
         """
-        offsets, reference_offsets = self.offsets(batch)
+        offsets, reference_offsets = self.offsets(batch) if refined is None or refined.aligned else (None, None)
         _, v, t = batch.grid
         height, width = batch.cameras.image_size
         cells = (height // self.codec.stride, width // self.codec.stride)
@@ -264,9 +273,11 @@ class HumanVideoSystem(TrainedSystem):
             )
 
         latents = sample(
-            WindowDenoiser(self, batch, offsets, reference_offsets, cells, strengths or {}),
+            WindowDenoiser(
+                self, batch, offsets, reference_offsets, cells, strengths or {}, refined and refined.refiner
+            ),
             noise("sample"),
-            self.prediction.sigma_schedule(num_steps, pixels=height * width),
+            started_levels(self.prediction, num_steps, refined, pixels=height * width),
             self.sampler,
             self.solver,
             self.guidance,
@@ -279,6 +290,7 @@ class HumanVideoSystem(TrainedSystem):
             known=known_latents(
                 batch, offsets, self.codec, constants(self.background, batch.cameras.intrinsics) * 2 - 1
             ),
+            refined=refined,
         )
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hvg.config.settings import RunConfig
 from hvg.data.cache import clips_at_own_size
 from hvg.data.signals import NO_SIGNALS, Signals
+from hvg.parts.refiner import Refined
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import Told
@@ -30,7 +31,8 @@ class SamplingWords(TypedDict, total=False):
     """How a clip is sampled: by so many solver steps, from noise of a seed, calling ``progress(steps done, steps)``.
 
     windows_per_call and share: as of ``hvg.model.sampling.sample``. strengths: slot -> how strongly it is heard, in place of its
-    setting ``strength``. Systems without such a thing take no notice.
+    setting ``strength``. refined: frames of another model, at which it begins (``hvg.model.refining``). Systems without such a
+    thing take no notice.
     """
 
     num_steps: Required[int]
@@ -39,6 +41,7 @@ class SamplingWords(TypedDict, total=False):
     windows_per_call: int | None
     share: bool
     strengths: Mapping[str, float] | None
+    refined: Refined | None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hvg.core.on_device import upload
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.parts.plan import Level, needed_branches
+from hvg.parts.refiner import Refiner
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
@@ -36,11 +37,13 @@ class WindowDenoiser:
         reference_offsets: Tensor | None,
         cells: tuple[int, int],
         strengths: Mapping[str, float],
+        refiner: Refiner | None = None,
     ) -> None:
         """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents. strengths: slot -> how
-        strongly it is heard, where that is not as its settings say.
+        strongly it is heard, where that is not as its settings say. refiner: what has a say in how windows are denoised.
         """
         self.system, self.batch, self.cells = system, batch, cells
+        self._estimate = system.denoise if refiner is None else refiner.around(system.denoise, system.attended)
         self.offsets, self.reference_offsets = offsets, reference_offsets
         self.frame_index, self.grid = system.places(replace(batch, cameras=move_cameras(batch.cameras, offsets)))
         self._branches = system.guidance.branches([*droppable(system.conditioners)])
@@ -64,7 +67,7 @@ class WindowDenoiser:
 
         def estimate(left_out: frozenset[str]) -> Tensor:
             conditioning = Conditioning.stack([told[left_out] for told in given])
-            return self.system.denoise(x, level, conditioning, index, grid)
+            return self._estimate(x, level, conditioning, index, grid)
 
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))

@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "metric": ("metrics", "hvg.parts.metric.Metric"),
     "prediction": ("predictions", "hvg.parts.model.Prediction"),
     "reconstructor": ("reconstructors", "hvg.parts.reconstructor.Reconstructor"),
+    "refiner": ("refiners", "hvg.parts.refiner.Refiner"),
     "renderer": ("renderers", "hvg.parts.scene.Renderer"),
     "sampler": ("samplers", "hvg.parts.plan.Sampler"),
     "solver": ("solvers", "hvg.parts.plan.Solver"),

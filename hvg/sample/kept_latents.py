@@ -1,26 +1,30 @@
-"""Latents that ``hvg sample`` keeps beside its videos while those are written, so that writing can be repeated."""
+"""What ``hvg sample`` keeps beside its videos while those are written, so that writing can be repeated."""
 
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from hvg.core.files import whole_file
+from hvg.sample.videos import Made
 
 FILE = "latents.safetensors"
 
 
-def keep_latents(folder: Path, request: str, latents: Tensor, offsets: Tensor | None) -> None:
-    """Writes what ``TrainedSystem.sample_latents`` gave. request: digest of what it was asked for."""
-    tensors = {"latents": latents} | ({} if offsets is None else {"offsets": offsets})
+def keep_latents(folder: Path, request: str, made: Made) -> None:
+    """Writes what was made, unless nothing was. request: digest of what it was asked for."""
+    if made.latents is None:
+        return
+    latents, offsets = made.latents
+    tensors = {"latents": latents, "offsets": offsets, "frames": made.frames}
+    held = {name: x.cpu().contiguous() for name, x in tensors.items() if x is not None}
     with whole_file(folder / FILE) as partial:
-        save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, partial, metadata={"request": request})
+        save_file(held, partial, metadata={"request": request})
 
 
-def kept_latents(folder: Path, request: str, device: torch.device) -> tuple[Tensor, Tensor | None] | None:
-    """The latents and offsets of the same request; None where there are none, or they are damaged."""
+def kept_latents(folder: Path, request: str, device: torch.device) -> Made | None:
+    """What was kept of the same request; None where there is nothing, or it is damaged."""
     if not (folder / FILE).is_file():
         return None
     try:
@@ -32,7 +36,7 @@ def kept_latents(folder: Path, request: str, device: torch.device) -> tuple[Tens
     except SafetensorError:
         # They are made anew.
         return None
-    return tensors["latents"], tensors.get("offsets")
+    return Made(latents=(tensors["latents"], tensors.get("offsets")), frames=tensors.get("frames"))
 
 
 def remove_latents(folder: Path) -> None:

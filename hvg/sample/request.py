@@ -59,10 +59,7 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
                 f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
                 f"{count} is given; give {asked}, as reference=[front.png,back.png]"
             )
-    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
-    given |= {"frames"} if options.known is not None else set()
-    given -= set() if options.motion is not None else OF_MOTION
-    given |= set() if options.driving is None else {"driving", *(["driving_hands"] if finds_people() else [])}
+    given = given_fields(options)
     for path, (name, fields) in wiring.needed_fields(config, training=False).items():
         if "driving" in fields - given:
             raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")
@@ -83,6 +80,14 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
             raise HvgError(
                 f"{options.checkpoint}: {path}={name} reads '{field}', which a photo, a motion and cameras do not give"
             )
+
+
+def given_fields(options: SampleOptions) -> frozenset[str]:
+    """Names of the fields of a clip that the request gives."""
+    given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
+    given |= {"frames"} if options.known is not None else set()
+    given -= set() if options.motion is not None else OF_MOTION
+    return given | (set() if options.driving is None else {"driving", *(["driving_hands"] if finds_people() else [])})
 
 
 def make_clip(

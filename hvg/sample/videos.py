@@ -1,7 +1,7 @@
 """The videos that ``hvg sample`` writes: decoded, drawn and encoded piece by piece, so that none is ever held whole."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from hvg.config.settings import RunConfig
 from hvg.core.labels import map_label
+from hvg.core.required import required
 from hvg.data.signals import signal_label
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
+from hvg.model.refining import Refining
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
@@ -25,10 +27,31 @@ TRANSFORMS = ("transforms.json", "transforms_train.json", "transforms_test.json"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Second:
+    """What refines the frames of a request, and the clip as that reads it."""
+
+    refining: Refining
+    batch: ClipBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What the pictures of a request are made of, and what ``hvg sample`` keeps while it writes them.
+
+    latents: as of ``TrainedSystem.sample_latents``. frames: (1, V, T, 3, H, W) uint8, those that were refined, where the pictures
+    are partly theirs.
+    """
+
+    latents: Latents | None
+    frames: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A clip to generate (a batch of one) and the system that generates it.
 
-    names: of the views. notes: what the user should know.
+    names: of the views. notes: what the user should know. second: what refines its frames; given: those that it refines,
+    (1, V, T, 3, H, W) uint8, where nothing has to be generated. rate: frames per second, where the options say none.
     """
 
     system: TrainedSystem
@@ -36,12 +59,22 @@ class Request:
     batch: ClipBatch
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    second: Second | None = None
+    given: Tensor | None = None
+    rate: float = 8.0
+
+    def pieces(self, made: Made) -> Iterator[Tensor]:
+        """Frames (1, V, some, 3, H, W) in [-1, 1], piece by piece along time."""
+        if self.second is None:
+            return self.system.pieces(self.batch, made.latents)
+        latents = required(made.latents, "the latents of a clip")
+        return self.second.refining.pieces(self.second.batch, made.frames, latents)
 
 
 def write_videos(
     out: Path,
     request: Request,
-    latents: Latents | None,
+    made: Made,
     frames_per_second: float,
     report: Callable[[int, int], None],
     *,
@@ -52,16 +85,15 @@ def write_videos(
     images: whether every frame becomes a PNG as well, with ``TRANSFORMS``. The videos appear under their names when all are
     whole; of an earlier sample in this folder nothing stays. Returns the names.
     """
-    system, batch = request.system, request.batch
-    total, done = batch.grid[2], 0
+    batch, total, done = request.batch, request.batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
     files = (
-        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(system.signals.ahead)
+        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(shown_slots(request))
     )
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
-        for piece in system.pieces(batch, latents):
+        for piece in request.pieces(made):
             frames = piece[0].float().cpu()
             for v, view in enumerate(frames):
                 videos[files[v]].add(view)
@@ -100,6 +132,13 @@ def beside(pictures: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[d
     ]
 
 
+def shown_slots(request: Request) -> dict[str, str]:
+    """Slot -> the key of its map, of those whose maps are of a picture each and are heard."""
+    heard = {slot for slot, choice in request.config.conditioners.items() if choice.config.strength}
+    keys = request.system.signal_keys
+    return {slot: key for slot, key in keys.items() if slot in heard and key in request.system.signals.ahead}
+
+
 def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
@@ -107,7 +146,7 @@ def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
     """
     system, maps = request.system, {}
     drawn = system.signals.ahead.draw(batch).signals
-    for slot, key in system.signal_keys.items():
+    for slot, key in shown_slots(request).items():
         if key in drawn:
             for name, image in system.signals[key].signal_images(drawn[key]).items():
                 title = map_label(signal_label(key), name)

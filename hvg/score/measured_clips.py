@@ -19,6 +19,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 from hvg.core.finite import refuse_not_finite
 from hvg.data.cache import open_clips
+from hvg.model.refining import check_given, open_refining
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.scene import Dataset
 from hvg.score.anchors import AnchorValues, anchor_values, measure_anchors
@@ -76,28 +77,40 @@ def evaluate(
 ) -> Evaluation:
     """Scores what the system makes. The noise is keyed by (evaluation.seed, clip), so it is the same for all models.
 
+    Where the configuration has a refiner, what that makes of it is scored.
+
     predictions: folder that takes every clip as ``<clip>.npy``, (V, T, 3, H, W) uint8. The scores are those of the 8-bit
     frames, as a file would hold them. ``report(clips done, clips in all)``. share: this rank, and how many share the clips;
     all of them return the same. anchors: names of those that are scored besides.
     """
 
+    refining, signals = open_refining(config, system), system.signals
+    if refining is not None:
+        provided = config.dataset.cls.provides(config.dataset.config)
+        check_given(refining, provided, f"the clips of dataset={config.dataset.name} do")
+        refining.system.check_captions(told_captions(config, split))
+        signals |= refining.signals
+
     def generate(batch: ClipBatch) -> Tensor:
-        return system.generate(
+        made = system.generate(
             batch,
             num_steps=config.evaluation.steps,
             seed=config.evaluation.seed,
             windows_per_call=config.evaluation.windows_per_call,
         )
+        if refining is None:
+            return made
+        return refining.refine(batch, frames_to_uint8(made), seed=config.evaluation.seed)
 
     system.check_captions(told_captions(config, split))
-    clips = open_clips(config, split, system.signals)
+    clips = open_clips(config, split, signals)
     return score_dataset(
         build_protocol(config, system.device),
         clips,
         num_clips(config, clips),
         generate,
         load=lambda index: with_known_views(
-            system.signals.load(clips, index).to(system.device),
+            signals.load(clips, index).to(system.device),
             config.evaluation.known_views,
             config.evaluation.unscored_views,
         ),

@@ -19,6 +19,7 @@ from hvg.testing.guidance import check_guidance
 from hvg.testing.metric import check_metric
 from hvg.testing.prediction import check_prediction
 from hvg.testing.reconstructor import check_reconstructor
+from hvg.testing.refiner import check_refiner
 from hvg.testing.sampler import check_sampler
 from hvg.testing.scene import posed_batch, standing_joints, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.testing.signal import check_signal
@@ -42,6 +43,7 @@ __all__ = [
     "check_metric",
     "check_prediction",
     "check_reconstructor",
+    "check_refiner",
     "check_sampler",
     "check_signal",
     "check_solver",

@@ -5,8 +5,11 @@ from functools import cache
 import pytest
 import yaml
 
+from hvg.commands.words import options_and_overrides
 from hvg.config.build import build_part
-from hvg.config.composition import compose, named_protocol, parse_resolved, root_choices
+from hvg.config.command_options import SampleOptions
+from hvg.config.composition import compose, named_protocol, parse_resolved, recompose, root_choices
+from hvg.config.recipes import with_recipe
 from hvg.config.settings import SINGLE_PARTS, RunConfig
 from hvg.core.errors import ConfigError
 from hvg.core.shipped import CONF
@@ -14,8 +17,9 @@ from hvg.model.trained_windows import clip_grids, untrained_shapes, window_shape
 from hvg.parts import registry
 from hvg.study.study_file import load_study
 
-# What an experiment needs at a scale is composed with both of them below.
-OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "at_scale")
+# What an experiment needs at a scale is composed with both of them below; recipes are of models that are trained.
+APART = ("at_scale", "recipe")
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in APART)
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # A driving video, and a backbone that takes tokens.
 DRIVEN = ["backbone.cross_attention_width=64", "dataset.driving=other_view"]
@@ -62,6 +66,14 @@ def test_every_option_composes_and_is_wired(group, option):
     if hasattr(config, group):
         given = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
         assert getattr(config, group).name == given["name"]
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in (CONF / "recipe").glob("*.yaml")))
+def test_every_recipe_is_words_of_sampling(recipe):
+    words = with_recipe([f"recipe={recipe}", "reference=photo.png", "motion=walk.npz"])
+    options, overrides = options_and_overrides(words, SampleOptions)
+    assert options.checkpoint and overrides
+    recompose(preset("cpu"), overrides)
 
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != root_choices()["scale"]])

@@ -1,4 +1,4 @@
-"""Every registered sampler, solver, guidance, prediction, alignment and codec keeps the promises that hvg.testing spells out."""
+"""Every registered sampler, solver, guidance, refiner, prediction, alignment and codec keeps the promises of hvg.testing."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from hvg.testing import (
     check_codec,
     check_guidance,
     check_prediction,
+    check_refiner,
     check_sampler,
     check_solver,
 )
@@ -19,6 +20,7 @@ CHECKS = {
     "codec": check_codec,
     "guidance": check_guidance,
     "prediction": check_prediction,
+    "refiner": check_refiner,
     "sampler": check_sampler,
     "solver": check_solver,
 }
@@ -49,6 +51,10 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"target": "epsilon", "terminal_snr": "kept", "spacing": "leading"},
         {"target": "x0", "betas": "linear", "beta_start": 1e-4, "beta_end": 0.02, "max_weight": 5.0},
     ],
+    ("refiner", "crop"): [{"regions": ("head",), "least": 0.5, "edge": 0.0, "anchor": "first_frame"}],
+    ("refiner", "feature_propagation"): [{"every": 2, "sites": "second_half", "anchor": "none"}, {"every": 1}],
+    ("refiner", "low_frequency"): [{"share": 1.0, "time": 1.0, "space": 2.0, "anchor": "none"}, {"share": 0.0}],
+    ("refiner", "sdedit"): [{"strength": 1.0, "anchor": "none"}],
     ("sampler", "alternating"): [_SPACE_TIME],
     ("sampler", "anchored"): [{"frames": 5, "overlap": 2}, {"frames": 5, "overlap": 2, "views": 1}],
     ("sampler", "carry_over"): [{"frames": 5, "carried": 2}],

@@ -14,6 +14,7 @@ from footage import read_video
 from motion_files import save_motion
 
 from hvg.cli import run
+from hvg.config.composition import compose
 from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
@@ -25,6 +26,7 @@ from hvg.testing import (
     check_conditioner,
     check_dataset,
     check_encoder,
+    check_refiner,
     check_sampler,
     check_signal,
     check_text_encoder,
@@ -100,6 +102,12 @@ def test_opposite():
 def test_pairs():
     part = registry.load("sampler", "pairs")
     check_sampler(part, part.Config(together=2))
+
+
+def test_mean_colours():
+    part = registry.load("refiner", "mean_colours")
+    check_refiner(part, part.Config(weight=0.5))
+    assert compose(["refiner=mean_colours", "refiner.weight=0.5"]).refiner.resolved()["weight"] == 0.5
 
 
 def test_caption_words():

@@ -18,7 +18,7 @@ from hvg.config.build import build_part
 from hvg.sample.camera_paths import around
 from hvg.config.composition import compose
 from hvg.geometry.motion import Motion
-from hvg.sample.videos import Request, write_videos
+from hvg.sample.videos import Made, Request, write_videos
 from hvg.model.load import build_system
 from hvg.values.clip import ClipBatch, Reference
 
@@ -46,7 +46,7 @@ else:
     latents = torch.zeros(1, views, 1, 48, size // 4, size // 4).expand(-1, -1, frames, -1, -1, -1)
     request = Request(system=system, config=config, batch=batch, names=cameras.names, notes=())
     with tempfile.TemporaryDirectory() as folder:
-        write_videos(Path(folder), request, (latents, None), 8.0, lambda done, total: None)
+        write_videos(Path(folder), request, Made(latents=(latents, None)), 8.0, lambda done, total: None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

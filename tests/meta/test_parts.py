@@ -91,4 +91,4 @@ def test_interpolations_point_at_few_settings_and_nothing_is_a_target(path):
 
 def test_groups_are_root_keys_of_a_run():
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert groups - set(RunConfig.model_fields) == {"scale", "experiment", "at_scale", "debug"}
+    assert groups - set(RunConfig.model_fields) == {"scale", "experiment", "at_scale", "debug", "recipe"}

@@ -9,8 +9,11 @@ import pytest
 
 from hvg import __version__, cli
 from hvg.cluster import launch_options
-from hvg.config import command_options
+from hvg.config import command_options, refine_options
 from hvg.config.composition import compose
+
+# Where classes of options stand.
+OPTIONS = (command_options, launch_options, refine_options)
 
 
 def said(capsys, *words: str) -> str:
@@ -34,7 +37,7 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
     for names in cli.COMMANDS[command].flags:
         assert f"\n  {', '.join(names.split())}\n" in text
     for name in cli.COMMANDS[command].options:
-        model = getattr(command_options, name, None) or getattr(launch_options, name)
+        model = next(getattr(place, name) for place in OPTIONS if hasattr(place, name))
         for key, setting in model.model_fields.items():
             assert f"\n  {key}=" in text and setting.description and setting.description.split()[0] in text
     run = compose()
@@ -48,9 +51,7 @@ def test_a_command_is_where_the_table_says(command):
 
 
 def test_every_class_of_options_is_in_the_help_of_a_command():
-    classes = {
-        name for module in (command_options, launch_options) for name in vars(module) if name.endswith("Options")
-    }
+    classes = {name for module in OPTIONS for name in vars(module) if name.endswith("Options")}
     assert classes == {name for command in cli.COMMANDS.values() for name in command.options}
 
 

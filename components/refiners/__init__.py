@@ -1,0 +1,1 @@
+"""Refiners: from the frames of one model to those of another."""
