@@ -224,7 +224,7 @@ class FluxKontext(Backbone[FluxKontextConfig]):
             grid=shape,
             cells=cells,
             views=seen_views(grid, shape).resized(cells) if self.view_attention else None,
-            embedding=self._embed(level, noisy.dtype, conditioning),
+            embedding=self._embed(level.expand(shape), noisy.dtype, conditioning),
             places=Places.of(torch.cat(ids), self.config.axes),
         )
         views = dict(self.view_attention.items())

@@ -104,7 +104,8 @@ def modulated(norm: Any, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def attention_of_single(block: Any) -> nn.Module:
     """The attention of a block of one stream with a layer that leads out of it, its part of the block's."""
-    attention, whole = nn.Module(), block.proj_out
+    whole = block.proj_out
+    attention: Any = nn.Module()
     width = whole.out_features
     out = nn.Linear(width, width, device=whole.weight.device, dtype=whole.weight.dtype)
     with torch.no_grad():
@@ -113,6 +114,7 @@ def attention_of_single(block: Any) -> nn.Module:
     for name in ("norm_q", "norm_k", "to_q", "to_k", "to_v"):
         attention.add_module(name, getattr(block.attn, name))
     attention.add_module("to_out", nn.ModuleList([out]))
+    attention.heads = block.attn.heads
     return attention
 
 

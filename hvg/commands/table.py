@@ -33,7 +33,7 @@ FORMS = """\
                                   score a checkpoint on the test split; with shift=true on other clips, on purpose
   evaluate predictions=FOLDER reference=FOLDER [protocol= masks= subject= background= anchors= out=]
                                   score videos or frames that any system made, matched by name
-  sample checkpoint=PATH reference=PHOTO|[FRONT,BACK] motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
+  sample checkpoint=PATH reference=PHOTO motion=MOTION.npz camera=orbit out=FOLDER [start= stride= sampler= ...]
                                   a person of your own in a motion of your own
   sample recipe=reimagine refiner.checkpoint=PATH [checkpoint=PATH] reference=PHOTO motion=MOTION.npz ...
                                   pictures of one model, refined by a second one, a video model; refiner= says how

@@ -192,7 +192,7 @@ class Dataset(Part[ConfigT]):
 
     @classmethod
     def num_photos(cls, config: ConfigT) -> int | None:
-        """How many photos of its person a clip holds (R of ``Reference``); None where only the clips say it."""
+        """How many photos of its person each clip holds at least (R of ``Reference``); None where only the clips say it."""
         return None
 
     @classmethod

@@ -122,7 +122,7 @@ def open_request(
         raise HvgError("refiner=none: nothing would be changed; choose another")
     if missing := [f"{word}=" for word in lacking if GIVEN_BY[word] in refining.refiner.requires]:
         raise HvgError(f"refiner={config.refiner.name} looks for the person in the pictures; give {' '.join(missing)}")
-    batch, names, told = make_clip(system, config, asked, motion, cameras, photos, open_driving(asked))
+    batch, names, told = make_clip(system, config, asked, motion, cameras, photos or None, open_driving(asked))
     # By the name goes the noise: of a video whose photo and motion are told it is that of ``hvg sample``.
     named = (options.video.name,) if {"reference", "motion"} & {*lacking} else batch.clip_id
     batch = replace(batch, clip_id=named, subject=named, caption=batch.caption or ("",)).to(system.device)

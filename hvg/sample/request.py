@@ -37,6 +37,7 @@ from hvg.values.cameras import Cameras, project
 from hvg.values.clip import ClipBatch, Reference
 from hvg.values.task import NOVEL_VIEW, TASKS, stands_still
 
+Photo = Path | Image.Image
 # From how many degrees on the first camera no longer counts as one in front of the person.
 SIDEWAYS_DEGREES = 45.0
 # From how many degrees on a person does not stand.
@@ -96,13 +97,13 @@ def make_clip(
     options: SampleOptions,
     motion: Motion,
     given: CameraPath | None,
-    photos: Sequence[Path | Image.Image] = (),
+    photo: Photo | Sequence[Photo] | None = None,
     driving: SteadyVideo | None = None,
 ) -> tuple[ClipBatch, tuple[str, ...], list[str]]:
     """The one clip that is asked for, its views' names, and what to say of the motion, the prompt and the photo.
 
-    given: cameras, in place of a preset. photos: open pictures, in place of the files that the options name. driving: video
-    whose motion is taken; where the options name no motion, ``motion`` is its ``still_motion``.
+    given: cameras, in place of a preset. photo: an open picture, or several, in place of the files that the options name.
+    driving: video whose motion is taken; where the options name no motion, ``motion`` is its ``still_motion``.
     Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
@@ -133,7 +134,7 @@ def make_clip(
     path = path if captured is None else without_known(path, captured)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
-    reference, told = _reference(system, config, options, framing, cameras.image_size, photos)
+    reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
     if system.poses_photo:
         reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
         told += assumed
@@ -284,16 +285,17 @@ def _reference(
     options: SampleOptions,
     framing: Framing,
     size: tuple[int, int],
-    photos: Sequence[Path | Image.Image],
+    photo: Photo | Sequence[Photo] | None,
 ) -> tuple[Reference, list[str | None]]:
     """The photos as the network sees them, and what to say of them."""
     if options.reference_camera is not None and system.poses_photo:
         return whole_photos(options, size, config.data.background), []
-    given = {"reference_camera": options.reference_camera, "reference_motion": options.reference_motion}
+    posed = {"reference_camera": options.reference_camera, "reference_motion": options.reference_motion}
     unread = [
-        f"no part of this model asks for {key}=" for key, x in given.items() if x is not None and not system.poses_photo
+        f"no part of this model asks for {key}=" for key, x in posed.items() if x is not None and not system.poses_photo
     ]
-    found = [fit_reference(source, options.box, config, framing, size) for source in (photos or options.reference)]
+    given = options.reference if photo is None else [photo] if isinstance(photo, Photo) else photo
+    found = [fit_reference(source, options.box, config, framing, size) for source in given]
     advice = [advice for _, advice in found]
     return photos_of_one([reference for reference, _ in found]), [*unread, *advice, _unseen_note(config, options)]
 

@@ -72,6 +72,8 @@ def check_clip(cls: type[Dataset], config: Any, clip: ClipBatch, place: str = "t
     require(not held - provided, f"{place} holds {', '.join(sorted(held - provided))}, which `provides` does not name")
     for name, (found, expected) in _clip_shapes(clip).items():
         require(found == expected, f"{name} of {place} has shape {found}, not {expected}")
+    told, photos = cls.num_photos(config), 0 if clip.reference is None else clip.reference.frames.shape[1]
+    require(told is None or told <= photos, f"{place} has {photos} photos, but `num_photos` tells {told}")
     for name, (x, low, on_grid) in _clip_pictures(clip).items():
         inside = bool(((x >= low) & (x <= 1)).all())
         require(inside, f"{name} of {place} leaves [{low}, 1]: {float(x.min())} to {float(x.max())}")

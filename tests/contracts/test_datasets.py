@@ -265,6 +265,11 @@ def test_dataset(name, shards, filmed, videos):
     check_dataset(part, part.Config(**settings[name]), context(), clips=2)
 
 
+def test_synthetic_people_with_two_photos():
+    part = registry.load("dataset", "synthetic")
+    check_dataset(part, part.Config(**TINY, photos="front_back"), context(), clips=1)
+
+
 @pytest.mark.parametrize("part", [Clips, BetweenAndSaysSo, Posing, StillView])
 def test_a_dataset_of_a_lab_passes(part):
     check_dataset(part, part.Config(), Context())

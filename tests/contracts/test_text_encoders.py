@@ -12,7 +12,7 @@ from hvg.testing import build, check_text_encoder, tiny_context
 VARIANTS = {
     "learned": [{"max_tokens": 20, "bytes_per_token": 1, "width": 8, "heads": 1, "layers": 1}],
     "umt5": [{"precision": "32", "max_tokens": 16}],
-    "t5": [{"precision": "32"}],
+    "t5": [{"precision": "32"}, {"precision": "32", "filler": "seen", "max_tokens": 60}],
     "clip": [{"precision": "bf16", "max_tokens": 20}],
 }
 CASES = [(name, settings) for name in registry.names("text_encoder") for settings in [{}, *VARIANTS.get(name, [])]]
@@ -58,6 +58,15 @@ class Wide(Lengths):
 def test_an_encoder_that_breaks_a_promise_is_told(part, told):
     with pytest.raises(AssertionError, match=told):
         check_text_encoder(part, part.Config(), tiny_context())
+
+
+def test_a_text_as_one_vector_is_its_own_whatever_is_beside_it(text_folder):
+    part = registry.load("text_encoder", "clip")
+    encoder = part(part.Config(), tiny_context(), str(text_folder / "clip"))
+    both = encoder.pooled(["a person", "a coat"])
+    assert both.shape == (2, encoder.width) and not torch.equal(both[0], both[1])
+    assert torch.equal(encoder.pooled(["a coat"])[0], both[1]) and not both.requires_grad
+    assert [name for name in registry.names("text_encoder") if registry.load("text_encoder", name).pools] == ["clip"]
 
 
 def test_beyond_a_text_s_end_a_learned_encoder_has_zeros():

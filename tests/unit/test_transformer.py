@@ -5,10 +5,13 @@ from functools import partial
 
 import pytest
 import torch
+from tiny_backbones import BACKBONES
 from torch import Tensor
 
+from components.backbones.flux_kontext import FluxKontext
 from components.backbones.svd_unet import SvdUNet
 from components.backbones.wan_dit import WanDit, WanDitConfig
+from components.nn.flux_attention import Places, picture_attention
 from components.nn.wan_attention import Memory, Rotation, self_attention
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, HvgError
@@ -239,7 +242,7 @@ def test_compiled_blocks_are_the_same_function():
 
 # --- view attention that starts as a copy ---
 
-NETWORKS = [(WanDit, SMALL), (SvdUNet, SMALL_UNET)]
+NETWORKS = [(WanDit, SMALL), (SvdUNet, SMALL_UNET), (FluxKontext, BACKBONES["flux_kontext"])]
 COPYING = ("aligned_2d", "epipolar", "full_3d", "neighbours")
 
 
@@ -299,6 +302,20 @@ def test_a_copy_with_places_attends_to_views_as_wan_does_to_frames():
     places = Rotation.at(torch.tensor([[0, 1, 4]]).expand(4, 3), (4, 4), 12)
     expected = (tokens + self_attention(layers, norm(tokens), places, (4, 1, 3))).view(2, 2, 3, 4, 4, 24)
     torch.testing.assert_close(module(x, grid), expected.transpose(1, 2), rtol=0, atol=1e-5)
+
+
+def test_a_copy_attends_as_flux_does_within_a_picture_but_for_places_and_levels():
+    """In blocks of two streams and of one, whose layer out of attention is a part of another."""
+    network = build(FluxKontext, BACKBONES["flux_kontext"], "full_3d", view_settings={"init": "copy"})
+    network.copy_spatial_attention()
+    x, nowhere = torch.randn(2, 1, 3, 4, 4, 24), Places(torch.ones(16, 6), torch.zeros(16, 6))
+    grid, tokens = tiny_batch(2, 1, 3).view_grid().resized((4, 4)), x.flatten(0, 2).flatten(1, 2)
+    found = [*network.spatial_attention()]
+    assert len(found) == 2
+    for module, norm, layers in found:
+        module.attention.gate.data.fill_(1.0)
+        expected = tokens + picture_attention(layers, norm(tokens), nowhere)
+        torch.testing.assert_close(module(x, grid), expected.view(x.shape), rtol=0, atol=1e-5)
 
 
 def test_what_a_copy_learns_stays_its_own():

@@ -76,7 +76,7 @@ def test_feet_of_short_and_tall_people_do_not_slide_in_the_same_walk(tiny, walke
     config, (path, there, standing) = compose(tiny), walked
     motion = load_motion(path)
     asked = options(motion=path, reference_height=height, frames=motion.num_frames, views=1)
-    batch, _, notes = make_clip(build_system(config), config, asked, motion, None, [Image.new("RGBA", (32, 32), "red")])
+    batch, _, notes = make_clip(build_system(config), config, asked, motion, None, Image.new("RGBA", (32, 32), "red"))
     assert any(f"as the photo's is said to be, {height:.2f} m tall" in note for note in notes)
     feet = feet_of(batch.body)
     assert longest_slide(feet, standing) < 0.01
