@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.on_device import upload
+from hvg.model.known_latents import KNOWN
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.parts.plan import Level, needed_branches
@@ -64,7 +65,9 @@ class WindowDenoiser:
 
         def estimate(left_out: frozenset[str]) -> Tensor:
             conditioning = Conditioning.stack([told[left_out] for told in given])
-            return self.system.denoise(x, level, conditioning, index, grid)
+            hidden = KNOWN in left_out and isinstance(sigma, Tensor)
+            seen = self.system.without_known(x, level, x.new_zeros(len(x), dtype=torch.bool) if hidden else None)
+            return self.system.denoise(seen, level, conditioning, index, grid)
 
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
