@@ -31,15 +31,21 @@ def known_latents(batch: ClipBatch, offsets: Tensor | None, codec: Codec, backgr
     return Known(latents=whole, cells=cells)
 
 
-def hide_known(x: Tensor, sigma: Tensor, kept: Tensor, codec: Codec, background: Tensor) -> Tensor:
-    """x (B, V, t, C, h, w) with latents of the background in place of what is known, level 0, of clips that do without.
+def hide_known(x: Tensor, sigma: Tensor, kept: Tensor, blank: Tensor) -> Tensor:
+    """x (B, V, t, C, h, w) with ``blank`` in place of what is known, level 0, of clips that do without.
 
-    sigma: (B, V, t, 1, 1, 1). kept: (B) bool, clips that keep it. background: as of ``known_latents``.
+    sigma: (B, V, t, 1, 1, 1). kept: (B) bool, clips that keep it. blank: as of ``blank_latents``.
+    """
+    return torch.where((sigma == 0) & ~kept.view(-1, 1, 1, 1, 1, 1), blank, x)
+
+
+@torch.no_grad()
+def blank_latents(x: Tensor, codec: Codec, background: Tensor) -> Tensor:
+    """Latents (1, 1, 1, C, h, w) of a picture of the background, of the size of latents x. background: as of
+    ``known_latents``.
     """
     height, width = (side * codec.stride for side in x.shape[-2:])
-    with torch.no_grad():
-        blank = codec.encode(background.view(3, 1, 1).expand(1, 1, 1, 3, height, width))
-    return torch.where((sigma == 0) & ~kept.view(-1, 1, 1, 1, 1, 1), blank.to(x), x)
+    return codec.encode(background.view(3, 1, 1).expand(1, 1, 1, 3, height, width)).to(x)
 
 
 def known_cells(batch: ClipBatch, stride: int) -> Tensor | None:

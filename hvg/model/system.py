@@ -17,7 +17,7 @@ from hvg.core.required import required
 from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
-from hvg.model.known_latents import KNOWN, hide_known, known_latents
+from hvg.model.known_latents import KNOWN, blank_latents, hide_known, known_latents
 from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell
 from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
@@ -267,7 +267,11 @@ class HumanVideoSystem(TrainedSystem):
 
     def without_known(self, x: Tensor, sigma: Tensor, kept: Tensor | None) -> Tensor:
         """As of ``hide_known``; kept: None where all keep what is known."""
-        return x if kept is None else hide_known(x, sigma, kept, self.codec, self._background(x))
+        return x if kept is None else hide_known(x, sigma, kept, self.blank(x))
+
+    def blank(self, x: Tensor) -> Tensor:
+        """As of ``blank_latents``."""
+        return blank_latents(x, self.codec, self._background(x))
 
     def _background(self, like: Tensor) -> Tensor:
         """sRGB in [-1, 1], (3,)."""
