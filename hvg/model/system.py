@@ -99,7 +99,9 @@ class HumanVideoSystem(TrainedSystem):
         batch = self.noise.told(batch, sigma, self.temporal_stride)
         kept = self.kept(batch, draw)
         conditioning = self.condition(batch, kept)
-        noisy = self.without_known(latents + sigma * noise, sigma, kept.get(KNOWN) if self.noise.has_known else None)
+        noisy = latents + sigma * noise
+        if self.noise.has_known and KNOWN in kept:
+            noisy = hide_known(noisy, sigma, kept[KNOWN], self.blank(noisy))
         denoised = self.denoise(noisy, sigma, conditioning, *self.places(batch))
         weight = self.noise.weight(self.prediction, sigma)
         error = (weight * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
@@ -264,10 +266,6 @@ class HumanVideoSystem(TrainedSystem):
         )
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets
-
-    def without_known(self, x: Tensor, sigma: Tensor, kept: Tensor | None) -> Tensor:
-        """As of ``hide_known``; kept: None where all keep what is known."""
-        return x if kept is None else hide_known(x, sigma, kept, self.blank(x))
 
     def blank(self, x: Tensor) -> Tensor:
         """As of ``blank_latents``."""

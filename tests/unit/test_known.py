@@ -14,7 +14,7 @@ from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.random_keys import generator
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.model.known_latents import known_cells
+from hvg.model.known_latents import hide_known, known_cells
 from hvg.model.load import build_system
 from hvg.model.trained_windows import sampling_notes
 from hvg.model.training_noise import TrainingNoise
@@ -237,12 +237,11 @@ def test_clips_that_do_without_see_the_background_in_place_of_what_is_known(tiny
         latents = system.latents(batch)
         sigma, noise, draw = system.randomness(batch, latents)
         noisy, kept = latents + sigma * noise, system.kept(batch, draw)
-        hidden = system.without_known(noisy, sigma, kept["known"])
+        hidden = hide_known(noisy, sigma, kept["known"], system.blank(noisy))
         white = system.codec.encode(torch.ones_like(batch.frames))
     known = (sigma == 0).expand_as(noisy)
     assert torch.equal(hidden[known], white[known]) and torch.equal(hidden[~known], noisy[~known])
-    assert torch.equal(system.without_known(noisy, sigma, ~kept["known"]), noisy)
-    assert system.without_known(noisy, sigma, None) is noisy
+    assert torch.equal(hide_known(noisy, sigma, ~kept["known"], system.blank(noisy)), noisy)
 
 
 def test_guidance_goes_away_from_what_is_made_without_known_pictures(tiny):
