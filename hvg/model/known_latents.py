@@ -1,5 +1,6 @@
-"""Latents of the pictures of a clip that are given."""
+"""Latents of the pictures of a clip that are given, and of none in their place."""
 
+import torch
 from torch import Tensor
 
 from hvg.core.errors import HvgError
@@ -9,6 +10,9 @@ from hvg.values.clip import ClipBatch
 from hvg.values.known import Known
 from hvg.values.latent_clip import joined
 from hvg.values.moved import move
+
+# The slot that is dropped, in training and by guidance, together with the pictures that it tells of.
+KNOWN = "known"
 
 
 def known_latents(batch: ClipBatch, offsets: Tensor | None, codec: Codec, background: Tensor) -> Known | None:
@@ -25,6 +29,23 @@ def known_latents(batch: ClipBatch, offsets: Tensor | None, codec: Codec, backgr
     whole = latents.new_zeros(len(latents), len(cells), *latents.shape[2:])
     whole[:, views] = latents
     return Known(latents=whole, cells=cells)
+
+
+def hide_known(x: Tensor, sigma: Tensor, kept: Tensor, blank: Tensor) -> Tensor:
+    """x (B, V, t, C, h, w) with ``blank`` in place of what is known, level 0, of clips that do without.
+
+    sigma: (B, V, t, 1, 1, 1). kept: (B) bool, clips that keep it. blank: as of ``blank_latents``.
+    """
+    return torch.where((sigma == 0) & ~kept.view(-1, 1, 1, 1, 1, 1), blank, x)
+
+
+@torch.no_grad()
+def blank_latents(x: Tensor, codec: Codec, background: Tensor) -> Tensor:
+    """Latents (1, 1, 1, C, h, w) of a picture of the background, of the size of latents x. background: as of
+    ``known_latents``.
+    """
+    height, width = (side * codec.stride for side in x.shape[-2:])
+    return codec.encode(background.view(3, 1, 1).expand(1, 1, 1, 3, height, width)).to(x)
 
 
 def known_cells(batch: ClipBatch, stride: int) -> Tensor | None:

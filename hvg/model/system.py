@@ -17,7 +17,7 @@ from hvg.core.required import required
 from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
-from hvg.model.known_latents import known_latents
+from hvg.model.known_latents import KNOWN, blank_latents, hide_known, known_latents
 from hvg.model.sampling import sample
 from hvg.model.slots import condition_slots, droppable, keep, tell, weigh
 from hvg.model.told import numbers_of
@@ -100,8 +100,12 @@ class HumanVideoSystem(TrainedSystem):
         latents = self.latents(batch)
         sigma, noise, draw = self.randomness(batch, latents)
         batch = self.noise.told(batch, sigma, self.temporal_stride)
-        conditioning = self.condition(batch, self.kept(batch, draw))
-        denoised = self.denoise(latents + sigma * noise, sigma, conditioning, *self.places(batch))
+        kept = self.kept(batch, draw)
+        conditioning = self.condition(batch, kept)
+        noisy = latents + sigma * noise
+        if self.noise.has_known and KNOWN in kept:
+            noisy = hide_known(noisy, sigma, kept[KNOWN], self.blank(noisy))
+        denoised = self.denoise(noisy, sigma, conditioning, *self.places(batch))
         weight = self.noise.weight(self.prediction, sigma)
         error = (weight * self.region_weight(batch, latents) * (denoised - latents) ** 2).mean()
         auxiliary = {name: (self.clip_weight(batch) * value).mean() for name, value in conditioning.losses.items()}
@@ -175,7 +179,7 @@ class HumanVideoSystem(TrainedSystem):
         Maps that the batch does not carry are drawn, as they would be for a file, before anything moves: what the border cut
         off stays cut off, and results do not depend on what was cached.
         """
-        background = constants(self.background, batch.cameras.intrinsics) * 2 - 1
+        background = self._background(batch.cameras.intrinsics)
         return align(self.signals.draw(batch), offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, kept: Mapping[str, Tensor] | None = None) -> Conditioning:
@@ -287,13 +291,19 @@ class HumanVideoSystem(TrainedSystem):
             step_noise=lambda step: noise("step", step),
             resize=self._resize,
             share=share,
-            known=known_latents(
-                batch, offsets, self.codec, constants(self.background, batch.cameras.intrinsics) * 2 - 1
-            ),
+            known=known_latents(batch, offsets, self.codec, self._background(batch.cameras.intrinsics)),
             refined=refined,
         )
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets
+
+    def blank(self, x: Tensor) -> Tensor:
+        """As of ``blank_latents``."""
+        return blank_latents(x, self.codec, self._background(x))
+
+    def _background(self, like: Tensor) -> Tensor:
+        """sRGB in [-1, 1], (3,)."""
+        return constants(self.background, like) * 2 - 1
 
     def pieces(self, batch: ClipBatch, latents: Latents | None) -> Iterator[Tensor]:
         return self.decode(*required(latents, "the latents of a clip"), batch.clip_id, batch.grid[2])
@@ -307,7 +317,7 @@ class HumanVideoSystem(TrainedSystem):
         length: T of the video; what it was padded with is cut off. None: all that the latents are decoded to.
         Raises: HvgError naming those of the ``clips`` whose frames are not finite.
         """
-        background, done = constants(self.background, latents) * 2 - 1, 0
+        background, done = self._background(latents), 0
         length = 1 + (latents.shape[2] - 1) * self.temporal_stride if length is None else length
         # View by view, so that no more than one is decoded at a time.
         views = [self.codec.decode_pieces(latents[:, v : v + 1]) for v in range(latents.shape[1])]

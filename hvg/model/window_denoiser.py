@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.on_device import upload
+from hvg.model.known_latents import KNOWN, hide_known
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.parts.plan import Level, needed_branches
@@ -51,6 +52,7 @@ class WindowDenoiser:
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
+        self._blanks: dict[tuple[int, ...], Tensor] = {}
         self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
 
     def __call__(self, x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
@@ -67,10 +69,19 @@ class WindowDenoiser:
 
         def estimate(left_out: frozenset[str]) -> Tensor:
             conditioning = Conditioning.stack([told[left_out] for told in given])
-            return self._estimate(x, level, conditioning, index, grid)
+            seen = x
+            if KNOWN in left_out and isinstance(sigma, Tensor):
+                seen = hide_known(x, level, x.new_zeros(len(x), dtype=torch.bool), self._blank(x))
+            return self._estimate(seen, level, conditioning, index, grid)
 
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
+
+    def _blank(self, x: Tensor) -> Tensor:
+        """As of ``HumanVideoSystem.blank``, made once for a size."""
+        if x.shape[-2:] not in self._blanks:
+            self._blanks[x.shape[-2:]] = self.system.blank(x)
+        return self._blanks[x.shape[-2:]]
 
     def _condition(self, window: Window, shrink: int, clean: Tensor | None) -> dict[frozenset[str], Conditioning]:
         """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance.

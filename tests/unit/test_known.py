@@ -14,7 +14,7 @@ from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.random_keys import generator
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
-from hvg.model.known_latents import known_cells
+from hvg.model.known_latents import hide_known, known_cells
 from hvg.model.load import build_system
 from hvg.model.trained_windows import sampling_notes
 from hvg.model.training_noise import TrainingNoise
@@ -228,6 +228,33 @@ def test_what_training_did_not_show_is_told(tiny, words, sampler, known, said):
     notes = sampling_notes(config, part(part.Config(**small)), 6, {(4, 4)}, known)
     about = [note for note in notes if "known" in note or "levels" in note or "finished" in note]
     assert (said is None and not about) or (said is not None and said in about[0])
+
+
+def test_clips_that_do_without_see_the_background_in_place_of_what_is_known(tiny):
+    system = stirred([*tiny, "known=mask", "known.dropout=1", "training.known_views=[1,1]"])
+    batch = clip()
+    with torch.no_grad():
+        latents = system.latents(batch)
+        sigma, noise, draw = system.randomness(batch, latents)
+        noisy, kept = latents + sigma * noise, system.kept(batch, draw)
+        hidden = hide_known(noisy, sigma, kept["known"], system.blank(noisy))
+        white = system.codec.encode(torch.ones_like(batch.frames))
+    known = (sigma == 0).expand_as(noisy)
+    assert torch.equal(hidden[known], white[known]) and torch.equal(hidden[~known], noisy[~known])
+    assert torch.equal(hide_known(noisy, sigma, ~kept["known"], system.blank(noisy)), noisy)
+
+
+def test_guidance_goes_away_from_what_is_made_without_known_pictures(tiny):
+    words = [*tiny, *KNOWN, "known.dropout=0.1", "guidance.value=2"]
+    system, batch, seen = stirred(words), with_known_views(clip(), [1]), []
+    hook = system.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    system.sample_latents(batch, num_steps=1)
+    hook.remove()
+    told, without = seen
+    scale = system.prediction.input_scale(torch.zeros(1))
+    torch.testing.assert_close(told[:, 1, :, :48], scale * system.codec.encode(batch.frames)[:, 1])
+    torch.testing.assert_close(without[:, 1, :, :48], scale * system.codec.encode(torch.ones_like(batch.frames))[:, 1])
+    assert torch.equal(told[:, 0], without[:, 0])
 
 
 # --- conditioners -----------------------------------------------------------------------------------------------------
