@@ -1,4 +1,4 @@
-"""Moves of cameras: what is made is found again, in numbers and in words; and what conditioners, data and samples make of them."""
+"""Moves of cameras: what is made is found, in numbers and in words; what conditioners, data and samples make of them."""
 
 from dataclasses import replace
 
