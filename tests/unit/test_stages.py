@@ -80,6 +80,8 @@ def test_all_mistakes_of_stages_are_told_with_their_places():
     # What all have is said once.
     assert list(refused(lambda: compose([*WORDS, "training.weight_decay=-1"]))) == ["training.weight_decay"]
     assert list(refused(lambda: compose(["stages.one=3"]))) == ["stages.one"]
+    many = "stages={" + ",".join(f"s{number}:{{}}" for number in range(65)) + "}"
+    assert list(refused(lambda: compose([many]))) == ["stages"]
 
 
 TREES = {
