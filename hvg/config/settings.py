@@ -68,6 +68,8 @@ SINGLE_PARTS = {
 CLIP_PARTS = ("dataset", "renderer", "body", "fit")
 # Key that settings had in earlier versions -> what it is now.
 RENAMED = {"data.grids": "data.buckets"}
+# Of one run.
+MOST_STAGES = 64
 # What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
 BEFORE = {
     "adapter": "full",
@@ -124,7 +126,7 @@ class Settings(Section):
     )
     stages: dict[str, dict[str, Any]] = Field(
         default={},
-        max_length=64,
+        max_length=MOST_STAGES,
         description="Label -> what a stage of the training changes, by the keys of a run, as {one: {data: {views: 1}}, two: "
         "{training: {steps: 200}}}; parts also by their words. Stages follow each other, each as a run that starts from the "
         "last one's averaged weights, or as `begins` says: averaged, raw, or continued with the optimiser's state.",

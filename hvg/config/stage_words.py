@@ -48,10 +48,10 @@ def _with_parts(
         if key not in PART_KEYS or not isinstance(word, str):
             continue
         del found[key]
-        if loader.repository.config_exists(f"{key}/{word}"):
+        known = loader.get_group_options(key, ObjectType.CONFIG)
+        if word in known:
             found[key] = OmegaConf.to_container(composed(loader, (), f"{key}/{word}")[key], resolve=False)
         else:
-            known = loader.get_group_options(key, ObjectType.CONFIG)
             problems.append(Problem(f"{place}.{key}", f"no {key} is named '{word}'. {did_you_mean(word, known)}"))
     return found, problems
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from hvg.config.parsing import PART_KEYS, parse
-from hvg.config.settings import RunConfig
+from hvg.config.settings import MOST_STAGES, RunConfig
 from hvg.config.validation import shown
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 
@@ -67,7 +67,8 @@ def stage_config(config: RunConfig, label: str | None) -> RunConfig:
 def has_stages(raw: Mapping[str, Any]) -> bool:
     """Whether a tree of plain values has stages that can be taken for some; the parser tells of others."""
     stages = raw.get("stages")
-    return isinstance(stages, Mapping) and bool(stages) and all(isinstance(x, Mapping) for x in stages.values())
+    usable = isinstance(stages, Mapping) and 0 < len(stages) <= MOST_STAGES
+    return usable and all(isinstance(changes, Mapping) for changes in stages.values())
 
 
 def stage_trees(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -113,9 +114,9 @@ def with_stages(configs: Mapping[str, RunConfig], raw: Mapping[str, Any]) -> Run
     if not has_stages(raw):
         return last
     root, stages = last.resolved(), {}
-    for (label, config), changes in zip(configs.items(), raw["stages"].values(), strict=True):
+    for label, changes in raw["stages"].items():
         begins = {} if changes.get("begins", "averaged") == "averaged" else {"begins": changes["begins"]}
-        stages[label] = begins | differences(config.resolved(), root)
+        stages[str(label)] = begins | differences(configs[str(label)].resolved(), root)
     return last.model_copy(update={"stages": stages})
 
 

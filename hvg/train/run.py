@@ -1,5 +1,6 @@
 """Runs: from a configuration to a trained system in a run folder, with Lightning's Trainer."""
 
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -147,6 +148,8 @@ def _train_stages(
         reached = _fit(config, stage, start, changed, interruption, leave, report=report, log=log)
         if reached < stage.last or interruption.agreed or reached == config.last_step:
             break
+        # What trained the stage refers to itself, and would stay beside the next network until somebody looks.
+        gc.collect()
         start, changed = Checkpoint(checkpoint_path(run_folder(config) / "checkpoints", reached)), ()
     if reached < config.last_step:
         _stop(interruption.received, f"step {reached} is saved, resume=auto continues from there", log)

@@ -7,10 +7,12 @@ import yaml
 
 from hvg.commands.words import options_and_overrides
 from hvg.config.build import build_part
+from hvg.config.changes import changes
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose, named_protocol, parse_resolved, recompose, root_choices
 from hvg.config.recipes import with_recipe
 from hvg.config.settings import SINGLE_PARTS, RunConfig
+from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError
 from hvg.core.shipped import CONF
 from hvg.model.trained_windows import clip_grids, untrained_shapes, window_shapes
@@ -139,6 +141,15 @@ def test_the_second_phase_starts_from_the_first_ones_run():
     config = compose(["experiment=hvg_stage2", "output=elsewhere"])
     assert str(config.checkpoint) == "elsewhere/hvg_stage1"
     assert compose(["experiment=hvg_stage1"]).name == "hvg_stage1"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_hvg_s_stages_are_its_two_experiments(scale):
+    stages = stages_of(preset(scale, "hvg"))
+    assert [stage.label for stage in stages] == ["many_views", "views_and_frames"]
+    for stage, experiment in zip(stages, ("hvg_stage1", "hvg_stage2"), strict=True):
+        differing = {change.path for change in changes(preset(scale, experiment), stage.config)}
+        assert differing <= {"name", "checkpoint"}
 
 
 def test_a_word_swaps_a_part_that_an_experiment_sets():

@@ -28,7 +28,7 @@ VARIANTS = {
     "camera_moves": [{"values": "as_said", "width": 4}],
     "camera_prompt": [
         {"tells": "path"},
-        *({"encoder": name, "encoder_settings": {"precision": "32"}} for name in ("umt5", "clip")),
+        {"encoder": "umt5", "encoder_settings": {"precision": "32"}},
     ],
     "camera_rays": [{"relative_to": "world"}, {"inject": "channels"}],
     "clip_image": [{"views": "first"}, {"photos": 2}],

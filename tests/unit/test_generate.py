@@ -14,6 +14,7 @@ from hvg.config.settings import PartChoice
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.core.errors import ConfigError, DataError, HvgError
 from hvg.core.required import required
+from hvg.geometry.camera_moves import MOVES, camera_moves
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.motion_frames import motion_places, places_note
@@ -249,6 +250,23 @@ def test_presets_have_their_views(config, body):
         camera_file(options(camera="static", views=2))
 
 
+def test_cameras_of_a_preset_may_move(config, body):
+    moved = {"arc_degrees": -30.0, "dolly": 0.5, "shake_degrees": 0.0}
+    chosen = options(camera="orbit", views=3, frames=5, **moved)
+    framing = training_framing(config, chosen, None)
+    path = preset(chosen, framing, body)
+    assert path.cameras.shape == (3, 5) and path.num_frames == 5
+    found = camera_moves(path.cameras, 3.0)
+    expected = torch.zeros(8)
+    expected[MOVES.index("orbit")], expected[MOVES.index("push")] = -30.0, 0.5
+    torch.testing.assert_close(found, expected.expand(3, 8), atol=0.02, rtol=1e-3)
+    by_hand = [preset(options(camera="static", frames=5, shake_degrees=1.0, seed=s), framing, body) for s in (0, 0, 1)]
+    poses = [path.cameras.world_to_camera for path in by_hand]
+    assert torch.equal(poses[0], poses[1]) and not torch.equal(poses[0], poses[2])
+    with pytest.raises(HvgError, match=r"dolly=9 goes to the person, 3\.2 m away"):
+        preset(options(dolly=9.0), framing, body)
+
+
 def test_a_misspelt_preset_is_corrected(tmp_path):
     with pytest.raises(HvgError, match="Did you mean 'orbit'"):
         camera_file(options(camera="orbitt"))
@@ -269,6 +287,8 @@ def test_a_camera_file_decides_size_views_and_frames(config, tmp_path):
         training_framing(config, options(camera=str(path), frames=4), read_cameras(path))
     with pytest.raises(HvgError, match="distance="):
         camera_file(options(camera=str(path), distance=2.0))
+    with pytest.raises(HvgError, match=r"arc_degrees= cannot be given together"):
+        camera_file(options(camera=str(path), arc_degrees=20.0))
     with pytest.raises(HvgError, match=r"views=3.*holds 2"):
         camera_file(options(camera=str(path), views=3))
 

@@ -2,11 +2,13 @@
 
 import pytest
 
+from hvg.commands.check import check_command
 from hvg.config.changes import changes, judged_changes
 from hvg.config.composition import compose, parse_resolved
 from hvg.config.stages import differences, merged, stage_config, stages_of
 from hvg.core.checkpoint import checkpoint_path, checkpoints, keep_checkpoints
 from hvg.core.errors import ConfigError
+from hvg.data.prepare import prepared_runs
 from hvg.data.training_data import StepPositions
 from hvg.model.checkpoint_writing import write_checkpoint
 from hvg.parts.continued import Continued
@@ -80,6 +82,29 @@ def test_all_mistakes_of_stages_are_told_with_their_places():
     # What all have is said once.
     assert list(refused(lambda: compose([*WORDS, "training.weight_decay=-1"]))) == ["training.weight_decay"]
     assert list(refused(lambda: compose(["stages.one=3"]))) == ["stages.one"]
+    many = "stages={" + ",".join(f"s{number}:{{}}" for number in range(65)) + "}"
+    assert list(refused(lambda: compose([many]))) == ["stages"]
+
+
+def test_clips_of_every_stage_are_prepared(tmp_path):
+    folders = prepared_runs([*WORDS, f"data.cache={tmp_path}", "stages.one.dataset={num_subjects:3}"], print)
+    assert [config.dataset.config.num_subjects for configs in folders.values() for config in configs] == [3, 192]
+    same = prepared_runs([*WORDS, f"data.cache={tmp_path}"], print)
+    assert [[config.data.views for config in configs] for configs in same.values()] == [[1, 2]]
+
+
+@pytest.mark.long
+def test_check_forecasts_every_stage(tiny, capsys):
+    small = [word for word in tiny if word not in ("scale=cpu", "debug=tiny", "data.views=2")]
+    assert check_command([*WORDS, *small]) == 0
+    printed = capsys.readouterr().out
+    one, two = printed.split("stage two: steps 6 to 12")
+    assert (
+        one.startswith("stage one: steps 1 to 5")
+        and "4 x 1 views x 2 frames" in one
+        and "4 x 2 views x 2 frames" in two
+    )
+    assert all(text.count("fits 80 GB") == 1 for text in (one, two))
 
 
 TREES = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
@@ -18,6 +19,7 @@ from components.people.person import Person, sample_look
 from components.renderers.warp import Warp
 from hvg.core.errors import ConfigError
 from hvg.core.random_keys import numpy_generator
+from hvg.geometry.camera_moves import MOVES, camera_moves
 from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
 from hvg.values.cameras import project
@@ -235,6 +237,25 @@ def test_people_are_framed_in_the_middle_unless_jitter_is_asked_for(clips):
     frames, alpha = dataset._render(dataset._person(1)[1], clip.body, cameras)
     assert torch.equal(frames.unflatten(0, (3, 2)).transpose(0, 1)[None], clip.frames)
     assert torch.equal(alpha.unflatten(0, (3, 2)).transpose(0, 1)[None], clip.alpha)
+
+
+def test_cameras_that_move_see_the_same_person_from_the_same_first_place(clips):
+    still, moved = clips[0], _dataset(camera_moves=("arc",), arc_degrees=60.0).load(0)
+    assert torch.equal(moved.body.joints, still.body.joints)
+    first = (moved.cameras.world_to_camera - still.cameras.world_to_camera)[:, :, 0]
+    assert float(first.abs().max()) < 1e-5
+    off = (moved.frames - still.frames).abs().mean(dim=(0, 1, 3, 4, 5))
+    assert float(off[0]) < 1e-3 < float(off[-1])
+    turns = camera_moves(moved.cameras[0], 3.0)[:, MOVES.index("orbit")].abs()
+    assert ((turns > 14.9) & (turns < 60.1)).all()
+    # The person stays in every picture, where the cameras say.
+    pixels, _ = project(moved.body.joints[:, None], moved.cameras)
+    inside = (pixels > 0).all(dim=-1) & (pixels < moved.cameras.image_size[0]).all(dim=-1)
+    assert inside.float().mean() > 0.95
+    views = _dataset(camera_moves=("arc",), view_share=1.0).load(0)
+    assert not camera_moves(views.cameras[0], 3.0).abs().gt(0.02).any()
+    with pytest.raises(ValidationError, match="dolly_metres 2 is more than half of the distance"):
+        _dataset(camera_moves=("dolly",), dolly_metres=2.0)
 
 
 def test_jitter_changes_the_framing_and_nothing_else():
