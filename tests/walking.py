@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from components.people.motions import grounded, walk
-from hvg.geometry.foot_contact import FEET
+from hvg.geometry.foot_contact import FEET, foot_sliding
 from hvg.geometry.motion import Motion
 from hvg.parts.scene import BodyModel
 
@@ -33,3 +34,11 @@ def planted_walk(body: BodyModel, shape=None, frames: int = 90, seed: int = 3) -
     way = torch.cat([torch.zeros(1, 3), -steps.cumsum(0)])
     way[:, 1] = 0
     return replace(motion, translation=motion.translation + way)
+
+
+def longest_slide(feet: Tensor, standing: Tensor) -> float:
+    """The most that a foot of (T, 2, 3) slides in one step, metres: all its way while it stands without a break."""
+    sliding = foot_sliding(feet, standing)
+    # A step's number is that of the breaks before it.
+    steps = (~standing).cumsum(dim=0)
+    return float(torch.zeros(len(feet), 2, dtype=feet.dtype).scatter_add(0, steps, sliding).max())

@@ -13,14 +13,13 @@ from typing import Any
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import GroupDefault
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from hvg.config import checks
 from hvg.config.changes import mark_of
-from hvg.config.groups import ROOT, config_loader, groups_of
+from hvg.config.groups import ROOT, config_loader, groups_of, options_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_unused
 from hvg.config.sections import ProtocolConfig
@@ -78,7 +77,7 @@ def _given_keys(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> set[str]:
 def _of_experiment(loader: ConfigLoaderImpl, parsed: Sequence[Override]) -> list[ConfigResult]:
     """What the experiment that words choose says: its own file, and what it needs at their scale."""
     words = {override.key_or_group: text_of(override) for override in parsed if not override.is_delete()}
-    experiment, scale = words.get("experiment"), words.get("scale", root_choices()["scale"])
+    experiment, scale = words.get("experiment"), words.get("scale", root_choices(loader)["scale"])
     options = (f"experiment/{experiment}", f"at_scale/{experiment}_{scale}") if experiment else ()
     found = [loader.repository.load_config(option) for option in options if loader.repository.config_exists(option)]
     return [config for config in found if config is not None]
@@ -241,9 +240,9 @@ def named_protocol(name: str) -> ProtocolConfig | None:
     return compose([f"protocol={name}"]).protocol
 
 
-def root_choices() -> dict[str, str | None]:
+def root_choices(loader: ConfigLoaderImpl | None = None) -> dict[str, str | None]:
     """Group -> the word that is chosen of it where nobody chooses."""
-    found = config_loader().repository.load_config(ROOT)
+    found = (loader or config_loader()).repository.load_config(ROOT)
     choices = [default for default in (found and found.defaults_list) or [] if isinstance(default, GroupDefault)]
     return {str(choice.group): choice.get_name() for choice in choices if not choice.optional}
 
@@ -334,7 +333,7 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return None if group in OPTIONAL_GROUPS else Problem(group, "cannot be left out.")
     if group == "recipe":
         return Problem(group, "says how trained models are sampled; `hvg sample` and `hvg evaluate` take it.")
-    options, name = loader.get_group_options(group, ObjectType.CONFIG), text_of(override)
+    options, name = options_of(loader, group), text_of(override)
     if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
         return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())
     return None

@@ -1,17 +1,21 @@
 """The words that a command line may use: Hydra's groups, their options and what those hold."""
 
+import copy
 import importlib.util
+import os
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
@@ -36,24 +40,40 @@ def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:
     Built directly rather than through ``initialize_config_dir``, which keeps its state in a global: this one also works
     inside a Hydra job and in threads. The same one again for as long as no file there changes.
     """
-    installed = [
+    places = [("main", CONF.as_uri()), *_installed(tuple(sys.path)), *(("extra", path) for path in extra_search_paths)]
+    folders = [path.removeprefix("file://") for _, path in places if path.startswith("file://")]
+    files = tuple(found for folder in folders for found in _yaml_files(folder))
+    return _loader(tuple(places), files)
+
+
+@lru_cache(maxsize=8)
+def _installed(paths: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Name and address of each folder of YAML that packages bring. paths: ``sys.path``, where they lie."""
+    return [
         (entry.name, folder.as_uri())
         for entry in entry_points(group="hvg.conf")
         for folder in _package_folders(entry.value)
     ]
-    places = [("main", CONF.as_uri()), *installed, *(("extra", path) for path in extra_search_paths)]
-    folders = [Path(path.removeprefix("file://")) for _, path in places if path.startswith("file://")]
-    files = [(file, file.stat()) for folder in folders for file in sorted(folder.rglob("*.yaml"))]
-    return _loader(tuple(places), tuple((file, found.st_mtime_ns, found.st_size) for file, found in files))
+
+
+def _yaml_files(folder: str) -> list[tuple[str, int, int]]:
+    """Path, time and size of each YAML file in a folder and those inside it, in order."""
+    found: list[tuple[str, int, int]] = []
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.is_dir():
+            found += _yaml_files(entry.path)
+        elif entry.name.endswith(".yaml"):
+            found.append((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size))
+    return sorted(found)
 
 
 @lru_cache(maxsize=8)
-def _loader(places: tuple[tuple[str, str], ...], files: tuple[tuple[Path, int, int], ...]) -> ConfigLoaderImpl:
+def _loader(places: tuple[tuple[str, str], ...], files: tuple[tuple[str, int, int], ...]) -> ConfigLoaderImpl:
     """Hydra's view of places that it calls so. files: those there with time and size, for which this one is good."""
     version.setbase("1.3")
     Plugins.instance()  # Registers the readers of pkg:// and file://.
     search_path = ConfigSearchPathImpl()
-    for provider, path in (("hydra", "pkg://hydra.conf"), *places, ("schema", "structured://")):
+    for provider, path in (*places, ("schema", "structured://")):
         search_path.append(provider, path)
     loader = ConfigLoaderImpl(config_search_path=search_path)
     loader.repository = _PlainRepository(search_path)
@@ -61,10 +81,27 @@ def _loader(places: tuple[tuple[str, str], ...], files: tuple[tuple[Path, int, i
 
 
 class _PlainRepository(ConfigRepository):
-    """Reads YAML as ``read_yaml`` does before Hydra does, for which a few aliases of aliases are billions of values."""
+    """Reads YAML once, and as ``read_yaml`` does before Hydra does, for which a few aliases of aliases are billions of values."""
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path)
+        self._read: dict[str, ConfigResult | None] = {}
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: Hydra copies it only to give the copy other places, which nobody can ask for."""
+        return self
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Raises: ConfigError that names the file."""
+        if config_path not in self._read:
+            self._read[config_path] = self._from_file(config_path)
+        found = copy.copy(self._read[config_path])
+        if found is not None:
+            # What is composed is made of it.
+            found.config = copy.deepcopy(found.config)
+        return found
+
+    def _from_file(self, config_path: str) -> ConfigResult | None:
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         if source is not None and source.scheme() == "file":
             file = Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml")
@@ -95,7 +132,7 @@ def _package_folders(module: str) -> list[Path]:
 def all_options(extra_search_paths: Sequence[str] = ()) -> dict[str, list[str]]:
     """Group -> the names of its YAML files, those of installed plugins included."""
     loader = config_loader(extra_search_paths)
-    return {group: sorted(loader.get_group_options(group, ObjectType.CONFIG)) for group in groups_of(loader)}
+    return {group: options_of(loader, group) for group in groups_of(loader)}
 
 
 def option_text(group: str, option: str) -> str:
@@ -114,4 +151,9 @@ def option_values(group: str, option: str) -> dict[str, Any]:
 
 
 def groups_of(loader: ConfigLoaderImpl) -> list[str]:
-    return sorted(set(loader.list_groups("")) - {"hydra"})
+    return sorted(set(loader.repository.get_group_options("", ObjectType.GROUP)) - {"hydra"})
+
+
+def options_of(loader: ConfigLoaderImpl, group: str) -> list[str]:
+    """The names of a group's YAML files, in order."""
+    return loader.repository.get_group_options(group, ObjectType.CONFIG)

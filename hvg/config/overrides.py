@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
@@ -64,14 +65,20 @@ def _values(override: Override) -> list[str]:
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     """The overrides as Hydra's parser reads them, and a problem for each that it cannot read."""
-    parser, parsed, problems = OverridesParser.create(), [], []
+    parsed, problems = [], []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(_RENAMED_KEY.sub(lambda found: found[1] + RENAMED[found[2]], text)))
+            parsed.append(parse_override(_RENAMED_KEY.sub(lambda found: found[1] + RENAMED[found[2]], text)))
         except HydraException as error:
             reason = str(error).splitlines()[0]
             problems.append(Problem(text, f"cannot be read as key=value: {reason}."))
     return parsed, problems
+
+
+@lru_cache(maxsize=1024)
+def parse_override(text: str) -> Override:
+    """An override as Hydra's parser reads it. Raises: HydraException."""
+    return OverridesParser.create().parse_override(text)
 
 
 def text_of(override: Override) -> str:

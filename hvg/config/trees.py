@@ -6,14 +6,15 @@ from functools import lru_cache
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvg.config.groups import ROOT
+from hvg.config.overrides import parse_override
 from hvg.config.parsing import without_interpolations
 from hvg.core.errors import ConfigError, Problem
 
@@ -52,16 +53,21 @@ def _value_problem(loader: ConfigLoaderImpl, choices: list[str], text: str) -> P
 def _load(loader: ConfigLoaderImpl, choices: Sequence[str], values: list[str]) -> DictConfig:
     """The tree of these choices with these values set in it. Raises: HydraException, OmegaConfBaseException."""
     config = copy.deepcopy(composed(loader, tuple(choices)))
-    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), config)
+    ConfigLoaderImpl._apply_overrides_to_config([*map(parse_override, values)], config)
     return config
 
 
 @lru_cache(maxsize=64)
 def composed(loader: ConfigLoaderImpl, choices: tuple[str, ...], name: str = ROOT) -> DictConfig:
     """The tree of these choices, which takes a tenth of a second. Not to be changed: it serves everybody who chooses the same."""
-    config = loader.load_configuration(name, list(choices), run_mode=RunMode.RUN)
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
+    # As ``load_configuration`` does, without Hydra's own settings: they are half of all files, and have no effect on a run.
+    repository = CachingConfigRepository(loader.repository)
+    found = create_defaults_list(
+        repository, name, [*map(parse_override, choices)], prepend_hydra=False, skip_missing=False
+    )
+    config = loader._compose_config_from_defaults_list(found.defaults, repository)
+    ConfigLoaderImpl._apply_overrides_to_config(found.config_overrides, config)
+    config.pop("hydra", None)
     return config
 
 
@@ -69,6 +75,8 @@ def plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     """The tree as plain values with interpolations of its keys resolved; no resolver is called."""
     tree: Any = OmegaConf.to_container(config, resolve=False)
     tree, problems = without_interpolations(tree, of_keys=True)
+    if "${" not in repr(tree):
+        return tree, problems
     try:
         return _resolved(tree), problems
     except OmegaConfBaseException as error:

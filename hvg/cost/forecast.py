@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hvg.config.build import build_part
 from hvg.config.precision import Precision, precision_here
 from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
@@ -19,7 +20,6 @@ from hvg.model.counted_step import (
     tensors_of,
 )
 from hvg.model.fake_step import FakeNetworks, Shape, autocast, fake_networks, fake_request, step_shape, with_features
-from hvg.model.load import build_system
 from hvg.parts.view_attention import ViewAttention
 from hvg.train.shares import Share, Traffic, WeightSizes, share, traffic, weight_sizes
 
@@ -194,7 +194,7 @@ def count(config: RunConfig) -> Counts:
 
 def _weights_alone(config: RunConfig) -> Counts:
     """Counts of a system whose step cannot be taken on shapes, and its FLOPs where it has one part and says them."""
-    system, precision, shape = build_system(config), precision_here(config), step_shape(config)
+    system, precision, shape = build_part(config.system).build(config), precision_here(config), step_shape(config)
     parts = dict(system.named_children())
     said = system.step_flops(config.data.batch_size, shape[3:]) if shape is not None and len(parts) == 1 else None
     return Counts(

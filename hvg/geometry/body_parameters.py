@@ -1,4 +1,4 @@
-"""Parameters of bodies of the SMPL family, in one convention; and how those of others become so and back.
+"""Parameters of bodies of the SMPL family, in one convention; and how those of others become so.
 
 A point X of a body that is posed but for its first rotation R is at
 
@@ -16,7 +16,7 @@ Sources: arXiv 1904.05866 and github.com/vchoutas/smplx; github.com/zju3dv/EasyM
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from hvg.core.errors import DataError
 from hvg.geometry.body_conventions import BodyConvention, Family
 from hvg.geometry.body_files import HAND_NUMBERS, BodyFile
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, axis_angle, rotation_matrix
-from hvg.values.tensors import map_tensors, moved
+from hvg.values.tensors import moved
 
 # Words of the package smplx, in the order of a pose: the first rotation, the body, what only SMPL-X has, the hands.
 POSES: Mapping[str, tuple[str, ...]] = {
@@ -38,8 +38,6 @@ POSES: Mapping[str, tuple[str, ...]] = {
     "right_hand_pose": SMPLX_JOINTS[40:55],
 }
 _HANDS = {"left_hand_pose": "l", "right_hand_pose": "r"}
-# Largest entry of a hand's rotation, in radians, that components which cannot express it may lose.
-_LOST = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,35 +111,6 @@ def notes_on_counts(given: Mapping[str, Tensor], file: BodyFile) -> list[str]:
     return notes
 
 
-def in_convention(body: BodyParameters, convention: BodyConvention, file: BodyFile) -> dict[str, Tensor]:
-    """The parameters as somebody else writes them: the inverse of ``body_parameters``.
-
-    Raises: DataError where so few components cannot express a hand.
-    """
-    body = moved(body, torch.float64)
-    frames, scale = body.num_frames, body.scale[:, None]
-    first = rotation_matrix(body.rotations.get("pelvis", scale.new_zeros(frames, 3)).expand(frames, 3))
-    pelvis, shift = file.rest_joints(body.betas, body.expression)[:, 0], body.translation
-    if convention.up != "y":
-        back = TO_Y_UP[convention.up].mT.double()
-        shift = (scale * pelvis + shift) @ back.mT - scale * pelvis
-        first = back @ first
-    if convention.about == "origin":
-        shift = shift - scale * (_turned(first, pelvis) - pelvis)
-    if convention.scaled == "all":
-        shift = shift / scale
-    turned = replace(body, rotations={**body.rotations, "pelvis": axis_angle(first)})
-    poses = {name: _pose(name, turned, convention, file) for name in _words(file)}
-    written = {
-        **poses,
-        "betas": body.betas,
-        "expression": body.expression,
-        "transl": shift * convention.per_metre,
-        "scale": body.scale,
-    }
-    return map_tensors(written, Tensor.float)
-
-
 def _words(file: BodyFile) -> tuple[str, ...]:
     return tuple(name for name, joints in POSES.items() if joints[0] in file.joints)
 
@@ -198,27 +167,6 @@ def _flat_hand(word: str, pose: Tensor, convention: BodyConvention, file: BodyFi
     elif pose.shape[1] != HAND_NUMBERS:
         raise DataError(f"'{word}' has {pose.shape[1]} numbers a frame; expected {HAND_NUMBERS} (15 rotations)")
     return pose + _array(file, f"hands_mean{side}") if convention.hands == "mean" else pose
-
-
-def _pose(word: str, body: BodyParameters, convention: BodyConvention, file: BodyFile) -> Tensor:
-    """(T, numbers) of one of ``POSES``."""
-    still = body.translation.new_zeros(body.num_frames, 3)
-    pose = torch.cat([body.rotations.get(joint, still).expand_as(still) for joint in _joints(word, file)], dim=1)
-    if word not in _HANDS:
-        return pose
-    side, count = _HANDS[word], convention.components
-    if convention.hands == "mean":
-        pose = pose - _array(file, f"hands_mean{side}")
-    if count is None:
-        return pose
-    basis = _array(file, f"hands_components{side}")[:count]
-    components = torch.linalg.lstsq(basis.mT, pose.mT).solution.mT
-    lost = float((components @ basis - pose).abs().max())
-    if lost > _LOST:
-        raise DataError(
-            f"{count} components cannot express '{word}': rotations would change by up to {lost:.3f} radians"
-        )
-    return components
 
 
 def _turned(rotation: Tensor, point: Tensor) -> Tensor:

@@ -22,11 +22,3 @@ def foot_sliding(feet: Tensor, standing: Tensor) -> Tensor:
     standing: as of ``standing_feet``; of the true motion, where another follows it.
     """
     return torch.linalg.vector_norm(feet[..., (0, 2)].diff(dim=0), dim=-1) * standing
-
-
-def longest_slide(feet: Tensor, standing: Tensor) -> float:
-    """The most that a foot of (T, 2, 3) slides in one step, metres: all its way while it stands without a break."""
-    sliding = foot_sliding(feet, standing)
-    # A step's number is that of the breaks before it.
-    steps = (~standing).cumsum(dim=0)
-    return float(torch.zeros(len(feet), 2, dtype=feet.dtype).scatter_add(0, steps, sliding).max())

@@ -18,12 +18,12 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import picture_size
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.model.fake_step import FakeRequest, autocast, fake_networks, fake_request, frozen_networks
-from hvg.model.load import build_system
 from hvg.model.slots import condition_slots, tell
 from hvg.parts.backbone import Backbone
 from hvg.parts.codec_pictures import CodecPictures
@@ -317,7 +317,7 @@ def model_flops(config: RunConfig, grid: tuple[int, int], size: tuple[int, int] 
             f"the FLOPs of a step are unknown: dataset {config.dataset.name} decides the size of pictures by its files"
         )
     if "backbone" not in config.parts:
-        said = build_system(config).step_flops(config.data.batch_size, size)
+        said = build_part(config.system).build(config).step_flops(config.data.batch_size, size)
         if said is None:
             raise HvgError(f"system={config.system.name} does not say how many FLOPs its step takes")
         return said

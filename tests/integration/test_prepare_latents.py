@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from preparing import in_this_process
 from safetensors.torch import load_file, save_file
 from svd_pipeline import overrides as svd
 
@@ -27,7 +28,8 @@ def words(tiny, cache):
     """Overrides of a run behind whose pixels the codec's latents are made ahead, alignment and all."""
     words = [*tiny, cache, "data.recolour=0", "alignment=pelvis", "pose=skeleton", "evaluation.weights=raw"]
     words += [f"training.steps={STEPS}", "training.keep_last=4", "training.foreground_weight=2"]
-    prepare([compose([*words, "data.latents=cached"])], ("train", "val"), jobs=1)
+    with in_this_process():
+        prepare([compose([*words, "data.latents=cached"])], ("train", "val"), jobs=1)
     return words
 
 

@@ -33,6 +33,7 @@ def test_arms_have_as_many_weights_or_as_much_arithmetic_as_the_unet(pose):
     assert flops(f"dit_flops{pose}") == pytest.approx(flops(f"unet{pose}"), rel=0.1)
 
 
+@pytest.mark.long
 def test_arms_of_a_backbone_differ_by_the_pose_alone():
     for arm in ("unet", "dit_weights", "dit_flops"):
         told, alone = (dict(counts(name).parts) for name in (arm, f"{arm}_none"))

@@ -5,11 +5,12 @@ import pytest
 import torch
 from body_models import person_model
 from PIL import Image, ImageDraw
+from written_bodies import in_convention
 
 from components.bodies.smplx import SmplX
 from components.renderers.warp import Warp
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
-from hvg.geometry.body_parameters import BodyParameters, body_parameters, in_convention
+from hvg.geometry.body_parameters import BodyParameters, body_parameters
 from hvg.geometry.motion import axis_angle, rotation_matrix
 from hvg.values.cameras import orbit
 

@@ -1,13 +1,13 @@
 """Fits: errors have the size that they are set to, are the clip's own, and are seen by signals and not by metrics."""
 
 import math
-import queue
 from dataclasses import replace
 
 import pytest
 import torch
 from body_models import write_body_model
 from fit_sizes import clips_of, displaced, person, root_mean_square, turned
+from preparing import in_this_process
 from test_alignment import Bodiless
 
 from components.bodies.anny import Anny
@@ -20,8 +20,6 @@ from hvg.config.build import build_dataset, build_fit, observed, true_clips
 from hvg.config.composition import compose, parse_resolved
 from hvg.config.settings import PartChoice
 from hvg.core.errors import ConfigError, DataError
-from hvg.data import prepare as preparing
-from hvg.data import prepare_latents
 from hvg.data.cache import cache_folder, missing_from_cache, open_clips, open_training_clips, shard_paths
 from hvg.data.clip_files import decode_clip, encode_clip
 from hvg.data.features import encodings
@@ -397,19 +395,11 @@ def prepared(tiny, tmp_path_factory):
     plain = compose(words)
     errors = ["fit=severe", "fit.dropped_limbs=0.5", "fit.depth_mm=300"]
     fit, cached = compose([*words, *errors]), compose([*words, *errors, "data.latents=cached"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "_in_processes", here)
+    with in_this_process():
         prepare([plain], ("train", "test"), jobs=1)
         before = missing_from_cache(fit)
         prepare([plain, cached], ("train", "test"), jobs=1)
-    for kept in (preparing._drawing, preparing._clips, prepare_latents._encoders):
-        kept.cache_clear()
     return plain, fit, cached, before
-
-
-def here(jobs, function, tasks, on_clip):
-    for task in tasks:
-        function(*task, queue.SimpleQueue())
 
 
 def test_maps_of_other_bodies_are_not_used_and_those_of_the_same_fit_are(prepared):

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from preparing import in_this_process
 from recordings import write_monocular
 
 from hvg.config.build import build_dataset
@@ -237,7 +238,8 @@ def test_a_run_on_a_mixture_resumes_to_the_same_bits_and_reads_what_is_prepared(
     resumed = trained("name=parts", "resume=auto")
     cache = f"data.cache={tmp_path / 'cache'}"
     prepared = compose([*own, cache])
-    prepare([prepared], ("train",), jobs=1)
+    with in_this_process():
+        prepare([prepared], ("train",), jobs=1)
     assert len(shard_paths(prepared, "train")) == 1
     assert cache_folder(prepared) == cache_folder(compose([*own, cache, "dataset.weights.scans=3"]))
     read = trained("name=read", cache)

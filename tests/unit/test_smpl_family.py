@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from body_models import body_model, given_parameters, person_model, write_body_model, write_family
+from written_bodies import in_convention
 
 from components.bodies.anny import Anny
 from components.bodies.smpl import Smpl
@@ -22,7 +23,7 @@ from hvg.core.errors import DataError, HvgError
 from hvg.data.cache import cache_folder
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_files import read_body_file
-from hvg.geometry.body_parameters import body_parameters, in_convention, notes_on_counts
+from hvg.geometry.body_parameters import body_parameters, notes_on_counts
 from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry

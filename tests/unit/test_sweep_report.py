@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 from plotly.offline import get_plotlyjs
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from hvg import cli
 from hvg.cluster.launch_options import LaunchOptions, SweepOptions
@@ -196,6 +195,9 @@ def test_the_space_is_the_same_in_wandbs_words(wandb_file):
 
 def test_what_wandbs_agent_would_start_trains_what_it_proposed(wandb_file, tmp_path):
     """The agent's own functions fill in the command; a program called hvg writes down how it was called."""
+    # Late: it takes seconds to import, in every process that collects tests.
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     proposed = {RATE: 0.002, "training.final_learning_rate": 0.5, "training.warmup_steps": 3, "training.steps": 35}
     proposed |= {"data.batch_size": 3, "pose": "null"}
     filled = create_sweep_command_args({"args": {key: {"value": value} for key, value in proposed.items()}})

@@ -223,7 +223,7 @@ RUNS = [
     pytest.param(SPIKES, id="spikes", marks=pytest.mark.long),
     pytest.param(ACCUMULATE, id="accumulate", marks=pytest.mark.long),
     pytest.param([*SPIKES, *ACCUMULATE], id="spikes of accumulated batches"),
-    pytest.param(MOVE, id="pictures that move"),
+    pytest.param(MOVE, id="pictures that move", marks=pytest.mark.long),
     pytest.param([*MOVE, "codec=pixel_time"], id="frames that are joined"),
 ]
 

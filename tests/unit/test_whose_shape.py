@@ -11,7 +11,7 @@ import torch
 from body_models import person_model
 from motion_files import save_motion
 from PIL import Image
-from walking import RATE, feet_of, planted_walk
+from walking import RATE, feet_of, longest_slide, planted_walk
 
 from components.bodies.anny import Anny
 from components.bodies.smplx import SmplX
@@ -20,7 +20,7 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.body_conventions import CONVENTIONS, GivenBody
-from hvg.geometry.foot_contact import foot_sliding, longest_slide, standing_feet
+from hvg.geometry.foot_contact import foot_sliding, standing_feet
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.skeleton import JOINTS
