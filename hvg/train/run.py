@@ -196,6 +196,7 @@ def _fit(
     else:
         system = begun_system(stage, start, log)
         strategy.carried = start if stage.begins == "continued" else None
+    system.steps_before = stage.first
     if is_first_process():
         write_down(run, start, changed, history, stage)
     for note in [*dataset_notes(config.dataset), *bucket_notes(config), *slot_notes(config), *system.notes]:
