@@ -8,7 +8,7 @@ of 0 is ``PURE_NOISE``. AnimateAnyone's code, Champ's and Human4DiT's train so.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -67,12 +67,24 @@ class DDPMConfig(PartConfig):
 class DDPMPrediction(Prediction[DDPMConfig]):
     """c_in = 1/sqrt(s^2+1), c_noise = t; c_skip = 1/(s^2+1) and c_out = -s/sqrt(s^2+1) for v, 1 and -s for the noise."""
 
+    @cached_property
+    def _sigmas(self) -> Tensor:
+        """sigma of every time step, (1000,) float64, rising."""
+        config = self.config
+        power = 0.5 if config.betas == "scaled_linear" else 1.0
+        first, last = config.beta_start**power, config.beta_end**power
+        betas = torch.linspace(first, last, TIME_STEPS, dtype=torch.float64) ** (1 / power)
+        root = torch.cumprod(1 - betas, dim=0).sqrt()
+        if config.terminal_snr == "zero":
+            root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        return ((1 - root**2).sqrt() / root).clamp(max=PURE_NOISE)
+
     def input_scale(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + 1).rsqrt()
 
     def level(self, sigma: Tensor) -> Tensor:
         """t, between two steps by ln sigma; 0 of what is clean."""
-        steps = _table(self.config).log().to(sigma.device)
+        steps = self._sigmas.log().to(sigma.device)
         place = sigma.double().clamp(min=1e-12).log()
         after = torch.bucketize(place, steps).clamp(1, TIME_STEPS - 1)
         low, high = steps[after - 1], steps[after]
@@ -92,7 +104,7 @@ class DDPMPrediction(Prediction[DDPMConfig]):
         return weight if self.config.max_weight is None else weight.clamp(max=self.config.max_weight)
 
     def sample_sigma(self, shape: Sequence[int], generator: torch.Generator, *, pixels: int) -> Tensor:
-        return _table(self.config)[torch.randint(TIME_STEPS, (*shape,), generator=generator)].float()
+        return self._sigmas[torch.randint(TIME_STEPS, (*shape,), generator=generator)].float()
 
     def sigma_schedule(self, num_steps: int, *, pixels: int) -> Tensor:
         """Raises: ValueError when there is no step, or more than there are time steps."""
@@ -106,16 +118,4 @@ class DDPMPrediction(Prediction[DDPMConfig]):
             stride = TIME_STEPS // num_steps
             first = min(1, TIME_STEPS - 1 - (num_steps - 1) * stride)
             steps = first + stride * torch.arange(num_steps - 1, -1, -1)
-        return torch.cat([_table(self.config)[steps], torch.zeros(1, dtype=torch.float64)]).float()
-
-
-@lru_cache(maxsize=8)
-def _table(config: DDPMConfig) -> Tensor:
-    """sigma of every time step, (1000,) float64, rising."""
-    power = 0.5 if config.betas == "scaled_linear" else 1.0
-    ends = config.beta_start**power, config.beta_end**power
-    betas = torch.linspace(*ends, TIME_STEPS, dtype=torch.float64) ** (1 / power)
-    root = torch.cumprod(1 - betas, dim=0).sqrt()
-    if config.terminal_snr == "zero":
-        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    return ((1 - root**2).sqrt() / root).clamp(max=PURE_NOISE)
+        return torch.cat([self._sigmas[steps], torch.zeros(1, dtype=torch.float64)]).float()

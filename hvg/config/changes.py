@@ -72,7 +72,7 @@ def changes(was: RunConfig, now: RunConfig) -> list[Change]:
         own = [change for change in own if change.path == "training.steps" or change not in common]
         found += [replace(change, path=f"stages.{label}.{change.path}") for change in own]
     begins = [(label, before[label].begins, after[label].begins) for label in after if label in before]
-    found += [Change(f"stages.{label}.begins", *both, None) for label, *both in begins if both[0] != both[1]]
+    found += [Change(f"stages.{label}.begins", was, now, None) for label, was, now in begins if was != now]
     return [*found, *common]
 
 

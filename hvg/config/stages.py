@@ -67,8 +67,9 @@ def stage_config(config: RunConfig, label: str | None) -> RunConfig:
 def has_stages(raw: Mapping[str, Any]) -> bool:
     """Whether a tree of plain values has stages that can be taken for some; the parser tells of others."""
     stages = raw.get("stages")
-    usable = isinstance(stages, Mapping) and 0 < len(stages) <= MOST_STAGES
-    return usable and all(isinstance(changes, Mapping) for changes in stages.values())
+    if not isinstance(stages, Mapping) or not 0 < len(stages) <= MOST_STAGES:
+        return False
+    return all(isinstance(changes, Mapping) for changes in stages.values())
 
 
 def stage_trees(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

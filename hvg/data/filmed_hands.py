@@ -17,7 +17,7 @@ def hand_crops(body: BodyMotion, cameras: Cameras) -> list[list[Crop]]:
     """For each frame the squares of the left and the right hand of a body (B = 1) that cameras (T) see."""
     middles, sides = (x.tolist() for x in hand_squares(body, cameras))
     return [
-        [_square(*middle, side, cameras.image_size) for middle, side in zip(*hands, strict=True)]
+        [_square(x, y, side, cameras.image_size) for (x, y), side in zip(*hands, strict=True)]
         for hands in zip(middles, sides, strict=True)
     ]
 

@@ -198,7 +198,8 @@ class ClipDataModule(lightning.LightningDataModule):
         return DataLoader(
             self.order(clips_per_step=self.batch_size * world * self.accumulate),
             batch_sampler=StepPositions(
-                *(count * self.accumulate for count in (self.first_step, self.num_steps)),
+                self.first_step * self.accumulate,
+                self.num_steps * self.accumulate,
                 self.batch_size,
                 rank,
                 world,

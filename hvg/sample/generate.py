@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def denoise(options: SampleOptions, request: Request, report: Report | None, *, 
     seed = evaluation.seed if options.seed is None else options.seed
 
     def progress(stage: str) -> Callable[[int, int], None] | None:
-        return report and (lambda done, total: report(stage, done, total))
+        return None if report is None else partial(report, stage)
 
     try:
         if request.given is None:

@@ -37,8 +37,7 @@ def check_estimate(refiner: Refiner, views: int, frames: int) -> None:
     places = tuple(range(frames))
     for done in (0.0, 0.5, 0.99):
         for some in (places, places[1:] or places):
-            part = (x[:, :, list(some)] for x in (x0, given))
-            _check_step(refiner, *part, some, done)
+            _check_step(refiner, x0[:, :, list(some)], given[:, :, list(some)], some, done)
 
 
 def _check_step(refiner: Refiner, x0: Tensor, given: Tensor, frames: tuple[int, ...], done: float) -> None:

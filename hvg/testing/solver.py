@@ -45,7 +45,8 @@ def check_cells(solver: Solver) -> None:
     """Where cells are at levels of their own, each makes the step that it would make among others at its level."""
     x, x0, fresh = _noise("x"), _noise("x0"), _noise("fresh")
     levels, following = (2.0, 0.5, 30.0), (1.0, 0.0, 10.0)
-    at = _at(*(torch.tensor(levels).view(1, 3, 1, 1, 1, 1) for levels in (levels, following)), fresh)
+    here, there = (torch.tensor(each).view(1, 3, 1, 1, 1, 1) for each in (levels, following))
+    at = _at(here, there, fresh)
     together = solver.step(x.clone(), x0.clone(), at)
     for view, (sigma, sigma_next) in enumerate(zip(levels, following, strict=True)):
         of_view = slice(view, view + 1)
