@@ -41,12 +41,10 @@ from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import (
     camera_file,
     check_fields,
-    first_view_note,
     given_fields,
     make_clip,
-    out_of_sight_note,
-    upright_note,
 )
+from hvg.sample.request_notes import first_view_note, out_of_sight_note, upright_note
 from hvg.sample.videos import Made, Request, Second, write_videos
 from hvg.sample.whose_shape import asked_person
 from hvg.values.clip import ClipBatch

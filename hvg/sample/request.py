@@ -1,6 +1,5 @@
 """A request of ``hvg sample``: photo, motion and cameras as a clip, and what speaks against it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hvg.config import wiring
 from hvg.config.build import build_part
@@ -19,29 +17,25 @@ from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.required import required
 from hvg.geometry.camera_moves import NEAREST
-from hvg.geometry.motion import TO_Y_UP, Motion
+from hvg.geometry.motion import Motion
 from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
 from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.following import follow
-from hvg.parts.text_conditioner import TextConditioner
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
 from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
 from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photos
+from hvg.sample.request_notes import prompt_note, task_note
 from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
-from hvg.values.cameras import Cameras, project
+from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
-from hvg.values.task import NOVEL_VIEW, TASKS, stands_still
+from hvg.values.task import TASKS, stands_still
 
 Photo = Path | Image.Image
-# From how many degrees on the first camera no longer counts as one in front of the person.
-SIDEWAYS_DEGREES = 45.0
-# From how many degrees on a person does not stand.
-LYING_DEGREES = 60.0
 # Fields of a clip that a photo, a motion and cameras give.
 GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
 # Those of them that a motion gives.
@@ -326,69 +320,8 @@ def fit_reference(
     return load_photo(photo, size, fraction=fraction, box=box, background=config.data.background)
 
 
-def first_view_note(batch: ClipBatch) -> str | None:
-    """Note where the first camera is not in front of a person who faces +z, as in a photo; else None."""
-    assert batch.body is not None
-    x, _, z = (batch.cameras.centers[0, 0, 0] - pelvis(batch.body)[0]).tolist()
-    azimuth = math.degrees(math.atan2(x, z))
-    if abs(azimuth) <= SIDEWAYS_DEGREES:
-        return None
-    return (
-        f"the first view stands {azimuth:.0f} degrees from the front (+z); views are told relative to the first one, "
-        "which should look as the photo does"
-    )
-
-
-def upright_note(batch: ClipBatch, up: str) -> str | None:
-    """Note where the person does not stand: the file may mean another axis by up; else None."""
-    assert batch.body is not None
-    spine = batch.body.joints[0, :, batch.body.joint_names.index("neck")] - pelvis(batch.body)
-    tilt = math.degrees(float(torch.acos(normalize(spine, dim=-1)[:, 1].clamp(-1, 1)).median()))
-    if tilt < LYING_DEGREES:
-        return None
-    other = " or ".join(f"up={axis}" for axis in TO_Y_UP if axis != up)
-    return f"the person's back is {tilt:.0f} degrees from upright; if they should stand, the motion has another axis up: {other}"
-
-
-def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
-    """Note where a prompt is given that nothing reads, or none where the settings say what stands in for it; else None."""
-    slots = [(choice.cls, choice.config) for choice in config.conditioners.values()]
-    heard = any(issubclass(cls, TextConditioner) and cls.hears(settings) for cls, settings in slots)
-    needed = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
-    if options.prompt is not None:
-        return None if heard or needed else "no part of this model reads the prompt"
-    notes = [
-        x for cls, own in slots if issubclass(cls, TextConditioner) for x in cls.notes(own, frozenset({"caption"}))
-    ]
-    return "; ".join(notes) or None
-
-
 def asked_task(options: SampleOptions, body: BodyMotion) -> int:
     """The task of a request, as of ``hvg.values.task``: nobody knows the photo's pose, so that one held still is taken for it."""
     if options.task == "auto":
         return TASKS.index("view" if options.motion is not None and stands_still(body) else "pose")
     return TASKS.index(options.task)
-
-
-def task_note(config: RunConfig, options: SampleOptions, batch: ClipBatch) -> str | None:
-    """Note where a request is taken for a novel view by a model that hears of it; else None."""
-    heard = any("task" in fields for _, fields in wiring.needed_fields(config).values())
-    if not heard or options.task != "auto" or batch.task != NOVEL_VIEW:
-        return None
-    return "the person does not move, so the photo is taken to show this pose: a novel view; if it shows another, give task=pose"
-
-
-def out_of_sight_note(batch: ClipBatch) -> str | None:
-    """Note where the person walks out of the picture, or behind a camera; else None."""
-    assert batch.body is not None
-    height, width = batch.cameras.image_size
-    pixels, depth = project(pelvis(batch.body)[:, None], batch.cameras[0])
-    x, y = pixels[..., 0, :].unbind(-1)
-    seen = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth[..., 0] > 0)
-    lost = int((~seen.all(dim=0)).sum())
-    if not lost:
-        return None
-    return (
-        f"the person leaves the picture in {lost} of {seen.shape[1]} frames; stand farther away (distance=), or move the "
-        "cameras along (camera=FILE.json)"
-    )

@@ -27,14 +27,11 @@ from hvg.sample.memory import Size, check_memory, estimated_bytes
 from hvg.sample.request import (
     camera_file,
     check_fields,
-    first_view_note,
     make_clip,
-    out_of_sight_note,
     preset,
-    prompt_note,
     training_framing,
-    upright_note,
 )
+from hvg.sample.request_notes import first_view_note, out_of_sight_note, prompt_note, upright_note
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 

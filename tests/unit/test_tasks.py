@@ -17,7 +17,8 @@ from hvg.config.composition import compose, parse_resolved
 from hvg.geometry.motion import Motion
 from hvg.model.load import build_system
 from hvg.parts.context import Context
-from hvg.sample.request import asked_task, task_note
+from hvg.sample.request import asked_task
+from hvg.sample.request_notes import task_note
 from hvg.score.protocol import build_protocol
 from hvg.testing import build, nudged, tiny_batch, tiny_context, tiny_scored_clips
 from hvg.values.cameras import azimuths_degrees
