@@ -52,15 +52,20 @@ def relaxed(number: int, hand: int, frames: int = 1) -> dict[str, torch.Tensor]:
     return {word: torch.tensor(x, dtype=torch.float32) for word, x in given.items()}
 
 
+def _lines(form: str, values: np.ndarray) -> str:
+    """A line of each row, all at once: a person has tens of thousands."""
+    return f"{form}\n" * len(values) % tuple(values.ravel().tolist())
+
+
 def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray, texture: str) -> None:
     """A mesh with a texture that lies on it from the front; with a material file, as scanners write them."""
     low, high = vertices.min(0), vertices.max(0)
     uv = ((vertices - low) / (high - low))[:, :2]
-    lines = [f"mtllib {path.stem}.mtl", *(f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices)]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in uv] + ["usemtl material0"]
-    lines += ["f " + " ".join(f"{k}/{k}" for k in face) for face in faces.astype(int) + 1]
+    corners = np.repeat(faces.astype(int) + 1, 2, axis=1)
+    text = [f"mtllib {path.stem}.mtl\n", _lines("v %.6f %.6f %.6f", vertices), _lines("vt %.6f %.6f", uv)]
+    text += ["usemtl material0\n", _lines("f" + " %d/%d" * faces.shape[1], corners)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("".join(text))
     path.with_name(f"{path.stem}.mtl").write_text(f"newmtl material0\nmap_Kd {texture}\n")
 
 

@@ -6,6 +6,8 @@ subject after the other (``jackknife_difference``).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -66,8 +68,9 @@ def paired_difference(
     mean = float(sums.sum() / (num_seeds * counts.sum()))
     if num_subjects == 1:
         return Interval(mean, -np.inf, np.inf, num_subjects, num_seeds, p=1.0)
+    subjects, state = _drawn_subjects(num_subjects, resamples, seed)
     generator = np.random.default_rng(seed)
-    subjects = generator.multinomial(num_subjects - 1, np.full(num_subjects, 1 / num_subjects), size=resamples)
+    generator.bit_generator.state = state
     draws = (subjects @ sums.T) / (subjects @ counts)[:, None]
     freedom = _degrees_of_freedom(
         float(draws.mean(axis=1).var()), num_subjects, _variance_of_mean(sums.sum(axis=1) / counts.sum()), num_seeds
@@ -80,6 +83,16 @@ def paired_difference(
     stretched = mean + (draws[:, 0] - mean) * spread
     low, high = np.quantile(stretched, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), num_subjects, num_seeds, _p_value(stretched))
+
+
+@lru_cache(maxsize=4)
+def _drawn_subjects(num_subjects: int, resamples: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """How often each subject is drawn (resamples, subjects), and the generator's state then. It takes nearly all of the time of a
+    difference, and a report has hundreds for the same subjects.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(num_subjects - 1, np.full(num_subjects, 1 / num_subjects), size=resamples)
+    return drawn, generator.bit_generator.state
 
 
 def jackknife_difference(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ from hvg.values.tensors import moved
 
 def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> None:
     """Runs every check below. Raises: AssertionError that says which promise is broken."""
-    photos = max(1, cls.num_photos(config))
+    part, photos = build(cls, config, context), max(1, cls.num_photos(config))
     for views, frames in ((1, 1), (3, 1), (1, 3), (3, 3)):
-        check_shapes(cls, config, context, tiny_batch(2, views, frames, photos=photos))
+        check_shapes(part, config, context, tiny_batch(2, views, frames, photos=photos))
     check_joined_frames(cls, config, context)
     batch = tiny_batch(photos=photos)
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
@@ -41,14 +41,13 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     check_signal(cls, config, context)
 
 
-def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:
+def check_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBatch) -> None:
     """Exactly the ports of ``spec`` are filled, as widely as it says, from fields that a batch has.
 
     What stands in for a dropped signal fills the same ports in the same shapes.
     """
-    part = build(cls, config, context)
     missing = (part.needs(config) | part.loss_needs(config)) - batch.present()
-    require(not missing, f"{cls.__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
+    require(not missing, f"{type(part).__name__}.needs names unknown ClipBatch fields: {sorted(missing)}")
     conditioning = part(part.signal(batch), batch)
     wrong = {name: tuple(x.shape) for name, x in conditioning.losses.items() if x.shape != (batch.grid[0],)}
     require(not wrong, f"losses are of clips, (B), not {wrong}")
@@ -64,11 +63,16 @@ def check_shapes(cls: type[Conditioner], config: Any, context: Context, batch: C
 
 def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -> None:
     """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
-    behind = tiny_context(temporal_stride=2)
+    behind = _joining()
     context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
-    photos = max(1, cls.num_photos(config))
+    part, photos = build(cls, config, context), max(1, cls.num_photos(config))
     for frames in (1, 3, 4):
-        check_shapes(cls, config, context, grouped(tiny_batch(2, 2, frames, photos=photos), 2))
+        check_shapes(part, config, context, grouped(tiny_batch(2, 2, frames, photos=photos), 2))
+
+
+@cache
+def _joining() -> Context:
+    return tiny_context(temporal_stride=2)
 
 
 def check_zero_start(cls: type[Conditioner], config: Any, context: Context, batch: ClipBatch) -> None:

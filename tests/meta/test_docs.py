@@ -33,11 +33,15 @@ def test_a_file_that_is_not_there_is_found():
     assert _paths("read `hvg/types.py` and (hvg/core/errors.py).") == {"hvg/types.py", "hvg/core/errors.py"}
 
 
-def test_loading_a_checkpoint_needs_nothing_of_training():
+def test_counting_and_loading_a_checkpoint_need_nothing_of_training():
+    """One process for both: it imports for seconds."""
     rooms = "hvg.sample.generate, hvg.score.evaluation, hvg.pipeline"
-    code = f"import sys, {rooms}; print([m for m in sys.modules if m.startswith(('hvg.train', 'deepspeed'))])"
+    code = "import sys, hvg.cost.forecast; print([m for m in ('lightning', 'transformers') if m in sys.modules])\n"
+    # Counting knows how strategies share weights; nothing else of training.
+    code += f"counted = {{'hvg.train', 'hvg.train.shares'}}; import {rooms}; all = set(sys.modules) - counted\n"
+    code += "print([m for m in all if m.startswith(('hvg.train', 'deepspeed'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["[]", "[]"], done.stdout + done.stderr
 
 
 def _paths(text: str) -> set[str]:
