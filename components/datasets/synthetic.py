@@ -329,15 +329,14 @@ class Synthetic(Dataset):
         if config.driving in ("other_person", "other_both"):
             shape, person = self._person(number, f"driving-person-{clip}")
             body = self._moving_alike(number, clip, shape)
-        camera = scene.cameras[:1]
+        camera, frames = scene.moving[:1], required(loaded.frames, "frames")[:, 0]
         if config.driving in ("other_view", "other_both"):
-            camera = self._camera_between(number, clip, body, scene.cameras)
-        frames = required(loaded.frames, "frames")[:, 0]
+            camera = over_time(self._camera_between(number, clip, body, scene.cameras), config.frames)
         if config.driving != "same_view":
             frames = self._render(person, body, camera)[0][None]
         if not hands:
             return {"driving": frames}
-        cameras = hand_cameras(body, camera, hands)
+        cameras = hand_cameras(body, camera[0], hands)
         return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
 
     def _moving_alike(self, number: int, clip: int, shape: dict[str, float]) -> BodyMotion:
