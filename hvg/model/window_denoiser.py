@@ -50,7 +50,7 @@ class WindowDenoiser:
         self._branches = system.guidance.branches([*droppable(system.conditioners)])
         known = {slot: part.config.strength for slot, part in system.conditioners.items()}
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
-        self._given = self._looked_at()
+        self._given = known_cells(batch, system.temporal_stride)
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
         self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
@@ -86,9 +86,9 @@ class WindowDenoiser:
         if key in self._windows:
             return self._windows[key]
         part = self._aligned(window.views, window.frames, shrink)
-        part = replace(part, known=None if clean is None else self._known(clean, window, part))
-        system = self.system
-        given = condition_slots(system.conditioners, system.signal_keys, part, self._per_clip.get(shrink))
+        part, system = replace(part, known=self._known(clean, part)), self.system
+        asked = {**self._per_clip.get(shrink, {}), **self._looked_at(window, part)}
+        given = condition_slots(system.conditioners, system.signal_keys, part, asked)
         self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
         given = tell(system.conditioners, strengthen(system.conditioners, given, self._strengths), part)
         null = {slot: system.conditioners[slot].null(given[slot]) for slot in _NOTHING.union(*self._branches)}
@@ -102,19 +102,17 @@ class WindowDenoiser:
             self._windows[key] = found
         return found
 
-    def _looked_at(self) -> Tensor | None:
-        """The cells (V, t) that are given, where a conditioner looks at their pictures; None where none does."""
-        if not any("frames" in part.needs(part.config) for part in self.system.conditioners.values()):
-            return None
-        given = known_cells(self.batch, self.system.temporal_stride)
-        return torch.zeros(self.grid.cameras.shape[1:], dtype=torch.bool) if given is None else given
+    def _looked_at(self, window: Window, part: ClipBatch) -> dict[str, Conditioning]:
+        """Ports of the slots that look at pictures: at those that are given, since what is finished by now has none."""
+        looking = {slot: each for slot, each in self.system.conditioners.items() if "frames" in each.needs(each.config)}
+        given = None if self._given is None else self._given[list(window.views)][:, list(window.frames)]
+        return condition_slots(looking, self.system.signal_keys, replace(part, known=self._known(given, part)))
 
-    def _known(self, clean: Tensor, window: Window, part: ClipBatch) -> Tensor:
+    def _known(self, cells: Tensor | None, part: ClipBatch) -> Tensor | None:
         """Cells (v, t) of a window for all frames of each, (B, v, s t)."""
-        if self._given is not None:
-            # Of what is finished there is no picture to look at.
-            clean = clean & self._given[list(window.views)][:, list(window.frames)]
-        cells = upload(clean.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
+        if cells is None:
+            return None
+        cells = upload(cells.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
         return cells.expand(len(part.clip_id), -1, -1)
 
     def _aligned(self, views: Sequence[int], latents: Sequence[int], shrink: int) -> ClipBatch:

@@ -173,7 +173,7 @@ def test_conditioners_hear_what_is_finished_in_a_window(tiny):
 def test_a_view_that_is_finished_is_not_looked_at(tiny):
     """What the clip has in its place would be the answer."""
     plan = ["sampler=sliding", "sampler.rounds=[views]", "sampler.views=2", "sampler.view_frames=2"]
-    system, batch = stirred([*tiny, "known=latent", "training.known_views=[1,1]", *plan]), clip(3)
+    system, batch = stirred([*tiny, "appearance=known_latent", *KNOWN, *plan]), clip(3)
     made = [
         system.sample_latents(replace(batch, frames=frames), num_steps=1)[0]
         for frames in (batch.frames, batch.frames.flip(0))
