@@ -50,7 +50,8 @@ class DrivingMemory(Conditioner[DrivingMemoryConfig]):
     The backbone runs over the driving video once, as over a clip of one view, without text and at a fixed level; every frame
     that is denoised then sees the driving tokens of its own moment, for all views the same. At sites of ``Ports.beside`` they
     lie to the right of the frame's picture, and dropped they are not there at all; where a network has none, they lie where a
-    photo's lie, and dropped they are zeros, which take their share of the softmax. Pictures of another size are cut and resized to the clip's.
+    photo's lie, and dropped they are zeros, which take their share of the softmax. Pictures of another size are cut and resized
+    to the clip's.
 
     Source: Wan-Animate 2, of which diffusers has the network (``WanAnimate2Transformer3DModel``). We differ: the photo has no
     frame of its own in the clip; the network reads neither a prompt for the driving video nor CLIP's tokens of it.
