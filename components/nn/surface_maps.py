@@ -171,7 +171,7 @@ def map_picture(name: str, signal: Tensor) -> Tensor:
     """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: all but normals on black, parts in colour.
 
     The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
-    the brighter, the further from the trunk. Of a place on a part red is how far along it is; green and blue say which way around.
+    the brighter, the further from the trunk. Of a place on a part red says how far along, green and blue which way around.
     """
     if name == "normal":
         return signal
