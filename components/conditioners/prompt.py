@@ -56,7 +56,6 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
             self._fitting(clean(getattr(config, name) or ""), f"text.{name}")
 
     @classmethod
-    @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
         if config.fills == "text":
             return super().spec(config, ports)
