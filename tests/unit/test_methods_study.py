@@ -19,6 +19,7 @@ TRAINING, SAMPLING = (
 )
 
 
+@cache
 def config(words: tuple[str, ...]) -> RunConfig:
     """An arm's, or a need's, without the checkpoints of what it waits for."""
     own = [word for word in words if not word.startswith("checkpoint=")]
@@ -66,6 +67,8 @@ def test_all_are_scored_on_the_same_views():
 def test_all_train_on_the_same_people_before_the_same_cameras():
     """But for who drives them, a second photo, and the first stages of 3DiMo."""
     apart = {"split", "driving", "hand_size", "photos"}
-    found = [{k: v for k, v in config(words).dataset.resolved().items() if k not in apart} for words in STUDY.arms.values()]
+    found = [
+        {k: v for k, v in config(words).dataset.resolved().items() if k not in apart} for words in STUDY.arms.values()
+    ]
     assert all(own == found[0] for own in found)
     assert (found[0]["views"], found[0]["frames"]) == (4, 4)
