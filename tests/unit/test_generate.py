@@ -494,6 +494,12 @@ def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(con
     check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)
 
 
+def test_frames_that_are_refined_are_held_whole(config):
+    system, size = build_system(config), Size(views=2, frames=8, image_size=(64, 64))
+    held = estimated_bytes(system, replace(size, refined=True)) - estimated_bytes(system, size)
+    assert held == 2 * (2 * 8 * 3 * 64 * 64)
+
+
 def test_memory_is_judged_before_anything_is_made(config):
     system, motion = build_system(config), Motion(rotations={"pelvis": torch.zeros(2, 3)})
     requests = ({"views": 1024, "image_size": 256, "frames": 8}, {"image_size": 8192}, {"frames": 65_536})
