@@ -40,9 +40,12 @@ from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
+from hvg.values.clip import ClipBatch
 
 # Word -> the fields of a clip that it gives, by their first names.
-GIVEN_BY = {"reference": "reference", "motion": "body", "camera": "cameras"}
+GIVEN_BY = {"reference": "reference", "motion": "body", "camera": "cameras", "driving": "driving"}
+# What of a clip stands in for a driving video that is not given.
+NOBODY = frozenset({"driving", "driving_hands"})
 # Frames per second of pictures, which do not say when they are shown; two rates that part by less are the same.
 PICTURES_RATE, SAME_RATE = 8.0, 0.01
 
@@ -80,8 +83,8 @@ def request_digest(options: RefineOptions, overrides: Sequence[str], places: Map
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
     files = [path for place in places.values() for path in ([place] if isinstance(place, Path) else place.values())]
-    files += [path for path in (*(options.reference or ()), options.reference_body, options.reference_camera) if path]
-    files += [path for path in (options.driving, options.driving_matte) if path]
+    people = (*(options.reference or ()), options.reference_body, options.reference_camera)
+    files += [path for path in (*people, options.driving, options.driving_matte) if path]
     files += [path for motion in (options.motion, options.reference_motion) if motion for path in files_of(motion)]
     if options.camera is not None and options.camera not in PRESETS:
         camera = Path(options.camera)
@@ -115,7 +118,7 @@ def open_request(
             count = max((part.cls.num_photos(part.config) for part in config.conditioners.values()), default=1)
             photos.extend([Image.new("RGBA", (64, 64), (255, 255, 255, 255))] * max(count, 1))
             told_of["reference"] = (options.video,) * len(photos)
-        check_fields(config, asked.model_copy(update=told_of))
+        check_fields(config, asked.model_copy(update=told_of), frozenset() if options.driving else NOBODY)
         return config
 
     system, config = load_system(options.checkpoint, options.weights, change)
@@ -126,6 +129,10 @@ def open_request(
     if missing := [f"{word}=" for word in lacking if GIVEN_BY[word] in refining.refiner.requires]:
         raise HvgError(f"refiner={config.refiner.name} looks for the person in the pictures; give {' '.join(missing)}")
     batch, names, told = make_clip(system, config, asked, motion, cameras, photos or None, driving)
+    if options.driving is None and any(
+        "driving" in part.cls.needs(part.config) for part in config.conditioners.values()
+    ):
+        batch = without_driver(batch)
     # By the name goes the noise: of a video whose photo and motion are told it is that of ``hvg sample``.
     named = (options.video.name,) if {"reference", "motion"} & {*lacking} else batch.clip_id
     batch = replace(batch, clip_id=named, subject=named, caption=batch.caption or ("",)).to(system.device)
@@ -147,6 +154,12 @@ def open_request(
         given=video.frames,
         rate=video.rate or PICTURES_RATE,
     )
+
+
+def without_driver(batch: ClipBatch) -> ClipBatch:
+    """The clip with a grey driving video, and grey hands, for slots that read one and tell nothing."""
+    blank = torch.zeros(batch.grid[0], batch.grid[2], 2, 3, *batch.cameras.image_size)
+    return replace(batch, driving=blank[:, :, 0], driving_hands=blank)
 
 
 def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:

@@ -44,8 +44,11 @@ OF_MOTION = MESH_FIELDS | {"body"}
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size", *MovedCameras.model_fields)
 
 
-def check_fields(config: RunConfig, options: SampleOptions) -> None:
-    """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos."""
+def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[str] = frozenset()) -> None:
+    """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos.
+
+    besides: fields of a clip that are there all the same.
+    """
     count = len(options.reference)
     for slot, choice in config.conditioners.items():
         asked = choice.cls.num_photos(choice.config)
@@ -54,7 +57,7 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
                 f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
                 f"{count} is given; give {asked}, as reference=[front.png,back.png]"
             )
-    given = given_fields(options)
+    given = given_fields(options) | besides
     for path, (name, fields) in wiring.needed_fields(config, training=False).items():
         if "driving" in fields - given:
             raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")

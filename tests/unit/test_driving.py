@@ -68,6 +68,18 @@ def test_same_view_is_the_first_view_and_the_others_are_none_of_the_clip_s(clips
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
 
 
+def test_of_several_drivers_each_clip_draws_one(clips):
+    words = ("same_view", "other_view")
+    mixed = dataset(driving=words)
+    drawn = [mixed._driver(number, 0) for number in range(100)]
+    assert {*drawn} == {*words} and 30 < drawn.count("same_view") < 70
+    assert torch.equal(mixed.load(1).driving, clips[drawn[1]].driving)
+    assert Synthetic.drives_itself(mixed.config) and "driving" in Synthetic.provides(mixed.config)
+    assert not Synthetic.drives_itself(dataset(driving=("other_view", "other_person")).config)
+    with pytest.raises(ValueError, match="driving"):
+        dataset(driving=())
+
+
 def test_another_person_moves_alike():
     """Joints of both, in the axes of their bodies, are alike where those of another clip are not."""
     people = dataset(driving="other_person")
