@@ -260,7 +260,7 @@ def test_every_experiment_on_a_transformer_takes_two_steps_at_every_scale(experi
         # Its curriculum is composed elsewhere; here is its last stage.
         people = "num_subjects:2,num_held_out_subjects:2,image_size:64,views:2,frames:2,hand_size:16"
         words = [word for word in words if word not in DATASET]
-        words += [f"dataset.members.views={{{people}}}", "stages={}"]
+        words += [f"dataset.members.views={{{people}}}", "~stages"]
     else:
         words.append("dataset.image_size=64")
     takes_two_steps(words, tmp_path)
