@@ -79,7 +79,8 @@ class RefinedStep:
     """A step of sampling that refines.
 
     given: clean latents (B, V, t, C, h, w) of the frames that are refined, on the step's grid. frames: which latent frames of the
-    video those are, increasing; t of them. done: share of the steps that lie behind, in [0, 1).
+    video those are, increasing; t of them. done: share of the steps that lie behind, in [0, 1): behind those cells, in the mean,
+    that are denoised, where they take turns.
     """
 
     given: Tensor

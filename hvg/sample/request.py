@@ -104,7 +104,9 @@ def make_clip(
     asked = options.frames or (given and given.num_frames)
     views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
     # At first of what is asked for, since already the places take memory; then of what they come to.
-    size = Size(views=views, frames=asked or 1, image_size=framing.image_size)
+    refines, redraws = config.refiner.cls.refines(config.refiner.config), config.refiner.cls.redraws
+    refined = 0 if not refines else views if redraws else 1
+    size = Size(views=views, frames=asked or 1, image_size=framing.image_size, refined=refined)
     check_memory(system, size, options.memory)
     places = motion_places(
         motion,

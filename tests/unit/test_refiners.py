@@ -15,6 +15,7 @@ from hvg.core.errors import CheckpointError, ConfigError, HvgError
 from hvg.core.random_keys import generator
 from hvg.model.load import build_system
 from hvg.model.refining import Refining, check_given, open_refining
+from hvg.model.sampling import sample
 from hvg.parts import registry
 from hvg.parts.noise_levels import PURE_NOISE
 from hvg.parts.refiner import Refined, started_levels
@@ -200,6 +201,8 @@ PLANS = (
     ("sampler=partition", "sampler.views=1", "sampler.frames=2"),
     ("sampler=anchored", "sampler.frames=3", "sampler.overlap=1"),
     ("sampler=coarse_to_fine", "sampler.frames=4", "sampler.overlap=1", "sampler.levels=2"),
+    ("sampler=carry_over", "sampler.frames=3", "sampler.carried=1"),
+    ("sampler=sliding", "sampler.views=1", "sampler.frames=3"),
 )
 
 
@@ -215,6 +218,32 @@ def test_a_refiner_works_on_windows_of_any_plan(model, clip, given, plan):
         assert torch.equal(frames_to_uint8(made[:, :, :1]), given[:, :, :1])
     low = refined((windowed, own), clip, given, LowFrequency, share=1.0, time=1.0, space=2.0)
     torch.testing.assert_close(low, frames_from_uint8(given), rtol=0, atol=1e-4)
+
+
+def test_cells_that_rest_count_as_given():
+    """So that no frequency of a video is told by frames that nothing is known of yet."""
+    seen = []
+
+    class Watching(SDEdit):
+        def estimate(self, x0, at):
+            seen.append((x0[0, 0, :, 0, 0, 0].tolist(), at.done))
+            return x0
+
+    made = sample(
+        lambda x, sigma, windows, scales: torch.zeros_like(x),
+        torch.ones(1, 1, 3, 1, 2, 2),
+        torch.tensor([2.0, 1.0, 0.0]),
+        *(part("sampler", "carry_over", frames=2), part("solver", "euler"), part("guidance", "constant")),
+        refined=Refined(latents=torch.full((1, 1, 3, 1, 2, 2), 5.0), refiner=part(Watching, strength=0.5)),
+    )
+    assert seen == [([0, 0, 5], 0.0), ([0, 0, 5], 0.5), ([5, 5, 0], 0.0), ([5, 5, 0], 0.5)]
+    assert not made.any()
+
+
+def part(kind, name="", **settings):
+    """A part by its kind and name, or of its class, with these settings."""
+    cls = registry.load(kind, name) if isinstance(kind, str) else kind
+    return cls(cls.Config(**settings))
 
 
 def test_pictures_that_the_network_cannot_halve_are_refused(model, given):
