@@ -9,15 +9,13 @@ from torch.nn.functional import interpolate
 
 from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
-from hvg.config.wiring import picture_size, temporal_stride
+from hvg.config.wiring import temporal_stride
 from hvg.model.sampling import sample
+from hvg.model.trained_levels import picture_pixels
 from hvg.parts.plan import GuidedClips, Level, needed_branches
 from hvg.values.grid import Window
 from hvg.values.known import Known
 from hvg.values.latent_time import latent_frames
-
-# Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
-ANY_SIZE = (512, 512)
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
@@ -47,7 +45,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     sample(
         look,
         start,
-        build_part(config.prediction).sigma_schedule(steps, pixels=math.prod(picture_size(config) or ANY_SIZE)),
+        build_part(config.prediction).sigma_schedule(steps, pixels=picture_pixels(config)),
         sampler,
         build_part(config.solver),
         guidance,
