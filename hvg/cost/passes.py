@@ -9,16 +9,14 @@ from torch.nn.functional import interpolate
 
 from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
-from hvg.config.wiring import picture_size, temporal_stride
+from hvg.config.wiring import temporal_stride
 from hvg.model.sampling import sample
+from hvg.model.trained_levels import picture_pixels
 from hvg.parts.plan import GuidedClips, Level, needed_branches
 from hvg.parts.refiner import Refined, Refiner, started_levels
 from hvg.values.grid import Window
 from hvg.values.known import Known
 from hvg.values.latent_time import latent_frames
-
-# Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
-ANY_SIZE = (512, 512)
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
@@ -57,12 +55,11 @@ def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Ref
     cells[[view for view in config.evaluation.known_views if view < views]] = True
     known = Known(latents=start, cells=cells & ~cells.all())
     refined = None if refiner is None else Refined(latents=start, refiner=refiner)
-    pixels = math.prod(picture_size(config) or ANY_SIZE)
 
     sample(
         look,
         start,
-        started_levels(build_part(config.prediction), steps, refined, pixels=pixels),
+        started_levels(build_part(config.prediction), steps, refined, pixels=picture_pixels(config)),
         sampler,
         build_part(config.solver),
         guidance,
