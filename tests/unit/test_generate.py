@@ -1,6 +1,7 @@
 """What ``hvg sample`` makes of a user's photo, cameras and words."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
