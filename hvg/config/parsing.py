@@ -201,18 +201,25 @@ def without_unused(raw: dict[str, Any], given: Callable[[], Collection[str]]) ->
     return {key: x for key, x in raw.items() if key not in dropped}
 
 
+def _slot_problem(slot: Any) -> str | None:
+    """Why a conditioner's slot may not be called so; None where it may."""
+    if slot in SLOTS:
+        return f"two parts on one slot: '{slot}' is also a root key; choose a new name."
+    if not str(slot).isidentifier():
+        return "a slot's name has to be a Python identifier."
+    # Parts, which are imported next, bring torch.
+    from torch.nn import ModuleDict
+
+    return "every network has something of that name; choose a new one." if hasattr(ModuleDict(), slot) else None
+
+
 def _parse_slots(raw: Any, written: Mapping[str, str]) -> tuple[dict[str, PartChoice], list[Problem]]:
     if not isinstance(raw, dict):
         return {}, [Problem("slots", f"expected conditioners by slot name, got {shown(raw)}.")]
     choices, problems = {}, []
     for slot, value in raw.items():
-        if slot in SLOTS:
-            problems.append(
-                Problem(f"slots.{slot}", f"two parts on one slot: '{slot}' is also a root key; choose a new name.")
-            )
-            continue
-        if not str(slot).isidentifier():
-            problems.append(Problem(f"slots.{slot}", "a slot's name has to be a Python identifier."))
+        if problem := _slot_problem(slot):
+            problems.append(Problem(f"slots.{slot}", problem))
             continue
         choice, found = _parse_part("conditioner", value, f"slots.{slot}", written)
         problems += found

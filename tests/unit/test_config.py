@@ -349,6 +349,12 @@ def test_more_conditioners_go_under_slots_and_come_last():
     assert parse_resolved(config.to_yaml(), "") == config
 
 
+@pytest.mark.parametrize("name", ["parameters", "keys", "training"])
+def test_a_slot_is_not_called_as_something_that_networks_have(name):
+    with pytest.raises(ConfigError, match=rf"slots\.{name}: every network has something of that name"):
+        compose([f"+slots.{name}.name=skeleton"])
+
+
 def test_an_empty_slot_holds_nothing():
     assert "pose" not in compose(["pose=null"]).conditioners
 
