@@ -40,8 +40,6 @@ from ..nn.flux_transformer import FluxTransformer
 from ..nn.published_network import load_network
 from ..nn.video_backbone import NEW_LAYERS, BlockRunner, DenoiserConfig, fold_shared, seen_views
 
-# FLUX's time step of clean latents.
-CLEAN_LEVEL = 0.0
 # Words for adapters -> the weights that they mean.
 WORDS = {
     "new": [f"{place}.*" for place in NEW_LAYERS],
@@ -203,38 +201,34 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         grid: ViewGrid | None = None,
     ) -> Tensor:
         """See ``Backbone.forward``; ``frame_index`` is not asked. Raises: HvgError where latents cannot be cut into tokens."""
-        b, v, t = shape = noisy.shape[0], noisy.shape[1], noisy.shape[2]
-        if conditioning.channels is not None:
-            channels = conditioning.channels.expand(b, v, t, *conditioning.channels.shape[3:])
-            noisy = torch.cat([noisy, channels.to(noisy.dtype)], dim=3)
-        x = self._cells(fold_frames(noisy))
-        cells = (x.shape[2], x.shape[3])
-        residuals = {site: fold_frames(y.expand(b, v, t, -1, -1, -1)) for site, y in conditioning.residuals.items()}
-        x = self.x_embedder(x.flatten(2).mT)
-        if "stem" in residuals:
-            x = x + residuals["stem"].flatten(2).mT
-        text = self._text(conditioning, noisy)
-        ids = [picture_ids(0, cells, noisy.device)]
-        if text is not None:
-            ids = [ids[0].new_zeros(text.shape[1], 3), *ids]
-        if conditioning.pictures is not None:
-            seen, more = self._pictures(fold_frames(conditioning.pictures.expand(*shape, -1, -1, -1, -1)).to(noisy))
-            x, ids = torch.cat([x, seen], dim=1), [*ids, *more]
-        state = _Pass(
-            grid=shape,
-            cells=cells,
-            views=seen_views(grid, shape).resized(cells) if self.view_attention else None,
-            embedding=self._embed(level.expand(shape), noisy.dtype, conditioning),
-            places=Places.of(torch.cat(ids), self.config.axes),
-        )
-        views = dict(self.view_attention.items())
+        x, text, state = self._begun(noisy, level, conditioning, self._seen_views(noisy, grid))
         for site, block in self._blocks():
-            memory = self._memory(site, conditioning, state)
-            x, text = self._run(self.config, self._block, block, views.get(site), x, text, state, memory)
-            if site in residuals:
-                x = torch.cat([self._made(x, state) + residuals[site].flatten(2).mT, self._beside(x, state)], dim=1)
+            x, text = self._through(site, block, x, text, state, conditioning)
         out = self.proj_out(self.norm_out(self._made(x, state), state.embedding))
-        return unfold_frames(pixel_shuffle(out.mT.unflatten(2, cells), self.config.patch), shape)
+        return unfold_frames(pixel_shuffle(out.mT.unflatten(2, state.cells), self.config.patch), state.grid)
+
+    def attended(
+        self,
+        noisy: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None = None,
+        grid: ViewGrid | None = None,
+        sites: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """See ``Backbone.attended``. Tokens are those of the picture that is made."""
+        wanted = [site for site, _ in self._blocks()] if sites is None else sites
+        views = None if grid is None else self._seen_views(noisy, grid)
+        x, text, state = self._begun(noisy, level, conditioning, views)
+        seen: dict[str, Tensor] = {}
+        for site, block in self._blocks():
+            if site in wanted:
+                tokens, *_ = _norm(block)(self._made(x, state), emb=state.embedding)
+                seen[site] = unfold_frames(tokens, state.grid)
+            if len(seen) == len(wanted):
+                break
+            x, text = self._through(site, block, x, text, state, conditioning)
+        return seen
 
     def load_pretrained(self) -> list[str]:
         if self.config.weights is None:
@@ -260,16 +254,57 @@ class FluxKontext(Backbone[FluxKontextConfig]):
     def spatial_attention(self) -> Iterator[tuple[ViewAttention, nn.Module, nn.Module]]:
         for site, block in self._blocks():
             if site in self.view_attention:
-                double = hasattr(block, "norm1")
-                norm, attention = (
-                    (block.norm1.norm, block.attn) if double else (block.norm.norm, attention_of_single(block))
-                )
-                yield self.view_attention[site], norm, attention
+                attention = block.attn if _has_two_streams(block) else attention_of_single(block)
+                yield self.view_attention[site], _norm(block).norm, attention
 
     def _blocks(self) -> Iterator[tuple[str, Any]]:
         """Site and block, in the order in which they run."""
         for number, block in enumerate([*self.transformer_blocks, *self.single_transformer_blocks]):
             yield _site(number), block
+
+    def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
+        """The grid that view attention sees; None where there is none. Raises: HvgError as of ``forward``."""
+        return seen_views(grid, (noisy.shape[0], noisy.shape[1], noisy.shape[2])) if self.view_attention else None
+
+    def _begun(
+        self, noisy: Tensor, level: Tensor, conditioning: Conditioning, views: ViewGrid | None
+    ) -> tuple[Tensor, Tensor | None, _Pass]:
+        """Tokens of pictures (N, S + R S', D) and of text (N, L, D) ahead of the first block, and what all blocks share."""
+        b, v, t = shape = noisy.shape[0], noisy.shape[1], noisy.shape[2]
+        if conditioning.channels is not None:
+            channels = conditioning.channels.expand(b, v, t, *conditioning.channels.shape[3:])
+            noisy = torch.cat([noisy, channels.to(noisy.dtype)], dim=3)
+        x = self._cells(fold_frames(noisy))
+        cells = (x.shape[2], x.shape[3])
+        x = self.x_embedder(x.flatten(2).mT)
+        if "stem" in conditioning.residuals:
+            x = x + _residual(conditioning, "stem", shape)
+        text = self._text(conditioning, noisy)
+        ids = [picture_ids(0, cells, noisy.device)]
+        if text is not None:
+            ids = [ids[0].new_zeros(text.shape[1], 3), *ids]
+        if conditioning.pictures is not None:
+            seen, more = self._pictures(fold_frames(conditioning.pictures.expand(*shape, -1, -1, -1, -1)).to(noisy))
+            x, ids = torch.cat([x, seen], dim=1), [*ids, *more]
+        state = _Pass(
+            grid=shape,
+            cells=cells,
+            views=None if views is None else views.resized(cells),
+            embedding=self._embed(level.expand(shape), noisy.dtype, conditioning),
+            places=Places.of(torch.cat(ids), self.config.axes),
+        )
+        return x, text, state
+
+    def _through(
+        self, site: str, block: Any, x: Tensor, text: Tensor | None, state: _Pass, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of pictures and of text behind a block, with what is added there."""
+        views, memory = dict(self.view_attention.items()).get(site), self._memory(site, conditioning, state)
+        x, text = self._run(self.config, self._block, block, views, x, text, state, memory)
+        if site in conditioning.residuals:
+            made = self._made(x, state) + _residual(conditioning, site, state.grid)
+            x = torch.cat([made, self._beside(x, state)], dim=1)
+        return x, text
 
     def _block(
         self,
@@ -281,7 +316,7 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         memory: Memory | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens of pictures (N, S + R S', D) and of text (N, L, D) -> same."""
-        forward = double_block if hasattr(block, "norm1") else single_block
+        forward = double_block if _has_two_streams(block) else single_block
         x, text = forward(block, x, text, state.embedding, state.places, memory)
         if views is not None and state.views is not None:
             made = views(self._made(x, state).reshape(*state.grid, *state.cells, -1), state.views)
@@ -342,7 +377,7 @@ class FluxKontext(Backbone[FluxKontextConfig]):
     def _clean(self) -> Tensor:
         """What the blocks of a copy are told, (1, D): no noise, and nothing else."""
         weight = self.proj_out.weight
-        return self._embed(weight.new_full((1, 1, 1), CLEAN_LEVEL), weight.dtype, Conditioning())
+        return self._embed(weight.new_full((1, 1, 1), self.clean_level), weight.dtype, Conditioning())
 
     @torch.no_grad()
     def _zero_residual_branches(self) -> None:
@@ -366,6 +401,20 @@ class FluxKontext(Backbone[FluxKontextConfig]):
 
 def _site(number: int) -> str:
     return f"block_{number}"
+
+
+def _has_two_streams(block: Any) -> bool:
+    return hasattr(block, "norm1")
+
+
+def _norm(block: Any) -> Any:
+    """The norm ahead of a block's attention, with what the noise level does to it."""
+    return block.norm1 if _has_two_streams(block) else block.norm
+
+
+def _residual(conditioning: Conditioning, site: str, grid: tuple[int, int, int]) -> Tensor:
+    """What is added at a site, as tokens (N, S, D)."""
+    return fold_frames(conditioning.residuals[site].expand(*grid, -1, -1, -1)).flatten(2).mT
 
 
 def _open_gates(layer: nn.Linear, rows: int, gates: Sequence[int]) -> None:

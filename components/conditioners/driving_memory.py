@@ -48,9 +48,10 @@ class DrivingMemory(Conditioner[DrivingMemoryConfig]):
     """Fills ``memory`` with what the backbone's own layers see of the driving video's clean latents; no weights of its own.
 
     The backbone runs over the driving video once, as over a clip of one view, without text and at a fixed level; every frame
-    that is denoised then sees the driving tokens of its own moment, for all views the same. In a network whose tokens have
-    places they lie to the right of the frame's picture. Dropped, they are not there at all; in a network without places they
-    are zeros, which take their share of the softmax. Pictures of another size are cut and resized to the clip's.
+    that is denoised then sees the driving tokens of its own moment, for all views the same. At sites of ``Ports.beside`` they
+    lie to the right of the frame's picture, and dropped they are not there at all; where a network has none, they lie where a
+    photo's lie, and dropped they are zeros, which take their share of the softmax. Pictures of another size are cut and resized
+    to the clip's.
 
     Source: Wan-Animate 2, of which diffusers has the network (``WanAnimate2Transformer3DModel``). We differ: the photo has no
     frame of its own in the clip; the network reads neither a prompt for the driving video nor CLIP's tokens of it.
@@ -108,7 +109,7 @@ class DrivingMemory(Conditioner[DrivingMemoryConfig]):
 
 
 def _sites(config: DrivingMemoryConfig, ports: Ports) -> Mapping[str, Site]:
-    """The memory sites that are filled: those beside the picture where tokens have places."""
+    """The memory sites that are filled: those beside the picture where there are some."""
     available = ports.beside or ports.memory
     sites = {name: site for name, site in available.items() if config.sites == "all" or site.early}
     if not sites:

@@ -56,7 +56,6 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
             self._fitting(clean(getattr(config, name) or ""), f"text.{name}")
 
     @classmethod
-    @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
         if config.fills == "text":
             return super().spec(config, ports)
@@ -111,7 +110,7 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
 
     def forward(self, signal: Tensor | None, batch: ClipBatch) -> Conditioning:
         tokens = self.encoded(self.texts(batch)) if self.encoder.learns else self.features(batch)
-        told = self.told(tokens)
+        told = self.filling(tokens)
         return Conditioning(text=told) if self.config.fills == "text" else Conditioning(pooled=told)
 
     def encoded(self, texts: Sequence[str], device: torch.device | None = None) -> Tensor:
@@ -120,10 +119,10 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
             return self.encoder.pooled(texts, device)[:, None]
         return super().encoded(texts, device)
 
-    def told(self, tokens: Tensor) -> Tensor:
+    def filling(self, tokens: Tensor) -> Tensor:
         """For all views and frames: tokens (N, 1, 1, L, D), or the one vector (N, 1, 1, D)."""
-        told = super().told(tokens)
-        return told if self.config.fills == "text" else told[:, :, :, 0]
+        filled = super().filling(tokens)
+        return filled if self.config.fills == "text" else filled[:, :, :, 0]
 
     def instead(self) -> str:
         return "" if self.training else clean(self.config.negative)

@@ -66,7 +66,7 @@ class EncodedText(Conditioner[EncodedT]):
         """Tokens of texts, (N, L, D), of the encoder's width."""
         return self.encoder.encode(texts, device)
 
-    def told(self, tokens: Tensor) -> Tensor:
+    def filling(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L, D) as the port has them, for all views and frames, (N, 1, 1, L, D)."""
         return self.of_the_port(tokens)[:, None, None]
 
@@ -77,8 +77,9 @@ class EncodedText(Conditioner[EncodedT]):
     def null(self, conditioning: Conditioning) -> Conditioning:
         if self.encoder.learns:
             return super().null(conditioning)
-
-        return conditioning.map(lambda tokens: self.told(self.encoded([self.instead()]).to(tokens)).expand_as(tokens))
+        return conditioning.map(
+            lambda tokens: self.filling(self.encoded([self.instead()]).to(tokens)).expand_as(tokens)
+        )
 
     def frozen(self) -> Mapping[str, Any]:
         return self.encoder.frozen()

@@ -171,10 +171,14 @@ def map_picture(name: str, signal: Tensor) -> Tensor:
     """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: all but normals on black, parts in colour.
 
     The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
-    the brighter, the further from the trunk.
+    the brighter, the further from the trunk. Of a place on a part red says how far along, green and blue which way around.
     """
     if name == "normal":
         return signal
+    if name == "uv":
+        along, around = signal.split([1, 2], dim=-3)
+        nobody = around.eq(0).all(dim=-3, keepdim=True)
+        return torch.cat([2 * along - 1, around], dim=-3).masked_fill(nobody, -1)
     if name != "part":
         return (2 * signal - 1).expand(*signal.shape[:-3], 3, *signal.shape[-2:])
     side, limb, place = signal.float().unbind(-3)

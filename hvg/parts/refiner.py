@@ -124,6 +124,12 @@ class Refiner(Part[RefinerT]):
         """What is asked about windows in the network's place. attended: of the same inputs, the tokens that attention sees."""
         return estimate
 
+    def looks(self, frames: int) -> float:
+        """How often the network looks at every picture of a window of so many latent frames, crops counted: what a sample will
+        cost is told by it.
+        """
+        return 1.0
+
     def crops(self, batch: ClipBatch) -> Crops | None:
         """The parts of the pictures that are refined, enlarged; None: whole pictures. Outside of them nothing changes."""
         return None

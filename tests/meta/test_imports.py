@@ -20,6 +20,8 @@ FENCES = {
     # A pipeline of theirs; only `hvg export` and users of diffusers import it.
     "diffusers": (
         *DIFFUSION,
+        "components/nn/flux_transformer.py",
+        "components/nn/picture_vae.py",
         "components/nn/spatio_temporal_unet.py",
         "components/nn/wan_transformer.py",
         "hvg/pipeline.py",

@@ -20,7 +20,7 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.model.training_noise import TrainingNoise
 from hvg.parts import registry
 from hvg.parts.model import ConditionerConfig
-from hvg.sample.camera_paths import CameraPath, around, write_cameras
+from hvg.sample.camera_paths import CameraPath, around, moved, write_cameras
 from hvg.sample.known_pictures import Moments, place_of, read_known, without_known
 from hvg.sample.request import make_clip
 from hvg.testing import build, tiny_batch, tiny_context
@@ -335,6 +335,8 @@ def test_pictures_and_cameras_that_are_not_there_are_named(tiny, folder):
         read_known(options(known=folder / "nowhere"), compose(tiny))
     with pytest.raises(HvgError, match="none is left to be made"):
         without_known(ring(), ring())
+    moving = moved(ring().cameras, torch.tensor([0.0, 0.9, 0.0]), 3, arc_degrees=40.0)
+    assert without_known(CameraPath(cameras=moving, names=ring().names), ring()).names == ring().names
 
 
 def test_pictures_are_of_the_motions_frames_or_of_the_videos():
