@@ -56,13 +56,13 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
     def __init__(self, config: PublishedTextConfig, context: ConditionerContext, path: str | None = None) -> None:
         """Raises: HvgError, one line, where a file is missing or cannot be used."""
         super().__init__(config, context)
+        self._tokenizer_name = config.place.replace("text_encoder", "tokenizer")
         if path is None:
             raise HvgError(
                 f"text.path: {type(self).__module__.rpartition('.')[2]} is read from files; give text.path the folder of a "
-                "pipeline with tokenizer/ and text_encoder/"
+                f"pipeline with {self._tokenizer_name}/ and {config.place}/"
             )
         self._files = Component(place=path, name=config.place, setting="text.path", stem="model")
-        self._tokenizer_name = config.place.replace("text_encoder", "tokenizer")
         settings = self._files.settings()
         if not isinstance(settings.get(self.wide), int):
             raise self._files.missing(
@@ -72,7 +72,7 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         limit = settings.get("max_position_embeddings")
         if isinstance(limit, int) and config.max_tokens > limit:
             raise HvgError(
-                f"text.encoder_settings.max_tokens: {config.max_tokens} is asked for, the text_encoder at '{path}' has places "
+                f"text.encoder_settings.max_tokens: {config.max_tokens} is asked for, the {config.place} at '{path}' has places "
                 f"for {limit}"
             )
         self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()

@@ -279,7 +279,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "sampling": {
             key: part.resolved()
             for key, part in config.parts.items()
-            if key in ("sampler", "solver", "guidance", "refiner")
+            if key in ("sampler", "solver", "guidance") or (key == "refiner" and request.second is not None)
         },
         "strengths": {slot: choice.config.strength for slot, choice in config.conditioners.items()},
         "task": TASKS[int(required(request.batch.task, "ClipBatch.task"))],

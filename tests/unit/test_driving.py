@@ -112,6 +112,13 @@ def test_hands_are_seen_from_nearby_in_the_middle_of_their_pictures():
         assert torch.allclose(pixels, torch.full_like(pixels, 20.0), atol=1e-3) and (depth > 0).all()
 
 
+def test_hands_before_a_camera_that_moves_are_seen_by_it():
+    people = dataset(driving="same_view", hand_size=24, camera_moves=("arc",), arc_degrees=90.0)
+    clip, scene = people.load(1), people._scene(1, 0)
+    cameras = hand_cameras(scene.body, clip.cameras[0, 0], 24)
+    assert torch.equal(clip.driving_hands, people._hands(scene.person, scene.body, cameras))
+
+
 def test_hands_without_a_driving_video_are_refused():
     with pytest.raises(ValueError, match="hands are of a driving video"):
         Synthetic.Config(**(SMALL | {"hand_size": 32}))
