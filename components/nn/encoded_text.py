@@ -77,7 +77,9 @@ class EncodedText(Conditioner[EncodedT]):
     def null(self, conditioning: Conditioning) -> Conditioning:
         if self.encoder.learns:
             return super().null(conditioning)
-        return conditioning.map(lambda tokens: self.filling(self.encoded([self.instead()]).to(tokens)).expand_as(tokens))
+        return conditioning.map(
+            lambda tokens: self.filling(self.encoded([self.instead()]).to(tokens)).expand_as(tokens)
+        )
 
     def frozen(self) -> Mapping[str, Any]:
         return self.encoder.frozen()
