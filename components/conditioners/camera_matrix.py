@@ -6,7 +6,7 @@ from torch import Tensor
 from hvg.core.bounds import Metres
 from hvg.values.cameras import Cameras
 
-from ..nn.camera_embedding import CameraEmbedding, CameraEmbeddingConfig, number_features, camera_numbers
+from ..nn.camera_embedding import CameraEmbedding, CameraEmbeddingConfig, camera_numbers, number_features
 
 
 class CameraMatrixConfig(CameraEmbeddingConfig):
