@@ -6,7 +6,7 @@ different by construction, and a clip has the same pixels in any process and any
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ from ..people.moving_cameras import MovingCamerasConfig, moving
 from ..people.person import Person, sample_look
 from ..people.suit import SuitedPerson
 
+# Whose video drives a clip, seen from where.
+Driven = Literal["same_view", "other_view", "other_person", "other_both"]
 # Degrees above the horizon; straight above there is no up in the picture.
 # World light: from above, a little to the first camera's left and in front of the scene.
 _LIGHT = np.array([-0.45, 0.70, 0.55]) / np.linalg.norm([-0.45, 0.70, 0.55])
@@ -159,11 +161,12 @@ class Synthetic(Dataset):
         frames_per_second: FramesPerSecond = Field(
             8.0, description="Rate of the video; a lower rate spreads a motion's cycle over fewer frames."
         )
-        driving: Literal["none", "same_view", "other_view", "other_person", "other_both"] = Field(
+        driving: Literal["none"] | Driven | Annotated[tuple[Driven, ...], Field(min_length=1, max_length=100)] = Field(
             "none",
             description="The driving video of every clip. same_view: the clip itself as its first camera sees it, which "
             "data.copied_driving has to allow in training. other_view: from between two of its cameras. other_person: "
-            "somebody who is in no clip moves alike, before the first camera. other_both: that one from elsewhere.",
+            "somebody who is in no clip moves alike, before the first camera. other_both: that one from elsewhere. Several: "
+            "each clip draws one of them; one that is named twice is drawn twice as often.",
         )
         hand_size: int = Field(
             0,
@@ -250,7 +253,8 @@ class Synthetic(Dataset):
 
     @classmethod
     def drives_itself(cls, config: "Synthetic.Config") -> bool:
-        return config.driving == "same_view"
+        kinds = config.driving
+        return "same_view" in ((kinds,) if isinstance(kinds, str) else kinds)
 
     @classmethod
     def holdings(cls, config: "Synthetic.Config") -> Holdings:
@@ -322,23 +326,30 @@ class Synthetic(Dataset):
 
     def _driving(self, number: int, clip: int, scene: _Scene, loaded: ClipBatch) -> dict[str, Tensor]:
         """The driving video of a clip, and its hands, by the names of their fields."""
-        config, hands = self.config, self.config.hand_size
-        if config.driving == "none":
+        kind, hands = self._driver(number, clip), self.config.hand_size
+        if kind == "none":
             return {}
         person, body = scene.person, scene.body
-        if config.driving in ("other_person", "other_both"):
+        if kind in ("other_person", "other_both"):
             shape, person = self._person(number, f"driving-person-{clip}")
             body = self._moving_alike(number, clip, shape)
-        camera = scene.cameras[:1]
-        if config.driving in ("other_view", "other_both"):
-            camera = self._camera_between(number, clip, body, scene.cameras)
-        frames = required(loaded.frames, "frames")[:, 0]
-        if config.driving != "same_view":
+        camera, frames = scene.moving[:1], required(loaded.frames, "frames")[:, 0]
+        if kind in ("other_view", "other_both"):
+            camera = over_time(self._camera_between(number, clip, body, scene.cameras), self.config.frames)
+        if kind != "same_view":
             frames = self._render(person, body, camera)[0][None]
         if not hands:
             return {"driving": frames}
-        cameras = hand_cameras(body, camera, hands)
+        cameras = hand_cameras(body, camera[0], hands)
         return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
+
+    def _driver(self, number: int, clip: int) -> str:
+        """What drives a clip, a word of ``driving``."""
+        kinds = self.config.driving
+        if isinstance(kinds, str):
+            return kinds
+        draw = numpy_generator(self.config.seed, self.config.split, number, "driver", clip)
+        return kinds[int(draw.integers(len(kinds)))]
 
     def _moving_alike(self, number: int, clip: int, shape: dict[str, float]) -> BodyMotion:
         """A person of this shape who moves as subject ``number`` does in a clip, or stands as in its photo."""

@@ -51,7 +51,8 @@ class _Block(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.out(attend(*self.inputs(self.norm(x)).chunk(3, dim=-1), self.heads))
+        query, key, value = self.inputs(self.norm(x)).chunk(3, dim=-1)
+        x = x + self.out(attend(query, key, value, self.heads))
         return x + self.feed(self.feed_norm(x))
 
 

@@ -7,7 +7,7 @@ s' = k s / (1 + (k - 1) s), is sigma' = k sigma. s = 1 is ``PURE_NOISE``.
 """
 
 from collections.abc import Sequence
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Annotated, Literal
 
 import torch
@@ -25,6 +25,8 @@ TIME_STEPS = 1000
 LEAST_SIGMA = 1e-6
 # Mean over s of the bell in the loss weight.
 MEAN_OF_BELL = 0.24909
+# Bounds of k, of what is set and of what follows from a picture's size.
+LEAST_SHIFT, MOST_SHIFT = 0.01, 100.0
 
 
 class FlowConfig(PartConfig):
@@ -37,8 +39,8 @@ class FlowConfig(PartConfig):
     )
     shift: float = Field(
         1.0,
-        ge=0.01,
-        le=100,
+        ge=LEAST_SHIFT,
+        le=MOST_SHIFT,
         description="k in s' = k s / (1 + (k - 1) s), applied once to the levels of training and sampling: above 1 more of them "
         "are noisy. Wan samples with 3 at 480 x 832 pixels, 5 at 720 x 1280.",
     )
@@ -49,10 +51,10 @@ class FlowConfig(PartConfig):
     )
     max_shift: float | None = Field(
         None,
-        ge=0.01,
-        le=100,
+        ge=LEAST_SHIFT,
+        le=MOST_SHIFT,
         description="k of pictures of max_pixels; ln k then grows in a line from `shift` at base_pixels, as FLUX's does, and "
-        "not by the root of their pixels.",
+        "not by the root of their pixels; to 100 at most, where pictures are far larger.",
     )
     max_pixels: Annotated[int, Field(ge=4096, le=2**26)] | None = Field(
         None, description="With max_shift: the pixels of a picture for which that holds, more than base_pixels."
@@ -133,7 +135,9 @@ class FlowPrediction(Prediction[FlowConfig]):
             return config.shift
         if config.max_shift is None or config.max_pixels is None:
             return config.shift * sqrt(pixels / base)
-        return config.shift * (config.max_shift / config.shift) ** ((pixels - base) / (config.max_pixels - base))
+        # Far beyond max_pixels a power of it is no number.
+        grown = log(config.shift) + log(config.max_shift / config.shift) * (pixels - base) / (config.max_pixels - base)
+        return exp(min(max(grown, log(LEAST_SHIFT)), log(MOST_SHIFT)))
 
     def _unshifted(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         config = self.config

@@ -56,6 +56,9 @@ class CropRefiner(Refiner[CropConfig]):
     requires: ClassVar[frozenset[str]] = frozenset({"body", "cameras"})
     redraws: ClassVar[bool] = True
 
+    def looks(self, frames: int) -> float:
+        return float(len(self.config.regions))
+
     def crops(self, batch: ClipBatch) -> Crops:
         return Crops(parts=[self._crop(batch, region) for region in self.config.regions], edge=self.config.edge)
 

@@ -36,6 +36,10 @@ class FeaturePropagationConfig(RefinerConfig):
 class FeaturePropagation(Refiner[FeaturePropagationConfig]):
     """SDEdit by a network whose frames see the nearest key frame."""
 
+    def looks(self, frames: int) -> float:
+        keys = len(range(0, frames, self.config.every))
+        return 1 + keys / frames * (keys < frames)
+
     def around(self, estimate: Estimate, attended: Attended) -> Estimate:
         def looking(
             noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid

@@ -16,8 +16,8 @@ class HeunSolver(Solver[PartConfig]):
 
     def step(self, x: Tensor, x0: Tensor, at: SolverStep) -> Tensor:
         euler = x0 + (at.sigma_next / at.sigma) * (x - x0)
-        is_euler = at.ends | (at.sigma >= PURE_NOISE)
-        if is_euler is True:
+        is_euler = at.moved(at.ends | (at.sigma >= PURE_NOISE), True)
+        if torch.as_tensor(is_euler).all():
             return euler
         slope = (x - x0) / at.sigma
         slope_next = (euler - at.denoise(euler, at.sigma_next)) / at.sigma_next

@@ -70,10 +70,9 @@ def _selected(config: SelectedViewsConfig, grid: ViewGrid) -> tuple[Tensor, Tens
     wanted = torch.stack([torch.zeros_like(turns[..., 0]) + angle for angle in config.offsets_degrees], dim=-1)
     apart = _degrees_apart(turns[..., None, :], wanted[..., None])  # B V offsets V
     near, nearest = apart.min(dim=-1)
-    picked = torch.zeros_like(turns, dtype=torch.int64).scatter_add(
-        -1, nearest, (near <= config.tolerance_degrees).long()
-    )
-    rank = (picked > 0).long() + 2 * torch.eye(count, dtype=torch.int64, device=turns.device)
+    each = torch.arange(count, device=turns.device)
+    picked = ((nearest[..., None] == each) & (near <= config.tolerance_degrees)[..., None]).any(dim=-2)
+    rank = picked.long() + 2 * (each[:, None] == each)
     most = min(count, 1 + len(config.offsets_degrees))
     views = rank.argsort(dim=-1, descending=True, stable=True)[..., :most]
     return views, rank.gather(-1, views) > 0

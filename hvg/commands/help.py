@@ -19,7 +19,7 @@ OVERRIDES = {
     "shown by `hvg list`, every setting with its value by `hvg list --verbose`. As composed without any word:",
     "sampling": "Overrides are Hydra's, of how a trained model is sampled and scored: sampler= solver= guidance= refiner= "
     "protocol= evaluation.KEY= device=, with choices as shown by `hvg list`; where nothing is said it is as the model was "
-    "trained. recipe= says several at once. Folders take those of protocol= alone.",
+    "trained. recipe=, of sample and evaluate, says several at once. Folders take those of protocol= alone.",
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
 
@@ -72,8 +72,13 @@ def _is_text(annotation: Any) -> bool:
 
 
 def _is_texts(annotation: Any) -> bool:
-    """Whether a field holds several texts or paths."""
-    return get_origin(annotation) is tuple and all(_is_text(kind) for kind in get_args(annotation) if kind is not ...)
+    """Whether a field holds several texts or paths, or nothing."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return all(kind is type(None) or _is_texts(kind) for kind in inner)
+    if origin is Annotated:
+        return _is_texts(inner[0])
+    return origin is tuple and all(_is_text(kind) for kind in inner if kind is not ...)
 
 
 def _unquoted(text: str) -> str:

@@ -28,7 +28,7 @@ def with_recipe(words: Sequence[str]) -> list[str]:
             [Problem(GROUP, f"no recipe is named '{chosen[0]}'. {did_you_mean(chosen[0], known)}".strip())]
         )
     given = [word for word in words if not word.startswith(f"{GROUP}=")]
-    said = {word.lstrip("+~").partition("=")[0] for word in given if "=" in word}
+    said = {word.lstrip("+~").partition("=")[0] for word in given}
     own = option_values(GROUP, chosen[0])
     return [*(_word(key, x) for key, x in own.items() if not said & {key, key.partition(".")[0]}), *given]
 

@@ -141,6 +141,12 @@ def stage_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 def problems_of_all(found: Mapping[str, list[Problem]]) -> list[Problem]:
     """The problems of all stages, by label: what all have once, what one has with its place there."""
+    *_, last = found
+    # What is scored is what the last stage has made.
+    found = {
+        label: [problem for problem in own if label == last or problem.path != "evaluation.unscored_views"]
+        for label, own in found.items()
+    }
     common = set.intersection(*map(set, found.values()))
     problems = [
         problem if problem in common else Problem(f"stages.{label}.{problem.path}", problem.message)

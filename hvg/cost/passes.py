@@ -9,31 +9,42 @@ from torch.nn.functional import interpolate
 
 from hvg.config.build import build_part
 from hvg.config.settings import RunConfig
-from hvg.config.wiring import picture_size, temporal_stride
+from hvg.config.wiring import temporal_stride
 from hvg.model.sampling import sample
+from hvg.model.trained_levels import picture_pixels
 from hvg.parts.plan import GuidedClips, Level, needed_branches
+from hvg.parts.refiner import Refined, Refiner, started_levels
 from hvg.values.grid import Window
 from hvg.values.known import Known
 from hvg.values.latent_time import latent_frames
-
-# Of pictures whose files alone know how large they are; a guidance that goes by levels may count them otherwise.
-ANY_SIZE = (512, 512)
 
 
 def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     """Passes of the network over all of a clip of V x T before cameras around the person: through the plan's windows, the
     solver's steps and every branch that the guidance needs, where clips of both tasks are sampled together.
     """
+    return _passes(config, config.evaluation.steps, views, frames)
+
+
+def refining_passes(config: RunConfig, refiner: Refiner, views: int, frames: int) -> float:
+    """The same of the network of the model that refines such a clip's frames, whose configuration this is; 0 at strength 0."""
+    if not refiner.config.strength:
+        return 0.0
+    return _passes(config, refiner.config.steps or config.evaluation.steps, views, frames, refiner)
+
+
+def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Refiner | None = None) -> float:
     guidance, sampler = build_part(config.guidance), build_part(config.sampler)
     frames = latent_frames(frames, temporal_stride(config))
     branches = guidance.branches([*config.droppable])
-    steps, clips, seen = config.evaluation.steps, GuidedClips.of_every_task(views, frames), list[int]()
+    clips, seen = GuidedClips.of_every_task(views, frames), list[float]()
     # The smallest pictures that the plan can shrink.
     side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
     start = torch.zeros(*clips.grid, 1, side, side)
 
     def look(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
-        seen.append(x.numel() * (1 + len(needed_branches(branches, scales))))
+        looks = 1.0 if refiner is None else refiner.looks(x.shape[2])
+        seen.append(looks * x.numel() * (1 + len(needed_branches(branches, scales))))
         return x
 
     def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -43,11 +54,12 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
     cells = torch.zeros(views, frames, dtype=torch.bool)
     cells[[view for view in config.evaluation.known_views if view < views]] = True
     known = Known(latents=start, cells=cells & ~cells.all())
+    refined = None if refiner is None else Refined(latents=start, refiner=refiner)
 
     sample(
         look,
         start,
-        build_part(config.prediction).sigma_schedule(steps, pixels=math.prod(picture_size(config) or ANY_SIZE)),
+        started_levels(build_part(config.prediction), steps, refined, pixels=picture_pixels(config)),
         sampler,
         build_part(config.solver),
         guidance,
@@ -55,6 +67,7 @@ def sampling_passes(config: RunConfig, views: int, frames: int) -> float:
         step_noise=lambda step: start,
         resize=resize,
         known=known if bool(known.cells.any()) else None,
+        refined=refined,
         # Windows that need different branches are counted apart.
         windows_per_call=1,
     )

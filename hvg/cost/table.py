@@ -104,8 +104,26 @@ def sampling_line(config: RunConfig) -> list[str]:
     passes = sampling_passes(config, views, frames)
     return [
         f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes:.3g} passes of the network over "
-        "all of it"
+        "all of it",
+        *refining_line(config, views, frames),
     ]
+
+
+def refining_line(config: RunConfig, views: int, frames: int) -> list[str]:
+    """Line on how often the model that refines looks at those frames; none where nothing refines."""
+    from hvg.config.build import build_part
+    from hvg.cost.passes import refining_passes
+    from hvg.model.refining import refining_config
+
+    choice = config.refiner
+    if not choice.cls.refines(choice.config):
+        return []
+    place = choice.config.checkpoint
+    if place is not None and not place.exists():
+        return [f"refiner={choice.name} of its frames: unknown, for refiner.checkpoint={place} is not there"]
+    passes = refining_passes(refining_config(config), build_part(choice), views, frames)
+    whose = "its network" if place is None else f"the network of {place}"
+    return [f"refiner={choice.name} of its frames: {passes:.3g} passes of {whose} over all of them"]
 
 
 def traffic_line(forecast: Forecast, options: CheckOptions) -> str:

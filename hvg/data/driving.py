@@ -33,9 +33,10 @@ def refuse_copies(clip: ClipBatch) -> None:
 
     A network then learns to copy it: the loss falls, and the photo is never looked at.
     """
-    if clip.driving is None or clip.frames is None or clip.driving.shape[1:] != clip.frames.shape[2:]:
+    driving, frames = clip.driving, clip.frames
+    if driving is None or frames is None or (driving.shape[1:], driving.dtype) != (frames.shape[2:], frames.dtype):
         return
-    if any(torch.equal(clip.driving[0], view) for view in clip.frames[0]):
+    if any(torch.equal(driving[0], view) for view in frames[0]):
         raise HvgError(
             f"clip '{clip.clip_id[0]}': its driving video is the target itself, from the same camera; training would learn to "
             "copy it, whatever the photo shows. Take another view or person (dataset.driving=other_view), or say "

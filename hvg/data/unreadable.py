@@ -1,9 +1,10 @@
 """Clips that cannot be read: what a loader does with them. ``hvg.train.faults`` counts them over the run."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 
-from hvg.core.errors import DataError
+from hvg.core.errors import DataError, HvgError
 from hvg.values.clip import ClipBatch
 
 # A file system over a network is away for seconds at times. Seconds before each further attempt.
@@ -42,3 +43,12 @@ def _read_patiently(read: Callable[[int], ClipBatch], index: int, pauses: Sequen
         except OSError:
             time.sleep(pause)
     return read(index)
+
+
+def said_by_loader(error: HvgError) -> str | None:
+    """What an error of a process that loads data says, without the traceback that torch puts before it; None of any other."""
+    said = str(error)
+    if "DataLoader worker" not in said:
+        return None
+    # Of a DataError, which has one line, the end of the last one is written out.
+    return re.split(r"hvg\.core\.errors\.\w+: ", said)[-1].removesuffix("\\n").strip()

@@ -43,7 +43,7 @@ def load_exported(
     """
     if not is_exported(folder):
         raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
-    run, frozen = _settings(folder)
+    run, frozen = exported_settings(folder)
     config = parse_resolved(yaml.safe_dump(run), str(folder))
     unknown = [key for key in frozen if key not in {*config.conditioners, *({"codec"} & config.parts.keys())}]
     if unknown:
@@ -99,7 +99,7 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
 
 
-def _settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def exported_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Settings and frozen keys of an export, as ``portable`` gave them.
 
     Raises: CheckpointError for a config.json that does not hold them.

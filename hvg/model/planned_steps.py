@@ -18,7 +18,8 @@ class PlannedStep:
     """A step on the grid of its stage, V x t cells with all views.
 
     windows: what is denoised together, known views in front. level, following: of the cells before and after the step; numbers
-    where they go down together, else (1, V, t, 1, 1, 1). moves: the cells that go down, shaped as those; None: all.
+    where they go down together, else (1, V, t, 1, 1, 1). moves: the cells that go down, shaped as those; None: all. done: share
+    of the schedule that lies behind these, in the mean.
     """
 
     stage: Stage
@@ -26,6 +27,7 @@ class PlannedStep:
     level: Level
     following: Level
     moves: Tensor | None
+    done: float
 
     @property
     def needed(self) -> Tensor | None:
@@ -84,22 +86,22 @@ def planned_steps(
             joining = sampler.known(step, num_steps, len(asked), frames)
             windows = [_with_known(window, asked, given, joining, nearness) for window in windows]
         before, after = low[step], low[step + 1]
-        if before == high[step] < after == high[step + 1]:
-            level, following = sigmas[before], sigmas[after]
-            steps.append(PlannedStep(stage=stage, windows=windows, level=level, following=following, moves=None))
-        else:
-            cells = whole[step : step + 2, :, list(stage.frames)]
-            steps.append(_apart(stage, windows, sigmas, cells[0], cells[1]))
+        level, following, moves = sigmas[before], sigmas[after], None
+        if not before == high[step] < after == high[step + 1]:
+            level, following, moves = _apart(sigmas, *whole[step : step + 2, :, list(stage.frames)])
+        going = whole[step][whole[step] != whole[step + 1]].float()
+        done = float(going.sum()) / (num_steps * max(1, len(going)))
+        steps.append(
+            PlannedStep(stage=stage, windows=windows, level=level, following=following, moves=moves, done=done)
+        )
     return steps
 
 
-def _apart(
-    stage: Stage, windows: Sequence[Window], sigmas: Sequence[float], before: Tensor, after: Tensor
-) -> PlannedStep:
-    """A step between levels (V, t) that cells have of their own."""
+def _apart(sigmas: Sequence[float], before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Level, the one that follows, and which cells move, (1, V, t, 1, 1, 1), of levels (V, t) that cells have of their own."""
     levels = torch.tensor(sigmas, dtype=torch.float64)
     level, following, moves = (x[None, ..., None, None, None] for x in (levels[before], levels[after], before != after))
-    return PlannedStep(stage=stage, windows=windows, level=level, following=following, moves=moves)
+    return level, following, moves
 
 
 def _with_known(

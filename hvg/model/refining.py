@@ -4,19 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import yaml
 from torch import Tensor
 
 from hvg.config.build import build_part
-from hvg.config.composition import recompose
+from hvg.config.composition import parse_resolved, recompose
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import needed_fields
-from hvg.core.checkpoint import find_checkpoint
+from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
 from hvg.data.signals import Signals
-from hvg.model.load import as_video_model, load_system
+from hvg.model.load import as_video_model, exported_settings, load_system, saved_run_of
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.parts.refiner import Refined, Refiner
@@ -144,6 +145,22 @@ def open_refining(config: RunConfig, system: TrainedSystem, weights: str | None 
             f"{found}: its model was trained with body={own.body.name}, what it refines has body={config.body.name}"
         )
     return Refining(system=as_video_model(other, own, found), config=own, refiner=refiner)
+
+
+def refining_config(config: RunConfig) -> RunConfig:
+    """The configuration of the model that refines the frames of one with this configuration, as it is sampled; reads no weight.
+
+    Raises: CheckpointError and ConfigError as of ``open_refining``.
+    """
+    settings = config.refiner.config
+    if settings.checkpoint is None:
+        return config
+    found = find_checkpoint(settings.checkpoint)
+    if is_exported(found):
+        saved = parse_resolved(yaml.safe_dump(exported_settings(found)[0]), str(found))
+    else:
+        saved = saved_run_of(Checkpoint(found))
+    return recompose(saved, [*settings.sampling])
 
 
 def check_given(refining: Refining, given: frozenset[str], by: str) -> None:

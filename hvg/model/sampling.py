@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, distributed
 
 from hvg.core.errors import HvgError
 from hvg.core.ranks import rank_and_world
+from hvg.core.required import required
 from hvg.model.planned_steps import PlannedStep, nearness_of_views, planned_steps, scales_of_cells
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, Stage
 from hvg.parts.refiner import Refined, RefinedStep
@@ -60,27 +62,29 @@ def sample(
         x = clean + step.level * _on_stage(noise, step.stage)
         return x if known is None else _known_on_stage(known, step.stage, resize).laid_over(x)
 
-    def adjusted(x0: Tensor, number: int, stage: Stage) -> Tensor:
+    @cache
+    def refined_on(stage: Stage) -> Tensor:
+        return _clean_on_stage(required(refined, "what is refined").latents, stage, resize).to(noise)
+
+    def adjusted(x0: Tensor, step: PlannedStep) -> Tensor:
         if refined is None:
             return x0
-        given = _clean_on_stage(refined.latents, stage, resize)
-        return refined.refiner.estimate(x0, RefinedStep(given=given, frames=stage.frames, done=number / len(steps)))
+        given = refined_on(step.stage)
+        # Cells that rest have no estimate, and count as they were given.
+        at = RefinedStep(given=given, frames=step.stage.frames, done=step.done)
+        return refined.refiner.estimate(step.moving(x0, given), at)
 
-    start = 0.0
-    if refined is not None and refined.strength < 1:
-        start = _clean_on_stage(refined.latents, steps[0].stage, resize)
+    start = 0.0 if refined is None or refined.strength == 1 else refined_on(steps[0].stage)
     x, state = noisy(start, steps[0].on(noise)), {}
     for number, step in enumerate(step.on(noise) for step in steps):
 
-        def denoise_grid(
-            point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x, number: int = number
-        ) -> Tensor:
+        def denoise_grid(point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x) -> Tensor:
             point, sigma = step.moving(point, x), step.moving(sigma, step.level)
             frames, scales = step.stage.frames, scales_of_cells(guidance, guided, step.stage.frames, sigma)
             x0 = denoise_windows(
                 denoise, point, sigma, step.windows, scales, windows_per_call, frames, share, step.needed
             )
-            return step.moving(adjusted(x0, number, step.stage), x)
+            return step.moving(adjusted(x0, step), x)
 
         def fresh(number: int = number, stage: Stage = step.stage) -> Tensor:
             if step_noise is None:

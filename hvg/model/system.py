@@ -90,6 +90,7 @@ class HumanVideoSystem(TrainedSystem):
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.foreground_weight, self.noise = foreground_weight, noise or TrainingNoise()
         self.first_view, self.kept_conditioning = first_view, kept_conditioning
+        self._blanks: dict[tuple, Tensor] = {}
         self.frame_index: Within = frame_index
 
     # --- training -------------------------------------------------------------------------------------------------
@@ -298,8 +299,11 @@ class HumanVideoSystem(TrainedSystem):
         return latents, offsets
 
     def blank(self, x: Tensor) -> Tensor:
-        """As of ``blank_latents``."""
-        return blank_latents(x, self.codec, self._background(x))
+        """As of ``blank_latents``, made once for a size."""
+        key = (x.shape[-2:], x.device, x.dtype)
+        if key not in self._blanks:
+            self._blanks[key] = blank_latents(x, self.codec, self._background(x))
+        return self._blanks[key]
 
     def _background(self, like: Tensor) -> Tensor:
         """sRGB in [-1, 1], (3,)."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 DRAWS = 100_000
 # Share of a picture in the noisiest latents that training shows, from which on it is one that samples lack.
 REST = 0.05
-# Pixels of pictures whose files alone know how large they are.
-ANY_PIXELS = 512 * 512
+# (height, width) of pictures whose files alone know how large they are.
+ANY_SIZE = (512, 512)
 
 
 def level_notes(config: RunConfig, num_steps: int) -> Iterator[str]:
@@ -27,7 +27,7 @@ def level_notes(config: RunConfig, num_steps: int) -> Iterator[str]:
     Source: arXiv 2305.08891, section 3.1.
     """
     prediction = build_part(config.prediction)
-    pixels = math.prod(size) if (size := picture_size(config)) else ANY_PIXELS
+    pixels = picture_pixels(config)
     first = float(prediction.sigma_schedule(num_steps, pixels=pixels)[0])
     noisiest = float(prediction.sample_sigma((DRAWS,), generator("noisiest level"), pixels=pixels).max())
     spread = getattr(config.prediction.config, "sigma_data", 1.0)
@@ -38,3 +38,8 @@ def level_notes(config: RunConfig, num_steps: int) -> Iterator[str]:
             f"asked about in training hold {100 * rest:.0f} percent of a picture, so that samples are never very dark or bright; "
             "prediction=v_zero_snr trains down to none"
         )
+
+
+def picture_pixels(config: RunConfig) -> int:
+    """Pixels of a run's pictures, by which its levels may go; of pictures whose files alone know, those of ``ANY_SIZE``."""
+    return math.prod(picture_size(config) or ANY_SIZE)

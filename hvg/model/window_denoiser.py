@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hvg.core.on_device import upload
-from hvg.model.known_latents import KNOWN, hide_known
+from hvg.model.known_latents import KNOWN, hide_known, known_cells
 from hvg.model.sampling import guided_estimate
 from hvg.model.slots import condition_slots, droppable, strengthen, tell
 from hvg.parts.plan import Level, needed_branches
@@ -50,9 +50,9 @@ class WindowDenoiser:
         self._branches = system.guidance.branches([*droppable(system.conditioners)])
         known = {slot: part.config.strength for slot, part in system.conditioners.items()}
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
+        self._given = known_cells(batch, system.temporal_stride)
         self._room = system.kept_conditioning * 2**30
         self._per_clip: dict[int, dict[str, Conditioning]] = {}
-        self._blanks: dict[tuple[int, ...], Tensor] = {}
         self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
 
     def __call__(self, x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
@@ -71,17 +71,11 @@ class WindowDenoiser:
             conditioning = Conditioning.stack([told[left_out] for told in given])
             seen = x
             if KNOWN in left_out and isinstance(sigma, Tensor):
-                seen = hide_known(x, level, x.new_zeros(len(x), dtype=torch.bool), self._blank(x))
+                seen = hide_known(x, level, x.new_zeros(len(x), dtype=torch.bool), self.system.blank(x))
             return self._estimate(seen, level, conditioning, index, grid)
 
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
-
-    def _blank(self, x: Tensor) -> Tensor:
-        """As of ``HumanVideoSystem.blank``, made once for a size."""
-        if x.shape[-2:] not in self._blanks:
-            self._blanks[x.shape[-2:]] = self.system.blank(x)
-        return self._blanks[x.shape[-2:]]
 
     def _condition(self, window: Window, shrink: int, clean: Tensor | None) -> dict[frozenset[str], Conditioning]:
         """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance.
@@ -92,9 +86,9 @@ class WindowDenoiser:
         if key in self._windows:
             return self._windows[key]
         part = self._aligned(window.views, window.frames, shrink)
-        part = replace(part, known=None if clean is None else self._known(clean, part))
-        system = self.system
-        given = condition_slots(system.conditioners, system.signal_keys, part, self._per_clip.get(shrink))
+        part, system = replace(part, known=self._known(clean, part)), self.system
+        asked = {**self._per_clip.get(shrink, {}), **self._looked_at(window, part)}
+        given = condition_slots(system.conditioners, system.signal_keys, part, asked)
         self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
         given = tell(system.conditioners, strengthen(system.conditioners, given, self._strengths), part)
         null = {slot: system.conditioners[slot].null(given[slot]) for slot in _NOTHING.union(*self._branches)}
@@ -108,9 +102,17 @@ class WindowDenoiser:
             self._windows[key] = found
         return found
 
-    def _known(self, clean: Tensor, part: ClipBatch) -> Tensor:
+    def _looked_at(self, window: Window, part: ClipBatch) -> dict[str, Conditioning]:
+        """Ports of the slots that look at pictures: at those that are given, since what is finished by now has none."""
+        looking = {slot: each for slot, each in self.system.conditioners.items() if "frames" in each.needs(each.config)}
+        given = None if self._given is None else self._given[list(window.views)][:, list(window.frames)]
+        return condition_slots(looking, self.system.signal_keys, replace(part, known=self._known(given, part)))
+
+    def _known(self, cells: Tensor | None, part: ClipBatch) -> Tensor | None:
         """Cells (v, t) of a window for all frames of each, (B, v, s t)."""
-        cells = upload(clean.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
+        if cells is None:
+            return None
+        cells = upload(cells.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
         return cells.expand(len(part.clip_id), -1, -1)
 
     def _aligned(self, views: Sequence[int], latents: Sequence[int], shrink: int) -> ClipBatch:

@@ -79,7 +79,8 @@ class RefinedStep:
     """A step of sampling that refines.
 
     given: clean latents (B, V, t, C, h, w) of the frames that are refined, on the step's grid. frames: which latent frames of the
-    video those are, increasing; t of them. done: share of the steps that lie behind, in [0, 1).
+    video those are, increasing; t of them. done: share of the steps that lie behind, in [0, 1): behind those cells, in the mean,
+    that are denoised, where they take turns.
     """
 
     given: Tensor
@@ -122,6 +123,12 @@ class Refiner(Part[RefinerT]):
     def around(self, estimate: Estimate, attended: Attended) -> Estimate:
         """What is asked about windows in the network's place. attended: of the same inputs, the tokens that attention sees."""
         return estimate
+
+    def looks(self, frames: int) -> float:
+        """How often the network looks at every picture of a window of so many latent frames, crops counted: what a sample will
+        cost is told by it.
+        """
+        return 1.0
 
     def crops(self, batch: ClipBatch) -> Crops | None:
         """The parts of the pictures that are refined, enlarged; None: whole pictures. Outside of them nothing changes."""

@@ -169,7 +169,8 @@ def _moments(
     """The frames at these moments, increasing, with the person in them: by the matte where there is one, else as the detector
     sees them, which finds the hands, too.
     """
-    pictures = (x for number, x in enumerate(video.frames()) if number in {*moments})
+    wanted = {*moments}
+    pictures = (x for number, x in enumerate(video.frames()) if number in wanted)
     matte, box = options.driving_matte, options.driving_box
     covers = None if matte is None else _covers(matte, video, moments)
     looks = finds_people() and (covers is None or view.hands > 0)
@@ -177,7 +178,8 @@ def _moments(
         for picture in pictures:
             seen = None if detector is None else detector.look(picture, box)
             found = (seen and seen.matte) if covers is None else next(covers)
-            yield _Moment(*_smaller(picture, None if found is None else _inside(found, box), view), seen)
+            cover = None if found is None else _inside(found, _scaled(box, video.size, found))
+            yield _Moment(*_smaller(picture, cover, view), seen)
 
 
 def _covers(matte: Path, video: SteadyVideo, moments: Sequence[int]) -> Iterator[np.ndarray]:

@@ -37,6 +37,7 @@ from hvg.sample.camera_paths import CameraPath, write_cameras
 from hvg.sample.driving import asked_motion, open_driving
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
 from hvg.sample.known_pictures import known_files
+from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import (
     camera_file,
@@ -248,6 +249,8 @@ def open_second(
     if refining.system is not system:
         asked = options.model_copy(update={"frames": frames})
         batch, _, _ = make_clip(refining.system, own, asked, motion, cameras, driving=driving)
+    size = Size(views=batch.grid[1], frames=batch.grid[2], image_size=batch.cameras.image_size, refined=True)
+    check_memory(refining.system, size, options.memory)
     place = config.refiner.config.checkpoint or "the model itself"
     notes = [f"refiner={config.refiner.name}: {place} refines the frames, by {refining.steps} steps"]
     notes += [f"the model that refines: {note}" for note in windows_notes(own, refining.steps, batch)]
@@ -276,7 +279,7 @@ def record(options: SampleOptions, overrides: Sequence[str], request: Request) -
         "sampling": {
             key: part.resolved()
             for key, part in config.parts.items()
-            if key in ("sampler", "solver", "guidance", "refiner")
+            if key in ("sampler", "solver", "guidance") or (key == "refiner" and request.second is not None)
         },
         "strengths": {slot: choice.config.strength for slot, choice in config.conditioners.items()},
         "task": TASKS[int(required(request.batch.task, "ClipBatch.task"))],

@@ -96,8 +96,11 @@ def known_files(folder: Path) -> Iterator[str]:
 
 def without_known(path: CameraPath, known: CameraPath) -> CameraPath:
     """The cameras that are no captured ones. Raises: HvgError where none is left."""
-    poses = path.cameras.world_to_camera[:, None, :1], known.cameras.world_to_camera[None, :, :1]
-    same = ((poses[0] - poses[1]).abs() < SAME_POSE).all(dim=(-1, -2)).flatten(1).any(dim=1)
+    poses, captured = path.cameras.world_to_camera[:, None], known.cameras.world_to_camera[None]
+    if len({1, poses.shape[2], captured.shape[2]}) > 2:
+        # Of captured ones that move over the whole motion the video takes some; both begin together.
+        poses, captured = poses[:, :, :1], captured[:, :, :1]
+    same = ((poses - captured).abs() < SAME_POSE).all(dim=(-1, -2, -3)).any(dim=1)
     left = (~same).nonzero().flatten().tolist()
     if not left:
         raise HvgError("known: every camera that is asked for is a captured one, so none is left to be made")

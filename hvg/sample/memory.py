@@ -14,12 +14,15 @@ ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL = 2_000_000, 68
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Size of a request. image_size: (height, width). known: views besides, whose pictures are given."""
+    """Size of a request. image_size: (height, width). known: views besides, whose pictures are given. refined: how many views
+    a second model encodes at once; 0 where none does.
+    """
 
     views: int
     frames: int
     image_size: tuple[int, int]
     known: int = 0
+    refined: int = 0
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -48,6 +51,8 @@ def estimated_bytes(system: TrainedSystem, size: Size) -> int:
     pixels, views = size.image_size[0] * size.image_size[1], size.views + size.known
     # Where some pictures are given, all have a place.
     given = 2 * 3 * 4 * views * size.frames * pixels if size.known else 0
+    # What is refined is held in 8 bits; of what is encoded at once, the pictures and the same moved or cut.
+    given += 3 * (views + 2 * 4 * size.refined) * size.frames * pixels if size.refined else 0
     # The tiled video, and the one with control maps.
     tiles = 2 * min(views * max(pixels, 128**2), LARGEST_SIDE**2)
     encoders = ENCODER_BYTES * (views + 2) + ENCODER_BYTES_PER_PIXEL * (views * pixels + tiles)

@@ -34,15 +34,18 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.parts import registry
 from hvg.parts.following import STILL
 from hvg.sample.camera_paths import PRESETS, CameraPath
-from hvg.sample.driving import open_driving
+from hvg.sample.driving import open_driving, still_motion
 from hvg.sample.generate import Report, answer, model_digests
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import camera_file, check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
+from hvg.values.clip import ClipBatch
 
 # Word -> the fields of a clip that it gives, by their first names.
-GIVEN_BY = {"reference": "reference", "motion": "body", "camera": "cameras"}
+GIVEN_BY = {"reference": "reference", "motion": "body", "camera": "cameras", "driving": "driving"}
+# What of a clip stands in for a driving video that is not given.
+NOBODY = frozenset({"driving", "driving_hands"})
 # Frames per second of pictures, which do not say when they are shown; two rates that part by less are the same.
 PICTURES_RATE, SAME_RATE = 8.0, 0.01
 
@@ -80,7 +83,8 @@ def request_digest(options: RefineOptions, overrides: Sequence[str], places: Map
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
     words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
     files = [path for place in places.values() for path in ([place] if isinstance(place, Path) else place.values())]
-    files += [path for path in (*(options.reference or ()), options.reference_body, options.reference_camera) if path]
+    people = (*(options.reference or ()), options.reference_body, options.reference_camera)
+    files += [path for path in (*people, options.driving, options.driving_matte) if path]
     files += [path for motion in (options.motion, options.reference_motion) if motion for path in files_of(motion)]
     if options.camera is not None and options.camera not in PRESETS:
         camera = Path(options.camera)
@@ -98,8 +102,10 @@ def open_request(
     """
     video = read_video(options.video, places, int(options.memory * 1e9), partial(report, "read"))
     lacking = [word for word in GIVEN_BY if getattr(options, word) is None]
-    motion = STILL if options.motion is None else _same_length(options, video)
     asked, notes, photos = as_sampled(options, video), list[str](), list[Image.Image]()
+    driving = open_driving(asked)
+    motion = STILL if driving is None else still_motion(driving)
+    motion = motion if options.motion is None else _same_length(options, video)
     asked_person(asked)
     check_photo_options(asked)
     cameras = None if options.camera is None else _same_cameras(asked, video)
@@ -107,12 +113,12 @@ def open_request(
     def change(config: RunConfig) -> RunConfig:
         config, told = without_what_lacks(recompose(config, overrides), lacking, options.prompt is None)
         notes.extend(told)
-        told_of: dict[str, Any] = {"prompt": asked.prompt or ""}
+        told_of: dict[str, Any] = {"prompt": asked.prompt or "", "motion": asked.motion or options.video}
         if options.reference is None:
             count = max((part.cls.num_photos(part.config) for part in config.conditioners.values()), default=1)
             photos.extend([Image.new("RGBA", (64, 64), (255, 255, 255, 255))] * max(count, 1))
             told_of["reference"] = (options.video,) * len(photos)
-        check_fields(config, asked.model_copy(update=told_of))
+        check_fields(config, asked.model_copy(update=told_of), frozenset() if options.driving else NOBODY)
         return config
 
     system, config = load_system(options.checkpoint, options.weights, change)
@@ -122,12 +128,16 @@ def open_request(
         raise HvgError("refiner=none: nothing would be changed; choose another")
     if missing := [f"{word}=" for word in lacking if GIVEN_BY[word] in refining.refiner.requires]:
         raise HvgError(f"refiner={config.refiner.name} looks for the person in the pictures; give {' '.join(missing)}")
-    batch, names, told = make_clip(system, config, asked, motion, cameras, photos or None, open_driving(asked))
+    batch, names, told = make_clip(system, config, asked, motion, cameras, photos or None, driving)
+    if options.driving is None and any(
+        "driving" in part.cls.needs(part.config) for part in config.conditioners.values()
+    ):
+        batch = without_driver(batch)
     # By the name goes the noise: of a video whose photo and motion are told it is that of ``hvg sample``.
     named = (options.video.name,) if {"reference", "motion"} & {*lacking} else batch.clip_id
     batch = replace(batch, clip_id=named, subject=named, caption=batch.caption or ("",)).to(system.device)
     # Of a stand-in there is nothing to say.
-    whose = tuple(map(str, options.reference or ()))
+    whose = tuple(str(path) for path in (*(options.reference or ()), options.driving, options.driving_matte) if path)
     notes += told if options.motion is not None else [note for note in told if note.startswith(whose)]
     if options.camera is None:
         notes.append(
@@ -146,6 +156,12 @@ def open_request(
     )
 
 
+def without_driver(batch: ClipBatch) -> ClipBatch:
+    """The clip with a grey driving video, and grey hands, for slots that read one and tell nothing."""
+    blank = torch.zeros(batch.grid[0], batch.grid[2], 2, 3, *batch.cameras.image_size)
+    return replace(batch, driving=blank[:, :, 0], driving_hands=blank)
+
+
 def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:
     """The request as one of ``hvg sample``, of the video's views, frames and size; stand-ins for what is not given.
 
@@ -155,8 +171,11 @@ def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:
     given = {key: value for key, value in shared.items() if value is not None}
     asked: dict[str, Any] = {
         "reference": (options.video,),
-        "motion": options.video,
+        # Beside a driving video a person who stands would say which of its frames are taken.
+        "motion": options.video if options.driving is None else None,
         "stride": None if options.motion is None else 1,
+        # That nobody says how the person moves does not mean that they stand still.
+        "task": "pose" if options.motion is None else "auto",
     }
     asked |= {"frames_per_second": options.frames_per_second or video.rate or PICTURES_RATE}
     asked |= {"frames": video.frames.shape[2]}

@@ -44,8 +44,11 @@ OF_MOTION = MESH_FIELDS | {"body"}
 _PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size", *MovedCameras.model_fields)
 
 
-def check_fields(config: RunConfig, options: SampleOptions) -> None:
-    """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos."""
+def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[str] = frozenset()) -> None:
+    """Raises: HvgError where a part of the model reads what the request does not give, or looks at more photos.
+
+    besides: fields of a clip that are there all the same.
+    """
     count = len(options.reference)
     for slot, choice in config.conditioners.items():
         asked = choice.cls.num_photos(choice.config)
@@ -54,7 +57,7 @@ def check_fields(config: RunConfig, options: SampleOptions) -> None:
                 f"reference: {wiring.path_of_slot(config, slot)}={choice.name} looks at {asked} photos of the person, of which "
                 f"{count} is given; give {asked}, as reference=[front.png,back.png]"
             )
-    given = given_fields(options)
+    given = given_fields(options) | besides
     for path, (name, fields) in wiring.needed_fields(config, training=False).items():
         if "driving" in fields - given:
             raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")
@@ -104,7 +107,9 @@ def make_clip(
     asked = options.frames or (given and given.num_frames)
     views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
     # At first of what is asked for, since already the places take memory; then of what they come to.
-    size = Size(views=views, frames=asked or 1, image_size=framing.image_size)
+    refines, redraws = config.refiner.cls.refines(config.refiner.config), config.refiner.cls.redraws
+    refined = 0 if not refines else views if redraws else 1
+    size = Size(views=views, frames=asked or 1, image_size=framing.image_size, refined=refined)
     check_memory(system, size, options.memory)
     places = motion_places(
         motion,

@@ -20,6 +20,7 @@ from hvg.cluster.slurm import queued, refuse_queued
 from hvg.config.changes import changes, earlier_config
 from hvg.config.machine import refuse_missing
 from hvg.config.settings import RunConfig
+from hvg.config.stages import stages_of
 from hvg.core import shipped
 from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.files import read_text, write_text
@@ -212,7 +213,7 @@ def _refuse_other_settings(runs: Sequence[ArmRun]) -> None:
 
 
 def _render(runs: Sequence[ArmRun], splits: Sequence[str], options: StudyOptions, progress: ReportProgress) -> float:
-    """Makes the clips that these see, with the maps of each; the seconds that it took.
+    """Makes the clips that these see, in all of their stages, with the maps of each; the seconds that it took.
 
     Maps of what starts from no need are the same for every seed.
     """
@@ -220,7 +221,8 @@ def _render(runs: Sequence[ArmRun], splits: Sequence[str], options: StudyOptions
     jobs = usable_cores() if options.launcher == "slurm" else options.jobs or usable_cores()
     for run in runs:
         if run.needs or run.seed == runs[0].seed:
-            folders.setdefault(cache_folder(run.config), []).append(run.config)
+            for stage in stages_of(run.config):
+                folders.setdefault(cache_folder(stage.config), []).append(stage.config)
     for configs in folders.values():
         prepare(configs, splits, jobs=jobs, report=lambda d, n: progress("data", "render", d, n, ""))
     return time.perf_counter() - started

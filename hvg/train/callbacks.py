@@ -206,6 +206,7 @@ class Interruption(AfterStep):
         left = threading.Event()
         watch = threading.Thread(target=self._watch, args=(told, left), daemon=True)
         watch.start()
+        self._training = False
         self._listen()
         try:
             yield

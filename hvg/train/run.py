@@ -31,6 +31,7 @@ from hvg.core.ranks import joined
 from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
+from hvg.data.unreadable import said_by_loader
 from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
@@ -270,6 +271,10 @@ def _fit(
             leave(reached == stage.last < run.last_step and not (interruption.agreed or skipped.stopped))
     except Stopped as stop:
         _stop(stop.number, "resume=auto continues what is saved", log)
+    except HvgError as error:
+        if said := said_by_loader(error):
+            raise HvgError(said) from error
+        raise
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -11,10 +11,15 @@ from motion_files import save_motion
 from untrained_checkpoints import write_untrained
 
 from hvg import cli
+from hvg.commands.words import take_options
 from hvg.config.composition import compose
+from hvg.config.refine_options import RefineOptions
 from hvg.geometry.motion import Motion
+from hvg.media.folder_clips import views_of
 from hvg.media.images import write_png
 from hvg.media.video import write_video
+from hvg.sample.refine import open_request
+from hvg.values.task import NOVEL_POSE
 
 pytestmark = pytest.mark.long
 
@@ -140,6 +145,26 @@ def test_what_is_not_told_changes_nothing(models, person, tmp_path, capsys):
     )
     bare, photo, deaf = (pictures(tmp_path / name / "images") for name in ("bare", "photo", "deaf"))
     assert same(bare, deaf) and not same(bare, photo)
+
+
+def test_a_driving_video_beside_the_one_that_is_refined_moves_the_person(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HVG_VIDEO_ENV", str(tmp_path / "no-environment"))
+    words = ["pose=motion_tokens", "pose.inject=channels", "pose.width=16", "pose.heads=2", "pose.depth=1"]
+    words += ["dataset.driving=other_view", "evaluation.weights=raw"]
+    checkpoint = tmp_path / "run" / "step-0000000.ckpt"
+    checkpoint.parent.mkdir()
+    write_untrained(compose([*tiny, *words]), checkpoint, 0.05)
+    dance = torch.rand(2 * FRAMES, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    write_video(tmp_path / "dance.mp4", dance, 12.0)
+    words = [f"checkpoint={checkpoint}", f"video={film(tmp_path, rate=12.0)}", f"driving={tmp_path / 'dance.mp4'}"]
+    options = take_options(words, RefineOptions)[0]
+    request = open_request(options, ["refiner=sdedit"], views_of(options.video), lambda stage, done, total: None)
+    assert request.batch.driving.shape == (1, FRAMES, 3, 32, 32) and int(request.batch.task) == NOVEL_POSE
+    assert (request.batch.driving.diff(dim=1).abs().amax(dim=(0, 2, 3, 4)) > 0.1).all(), "all are of other moments"
+    assert any("dance.mp4: nobody looked whether it shows a person" in note for note in request.notes)
+    assert not any("pose=motion_tokens tells the model nothing" in note for note in request.notes)
+    run(capsys, "refine", *words, f"out={tmp_path / 'out'}")
+    assert len(pictures(tmp_path / "out" / "images")) == FRAMES
 
 
 def film(folder: Path, name: str = "film", frames: int = FRAMES, size: int = 32, rate: float = 30.0) -> Path:

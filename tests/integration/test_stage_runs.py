@@ -32,8 +32,8 @@ LAST = 9
 @pytest.fixture(scope="module")
 def words(tiny, cache):
     every = ("training.checkpoint_every=1", "training.keep_last=20", "training.precision=32", "device=cpu")
-    # Without debug=tiny, whose steps would hold in every stage.
-    return [*(word for word in tiny if word != "debug=tiny"), cache, *every, *SMALL, *STAGES]
+    # Without what would hold in every stage: steps, and views.
+    return [*(word for word in tiny if word not in ("debug=tiny", "data.views=2")), cache, *every, *SMALL, *STAGES]
 
 
 SMALL = ("training.warmup_steps=0", "training.log_every=1", "evaluation.clips=1", "evaluation.steps=2")

@@ -39,13 +39,14 @@ SIZES = [(1, 4, 128, 96)] * 4 + [(1, 4, 96, 128)] * 2 + [(2, 2, 64, 64)]
 
 
 def noise_clip(name: str, views: int, frames: int, height: int, width: int) -> ClipBatch:
-    """A clip of noise of any size, its photo too."""
+    """A clip of noise of any size, its photo too; hands have one size in all clips."""
     clip = tiny_batch(1, views, frames, size=max(height, width))
     clip = resize_clip(replace(clip, clip_id=(name,), subject=(name,)), (height, width))
     levels = torch.randint(256, (1, views, frames, 3, height, width), generator=generator("noise", name))
     pictures = frames_from_uint8(levels)
     alpha = torch.ones(1, views, frames, 1, height, width)
-    return replace(clip, frames=pictures, alpha=alpha, reference=replace(clip.reference, frames=pictures[:, 0, :1]))
+    photo, hands = replace(clip.reference, frames=pictures[:, 0, :1]), clip.driving_hands[..., :16, :16]
+    return replace(clip, frames=pictures, alpha=alpha, reference=photo, driving_hands=hands)
 
 
 # --- the settings ---

@@ -109,6 +109,17 @@ def test_known_cells_stay_as_they_are(solver, sampler):
     assert not torch.allclose(made[:, 0], make(sampler, solver, joined)[:, 0])
 
 
+def test_beside_known_cells_a_last_step_of_two_denoisings_has_one():
+    seen = []
+
+    def denoise(x, sigma, windows, scales):
+        seen.append(sigma)
+        return x
+
+    make(solver="heun", denoise=denoise, known=known(2, frames=(0,)))
+    assert len(seen) == 2 * 5 - 1
+
+
 def test_coarse_grids_keep_what_is_known():
     def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return torch.nn.functional.interpolate(x.flatten(0, 2), size, mode="nearest").unflatten(0, x.shape[:3])

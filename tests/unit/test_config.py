@@ -18,10 +18,11 @@ from hvg import cli
 from hvg.commands import check, listing
 from hvg.commands.words import take_options
 from hvg.config import build, composition, wiring
-from hvg.config.command_options import EvaluateOptions
+from hvg.config.command_options import EvaluateOptions, SampleOptions
 from hvg.config.composition import compose, load_resolved, parse_resolved, recompose
 from hvg.config.groups import all_options
 from hvg.config.overrides import expand_sweep
+from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, HvgError
@@ -743,6 +744,10 @@ def test_files_of_a_group_and_options_of_a_command_may_have_names_like_numbers(t
     assert compose(["scale=4090"], [tmp_path.as_uri()]).training.steps == 7
     options, _ = take_options(["checkpoint=2024", "out=1e5", "weights=raw"], EvaluateOptions)
     assert (str(options.checkpoint), str(options.out), options.weights) == ("2024", "1e5", "raw")
+    for model, more in ((SampleOptions, []), (RefineOptions, ["video=v"])):
+        for given, files in (("2024", ["2024"]), ("[a.png,b.png]", ["a.png", "b.png"])):
+            options, _ = take_options(["checkpoint=a", f"reference={given}", *more], model)
+            assert [str(path) for path in options.reference] == files
 
 
 def test_what_is_composed_once_serves_others_until_a_file_changes(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from recordings import write_multiview
+from torch.utils.data import DataLoader
 
 from components.bodies.anny import Anny
 from components.datasets.synthetic import Synthetic
@@ -22,6 +23,7 @@ from hvg.data.shard_writing import write_shard
 from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
+from hvg.data.unreadable import said_by_loader
 from hvg.geometry.hands import hand_cameras, hand_middles
 from hvg.parts import registry
 from hvg.parts.context import Context
@@ -66,6 +68,18 @@ def test_same_view_is_the_first_view_and_the_others_are_none_of_the_clip_s(clips
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
 
 
+def test_of_several_drivers_each_clip_draws_one(clips):
+    words = ("same_view", "other_view")
+    mixed = dataset(driving=words)
+    drawn = [mixed._driver(number, 0) for number in range(100)]
+    assert {*drawn} == {*words} and 30 < drawn.count("same_view") < 70
+    assert torch.equal(mixed.load(1).driving, clips[drawn[1]].driving)
+    assert Synthetic.drives_itself(mixed.config) and "driving" in Synthetic.provides(mixed.config)
+    assert not Synthetic.drives_itself(dataset(driving=("other_view", "other_person")).config)
+    with pytest.raises(ValueError, match="driving"):
+        dataset(driving=())
+
+
 def test_another_person_moves_alike():
     """Joints of both, in the axes of their bodies, are alike where those of another clip are not."""
     people = dataset(driving="other_person")
@@ -96,6 +110,13 @@ def test_hands_are_seen_from_nearby_in_the_middle_of_their_pictures():
     for hand in range(2):
         pixels, depth = project(hand_middles(clip.body)[:, hand, None], cameras[:, hand])
         assert torch.allclose(pixels, torch.full_like(pixels, 20.0), atol=1e-3) and (depth > 0).all()
+
+
+def test_hands_before_a_camera_that_moves_are_seen_by_it():
+    people = dataset(driving="same_view", hand_size=24, camera_moves=("arc",), arc_degrees=90.0)
+    clip, scene = people.load(1), people._scene(1, 0)
+    cameras = hand_cameras(scene.body, clip.cameras[0, 0], 24)
+    assert torch.equal(clip.driving_hands, people._hands(scene.person, scene.body, cameras))
 
 
 def test_hands_without_a_driving_video_are_refused():
@@ -204,6 +225,14 @@ def test_a_clip_that_drives_itself_is_refused_where_nobody_allows_it(clips):
     with pytest.raises(HvgError, match="is the target itself"):
         order(dataset(driving="same_view"))[0]
     assert order(dataset(driving="same_view"), copies=True)[0].driving is not None
+
+
+def test_what_a_loading_process_refuses_is_told_in_one_line():
+    with pytest.raises(HvgError) as caught:
+        next(iter(DataLoader(order(dataset(driving="same_view")), None, sampler=[0], num_workers=1)))
+    said = said_by_loader(caught.value)
+    assert said and said.startswith("clip '") and said.endswith("data.copied_driving=allow") and "\n" not in said
+    assert said_by_loader(HvgError("clip 'a': is not")) is None
 
 
 def test_a_run_that_would_learn_to_copy_is_refused_before_it_starts():

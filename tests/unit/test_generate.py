@@ -1,6 +1,7 @@
 """What ``hvg sample`` makes of a user's photo, cameras and words."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -489,6 +490,14 @@ def test_a_request_that_needs_too_much_memory_is_refused_with_what_would_fit(con
     assert f"give memory={int(estimated_bytes(system, size) / 1e9) + 1}" in said
     check_memory(system, Size(views=8, frames=24, image_size=(512, 512)), 8)
     check_memory(system, size, estimated_bytes(system, size) / 1e9 + 1)
+
+
+def test_what_a_second_model_refines_is_counted(config):
+    system, alone = build_system(config), Size(views=3, frames=5, image_size=(64, 32))
+    found = [
+        estimated_bytes(system, replace(alone, refined=views)) - estimated_bytes(system, alone) for views in (1, 3)
+    ]
+    assert found == [3 * 5 * 64 * 32 * (3 + 8 * views) for views in (1, 3)]
 
 
 def test_memory_is_judged_before_anything_is_made(config):

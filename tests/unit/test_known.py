@@ -20,7 +20,7 @@ from hvg.model.trained_windows import sampling_notes
 from hvg.model.training_noise import TrainingNoise
 from hvg.parts import registry
 from hvg.parts.model import ConditionerConfig
-from hvg.sample.camera_paths import CameraPath, around, write_cameras
+from hvg.sample.camera_paths import CameraPath, around, moved, write_cameras
 from hvg.sample.known_pictures import Moments, place_of, read_known, without_known
 from hvg.sample.request import make_clip
 from hvg.testing import build, tiny_batch, tiny_context
@@ -170,6 +170,17 @@ def test_conditioners_hear_what_is_finished_in_a_window(tiny):
     assert [channels[0, :, :, 0, 0, 0].tolist() for channels in heard] == [[[0, 0]] * 2, [[1, 0]] * 2]
 
 
+def test_a_view_that_is_finished_is_not_looked_at(tiny):
+    """What the clip has in its place would be the answer."""
+    plan = ["sampler=sliding", "sampler.rounds=[views]", "sampler.views=2", "sampler.view_frames=2"]
+    system, batch = stirred([*tiny, "appearance=known_latent", *KNOWN, *plan]), clip(3)
+    made = [
+        system.sample_latents(replace(batch, frames=frames), num_steps=1)[0]
+        for frames in (batch.frames, batch.frames.flip(0))
+    ]
+    assert torch.equal(*made)
+
+
 def test_views_that_clips_do_not_have_are_refused():
     for views in ([2], [0, 1]):
         with pytest.raises(HvgError, match=r"known_views=\[.*views 0 to 1, of which some have to be made"):
@@ -252,9 +263,10 @@ def test_guidance_goes_away_from_what_is_made_without_known_pictures(tiny):
     hook.remove()
     told, without = seen
     scale = system.prediction.input_scale(torch.zeros(1))
-    torch.testing.assert_close(told[:, 1, :, :48], scale * system.codec.encode(batch.frames)[:, 1])
-    torch.testing.assert_close(without[:, 1, :, :48], scale * system.codec.encode(torch.ones_like(batch.frames))[:, 1])
-    assert torch.equal(told[:, 0], without[:, 0])
+    # In a window what is known stands in front.
+    torch.testing.assert_close(told[:, 0, :, :48], scale * system.codec.encode(batch.frames)[:, 1])
+    torch.testing.assert_close(without[:, 0, :, :48], scale * system.codec.encode(torch.ones_like(batch.frames))[:, 1])
+    assert torch.equal(told[:, 1], without[:, 1])
 
 
 # --- conditioners -----------------------------------------------------------------------------------------------------
@@ -323,6 +335,8 @@ def test_pictures_and_cameras_that_are_not_there_are_named(tiny, folder):
         read_known(options(known=folder / "nowhere"), compose(tiny))
     with pytest.raises(HvgError, match="none is left to be made"):
         without_known(ring(), ring())
+    moving = moved(ring().cameras, torch.tensor([0.0, 0.9, 0.0]), 3, arc_degrees=40.0)
+    assert without_known(CameraPath(cameras=moving, names=ring().names), ring()).names == ring().names
 
 
 def test_pictures_are_of_the_motions_frames_or_of_the_videos():

@@ -13,11 +13,15 @@ from hvg.config.composition import compose, recompose
 from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.core.errors import CheckpointError, ConfigError, HvgError
 from hvg.core.random_keys import generator
+from hvg.cost.passes import refining_passes
+from hvg.cost.table import sampling_line
 from hvg.model.load import build_system
 from hvg.model.refining import Refining, check_given, open_refining
+from hvg.model.sampling import sample
 from hvg.parts import registry
 from hvg.parts.noise_levels import PURE_NOISE
 from hvg.parts.refiner import Refined, started_levels
+from hvg.sample.refine import without_driver, without_what_lacks
 from hvg.testing import nudged, tiny_batch
 from hvg.values.conditioning import Conditioning
 from hvg.values.crops import Crop, Crops, rectangles
@@ -200,6 +204,8 @@ PLANS = (
     ("sampler=partition", "sampler.views=1", "sampler.frames=2"),
     ("sampler=anchored", "sampler.frames=3", "sampler.overlap=1"),
     ("sampler=coarse_to_fine", "sampler.frames=4", "sampler.overlap=1", "sampler.levels=2"),
+    ("sampler=carry_over", "sampler.frames=3", "sampler.carried=1"),
+    ("sampler=sliding", "sampler.views=1", "sampler.frames=3"),
 )
 
 
@@ -215,6 +221,32 @@ def test_a_refiner_works_on_windows_of_any_plan(model, clip, given, plan):
         assert torch.equal(frames_to_uint8(made[:, :, :1]), given[:, :, :1])
     low = refined((windowed, own), clip, given, LowFrequency, share=1.0, time=1.0, space=2.0)
     torch.testing.assert_close(low, frames_from_uint8(given), rtol=0, atol=1e-4)
+
+
+def test_cells_that_rest_count_as_given():
+    """So that no frequency of a video is told by frames that nothing is known of yet."""
+    seen = []
+
+    class Watching(SDEdit):
+        def estimate(self, x0, at):
+            seen.append((x0[0, 0, :, 0, 0, 0].tolist(), at.done))
+            return x0
+
+    made = sample(
+        lambda x, sigma, windows, scales: torch.zeros_like(x),
+        torch.ones(1, 1, 3, 1, 2, 2),
+        torch.tensor([2.0, 1.0, 0.0]),
+        *(part("sampler", "carry_over", frames=2), part("solver", "euler"), part("guidance", "constant")),
+        refined=Refined(latents=torch.full((1, 1, 3, 1, 2, 2), 5.0), refiner=part(Watching, strength=0.5)),
+    )
+    assert seen == [([0, 0, 5], 0.0), ([0, 0, 5], 0.5), ([5, 5, 0], 0.0), ([5, 5, 0], 0.5)]
+    assert not made.any()
+
+
+def part(kind, name="", **settings):
+    """A part by its kind and name, or of its class, with these settings."""
+    cls = registry.load(kind, name) if isinstance(kind, str) else kind
+    return cls(cls.Config(**settings))
 
 
 def test_pictures_that_the_network_cannot_halve_are_refused(model, given):
@@ -339,3 +371,68 @@ def test_settings_that_mean_nothing_are_refused():
     ):
         with pytest.raises(ConfigError, match="refiner"):
             compose(["refiner=low_frequency", word])
+
+
+def test_a_slot_that_reads_a_driving_video_is_told_none_where_there_is_none():
+    driven = ["backbone.cross_attention_width=32", "dataset.driving=other_view", "pose=motion_tokens_tiny"]
+    system, config = system_of(*driven, "pose.size=32", "pose.width=16", "pose.heads=2")
+    quiet, notes = without_what_lacks(config, ["driving"], no_prompt=False)
+    assert quiet.pose.config.strength == 0 and quiet.appearance.config.strength == 1
+    assert notes == ["pose=motion_tokens tells the model nothing: it reads driving=, not given"]
+    clip = without_driver(replace(tiny_batch(1, 2, FRAMES, SIZE), driving=None))
+    assert clip.driving.shape == (1, FRAMES, 3, SIZE, SIZE) and clip.driving_hands.shape == (
+        1,
+        FRAMES,
+        2,
+        3,
+        SIZE,
+        SIZE,
+    )
+    part = system.conditioners["pose"]
+    other = replace(clip, driving=torch.rand_like(clip.driving))
+    told = [part(None, x).strengthened(0, part.null(part(None, x))).tokens for x in (clip, other)]
+    assert torch.equal(*told)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        (SDEdit, {}),
+        (SDEdit, {"strength": 0.5, "steps": 2}),
+        (SDEdit, {"strength": 0.0}),
+        (FeaturePropagation, {"every": 3}),
+        (FeaturePropagation, {"every": 1}),
+        (CropRefiner, {"regions": ("head", "left_hand")}),
+    ],
+)
+def test_passes_of_refining_are_counted_as_they_are_made(clip, given, monkeypatch, part, settings):
+    system, config = system_of()
+    cells, attended = [], system.backbone.attended
+    system.backbone.register_forward_pre_hook(lambda module, inputs: cells.append(inputs[0].shape[:3].numel()))
+
+    def counted(noisy, *rest, **more):
+        before = len(cells)
+        found = attended(noisy, *rest, **more)
+        # By whatever passes a backbone finds what its attention sees.
+        cells[before:] = [noisy.shape[:3].numel()]
+        return found
+
+    monkeypatch.setattr(system.backbone, "attended", counted)
+    refined((system, config), clip, given, part, **settings)
+    told = refining_passes(config, part(part.Config(**settings)), 2, FRAMES)
+    assert told == pytest.approx(sum(cells) / (2 * FRAMES))
+
+
+def test_check_tells_what_refining_costs(tmp_path):
+    words = [*SMALL, "dataset.views=2", "data.views=2"]
+    assert len(sampling_line(compose(words))) == 1
+    plain, more = sampling_line(compose([*words, "refiner=sdedit", "refiner.steps=4"]))
+    assert f"{STEPS} steps, 3 passes" in plain
+    assert more == "refiner=sdedit of its frames: 4 passes of its network over all of them"
+    missing = [*words, "refiner=sdedit", f"refiner.checkpoint={tmp_path / 'none'}"]
+    assert sampling_line(compose(missing))[1].endswith(
+        f"unknown, for refiner.checkpoint={tmp_path / 'none'} is not there"
+    )

@@ -12,6 +12,7 @@ from recorded_detector import RATE, SIDE, environment_that_says, recorded
 from hvg.cli import run
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose
+from hvg.config.refine_options import RefineOptions
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
@@ -27,6 +28,7 @@ from hvg.sample.driving import (
     still_motion,
 )
 from hvg.sample.generate import request_digest
+from hvg.sample.refine import GivenVideo, as_sampled
 from hvg.sample.request import check_fields, make_clip
 from hvg.train.run import train
 from hvg.values.task import NOVEL_POSE
@@ -101,6 +103,24 @@ def test_a_video_without_a_person_is_one_line(videos, given, message):
     with pytest.raises(DataError, match=message) as error:
         taken(options(videos, **given), [0])
     assert "\n" not in str(error.value)
+
+
+def test_a_matte_may_be_smaller_than_the_video(videos, tmp_path):
+    half = torch.nn.functional.interpolate(torch.ones(COUNT, 3, 48, 64), scale_factor=0.5)
+    write_video(tmp_path / "half.mp4", half, 10.0)
+    whole = options(videos, None, driving_box=(20, 10, 30, 40))
+    (boxed, _, _), (matted, _, _) = (
+        taken(asked, [0]) for asked in (whole, whole.model_copy(update={"driving_matte": tmp_path / "half.mp4"}))
+    )
+    assert (matted[0, 0, 0, 4:28, 16] < -0.8).all() and (matted - boxed).abs().mean() < 0.2
+
+
+def test_beside_a_video_that_is_refined_a_driving_one_says_the_motion(videos):
+    video = GivenVideo(frames=torch.zeros(1, 1, 4, 3, 32, 32, dtype=torch.uint8), names=("a",), rate=10.0)
+    given = {"checkpoint": "a.ckpt", "video": videos["matte"]}
+    alone, driven = (RefineOptions(**given, **more) for more in ({}, {"driving": videos["person"]}))
+    assert as_sampled(alone, video).motion == videos["matte"] and as_sampled(driven, video).motion is None
+    assert {as_sampled(asked, video).task for asked in (alone, driven)} == {"pose"}
 
 
 def test_a_box_outside_of_the_video_and_words_without_one_are_refused(videos):

@@ -62,6 +62,11 @@ def test_a_run_without_stages_is_one():
     assert plain.last_step == plain.training.steps
 
 
+def test_stages_may_be_left_out():
+    assert [stage.label for stage in stages_of(compose([*WORDS, "~stages.two"]))] == ["one"]
+    assert compose([*WORDS, "~stages"]) == compose(["scale=cpu"])
+
+
 def test_a_word_of_the_command_line_holds_in_every_stage():
     found = compose([*WORDS, "training.steps=3", "sampler=temporal", "stages.two.data.frames=2"])
     one, two = (stage.config for stage in stages_of(found))

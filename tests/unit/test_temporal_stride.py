@@ -126,7 +126,7 @@ def test_a_window_is_told_what_all_of_the_video_is(tiny, words):
     whole, (index, grid) = system.condition(aligned).expand(3, 3), system.places(aligned)
     for frames in ((0,), (1, 2), (2,), (0, 1, 2)):
         views = (0, 1, 2)
-        told = denoiser._condition(Window(views, frames, torch.ones(3, len(frames))), 1)[frozenset()]
+        told = denoiser._condition(Window(views, frames, torch.ones(3, len(frames))), 1, None)[frozenset()]
         of_whole = dict(ports_of(whole))
         for name, port in ports_of(told.expand(3, len(frames))):
             torch.testing.assert_close(port, of_whole[name][:, :, list(frames)], rtol=1e-4, atol=1e-5)
