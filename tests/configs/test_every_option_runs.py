@@ -221,8 +221,13 @@ def test_every_strategy_takes_two_steps(cache, tmp_path):
         took_two_steps(tmp_path / name, sampled=name not in without_samples)
 
 
+# Experiments that start from another one's run.
+AFTER = {"gas": "gas_nerf", "hvg_stage2": "hvg_stage1"}
+
+
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, flux_folder, cache, tmp_path):
+@pytest.mark.parametrize("experiment", [None, *sorted({*EXPERIMENTS} - TRANSFORMERS.keys())], ids=str)
+def test_every_experiment_takes_two_steps_at_every_scale(experiment, scale, svd_words, flux_folder, cache, tmp_path):
     """The second phase from the first one's run, and GAS from its radiance field, as they are meant."""
     networks = {"cpu": BACKBONES["svd_tiny"], "gpu": BACKBONES["svd_mid"], "paper": svd_words}[scale]
     pictures = (
@@ -236,7 +241,7 @@ def test_every_experiment_takes_two_steps_at_every_scale(scale, svd_words, flux_
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
         "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
     }
-    for experiment in (None, *sorted({*EXPERIMENTS} - TRANSFORMERS.keys(), key=lambda name: name == "gas")):
+    for experiment in [AFTER[experiment], experiment] if experiment in AFTER else [experiment]:
         chosen = [f"experiment={experiment}"] if experiment else []
         small = pictures if experiment == "reimagine_image" else networks
         base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
