@@ -1,13 +1,12 @@
 """All twelve numbers of where a camera is, relative to the first view."""
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from hvg.core.bounds import Metres
-from hvg.values.cameras import Cameras, relative_rotation
+from hvg.values.cameras import Cameras
 
-from ..nn.camera_embedding import CameraEmbedding, CameraEmbeddingConfig, number_features
+from ..nn.camera_embedding import CameraEmbedding, CameraEmbeddingConfig, camera_numbers, number_features
 
 
 class CameraMatrixConfig(CameraEmbeddingConfig):
@@ -31,7 +30,5 @@ class CameraMatrix(CameraEmbedding[CameraMatrixConfig]):
     count = 12
 
     def camera_features(self, cameras: Cameras, first: Cameras) -> Tensor:
-        rotation = relative_rotation(cameras, first)
-        origin, own = (x.world_to_camera[..., :3, 3:] for x in (first, cameras))
-        numbers = torch.cat([rotation, (own - rotation @ origin) / self.config.scale], dim=-1)
-        return number_features(numbers.flatten(-2), self.config.width)
+        numbers = camera_numbers(cameras.world_to_camera, first.world_to_camera, self.config.scale)
+        return number_features(numbers, self.config.width)

@@ -79,3 +79,13 @@ def number_features(numbers: Tensor, width: int) -> Tensor:
     """Numbers (..., N) of about [-1, 1] as (..., N, width) sinusoids; of width 0 as they are, (..., N, 1)."""
     # The longest period spans [-1, 1] twice, so that both ends differ.
     return sinusoidal_embedding(numbers, width, min_period=0.25, max_period=4.0) if width else numbers[..., None]
+
+
+def camera_numbers(cameras: Tensor, axes: Tensor, scale: float) -> Tensor:
+    """Twelve numbers (..., 12) of where cameras are: rotation and translation from some axes, x_camera = R x + scale t.
+
+    Both are given as what leads there from the world, (..., 4, 4), metres; they broadcast.
+    """
+    rotation = cameras[..., :3, :3] @ axes[..., :3, :3].mT
+    translation = (cameras[..., :3, 3:] - rotation @ axes[..., :3, 3:]) / scale
+    return torch.cat([rotation, translation], dim=-1).flatten(-2)

@@ -19,6 +19,7 @@ from hvg.parts.zero import zero_module
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
+from .camera_embedding import camera_numbers
 from .sinusoidal import sinusoidal_embedding
 
 # Periods of the sinusoids of metres, and of numbers between -1 and 1: two values are told apart over half the longest.
@@ -175,10 +176,8 @@ class TokenConditioner(Conditioner[TokensT]):
 
     def _cameras(self, batch: ClipBatch, axes: Tensor) -> Tensor:
         """Rotation and translation (B, V, t, 1, 12) from the axes to each view's camera; translations over ``scale``."""
-        world, axes = self.last(batch.cameras.world_to_camera), self.last(axes)
-        rotation = world[..., :3, :3] @ axes[..., :3, :3].mT
-        translation = (world[..., :3, 3:] - rotation @ axes[..., :3, 3:]) / self.config.scale
-        return torch.cat([rotation, translation], dim=-1).flatten(-2)[..., None, :]
+        cameras = self.last(batch.cameras.world_to_camera)
+        return camera_numbers(cameras, self.last(axes), self.config.scale)[..., None, :]
 
 
 def moved_points(points: Tensor, axes: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hvg.core.bounds import Scale
-from hvg.core.on_device import upload
 from hvg.parts.model import Prediction
 from hvg.parts.noise_levels import PURE_NOISE
 from hvg.parts.part import PartConfig
@@ -85,7 +84,7 @@ class DDPMPrediction(Prediction[DDPMConfig]):
 
     def level(self, sigma: Tensor) -> Tensor:
         """t, between two steps by ln sigma; 0 of what is clean."""
-        steps = upload(self._sigmas.log(), sigma.device)
+        steps = self._sigmas.log().to(sigma.device)
         place = sigma.double().clamp(min=1e-12).log()
         after = torch.bucketize(place, steps).clamp(1, TIME_STEPS - 1)
         low, high = steps[after - 1], steps[after]

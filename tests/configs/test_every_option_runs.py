@@ -341,7 +341,7 @@ def test_every_arm_of_every_study_takes_two_steps_on_a_transformer(name, cache, 
     for arm in trained:
         prepare([arm.config], ("train", "val"), jobs=1)
         train(arm.config, log=lambda line: None)
-        took_two_steps(arm.folder, sampled=False)
+        took_two_steps(arm.folder, sampled=False, stages=len(stages_of(arm.config)))
 
 
 def study_sizes(study: StudyFile) -> list[str]:
