@@ -222,7 +222,7 @@ def test_every_strategy_takes_two_steps(cache, tmp_path):
 
 
 # Experiments that start from another one's run.
-AFTER = {"gas": "gas_nerf", "hvg_stage2": "hvg_stage1"}
+AFTER = {"gas": "gas_nerf", "humangif": "gas_nerf", "hvg_stage2": "hvg_stage1"}
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -241,20 +241,20 @@ def test_every_experiment_takes_two_steps_at_every_scale(experiment, scale, svd_
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", "evaluation.known_views=[0]"],
         "sv4d": ["data.buckets=[[2,2]]", "evaluation.known_views=[0]"],
     }
-    for experiment in [AFTER[experiment], experiment] if experiment in AFTER else [experiment]:
-        chosen = [f"experiment={experiment}"] if experiment else []
-        small = pictures if experiment == "reimagine_image" else networks
+    for name in [*([AFTER[experiment]] if experiment in AFTER else []), experiment]:
+        chosen = [f"experiment={name}"] if name else []
+        small = pictures if name == "reimagine_image" else networks
         base = [f"scale={scale}", "strategy=single", *SIZES, *small, cache, f"output={tmp_path}"]
         # Sizes of a video model's parts hold for those that use them.
-        words = [*base, *chosen, *grids.get(experiment or "", [])]
-        if experiment == "gas":
+        words = [*base, *chosen, *grids.get(name or "", [])]
+        if name == "gas":
             people = "num_subjects:2,num_held_out_subjects:1,image_size:64"
             members = {"views": "views:2,frames:1", "poses": "views:1,frames:2"}
             words = [word for word in words if word not in DATASET and word != "dataset.image_size=64"]
             words += [f"dataset.members.{label}={{{people},{sizes}}}" for label, sizes in members.items()]
             words.append("data.buckets=[[2,1],[1,2]]")
         asked = [word for word in words if word not in small]
-        takes_two_steps(words, tmp_path, experiment or "plain", asked)
+        takes_two_steps(words, tmp_path, name or "plain", asked)
 
 
 @pytest.mark.parametrize("scale", SCALES)
