@@ -171,6 +171,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         for module in self.modules():
             if isinstance(module, nn.GroupNorm):
                 module.num_groups = config.norm_groups
+                module.register_forward_pre_hook(_survives_the_backward_pass)
         if config.init == "residual_zero":
             _zero_residual_branches(self)
         self._residual_block = {"fast": residual_block, "library": library_residual_block}[config.kernels]
@@ -453,3 +454,12 @@ def _layers(config: SvdUNetConfig, latent_channels: int, extra_channels: int) ->
         context_width=config.cross_attention_width,
         id_width=config.addition_time_embed_dim,
     )
+
+
+def _survives_the_backward_pass(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """The input (N, C, ...) as the backward pass takes it. torch 2.13's for a CPU ends the process where channels lie last and the
+    input needs no gradient, as behind layers that an adapter freezes.
+    """
+    (x,) = inputs
+    unsafe = x.device.type == "cpu" and not x.requires_grad and torch.is_grad_enabled()
+    return (x.contiguous(),) if unsafe else None

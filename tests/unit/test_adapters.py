@@ -34,6 +34,18 @@ def outputs(backbone):
 # --- which weights train ----------------------------------------------------------------------------------------------
 
 
+def test_layers_behind_frozen_ones_have_gradients_in_half_precision(parts):
+    """torch's backward pass of GroupNorm would end the process: channels lie last, and what is frozen needs no gradient."""
+    backbone = parts[0]
+    adapted("patterns", *parts, train={"temporal": None})
+    x = torch.randn(1, 1, 2, backbone.latent_channels, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = backbone(x, torch.zeros(1, 1, 2), Conditioning())
+    found.float().square().sum().backward()
+    learned = {name for name, weight in backbone.named_parameters() if weight.grad is not None}
+    assert any("temporal" in name for name in learned) and all("temporal" in name for name in learned)
+
+
 def test_full_trains_all_but_what_a_conditioner_freezes(parts):
     next(parts[1]["camera"].parameters()).requires_grad_(False)
     expected = learning(*parts)
