@@ -457,8 +457,8 @@ def _layers(config: SvdUNetConfig, latent_channels: int, extra_channels: int) ->
 
 
 def _survives_the_backward_pass(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-    """The input (N, C, ...) as the backward pass takes it. torch 2.13's for a CPU ends the process where channels lie last and the
-    input needs no gradient, as behind layers that an adapter freezes.
+    """The input (N, C, ...) as the backward pass takes it: torch 2.13's for a CPU ends the process where channels lie last and
+    the input needs no gradient, as behind layers that an adapter freezes.
     """
     (x,) = inputs
     unsafe = x.device.type == "cpu" and not x.requires_grad and torch.is_grad_enabled()
