@@ -36,12 +36,17 @@ def test_all_poses_are_those_that_fit_and_the_others_are_named(tiny):
     (found,) = poses([*tiny, "pose=all", "dataset.mesh=false"], lines.append)
     assert {"bone_map", "skeleton", "hvg"} <= set(found) and "smpl_normal" not in found
     assert sorted(line.partition(" requires")[0].partition(" fills")[0] for line in lines) == [
+        "left out: pose=driving_memory: driving_memory",
         "left out: pose=hvg_smpl_normal: hvg",
+        "left out: pose=iuv: iuv",
+        "left out: pose=landmark_tokens: landmark_tokens",
         "left out: pose=motion_tokens: motion_tokens",
         "left out: pose=motion_tokens_tiny: motion_tokens",
+        "left out: pose=pose_tokens: pose_tokens",
         "left out: pose=semantic_map: semantic_map",
         "left out: pose=smpl_depth: smpl_depth",
         "left out: pose=smpl_normal: smpl_normal",
+        "left out: pose=smpl_normal_world: smpl_normal",
     ]
     with pytest.raises(ConfigError, match="Did you mean 'steps'"):
         prepared_runs([*tiny, "pose=all", "training.stepz=3"], lines.append)
