@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pkgutil import resolve_name
 
 from hvg import __version__
@@ -21,6 +22,9 @@ UNREAD = 128 + signal.SIGPIPE
 
 def main() -> None:
     """Entry point of the ``hvg`` command; errors of the user's are one message and exit code 1."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # In a file or a pipe, too, a line is there when it is said, and before what is said later on the standard error.
+        sys.stdout.reconfigure(line_buffering=True)
     code = run(sys.argv[1:])
     if code == INTERRUPTED:
         # A second one while this process cleans up would end it with another exit code and a traceback.

@@ -40,10 +40,10 @@ def cut_hands(
 
     crops: of each frame. background: sRGB in [0, 1]; None: what was filmed. masked: whether the track's masks are used.
     """
-    masks: Iterable[Picture | None] = repeat(None)
+    masks: Iterable[Picture | None] = repeat(None, len(frames))
     if track.masks is not None and masked:
         masks = (as_mask(mask, track.masks_in) for mask in read_pictures(track.masks, frames))
-    seen = zip(read_pictures(track.frames, frames), masks, crops, strict=False)
+    seen = zip(read_pictures(track.frames, frames), masks, crops, strict=True)
     hands = [
         torch.cat([cut([picture], mask and [mask], crop, (size, size), background)[0] for crop in own])
         for picture, mask, own in seen

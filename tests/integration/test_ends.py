@@ -46,9 +46,7 @@ class Started(CommandGroup):
         assert "Traceback" not in printed or ("KeyboardInterrupt" in printed and not at_work), printed
         code = self.process.returncode
         # As a shell tells it of a process that had no time to catch the signal.
-        # An interrupt may come while a line on the progress is written, and its message then stands behind that.
-        lines = printed.replace("hvg train: ", "\nhvg train: ").splitlines()
-        return 128 - code if code < 0 else code, [line for line in lines if line and ": train " not in line]
+        return 128 - code if code < 0 else code, [line for line in printed.splitlines() if ": train " not in line]
 
 
 @pytest.mark.long

@@ -31,7 +31,7 @@ def test_levels_and_estimates_are_the_librarys(settings, library, num_steps):
     sigmas = prediction.sigma_schedule(num_steps, pixels=PIXELS)
     torch.testing.assert_close(prediction.level(sigmas[:-1]), scheduler.timesteps.float(), rtol=0, atol=1e-3)
     torch.manual_seed(0)
-    for sigma, timestep in zip(sigmas, scheduler.timesteps, strict=False):
+    for sigma, timestep in zip(sigmas[:-1], scheduler.timesteps, strict=True):
         scaled, output = torch.randn(3, 4), torch.randn(3, 4)
         expected = scheduler.step(output, timestep, scaled).pred_original_sample
         noisy = scaled / prediction.input_scale(sigma)
