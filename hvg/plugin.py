@@ -31,6 +31,7 @@ from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import PURE_NOISE, EdmConfig, EdmPrediction
+from hvg.parts.optimizer import AdamW, AdamWConfig, Optimizer
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, SolverStep, Stage
@@ -64,6 +65,8 @@ __all__ = [
     "PURE_NOISE",
     "REGIONS",
     "VERSION",
+    "AdamW",
+    "AdamWConfig",
     "Adapter",
     "Alignment",
     "AuxiliaryConditioner",
@@ -119,6 +122,7 @@ __all__ = [
     "Metres",
     "Metric",
     "NotAvailable",
+    "Optimizer",
     "Part",
     "PartConfig",
     "PartName",

@@ -68,7 +68,7 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
 
 def _choices() -> list[str]:
     """Lines that list the parts a run is composed of by default."""
-    from hvg.config.composition import root_choices
+    from hvg.config.chosen_parts import root_choices
 
     words = " ".join(f"{group}={name or 'null'}" for group, name in root_choices().items())
     return textwrap.wrap(words, _width(), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)

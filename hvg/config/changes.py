@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from hvg.config.parsing import parse, read_yaml
-from hvg.config.settings import SLOTS, PartChoice, RunConfig
+from hvg.config.settings import RENAMED, SLOTS, PartChoice, RunConfig
 from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.files import write_text
@@ -106,7 +106,8 @@ def judged_changes(
     """
     found, settled = changes(was, now), _settled(was, now, step)
     ends = step >= now.last_step
-    named = () if ends else now.resume_changes
+    meant = {name: RENAMED.get(name, name) for name in now.resume_changes}
+    named = () if ends else tuple(meant.values())
     refused = [
         change
         for change in found
@@ -114,7 +115,7 @@ def judged_changes(
     ]
     problems = [Problem(change.path, f"was {_shown(change.was)}, now {_shown(change.now)}.") for change in refused]
     known = {parent for path in (*_paths(was), *_paths(now)) for parent in (path, *_parents(path))}
-    unknown = [name for name in now.resume_changes if name not in known]
+    unknown = [name for name, place in meant.items() if place not in known]
     problems += [
         Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}") for name in unknown
     ]

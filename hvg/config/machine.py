@@ -1,7 +1,7 @@
 """Checks that this machine can do a run, made before any work, where the work is done."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -20,18 +20,24 @@ def choose_device(device: str) -> torch.device:
 
 
 def refuse_missing(configs: Iterable[RunConfig], *, trains: bool = True) -> None:
-    """Asks whether this machine has the device, and for a training the logger, of every configuration.
+    """Asks whether this machine has what every configuration needs: the device, and for a training its logger and optimiser.
 
     Raises: ConfigError with each thing that is missing.
     """
     problems = [
         problem
         for config in configs
-        for problem in (_device_problem(config.device), _logger_problem(config.logger) if trains else None)
+        for problem in (_device_problem(config.device), *(_training_problems(config) if trains else ()))
         if problem
     ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _training_problems(config: RunConfig) -> Iterator[Problem | None]:
+    yield _logger_problem(config.logger)
+    missing = config.optimizer.cls.missing()
+    yield Problem("optimizer", f"{missing}.") if missing else None
 
 
 def _device_problem(device: str) -> Problem | None:

@@ -9,6 +9,7 @@ from hvg.config.driving_section import DrivingSettings
 from hvg.config.noise_section import NoiseConfig
 from hvg.config.section import Section
 from hvg.core.bounds import (
+    Average,
     BatchSize,
     Colour,
     Count,
@@ -38,8 +39,6 @@ def _bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 # Places in a list, from 0.
 Places = Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=1024)]
 BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AfterValidator(_bucket_shape)]
-# How much an average keeps of what it was.
-Average = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(DrivingSettings):
@@ -144,9 +143,7 @@ class TrainingConfig(NoiseConfig):
     """The optimisation of a run."""
 
     steps: Annotated[Count, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
-    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate of AdamW.")
-    betas: tuple[Average, Average] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
-    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's decoupled weight decay.")
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate.")
     warmup_steps: CountFromZero = Field(default=30, description="Steps over which the learning rate rises from 0.")
     final_learning_rate: float = Field(
         default=0.02,

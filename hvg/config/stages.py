@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from hvg.config.parsing import PART_KEYS, parse
+from hvg.config.parsing import PART_KEYS, parse, with_new_names
 from hvg.config.settings import MOST_STAGES, RunConfig
 from hvg.config.validation import shown
 from hvg.core.errors import ConfigError, Problem, did_you_mean
@@ -82,7 +82,7 @@ def stage_trees(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def merged(root: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A tree with a stage's changes: settings of a section or of the same part are changed one by one, another part replaces."""
-    own = {key: _changed(key, root.get(key), value) for key, value in changes.items() if key in OF_A_STAGE}
+    own = {key: _changed(key, root.get(key), x) for key, x in with_new_names(changes)[0].items() if key in OF_A_STAGE}
     return {**root, **own}
 
 

@@ -165,7 +165,7 @@ def build_avatar(config: RunConfig, **settings: Any) -> AvatarSystem:
         alignment=build_alignment(config),
         background=config.data.background,
         signals=Signals(mesh=not MESH_FIELDS.isdisjoint(choice.cls.needs(choice.config))),
-        optimizer=lambda parameters: make_optimizer(parameters, config),
+        optimizer=lambda groups: make_optimizer(groups, config),
         **settings,
     )
 

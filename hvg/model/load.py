@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvg.config.build import Parts, adapt, build_part, build_parts
 from hvg.config.composition import parse_resolved
@@ -19,13 +18,14 @@ from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_ex
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.data.signals import signal_keys
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import Averaging
 from hvg.model.system import HumanVideoSystem
-from hvg.model.trained_system import Base, Group, TrainedSystem
+from hvg.model.trained_system import Base, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
 from hvg.model.training_state import saved_config_of
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone
+from hvg.parts.optimizer import Group
 from hvg.parts.part import Part
 from hvg.parts.pretrained import Component
 from hvg.parts.weights import load_shared_weights, load_weights
@@ -149,22 +149,16 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         first_view=config.data.first_view,
         kept_conditioning=config.evaluation.kept_conditioning,
         frame_index=config.data.frame_index,
-        optimizer=lambda parameters: make_optimizer(parameters, config),
+        optimizer=lambda groups: make_optimizer(groups, config),
     )
 
 
-def make_optimizer(
-    parameters: list[nn.Parameter] | list[Group], config: RunConfig
-) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak, or halving."""
-    training = config.training
-    optimizer = AveragedAdamW(
-        parameters,
-        training.ema_decay,
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-    )
+def make_optimizer(groups: list[Group], config: RunConfig) -> tuple[Averaging, Callable[[int], float]]:
+    """The run's optimiser with a moving average, and its schedule: linear warm-up, then cosine decay to a share of the peak, or
+    halving.
+    """
+    training, part = config.training, build_part(config.optimizer)
+    optimizer = Averaging(part, groups, training.learning_rate, training.ema_decay)
 
     def schedule(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, training.warmup_steps))

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "guidance": ("guidance", "hvg.parts.plan.Guidance"),
     "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),
     "metric": ("metrics", "hvg.parts.metric.Metric"),
+    "optimizer": ("optimizers", "hvg.parts.optimizer.Optimizer"),
     "prediction": ("predictions", "hvg.parts.model.Prediction"),
     "reconstructor": ("reconstructors", "hvg.parts.reconstructor.Reconstructor"),
     "refiner": ("refiners", "hvg.parts.refiner.Refiner"),

@@ -17,6 +17,7 @@ from hvg.testing.encoder import check_encoder
 from hvg.testing.fit import check_fit
 from hvg.testing.guidance import check_guidance
 from hvg.testing.metric import check_metric
+from hvg.testing.optimizer import check_optimizer
 from hvg.testing.prediction import check_prediction
 from hvg.testing.reconstructor import check_reconstructor
 from hvg.testing.refiner import check_refiner
@@ -41,6 +42,7 @@ __all__ = [
     "check_fit",
     "check_guidance",
     "check_metric",
+    "check_optimizer",
     "check_prediction",
     "check_reconstructor",
     "check_refiner",

@@ -94,7 +94,7 @@ def listed(words, name, file) -> list[dict]:
 
 def same_bits(a: Path, b: Path) -> bool:
     first, second = Checkpoint(a), Checkpoint(b)
-    if first.state["adam"]["step"] != second.state["adam"]["step"]:
+    if first.state["optimizer"]["step"] != second.state["optimizer"]["step"]:
         return False
     sections = [(first.section(section), second.section(section)) for section in SECTIONS]
     assert all(x.keys() == y.keys() for x, y in sections)
@@ -169,7 +169,7 @@ def test_steps_whose_gradient_is_not_finite_end_the_run_with_its_state_saved(wor
     assert all(isinstance(record["ranks"][0]["losses"][0], float) for record in records)
     assert latest_checkpoint(run_folder(words, "large") / "checkpoints") == saved(words, "large", 3)
     state = Checkpoint(saved(words, "large", 3))
-    assert state.state["adam"]["step"] == 0 and not any(bool(x.any()) for x in state.section("exp_avg").values())
+    assert state.state["optimizer"]["step"] == 0 and not any(bool(x.any()) for x in state.section("exp_avg").values())
     assert steps_that_changed_nothing(words, "large", 3) == [1, 2]
 
 
@@ -230,7 +230,7 @@ def test_all_processes_leave_a_step_out_together(words, damaged):
         (bad,) = listed(words, name, "quarantine.jsonl")
         assert (bad["step"], bad["clip"], bad["rank"]) == (1, 1, 0)
         assert steps_that_changed_nothing(words, name, 4) == [2, 3]
-        assert Checkpoint(saved(words, name, 4)).state["adam"]["step"] == 1
+        assert Checkpoint(saved(words, name, 4)).state["optimizer"]["step"] == 1
         assert same_bits(saved(words, name, 4), saved(words, f"{name}_again", 4)), name
         for file in ("quarantine.jsonl", "skipped.jsonl"):
             assert listed(words, f"{name}_again", file) == listed(words, name, file)

@@ -8,8 +8,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Imported where it is there: it has no wheel.
-OPTIONAL = {"pytorch3d"}
+# Imported where it is there: it has no wheel, or is an extra.
+OPTIONAL = {"pytorch3d", "bitsandbytes"}
 # Runs in an environment of its own, which `make video-env` makes.
 ELSEWHERE = ROOT / "hvg" / "media" / "pose_detector"
 

@@ -36,6 +36,7 @@ FENCES = {
         "hvg/cost/dry_run.py",
     ),
     "peft": ("components/adapters",),
+    "bitsandbytes": ("components/optimizers",),
     "deepspeed": ("hvg/train/zero.py",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),
     "omegaconf": ("hvg/config",),
