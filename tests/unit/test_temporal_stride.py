@@ -17,7 +17,7 @@ from hvg.data.prepare_latents import encode, to_encode
 from hvg.data.shard_writing import write_shard
 from hvg.data.training_data import TrainingOrder, together
 from hvg.model.load import build_system
-from hvg.model.system import LATENT_COPIES
+from hvg.model.sampling_memory import LATENT_COPIES
 from hvg.model.trained_windows import sampling_notes, window_shapes
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts import registry
