@@ -42,6 +42,7 @@ from hvg.testing import (
     tiny_batch,
     tiny_context,
 )
+from hvg.testing.backbone import check_reuse
 from hvg.testing.elsewhere import is_elsewhere
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 from hvg.values.latent_time import padded_frames
@@ -412,8 +413,8 @@ FAULTS = [
     (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
     (check_backbone, NoPlaces, TINY, "frame_index has no effect"),
     (check_backbone, MixesViews, TINY, "see each other"),
-    (check_backbone, KeepsNothing, TINY, "keeps nothing of its deep half"),
-    (check_backbone, LeavesOut, TINY, "kept for the same inputs .* another output"),
+    (check_reuse, KeepsNothing, TINY, "keeps nothing of its deep half"),
+    (check_reuse, LeavesOut, TINY, "kept for the same inputs .* another output"),
 ]
 
 
