@@ -21,7 +21,7 @@ from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.auxiliary import AuxiliaryConditioner, AuxiliaryConfig
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
@@ -95,6 +95,7 @@ __all__ = [
     "Crops",
     "DataError",
     "Dataset",
+    "DeepFeatures",
     "EdmConfig",
     "EdmPrediction",
     "Fit",

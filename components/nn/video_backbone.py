@@ -45,6 +45,20 @@ class DenoiserConfig(PartConfig):
         "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
         "so that pretrained weights start undisturbed.",
     )
+    shallow: Annotated[int | None, Continued.SAMPLING] = Field(
+        None,
+        ge=0,
+        le=64,
+        description="With evaluation.reuse, the outer layers, which run at every step: so many blocks at the beginning of the "
+        "network, and as many at its end; of a UNet so many layers of the first level going down, and one more going up. null: a "
+        "quarter of the blocks on either side; of a UNet the whole first level.",
+    )
+
+
+def deep_blocks(config: DenoiserConfig, count: int) -> range:
+    """Those of a network's blocks that are its deep half; empty where all are shallow."""
+    ends = min(count, -(-count // 4) if config.shallow is None else config.shallow)
+    return range(ends, max(ends, count - ends))
 
 
 class VideoBackboneConfig(DenoiserConfig):

@@ -147,7 +147,7 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         noise=TrainingNoise(config.training),
         background=config.data.background,
         first_view=config.data.first_view,
-        kept_conditioning=config.evaluation.kept_conditioning,
+        **{key: getattr(config.evaluation, key) for key in ("kept_conditioning", "reuse", "kept_features")},
         frame_index=config.data.frame_index,
         optimizer=lambda groups: make_optimizer(groups, config),
     )

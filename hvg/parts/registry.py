@@ -11,7 +11,7 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
 # Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
-VERSION = 3
+VERSION = 4
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
