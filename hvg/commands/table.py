@@ -58,6 +58,8 @@ FORMS = """\
   compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
+  new part NAME kind=conditioner [out=]
+                                  a package for a part of your own: its file, settings, word and test, as a working example
   bench [NAME ...]                what takes how long here
 """
 
@@ -125,5 +127,6 @@ COMMANDS: dict[str, Command] = {
     "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
+    "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
     "bench": Command("hvg.commands.bench:run"),
 }

@@ -338,6 +338,13 @@ class PhotoOptions(Section):
     overwrite: bool = Field(False, description="Replace the picture if it is there.")
 
 
+class NewPartOptions(Section):
+    """Options of ``hvg new part NAME``."""
+
+    kind: str = Field(description="Kind of the part, one of those that `hvg list` begins its lines with.")
+    out: Path | None = Field(default=None, description="New or empty folder of the package; null: hvg-KIND-NAME, here.")
+
+
 class CompareOptions(Section):
     """Options of ``hvg compare``, besides runs."""
 
