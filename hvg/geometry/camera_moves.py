@@ -22,6 +22,8 @@ NUM_ANGLES = 5
 LEAST_TURN, NEAREST, FARTHEST = 2e-3, 0.5, 20.0
 # Metres that a hand-held camera is off its place, for each degree that it is off its direction.
 METRES_A_DEGREE = 0.01
+# Weight, beside that of a camera, of where a point is taken to be that cameras do not agree on.
+_WEAK = 1e-4
 
 
 # --- made ---------------------------------------------------------------------------------------------------------------
@@ -144,6 +146,17 @@ def unrest(cameras: Cameras) -> Tensor:
     angles = torch.stack([steps[..., 2, 1], steps[..., 0, 2], steps[..., 1, 0]], dim=-1)
     change = torch.rad2deg(angles[..., 1:, :] - angles[..., :-1, :])
     return (change.square().mean(dim=(-2, -1)) / 6).sqrt()
+
+
+def common_point(cameras: Cameras, otherwise: Tensor) -> Tensor:
+    """The point (3) that is nearest to the axes of all cameras (...); in directions in which all are alike, ``otherwise`` (3)."""
+    ahead, centers = (x.reshape(-1, 3).double() for x in (cameras.world_to_camera[..., 2, :3], cameras.centers))
+    away = torch.eye(3).to(ahead) - ahead[:, :, None] * ahead[:, None]
+    weak = _WEAK * torch.eye(3).to(ahead)
+    found = torch.linalg.solve(
+        away.mean(dim=0) + weak, (away @ centers[..., None]).mean(0)[:, 0] + weak @ otherwise.to(ahead)
+    )
+    return found.to(otherwise)
 
 
 def _looked_at(cameras: Cameras, distance: float) -> Tensor:
