@@ -55,11 +55,11 @@ def command_help(name: str) -> str:
 
 
 def _options(model: type[BaseModel]) -> Iterator[str]:
-    """The fields of a model, each as it may be typed."""
+    """The fields of a model, each as it may be typed; at first those that have to be."""
     from hvg.commands.listing import default_text, type_text
 
     yield (model.__doc__ or "").splitlines()[0].replace("``", "`")
-    for name, setting in model.model_fields.items():
+    for name, setting in sorted(model.model_fields.items(), key=lambda field: not field[1].is_required()):
         required = setting.is_required()
         value, kind = "" if required else default_text(setting), type_text(setting.annotation)
         yield f"  {name}={value}  ({kind}{', required' if required else ''})"

@@ -13,21 +13,19 @@ from hvg.config.build import Parts, adapt, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import PartChoice, RunConfig
-from hvg.config.stages import stage_config
-from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
+from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.data.signals import signal_keys
 from hvg.model.ema import Averaging
+from hvg.model.saved_run import exported_model, exported_settings, saved_run_of
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import Base, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
-from hvg.model.training_state import saved_config_of
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone
 from hvg.parts.optimizer import Group
 from hvg.parts.part import Part
-from hvg.parts.pretrained import Component
 from hvg.parts.weights import load_shared_weights, load_weights
 
 # How the names of an export's weights begin.
@@ -57,12 +55,12 @@ def load_exported(
 
 def exported_weights(folder: Path) -> dict[str, Tensor]:
     """Parameter name -> trained weights of an export."""
-    return {name.removeprefix(SYSTEM): x for name, x in _model(folder).weights().items()}
+    return {name.removeprefix(SYSTEM): x for name, x in exported_model(folder).weights().items()}
 
 
 def exported_precision(folder: Path) -> str | None:
     """Precision of the run's training, as of ``hvg.config.precision.trained_in``; None where it is not recorded."""
-    found = _model(folder).settings().get("precision")
+    found = exported_model(folder).settings().get("precision")
     return found if isinstance(found, str) else None
 
 
@@ -97,22 +95,6 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     }
     slots = {slot: moved.get(slot, choice) for slot, choice in config.slots.items()}
     return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
-
-
-def exported_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Settings and frozen keys of an export, as ``portable`` gave them.
-
-    Raises: CheckpointError for a config.json that does not hold them.
-    """
-    settings = _model(folder).settings()
-    run, frozen = settings.get("run"), settings.get("frozen")
-    if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
-        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
-    return run, frozen
-
-
-def _model(folder: Path) -> Component:
-    return Component(place=str(folder), name=EXPORT_MODEL, setting="checkpoint")
 
 
 def _parts(system: HumanVideoSystem) -> dict[str, Part]:
@@ -183,12 +165,6 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
     system = opened_system(config, opened, weights)
     merged(config, system)
     return dict(system.state_dict())
-
-
-def saved_run_of(opened: Checkpoint) -> RunConfig:
-    """The configuration that a checkpoint's weights were trained with: of a run with stages, that of its stage."""
-    config = parse_resolved(saved_config_of(opened), str(opened.path))
-    return stage_config(config, opened.state.get("stage"))
 
 
 def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:

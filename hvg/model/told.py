@@ -15,8 +15,8 @@ CELLS, MOST = 4, 4096
 def numbers_of(conditioning: Conditioning) -> Tensor | None:
     """All ports side by side, (B, V, t, D); None where it fills none.
 
-    Tokens one after the other, or their mean where they are many; maps and pictures as means of ``CELLS`` x ``CELLS`` parts; memory as the
-    mean of its tokens. V or t is 1 where all ports are the same along it.
+    Tokens one after the other, or their mean where they are many; maps and pictures as means of ``CELLS`` x ``CELLS`` parts;
+    memory as the mean of its tokens. V or t is 1 where all ports are the same along it.
     """
     found = [*_flat(conditioning)]
     if not found:

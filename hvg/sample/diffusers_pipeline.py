@@ -27,9 +27,10 @@ from hvg.core.errors import HvgError
 from hvg.geometry.motion import Motion
 from hvg.model import load
 from hvg.model.system import HumanVideoSystem
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import CameraPath
 from hvg.sample.driving import asked_motion, open_driving
-from hvg.sample.request import camera_file, check_fields, make_clip
+from hvg.sample.request import check_fields, make_clip
 from hvg.values.cameras import Cameras
 
 Photo = Image.Image | str | Path

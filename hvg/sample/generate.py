@@ -33,6 +33,7 @@ from hvg.model.refining import check_given, open_refining
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photos_as_seen
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import CameraPath, write_cameras
 from hvg.sample.driving import asked_motion, open_driving
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
@@ -40,7 +41,6 @@ from hvg.sample.known_pictures import known_files
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import (
-    camera_file,
     check_fields,
     given_fields,
     make_clip,

@@ -33,11 +33,12 @@ from hvg.model.refining import open_refining
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts import registry
 from hvg.parts.following import STILL
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import PRESETS, CameraPath
 from hvg.sample.driving import open_driving, still_motion
 from hvg.sample.generate import Report, answer, model_digests
 from hvg.sample.posed_photo import check_photo_options
-from hvg.sample.request import camera_file, check_fields, make_clip
+from hvg.sample.request import check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
 from hvg.values.clip import ClipBatch
