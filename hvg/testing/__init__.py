@@ -21,7 +21,14 @@ from hvg.testing.prediction import check_prediction
 from hvg.testing.reconstructor import check_reconstructor
 from hvg.testing.refiner import check_refiner
 from hvg.testing.sampler import check_sampler
-from hvg.testing.scene import posed_batch, standing_joints, tiny_batch, tiny_context, tiny_scored_clips
+from hvg.testing.scene import (
+    posed_batch,
+    scene_context,
+    standing_joints,
+    tiny_batch,
+    tiny_context,
+    tiny_scored_clips,
+)
 from hvg.testing.signal import check_signal
 from hvg.testing.solver import check_solver
 from hvg.testing.system import check_system
@@ -54,6 +61,7 @@ __all__ = [
     "nudged",
     "ports_of",
     "posed_batch",
+    "scene_context",
     "standing_joints",
     "tiny_batch",
     "tiny_context",

@@ -12,7 +12,7 @@ from hvg.core.required import required
 from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.parts import registry
-from hvg.parts.context import BackboneContext, ConditionerContext, Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.scene import BodyModel
 from hvg.testing.building import build
 from hvg.values.body import BodyMotion, Skinning
@@ -192,6 +192,11 @@ def tiny_context(
     ports = part.ports(config, type(codec).shape(codec.config))
     network = build(part, config, BackboneContext(ports=ports))
     return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=network)
+
+
+def scene_context(body: str = "anny") -> SceneContext:
+    """Context for datasets and reconstructors: the ``warp`` renderer, and the body model of that name in its default settings."""
+    return SceneContext(renderer=_part("renderer", "warp", {}), body=_part("body", body, {}))
 
 
 def _part(kind: str, name: str, settings: Mapping[str, int]) -> Any:
