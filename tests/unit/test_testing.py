@@ -59,7 +59,7 @@ TINY = {
 }
 
 
-# --- the README's plugin ---
+# --- the plugin of the page on signals ---
 
 
 def plugin(text: str):
@@ -70,13 +70,9 @@ def plugin(text: str):
     return module
 
 
-def test_the_plugin_of_the_readme_keeps_every_promise():
+def test_the_plugin_keeps_every_promise():
     part = plugin(PLUGIN.read_text(encoding="utf-8")).HeadDisc
     check_conditioner(part, part.Config(), tiny_context())
-
-
-def test_the_readme_shows_the_plugin_that_is_tested():
-    assert PLUGIN.read_text(encoding="utf-8").strip() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_grid_on_the_cpu_is_seen_without_a_gpu():
