@@ -36,13 +36,14 @@ from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
-from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, Progress, ValidationSamples
+from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, Progress
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
 from hvg.train.strategies import leave_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
+from hvg.train.validation import ValidationSamples
 
 
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
@@ -239,7 +240,7 @@ def _fit(
     progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
     callbacks: list[AfterStep] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
-        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
+        callbacks.append(ValidationSamples(folder, validation_clips, config, meter))
     callbacks.append(Checkpoints(folder / "checkpoints", run, meter, history))
     for callback in callbacks:
         callback.stage = stage
