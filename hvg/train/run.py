@@ -40,6 +40,7 @@ from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, 
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
+from hvg.train.run_notes import failure_noted
 from hvg.train.strategies import leave_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
@@ -119,7 +120,7 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
     if first_step < config.last_step:
         if changed:
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
-        with quiet_training():
+        with quiet_training(), failure_noted(folder):
             _train_stages(config, start, changed, report, log)
         resumed = f" from step {first_step} on" if first_step else ""
         log(f"trained {config.last_step - first_step} steps{resumed}; the run is in {folder}")

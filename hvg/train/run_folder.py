@@ -17,6 +17,7 @@ from hvg.core.errors import DataError
 from hvg.core.files import read_text, write_text
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import build_system
+from hvg.train.run_notes import CONFIG, forget_notes
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -25,10 +26,11 @@ def run_folder(config: RunConfig) -> Path:
 
 
 def prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
-    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
+    """Makes the run folder, with nothing that a killed write or a failed start left and no checkpoint later than ``start``."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
+    forget_notes(folder)
     if start is None:
         return
     step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
@@ -50,7 +52,7 @@ def write_down(
     if start is not None:
         keep_config(folder, start.state["config"])
     kept = keep_config(folder, config.to_yaml())
-    write_text(folder / "config.yaml", config.to_yaml())
+    write_text(folder / CONFIG, config.to_yaml())
     stages = stages_of(config)
     people = dict.fromkeys(line for each in stages for line in overlap(each.config.dataset).lines)
     record = provenance.collect(config.seed) | {"precision": precision, "overlap": [*people]}
