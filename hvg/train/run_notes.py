@@ -1,21 +1,34 @@
-"""What a run notes in its folder for those who look on: how far it is (progress.json), and why it failed (error.txt)."""
+"""Notes of a run in its folder, for who looks on: what it is (run.json), how far (progress.json), why it failed (error.txt)."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvg.core.errors import DataError, HvgError, in_one_line
 from hvg.core.files import read_text, regular_file, write_text
 
-PROGRESS, FAILURE = "progress.json", "error.txt"
+RECORD, PROGRESS, FAILURE = "run.json", "progress.json", "error.txt"
 # Without its settings, a folder is none of a run.
 CONFIG = "config.yaml"
 # Seconds between two notes of progress within a stage.
 BETWEEN_NOTES = 0.5
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """Content of a run's ``run.json``; empty where there is none. Raises: DataError where it is damaged."""
+    path = folder / RECORD
+    try:
+        found = json.loads(read_text(path)) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
+    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
+        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
+    return found
 
 
 class RunProgress(BaseModel):
@@ -78,6 +91,8 @@ def failure_noted(folder: Path) -> Iterator[None]:
 
 def read_failure(folder: Path) -> str | None:
     """Why a run failed, in one line; None where it did not, or nobody said."""
-    path = folder / FAILURE
-    # Whatever it holds.
-    return " ".join(regular_file(path).read_text(errors="replace").split()) if path.exists() else None
+    try:
+        # Whatever it holds.
+        return " ".join(regular_file(folder / FAILURE).read_text(errors="replace").split())
+    except FileNotFoundError:
+        return None
