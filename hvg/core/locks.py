@@ -103,7 +103,8 @@ def worker(path: Path) -> str | None:
     """The process that works in a folder with this lock, as ``process 17 on here``; None where none does.
 
     It goes by what the lock's file says, and for this machine by whether that process is there: to try the lock would turn away
-    a process that asks for it in the same moment. Of another machine a file that is there counts.
+    a process that asks for it in the same moment. Of another machine a file that is there counts. Not for a lock that this
+    process has itself: the system takes it back when any file that it has open there is closed.
     """
     try:
         with path.open() as stream:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec
 
 from hvg.core.errors import DataError, HvgError
 from hvg.core.files import disk_errors
@@ -18,6 +19,7 @@ from hvg.report.watched_runs import GOING_ON, RunNow, Status, WatchedRun, find_r
 from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.throughput import PREFIX
 
+Words = ParamSpec("Words")
 PAGE = "watch.html"
 # By this a page is known to be one that may be written over.
 MARK = "written by hvg watch"
@@ -43,8 +45,8 @@ class WatchPage:
     """
 
     def __init__(self, places: Sequence[Path], path: Path, *, clips: int, every: float) -> None:
-        self.path = path
-        self._places, self._clips, self._every = places, clips, every
+        self.path, self.every = path, every
+        self._places, self._clips = places, clips
         self._runs: dict[Path, WatchedRun] = {}
         self._shown: tuple[list[RunNow], bool] | None = None
 
@@ -74,7 +76,7 @@ class WatchPage:
             mark=MARK,
             counts=[(numbers[status], word) for status, word in WORDS.items() if numbers[status]],
             as_of=time.time(),
-            every=f"{self._every:g}" if goes_on else None,
+            every=f"{self.every:g}" if goes_on else None,
             words=WORDS,
             runs=shown,
             left_out=len(runs) - len(shown),
@@ -116,24 +118,39 @@ def refuse_other_page(path: Path, overwrite: bool) -> None:
 
 
 class BesideWork:
-    """Keeps a page fresh while this process works on something else, and now and then looks here."""
+    """A context in which this process works on something else, and keeps a page fresh whenever it tells of its progress."""
 
-    def __init__(self, page: WatchPage, every: float, log: Callable[[str], None]) -> None:
-        """every: seconds between two looks. log: takes a line about where the page is, or why there is none."""
-        self._page, self._every, self._log = page, every, log
-        self._due, self._told = 0.0, False
+    def __init__(self, page: WatchPage, log: Callable[[str], None]) -> None:
+        """log: takes a line about where the page is, or why it is not kept fresh."""
+        self._page, self._log = page, log
+        self._due, self._written = 0.0, False
 
-    def look(self) -> None:
-        """Writes the page if it is time to. One that cannot be written is not worth what this process works on."""
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + self._every
+    def beside(self, report: Callable[Words, None]) -> Callable[Words, None]:
+        """Reports as ``report`` does, and looks whether it is time to write the page."""
+
+        def told(*words: Words.args, **named: Words.kwargs) -> None:
+            report(*words, **named)
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + self._page.every
+                self._write(goes_on=True)
+
+        return told
+
+    def _write(self, goes_on: bool) -> None:
+        """A page that cannot be written is not worth what this process works on."""
         try:
-            runs = self._page.write(goes_on=True)
+            runs = self._page.write(goes_on=goes_on)
         except (DataError, OSError) as error:
-            self._due = math.inf
-            self._log(f"note: {self._page.path} is not kept up to date: {error}")
+            self._due, self._written = math.inf, False
+            self._log(f"note: {self._page.path} is not kept fresh: {error}")
             return
-        if runs and not self._told:
-            self._told = True
+        if runs and not self._written:
+            self._written = True
             self._log(f"as it runs: {self._page.path}")
+
+    def __enter__(self) -> "BesideWork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._written:
+            self._write(goes_on=False)

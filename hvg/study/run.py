@@ -89,23 +89,11 @@ def run_study(
         return _collect(study, folder, runs, overrides, options, progress, {})
     page = WatchPage([output], output / PAGE, clips=study.videos, every=BETWEEN_LOOKS)
     with nullcontext() if dry_run else held_folder(output, "output"):
-        told = progress if dry_run else _beside(page, progress)
-        seconds = _run(study, folder, runs, options, dry_run, told)
+        with BesideWork(page, say) as work:
+            seconds = _run(study, folder, runs, options, dry_run, work.beside(progress))
         if seconds is None:
             return None
-        page.write(goes_on=False)
         return _collect(study, folder, runs, overrides, options, progress, seconds)
-
-
-def _beside(page: WatchPage, progress: ReportProgress) -> ReportProgress:
-    """Reports as ``progress`` does, and keeps the page on the arms fresh."""
-    work = BesideWork(page, BETWEEN_LOOKS, say)
-
-    def told(task: str, stage: str, done: int, total: int, note: str) -> None:
-        progress(task, stage, done, total, note)
-        work.look()
-
-    return told
 
 
 def _run(
