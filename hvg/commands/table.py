@@ -57,6 +57,8 @@ FORMS = """\
   study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
   compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
+  watch RUN|FOLDER ... [once= every= clips= out=]
+                                  runs in a page that loads itself again: curves, validation videos, what failed and why
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
   new part NAME kind=conditioner [out=]
                                   a package for a part of your own: its file, settings, word and test, as a working example
@@ -70,8 +72,8 @@ class Command:
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
     command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.refine_options`` and ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of
-    what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
+    ``hvg.config.refine_options``, ``hvg.config.watch_options`` and ``hvg.cluster.launch_options``. flags: the names of each
+    -> what it does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -126,6 +128,7 @@ COMMANDS: dict[str, Command] = {
     "photo": Command("hvg.commands.photo:run", ("PhotoOptions",)),
     "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
+    "watch": Command("hvg.commands.watch:run", ("WatchOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
     "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
     "bench": Command("hvg.commands.bench:run"),

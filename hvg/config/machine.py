@@ -52,10 +52,8 @@ def _device_problem(device: str) -> Problem | None:
 
 
 def _logger_problem(logger: LoggerConfig) -> Problem | None:
-    if logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
-        return Problem(
-            "logger", "tensorboard is not installed here; pip install tensorboard, or choose another logger."
-        )
+    if logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        return Problem("logger", "tensorboard is not installed here; choose another logger, or install it.")
     if logger.name == "wandb" and not logger.offline and not _logged_in_to_wandb():
         message = "wandb is not logged in here; run `wandb login`, set WANDB_API_KEY, or give logger.offline=true."
         return Problem("logger", message)

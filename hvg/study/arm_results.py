@@ -35,7 +35,7 @@ from hvg.study.plan import ArmRun, ArmState, needs_of
 from hvg.study.start import ReportProgress
 from hvg.study.study_file import StudyFile
 from hvg.train import throughput
-from hvg.train.metric_rows import read_rows
+from hvg.train.metric_rows import OPTIMIZER, read_rows
 from hvg.values.clip import ClipBatch
 from hvg.values.known import with_known_views
 
@@ -175,10 +175,12 @@ def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
 
 
 def _curve(path: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
+    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ, and what all arms are
+    told alike of the optimiser.
+    """
     rows: dict[int, dict[str, float]] = {}
     for row in read_rows(path):
-        values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
+        values = {name: value for name, value in row.items() if not name.startswith((throughput.PREFIX, OPTIMIZER))}
         rows.setdefault(row["step"], {}).update(values)
     return [rows[step] for step in sorted(rows)]
 
