@@ -357,27 +357,34 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
                 state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
-            x = self._blocks(self.config, self._transform, transformers[j], site, x, state)
+            memory, views = state.memory.get(site), self.view_attention[site] if site in self.view_attention else None
+            gates = self.memory_gate[site] if memory is not None and site in self.memory_gate else None
+            shared = replace(state, memory={}, seen=None)
+            x = self._blocks(self.config, _transform, transformers[j], views, memory, gates, x, shared)
         return x
 
-    def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
-        """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
-        (b, v, t), (_, _, h, w) = state.grid, x.shape
-        position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
-        tokens = _tokens(module, x)
-        never_an_image = x.new_zeros(b * v, t)
-        memory = state.memory.get(site)
-        gated = memory is not None and site in self.memory_gate
-        blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
-        for i, (spatial, temporal) in enumerate(blocks):
-            gate = self.memory_gate[site][i] if gated else None
-            tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
-            if state.views is not None and site in self.view_attention:
-                views = state.views.resized((h, w))
-                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
-            moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
-            tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
-        return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
+
+def _transform(
+    module: Any, view_attention: nn.ModuleList | None, memory: Tensor | None, gates: Tensor | None, x: Tensor, state: _Pass
+) -> Tensor:
+    """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same.
+
+    What differs from site to site is an argument of its own, so that it is compiled once for all sites that are alike. view
+    attention and gates: of each of its blocks.
+    """
+    (b, v, t), (_, _, h, w) = state.grid, x.shape
+    position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
+    tokens = _tokens(module, x)
+    never_an_image = x.new_zeros(b * v, t)
+    blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
+    for i, (spatial, temporal) in enumerate(blocks):
+        tokens = spatial_transformer_block(spatial, tokens, state.context, memory, None if gates is None else gates[i])
+        if state.views is not None and view_attention is not None:
+            views = state.views.resized((h, w))
+            tokens = view_attention[i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
+        moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
+        tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
+    return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
 def _level_of_clips(level: Tensor) -> Tensor:
