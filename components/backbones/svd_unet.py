@@ -365,7 +365,12 @@ class SvdUNet(Backbone[SvdUNetConfig]):
 
 
 def _transform(
-    module: Any, view_attention: nn.ModuleList | None, memory: Tensor | None, gates: Tensor | None, x: Tensor, state: _Pass
+    module: Any,
+    view_attention: nn.ModuleList | None,
+    memory: Tensor | None,
+    gates: Tensor | None,
+    x: Tensor,
+    state: _Pass,
 ) -> Tensor:
     """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same.
 

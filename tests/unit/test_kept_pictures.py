@@ -11,7 +11,7 @@ import torch
 from reading_speed import plain, ratio
 
 from components.datasets.shards import Shards
-from hvg.commands.reading_bench import _costs, first_clips, read, written
+from hvg.bench.reading import _costs, first_clips, read, written
 from hvg.config.buckets import scored_size_notes
 from hvg.config.composition import compose
 from hvg.config.overlap import overlap
