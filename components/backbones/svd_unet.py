@@ -357,8 +357,8 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
                 state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
-            memory, views = state.memory.get(site), self.view_attention[site] if site in self.view_attention else None
-            gates = self.memory_gate[site] if memory is not None and site in self.memory_gate else None
+            memory, views = state.memory.get(site), dict(self.view_attention.items()).get(site)
+            gates = None if memory is None else dict(self.memory_gate.items()).get(site)
             shared = replace(state, memory={}, seen=None)
             x = self._blocks(self.config, _transform, transformers[j], views, memory, gates, x, shared)
         return x

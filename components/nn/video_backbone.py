@@ -19,7 +19,7 @@ from hvg.values.layout import fold_frames
 Result = TypeVar("Result")
 # Weights that no published network has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention", "memory_gate")
-# Forms of a block that are compiled, each for every shape of a step; torch compiles no more than 256 of a function whatever is asked.
+# Forms of a block, each for every shape of a step, that are compiled; torch compiles no more of a function whatever is asked.
 MOST_KINDS = 256
 
 

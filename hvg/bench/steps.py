@@ -1,4 +1,4 @@
-"""The benchmarks ``training`` and ``data`` of ``hvg bench``: steps of a run beside those of a bare loop, and waiting for clips."""
+"""The benchmarks ``training`` and ``data`` of ``hvg bench``: steps of a run beside those of a bare loop; waiting for clips."""
 
 import json
 import statistics

@@ -93,10 +93,10 @@ def markdown(record: Mapping[str, Any]) -> Iterator[str]:
     """The table, with where and how it was measured."""
     how, entries = record["how"], record["rows"]
     settings = {(entry["setting"]["precision"], entry["clock"]) for entry in entries if entry["state"] == "measured"}
-    words = "; ".join(f"{precision}, {clock}" for precision, clock in sorted(settings))
-    yield f"`{record['command']}` at commit `{record['commit']}`, {record['hardware']}. Both sides of a row took turns in one process,"
-    yield f"with {how['threads']} thread(s) and one arithmetic ({words or 'nothing was measured'}), on equal inputs that gave equal results:"
-    yield "medians, and the median and quartiles of the ratio of each pair. Below 1 ours is faster."
+    words = "; ".join(f"{precision}, {clock}" for precision, clock in sorted(settings)) or "nothing was measured"
+    yield f"`{record['command']}` at commit `{record['commit']}`, {record['hardware']}."
+    yield f"Both sides of a row took turns in one process with {how['threads']} thread(s) and one arithmetic ({words}), on"
+    yield "equal inputs that gave equal results: medians, and the median and quartiles of the pairs' ratios. Below 1 ours is faster."
     yield ""
     yield f"| {' | '.join(HEADS)} |"
     yield "|---" * len(HEADS) + "|"
