@@ -18,6 +18,7 @@ from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
+from hvg.parts.attention import MOST_GROUPS
 from hvg.parts.backbone import Backbone
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
@@ -387,7 +388,7 @@ def _transform(
         if state.views is not None and view_attention is not None:
             views = state.views.resized((h, w))
             tokens = view_attention[i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
-        moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
+        moved = _over_time(temporal, tokens + position, state, h * w)
         tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
     return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
@@ -402,11 +403,23 @@ def _level_of_clips(level: Tensor) -> Tensor:
     return level[..., 0].flatten()
 
 
-def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
-    """The first frame's context for every cell: (B V cells, L, D)."""
-    if state.context is None:
-        return None
-    return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+def _over_time(temporal: Any, tokens: Tensor, state: _Pass, cells: int) -> Tensor:
+    """Tokens (N, cells, D) behind attention of every cell over the frames of its clip, to the first frame's context.
+
+    As many clips at once as a GPU's kernel takes: each cell of one is a group.
+    """
+    at_once, frames = max(1, MOST_GROUPS // cells), state.grid[2]
+    contexts = None if state.context is None else state.context[::frames].split(at_once)
+    made = [
+        temporal(x, num_frames=frames, encoder_hidden_states=contexts and _of_every_cell(contexts[number], cells))
+        for number, x in enumerate(tokens.split(at_once * frames))
+    ]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _of_every_cell(context: Tensor, cells: int) -> Tensor:
+    """Context of clips (B V, L, D) for every cell of theirs: (B V cells, L, D)."""
+    return context[:, None].expand(-1, cells, -1, -1).flatten(0, 1)
 
 
 def _tokens(transformer: Any, x: Tensor) -> Tensor:

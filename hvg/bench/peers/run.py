@@ -96,7 +96,7 @@ def markdown(record: Mapping[str, Any]) -> Iterator[str]:
     words = "; ".join(f"{precision}, {clock}" for precision, clock in sorted(settings)) or "nothing was measured"
     yield f"`{record['command']}` at commit `{record['commit']}`, {record['hardware']}."
     yield f"Both sides of a row took turns in one process with {how['threads']} thread(s) and one arithmetic ({words}), on"
-    yield "equal inputs that gave equal results: medians, and the median and quartiles of the pairs' ratios. Below 1 ours is faster."
+    yield "equal inputs that gave equal results: medians, and median and quartiles of the pairs' ratios. Below 1 ours is faster."
     yield ""
     yield f"| {' | '.join(HEADS)} |"
     yield "|---" * len(HEADS) + "|"
