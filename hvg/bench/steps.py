@@ -77,7 +77,7 @@ def steps_in_turns(config: RunConfig, log: Callable[[str], None] = print) -> Ste
     with threads(config.training.threads or 1):
         prepare([config], ("train", "val"), jobs=1)
         system = build_video_model(config)
-        step, batches = bare_step(system, config), batches_of(config, system, config.training.steps, workers=0)
+        step, batches = BareStep(system, config), batches_of(config, system, config.training.steps, workers=0)
         seen: list[list[Setting]] = []
         found: list[Steps] = []
         with ExitStack() as watching:
@@ -113,20 +113,21 @@ def steps_in_turns(config: RunConfig, log: Callable[[str], None] = print) -> Ste
     return found[0]
 
 
-def bare_step(system: HumanVideoSystem, config: RunConfig) -> Callable[[ClipBatch], None]:
+class BareStep:
     """Does forward, loss, backward, clipping and optimiser on a batch that is ready, in the run's precision."""
-    optimizer: Any = system.configure_optimizers()["optimizer"]
-    device = next(system.parameters()).device.type
 
-    def step(batch: ClipBatch) -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=precision_here(config) == "bf16"):
-            loss = system.training_step(batch, 0)["loss"]
+    def __init__(self, system: HumanVideoSystem, config: RunConfig) -> None:
+        self._system, self._bf16 = system, precision_here(config) == "bf16"
+        self._device = next(system.parameters()).device.type
+        self.optimizer: Any = system.configure_optimizers()["optimizer"]
+
+    def __call__(self, batch: ClipBatch) -> None:
+        self.optimizer.zero_grad()
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16):
+            loss = self._system.training_step(batch, 0)["loss"]
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(system.parameters(), 1.0)
-        optimizer.step()
-
-    return step
+        torch.nn.utils.clip_grad_norm_(self._system.parameters(), 1.0)
+        self.optimizer.step()
 
 
 def batches_of(config: RunConfig, system: HumanVideoSystem, num_steps: int, workers: int) -> Iterator[ClipBatch]:
@@ -165,7 +166,7 @@ def data() -> Iterator[str]:
 def _waiting(config: RunConfig, workers: int) -> tuple[float, float]:
     """Median seconds that a step waits for its batch, and that it takes in all."""
     system = build_video_model(config)
-    step, num_steps, waits, whole = bare_step(system, config), 24, [], []
+    step, num_steps, waits, whole = BareStep(system, config), 24, [], []
     batches = batches_of(config, system, num_steps, workers)
     for _ in range(num_steps):
         started = time.perf_counter()

@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 
 from hvg.commands.progress import ProgressLines
 from hvg.commands.words import only_options
-from hvg.config.bench_options import PeersOptions
+from hvg.config.bench_options import GpuBenchOptions, PeersOptions
 from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.outputs import unfinished
@@ -59,9 +59,26 @@ def peers(words: list[str]) -> int:
     return 0
 
 
+def gpu(words: list[str]) -> int:
+    """``hvg bench gpu [minutes= size= device= out= overwrite=]``; 0, or 1 where a row failed."""
+    options: GpuBenchOptions = only_options(words, GpuBenchOptions)
+    from hvg.bench.gpu.run import JSON, PAGE, bench_gpu, line
+    from hvg.config.machine import choose_device
+
+    device, failed = choose_device(options.device), False
+    size = ("whole" if device.type == "cuda" else "tiny") if options.size == "auto" else options.size
+    with unfinished(options.out, _digest("gpu", words), options.overwrite), ProgressLines() as progress:
+        for done, total, entry in bench_gpu(size, device, options.minutes, options.out):
+            print(line(entry), flush=True)
+            failed |= entry["state"] == "failed"
+            progress.update("bench gpu", "rows", done, total)
+    print(f"{options.out / JSON}, and a page to look at: {options.out / PAGE}")
+    return int(failed)
+
+
 def _digest(name: str, words: list[str]) -> str:
     """Of what was asked, so that the same command may write again what an earlier one left unfinished."""
     return settings_digest({"bench": name, "words": [word for word in words if not word.startswith("overwrite=")]})
 
 
-REPORTS: dict[str, Callable[[list[str]], int]] = {"peers": peers}
+REPORTS: dict[str, Callable[[list[str]], int]] = {"peers": peers, "gpu": gpu}

@@ -34,3 +34,21 @@ class PeersOptions(Section):
         None, description="A peers.json of another machine, for rows that cannot be measured here."
     )
     overwrite: bool = Field(False, description="Replace what an earlier one measured.")
+
+
+class GpuBenchOptions(Section):
+    """Options of ``hvg bench gpu``."""
+
+    minutes: float = Field(
+        8.0,
+        gt=0,
+        le=600,
+        description="Time for all rows: those for which too little is left are cut, the last ones first, and said to be.",
+    )
+    size: Literal["auto", "whole", "tiny"] = Field(
+        "auto",
+        description="whole: HVG's, on SVD-xt with random weights. tiny: the same rows in seconds. auto: whole on a GPU.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+    out: Path = Field(Path("bench_gpu"), description="Folder that takes gpu.json and gpu.html.")
+    overwrite: bool = Field(False, description="Replace what an earlier one measured.")

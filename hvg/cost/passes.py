@@ -1,7 +1,9 @@
 """How often the network looks at the pictures of a sample, counted before it does."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,18 +35,52 @@ def refining_passes(config: RunConfig, refiner: Refiner, views: int, frames: int
     return _passes(config, refiner.config.steps or config.evaluation.steps, views, frames, refiner)
 
 
+def sampling_calls(config: RunConfig, views: int, frames: int) -> Counter[tuple[int, int, int]]:
+    """How often the network is called for such a clip, one window at a time, by the window's views, latent frames, and how many
+    times smaller its pictures are.
+    """
+    looks = _looks(config, config.evaluation.steps, views, frames)
+    side, calls = max(look.side for look in looks), Counter[tuple[int, int, int]]()
+    for look in looks:
+        calls[look.views, look.frames, side // look.side] += look.branches
+    return calls
+
+
 def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Refiner | None = None) -> float:
+    looks = _looks(config, steps, views, frames, refiner)
+    side, latents = max(look.side for look in looks), latent_frames(frames, temporal_stride(config))
+    seen = (
+        look.branches
+        * (1.0 if refiner is None else refiner.looks(look.frames))
+        * look.views
+        * look.frames
+        * look.side**2
+        for look in looks
+    )
+    return sum(seen) / (views * latents * side**2)
+
+
+class _Look(NamedTuple):
+    """A look at a window of a clip, of latents (side x side), by the network and by so many branches of the guidance in all."""
+
+    views: int
+    frames: int
+    side: int
+    branches: int
+
+
+def _looks(config: RunConfig, steps: int, views: int, frames: int, refiner: Refiner | None = None) -> Sequence[_Look]:
+    """Every look at a clip, counted before it is taken, where clips of both tasks are sampled together."""
     guidance, sampler = build_part(config.guidance), build_part(config.sampler)
     frames = latent_frames(frames, temporal_stride(config))
     branches = guidance.branches([*config.droppable])
-    clips, seen = GuidedClips.of_every_task(views, frames), list[float]()
+    clips, seen = GuidedClips.of_every_task(views, frames), list[_Look]()
     # The smallest pictures that the plan can shrink.
     side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
     start = torch.zeros(*clips.grid, 1, side, side)
 
     def look(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
-        looks = 1.0 if refiner is None else refiner.looks(x.shape[2])
-        seen.append(looks * x.numel() * (1 + len(needed_branches(branches, scales))))
+        seen.append(_Look(x.shape[1], x.shape[2], x.shape[-1], 1 + len(needed_branches(branches, scales))))
         return x
 
     def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -71,4 +107,4 @@ def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Ref
         # Windows that need different branches are counted apart.
         windows_per_call=1,
     )
-    return sum(seen) / start.numel()
+    return seen

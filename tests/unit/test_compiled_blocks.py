@@ -6,6 +6,7 @@ what one has compiled.
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_a_training_with_drawn_shapes_compiles_each_once(tiny, cache, tmp_path):
     train(config, lambda *_: found.append(compiled()), lambda line: None)
     kinds = found[0]
     assert kinds <= 4
-    grown = [after - before for before, after in zip(found, found[1:], strict=False)]
+    grown = [after - before for before, after in pairwise(found)]
     assert set(grown) <= {0, kinds} and sum(bool(x) for x in grown) <= 2
     assert found[-1] <= 3 * kinds and grown[-3:] == [0, 0, 0]
 
