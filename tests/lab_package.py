@@ -34,5 +34,7 @@ def install(site: Path) -> None:
     about = site / "my_lab-0.1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 0.1\n")
-    lines = [line for group, names in entry_points().items() for line in (f"[{group}]", *map(" = ".join, names.items()))]
+    lines = [
+        line for group, names in entry_points().items() for line in (f"[{group}]", *map(" = ".join, names.items()))
+    ]
     (about / "entry_points.txt").write_text("\n".join(lines))

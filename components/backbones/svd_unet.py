@@ -18,6 +18,7 @@ from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
+from hvg.parts.attention import MOST_GROUPS
 from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
@@ -391,27 +392,39 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
                 state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
-            x = self._blocks(self.config, self._transform, transformers[j], site, x, state)
+            memory, views = state.memory.get(site), dict(self.view_attention.items()).get(site)
+            gates = None if memory is None else dict(self.memory_gate.items()).get(site)
+            shared = replace(state, memory={}, seen=None)
+            x = self._blocks(self.config, _transform, transformers[j], views, memory, gates, x, shared)
         return x
 
-    def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
-        """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
-        (b, v, t), (_, _, h, w) = state.grid, x.shape
-        position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
-        tokens = _tokens(module, x)
-        never_an_image = x.new_zeros(b * v, t)
-        memory = state.memory.get(site)
-        gated = memory is not None and site in self.memory_gate
-        blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
-        for i, (spatial, temporal) in enumerate(blocks):
-            gate = self.memory_gate[site][i] if gated else None
-            tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
-            if state.views is not None and site in self.view_attention:
-                views = state.views.resized((h, w))
-                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
-            moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
-            tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
-        return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
+
+def _transform(
+    module: Any,
+    view_attention: nn.ModuleList | None,
+    memory: Tensor | None,
+    gates: Tensor | None,
+    x: Tensor,
+    state: _Pass,
+) -> Tensor:
+    """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same.
+
+    What differs from site to site is an argument of its own, so that it is compiled once for all sites that are alike. view
+    attention and gates: of each of its blocks.
+    """
+    (b, v, t), (_, _, h, w) = state.grid, x.shape
+    position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
+    tokens = _tokens(module, x)
+    never_an_image = x.new_zeros(b * v, t)
+    blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
+    for i, (spatial, temporal) in enumerate(blocks):
+        tokens = spatial_transformer_block(spatial, tokens, state.context, memory, None if gates is None else gates[i])
+        if state.views is not None and view_attention is not None:
+            views = state.views.resized((h, w))
+            tokens = view_attention[i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
+        moved = _over_time(temporal, tokens + position, state, h * w)
+        tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
+    return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
 def _level_of_clips(level: Tensor) -> Tensor:
@@ -424,11 +437,23 @@ def _level_of_clips(level: Tensor) -> Tensor:
     return level[..., 0].flatten()
 
 
-def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
-    """The first frame's context for every cell: (B V cells, L, D)."""
-    if state.context is None:
-        return None
-    return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+def _over_time(temporal: Any, tokens: Tensor, state: _Pass, cells: int) -> Tensor:
+    """Tokens (N, cells, D) behind attention of every cell over the frames of its clip, to the first frame's context.
+
+    As many clips at once as a GPU's kernel takes: each cell of one is a group.
+    """
+    at_once, frames = max(1, MOST_GROUPS // cells), state.grid[2]
+    contexts = None if state.context is None else state.context[::frames].split(at_once)
+    made = [
+        temporal(x, num_frames=frames, encoder_hidden_states=contexts and _of_every_cell(contexts[number], cells))
+        for number, x in enumerate(tokens.split(at_once * frames))
+    ]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _of_every_cell(context: Tensor, cells: int) -> Tensor:
+    """Context of clips (B V, L, D) for every cell of theirs: (B V cells, L, D)."""
+    return context[:, None].expand(-1, cells, -1, -1).flatten(0, 1)
 
 
 def _tokens(transformer: Any, x: Tensor) -> Tensor:

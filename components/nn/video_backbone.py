@@ -19,6 +19,8 @@ from hvg.values.layout import fold_frames
 Result = TypeVar("Result")
 # Weights that no published network has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention", "memory_gate")
+# Forms of a block, each for every shape of a step, that are compiled; torch compiles no more of a function whatever is asked.
+MOST_KINDS = 256
 
 
 class DenoiserConfig(PartConfig):
@@ -95,8 +97,11 @@ class BlockRunner:
                 raise HvgError(
                     "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
                 )
-            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
-            self._compiled[function] = torch.compile(function, dynamic=False)
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. Past the limit the library runs
+            # blocks as they are, in silence; its own is less than the kinds of blocks of one UNet.
+            self._compiled[function] = torch.compile(
+                function, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
+            )
         return self._compiled[function]
 
 

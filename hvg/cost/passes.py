@@ -1,6 +1,7 @@
 """How often the network looks at the pictures of a sample, counted before it does."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,26 +43,62 @@ def refining_passes(config: RunConfig, refiner: Refiner, views: int, frames: int
     return _passes(config, refiner.config.steps or config.evaluation.steps, views, frames, refiner)
 
 
+def sampling_calls(config: RunConfig, views: int, frames: int) -> Counter[tuple[int, int, int]]:
+    """How often the network is called for such a clip, one window at a time, by the window's views, latent frames, and how many
+    times smaller its pictures are.
+    """
+    looks = _looks(config, config.evaluation.steps, views, frames)
+    side, calls = max(look.side for look in looks), Counter[tuple[int, int, int]]()
+    for look in looks:
+        calls[look.views, look.frames, side // look.side] += look.branches
+    return calls
+
+
 def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Refiner | None = None) -> Passes:
+    looks = _looks(config, steps, views, frames, refiner)
+    whole = views * latent_frames(frames, temporal_stride(config)) * max(look.side for look in looks) ** 2
+
+    def seen(look: _Look) -> float:
+        return look.views * look.frames * look.side**2 * (1.0 if refiner is None else refiner.looks(look.frames))
+
+    return Passes(
+        sum(look.branches * seen(look) for look in looks) / whole,
+        sum(look.outer * seen(look) for look in looks) / whole,
+    )
+
+
+class _Look(NamedTuple):
+    """A look at a window of a clip, of latents (side x side): by so many branches of the guidance in all, and by so many of them
+    with the outer layers alone.
+    """
+
+    views: int
+    frames: int
+    side: int
+    branches: int
+    outer: int
+
+
+def _looks(config: RunConfig, steps: int, views: int, frames: int, refiner: Refiner | None = None) -> Sequence[_Look]:
+    """Every look at a clip, counted before it is taken, where clips of both tasks are sampled together."""
     guidance, sampler = build_part(config.guidance), build_part(config.sampler)
     frames = latent_frames(frames, temporal_stride(config))
     branches = guidance.branches([*config.droppable])
     clips, deep = GuidedClips.of_every_task(views, frames), DeepSteps(config.evaluation.reuse)
-    seen, outer = list[float](), list[float]()
+    found = list[_Look]()
     # The smallest pictures that the plan can shrink.
     side = math.lcm(*(sampler.stage(step, steps, frames).shrink for step in range(steps)))
     start = torch.zeros(*clips.grid, 1, side, side)
 
     def look(x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
-        looks = 1.0 if refiner is None else refiner.looks(x.shape[2])
-        needed = needed_branches(branches, scales)
-        seen.append(looks * x.numel() * (1 + len(needed)))
+        needed, outer = needed_branches(branches, scales), 0
         for branch in (None, *needed):
             with deep.of((windows[0].views, windows[0].frames, x.shape[-1], branch)) as features:
                 if features is not None and features.tensors:
-                    outer.append(x.numel())
+                    outer += 1
                 elif features is not None:
                     features.tensors = (x[:0],)
+        found.append(_Look(x.shape[1], x.shape[2], x.shape[-1], 1 + len(needed), outer))
         return x
 
     def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -89,4 +126,4 @@ def _passes(config: RunConfig, steps: int, views: int, frames: int, refiner: Ref
         windows_per_call=1,
         begin=deep.begin,
     )
-    return Passes(sum(seen) / start.numel(), sum(outer) / start.numel())
+    return found
