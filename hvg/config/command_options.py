@@ -8,6 +8,7 @@ from pydantic import Field
 from hvg.config.camera_options import MovedCameras
 from hvg.config.driving_words import DrivingWords
 from hvg.config.section import Section
+from hvg.config.written_options import WrittenFiles
 from hvg.core.axes import AskedUp
 from hvg.core.bounds import (
     Count,
@@ -145,7 +146,7 @@ class FolderOptions(Section):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class SampleOptions(DrivingWords, MovedCameras):
+class SampleOptions(DrivingWords, MovedCameras, WrittenFiles):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
@@ -223,15 +224,6 @@ class SampleOptions(DrivingWords, MovedCameras):
         description="Folder of captured cameras, in the motion's world: transforms.json, cameras.json or a COLMAP model, and of "
         "each camera, by name, a folder of pictures, a video or a picture. They stay, and `camera`'s views are made from them.",
     )
-    out: Path = Field(
-        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
-    )
-    images: bool = Field(
-        True,
-        description="Write every frame as a PNG into images/, too, with a transforms.json that nerfstudio opens, and "
-        "transforms_train.json and transforms_test.json for loaders of 4D Gaussians; false saves their space.",
-    )
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
     views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
     frames: FrameCount | None = Field(
         None,
@@ -264,6 +256,10 @@ class ExportOptions(Section):
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     out: Path = Field(description="Folder to write; it must not exist yet.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers that weights are kept in, in half the space with float16; whoever opens them computes in float32.",
+    )
     adapter: Literal["merged", "file"] = Field(
         "merged",
         description="Of a run that has added to the backbone's layers (adapter=lora). merged: it is part of their weights, in a "

@@ -2,12 +2,13 @@
 
 The folder is a diffusers pipeline: ``model/`` holds the run's configuration and all trained weights, ``vae/``,
 ``image_encoder/`` and ``feature_extractor/`` the published models that the run uses and does not train. Weights are
-safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
+safetensors, in float32 or half as large. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
 """
 
 import json
 from collections.abc import Iterator
 
+import torch
 from safetensors.torch import save_file
 
 from hvg.config.build import build_part
@@ -21,6 +22,7 @@ from hvg.model.load import as_video_model, frozen_models, load_system, merged, p
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # The name that diffusers looks for.
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
@@ -52,8 +54,8 @@ def export(options: ExportOptions) -> Iterator[str]:
     config = merged(config, system)
     run, frozen = portable(config, system)
     precision = trained_precision(find_checkpoint(options.checkpoint))
-    model = HumanVideoModel(run, frozen, precision, system=system.cpu())
-    pipeline = HumanVideoPipeline(model, **frozen_models(system))
+    keep_as(system.cpu(), DTYPES[options.dtype])
+    pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, precision, system=system), **frozen_models(system))
     with whole_folder(options.out) as partial:
         pipeline.save_pretrained(partial, max_shard_size="5GB")
         index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
@@ -64,6 +66,17 @@ def export(options: ExportOptions) -> Iterator[str]:
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
+
+
+def keep_as(system: HumanVideoSystem, dtype: torch.dtype) -> None:
+    """Makes every weight one of ``dtype``. Raises: HvgError for a number that this type does not hold."""
+    for name, weight in system.named_parameters():
+        kept = weight.detach().to(dtype)
+        if not kept.isfinite().all():
+            raise HvgError(
+                f"dtype={str(dtype).removeprefix('torch.')} does not hold the numbers of {name}; leave it out"
+            )
+        weight.data = kept
 
 
 def _write_file(options: ExportOptions, config: RunConfig, system: HumanVideoSystem) -> Iterator[str]:

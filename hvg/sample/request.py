@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from hvg.config import wiring
-from hvg.config.build import build_part
 from hvg.config.camera_options import MovedCameras
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
@@ -22,14 +21,13 @@ from hvg.geometry.motion_frames import motion_places, places_note
 from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
 from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
-from hvg.parts.following import follow
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
 from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
 from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photos
 from hvg.sample.request_notes import prompt_note, task_note
-from hvg.sample.whose_shape import choose_shape
+from hvg.sample.shown_body import shown_body
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
@@ -125,9 +123,8 @@ def make_clip(
     places = places.round() if alone else places
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh, person = system.reads_mesh, build_part(config.body)
-    chosen = choose_shape(person, config.body.name, options, motion)
-    body = follow(person, motion, places, chosen.shape, mesh=mesh)
+    shown = shown_body(system, config, options, motion, places)
+    body = shown.body
     path = given or preset(options, framing, body)
     captured = read_known(options, config)
     path = path if captured is None else without_known(path, captured)
@@ -135,7 +132,8 @@ def make_clip(
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
     reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
     if system.poses_photo:
-        reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
+        model, shape = required(shown.model, "a body model"), required(shown.shape, "a shape")
+        reference, assumed = pose_photo(reference, model, shape, options, optics(config, framing))
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
@@ -166,8 +164,8 @@ def make_clip(
         told = [*told, *seen]
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
-    said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, prompt_note(config, options), task_note(config, options, batch), *told)
+    said = (*motion.notes, taken, *shown.notes)
+    notes = (*said, prompt_note(config, options), task_note(config, options, batch), *told)
     return batch, names, [note for note in notes if note]
 
 
