@@ -6,7 +6,7 @@ safetensors, in float32 or half as large. ``hvg sample`` and ``hvg evaluate`` ta
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from safetensors.torch import save_file
@@ -26,6 +26,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # The name that diffusers looks for.
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
+PIPELINE = "pipeline.py"
 PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
 
 from hvg.pipeline import HumanVideoPipeline
@@ -34,8 +35,8 @@ __all__ = ["HumanVideoPipeline"]
 '''
 
 
-def export(options: ExportOptions) -> Iterator[str]:
-    """Writes the folder, whole or not at all; yields lines for the user.
+def export(options: ExportOptions, change: Callable[[RunConfig], RunConfig] = lambda config: config) -> Iterator[str]:
+    """Writes the folder, whole or not at all; yields lines for the user. change: as of ``hvg.model.load.load_system``.
 
     Raises: HvgError where ``out`` exists, or what the run has added to layers is asked for and it has added nothing;
     CheckpointError where the checkpoint is of no video model.
@@ -45,7 +46,7 @@ def export(options: ExportOptions) -> Iterator[str]:
         raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
     # It belongs to no machine: neither this one nor that of the training need be like the one that opens it.
     found, config = load_system(
-        options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
+        options.checkpoint, options.weights, lambda config: change(config.model_copy(update={"device": "auto"}))
     )
     system = as_video_model(found, config, options.checkpoint)
     if options.adapter == "file":
@@ -62,7 +63,7 @@ def export(options: ExportOptions) -> Iterator[str]:
         # What opens it years from now is looked for at these names, wherever the classes are by then.
         index |= {"_class_name": ["pipeline", "HumanVideoPipeline"], "model": ["hvg.pipeline", "HumanVideoModel"]}
         write_text(partial / EXPORT_INDEX, json.dumps(index, indent=2))
-        write_text(partial / "pipeline.py", PIPELINE_CODE)
+        write_text(partial / PIPELINE, PIPELINE_CODE)
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
