@@ -9,6 +9,11 @@ from typing import Literal
 Flags = frozenset[str]
 # Forms of every command, and what they do.
 FORMS = """\
+  demo [out=FOLDER] [subject= seed= views= camera= reference=PHOTO motion=MOTION.npz ...]
+                                  a first video in half a minute, of a small model and a person that hvg brings; its words are
+                                  those of sample
+  demo make=FOLDER checkpoint=RUN [subjects= frames=] [overrides]
+                                  make what demo brings, of a run of your own
   list [KIND|WORD] [overrides] [--verbose]
                                   swappable parts; --verbose is the manual of every setting, with the values of a run
   check [overrides] [devices= nodes= memory= bandwidth=]
@@ -72,8 +77,9 @@ class Command:
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
     command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.refine_options``, ``hvg.config.watch_options`` and ``hvg.cluster.launch_options``. flags: the names of each
-    -> what it does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
+    ``hvg.config.demo_options``, ``hvg.config.refine_options``, ``hvg.config.watch_options`` and ``hvg.cluster.launch_options``.
+    flags: the names of each -> what it does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did
+    not say it itself.
     """
 
     run: str
@@ -89,6 +95,12 @@ MULTIRUN = {"-m --multirun": "One run for every combination of comma-separated v
 DRY_RUN = {"--dry-run": "Start nothing; print the commands, or the batch script, that would be started."}
 PRINT = {"--print": "Print the file that `wandb sweep` takes."}
 COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "hvg.commands.demo:run",
+        ("DemoOptions", "DemoFilesOptions"),
+        overrides="sampling",
+        interrupted="nothing has changed; the same command can be typed again",
+    ),
     "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
     "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),

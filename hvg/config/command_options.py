@@ -9,6 +9,7 @@ from hvg.config.clip_words import ClipWords
 from hvg.config.driving_words import DrivingWords
 from hvg.config.request_words import RequestWords, Stature
 from hvg.config.section import Section
+from hvg.config.written_options import WrittenFiles
 from hvg.core.bounds import (
     Count,
     CountFromZero,
@@ -134,7 +135,7 @@ class FolderOptions(Section):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class SampleOptions(DrivingWords, RequestWords):
+class SampleOptions(DrivingWords, RequestWords, WrittenFiles):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
@@ -161,15 +162,6 @@ class SampleOptions(DrivingWords, RequestWords):
         description="For models that hear of it: whether the video shows the photo's own pose from elsewhere, or another pose. "
         "auto: view where the person does not move.",
     )
-    out: Path = Field(
-        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
-    )
-    images: bool = Field(
-        True,
-        description="Write every frame as a PNG into images/, too, with a transforms.json that nerfstudio opens, and "
-        "transforms_train.json and transforms_test.json for loaders of 4D Gaussians; false saves their space.",
-    )
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
     steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
     seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
@@ -187,6 +179,10 @@ class ExportOptions(Section):
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     out: Path = Field(description="Folder to write; it must not exist yet.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers that weights are kept in, in half the space with float16; whoever opens them computes in float32.",
+    )
     adapter: Literal["merged", "file"] = Field(
         "merged",
         description="Of a run that has added to the backbone's layers (adapter=lora). merged: it is part of their weights, in a "

@@ -11,7 +11,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.eight_bit import alpha_to_uint8, frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 
@@ -25,9 +25,11 @@ LARGEST_MOVING = 1024
 _AT_MOST = f"at most {MOST_PIXELS / 1e6:.0f} million are read, to bound the memory; make the picture smaller"
 
 
-def write_png(path: Path, image: Tensor) -> None:
-    """Writes one image, (3, H, W) in [-1, 1]."""
-    picture = Image.fromarray(frames_to_uint8(image).movedim(0, -1).contiguous().cpu().numpy())
+def write_png(path: Path, image: Tensor, alpha: Tensor | None = None) -> None:
+    """Writes one image, (3, H, W) in [-1, 1], with its alpha (1, H, W) in [0, 1] if there is one."""
+    pixels = frames_to_uint8(image)
+    pixels = pixels if alpha is None else torch.cat([pixels, alpha_to_uint8(alpha)])
+    picture = Image.fromarray(pixels.movedim(0, -1).contiguous().cpu().numpy())
     with whole_file(path) as partial:
         picture.save(partial, format="PNG")
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.config.build import build_part
 from hvg.config.camera_options import MovedCameras
 from hvg.config.request_words import RequestWords
 from hvg.config.settings import RunConfig
@@ -15,12 +14,10 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.geometry.camera_moves import NEAREST
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_frames import motion_places
-from hvg.parts.following import follow
-from hvg.parts.scene import BodyModel
 from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
 from hvg.sample.known_pictures import read_known, without_known
 from hvg.sample.posed_photo import PELVIS_TO_MIDDLE
-from hvg.sample.whose_shape import Chosen, choose_shape
+from hvg.sample.shown_body import Shown, shown_body
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 
@@ -47,12 +44,10 @@ class Asked:
     """The person and the cameras of a request.
 
     cameras: (V, T), those whose pictures are to be made, with their ``names``. captured: those whose pictures are given, as
-    their file has them; None where none are. chosen: whose shape the person has.
+    their file has them; None where none are.
     """
 
-    person: BodyModel
-    chosen: Chosen
-    body: BodyMotion
+    shown: Shown
     cameras: Cameras
     names: tuple[str, ...]
     captured: CameraPath | None
@@ -140,19 +135,19 @@ def asked_scene(
     *,
     mesh: bool,
     seed: int,
+    poses_photo: bool = False,
 ) -> Asked:
-    """The person at ``places`` (T,) of a motion, before the cameras. seed: of the unrest of cameras held by hand.
+    """The person at ``places`` (T,) of a motion, as of ``shown_body``, before the cameras. seed: of the unrest of cameras held
+    by hand.
 
     Raises: HvgError for a shape or cameras that cannot be had.
     """
-    person = build_part(config.body)
-    chosen = choose_shape(person, config.body.name, options, motion)
-    body = follow(person, motion, places, chosen.shape, mesh=mesh)
-    path = given or preset(options, framing, body, seed)
+    shown = shown_body(config, options, motion, places, mesh=mesh, poses_photo=poses_photo)
+    path = given or preset(options, framing, shown.body, seed)
     captured = read_known(options, config)
     path = path if captured is None else without_known(path, captured)
     cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)
-    return Asked(person=person, chosen=chosen, body=body, cameras=cameras, names=path.names, captured=captured)
+    return Asked(shown=shown, cameras=cameras, names=path.names, captured=captured)
 
 
 def preset(options: RequestWords, framing: Framing, body: BodyMotion, seed: int) -> CameraPath:

@@ -21,6 +21,7 @@ from hvg.config.composition import given_settings, recompose
 from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.wiring import path_of_slot
+from hvg.config.written_options import WrittenFiles
 from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
@@ -82,7 +83,7 @@ def refine(options: RefineOptions, overrides: Sequence[str], report: Report) -> 
 
 def request_digest(options: RefineOptions, overrides: Sequence[str], places: Mapping[str, Place]) -> str:
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
-    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
+    words = options.model_dump(mode="json", exclude={"memory", *WrittenFiles.model_fields})
     files = [path for place in places.values() for path in ([place] if isinstance(place, Path) else place.values())]
     people = (*(options.reference or ()), options.reference_body, options.reference_camera)
     files += [path for path in (*people, options.driving, options.driving_matte) if path]

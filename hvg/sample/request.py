@@ -106,14 +106,25 @@ def make_clip(
     places = asked_places(options, motion, framing, given)
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh, seed = system.reads_mesh, options.seed or 0
-    asked = asked_scene(config, options, motion, places, framing, given, mesh=mesh, seed=seed)
-    person, chosen, body, captured = asked.person, asked.chosen, asked.body, asked.captured
-    cameras = asked.cameras[None]
+    seed = options.seed or 0
+    asked = asked_scene(
+        config,
+        options,
+        motion,
+        places,
+        framing,
+        given,
+        mesh=system.reads_mesh,
+        poses_photo=system.poses_photo,
+        seed=seed,
+    )
+    shown, captured = asked.shown, asked.captured
+    body, cameras = shown.body, asked.cameras[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
     reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
     if system.poses_photo:
-        reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
+        model, shape = required(shown.model, "a body model"), required(shown.shape, "a shape")
+        reference, assumed = pose_photo(reference, model, shape, options, optics(config, framing))
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
@@ -144,8 +155,8 @@ def make_clip(
         told = [*told, *seen]
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
-    said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, prompt_note(config, options), task_note(config, options, batch), *told)
+    said = (*motion.notes, taken, *shown.notes)
+    notes = (*said, prompt_note(config, options), task_note(config, options, batch), *told)
     return batch, names, [note for note in notes if note]
 
 

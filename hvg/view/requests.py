@@ -54,7 +54,7 @@ def request_scene(options: ViewOptions, overrides: Sequence[str]) -> Scene:
         notes.append(known_note(seen))
     title = f"{options.motion.name if options.motion else 'a person who stands'} before {options.camera}"
     return make_scene(
-        title, [figure("person", asked.body)], (cameras, names), pictures, options.frames_per_second, notes
+        title, [figure("person", asked.shown.body)], (cameras, names), pictures, options.frames_per_second, notes
     )
 
 
@@ -77,8 +77,8 @@ def place(
         )
     framing = replace(framing, frames=len(places))
     asked = asked_scene(config, options, motion, places, framing, given, mesh=True, seed=seed)
-    batch = ClipBatch(cameras=asked.cameras[None], clip_id=("",), subject=("",), body=asked.body)
-    notes = [*motion.notes, *asked.person.notes(motion), asked.chosen.note]
+    batch = ClipBatch(cameras=asked.cameras[None], clip_id=("",), subject=("",), body=asked.shown.body)
+    notes = [*motion.notes, *asked.shown.notes]
     if options.motion is not None:
         notes.append(places_note(motion, places, options.frames_per_second))
     more = (first_view_note(batch), upright_note(batch, options.up), out_of_sight_note(batch))
@@ -90,4 +90,4 @@ def _seen(config: RunConfig, options: ViewOptions, asked: Asked, framing: Framin
     captured, folder = required(asked.captured, "captured cameras"), required(options.known, "known")
     moments = Moments(asked_places(options, motion, framing, None), motion.num_frames)
     framed = (framing.image_size, optics(config, framing), config.data.background)
-    return see_known(folder, captured, asked.body, moments, *framed)
+    return see_known(folder, captured, asked.shown.body, moments, *framed)

@@ -70,7 +70,7 @@ def _people(
         if not file.exists() and name not in options.model_fields_set:
             return [], [f"the person is not shown: {file} is not there; {name}= says where it is now"]
     asked, _, notes = place(trained_config(checkpoint), words, asked_motion(words), path, 0)
-    return [figure("person", asked.body)], notes
+    return [figure("person", asked.shown.body)], notes
 
 
 def _words(options: ViewOptions, record: dict[str, Any], source: Path) -> RequestWords:
