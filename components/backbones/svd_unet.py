@@ -19,6 +19,7 @@ from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
 from hvg.parts.backbone import Backbone
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
 from hvg.parts.view_attention import ViewAttention
@@ -39,6 +40,7 @@ from ..nn.video_backbone import (
     clip_grid,
     fold_shared,
     frame_places,
+    own_blocks,
     seen_views,
 )
 
@@ -180,6 +182,12 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     @classmethod
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
         return not config.views_as_frames
+
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            yield from block.resnets
+            yield from getattr(block, "attentions", ())
+        yield from own_blocks(self.config, self.view_attention.values())
 
     @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
@@ -356,7 +364,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if transformers is not None:
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
-                state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
+                state.seen[site] = run_block(transformers[j], _seen_tokens, transformers[j], x)
             x = self._blocks(self.config, self._transform, transformers[j], site, x, state)
         return x
 
@@ -395,6 +403,11 @@ def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
     if state.context is None:
         return None
     return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+
+
+def _seen_tokens(transformer: Any, x: Tensor) -> Tensor:
+    """The tokens that the first spatial self-attention of one of the library's transformers sees."""
+    return transformer.transformer_blocks[0].norm1(_tokens(transformer, x))
 
 
 def _tokens(transformer: Any, x: Tensor) -> Tensor:

@@ -303,10 +303,10 @@ Processes = tuple[int, int | Literal["auto"]]
 class StrategyConfig(Section):
     """Settings of the number of devices that a run trains on, and how they share the work."""
 
-    name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
+    name: Literal["single", "ddp", "zero1", "zero2", "zero3", "fsdp"] = Field(
         default="single",
-        description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
-        "(zero1), the gradients too (zero2), the weights too (zero3).",
+        description="One device; distributed data parallel; DeepSpeed ZeRO, where devices share the optimiser's state "
+        "(zero1), the gradients too (zero2), the weights too (zero3); or torch's fully_shard (fsdp), where they share all three.",
     )
     devices: ProcessCount | Literal["auto"] = Field(
         default=1, description="Devices per node, of all but single; auto takes all GPUs."
@@ -324,6 +324,16 @@ class StrategyConfig(Section):
         if self.offload == "parameters" and self.name != "zero3":
             raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
         return self
+
+    @property
+    def divides_weights(self) -> bool:
+        """Whether no device has all weights."""
+        return self.name in ("zero3", "fsdp")
+
+    @property
+    def cuts_weights(self) -> bool:
+        """Whether what a device's optimiser moves are pieces of weights."""
+        return self.name.startswith("zero") or self.name == "fsdp"
 
     @property
     def processes(self) -> Processes:

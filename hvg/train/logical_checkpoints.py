@@ -99,6 +99,14 @@ class LogicalCheckpoints(Strategy):
             )
             self.averaging().write(held, section, values)
 
+    def moved(self) -> list[Tensor]:
+        """What this process's optimiser moves, with gradients."""
+        return list(self.sections.values())
+
+    def total_norm(self) -> Tensor:
+        """Norm of the gradient, which is complete, before it is clipped; all processes ask."""
+        return nn.utils.get_total_norm(self.gradients())
+
     def gradients(self) -> list[Tensor]:
         """This process's share of the gradient between the backward pass and the step."""
         return [parameter.grad for parameter in self.sections.values() if parameter.grad is not None]
@@ -115,9 +123,9 @@ class LogicalCheckpoints(Strategy):
         tell: all that it needs to know is read at once.
         """
         # Clipped here and not by Lightning, which would compute the norm once more.
-        norm = nn.utils.get_total_norm(self.gradients())
+        norm = self.total_norm()
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, norm)
+            nn.utils.clip_grads_with_norm_(self.moved(), self._clip, norm)
         mean, self._gradient_norm = self._read(loss, norm)
         self.averaging().leave_out = mean > limit or not math.isfinite(self._gradient_norm)
         return mean
