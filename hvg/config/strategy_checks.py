@@ -27,6 +27,6 @@ def check_optimizer(config: RunConfig) -> Iterator[Problem]:
     if config.optimizer.cls.whole_weights and config.strategy.cuts_weights:
         yield Problem(
             "optimizer",
-            f"{config.optimizer.name} has to see weights whole, and strategy={config.strategy.name} cuts them up; choose ddp, or an "
+            f"{config.optimizer.name} has to see weights whole, strategy={config.strategy.name} cuts them up; choose ddp, or an "
             "optimiser that moves every number by itself.",
         )

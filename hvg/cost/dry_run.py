@@ -26,8 +26,8 @@ from torch.utils._pytree import tree_leaves
 from hvg.config import build
 from hvg.config.composition import parse_resolved
 from hvg.config.precision import LIGHTNING, on_described_gpus, precision_here
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
 from hvg.cost.forecast import forecast, rank_count

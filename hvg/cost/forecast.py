@@ -7,8 +7,8 @@ import torch
 
 from hvg.config.build import build_part
 from hvg.config.precision import Precision, precision_here
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.model.counted_step import (
     BACKBONE,

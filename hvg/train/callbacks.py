@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from hvg.config.settings import RunConfig
 from hvg.config.stages import TrainingStage
-from hvg.core.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.core.required import required
 from hvg.media.tiles import tile_columns
@@ -320,33 +319,3 @@ class ValidationSamples(AfterStep):
             psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
             for logger in trainer.loggers:
                 logger.log_metrics({"validation_psnr": psnr}, step - 1)
-
-
-class Checkpoints(AfterStep):
-    """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
-
-    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
-        """config: of the whole run. precision: what it is trained in, as of ``hvg.config.precision.trained_in``."""
-        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config.to_yaml()
-        checkpoint["precision"] = self._precision
-        checkpoint["global_step"] = self.run_step(trainer)
-        if self.stage is not None and self.stage.label:
-            checkpoint["stage"] = self.stage.label
-        base = cast(TrainedSystem, pl_module).base
-        if base is not None:
-            checkpoint["base"] = asdict(base)
-
-    def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, training = self.run_step(trainer), (self.stage or self).config.training
-        due = training.checkpoint_every and step % training.checkpoint_every == 0
-        if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
-            finish_work(system.device)
-            with self._meter.during("save"):
-                trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
-                if trainer.is_global_zero:
-                    # Later stages start from where one ends, and name it for what they leave out.
-                    ends = self.stage.ends if self.stage else ()
-                    keep_checkpoints(self.folder, training.keep_last, training.keep_every, ends)

@@ -23,6 +23,7 @@ from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AVERAGE, Averaging
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_loops, check_moments, optimizer_of
+from hvg.model.writing_beside import WritingBeside
 from hvg.train.process_launcher import ProcessLauncher
 
 
@@ -56,6 +57,8 @@ class LogicalCheckpoints(Strategy):
         # the last step.
         self.told: dict[str, float] = {}
         self.heard: dict[str, float] = {}
+        # Where checkpoints are written while training goes on; None: they are waited for.
+        self.beside: WritingBeside | None = None
         # Modules that a strategy keeps out of the tree.
         self.hidden: dict[str, nn.Module] = {}
 
@@ -207,7 +210,8 @@ class LogicalCheckpoints(Strategy):
         groups = [{key: value for key, value in group.items() if key != "params"} for group in averaging.param_groups]
         known = {"step": averaging.steps, "groups": groups}
         state = {**checkpoint, "strategy": type(self).__name__, "optimizer": known}
-        write_checkpoint(Path(self.broadcast(str(filepath))), state, list(self._entries()))
+        write = write_checkpoint if self.beside is None else self.beside.begin
+        write(Path(self.broadcast(str(filepath))), state, list(self._entries()))
 
     def _entries(self) -> Iterator[Entry]:
         """Every weight, or where a system says what its base is, those that train; buffers."""

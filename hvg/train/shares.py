@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hvg.config.sections import StrategyConfig
+from hvg.config.strategy_section import StrategyConfig
 
 # Elements of a buffer in which DeepSpeed exchanges gradients. It makes up to four of this size, however small the network is:
 # its default of 5e8 would take 8 to 11 GB. Larger than any weight of Stable Video Diffusion (3e7).
