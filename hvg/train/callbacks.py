@@ -25,9 +25,10 @@ from hvg.media.tiles import tile_columns
 from hvg.media.video import write_video
 from hvg.model.trained_system import TrainedSystem
 from hvg.parts.scene import Dataset
+from hvg.train.counting import Shape
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
-from hvg.train.utilisation import Shape, StepFlops
+from hvg.train.utilisation import StepFlops
 from hvg.values.clip import ClipBatch
 from hvg.values.known import with_known_views
 
@@ -87,7 +88,7 @@ class Progress(AfterStep):
     def __init__(
         self, report: Callable[[StepReport], None], log_every: int, meter: Meter, work: StepFlops, count_after: float
     ) -> None:
-        """count_after: seconds of training after which ``work`` counts its FLOPs."""
+        """count_after: seconds of training after which ``work`` begins to count its FLOPs."""
         self._report, self._log_every = report, log_every
         self._meter, self._work, self._count_after = meter, work, count_after
         self._losses: list[Mapping[str, Tensor]] = []
@@ -99,6 +100,8 @@ class Progress(AfterStep):
         self._seen: Counter[Shape] = Counter()
 
     def on_train_start(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero:
+            self._work.start()
         self._meter.start()
 
     def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
@@ -132,10 +135,8 @@ class Progress(AfterStep):
                 peak=self._work.peak,
             )
         )
-        late = self._total.seconds >= self._count_after
-        if late and trainer.is_global_zero and self._work.lacks(self._shapes):
-            with self._meter.during("count"):
-                self._work.find(self._shapes)
+        if trainer.is_global_zero:
+            self._work.look(self._shapes, begin=self._total.seconds >= self._count_after)
         self._seen.update(self._shapes)
         self._losses, self._shapes, self._images = [], [], 0
 
@@ -170,8 +171,12 @@ class Progress(AfterStep):
         # What came after the last step: its checkpoint.
         self._lap(trainer, steps=0)
         if trainer.is_global_zero:
+            self._work.stop()
             # Those of the first steps were not known then.
             self._work.note_total(replace(self._total, flops=self._work.of(self._seen.elements())))
+
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+        self._work.stop()
 
 
 class Interruption(AfterStep):
