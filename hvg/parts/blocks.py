@@ -21,6 +21,13 @@ class InBlocks:
         return ()
 
 
+def blocks_of(networks: Iterable[nn.Module]) -> list[nn.Module]:
+    """All blocks in some networks, those within others before these."""
+    modules = [module for network in networks for module in network.modules()]
+    named = {block for module in modules if isinstance(module, InBlocks) for block in module.weight_blocks()}
+    return [module for module in reversed(modules) if module in named]
+
+
 def run_block(block: nn.Module, function: Callable[..., Result], *inputs: object) -> Result:
     """``function(*inputs)``, which asks for the weights of ``block``."""
     run: Callable[..., Result] | None = vars(block).get(GATHERED)

@@ -1,6 +1,5 @@
 """torch's fully sharded data parallelism, with checkpoints that hold whole tensors by name."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from hvg.core.errors import HvgError
 from hvg.core.ranks import rank_and_world
 from hvg.core.required import required
-from hvg.parts.blocks import GATHERED, InBlocks
+from hvg.parts.blocks import GATHERED, blocks_of
 from hvg.train.logical_checkpoints import Piece, SeveralProcesses
 
 
@@ -38,7 +37,7 @@ class FullyShard(SeveralProcesses, DDPStrategy):
         system = required(self.lightning_module, "the system")
         refuse_scalars(system)
         mesh = init_device_mesh(self.root_device.type, (rank_and_world()[1],))
-        for block in blocks_of(system):
+        for block in blocks_of([system]):
             fully_shard(block, mesh=mesh)
             vars(block)[GATHERED] = _run
             register_fsdp_forward_method(block, GATHERED)
@@ -93,15 +92,6 @@ class FullyShard(SeveralProcesses, DDPStrategy):
             return self.gathered(parameter, section, parameter.shape)
         with torch.no_grad():
             return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
-
-
-def blocks_of(system: nn.Module) -> Iterator[nn.Module]:
-    """All blocks of a system's networks, those within others first."""
-    named = [
-        block for network in system.modules() if isinstance(network, InBlocks) for block in network.weight_blocks()
-    ]
-    found, order = set(named), [module for module in system.modules()]
-    return (module for module in reversed(order) if module in found)
 
 
 def refuse_scalars(system: nn.Module) -> None:
