@@ -18,6 +18,7 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from hvg.core.bounds import Depth, GuidanceScale, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.continued import Continued
 from hvg.parts.pretrained import Component
@@ -39,7 +40,15 @@ from ..nn.flux_attention import (
 from ..nn.flux_copies import FluxControlEncoder, FluxReferenceEncoder
 from ..nn.flux_transformer import FluxTransformer
 from ..nn.published_network import load_network
-from ..nn.video_backbone import NEW_LAYERS, BlockRunner, DenoiserConfig, deep_blocks, fold_shared, seen_views
+from ..nn.video_backbone import (
+    NEW_LAYERS,
+    BlockRunner,
+    DenoiserConfig,
+    deep_blocks,
+    fold_shared,
+    own_blocks,
+    seen_views,
+)
 
 # Words for adapters -> the weights that they mean.
 WORDS = {
@@ -170,6 +179,10 @@ class FluxKontext(Backbone[FluxKontextConfig]):
     def sees_time(cls, config: FluxKontextConfig) -> bool:
         return False
 
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        yield from (block for _, block in self._blocks())
+        yield from own_blocks(self.config, self.view_attention.values())
+
     @classmethod
     def reuses(cls, config: FluxKontextConfig) -> bool:
         return len(deep_blocks(config, config.double_blocks + config.single_blocks)) > 0
@@ -242,8 +255,7 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         seen: dict[str, Tensor] = {}
         for site, block in self._blocks():
             if site in wanted:
-                tokens, *_ = _norm(block)(self._made(x, state), emb=state.embedding)
-                seen[site] = unfold_frames(tokens, state.grid)
+                seen[site] = unfold_frames(run_block(block, self._seen_tokens, block, x, state), state.grid)
             if len(seen) == len(wanted):
                 break
             x, text = self._through(site, block, x, text, state, conditioning)
@@ -324,6 +336,11 @@ class FluxKontext(Backbone[FluxKontextConfig]):
             made = self._made(x, state) + _residual(conditioning, site, state.grid)
             x = torch.cat([made, self._beside(x, state)], dim=1)
         return x, text
+
+    def _seen_tokens(self, block: Any, x: Tensor, state: _Pass) -> Tensor:
+        """Tokens (N, S, D) of the picture that is made, as a block's attention sees them."""
+        tokens, *_ = _norm(block)(self._made(x, state), emb=state.embedding)
+        return tokens
 
     def _block(
         self,

@@ -20,6 +20,7 @@ from hvg.core.on_device import constants
 from hvg.core.required import required
 from hvg.parts.attention import MOST_GROUPS
 from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
 from hvg.parts.view_attention import ViewAttention
@@ -40,6 +41,7 @@ from ..nn.video_backbone import (
     clip_grid,
     fold_shared,
     frame_places,
+    own_blocks,
     seen_views,
 )
 
@@ -181,6 +183,12 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     @classmethod
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
         return not config.views_as_frames
+
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            yield from block.resnets
+            yield from getattr(block, "attentions", ())
+        yield from own_blocks(self.config, self.view_attention.values())
 
     @classmethod
     def reuses(cls, config: SvdUNetConfig) -> bool:
@@ -391,7 +399,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if transformers is not None:
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
-                state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
+                state.seen[site] = run_block(transformers[j], _seen_tokens, transformers[j], x)
             memory, views = state.memory.get(site), dict(self.view_attention.items()).get(site)
             gates = None if memory is None else dict(self.memory_gate.items()).get(site)
             shared = replace(state, memory={}, seen=None)
@@ -454,6 +462,11 @@ def _over_time(temporal: Any, tokens: Tensor, state: _Pass, cells: int) -> Tenso
 def _of_every_cell(context: Tensor, cells: int) -> Tensor:
     """Context of clips (B V, L, D) for every cell of theirs: (B V cells, L, D)."""
     return context[:, None].expand(-1, cells, -1, -1).flatten(0, 1)
+
+
+def _seen_tokens(transformer: Any, x: Tensor) -> Tensor:
+    """The tokens that the first spatial self-attention of one of the library's transformers sees."""
+    return transformer.transformer_blocks[0].norm1(_tokens(transformer, x))
 
 
 def _tokens(transformer: Any, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
 from hvg.parts.view_attention import ViewAttention
@@ -35,6 +36,7 @@ from ..nn.video_backbone import (
     deep_blocks,
     fold_shared,
     frame_places,
+    own_blocks,
     seen_views,
 )
 from ..nn.wan_attention import (
@@ -185,6 +187,10 @@ class WanDit(Backbone[WanDitConfig]):
     def has_view_layers(cls, config: WanDitConfig) -> bool:
         return not config.views_as_frames
 
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        yield from self.blocks
+        yield from own_blocks(self.config, self.view_attention.values())
+
     @classmethod
     def reuses(cls, config: WanDitConfig) -> bool:
         return len(deep_blocks(config, config.layers)) > 0
@@ -263,8 +269,7 @@ class WanDit(Backbone[WanDitConfig]):
         seen: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks):
             if here := [site for site in wanted if site.removesuffix(BESIDE) == _site(number)]:
-                shift, scale, *_ = self._six(block, state)
-                tokens = modulated(block.norm1, x, shift, scale)
+                tokens = run_block(block, self._seen_tokens, block, x, state)
                 seen |= dict.fromkeys(here, unfold_frames(tokens, noisy.shape[:3]))
             if len(seen) == len(wanted):
                 break
@@ -353,6 +358,11 @@ class WanDit(Backbone[WanDitConfig]):
     def _six(self, block: Any, state: _Pass) -> tuple[Tensor, ...]:
         """Shift, scale and gate, each (N, 1, D), of a block's self-attention, then those of its feed-forward layers."""
         return (block.scale_shift_table + state.modulation.float()).chunk(6, dim=1)
+
+    def _seen_tokens(self, block: Any, x: Tensor, state: _Pass) -> Tensor:
+        """Tokens (N, S, D) that a block's self-attention sees."""
+        shift, scale, *_ = self._six(block, state)
+        return modulated(block.norm1, x, shift, scale)
 
     def _block(
         self, block: Any, views: ViewAttention | None, x: Tensor, state: _Pass, memories: Sequence[Memory]

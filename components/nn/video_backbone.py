@@ -1,16 +1,18 @@
 """What denoisers share: settings, how blocks are run, what they are told, and how an attention sees a memory."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hvg.core.errors import HvgError
 from hvg.core.required import required
+from hvg.parts.blocks import run_block
 from hvg.parts.continued import Continued
 from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
@@ -79,16 +81,14 @@ class BlockRunner:
     def __init__(self) -> None:
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def __call__(self, config: DenoiserConfig, function: Callable[..., Result], *inputs) -> Result:
-        """``function(*inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
-        if not torch.is_grad_enabled():
-            return function(*inputs)
-        if config.compile == "blocks":
-            function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
-        if config.checkpointing == "blocks":
-            made: Any = checkpoint(function, *inputs, use_reentrant=False)
-            return made
-        return function(*inputs)
+    def __call__(self, config: DenoiserConfig, function: Callable[..., Result], block: nn.Module, *inputs) -> Result:
+        """``function(block, *inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
+        if torch.is_grad_enabled():
+            if config.compile == "blocks":
+                function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
+            if config.checkpointing == "blocks":
+                function = partial(checkpoint, function, use_reentrant=False)
+        return run_block(block, function, block, *inputs)
 
     def _compile(self, function: Callable[..., Result], device: torch.device) -> Callable[..., Result]:
         """The function compiled; it is once for every kind of block that it meets."""
@@ -103,6 +103,12 @@ class BlockRunner:
                 function, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
             )
         return self._compiled[function]
+
+
+def own_blocks(config: DenoiserConfig, layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """New layers that run within other blocks, or lists of some, as blocks of their own; none where those are compiled whole."""
+    for layer in layers if config.compile == "none" else ():
+        yield from layer if isinstance(layer, nn.ModuleList) else (layer,)
 
 
 def clip_grid(config: VideoBackboneConfig, latents: Tensor) -> tuple[int, int, int]:

@@ -15,7 +15,6 @@ from hvg.core.bounds import (
     Count,
     CountFromZero,
     FrameCount,
-    MachineCount,
     ProcessCount,
     ProcessCountFromZero,
     ViewCount,
@@ -204,6 +203,11 @@ class TrainingConfig(NoiseConfig):
     checkpoint_every: Annotated[CountFromZero, Continued.FREE] = Field(
         default=200, description="Steps between two checkpoints; 0: only at the end."
     )
+    saving: Annotated[Literal["wait", "beside"], Continued.FREE] = Field(
+        default="wait",
+        description="wait: training stands still until a checkpoint is written. beside: until it is copied to the memory of the "
+        "host; it is written while training goes on, one at a time.",
+    )
     keep_last: Annotated[Count, Continued.FREE] = Field(
         default=2, description="How many of the newest checkpoints are kept."
     )
@@ -249,41 +253,6 @@ class ProtocolConfig(Section):
         """Every setting as plain values."""
         plain = self.model_dump(mode="json", exclude={"metrics"})
         return plain | {"metrics": {label: choice.resolved() for label, choice in self.metrics.items()}}
-
-
-# Machines, and processes of each.
-Processes = tuple[int, int | Literal["auto"]]
-
-
-class StrategyConfig(Section):
-    """Settings of the number of devices that a run trains on, and how they share the work."""
-
-    name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
-        default="single",
-        description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
-        "(zero1), the gradients too (zero2), the weights too (zero3).",
-    )
-    devices: ProcessCount | Literal["auto"] = Field(
-        default=1, description="Devices per node, of all but single; auto takes all GPUs."
-    )
-    nodes: MachineCount = Field(default=1, description="Machines, of all but single.")
-    offload: Literal["none", "optimizer", "parameters"] = Field(
-        default="none",
-        description="What ZeRO keeps in the memory of the host: nothing, the optimiser's state, or (zero3) the weights too.",
-    )
-
-    @model_validator(mode="after")
-    def _only_zero_offloads(self) -> "StrategyConfig":
-        if self.offload != "none" and not self.name.startswith("zero"):
-            raise ValueError(f"offload={self.offload} needs one of the ZeRO strategies, not {self.name}")
-        if self.offload == "parameters" and self.name != "zero3":
-            raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
-        return self
-
-    @property
-    def processes(self) -> Processes:
-        """Machines, and processes of each, that train a run."""
-        return (1, 1) if self.name == "single" else (self.nodes, self.devices)
 
 
 class LoggerConfig(Section):

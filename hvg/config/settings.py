@@ -17,9 +17,9 @@ from hvg.config.sections import (
     LoggerConfig,
     ProtocolConfig,
     Section,
-    StrategyConfig,
     TrainingConfig,
 )
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.bounds import Seed
 from hvg.core.names import NameInFolders
 from hvg.parts.continued import Continued

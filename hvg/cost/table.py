@@ -68,7 +68,7 @@ def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> li
         ("weights", share.weights),
         ("codec and other networks that are never trained", counts.published),
         ("float32 copy of the weights that it updates", share.copies),
-        ("AdamW's averages", share.optimizer),
+        ("what the optimiser keeps of them", share.optimizer),
         ("moving average", share.average),
         ("gradients", share.gradients),
         ("buckets to exchange gradients", share.buckets),
@@ -85,13 +85,15 @@ def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> li
 
 
 def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
-    """Line on the host's memory that offloading takes; none without offloading."""
-    per_node = -(-forecast.ranks // config.strategy.nodes)
-    if not forecast.share.host:
+    """Line on the host's memory that offloading takes, and saving beside training; none without both."""
+    per_node, host = -(-forecast.ranks // config.strategy.nodes), forecast.share.host
+    if config.training.saving == "beside":
+        sizes, sections = forecast.counts.sizes, len(config.optimizer.cls.moments) + 2
+        # A checkpoint, of which every process copies its share.
+        host += -(-(4 * sections * sizes.elements + sizes.frozen) // forecast.ranks)
+    if not host:
         return []
-    return [
-        f"memory of the host: {gigabytes(forecast.share.host)} for a GPU, {gigabytes(per_node * forecast.share.host)} a node"
-    ]
+    return [f"memory of the host: {gigabytes(host)} for a GPU, {gigabytes(per_node * host)} a node"]
 
 
 def sampling_line(config: RunConfig) -> list[str]:

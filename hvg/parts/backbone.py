@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
+from hvg.parts.blocks import InBlocks
 from hvg.parts.part import ConfigT, Part
 from hvg.values.conditioning import Conditioning, LatentShape, Ports
 from hvg.values.grid import ViewGrid
@@ -43,7 +44,7 @@ class DeepFeatures:
         return outputs
 
 
-class Backbone(Part[ConfigT], nn.Module):
+class Backbone(InBlocks, Part[ConfigT], nn.Module):
     """The denoiser. Library blocks, own forward.
 
     library_name: of its network in a pipeline of diffusers, ``unet`` or ``transformer``, if its layers have the library's names.

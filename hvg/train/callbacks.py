@@ -7,8 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,15 +15,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
-from hvg.config.settings import RunConfig
 from hvg.config.stages import TrainingStage
-from hvg.core.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.model.trained_system import TrainedSystem
+from hvg.train.counting import Shape
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
-from hvg.train.utilisation import Shape, StepFlops
+from hvg.train.utilisation import StepFlops
 from hvg.values.clip import ClipBatch
 
 # Lightning's name, for profilers, of fetching the loader's next batch.
@@ -83,7 +81,7 @@ class Progress(AfterStep):
     def __init__(
         self, report: Callable[[StepReport], None], log_every: int, meter: Meter, work: StepFlops, count_after: float
     ) -> None:
-        """count_after: seconds of training after which ``work`` counts its FLOPs."""
+        """count_after: seconds of training after which ``work`` begins to count its FLOPs."""
         self._report, self._log_every = report, log_every
         self._meter, self._work, self._count_after = meter, work, count_after
         self._losses: list[Mapping[str, Tensor]] = []
@@ -96,6 +94,8 @@ class Progress(AfterStep):
         self._seen: Counter[Shape] = Counter()
 
     def on_train_start(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero:
+            self._work.start()
         self._meter.start()
 
     def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
@@ -131,10 +131,8 @@ class Progress(AfterStep):
                 peak=self._work.peak,
             )
         )
-        late = self._total.seconds >= self._count_after
-        if late and trainer.is_global_zero and self._work.lacks(self._shapes):
-            with self._meter.during("count"):
-                self._work.find(self._shapes)
+        if trainer.is_global_zero:
+            self._work.look(self._shapes, begin=self._total.seconds >= self._count_after)
         self._seen.update(self._shapes)
         self._losses, self._shapes, self._images = [], [], 0
 
@@ -175,8 +173,12 @@ class Progress(AfterStep):
         # What came after the last step: its checkpoint.
         self._lap(trainer, steps=0)
         if trainer.is_global_zero:
+            self._work.stop()
             # Those of the first steps were not known then.
             self._work.note_total(replace(self._total, flops=self._work.of(self._seen.elements())))
+
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+        self._work.stop()
 
 
 class Interruption(AfterStep):
@@ -281,33 +283,3 @@ def finish_work(device: torch.device) -> None:
     """Waits for a GPU's queue of work, so that what is timed next does not pay for it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class Checkpoints(AfterStep):
-    """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
-
-    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
-        """config: of the whole run. precision: what it is trained in, as of ``hvg.config.precision.trained_in``."""
-        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config.to_yaml()
-        checkpoint["precision"] = self._precision
-        checkpoint["global_step"] = self.run_step(trainer)
-        if self.stage is not None and self.stage.label:
-            checkpoint["stage"] = self.stage.label
-        base = cast(TrainedSystem, pl_module).base
-        if base is not None:
-            checkpoint["base"] = asdict(base)
-
-    def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, training = self.run_step(trainer), (self.stage or self).config.training
-        due = training.checkpoint_every and step % training.checkpoint_every == 0
-        if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
-            finish_work(system.device)
-            with self._meter.during("save"):
-                trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
-                if trainer.is_global_zero:
-                    # Later stages start from where one ends, and name it for what they leave out.
-                    ends = self.stage.ends if self.stage else ()
-                    keep_checkpoints(self.folder, training.keep_last, training.keep_every, ends)

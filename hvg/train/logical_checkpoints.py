@@ -23,6 +23,7 @@ from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AVERAGE, Averaging
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_loops, check_moments, optimizer_of
+from hvg.model.writing_beside import WritingBeside
 from hvg.train.process_launcher import ProcessLauncher
 
 
@@ -56,6 +57,8 @@ class LogicalCheckpoints(Strategy):
         # the last step.
         self.told: dict[str, float] = {}
         self.heard: dict[str, float] = {}
+        # Where checkpoints are written while training goes on; None: they are waited for.
+        self.beside: WritingBeside | None = None
         # Modules that a strategy keeps out of the tree.
         self.hidden: dict[str, nn.Module] = {}
 
@@ -99,6 +102,14 @@ class LogicalCheckpoints(Strategy):
             )
             self.averaging().write(held, section, values)
 
+    def moved(self) -> list[Tensor]:
+        """What this process's optimiser moves, with gradients."""
+        return list(self.sections.values())
+
+    def total_norm(self) -> Tensor:
+        """Norm of the gradient, which is complete, before it is clipped; all processes ask."""
+        return nn.utils.get_total_norm(self.gradients())
+
     def gradients(self) -> list[Tensor]:
         """This process's share of the gradient between the backward pass and the step."""
         return [parameter.grad for parameter in self.sections.values() if parameter.grad is not None]
@@ -115,9 +126,9 @@ class LogicalCheckpoints(Strategy):
         tell: all that it needs to know is read at once.
         """
         # Clipped here and not by Lightning, which would compute the norm once more.
-        norm = nn.utils.get_total_norm(self.gradients())
+        norm = self.total_norm()
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, norm)
+            nn.utils.clip_grads_with_norm_(self.moved(), self._clip, norm)
         mean, self._gradient_norm = self._read(loss, norm)
         self.averaging().leave_out = mean > limit or not math.isfinite(self._gradient_norm)
         return mean
@@ -199,7 +210,8 @@ class LogicalCheckpoints(Strategy):
         groups = [{key: value for key, value in group.items() if key != "params"} for group in averaging.param_groups]
         known = {"step": averaging.steps, "groups": groups}
         state = {**checkpoint, "strategy": type(self).__name__, "optimizer": known}
-        write_checkpoint(Path(self.broadcast(str(filepath))), state, list(self._entries()))
+        write = write_checkpoint if self.beside is None else self.beside.begin
+        write(Path(self.broadcast(str(filepath))), state, list(self._entries()))
 
     def _entries(self) -> Iterator[Entry]:
         """Every weight, or where a system says what its base is, those that train; buffers."""

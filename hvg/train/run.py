@@ -36,7 +36,8 @@ from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
-from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, Progress
+from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress
+from hvg.train.checkpoints import Checkpoints
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down

@@ -172,7 +172,7 @@ def test_no_space_left_at_any_moment_leaves_nothing_behind(tmp_path, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "_finish"}[moment]
+    place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "finish"}[moment]
     monkeypatch.setattr(f"hvg.model.checkpoint_writing.{place}", full)
     with pytest.raises(CheckpointError, match="No space left on device; there is none before it"):
         write_checkpoint(checkpoint_path(tmp_path, 1), STATE)
