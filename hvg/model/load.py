@@ -18,6 +18,7 @@ from hvg.config.stages import stage_config
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
+from hvg.core.next_commands import EXPORT
 from hvg.data.signals import signal_keys
 from hvg.model.ema import AveragedAdamW
 from hvg.model.system import HumanVideoSystem
@@ -42,7 +43,7 @@ def load_exported(
     Raises: CheckpointError for a folder that is no export, and where weights do not fit.
     """
     if not is_exported(folder):
-        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
+        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote", then=EXPORT)
     run, frozen = exported_settings(folder)
     config = parse_resolved(yaml.safe_dump(run), str(folder))
     unknown = [key for key in frozen if key not in {*config.conditioners, *({"codec"} & config.parts.keys())}]
@@ -107,7 +108,7 @@ def exported_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     settings = _model(folder).settings()
     run, frozen = settings.get("run"), settings.get("frozen")
     if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
-        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
+        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote", then=EXPORT)
     return run, frozen
 
 
@@ -272,8 +273,8 @@ def opened_system(
     base, adapter = _base_of(opened), config.parts.get("adapter")
     if (base is None) != (adapter is None or adapter.cls.whole):
         raise CheckpointError(
-            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run with "
-            f"checkpoint={opened.path}"
+            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run of it",
+            then=f"hvg train checkpoint={opened.path} name=NAME",
         )
     system = build_system(config) if base is None else _system_of_base(config, opened, base, log)
     load_system_weights(system, opened, weights)

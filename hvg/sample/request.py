@@ -15,6 +15,7 @@ from hvg.config.camera_options import MovedCameras
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.next_commands import VIDEO_ENV
 from hvg.core.required import required
 from hvg.geometry.camera_moves import NEAREST
 from hvg.geometry.motion import Motion
@@ -64,7 +65,8 @@ def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[s
         if "driving_hands" in fields - given:
             raise HvgError(
                 f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
-                "installed"
+                "installed",
+                then=VIDEO_ENV,
             )
         if OF_MOTION & (fields - given):
             raise HvgError(
@@ -228,7 +230,8 @@ def camera_file(options: SampleOptions) -> CameraPath | None:
     if path.suffix != ".json" and not path.exists():
         raise HvgError(
             f"camera: no preset is named '{options.camera}', nor is it a file of cameras. "
-            f"{did_you_mean(options.camera, PRESETS)}"
+            f"{did_you_mean(options.camera, PRESETS)}",
+            then="hvg sample --help",
         )
     given = read_cameras(path, options.camera_up)
     answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]
