@@ -95,7 +95,8 @@ class BlockRunner:
         if function not in self._compiled:
             if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
                 raise HvgError(
-                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
+                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; or set compile=none",
+                    then="apt-get install g++",
                 )
             # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. Past the limit the library runs
             # blocks as they are, in silence; its own is less than the kinds of blocks of one UNet.

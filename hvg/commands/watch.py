@@ -17,7 +17,7 @@ def run(words: list[str]) -> int:
     places = [Path(word) for word in words if not is_override(word)]
     options = only_options([word for word in words if is_override(word)], WatchOptions)
     if not places:
-        raise HvgError("give a run, or a folder of several such as that of a study")
+        raise HvgError("give a run, or a folder of several such as that of a study", then="hvg watch runs/NAME")
     refuse_without_runs(places)
     path = (
         options.out or (places[0] if len(places) == 1 else Path(os.path.commonpath(map(Path.absolute, places)))) / PAGE

@@ -28,6 +28,7 @@ import numpy as np
 from hvg.core.arrays import member_names, read_archive
 from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
+from hvg.core.next_commands import FILM
 from hvg.geometry.bvh import read_bvh
 from hvg.geometry.easymocap import json_files, read_frames
 from hvg.geometry.foreign_motion import TORCH_FILE, foreign_file
@@ -71,7 +72,7 @@ def files_of(path: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file that say how a person moves, without any other, which might need unpickling."""
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; expected an .npz motion file")
+        raise DataError(f"{path}: there is no such file; expected an .npz motion file", then=FILM)
     with path.open("rb") as file:
         known = foreign_file(path, file.read(9))
     if known is not None:

@@ -16,6 +16,7 @@ from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
+from hvg.core.next_commands import EXPORT
 from hvg.data.signals import signal_keys
 from hvg.model.ema import Averaging
 from hvg.model.saved_run import exported_model, exported_settings, saved_run_of
@@ -40,7 +41,7 @@ def load_exported(
     Raises: CheckpointError for a folder that is no export, and where weights do not fit.
     """
     if not is_exported(folder):
-        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
+        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote", then=EXPORT)
     run, frozen = exported_settings(folder)
     config = parse_resolved(yaml.safe_dump(run), str(folder))
     unknown = [key for key in frozen if key not in {*config.conditioners, *({"codec"} & config.parts.keys())}]
@@ -242,8 +243,8 @@ def opened_system(
     base, adapter = _base_of(opened), config.parts.get("adapter")
     if (base is None) != (adapter is None or adapter.cls.whole):
         raise CheckpointError(
-            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run with "
-            f"checkpoint={opened.path}"
+            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run of it",
+            then=f"hvg train checkpoint={opened.path} name=NAME",
         )
     system = build_system(config) if base is None else _system_of_base(config, opened, base, log)
     load_system_weights(system, opened, weights)

@@ -10,6 +10,7 @@ from hvg.config.settings import RunConfig
 from hvg.config.stages import stage_config
 from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported
 from hvg.core.errors import CheckpointError
+from hvg.core.next_commands import EXPORT
 from hvg.model.training_state import saved_config_of
 from hvg.parts.pretrained import Component
 
@@ -39,7 +40,7 @@ def exported_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     settings = exported_model(folder).settings()
     run, frozen = settings.get("run"), settings.get("frozen")
     if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
-        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
+        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote", then=EXPORT)
     return run, frozen
 
 

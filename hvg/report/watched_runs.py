@@ -15,6 +15,7 @@ from hvg.core.checkpoint import PATTERN
 from hvg.core.errors import DataError, HvgError, did_you_mean
 from hvg.core.files import read_text
 from hvg.core.locks import worker
+from hvg.core.next_commands import TRAIN
 from hvg.core.outputs import LOCK
 from hvg.report.figures import Points
 from hvg.report.thinned import Thinned
@@ -207,9 +208,9 @@ def refuse_without_runs(places: Sequence[Path]) -> None:
     for place in places:
         if not place.is_dir():
             beside = [path.name for path in place.parent.glob("*") if path.is_dir()]
-            raise HvgError(f"{place}: no such folder. {did_you_mean(place.name, beside)}".strip())
+            raise HvgError(f"{place}: no such folder. {did_you_mean(place.name, beside)}".strip(), then=TRAIN)
         if not find_runs([place]):
-            raise HvgError(f"{place}: holds no run; the folder of one has a {CONFIG}")
+            raise HvgError(f"{place}: holds no run; the folder of one has a {CONFIG}", then=TRAIN)
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:

@@ -96,7 +96,8 @@ def camera_file(options: RequestWords) -> CameraPath | None:
     if path.suffix != ".json" and not path.exists():
         raise HvgError(
             f"camera: no preset is named '{options.camera}', nor is it a file of cameras. "
-            f"{did_you_mean(options.camera, PRESETS)}"
+            f"{did_you_mean(options.camera, PRESETS)}",
+            then="hvg sample --help",
         )
     given = read_cameras(path, options.camera_up)
     answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]

@@ -21,7 +21,8 @@ from hvg.core.required import required
 from hvg.geometry.own_body import write_own_body
 from hvg.media.images import write_png
 from hvg.sample.demo import MODEL, MOTION, PEOPLE, PHOTO, RECORD
-from hvg.sample.export import PIPELINE, export
+from hvg.sample.diffusers_pipeline import PIPELINE
+from hvg.sample.export import export
 from hvg.values.clip import ClipBatch
 
 # Side of the photos, pixels: larger than what a small model sees of them, as a user's are.

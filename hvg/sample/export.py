@@ -5,7 +5,6 @@ The folder is a diffusers pipeline: ``model/`` holds the run's configuration and
 safetensors, in float32 or half as large. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
 """
 
-import json
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,9 +14,9 @@ from hvg.config.build import build_part
 from hvg.config.command_options import ExportOptions
 from hvg.config.settings import RunConfig
 from hvg.core import outputs
-from hvg.core.checkpoint import EXPORT_INDEX, find_checkpoint
+from hvg.core.checkpoint import find_checkpoint
 from hvg.core.errors import HvgError
-from hvg.core.files import whole_folder, write_text
+from hvg.core.files import whole_folder
 from hvg.model.load import as_video_model, frozen_models, load_system, merged, portable, trained_precision
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
@@ -25,14 +24,6 @@ from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # The name that diffusers looks for.
 LORA_FILE = "pytorch_lora_weights.safetensors"
-# For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
-PIPELINE = "pipeline.py"
-PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
-
-from hvg.pipeline import HumanVideoPipeline
-
-__all__ = ["HumanVideoPipeline"]
-'''
 
 
 def export(options: ExportOptions, change: Callable[[RunConfig], RunConfig] = lambda config: config) -> Iterator[str]:
@@ -59,11 +50,6 @@ def export(options: ExportOptions, change: Callable[[RunConfig], RunConfig] = la
     pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, precision, system=system), **frozen_models(system))
     with whole_folder(options.out) as partial:
         pipeline.save_pretrained(partial, max_shard_size="5GB")
-        index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
-        # What opens it years from now is looked for at these names, wherever the classes are by then.
-        index |= {"_class_name": ["pipeline", "HumanVideoPipeline"], "model": ["hvg.pipeline", "HumanVideoModel"]}
-        write_text(partial / EXPORT_INDEX, json.dumps(index, indent=2))
-        write_text(partial / PIPELINE, PIPELINE_CODE)
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"

@@ -11,6 +11,7 @@ from hvg.config import wiring
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
+from hvg.core.next_commands import VIDEO_ENV
 from hvg.core.required import required
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_frames import places_note
@@ -56,7 +57,8 @@ def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[s
         if "driving_hands" in fields - given:
             raise HvgError(
                 f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
-                "installed"
+                "installed",
+                then=VIDEO_ENV,
             )
         if OF_MOTION & (fields - given):
             raise HvgError(

@@ -134,7 +134,7 @@ def _of_seed(study: StudyFile, name: str, seed: int, overrides: Sequence[str]) -
         try:
             run = _composed(study, name, title, seed, words, overrides, needs)
         except ConfigError as error:
-            problems += [Problem(f"{title}: {p.path}", p.message) for p in error.problems]
+            problems += [replace(p, path=f"{title}: {p.path}") for p in error.problems]
             continue
         if run is not None and run.is_scored:
             arms.append(run)
@@ -228,6 +228,7 @@ def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
         Problem(
             "headline",
             f"protocol {protocol.name} has no metric '{study.headline}'. {did_you_mean(study.headline, protocol.metrics)}",
+            "hvg list metric",
         )
         for protocol in (run.config.protocol for run in runs)
         if study.headline is not None and study.headline not in protocol.metrics

@@ -296,7 +296,8 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
     kept = read_kept(folder, asked)
     if not kept:
         raise HvgError(
-            f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that"
+            f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that",
+            then=f"hvg study {folder} keep=true",
         )
     try_folder(output, "output")
     results = merged(study, name, kept)

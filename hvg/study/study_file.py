@@ -5,6 +5,7 @@ all arms), arms (name -> overrides), needs (what is trained before them), seeds,
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from hvg.cluster.launch_options import Seeds
 from hvg.config.parsing import read_yaml
 from hvg.config.validation import validate
 from hvg.core.bounds import Count
-from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.core.errors import ConfigError, HvgError, did_you_mean
 from hvg.core.files import read_text
 from hvg.core.names import Name, name_problem
 from hvg.core.shipped import studies
@@ -132,7 +133,8 @@ def load_study(folder: Path) -> StudyFile:
     path = folder / "study.yaml"
     if not path.is_file():
         beside = {p.parent.name for p in folder.parent.glob("*/study.yaml")}
-        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, beside | set(studies()))}")
+        hint = did_you_mean(folder.name, beside | set(studies()))
+        raise HvgError(f"{path}: no such study. {hint}", then="hvg study quickstart")
     try:
         raw = read_yaml(read_text(path))
     except yaml.YAMLError as error:
@@ -141,5 +143,5 @@ def load_study(folder: Path) -> StudyFile:
         raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")
     study, problems = validate(StudyFile, raw, "", "a study")
     if problems:
-        raise ConfigError([Problem(problem.path, f"{problem.message} (in {path})") for problem in problems])
+        raise ConfigError([replace(problem, message=f"{problem.message} (in {path})") for problem in problems])
     return study
