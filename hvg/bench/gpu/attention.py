@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hvg.bench.drawing import cameras_around
-from hvg.bench.gpu.job import Job
+from hvg.bench.gpu.sizes import GpuJob
 from hvg.bench.gpu.tasks import Task
 from hvg.parts import registry
 from hvg.parts.attention import fused_kernel, matrix_products
@@ -18,7 +18,7 @@ from hvg.values.tensors import map_tensors
 FEW = (6, 8, 16, 48)
 
 
-def view_attention(job: Job) -> dict[str, Any]:
+def view_attention(job: GpuJob) -> dict[str, Any]:
     """Milliseconds of aligned and of full attention, forward, and forward and backward; and their TFLOP/s as declared."""
     views, side = job.size.attention
     width, heads, figures = job.size.width, job.size.heads, {}
@@ -29,7 +29,7 @@ def view_attention(job: Job) -> dict[str, Any]:
         module = cls(cls.Config(), width, heads).to(job.device)
         x = torch.rand(1, views, 1, side, side, width, device=job.device)
         flops = cls.flops(module.config, views, side, side, width)
-        with job.arithmetic():
+        with job.arithmetic(job.fast == "bf16"):
             with torch.no_grad():
                 forward = job.seconds(partial(module, x, grid))
             both = job.seconds(partial(_both, module, x, grid))
@@ -42,12 +42,13 @@ def view_attention(job: Job) -> dict[str, Any]:
     return figures
 
 
-def few_tokens(job: Job) -> dict[str, Any]:
+def few_tokens(job: GpuJob) -> dict[str, Any]:
     """Milliseconds of both passes over all cells of groups of few tokens: as one batched product, and by the fused kernel."""
     _, side = job.size.attention
     width, heads, figures = job.size.width, job.size.heads, {}
+    kind = torch.bfloat16 if job.fast == "bf16" else torch.float32
     for tokens in FEW:
-        qkv = torch.rand(3, 1, tokens, side, side, heads, width // heads, device=job.device, dtype=torch.bfloat16)
+        qkv = torch.rand(3, 1, tokens, side, side, heads, width // heads, device=job.device, dtype=kind)
         for name, attend in (("products", matrix_products), ("kernel", fused_kernel)):
             seconds = job.seconds(partial(_attended, attend, qkv.clone().requires_grad_()))
             figures[f"{tokens} tokens, {name}, ms"] = 1e3 * seconds

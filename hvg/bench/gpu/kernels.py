@@ -7,7 +7,7 @@ from typing import Any
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from hvg.bench.gpu.job import Job
+from hvg.bench.gpu.sizes import GpuJob
 from hvg.bench.gpu.tasks import Task
 
 # A kernel is of the first kind one of whose words is in its name; a CPU's operations have names alike.
@@ -41,7 +41,7 @@ def kind_of(name: str) -> str:
     return next((kind for kind, words in KINDS.items() if any(word in lower for word in words)), OTHER)
 
 
-def kernels(job: Job) -> dict[str, Any]:
+def kernels(job: GpuJob) -> dict[str, Any]:
     """Shares of the device's busy time by kind, that busy time, and its share of the time on the wall."""
     step, batch = job.step(), job.batch(job.size.training, job.size.batches[0])
     with job.backbone(checkpointing="blocks"):

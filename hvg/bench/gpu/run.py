@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hvg.bench.gpu import attention, kernels, sampling, training
-from hvg.bench.gpu.job import SIZES, Job, Size
+from hvg.bench.gpu.sizes import SIZES, GpuJob, Size
 from hvg.bench.gpu.tasks import Task, results
 from hvg.bench.page import Section, write_bench_page
 from hvg.core import provenance
@@ -38,7 +38,7 @@ def bench_gpu(
     size: str, device: torch.device, minutes: float, folder: Path
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Rows done, rows in all, and what the last one gave, row by row; the folder's JSON and page hold what there is by then."""
-    job = Job(SIZES[size], device)
+    job = GpuJob(SIZES[size], device)
     rows, found = tasks(job.size), list[dict[str, Any]]()
     about = provenance.collect() | {"device": name_of(device), "size": size, "minutes": minutes}
     about["settings"] = asdict(job.size)
@@ -117,7 +117,10 @@ def write_gpu_page(path: Path, record: Mapping[str, Any]) -> None:
         "commit": record["commit"],
         "machine": record["hardware"],
     }
-    summary = "Training, sampling, attention over views and memory with random weights, row by row in the order of what matters."
+    summary = (
+        "Training, sampling, attention over views and memory with random weights, row by row in the order of what matters; "
+        f"{'bf16' if on_gpu else 'float32, for a CPU may emulate bf16'}."
+    )
     write_bench_page(path, "One GPU", summary, facts, sections, record["command"])
 
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
-from hvg.bench.gpu.job import Grid, Job
+from hvg.bench.gpu.sizes import GpuJob
 from hvg.bench.gpu.tasks import Task
+from hvg.bench.job import Grid
 from hvg.cost.passes import sampling_calls
 
 
-def sampling(job: Job, bf16: bool = True) -> dict[str, Any]:
+def sampling(job: GpuJob, bf16: bool = True) -> dict[str, Any]:
     """Minutes of the whole video: calls of every form of window times their measured seconds, and decoding frame by frame."""
     views, frames = job.size.sampled
     calls = sampling_calls(job.config, views, frames)
@@ -32,27 +33,27 @@ def sampling(job: Job, bf16: bool = True) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _window(job: Job, grid: Grid, bf16: bool) -> float:
+def _window(job: GpuJob, grid: Grid, bf16: bool) -> float:
     """Seconds of one call of the denoiser for a window, whose conditioning is made before."""
     system, batch = job.system.eval(), job.batch(grid)
     latents = batch.latents
     if latents is None:
         raise ValueError("a clip of the benchmark carries latents")
-    with job.arithmetic(bf16):
+    with job.arithmetic(bf16 and job.fast == "bf16"):
         conditioning = system.condition(batch)
         level = latents.new_full((*latents.shape[:3], 1, 1, 1), 1.0)
         return job.seconds(lambda: system.denoise(latents, level, conditioning, *system.places(batch)))
 
 
 @torch.no_grad()
-def _decoding(job: Job, bf16: bool) -> tuple[int, float]:
+def _decoding(job: GpuJob, bf16: bool) -> tuple[int, float]:
     """How many frames are decoded at once, and the seconds that it takes."""
     codec = job.system.codec
     chunk = min(codec.decode_chunk, job.size.sampled[1])
     latents = job.batch((1, chunk)).latents
     if latents is None:
         raise ValueError("a clip of the benchmark carries latents")
-    with job.arithmetic(bf16):
+    with job.arithmetic(bf16 and job.fast == "bf16"):
         return chunk, job.seconds(lambda: codec.decode(latents))
 
 

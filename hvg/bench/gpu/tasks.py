@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hvg.bench.gpu.job import Job
+from hvg.bench.gpu.sizes import GpuJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,12 @@ class Task:
     name: str
     what: str
     seconds: float
-    run: Callable[[Job], dict[str, Any]]
+    run: Callable[[GpuJob], dict[str, Any]]
     gpu_only: tuple[str, ...] = ()
 
 
 def results(
-    tasks: Sequence[Task], job: Job, seconds: float, clock: Callable[[], float] = time.monotonic
+    tasks: Sequence[Task], job: GpuJob, seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[dict[str, Any]]:
     """What each row gives, in order; a row for which the time that is left is too short is cut, and shorter ones behind it run.
 
@@ -51,7 +51,7 @@ def results(
         job.tidy()
 
 
-def _outcome(task: Task, job: Job) -> dict[str, Any]:
+def _outcome(task: Task, job: GpuJob) -> dict[str, Any]:
     try:
         return {"state": "measured", "figures": task.run(job)}
     except torch.OutOfMemoryError as error:

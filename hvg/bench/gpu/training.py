@@ -1,29 +1,29 @@
 """Rows of ``hvg bench gpu`` on training steps: images per second, utilisation, memory against its forecast."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
-from hvg.bench.gpu.job import Job
+from hvg.bench.gpu.sizes import GpuJob
 from hvg.bench.gpu.tasks import Task
 from hvg.cost.forecast import divide
-from hvg.model.counted_step import LiveBytes, Watch, tensors_of
 
 UTILISATION = (
     "utilisation: a share of the peak of a GPU's matrix units; of a CPU it is one of what its products reach here"
 )
 
 
-def base(job: Job, **how: Any) -> dict[str, Any]:
-    """Figures of a step: of one batch, bf16, blocks computed again in the backward pass, unless ``how`` says otherwise."""
-    return step_figures(job, **{"clips": job.size.batches[0], "precision": "bf16", "checkpointing": "blocks", **how})
+def base(job: GpuJob, **how: Any) -> dict[str, Any]:
+    """Figures of a step: of one batch, blocks computed again in the backward pass, unless ``how`` says otherwise."""
+    return step_figures(job, **{"clips": job.size.batches[0], "precision": job.fast, "checkpointing": "blocks", **how})
 
 
 def step_figures(
-    job: Job, *, clips: int, precision: str, checkpointing: str, compiled: bool = False, channels_last: bool = False
+    job: GpuJob, *, clips: int, precision: str, checkpointing: str, compiled: bool = False, channels_last: bool = False
 ) -> dict[str, Any]:
     """Seconds, images per second, TFLOP/s, utilisation and peak memory of a training step without its data."""
     batch, images = job.batch(job.size.training, clips), clips * job.size.training[0] * job.size.training[1]
@@ -38,12 +38,12 @@ def step_figures(
         "seconds a step": seconds,
         "images/s": images / seconds,
         "TFLOP/s": tflops,
-        "utilisation": tflops / job.peak.tflops if precision == "bf16" else None,
+        "utilisation": tflops / job.peak.tflops if precision == job.fast else None,
         "memory, GB": _peak_memory(job),
     }
 
 
-def _flops(job: Job) -> int:
+def _flops(job: GpuJob) -> int:
     """Model FLOPs of a step of the first batch size."""
     flops = job.counts.flops
     if flops is None:
@@ -51,61 +51,52 @@ def _flops(job: Job) -> int:
     return flops.model
 
 
-def _peak_memory(job: Job) -> float | None:
+def _peak_memory(job: GpuJob) -> float | None:
     """Most that was allocated since ``tidy``, GB; None on a CPU, whose allocator does not say."""
     return torch.cuda.max_memory_allocated(job.device) / 1e9 if job.device.type == "cuda" else None
 
 
 @contextmanager
-def _layout(job: Job, channels_last: bool) -> Iterator[None]:
-    """The backbone's convolutions with channels last in memory, inside."""
-    with ExitStack() as after:
-        if channels_last:
-            job.system.backbone.to(memory_format=torch.channels_last)
-            after.callback(partial(job.system.backbone.to, memory_format=torch.contiguous_format))
+def _layout(job: GpuJob, channels_last: bool) -> Iterator[None]:
+    """The backbone's two-dimensional convolutions with channels last in memory, inside."""
+
+    def lay(form: torch.memory_format) -> None:
+        for module in job.system.backbone.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=form)
+
+    if channels_last:
+        lay(torch.channels_last)
+    try:
         yield
+    finally:
+        lay(torch.contiguous_format)
 
 
-def memory(job: Job) -> dict[str, Any]:
+def memory(job: GpuJob) -> dict[str, Any]:
     """Peak memory of a step as forecast, and as it was: of a GPU its allocator's, of a CPU that of all tensors alive."""
     forecast = divide(job.counts, job.config, 1).total
     batch = job.batch(job.size.training, job.size.batches[0])
     checkpointing = getattr(job.config.backbone.config, "checkpointing", "none")
     job.tidy()
     with job.backbone(checkpointing=checkpointing):
-        step = job.step()
         if job.device.type == "cuda":
             for _ in range(2):
-                step(batch)
+                job.step()(batch)
             job.wait()
             found = torch.cuda.max_memory_allocated(job.device)
         else:
-            found = _alive(job, lambda: step(batch))
+            found = job.alive(batch)
     if forecast is None:
         raise ValueError("the memory of a step is forecast at every size of this benchmark")
     return {"forecast, GB": forecast / 1e9, "found, GB": found / 1e9, "found / forecast": found / forecast}
 
 
-def _alive(job: Job, step: Any) -> int:
-    """Most bytes of tensors alive in a step, weights and the optimiser's state included."""
-    step()
-    alive = LiveBytes()
-    for x in tensors_of([job.system]):
-        alive.follow(x)
-    for state in job.step().optimizer.state.values():
-        for x in state.values():
-            if isinstance(x, torch.Tensor):
-                alive.follow(x)
-    with Watch(alive.watch):
-        step()
-    return alive.peak
-
-
-def encoding(job: Job) -> dict[str, Any]:
+def encoding(job: GpuJob) -> dict[str, Any]:
     """The codec's encoder, which training without cached latents runs at each step."""
     batch = job.batch(job.size.training, latents=False)
     frames, images = batch.frames, job.size.training[0] * job.size.training[1]
-    with torch.no_grad(), job.arithmetic():
+    with torch.no_grad(), job.arithmetic(job.fast == "bf16"):
         seconds = job.seconds(lambda: job.system.codec.encode(frames))
     return {"seconds a step": seconds, "images/s": images / seconds}
 

@@ -1,9 +1,9 @@
-"""What the rows of ``hvg bench gpu`` share: a system with random weights on a device, and clips of random pictures."""
+"""A system with random weights on a device, and clips of random pictures: what is timed where nobody has data or weights."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from hvg.bench.steps import BareStep
 from hvg.config import build
-from hvg.config.composition import compose
+from hvg.config.precision import precision_here
 from hvg.config.settings import RunConfig
 from hvg.cost.forecast import Counts, count
+from hvg.model.counted_step import LiveBytes, Watch, tensors_of
 from hvg.model.fake_step import fake_request, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
@@ -25,64 +26,11 @@ from hvg.values.clip import ClipBatch
 Grid = tuple[int, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """What is measured at. words: of the configuration. training: views and frames of a clip of a step. batches: numbers of
-    clips, the first one everywhere. attention, width, heads: views, and side of their latents, of attention over views, and its
-    channels. sampled: views and frames of the video whose time is worked out. seconds: for how long a thing is repeated.
-    """
-
-    words: tuple[str, ...]
-    training: Grid
-    batches: tuple[int, ...]
-    attention: Grid
-    width: int
-    heads: int
-    sampled: Grid
-    seconds: float
-
-
-# As HVG trains its first phase (section 4), of which a step has 48 views x 1 frame of 2 clips; as it samples (section 3.3).
-WHOLE = Size(
-    words=("scale=paper", "backbone.weights=null", "strategy=single", "sampler=progressive"),
-    training=(24, 1),
-    batches=(1, 2, 4),
-    attention=(8, 72),
-    width=320,
-    heads=5,
-    sampled=(8, 100),
-    seconds=3.0,
-)
-# The same rows, in seconds on a processor.
-TINY = Size(
-    words=(
-        "scale=cpu",
-        "sampler=progressive",
-        "dataset.image_size=32",
-        "backbone.widths=[32,32]",
-        "backbone.heads=[1,1]",
-    ),
-    training=(2, 1),
-    batches=(1, 2),
-    attention=(2, 8),
-    width=32,
-    heads=2,
-    sampled=(2, 4),
-    seconds=0.0,
-)
-SIZES = {"whole": WHOLE, "tiny": TINY}
-
-
 class Job:
-    """A system of a size on a device. ``peak``: of its matrix units, in the arithmetic of training."""
+    """The system of a configuration on a device, with random weights. repeat: seconds for which a thing is repeated."""
 
-    def __init__(self, size: Size, device: torch.device) -> None:
-        self.size, self.device = size, device
-        views, frames = size.training
-        latents = () if "scale=cpu" in size.words else ("data.latents=cached",)
-        grid = (f"data.views={views}", f"data.frames={frames}", f"data.batch_size={size.batches[0]}")
-        training = ("training.precision=bf16", f"device={'cpu' if device.type == 'cpu' else 'cuda'}")
-        self.config: RunConfig = compose([*size.words, *latents, *grid, *training])
+    def __init__(self, config: RunConfig, device: torch.device, repeat: float) -> None:
+        self.config, self.device, self._repeat = config, device, repeat
         self._steps: dict[str, BareStep] = {}
 
     @cached_property
@@ -96,8 +44,8 @@ class Job:
 
     @cached_property
     def peak(self) -> Peak:
-        """Published for the device, else measured."""
-        return peak_of(self.device, True, self.config.training.peak_tflops)
+        """Of its matrix units in the arithmetic of training: published for the device, else measured."""
+        return peak_of(self.device, precision_here(self.config) == "bf16", self.config.training.peak_tflops)
 
     @cached_property
     def counts(self) -> Counts:
@@ -133,9 +81,10 @@ class Job:
             raise ValueError("the sizes of this benchmark say how large pictures are")
         return shape[3], shape[4]
 
-    def step(self, precision: str = "bf16") -> BareStep:
-        """A training step in a precision; its optimiser is the only one that there is."""
+    def step(self, precision: str | None = None) -> BareStep:
+        """A training step in a precision, None: the configuration's; its optimiser is the only one that there is."""
         self.system.train()
+        precision = precision or precision_here(self.config)
         if precision not in self._steps:
             self._steps.clear()
             training = self.config.training.model_copy(update={"precision": precision})
@@ -154,18 +103,18 @@ class Job:
             network.config = before
 
     @contextmanager
-    def arithmetic(self, bf16: bool = True) -> Iterator[None]:
+    def arithmetic(self, bf16: bool) -> Iterator[None]:
         """bf16 autocast inside, or none."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             yield
 
     def seconds(self, function: Callable[[], object]) -> float:
-        """Mean seconds of a call, of as many as the size says, after two that are not counted."""
+        """Mean seconds of a call, of as many as there is time for, after two that are not counted."""
         for _ in range(2):
             function()
         self.wait()
         started, calls = time.perf_counter(), 0
-        while not calls or time.perf_counter() - started < self.size.seconds:
+        while not calls or time.perf_counter() - started < self._repeat:
             function()
             calls += 1
             # The host would queue more than there is time for.
@@ -176,6 +125,18 @@ class Job:
         """Until the device has come this far."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def alive(self, batch: ClipBatch) -> int:
+        """Most bytes of tensors alive in a training step, weights and the optimiser's state included; none is left out."""
+        step, alive = self.step(), LiveBytes()
+        # Its first one makes the optimiser's state.
+        step(batch)
+        states = [x for state in step.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
+        for x in (*tensors_of([self.system]), *states):
+            alive.follow(x)
+        with Watch(alive.watch):
+            step(batch)
+        return alive.peak
 
     def tidy(self) -> None:
         """Gives memory back that nothing holds."""
