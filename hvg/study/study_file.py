@@ -77,8 +77,8 @@ class StudyFile(BaseModel):
     )
     near_to: Name | None = Field(
         None,
-        description="Arm whose frames those of all others are compared with by PSNR (psnr_to_ARM), besides the truth: such as the "
-        "same model's in many steps.",
+        description="Arm, such as one of many steps, whose frames those of all others are compared with by PSNR (psnr_to_ARM), "
+        "besides the truth.",
     )
     contrasts: dict[str, tuple[Name, ...]] | None = Field(
         None,
