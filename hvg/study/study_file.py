@@ -76,6 +76,11 @@ class StudyFile(BaseModel):
         description="Arm -> the arm whose trained weights it is scored with. It may differ from that one in `fit`, which then "
         "observes the test people alone, and in how it is sampled.",
     )
+    near_to: Name | None = Field(
+        None,
+        description="Arm, such as one of many steps, whose frames those of all others are compared with by PSNR (psnr_to_ARM), "
+        "besides the truth.",
+    )
     contrasts: dict[str, tuple[Name, ...]] | None = Field(
         None,
         description="Label -> arms, decided on beforehand: [a, b] is a less b, [a, b, c, d] is (a less b) less (c less d).",
@@ -105,6 +110,7 @@ class StudyFile(BaseModel):
         """Where arms are named, the name, and those that may stand there."""
         arms, contrasts = [*self.arms], self.contrasts or {}
         yield from (("weights", name, arms) for pair in self.weights.items() for name in pair)
+        yield from (("near_to", name, arms) for name in [self.near_to] if name is not None)
         yield from ((f"contrasts: '{label}'", name, arms) for label, names in contrasts.items() for name in names)
         lines = [line for curves in self.curves or () for line in curves.lines.values()]
         yield from (("curves", name, [*arms, *contrasts]) for line in lines for name in line.values())
