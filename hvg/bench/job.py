@@ -19,7 +19,7 @@ from hvg.model.counted_step import LiveBytes, Watch, tensors_of
 from hvg.model.fake_step import fake_request, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
-from hvg.train.utilisation import Peak, peak_of
+from hvg.train.utilisation import Peak, measured_peak, told_peak
 from hvg.values.clip import ClipBatch
 
 # (views, frames) of a clip, or of a window.
@@ -45,7 +45,9 @@ class Job:
     @cached_property
     def peak(self) -> Peak:
         """Of its matrix units in the arithmetic of training: published for the device, else measured."""
-        return peak_of(self.device, precision_here(self.config) == "bf16", self.config.training.peak_tflops)
+        bf16 = precision_here(self.config) == "bf16"
+        told = told_peak(self.device, bf16, self.config.training.peak_tflops)
+        return told or measured_peak(self.device, torch.bfloat16 if bf16 else torch.float32)
 
     @cached_property
     def counts(self) -> Counts:
