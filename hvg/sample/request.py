@@ -107,7 +107,7 @@ def make_clip(
     # At first of what is asked for, since already the places take memory; then of what they come to.
     refines, redraws = config.refiner.cls.refines(config.refiner.config), config.refiner.cls.redraws
     refined = 0 if not refines else views if redraws else 1
-    size = Size(views=views, frames=asked or 1, image_size=framing.image_size, refined=refined)
+    size = Size(views=views, frames=asked or 1, image_size=framing.image_size, refined=refined, grid=options.grid)
     check_memory(system, size, options.memory)
     places = motion_places(
         motion,
