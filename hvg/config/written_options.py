@@ -21,6 +21,6 @@ class WrittenFiles(Section):
     grid: bool = Field(
         False,
         description="Write grid.mp4 and grid.webp, too, to show to others: the photo, and beside it a column for every view, "
-        "what was made above what the network was told.",
+        "what was made above the first map of each signal.",
     )
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")

@@ -93,7 +93,7 @@ def write_own_body(path: Path, body: BodyMotion, frames_per_second: float) -> No
             "vertex_bones": _smallest(skinning.vertex_bones),
             "transforms": skinning.transforms[0, :, :, :3].numpy(),
         }
-        arrays["vertex_weights"] = skinning.vertex_weights.half().numpy()
+        arrays["vertex_weights"] = skinning.vertex_weights.numpy()
         if vertices is not None and float((skinning.posed() - vertices).abs().max()) < _SKINNED:
             vertices = None
     if vertices is not None:

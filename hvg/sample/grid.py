@@ -16,8 +16,8 @@ CELL, MOST_VIEWS = 192, 8
 def as_grid(photo: Tensor | None, views: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """A labelled column for the photo (3, H, W), where there is one, and for each view, (T, 3, H', W') in [-1, 1].
 
-    views: title -> pictures (T, 3, H, W), what was made first; they stand below each other under the first one's title. As many
-    views are shown as fit into ``LARGEST_SIDE``, spread evenly over all.
+    views: title -> pictures (T, 3, H, W) of each view, what was made first; they stand below each other under the first one's
+    title. As many views are shown as fit into ``LARGEST_SIDE``, spread evenly over all.
     """
     columns = {} if photo is None else {"photo": photo[None, None]}
     height, width = next(iter(views[0].values())).shape[-2:]

@@ -103,7 +103,7 @@ def make_clip(
     views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
     refined = 0 if not refines else views if redraws else 1
     asked_frames = options.frames or (given and given.num_frames) or 1
-    size = Size(views=views, frames=asked_frames, image_size=framing.image_size, refined=refined)
+    size = Size(views=views, frames=asked_frames, image_size=framing.image_size, refined=refined, grid=options.grid)
     check_memory(system, size, options.memory)
     places = asked_places(options, motion, framing, given)
     framing = replace(framing, frames=len(places))

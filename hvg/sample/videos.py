@@ -108,9 +108,11 @@ def write_videos(
                 videos["tiled.mp4"].add(tile_groups([{label: picture} for label, picture in pictures.items()]))
                 maps = control_maps(request, batch.select(frames=[done])) if shown_slots(request) else {}
                 if "signals.mp4" in videos:
-                    videos["signals.mp4"].add(tile_groups(beside(pictures, maps)))
+                    every = {title: image for own in maps.values() for title, image in own.items()}
+                    videos["signals.mp4"].add(tile_groups(beside(pictures, every)))
                 if grid:
-                    shown = as_grid(photo, beside(pictures, maps))
+                    firsts = dict(next(iter(own.items())) for own in maps.values())
+                    shown = as_grid(photo, beside(pictures, firsts))
                     for name in GRID:
                         videos[name].add(shown)
                 done += 1
@@ -146,19 +148,20 @@ def shown_slots(request: Request) -> dict[str, str]:
     return {slot: key for slot, key in keys.items() if slot in heard and key in request.system.signals.ahead}
 
 
-def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
-    """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
+def control_maps(request: Request, batch: ClipBatch) -> dict[str, dict[str, Tensor]]:
+    """Slot -> title of each of its control maps, no title twice -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
     Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
     """
-    system, maps = request.system, {}
+    system, found, titles = request.system, dict[str, dict[str, Tensor]](), set[str]()
     drawn = system.signals.ahead.draw(batch).signals
     for slot, key in shown_slots(request).items():
         if key in drawn:
-            for name, image in system.signals[key].signal_images(drawn[key]).items():
-                title = map_label(signal_label(key), name)
-                maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
-    return maps
+            images = system.signals[key].signal_images(drawn[key])
+            named = {map_label(signal_label(key), name): image[0].cpu() for name, image in images.items()}
+            found[slot] = {f"{slot}: {title}" if title in titles else title: image for title, image in named.items()}
+            titles |= found[slot].keys()
+    return found
 
 
 def _remove_images(out: Path, files: Set[str]) -> None:
