@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "parts.md", *sorted((ROOT / "docs" / "parts").glob("*.md"))]
+PAGES = [ROOT / "docs" / "parts.md", *sorted((ROOT / "docs" / "parts").glob("*.md")), ROOT / "docs" / "stages.md"]
 TITLED = re.compile(r"^```\w+ title=\"([^\"]+)\"\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -34,5 +34,7 @@ def install(site: Path) -> None:
     about = site / "my_lab-0.1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 0.1\n")
-    lines = [line for group, names in entry_points().items() for line in (f"[{group}]", *map(" = ".join, names.items()))]
+    lines = [
+        line for group, names in entry_points().items() for line in (f"[{group}]", *map(" = ".join, names.items()))
+    ]
     (about / "entry_points.txt").write_text("\n".join(lines))

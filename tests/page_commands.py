@@ -8,7 +8,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -53,7 +53,19 @@ INLINE = re.compile(r"(?<!`)`(hvg [^`]+|make [^`]+)`(?!`)")
 # What a block may be in that holds commands; in any other language it holds none.
 SHELL = ("", "bash", "sh")
 # Programs that a line of commands begins with.
-PROGRAMS = ("hvg", "make", "pip", "python", ".venv/bin/python", ".ci/run", "torchrun", "git", "pre-commit", "wandb", "pytest")
+PROGRAMS = (
+    "hvg",
+    "make",
+    "pip",
+    "python",
+    ".venv/bin/python",
+    ".ci/run",
+    "torchrun",
+    "git",
+    "pre-commit",
+    "wandb",
+    "pytest",
+)
 
 
 class NotJudged(Exception):
@@ -62,11 +74,14 @@ class NotJudged(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a page. whole: whether all of its words are there, rather than some and `...`."""
+    """A command of a page. whole: whether all of its words are there, rather than some and `...`. refused: what it prints where
+    the page shows how it is refused.
+    """
 
     page: Path
     words: tuple[str, ...]
     whole: bool = True
+    refused: str = ""
 
     @property
     def text(self) -> str:
@@ -81,6 +96,8 @@ def commands_of(page: Path) -> list[Command]:
         lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
         typed = [line for line in lines if line.split()[0] in PROGRAMS and not _is_said(line)]
+        if found and re.match(rf"hvg {found[-1].words[1]}: ", text):
+            found[-1] = replace(found[-1], refused=text.strip())
         if language.split(" ")[0] not in SHELL:
             if language.split(" ")[0] in ("text", "console") and typed:
                 raise NotJudged(f"{page.name}: a block of text holds the command `{typed[0]}`")
@@ -99,8 +116,10 @@ def inline_commands_of(page: Path) -> list[Command]:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     found = [part.strip() for code in INLINE.findall(text) for part in code.replace("\n", " ").split("`")]
     # A form, as [WORD] or A|B or FOLDER, and the sentence of a program, are no commands.
-    forms = [line for line in found if _is_said(line) or re.search(r"\[[A-Za-z]+[ =\]]|\\\||<", line)]
-    return [Command(page, command.words, False) for line in found if line not in forms for command in _of_line(page, line)]
+    forms = [line for line in found if _is_said(line) or re.search(r"^hvg [A-Z]|\[[A-Za-z]+[ =\]]|\\\||<", line)]
+    return [
+        Command(page, command.words, False) for line in found if line not in forms for command in _of_line(page, line)
+    ]
 
 
 def _is_said(line: str) -> bool:
@@ -288,7 +307,11 @@ def _launch(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
     assert words[:1] == ["train"]
     options, overrides = options_and_overrides(words[1:], LaunchOptions)
     short = {"nodes": options.nodes, "devices": options.devices}
-    _train([*overrides, *(f"strategy.{key}={value}" for key, value in short.items() if value is not None)], frozenset(), runs)
+    _train(
+        [*overrides, *(f"strategy.{key}={value}" for key, value in short.items() if value is not None)],
+        frozenset(),
+        runs,
+    )
 
 
 def _study(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
