@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hvg.commands.table import COMMANDS, FORMS
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from hvg.config.section import Section
 
 WIDEST = 120
 OVERRIDES = {
@@ -54,12 +54,14 @@ def command_help(name: str) -> str:
     return "\n".join(lines)
 
 
-def _options(model: type[BaseModel]) -> Iterator[str]:
+def _options(model: type[Section]) -> Iterator[str]:
     """The fields of a model, each as it may be typed; at first those that have to be."""
     from hvg.commands.listing import default_text, type_text
 
     yield (model.__doc__ or "").splitlines()[0].replace("``", "`")
     for name, setting in sorted(model.model_fields.items(), key=lambda field: not field[1].is_required()):
+        if name in model.refused:
+            continue
         required = setting.is_required()
         value, kind = "" if required else default_text(setting), type_text(setting.annotation)
         yield f"  {name}={value}  ({kind}{', required' if required else ''})"
