@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hvg.model.system import HumanVideoSystem
 
 # Pictures whose maps are drawn and encoded together, at most, but for one moment of all views.
-TOGETHER = 32
+TOGETHER = 64
 
 
 class Given:

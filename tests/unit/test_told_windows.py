@@ -7,15 +7,18 @@ import torch
 
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator
+from hvg.model import told_windows
 from hvg.model.load import build_system
 from hvg.model.planned_steps import frames_by_shrink
-from hvg.model.told_windows import TOGETHER, ToldWindows
+from hvg.model.told_windows import ToldWindows
 from hvg.parts import registry
 from hvg.testing import tiny_batch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import Window
 
 VIEWS, FRAMES, STEPS = 4, 12, 2
+# Pictures that are encoded together: eight frames.
+TOGETHER = 32
 # Each cell is in two to four windows.
 WINDOWS = {"frames": 6, "frame_overlap": 2, "temporal_views": 2, "views": 3, "view_overlap": 1, "view_frames": 2}
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
@@ -29,6 +32,11 @@ def model(tiny, *words):
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator("weights", number)))
     built.sampler = plan("progressive", **WINDOWS)
     return built
+
+
+@pytest.fixture(autouse=True)
+def two_blocks(monkeypatch):
+    monkeypatch.setattr(told_windows, "TOGETHER", TOGETHER)
 
 
 @pytest.fixture(scope="module")
