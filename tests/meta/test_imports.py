@@ -37,6 +37,7 @@ FENCES = {
     ),
     "peft": ("components/adapters",),
     "deepspeed": ("hvg/train/zero.py",),
+    "viser": ("hvg/view",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),
     "omegaconf": ("hvg/config",),
     "optuna": ("hvg/sweep",),
