@@ -73,8 +73,8 @@ class Command:
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
     command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``, in the files
-    ``refine_options`` and ``view_options`` beside it, and in ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of
-    what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
+    ``refine_options`` and ``view_options`` beside it, and in ``hvg.cluster.launch_options``. flags: the names of each -> what it
+    does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
