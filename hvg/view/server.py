@@ -46,18 +46,22 @@ def address(page: Page) -> str:
 
 
 def serve(page: Page) -> None:
-    """Plays the page's scene while it is to be played, until Ctrl-C."""
+    """Plays the page's scene while it is to be played, until Ctrl-C; then it is closed."""
     try:
-        due = time.monotonic()
         while True:
-            if page.is_playing:
-                page.step()
-                due = max(time.monotonic(), due + 1 / page.rate)
-            time.sleep(max(0.001, due - time.monotonic()) if page.is_playing else PAUSE)
+            tick(page)
     except KeyboardInterrupt:
         pass
     finally:
         close(page)
+
+
+def tick(page: Page) -> None:
+    """The next frame, if they go on by themselves; it takes as long as a frame lasts, or a moment."""
+    due = time.monotonic() + (1 / page.rate if page.is_playing else PAUSE)
+    if page.is_playing:
+        page.step()
+    time.sleep(max(0.001, due - time.monotonic()))
 
 
 def close(page: Page) -> None:
