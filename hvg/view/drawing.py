@@ -18,7 +18,7 @@ FIRST = ("body", "skeleton", "cameras", "pictures", "floor")
 SEEN_THROUGH = 0.45
 # Widths of lines, metres; of a camera as a share of the distance to its picture.
 BONE_WIDTH, JOINT_WIDTH, EDGE_SHARE = 0.016, 0.034, 0.022
-DARK, CHOSEN = (52, 58, 70), (240, 130, 20)
+DARK, CHOSEN, FLOOR = (52, 58, 70), (240, 130, 20), (214, 218, 224)
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,8 @@ class Drawing:
         self._api, self._scene = api, scene
         self.layers, self.figures = {*FIRST}, {person.name for person in scene.figures}
         self.chosen: int | None = None
-        self._nodes = [*self._people(first), *self._cameras(first)]
-        api.add_grid(
-            "/floor", 8, 8, plane="xz", cell_size=0.5, position=(0, scene.floor, 0), cell_color=(214, 218, 224)
-        )
-        self._nodes.append(_Node("floor", None, api.get_handle_by_name("/floor"), lambda moment: True))
+        grid = api.add_grid("/floor", 8, 8, plane="xz", cell_size=0.5, position=(0, scene.floor, 0), cell_color=FLOOR)
+        self._nodes = [*self._people(first), *self._cameras(first), _Node("floor", None, grid, lambda moment: True)]
 
     def present(self) -> list[str]:
         """The layers that the scene has something of."""

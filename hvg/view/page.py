@@ -3,7 +3,6 @@
 import math
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -197,8 +196,7 @@ class Page:
         for gizmo in self._gizmos.values():
             gizmo.remove()
         self._gizmos.clear()
-        with suppress(KeyError):
-            self.server.scene.remove_by_name("/way")
+        self.server.scene.remove_by_name("/way")
         if not self._edits.value:
             return
         self._draw_way()

@@ -199,7 +199,7 @@ def test_captured_cameras_of_a_request_stand_there_with_their_pictures(tiny, mot
         tmp_path / "known" / "images" / "side.png", frames_from_uint8(torch.full((3, 32, 32), 90, dtype=torch.uint8))
     )
     asked = ViewOptions(motion=motion, camera="static", frames=1, known=tmp_path / "known")
-    scene = request_scene(asked, [*tiny, "known=mask", "training.known_views=[1,1]"])
+    scene = request_scene(asked, tiny)
     made, given = moment(scene, 0, 0.3).cameras
     assert (made.picture, given.name) == (None, "side") and np.allclose(given.picture, 90, atol=1)
     assert np.allclose(given.center, captured.cameras[1, 0].centers.numpy(), atol=1e-5)
