@@ -20,6 +20,11 @@ FORMS = """\
                                   judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
+  view [overrides] [index= split= frame= port= out=]
+                                  a clip in 3D, in the browser: body, ellipsoids, skeleton, cameras and what they saw
+  view motion=MOTION.npz [camera= start= views= ...] [checkpoint=PATH] [overrides]
+                                  what `hvg sample` would be asked; cameras are moved by hand, and saved for it
+  view sample=FOLDER              a folder that `hvg sample` wrote
   prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
   prepare latents [overrides] [jobs=]
                                   and store what the codec and other frozen networks make of the training clips
@@ -76,10 +81,9 @@ class Command:
     """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
-    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.demo_options``, ``hvg.config.refine_options``, ``hvg.config.watch_options`` and ``hvg.cluster.launch_options``.
-    flags: the names of each -> what it does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did
-    not say it itself.
+    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``, in the files
+    ``*_options`` beside it, and in ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what.
+    interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -104,6 +108,7 @@ COMMANDS: dict[str, Command] = {
     "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
     "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
+    "view": Command("hvg.commands.view:run", ("ViewOptions",), overrides="run"),
     "prepare": Command(
         "hvg.commands.prepare:run",
         ("PrepareOptions", "PrepareCheckOptions"),
