@@ -24,7 +24,7 @@ PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env video-env study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
+.PHONY: help env video-env demo study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ $(VIDEO)/.installed: $(PINS)
 	test -x $(VIDEO)/bin/python || $(PYTHON) -m venv $(VIDEO)
 	$(VIDEO)/bin/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --requirement $(PINS)
 	touch $@
+
+demo: $(STAMP) ## make the environment and a first video, in demo/
+	$(BIN)/hvg demo overwrite=true $(ARGS)
 
 study: $(STAMP) ## make the environment and run the quickstart study
 	$(BIN)/hvg study experiments/quickstart
