@@ -14,7 +14,7 @@ from untrained_checkpoints import write_untrained
 
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
-from hvg.core.checkpoint import Checkpoint, latest_checkpoint
+from hvg.core.checkpoint import Checkpoint
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
 from hvg.data.prepare import prepare
@@ -44,10 +44,10 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny, cache, tmp_path_factory):
-    """A checkpoint after two steps, whose averaged and raw weights differ."""
-    output = tmp_path_factory.mktemp("runs")
-    train(compose([*tiny, cache, f"output={output}", "name=run"]))
-    return latest_checkpoint(output / "run/checkpoints")
+    """A checkpoint whose averaged and raw weights differ."""
+    path = tmp_path_factory.mktemp("runs") / "run/checkpoints/step-0000002.ckpt"
+    write_untrained(compose([*tiny, cache, "name=run"]), path, 0.02, averaged=True)
+    return path
 
 
 def test_an_export_that_fails_leaves_nothing(trained, tmp_path):

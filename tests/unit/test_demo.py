@@ -102,7 +102,6 @@ def checkpoint(tiny, tmp_path_factory) -> Path:
     """A run that nobody trained, with the record of a run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     config = compose([*tiny, "pose=smpl_normal", "name=untrained", "evaluation.weights=raw"])
-    (folder / "checkpoints").mkdir(parents=True)
     write_untrained(config, folder / "checkpoints" / "step-0000002.ckpt", 0.02)
     (folder / "run.json").write_text(json.dumps({"commit": "c" * 40, "command": "hvg train x=/home/me", "seed": 0}))
     return folder
