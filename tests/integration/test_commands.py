@@ -359,6 +359,8 @@ def test_ctrl_c_while_denoising_says_that_the_command_starts_anew(run, motion, p
 # A command that writes, with everything but where.
 WRITERS = {
     "sample": ["sample", "checkpoint=none.ckpt", "reference=none.png", "motion=none.npz", "out={}"],
+    "demo": ["demo", "out={}"],
+    "demo make": ["demo", "make={}", "checkpoint=none.ckpt"],
     "evaluate": ["evaluate", "checkpoint=none.ckpt", "out={}"],
     "export": ["export", "checkpoint=none.ckpt", "out={}"],
     "show": ["show", "out={}"],

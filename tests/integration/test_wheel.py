@@ -17,6 +17,7 @@ from hvg.core import shipped
 from hvg.core.sources import source_digest
 from hvg.data.cache import cache_folder
 from hvg.model.load import load_exported, load_system
+from hvg.sample import demo
 
 pytestmark = pytest.mark.long
 
@@ -111,7 +112,9 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     assert expected <= set(names)
     # Neither what runs wrote nor the figures of the studies.
     assert not [name for name in names if {"runs", "outputs", "results", "__pycache__"} & set(name.split("/"))]
-    others = {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")}
+    brought = {path.relative_to(ROOT).as_posix() for path in demo.FOLDER.rglob("*") if path.is_file()}
+    assert len(brought) >= 6 and brought <= set(names)
+    others = {Path(name).suffix for name in set(names) - expected - brought if name.startswith("hvg/")}
     assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch", ".txt"}
     assert "hvg/media/pose_detector/constraints.txt" in names
 
@@ -133,6 +136,15 @@ def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):
     shutil.rmtree(tree / "hvg" / "runs")
     program = "from hvg.core import provenance; print(provenance.source_digest())"
     assert run(sys.executable, "-c", program, cwd=tree).stdout.strip() == found["source"]
+
+
+def test_the_demo_runs_outside_the_tree(commands, site, tmp_path):
+    """With the model and the person that the wheel brings."""
+    before = files_below(site)
+    told = run(commands / "hvg", "demo", "views=2", "frames=2", "steps=1", cwd=tmp_path).stdout
+    assert f"checkpoint={site / 'hvg' / 'sample' / 'demo_files' / 'model'} " in told
+    assert {"view-00.mp4", "view-01.mp4", "grid.webp"} <= {path.name for path in (tmp_path / "demo").iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"] and files_below(site) == before
 
 
 def test_commands_and_the_shipped_study_run_outside_the_tree(commands, site, tiny, tmp_path):
