@@ -195,9 +195,9 @@ def tiny_context(
     return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=network)
 
 
-def scene_context() -> SceneContext:
-    """Context for datasets and reconstructors: the ``warp`` renderer and the ``anny`` body."""
-    return SceneContext(renderer=_part("renderer", "warp", {}), body=_part("body", "anny", {}))
+def scene_context(body: str = "anny") -> SceneContext:
+    """Context for datasets and reconstructors: the ``warp`` renderer, and the body model of that name in its default settings."""
+    return SceneContext(renderer=_part("renderer", "warp", {}), body=_part("body", body, {}))
 
 
 def _part(kind: str, name: str, settings: Mapping[str, int]) -> Any:
