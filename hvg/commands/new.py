@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hvg.commands.words import take_options
 from hvg.config.command_options import NewPartOptions
-from hvg.config.groups import all_options
+from hvg.config.groups import config_loader, options_of
 from hvg.config.overrides import parse_override
 from hvg.config.parsing import read_yaml
 from hvg.core.errors import HvgError, did_you_mean
@@ -80,7 +80,7 @@ def name_problem(kind: str, name: str) -> str:
     if name in registry.names(kind):
         return f"one is called so, of {registry.origin(kind, name)}"
     group = _group(kind)
-    if name in all_options().get(group, ()):
+    if name in options_of(config_loader(), group):
         return f"{group}={name} means something else already"
     package = _package(kind, name)
     if name == "conf" or importlib.util.find_spec(package) is not None:

@@ -23,6 +23,7 @@ from hvg.core.bounds import (
 )
 from hvg.core.names import GroupPattern, OneOrSeveral
 from hvg.core.provenance import usable_cores
+from hvg.parts.registry import KINDS
 
 # One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
 Beta = Annotated[float, Field(ge=-100, le=100)]
@@ -341,7 +342,7 @@ class PhotoOptions(Section):
 class NewPartOptions(Section):
     """Options of ``hvg new part NAME``."""
 
-    kind: str = Field(description="Kind of the part, one of those that `hvg list` begins its lines with.")
+    kind: str = Field(description=f"Kind of the part: {', '.join(KINDS)}.")
     out: Path | None = Field(default=None, description="New or empty folder of the package; null: hvg-KIND-NAME, here.")
 
 
