@@ -42,7 +42,7 @@ from hvg.geometry.skeleton import BONES, JOINTS, bone_radii
 from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops
 from hvg.parts.auxiliary import AuxiliaryConditioner, AuxiliaryConfig
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.continued import Continued
 from hvg.parts.frame_metric import CellMetric, CellMetricConfig, ChangeMetric, FrameMetric
@@ -52,6 +52,7 @@ from hvg.parts.map_encoder import MapEncoder, stem
 from hvg.parts.metric import KeypointRegressor, Metric, Score
 from hvg.parts.model import Codec, Conditioner, ConditionerConfig, Prediction
 from hvg.parts.noise_levels import PURE_NOISE, EdmConfig, EdmPrediction, MeanLogSigma, SpreadOfLogSigma
+from hvg.parts.optimizer import AdamW, AdamWConfig, Optimizer
 from hvg.parts.part import Part, PartConfig, PartName, PartsByLabel
 from hvg.parts.photo_conditioner import PhotoConditioner, PhotoConfig
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, SolverStep, Stage
@@ -104,6 +105,8 @@ __all__ = [
     "PURE_NOISE",
     "REGIONS",
     "VERSION",
+    "AdamW",
+    "AdamWConfig",
     "Adapter",
     "Alignment",
     "AuxiliaryConditioner",
@@ -132,6 +135,7 @@ __all__ = [
     "Crops",
     "DataError",
     "Dataset",
+    "DeepFeatures",
     "Depth",
     "EdmConfig",
     "EdmPrediction",
@@ -166,6 +170,7 @@ __all__ = [
     "Metric",
     "Motion",
     "NotAvailable",
+    "Optimizer",
     "Part",
     "PartConfig",
     "PartName",

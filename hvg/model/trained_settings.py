@@ -20,5 +20,5 @@ def trained_settings(config: RunConfig, reads: Collection[str] = ()) -> dict[str
         "alignment": build_alignment(config),
         "background": config.data.background,
         "signals": Signals(mesh=not MESH_FIELDS.isdisjoint(reads)),
-        "optimizer": lambda parameters: make_optimizer(parameters, config),
+        "optimizer": lambda groups: make_optimizer(groups, config),
     }

@@ -19,6 +19,7 @@ from hvg.testing.fit import check_fit
 from hvg.testing.guidance import check_guidance
 from hvg.testing.keypoints import check_keypoints
 from hvg.testing.metric import check_metric
+from hvg.testing.optimizer import check_optimizer
 from hvg.testing.prediction import check_prediction
 from hvg.testing.reconstructor import check_reconstructor
 from hvg.testing.refiner import check_refiner
@@ -52,6 +53,7 @@ __all__ = [
     "check_guidance",
     "check_keypoints",
     "check_metric",
+    "check_optimizer",
     "check_prediction",
     "check_reconstructor",
     "check_refiner",

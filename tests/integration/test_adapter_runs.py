@@ -55,7 +55,7 @@ def run(words, name, *more, log=lambda line: None) -> Path:
 
 def same_bits(first: Path, second: Path) -> bool:
     a, b = Checkpoint(first), Checkpoint(second)
-    assert a.state["adam"] == b.state["adam"]
+    assert a.state["optimizer"] == b.state["optimizer"]
     pairs = [(a.section(section), b.section(section)) for section in SECTIONS]
     assert all(mine.keys() == theirs.keys() for mine, theirs in pairs)
     return all(torch.equal(mine[name], x) for mine, theirs in pairs for name, x in theirs.items())
@@ -116,7 +116,7 @@ def test_a_checkpoint_holds_what_is_trained_and_the_digest_of_the_rest(name, ful
 
 def test_groups_have_their_rates(temporal):
     opened = Checkpoint(temporal)
-    assert sorted(group["initial_lr"] for group in opened.state["adam"]["groups"]) == [1e-4, 2e-3, 3e-3]
+    assert sorted(group["initial_lr"] for group in opened.state["optimizer"]["groups"]) == [1e-4, 2e-3, 3e-3]
 
 
 @pytest.mark.parametrize(("name", "more"), [("lora", LORA), ("temporal", TEMPORAL)])

@@ -66,7 +66,7 @@ def final(folder: Path) -> list:
     found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
     assert found is not None and not damaged and found.state["global_step"] == STEPS
     tensors = [(name, x) for section in SECTIONS for name, x in sorted(found.section(section).items())]
-    return [tensors, found.state["adam"], found.state["lr_schedulers"], losses(folder)]
+    return [tensors, found.state["optimizer"], found.state["lr_schedulers"], losses(folder)]
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:

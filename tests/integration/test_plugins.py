@@ -26,6 +26,7 @@ from hvg.testing import (
     check_conditioner,
     check_dataset,
     check_encoder,
+    check_optimizer,
     check_refiner,
     check_sampler,
     check_signal,
@@ -123,6 +124,11 @@ def test_biases():
     check_adapter(part, part.Config(learning_rate=1e-3))
 
 
+def test_momentum():
+    part = registry.load("optimizer", "momentum")
+    check_optimizer(part, part.Config(momentum=0.5))
+
+
 def test_letters():
     part = registry.load("text_encoder", "letters")
     check_text_encoder(part, part.Config(), tiny_context())
@@ -194,10 +200,14 @@ def test_parts_are_listed_with_their_package(hvg):
 
 
 def test_biases_alone_are_trained_and_kept(hvg):
-    words = [*WORDS, *BIASES]
-    assert ["adapter", "biases"] in map(str.split, hvg("check", *words).splitlines())
+    # Of the scale's settings of an optimiser this one has none.
+    words = [*WORDS, *BIASES, "optimizer=momentum", "training.learning_rate=1e-3"]
+    judged = [*map(str.split, hvg("check", *words).splitlines())]
+    assert ["adapter", "biases"] in judged and ["optimizer", "momentum"] in judged
     hvg("train", *words, "training.steps=1", "name=biases")
-    kept = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()["weights"]
+    sections = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()
+    assert sections.keys() - {"state"} == {"weights", "momentum_buffer", "average"}
+    kept = sections["weights"]
     of_backbone = [name for name in kept if name.startswith("backbone.")]
     assert of_backbone and all(name.endswith(".bias") for name in of_backbone) and len(kept) > len(of_backbone)
 

@@ -54,7 +54,7 @@ def saved(overrides, name, step=STEPS) -> Path:
 
 def same_bits(a: Path, b: Path) -> bool:
     first, second = Checkpoint(a), Checkpoint(b)
-    assert first.state["adam"] == second.state["adam"]
+    assert first.state["optimizer"] == second.state["optimizer"]
     pairs = [(first.section(section), second.section(section)) for section in SECTIONS]
     assert all(mine.keys() == theirs.keys() for mine, theirs in pairs)
     return all(torch.equal(mine[name], x) for mine, theirs in pairs for name, x in theirs.items())

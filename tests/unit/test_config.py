@@ -191,7 +191,7 @@ def test_a_wrong_word_beside_another_part_is_told_with_what_that_part_says():
         ("++training.stesp=3", "training.stesp", "Did you mean 'steps'?"),
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
         ("training.steps=3.5", "training.steps", "expected"),
-        ("training.betas=[0.9]", "training.betas.1", "missing"),
+        ("training.betas=[0.9]", "optimizer.betas.1", "missing"),
         ("data.batch_size=0", "data.batch_size", "greater than or equal to 1"),
         ("device=cud", "device", "'auto', 'cpu' or 'cuda', got 'cud'"),
         ("seed.x=3", "seed", "expected a valid integer"),

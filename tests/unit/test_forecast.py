@@ -17,8 +17,8 @@ from hvg.commands.check import check_command
 from hvg.config import build, checks
 from hvg.config.command_options import CheckOptions
 from hvg.config.composition import compose, parse_resolved
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import PartChoice
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.cost.forecast import Forecast, alternatives, forecast, rank_count
 from hvg.cost.table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict

@@ -100,7 +100,7 @@ def test_what_is_named_changes_from_there_on(words, tmp_path):
     # The resume that follows has nothing more to change.
     trained(words, *more, "resume=auto", "training.steps=4")
     state = Checkpoint(checkpoint_path(tmp_path / "cc" / "checkpoints", 4)).state
-    (group,), (schedule,) = state["adam"]["groups"], state["lr_schedulers"]
+    (group,), (schedule,) = state["optimizer"]["groups"], state["lr_schedulers"]
     assert (group["betas"], group["weight_decay"]) == ((0.8, 0.9), 0.5)
     assert schedule["base_lrs"] == [1e-4] and 0 < group["lr"] <= 1e-4
     starts = json.loads((tmp_path / "cc" / "run.json").read_text())["starts"]
