@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from footage import read_video
+from laid_out import lay_out
 from motion_files import save_motion
 
 from hvg.cli import run
@@ -62,15 +62,7 @@ def installed(tmp_path_factory):
     """Both packages, laid out as pip would, for the tests of this file."""
     site = tmp_path_factory.mktemp("site-packages")
     for source in SOURCES:
-        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-        package = project["name"].replace("-", "_")
-        shutil.copytree(source / package, site / package)
-        about = site / f"{package}-{project['version']}.dist-info"
-        about.mkdir()
-        (about / "METADATA").write_text("".join(f"{key.title()}: {project[key]}\n" for key in ("name", "version")))
-        groups = project["entry-points"].items()
-        entries = [line for group, names in groups for line in (f"[{group}]", *map(" = ".join, names.items()))]
-        (about / "entry_points.txt").write_text("\n".join(entries))
+        lay_out(source, site)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         registry._plugins.cache_clear()
