@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvg.cluster.launch_options import LaunchOptions
-from hvg.config.sections import Processes
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import Processes
 from hvg.core.errors import Problem
 
 
