@@ -7,6 +7,7 @@ first of three axes of their rotary positions, where that one is 0.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from hvg.core.bounds import Depth, GuidanceScale, Heads, Width
 from hvg.core.errors import HvgError
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.continued import Continued
@@ -39,7 +40,15 @@ from ..nn.flux_attention import (
 from ..nn.flux_copies import FluxControlEncoder, FluxReferenceEncoder
 from ..nn.flux_transformer import FluxTransformer
 from ..nn.published_network import load_network
-from ..nn.video_backbone import NEW_LAYERS, BlockRunner, DenoiserConfig, fold_shared, own_blocks, seen_views
+from ..nn.video_backbone import (
+    NEW_LAYERS,
+    BlockRunner,
+    DenoiserConfig,
+    deep_blocks,
+    fold_shared,
+    own_blocks,
+    seen_views,
+)
 
 # Words for adapters -> the weights that they mean.
 WORDS = {
@@ -175,6 +184,10 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         yield from own_blocks(self.config, self.view_attention.values())
 
     @classmethod
+    def reuses(cls, config: FluxKontextConfig) -> bool:
+        return len(deep_blocks(config, config.double_blocks + config.single_blocks)) > 0
+
+    @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         return WORDS
 
@@ -204,11 +217,25 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
-        """See ``Backbone.forward``; ``frame_index`` is not asked. Raises: HvgError where latents cannot be cut into tokens."""
+        """See ``Backbone.forward``; ``frame_index`` is not asked. The deep half is as of ``WanDit``, of both kinds of blocks.
+
+        Raises: HvgError where latents cannot be cut into tokens.
+        """
         x, text, state = self._begun(noisy, level, conditioning, self._seen_views(noisy, grid))
-        for site, block in self._blocks():
-            x, text = self._through(site, block, x, text, state, conditioning)
+        blocks = [*self._blocks()]
+
+        def through(some: range, x: Tensor, text: Tensor | None = None) -> list[Tensor]:
+            for site, block in (blocks[number] for number in some):
+                x, text = self._through(site, block, x, text, state, conditioning)
+            return [x] if text is None else [x, text]
+
+        middle = deep_blocks(self.config, len(blocks))
+        streams = through(range(middle.start), x, text)
+        inside = partial(through, middle)
+        streams = inside(*streams) if deep is None else deep.changed(streams, inside)
+        x, *_ = through(range(middle.stop, len(blocks)), *streams)
         out = self.proj_out(self.norm_out(self._made(x, state), state.embedding))
         return unfold_frames(pixel_shuffle(out.mT.unflatten(2, state.cells), self.config.patch), state.grid)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
@@ -33,6 +33,7 @@ from ..nn.video_backbone import (
     BlockRunner,
     VideoBackboneConfig,
     clip_grid,
+    deep_blocks,
     fold_shared,
     frame_places,
     own_blocks,
@@ -191,6 +192,10 @@ class WanDit(Backbone[WanDitConfig]):
         yield from own_blocks(self.config, self.view_attention.values())
 
     @classmethod
+    def reuses(cls, config: WanDitConfig) -> bool:
+        return len(deep_blocks(config, config.layers)) > 0
+
+    @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         return WORDS
 
@@ -227,12 +232,23 @@ class WanDit(Backbone[WanDitConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
-        """See ``Backbone.forward``. Raises: HvgError where the latents cannot be cut into tokens."""
+        """See ``Backbone.forward``. The deep half is the blocks in the middle, of which the change of the tokens is kept, as in
+        Delta-DiT (arXiv 2406.01125). Raises: HvgError where the latents cannot be cut into tokens.
+        """
         views = self._seen_views(noisy, grid)
         x, state, sites = self._begun(noisy, level, conditioning, frame_index, views)
-        for number in range(len(self.blocks)):
-            x = self._through(number, x, state, sites)
+
+        def through(x: Tensor, blocks: range) -> Tensor:
+            for number in blocks:
+                x = self._through(number, x, state, sites)
+            return x
+
+        middle = deep_blocks(self.config, len(self.blocks))
+        x = through(x, range(middle.start))
+        (x,) = [through(x, middle)] if deep is None else deep.changed([x], lambda x: [through(x, middle)])
+        x = through(x, range(middle.stop, len(self.blocks)))
         shift, scale = (self.scale_shift_table + state.embedding[:, None]).chunk(2, dim=1)
         out = self.proj_out(modulated(self.norm_out, x, shift, scale))
         return unfold_frames(self._pictures(out, state.cells), noisy.shape[:3])

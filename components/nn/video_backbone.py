@@ -21,6 +21,8 @@ from hvg.values.layout import fold_frames
 Result = TypeVar("Result")
 # Weights that no published network has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention", "memory_gate")
+# Forms of a block, each for every shape of a step, that are compiled; torch compiles no more of a function whatever is asked.
+MOST_KINDS = 256
 
 
 class DenoiserConfig(PartConfig):
@@ -47,6 +49,20 @@ class DenoiserConfig(PartConfig):
         "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
         "so that pretrained weights start undisturbed.",
     )
+    shallow: Annotated[int | None, Continued.SAMPLING] = Field(
+        None,
+        ge=0,
+        le=64,
+        description="With evaluation.reuse, the outer layers, which run at every step: so many blocks at the beginning of the "
+        "network, and as many at its end; of a UNet so many layers of the first level going down, and one more going up. null: a "
+        "quarter of the blocks on either side; of a UNet the whole first level.",
+    )
+
+
+def deep_blocks(config: DenoiserConfig, count: int) -> range:
+    """Those of a network's blocks that are its deep half; empty where all are shallow."""
+    ends = min(count, -(-count // 4) if config.shallow is None else config.shallow)
+    return range(ends, max(ends, count - ends))
 
 
 class VideoBackboneConfig(DenoiserConfig):
@@ -79,10 +95,14 @@ class BlockRunner:
         if function not in self._compiled:
             if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
                 raise HvgError(
-                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
+                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; or set compile=none",
+                    then="apt-get install g++",
                 )
-            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
-            self._compiled[function] = torch.compile(function, dynamic=False)
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. Past the limit the library runs
+            # blocks as they are, in silence; its own is less than the kinds of blocks of one UNet.
+            self._compiled[function] = torch.compile(
+                function, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
+            )
         return self._compiled[function]
 
 

@@ -14,6 +14,7 @@ from hvg.config.settings import RENAMED, SLOTS, PartChoice, RunConfig
 from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.files import write_text
+from hvg.core.next_commands import MANUAL
 from hvg.parts.continued import Continued
 
 # How a start is asked for; no property of the run, so not worth a word where it changes.
@@ -49,7 +50,9 @@ def earlier_config(text: str, where: str) -> RunConfig:
         raise ConfigError([Problem(where, f"holds a configuration that is no YAML: {error}")]) from error
     config, _, problems = parse(raw)
     if problems:
-        raise ConfigError([Problem(f"{where}: {p.path}", f"of an earlier version: {p.message}") for p in problems])
+        raise ConfigError(
+            [replace(p, path=f"{where}: {p.path}", message=f"of an earlier version: {p.message}") for p in problems]
+        )
     return config
 
 
@@ -117,7 +120,8 @@ def judged_changes(
     known = {parent for path in (*_paths(was), *_paths(now)) for parent in (path, *_parents(path))}
     unknown = [name for name, place in meant.items() if place not in known]
     problems += [
-        Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}") for name in unknown
+        Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}", MANUAL)
+        for name in unknown
     ]
     if refused:
         over = any(change.path in settled for change in refused)

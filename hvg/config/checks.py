@@ -173,6 +173,15 @@ def _check_time(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def _check_reuse(config: RunConfig) -> Iterator[Problem]:
+    backbone, steps = config.backbone, config.evaluation.reuse
+    if steps > 1 and not backbone.cls.reuses(backbone.config):
+        yield Problem(
+            "evaluation.reuse",
+            f"{backbone.name}, as it is set, has no deep half that {steps} steps could share; set it to 1.",
+        )
+
+
 def _check_fields(config: RunConfig) -> Iterator[Problem]:
     provided = config.dataset.cls.provides(config.dataset.config)
     needed = {"system": (config.system.name, config.system.cls.requires), **needed_fields(config)}
@@ -346,6 +355,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("codec", "backbone"), _check_ports),
     (("backbone", "view_attention"), _check_views),
     (("backbone", "codec"), _check_time),
+    (("backbone", "evaluation"), _check_reuse),
     (("system", "dataset", "fit"), _check_fields),
     (("dataset",), _check_photos),
     (("dataset",), _check_splits),

@@ -28,6 +28,7 @@ from hvg.config.stages import problems_of_all, stage_problems, stage_trees, with
 from hvg.config.trees import composed, plain, tree_with
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
+from hvg.core.next_commands import MANUAL
 from hvg.parts import registry
 from hvg.parts.continued import Continued
 
@@ -243,7 +244,7 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     known_groups = groups_of(loader)
     known = {*RunConfig.model_fields, *known_groups}
     unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
-    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}") for key in unknown]
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}", MANUAL) for key in unknown]
     single = [override for override in single if root_key(override.key_or_group) in known]
     choices = [override for override in single if override.key_or_group in known_groups]
     values = [override for override in single if override.key_or_group not in known_groups]
@@ -281,7 +282,9 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return Problem(group, "says how trained models are sampled; `hvg sample` and `hvg evaluate` take it.")
     options, name = options_of(loader, group), text_of(override)
     if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
-        return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())
+        return Problem(
+            group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip(), f"hvg list {group}"
+        )
     return None
 
 

@@ -8,6 +8,7 @@ import torch
 from hvg.config.sections import LoggerConfig
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, Problem
+from hvg.core.next_commands import TENSORBOARD
 
 
 def choose_device(device: str) -> torch.device:
@@ -52,13 +53,11 @@ def _device_problem(device: str) -> Problem | None:
 
 
 def _logger_problem(logger: LoggerConfig) -> Problem | None:
-    if logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
-        return Problem(
-            "logger", "tensorboard is not installed here; pip install tensorboard, or choose another logger."
-        )
+    if logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        return Problem("logger", "tensorboard is not installed here; choose another, or install it.", TENSORBOARD)
     if logger.name == "wandb" and not logger.offline and not _logged_in_to_wandb():
-        message = "wandb is not logged in here; run `wandb login`, set WANDB_API_KEY, or give logger.offline=true."
-        return Problem("logger", message)
+        message = "wandb is not logged in here; log in, set WANDB_API_KEY, or give logger.offline=true."
+        return Problem("logger", message, "wandb login")
     return None
 
 

@@ -25,6 +25,7 @@ from hvg.config.settings import (
 )
 from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
+from hvg.core.next_commands import MANUAL
 from hvg.parts import registry
 
 # The root keys that hold parts.
@@ -86,7 +87,7 @@ def parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Set
     protocol = rest.get("protocol")
     if isinstance(protocol, dict):
         rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
-    settings, found = validate(Settings, rest, "", "a run", RunConfig, written)
+    settings, found = validate(Settings, rest, "", "a run", RunConfig, written, MANUAL)
     problems += found
     if settings is not None:
         return settings, set(), problems
@@ -259,10 +260,14 @@ def _parse_labelled(
 def _parse_part(kind: str, raw: Any, path: str, written: Mapping[str, str]) -> tuple[PartChoice | None, list[Problem]]:
     """The part chosen at ``path``; None for an empty slot or when it cannot be read."""
     if raw is None:
-        return None, [] if kind == "conditioner" else [Problem(path, f"no {kind} is chosen. {_known(kind)}")]
+        return None, [] if kind == "conditioner" else [
+            Problem(path, f"no {kind} is chosen. {_known(kind)}", f"hvg list {kind}")
+        ]
     name = word_for(raw.get("name"), registry.names(kind)) if isinstance(raw, dict) else None
     if name is None:
-        return None, [Problem(f"{path}.name", f"has to name a {kind}, got {shown(raw)}. {_known(kind)}")]
+        return None, [
+            Problem(f"{path}.name", f"has to name a {kind}, got {shown(raw)}. {_known(kind)}", f"hvg list {kind}")
+        ]
     settings = {key: value for key, value in raw.items() if key != "name"}
     return _judge_part(kind, name, settings, f"{path}.name", path, written)
 
@@ -274,8 +279,11 @@ def _judge_part(
     try:
         cls = registry.load(kind, name)
     except HvgError as error:
-        return None, [Problem(name_path, str(error).strip())]
-    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written)
+        return None, [Problem(name_path, error.message, error.then)]
+    # Of a slot with a name of its own the word is the kind.
+    root = path.partition(".")[0]
+    manual = f"hvg list {root if root in PART_KEYS - {'slots'} else kind} --verbose"
+    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written, then=manual)
     for key, inner in cls.Config.inner_parts().items():
         # As the part reads them, where it can: a name that looks like a number is a word there.
         given, of_given = (

@@ -11,9 +11,9 @@ import yaml
 from pydantic import Field
 from typing_extensions import TypeVar
 
+from hvg.config.evaluation_section import EvaluationConfig
 from hvg.config.sections import (
     DataConfig,
-    EvaluationConfig,
     LoggerConfig,
     ProtocolConfig,
     Section,

@@ -53,7 +53,9 @@ def _with_parts(
         if word in known:
             found[key] = OmegaConf.to_container(composed(loader, (), f"{key}/{word}")[key], resolve=False)
         else:
-            problems.append(Problem(f"{place}.{key}", f"no {key} is named '{word}'. {did_you_mean(word, known)}"))
+            problems.append(
+                Problem(f"{place}.{key}", f"no {key} is named '{word}'. {did_you_mean(word, known)}", f"hvg list {key}")
+            )
     return found, problems
 
 

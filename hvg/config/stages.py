@@ -51,7 +51,7 @@ def stages_of(config: RunConfig) -> tuple[TrainingStage, ...]:
     for label, tree in stage_trees(config.resolved()).items():
         own, _, problems = parse(tree)
         if problems:
-            raise ConfigError([Problem(f"stages.{label}.{p.path}", p.message) for p in problems])
+            raise ConfigError([replace(p, path=f"stages.{label}.{p.path}") for p in problems])
         begins, before = config.stages[label].get("begins", "averaged"), found[-1] if found else None
         ordered = before.ordered + before.config.training.steps if before and begins == "continued" else 0
         first = before.last if before else 0
@@ -149,7 +149,7 @@ def problems_of_all(found: Mapping[str, list[Problem]]) -> list[Problem]:
     }
     common = set.intersection(*map(set, found.values()))
     problems = [
-        problem if problem in common else Problem(f"stages.{label}.{problem.path}", problem.message)
+        problem if problem in common else replace(problem, path=f"stages.{label}.{problem.path}")
         for label, own in found.items()
         for problem in own
     ]

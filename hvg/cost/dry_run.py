@@ -65,14 +65,15 @@ def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
     shape = step_shape(config)
     if "backbone" not in config.parts:
         raise HvgError(
-            f"dry_run steps on shapes, which system={config.system.name} cannot: let `hvg check` count its weights"
+            f"dry_run steps on shapes, which system={config.system.name} cannot; a check counts its weights",
+            then=f"hvg check system={config.system.name}",
         )
     if shape is None:
         raise HvgError(f"dry_run needs the size of pictures, which dataset {config.dataset.name} reads from its files")
     if config.strategy.offload != "none":
         raise HvgError(
-            f"dry_run has no GPU to offload from: set strategy.offload=none, or let `hvg check` forecast "
-            f"strategy.offload={config.strategy.offload}"
+            "dry_run has no GPU to offload from: set strategy.offload=none, or let a check forecast it",
+            then=f"hvg check strategy={config.strategy.name} strategy.offload={config.strategy.offload}",
         )
     ranks = rank_count(config.strategy, ranks)
     config, arithmetic = on_described_gpus(config)

@@ -11,6 +11,7 @@ from hvg.core.text_tables import table
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
     from hvg.cost.forecast import Counts, Forecast
+    from hvg.cost.passes import Passes
     from hvg.model.counted_step import Flops
 
 GB = 10**9
@@ -105,10 +106,15 @@ def sampling_line(config: RunConfig) -> list[str]:
         return []
     passes = sampling_passes(config, views, frames)
     return [
-        f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes:.3g} passes of the network over "
-        "all of it",
+        f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes.all:.3g} passes of the network "
+        f"over all of it{outer_passes(config, passes)}",
         *refining_line(config, views, frames),
     ]
+
+
+def outer_passes(config: RunConfig, passes: Passes) -> str:
+    """Words on how many of the passes the deep half of the network sits out."""
+    return f", {passes.outer:.3g} of them by its outer layers alone" if config.evaluation.reuse > 1 else ""
 
 
 def refining_line(config: RunConfig, views: int, frames: int) -> list[str]:
@@ -125,7 +131,7 @@ def refining_line(config: RunConfig, views: int, frames: int) -> list[str]:
         return [f"refiner={choice.name} of its frames: unknown, for refiner.checkpoint={place} is not there"]
     passes = refining_passes(refining_config(config), build_part(choice), views, frames)
     whose = "its network" if place is None else f"the network of {place}"
-    return [f"refiner={choice.name} of its frames: {passes:.3g} passes of {whose} over all of them"]
+    return [f"refiner={choice.name} of its frames: {passes.all:.3g} passes of {whose} over all of them"]
 
 
 def traffic_line(forecast: Forecast, options: CheckOptions) -> str:

@@ -36,14 +36,16 @@ from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_training_state
-from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress, ValidationSamples
+from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress
 from hvg.train.checkpoints import Checkpoints
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
+from hvg.train.run_notes import failure_noted
 from hvg.train.strategies import leave_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
+from hvg.train.validation import ValidationSamples
 
 
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
@@ -119,7 +121,7 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
     if first_step < config.last_step:
         if changed:
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
-        with quiet_training():
+        with quiet_training(), failure_noted(folder):
             _train_stages(config, start, changed, report, log)
         resumed = f" from step {first_step} on" if first_step else ""
         log(f"trained {config.last_step - first_step} steps{resumed}; the run is in {folder}")
@@ -240,7 +242,7 @@ def _fit(
     progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
     callbacks: list[AfterStep] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
-        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
+        callbacks.append(ValidationSamples(folder, validation_clips, config, meter))
     callbacks.append(Checkpoints(folder / "checkpoints", run, meter, history))
     for callback in callbacks:
         callback.stage = stage

@@ -158,8 +158,8 @@ def took_two_steps(folder: Path, sampled: bool = True, stages: int = 1) -> None:
 
 def lacks(choice: str) -> str | None:
     """The library that a choice needs and that is not here."""
-    names = {"renderer=pytorch3d": ("pytorch3d",), "logger=tensorboard": ("tensorboard", "tensorboardX")}.get(choice)
-    return names[0] if names and not any(map(importlib.util.find_spec, names)) else None
+    name = {"renderer=pytorch3d": "pytorch3d"}.get(choice)
+    return name if name and not importlib.util.find_spec(name) else None
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)

@@ -67,6 +67,16 @@ def test_a_run_folder_holds_what_the_plan_says(run):
     assert read_video(videos[0])[0].shape[0] == 2
 
 
+def test_a_run_is_watched_with_its_curves_and_its_pictures(run, tmp_path):
+    page = tmp_path / "watch.html"
+    assert cli.run(["watch", str(run), "once=true", f"out={page}"]) == 0
+    text = page.read_text(encoding="utf-8")
+    for name in ("loss (smoothed)", "validation PSNR", "learning rate", "gradient norm", "images per second"):
+        assert f'aria-label="{name} over training step"' in text
+    assert text.count('src="data:video/mp4;base64,') == 1 and "run, step 2" in text
+    assert "2 of 2" in text and 'data-sort="trained"' in text
+
+
 def test_a_training_says_nothing_but_what_is_ours(trained):
     done, run = trained
     # Whether a test before has prepared these clips.

@@ -2,10 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.utils import hub_utils
 from full_disk import full_disk
+from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
 from motion_files import save_motion
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -230,6 +234,51 @@ def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
         failed = hvg("export", *words)
         assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
     assert not (tmp_path / "new").exists()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of every file of a folder, but for what the library says of itself."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return files | {name: _settings(text) for name, text in files.items() if name.endswith(".json")}
+
+
+def _settings(text: bytes) -> bytes:
+    """Without where it was opened from."""
+    found = {key: value for key, value in json.loads(text).items() if key != "_name_or_path"}
+    return json.dumps(found, sort_keys=True).encode()
+
+
+@pytest.mark.parametrize("which", ["exported", "pretrained"])
+def test_what_the_library_sends_to_the_hub_is_the_folder_that_was_exported(which, request, tmp_path, monkeypatch):
+    """The calls that ask the network are its own, at its borders: there is no account, and no address."""
+    folder, sent = request.getfixturevalue(which), {}
+    folder = folder[0] if isinstance(folder, tuple) else folder
+
+    def upload(**words) -> str:
+        sent.update(words, folder_path=shutil.copytree(words["folder_path"], tmp_path / "sent"))
+        return "the commit"
+
+    def no_card(*_, **__) -> None:
+        raise EntryNotFoundError("none yet")
+
+    monkeypatch.setattr(hub_utils, "create_repo", lambda name, **words: SimpleNamespace(repo_id=f"lab/{name}"))
+    monkeypatch.setattr(hub_utils, "upload_folder", upload)
+    monkeypatch.setattr(hub_utils.ModelCard, "load", no_card)
+    told = HumanVideoPipeline.from_pretrained(folder).push_to_hub("people", commit_message="bone map, 660 steps")
+    assert told == "the commit" and sent["repo_id"] == "lab/people"
+    assert sent["commit_message"] == "bone map, 660 steps"
+    there, here = content(tmp_path / "sent"), content(folder)
+    assert there.keys() - here.keys() == {"README.md"} and here.keys() - there.keys() == set()
+    assert {name for name in here if there[name] != here[name]} == set()
+    again, expected = load_exported(tmp_path / "sent")[0].state_dict(), load_exported(folder)[0].state_dict()
+    assert again.keys() == expected.keys() and all(torch.equal(again[name], x) for name, x in expected.items())
+
+
+def test_without_a_network_the_hub_is_one_line(exported, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineModeIsEnabled) as error:
+        HumanVideoPipeline.from_pretrained(exported).push_to_hub("people")
+    assert "offline mode is enabled" in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
 def test_a_run_starts_from_an_export(trained, exported, tiny, cache, tmp_path):

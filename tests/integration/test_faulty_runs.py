@@ -24,6 +24,7 @@ from hvg.data.shard_writing import write_index
 from hvg.data.shards import index_path
 from hvg.data.step_order import clip_position
 from hvg.train.run import train
+from hvg.train.run_notes import read_failure
 
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
 STEPS = 6
@@ -150,8 +151,10 @@ def test_one_unreadable_clip_too_many_ends_the_run_and_it_can_be_continued(hvg, 
     assert [row["clip"] for row in listed(words, "one_too_many", file.name)] == [1]
     # The step that needed the clip was not saved: with the clip mended, or allowed to be missing, it is done anew.
     assert latest_checkpoint(run_folder(words, "one_too_many") / "checkpoints") == saved(words, "one_too_many", 2)
+    assert read_failure(file.parent) == line.replace("hvg train", "DataError")
     more = hvg("train", *every, "resume=auto", "data.max_bad=1")
     assert more.returncode == 0, more.stderr
+    assert read_failure(file.parent) is None
     assert [(row["clip"], row["step"]) for row in listed(words, "one_too_many", file.name)] == [(1, 2)]
 
 
@@ -162,6 +165,9 @@ def test_steps_whose_gradient_is_not_finite_end_the_run_with_its_state_saved(wor
     beyond = config.training.model_copy(update={"foreground_weight": 1e30})
     with pytest.raises(HvgError, match=r"skipped\.jsonl: steps left out: 3, more than training\.max_skipped=2 allows"):
         train(config.model_copy(update={"training": beyond}))
+    assert "steps left out: 3, more than" in str(read_failure(run_folder(words, "large")))
+    # A norm that is not finite is left out of what is drawn.
+    assert not [row for row in listed(words, "large", "metrics.jsonl") if "optimizer/gradient_norm" in row]
     records = listed(words, "large", "skipped.jsonl")
     assert [(record["step"], record["reason"], record["gradient_norm"]) for record in records] == [
         (step, "gradient", "inf") for step in range(3)

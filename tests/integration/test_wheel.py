@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hvg import __version__
 from hvg.config.composition import load_resolved
 from hvg.core import shipped
 from hvg.core.sources import source_digest
@@ -113,6 +114,11 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     others = {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")}
     assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch", ".txt"}
     assert "hvg/media/pose_detector/constraints.txt" in names
+
+
+def test_a_wheel_and_its_command_are_of_one_version(wheel, commands, tmp_path):
+    assert run(commands / "hvg", "--version", cwd=tmp_path).stdout == f"hvg {__version__}\n"
+    assert wheel.name.startswith(f"hvg-{__version__}-")
 
 
 def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):

@@ -25,6 +25,7 @@ ROOMS = (
     "report",
     "study",
     "sweep",
+    "bench",
     "commands",
 )
 # At the top of hvg/, for who stands outside; no room opens them.

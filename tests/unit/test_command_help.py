@@ -9,11 +9,11 @@ import pytest
 
 from hvg import __version__, cli
 from hvg.cluster import launch_options
-from hvg.config import command_options, refine_options
+from hvg.config import bench_options, command_options, refine_options, watch_options
 from hvg.config.composition import compose
 
 # Where classes of options stand.
-OPTIONS = (command_options, launch_options, refine_options)
+OPTIONS = (command_options, launch_options, refine_options, watch_options, bench_options)
 
 
 def said(capsys, *words: str) -> str:

@@ -14,6 +14,7 @@ from components.backbones.svd_unet import SvdUNet
 from components.codecs.pixel import PixelCodec
 from components.codecs.pixel_time import PixelTimeCodec
 from components.conditioners.camera_rotation import CameraRotation
+from components.conditioners.landmark_tokens import LandmarkTokens
 from components.conditioners.reference_latent import ReferenceLatent
 from components.guidance.linear import LinearGuidance
 from components.metrics.psnr import PSNR
@@ -41,6 +42,7 @@ from hvg.testing import (
     tiny_batch,
     tiny_context,
 )
+from hvg.testing.backbone import check_reuse
 from hvg.testing.elsewhere import is_elsewhere
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 from hvg.values.latent_time import padded_frames
@@ -57,7 +59,7 @@ TINY = {
 }
 
 
-# --- the README's plugin ---
+# --- the plugin of the page on signals ---
 
 
 def plugin(text: str):
@@ -68,13 +70,9 @@ def plugin(text: str):
     return module
 
 
-def test_the_plugin_of_the_readme_keeps_every_promise():
+def test_the_plugin_keeps_every_promise():
     part = plugin(PLUGIN.read_text(encoding="utf-8")).HeadDisc
     check_conditioner(part, part.Config(), tiny_context())
-
-
-def test_the_readme_shows_the_plugin_that_is_tested():
-    assert PLUGIN.read_text(encoding="utf-8").strip() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_grid_on_the_cpu_is_seen_without_a_gpu():
@@ -323,10 +321,63 @@ class OfEveryFrame(CameraRotation):
 
 
 class OfTheFirstView(ReferenceLatent):
-    """Says nothing of its own on ``per_clip``, and gives something else where another view is the first."""
+    """Says nothing of its own on ``once_per``, and gives something else where another view is the first."""
 
     def forward(self, signal, batch):
         return super().forward(signal, batch).map(lambda x: x + batch.cameras.centers[:, :1, :1, 2:, None, None])
+
+
+class OfItsNeighbours(CameraRotation):
+    """Tells every view of the others in its window."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, batch).map(lambda x: x + x.mean(dim=1, keepdim=True))
+
+
+class OfTheWindowsFirstView(CameraRotation):
+    """Says of itself that it does not care which view is the first."""
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "cell"
+
+
+class OfWhatIsKnown(CameraRotation):
+    """Is louder where some of the clip is known."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, batch).map(lambda x: x if batch.known is None else 2 * x)
+
+
+class OfJoinedFrames(LandmarkTokens):
+    """Where latent frames join some, each is told of a frame of the one before, too."""
+
+    def joined(self, numbers):
+        return super().joined(numbers if self.temporal_stride == 1 else numbers.roll(1, dims=2))
+
+
+class OncePerView(CameraRotation):
+    """Has an answer of its own."""
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "view"
+
+
+class KeepsNothing(SvdUNet):
+    """Says that steps can share its deep half, and always runs it."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None, deep=None):
+        return super().forward(noisy, level, conditioning, frame_index, grid)
+
+
+class LeavesOut(SvdUNet):
+    """Leaves its deep half out where it is kept."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None, deep=None):
+        if deep is not None and deep.tensors:
+            deep.tensors = (torch.zeros_like(deep.tensors[0]),)
+        return super().forward(noisy, level, conditioning, frame_index, grid, deep)
 
 
 FAULTS = [
@@ -358,6 +409,8 @@ FAULTS = [
     (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
     (check_backbone, NoPlaces, TINY, "frame_index has no effect"),
     (check_backbone, MixesViews, TINY, "see each other"),
+    (check_reuse, KeepsNothing, TINY, "keeps nothing of its deep half"),
+    (check_reuse, LeavesOut, TINY, "kept for the same inputs .* another output"),
 ]
 
 
@@ -372,7 +425,12 @@ def test_a_broken_promise_is_named(check, part, settings, message):
     [
         (WrongNull, r"null fills .* but spec says"),
         (OfEveryFrame, r"forward fills .* but spec says"),
-        (OfTheFirstView, "per_clip promises the same for every window"),
+        (OfTheFirstView, "once a clip promises the same for every window"),
+        (OfItsNeighbours, "once a cell promises the same for every window, but port embedding"),
+        (OfTheWindowsFirstView, "once a cell promises the same for every window, but port embedding"),
+        (OfWhatIsKnown, "once a cell promises .* goes by what is known"),
+        (OfJoinedFrames, "once a cell promises the same for every window, but port tokens"),
+        (OncePerView, "once_per says {'view'}, and knows clip, cell, window"),
     ],
 )
 def test_a_broken_promise_of_a_conditioner_is_named(part, message):
@@ -440,7 +498,10 @@ class Letters(Conditioner):
     """A token a letter, of all clips as many as the longest caption has."""
 
     requires = frozenset({"caption"})
-    per_clip = True
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "clip"
 
     def __init__(self, config, context):
         super().__init__(config, context)

@@ -15,6 +15,7 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, Dataset
 
 from hvg.commands.progress import ProgressLines
@@ -24,6 +25,7 @@ from hvg.model.counted_step import model_flops
 from hvg.train import counting
 from hvg.train.callbacks import AfterStep, DataWait, Progress
 from hvg.train.counting import Counting
+from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.run import train
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
 from hvg.train.utilisation import PEAKS, Peak, StepFlops, measured_peak, published_peak, told_peak
@@ -287,7 +289,14 @@ class Slow(lightning.LightningModule):
         return {"loss": self.weight * 1.0}
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.0)
+        return torch.optim.SGD(self.parameters(), lr=0.25)
+
+
+class Norms(SingleDeviceStrategy):
+    """Norms of two steps' gradients, of which the second is not to be had."""
+
+    def gradient_norm(self) -> float:
+        return math.nan if self.lightning_module.global_step > 2 else 3.0
 
 
 class SaveAfterStepTwo(AfterStep):
@@ -315,7 +324,7 @@ def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepRepo
     clock, reports, logger = Clock(), deque(), Rows()
     meter = Meter(clock)
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        strategy=Norms(CPU),
         max_steps=steps,
         accumulate_grad_batches=accumulate,
         log_every_n_steps=1,
@@ -336,12 +345,14 @@ def test_a_slow_loader_and_a_slow_checkpoint_show_as_what_they_are(tiny, tmp_pat
     work = StepFlops(config, record, CPU, False, print)
     reports, rows = fit(work, steps=4)
     assert [row["step"] for row in rows] == [1, 3]
-    expected = {"loss": 1.0, f"{PREFIX}seconds_per_step": 5.0, f"{PREFIX}images_per_second": 0.3}
+    assert [row.pop(f"{OPTIMIZER}gradient_norm", None) for row in rows] == [3.0, None]
+    assert [row.pop("loss") for row in rows] == [0.75, 0.25], "a quarter less after each step"
+    expected = {f"{OPTIMIZER}learning_rate": 0.25, f"{PREFIX}seconds_per_step": 5.0, f"{PREFIX}images_per_second": 0.3}
     expected |= {f"{PREFIX}data_share": 0.4, f"{PREFIX}validate_share": 0.0}
     for row, save in zip(rows, (0.0, 0.5), strict=True):
         assert row == {"step": row["step"], **expected, f"{PREFIX}save_share": save}
     assert [r.step for r in reports] == [1, 2, 3, 4]
-    assert [r.loss for r in reports] == [None, 1.0, 1.0, 1.0]
+    assert [r.loss for r in reports] == [None, 0.75, 0.75, 0.25]
     steps = [Throughput(steps=1, images=n, flops=None, seconds=5.0, data_seconds=2.0) for n in (2, 1, 2, 1)]
     total = sum(steps, Throughput()) + Throughput(save_seconds=10.0)
     assert reports[-1].total == reports[-1].recent == total

@@ -1,0 +1,54 @@
+"""Options of ``hvg bench peers``, ``gpu`` and ``scale``: typed, documented, and read without importing what does the work."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from hvg.config.section import Section
+from hvg.core.bounds import ProcessCount
+
+
+def _as_words(given: Any) -> Any:
+    return tuple(filter(None, given.split(","))) if isinstance(given, str) else given
+
+
+# One or several, as a list or with commas.
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
+
+
+class PeersOptions(Section):
+    """Options of ``hvg bench peers``."""
+
+    rows: Words = Field(
+        (), description="Which groups of rows: unet, sampling, training, maps, shards, ssim, lpips, fvd; none: all."
+    )
+    threads: ProcessCount = Field(1, description="Threads of both sides.")
+    precision: Literal["32", "bf16"] = Field("32", description="Arithmetic of both sides: float32, or bf16 autocast.")
+    pairs: int = Field(11, ge=5, le=1000, description="Runs of each side, at most; they take turns.")
+    seconds: float = Field(
+        15.0, gt=0, le=3600, description="Seconds of a row, after which no more than 5 pairs are taken."
+    )
+    out: Path = Field(Path("bench_peers"), description="Folder that takes peers.json and peers.md, a table for a page.")
+    recorded: Path | None = Field(
+        None, description="A peers.json of another machine, for rows that cannot be measured here."
+    )
+    overwrite: bool = Field(False, description="Replace what an earlier one measured.")
+
+
+class GpuBenchOptions(Section):
+    """Options of ``hvg bench gpu``."""
+
+    minutes: float = Field(
+        8.0,
+        gt=0,
+        le=600,
+        description="Time for all rows: those for which too little is left are cut, the last ones first, and said to be.",
+    )
+    size: Literal["auto", "whole", "tiny"] = Field(
+        "auto",
+        description="whole: HVG's, on SVD-xt with random weights. tiny: the same rows in seconds. auto: whole on a GPU.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+    out: Path = Field(Path("bench_gpu"), description="Folder that takes gpu.json and gpu.html.")
+    overwrite: bool = Field(False, description="Replace what an earlier one measured.")
