@@ -138,7 +138,7 @@ def test_a_block_that_cannot_be_compiled_whole_is_told_in_a_line():
         for number in range(len(layers)):
             layers[number] = Asks(Asks.Config(), 32, 2)
     with pytest.raises(
-        HvgError, match="backbone.compile=blocks: a block cannot be compiled whole: .*; set compile=none"
+        HvgError, match=r"backbone\.compile=blocks: a block cannot be compiled whole: .*; set compile=none"
     ):
         step(network, GRIDS[0])
 
