@@ -197,7 +197,7 @@ def test_every_optimizer_resumes_to_the_same_bits_under_every_strategy(overrides
     missing = registry.load("optimizer", name).missing()
     if missing:
         pytest.skip(missing)
-    rates = "{backbone.*: null, view_attention: 0.001, conditioners.camera.*: 0.0005}"
+    rates = "{backbone.*: null, backbone.view_attention.*: 0.001, conditioners.camera.*: 0.0005}"
     words = [*overrides, f"optimizer={name}", "adapter=patterns", f"adapter.train={rates}"]
     one, two = [*words, *ONE], [*words, *TWO]
     strategies = {"single": one, "ddp": two, "zero2": two, "zero3": two, "fsdp": two}
