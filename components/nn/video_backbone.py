@@ -98,12 +98,27 @@ class BlockRunner:
                     "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; or set compile=none",
                     then="apt-get install g++",
                 )
-            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. Past the limit the library runs
-            # blocks as they are, in silence; its own is less than the kinds of blocks of one UNet.
-            self._compiled[function] = torch.compile(
-                function, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. The library's own limit is less
+            # than the kinds of blocks of one UNet.
+            compiled = torch.compile(
+                function, fullgraph=True, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
             )
+            self._compiled[function] = partial(_whole, compiled)
         return self._compiled[function]
+
+
+def _whole(compiled: Callable[..., Result], *inputs: Any) -> Result:
+    """Result of a compiled function. Raises: HvgError where not all of it can be compiled: nothing is run as it is in silence."""
+    # The compiler is there by now.
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return compiled(*inputs)
+    except TorchDynamoException as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HvgError(
+            f"backbone.compile=blocks: a block cannot be compiled whole: {reason}; set compile=none"
+        ) from error
 
 
 def own_blocks(config: DenoiserConfig, layers: Iterable[nn.Module]) -> Iterator[nn.Module]:

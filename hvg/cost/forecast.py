@@ -129,7 +129,7 @@ def _strategies(config: RunConfig, ranks: int) -> Iterator[tuple[str, dict[str, 
     """Strategies that divide more than this one, or move it to the host."""
     strategy, order = config.strategy, ["ddp", "zero1", "zero2", "zero3", "fsdp"]
     # The last two divide the same.
-    others = order[order.index(strategy.name) + 1 :] if strategy.name != "fsdp" else ["zero3"]
+    others = ["zero3"] if strategy.name == "fsdp" else order[order.index(strategy.name) + 1 :] if ranks > 1 else []
     for name in others if ranks > 1 else ():
         changed = strategy.model_copy(update={"name": name})
         # What divides the weights cannot sample while it trains.

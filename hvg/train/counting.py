@@ -45,9 +45,10 @@ class Counting:
             env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
             preexec_fn=ends_with_parent(signal.SIGKILL),
         )
-        assert self._process.stdin is not None
+        stream, self._process.stdin = self._process.stdin, None
+        assert stream is not None
         # A pipe holds more than that.
-        with self._process.stdin as stream:
+        with stream:
             stream.write(json.dumps(asked).encode())
 
     def result(self) -> Counted | None:

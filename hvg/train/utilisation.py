@@ -142,8 +142,8 @@ class StepFlops:
             self._measures = False
 
     def look(self, shapes: Iterable[Shape], begin: bool = True) -> None:
-        """Takes up what has been counted, and notes it in ``run.json``; where something of batches of these shapes is not known, a
-        count of it begins if ``begin`` says so. Waits for nothing.
+        """Takes up what has been counted, and notes it in ``run.json``; if ``begin`` says so and something of batches of these
+        shapes is not known, a count of it begins. Waits for nothing.
         """
         if self._counting is not None:
             found = self._counting.result()

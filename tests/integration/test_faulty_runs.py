@@ -213,7 +213,7 @@ def test_a_step_whose_loss_is_a_spike_is_left_out(words, cache):
     assert listed(words, "spikes_again", "skipped.jsonl") == records
 
 
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "fsdp")
 
 
 @pytest.mark.long

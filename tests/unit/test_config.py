@@ -228,11 +228,13 @@ def test_a_mistake_is_named_with_its_place(override, path, message):
     assert message in found.get(path, found), found
 
 
-def test_zero3_and_samples_while_training_exclude_each_other():
-    found = problems("strategy=zero3", "scale=gpu")
+@pytest.mark.parametrize("name", ["zero3", "fsdp"])
+def test_divided_weights_and_samples_while_training_exclude_each_other(name):
+    found = problems(f"strategy={name}", "scale=gpu")
     assert found.keys() == {"training.validate_every"}
-    assert "1000 is asked for" in found["training.validate_every"] and "zero2" in found["training.validate_every"]
-    assert compose(["strategy=zero3", "scale=gpu", "training.validate_every=0"]).strategy.name == "zero3"
+    assert f"1000 is asked for, but {name}" in found["training.validate_every"]
+    assert "zero2" in found["training.validate_every"]
+    assert compose([f"strategy={name}", "scale=gpu", "training.validate_every=0"]).strategy.name == name
     assert compose(["strategy=zero2", "scale=gpu"]).training.validate_every == 1000
 
 

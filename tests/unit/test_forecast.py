@@ -430,6 +430,7 @@ def test_alternatives_divide_more_or_keep_less():
     assert words == [
         "strategy=zero2",
         "strategy=zero3 training.validate_every=0",
+        "strategy=fsdp training.validate_every=0",
         "strategy.offload=optimizer",
         "backbone.checkpointing=blocks",
         "data.batch_size=2 training.accumulate=2",
