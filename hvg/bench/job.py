@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from hvg.bench.steps import BareStep
 from hvg.config import build
@@ -19,7 +20,7 @@ from hvg.model.counted_step import LiveBytes, Watch, tensors_of
 from hvg.model.fake_step import fake_request, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
-from hvg.train.utilisation import Peak, peak_of
+from hvg.train.utilisation import Peak, measured_peak, published_peak
 from hvg.values.clip import ClipBatch
 
 # (views, frames) of a clip, or of a window.
@@ -45,7 +46,12 @@ class Job:
     @cached_property
     def peak(self) -> Peak:
         """Of its matrix units in the arithmetic of training: published for the device, else measured."""
-        return peak_of(self.device, precision_here(self.config) == "bf16", self.config.training.peak_tflops)
+        bf16 = precision_here(self.config) == "bf16"
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+        published = published_peak(name, "bf16" if bf16 else "tf32")
+        if published is not None:
+            return Peak(published, f"published for {name}, dense")
+        return measured_peak(self.device, torch.bfloat16 if bf16 else torch.float32)
 
     @cached_property
     def counts(self) -> Counts:
@@ -131,7 +137,7 @@ class Job:
         step, alive = self.step(), LiveBytes()
         # Its first one makes the optimiser's state.
         step(batch)
-        states = [x for state in step.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
+        states = [x for x in tree_leaves(step.optimizer.state_dict()) if isinstance(x, Tensor)]
         for x in (*tensors_of([self.system]), *states):
             alive.follow(x)
         with Watch(alive.watch):

@@ -59,6 +59,12 @@ FORMS = """\
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
   bench [NAME ...]                what takes how long here
+  bench peers [rows= threads= precision= recorded= out= ...]
+                                  beside what a user would take instead: ratios in one process, JSON, and a table for a page
+  bench gpu [minutes= size= out= ...]
+                                  training, sampling and memory at full size on one GPU, in minutes: JSON and a page
+  bench scale [overrides] [gpus= batch= tflops= between= measure= out= ...]
+                                  time, memory and bytes as they grow with views, frames, pixels, weights and GPUs, to 4,096
 """
 
 
@@ -125,5 +131,10 @@ COMMANDS: dict[str, Command] = {
     "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
-    "bench": Command("hvg.commands.bench:run"),
+    "bench": Command(
+        "hvg.commands.bench:run",
+        ("PeersOptions", "GpuBenchOptions", "ScaleOptions"),
+        overrides="run",
+        interrupted="what was measured by then is in its folder, and the same command starts anew",
+    ),
 }
