@@ -1,9 +1,9 @@
 """Time of a training step on any number of GPUs, from what is counted of one, and from stated speeds of chips and links.
 
 Compute: FLOPs that run, repeated ones included, by ``utilisation`` of the peak. Communication: bytes that a GPU sends, as rings
-send them, at the speed of the slowest link among the ranks, and for each collective as many delays as a tree of the ranks is deep,
-there and back. A step takes between compute plus communication, where nothing is hidden, and compute plus what the backward pass
-cannot hide. What links have to share with others, and waits for the slowest rank, come on top.
+send them, at the speed of the slowest link among the ranks; and for each collective as many delays as a tree of the ranks is
+deep, there and back. A step takes between compute plus communication, where nothing is hidden, and compute plus what the backward
+pass cannot hide. What links have to share with others, and waits for the slowest rank, come on top.
 """
 
 import math

@@ -38,8 +38,8 @@ def write_scale_page(path: Path, record: Mapping[str, Any]) -> None:
         "commit": record["commit"],
     }
     summary = (
-        "How the time of a training step, the memory of a GPU and the bytes that it sends grow, counted on shapes; and where each "
-        "strategy stops scaling, and why."
+        "How the time of a training step, the memory of a GPU and the bytes that it sends grow, counted on shapes; and where "
+        "each strategy stops scaling, and why."
     )
     write_bench_page(path, "Scale", summary, facts, sections, record["command"])
 
@@ -63,8 +63,8 @@ def _limits(record: Mapping[str, Any]) -> Section:
         "scales, one batch shared out",
     )
     notes = [
-        f"A strategy scales while a GPU computes for {record['enough']:.0%} of a step, if communication hides behind the backward "
-        "pass as far as that lasts."
+        f"A strategy scales while a GPU computes for {record['enough']:.0%} of a step, if communication hides behind the "
+        "backward pass as far as that lasts."
     ]
     return Section(title="Where each strategy stops", notes=notes, heads=heads, rows=rows)
 
@@ -155,7 +155,8 @@ def _measured(record: Mapping[str, Any]) -> list[Section]:
         ]
         heads = ("strategy", "ranks", "sent, MB", "as counted", "held, MB", "as counted")
         notes = [
-            "The real strategies and optimisers of one rank on shapes, with collectives that nobody answers, as `hvg train dry_run=`."
+            "Of one rank the real strategy and optimiser, on shapes and with collectives that nobody answers, as in "
+            "`hvg train dry_run=`."
         ]
         sections.append(Section(title="Held to what ranks send", notes=notes, heads=heads, rows=rows))
     return sections
