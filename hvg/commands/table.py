@@ -73,6 +73,12 @@ FORMS = """\
   new part NAME kind=conditioner [out=]
                                   a package for a part of your own: its file, settings, word and test, as a working example
   bench [NAME ...]                what takes how long here
+  bench peers [rows= threads= precision= recorded= out= ...]
+                                  beside what a user would take instead: ratios in one process, JSON, and a table for a page
+  bench gpu [minutes= size= out= ...]
+                                  training, sampling and memory at full size on one GPU, in minutes: JSON and a page
+  bench scale [overrides] [gpus= batch= tflops= between= measure= out= ...]
+                                  time, memory and bytes as they grow with views, frames, pixels, weights and GPUs, to 4,096
 """
 
 
@@ -148,5 +154,10 @@ COMMANDS: dict[str, Command] = {
     "watch": Command("hvg.commands.watch:run", ("WatchOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
     "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
-    "bench": Command("hvg.commands.bench:run"),
+    "bench": Command(
+        "hvg.commands.bench:run",
+        ("PeersOptions", "GpuBenchOptions", "ScaleOptions"),
+        overrides="run",
+        interrupted="what was measured by then is in its folder, and the same command starts anew",
+    ),
 }
