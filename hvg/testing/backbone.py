@@ -10,6 +10,7 @@ from hvg.core.random_keys import generator
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.context import BackboneContext
+from hvg.testing.blocks import check_blocks
 from hvg.testing.building import build, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
@@ -34,6 +35,7 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
     check_frame_index(cls, config)
     check_attended(cls, config)
     check_reuse(cls, config)
+    check_weight_blocks(cls, config)
     backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
     with torch.no_grad():
         check_batch_independence(lambda *some: {"the output": backbone(*some)}, given)
@@ -194,6 +196,16 @@ def check_reuse(cls: type[Backbone], config: Any) -> None:
     require(close, "with its deep half kept for the same inputs it gives another output")
     other = backbone(*given._replace(noisy=given.noisy + 1), deep)
     require(not torch.allclose(other, plain, atol=1e-4), "where its deep half is kept it does not hear of the latents")
+
+
+def check_weight_blocks(cls: type[Backbone], config: Any) -> None:
+    """Weights of the blocks that it names are asked for while these run, and never else: in a pass, and where it tells what
+    attention sees.
+    """
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (1, 2, 2))
+    check_blocks(backbone, lambda: {"the output": backbone(*given)})
+    if cls.attended is not Backbone.attended:
+        check_blocks(backbone, lambda: backbone.attended(*given))
 
 
 def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:

@@ -22,7 +22,7 @@ from hvg.core.required import required
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AVERAGE, Averaging
 from hvg.model.trained_system import TrainedSystem
-from hvg.model.training_state import check_loops, check_moments, optimizer_of
+from hvg.model.training_state import check_loops, optimizer_of
 from hvg.model.writing_beside import WritingBeside
 from hvg.train.process_launcher import ProcessLauncher
 
@@ -183,7 +183,6 @@ class LogicalCheckpoints(Strategy):
     def _carry(self, before: Checkpoint) -> None:
         """Gives every weight that is as a checkpoint holds it what the optimiser knew of it there; and all its count of steps."""
         averaging, trained = self.averaging(), before.sections().get(AVERAGE, ())
-        check_moments(before, averaging.sections)
         with torch.no_grad():
             # All processes have to ask.
             weights = {name: self.whole(parameter, "weights").cpu() for name, parameter in self.sections.items()}
@@ -262,7 +261,6 @@ class LogicalCheckpoints(Strategy):
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         start, averaging = required(self.start, "LogicalCheckpoints.start"), self.averaging()
-        check_moments(start, averaging.sections)
         self.start_optimizer()
         with torch.no_grad():
             for section in averaging.sections:

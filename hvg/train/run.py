@@ -32,10 +32,11 @@ from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.data.unreadable import said_by_loader
+from hvg.model.ema import AVERAGE
 from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
-from hvg.model.training_state import check_training_state
+from hvg.model.training_state import check_moments, check_training_state
 from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress
 from hvg.train.checkpoints import Checkpoints
 from hvg.train.faults import Quarantine, SkippedSteps
@@ -179,6 +180,8 @@ def _fit(
     """
     config, step = stage.config, int(start.state["global_step"]) if start else 0
     goes_on = start is not None and (step > stage.first or stage.first == 0)
+    if start is not None and (goes_on or stage.begins == "continued"):
+        check_moments(start, (*config.optimizer.cls.moments, AVERAGE))
     device, folder = choose_device(config.device), run_folder(config)
     precision = precision_here(config)
     history = trained_in(None if start is None else start.precision, precision)
