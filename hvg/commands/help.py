@@ -35,26 +35,14 @@ Options with their defaults: `hvg COMMAND --help`."""
 
 def command_help(name: str) -> str:
     """The forms of one command; its flags; its options with types, defaults and meanings; and which overrides it takes."""
-    from hvg.cluster import launch_options
-    from hvg.config import bench_options, command_options, demo_options, refine_options, view_options, watch_options
-
     command = COMMANDS[name]
     # A form begins with the command's name, and goes on in lines that are further in.
     forms = re.findall(rf"^  {name}\b.*(?:\n   .*)*", FORMS, re.MULTILINE)
     lines = [*(f"hvg {form.strip()}" for form in forms), ""]
     for names, meaning in {**command.flags, "-h --help": "Print this."}.items():
         lines += [f"  {', '.join(names.split())}", *_wrapped(meaning)]
-    for chosen in command.options:
-        places = (
-            command_options,
-            demo_options,
-            launch_options,
-            refine_options,
-            view_options,
-            watch_options,
-            bench_options,
-        )
-        lines += ["", *_options(next(getattr(place, chosen) for place in places if hasattr(place, chosen)))]
+    for model in command.models():
+        lines += ["", *_options(model)]
     if command.overrides:
         lines += ["", *textwrap.wrap(OVERRIDES[command.overrides], _width())]
     if command.overrides == "run":

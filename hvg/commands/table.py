@@ -4,7 +4,11 @@ does the work is imported.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from hvg.config.section import Section
 
 Flags = frozenset[str]
 # Forms of every command, and what they do.
@@ -87,9 +91,9 @@ class Command:
     """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
-    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``, in the files
-    ``*_options`` beside it, and in ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what.
-    interrupted: what is true after Ctrl-C, where the command did not say it itself.
+    command has some; it returns the exit code. options: their classes, as ``module:Class``, of modules of ``hvg.config``, or by
+    name alone those in its ``command_options``. flags: the names of each -> what it does. overrides: of what. interrupted: what
+    is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -97,6 +101,15 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)
     overrides: Literal["run", "sampling"] | None = None
     interrupted: str = "the same command starts anew"
+
+    def models(self) -> "list[type[Section]]":
+        """The classes of the options."""
+        found = []
+        for option in self.options:
+            module, _, name = option.rpartition(":")
+            module = module or "command_options"
+            found.append(getattr(import_module(module if "." in module else f"hvg.config.{module}"), name))
+        return found
 
 
 CONTINUES = "resume=auto continues what it has saved; a sweep goes on with the same command"
@@ -107,14 +120,14 @@ PRINT = {"--print": "Print the file that `wandb sweep` takes."}
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "hvg.commands.demo:run",
-        ("DemoOptions", "DemoFilesOptions"),
+        ("demo_options:DemoOptions", "demo_options:DemoFilesOptions"),
         overrides="sampling",
         interrupted="nothing has changed; the same command can be typed again",
     ),
     "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
     "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
-    "view": Command("hvg.commands.view:run", ("ViewOptions",), overrides="run"),
+    "view": Command("hvg.commands.view:run", ("view_options:ViewOptions",), overrides="run"),
     "prepare": Command(
         "hvg.commands.prepare:run",
         ("PrepareOptions", "PrepareCheckOptions"),
@@ -123,15 +136,24 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "hvg.commands.train:run",
-        ("DryRunOptions", "LaunchOptions", "SweepOptions"),
+        ("DryRunOptions", "hvg.cluster.launch_options:LaunchOptions", "hvg.cluster.launch_options:SweepOptions"),
         MULTIRUN | DRY_RUN,
         "run",
         CONTINUES,
     ),
     "launch": Command(
-        "hvg.commands.train:launch", ("LaunchOptions", "SweepOptions"), MULTIRUN | DRY_RUN, "run", CONTINUES
+        "hvg.commands.train:launch",
+        ("hvg.cluster.launch_options:LaunchOptions", "hvg.cluster.launch_options:SweepOptions"),
+        MULTIRUN | DRY_RUN,
+        "run",
+        CONTINUES,
     ),
-    "sweep": Command("hvg.commands.sweep:run", ("SweepReportOptions", "SweepOptions"), PRINT | MULTIRUN, "run"),
+    "sweep": Command(
+        "hvg.commands.sweep:run",
+        ("hvg.cluster.launch_options:SweepReportOptions", "hvg.cluster.launch_options:SweepOptions"),
+        PRINT | MULTIRUN,
+        "run",
+    ),
     "evaluate": Command("hvg.commands.evaluate:run", ("EvaluateOptions", "FolderOptions"), overrides="sampling"),
     "sample": Command(
         "hvg.commands.sample:run",
@@ -141,7 +163,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "refine": Command(
         "hvg.commands.refine:run",
-        ("RefineOptions",),
+        ("refine_options:RefineOptions",),
         overrides="sampling",
         interrupted="nothing has changed; the same command can be typed again",
     ),
@@ -149,14 +171,24 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("hvg.commands.convert:run", ("ConvertOptions",)),
     "motion": Command("hvg.commands.motion:run", ("MotionOptions",)),
     "photo": Command("hvg.commands.photo:run", ("PhotoOptions",)),
-    "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
+    "study": Command(
+        "hvg.commands.study:run",
+        ("hvg.cluster.launch_options:StudyOptions",),
+        DRY_RUN,
+        "run",
+        "the same command continues it",
+    ),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
-    "watch": Command("hvg.commands.watch:run", ("WatchOptions",)),
+    "watch": Command("hvg.commands.watch:run", ("watch_options:WatchOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
     "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
     "bench": Command(
         "hvg.commands.bench:run",
-        ("PeersOptions", "GpuBenchOptions", "ScaleOptions"),
+        (
+            "bench_options:PeersOptions",
+            "bench_options:GpuBenchOptions",
+            "bench_options:ScaleOptions",
+        ),
         overrides="run",
         interrupted="what was measured by then is in its folder, and the same command starts anew",
     ),

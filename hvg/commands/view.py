@@ -15,7 +15,7 @@ def run(words: list[str]) -> int:
     """``hvg view``; 0 after Ctrl-C, which ends it."""
     options, overrides = options_and_overrides(words, ViewOptions, judge=judge_words)
     if find_spec("viser") is None:
-        raise HvgError("the page is made of viser, which is not installed: pip install 'hvg[view]'")
+        raise HvgError("the page is made of viser, which is not installed", then="pip install 'hvg[view]'")
     from hvg.view import server
 
     server.check_output(options)

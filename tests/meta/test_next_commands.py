@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hvg.cluster import launch_options
 from hvg.commands.table import COMMANDS, FORMS
 from hvg.commands.words import is_override, only_options, take_flags
-from hvg.config import command_options, refine_options, watch_options
 from hvg.config.groups import all_options, root_keys
 from hvg.config.overrides import root_key
 from hvg.core import next_commands
@@ -21,7 +19,6 @@ from hvg.parts import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py"))
-OPTIONS = (command_options, launch_options, refine_options, watch_options)
 # What a command names of the error that it is in: an expression -> a word of its kind.
 FILLED = {
     "group": "pose",
@@ -131,7 +128,7 @@ def _refused(name: str, *words: str) -> str | None:
         return f"there is no word {wrong}"
     given = [word for word in rest if is_override(word)]
     own = [word for word in given if not (command.overrides and root_key(word) in root_keys())]
-    models = [next(getattr(place, option) for place in OPTIONS if hasattr(place, option)) for option in command.options]
+    models = command.models()
     problems = []
     for model in models:
         try:
