@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from hvg.view.scene import Scene, fitting_distance, moment, quaternions, rotatio
 # From where a page first looks: degrees from the front and above the horizon, and how many times as far as the cameras are.
 AZIMUTH, ELEVATION, BACK, FIELD = 32.0, 20.0, 2.3, 42.0
 NEAREST_LOOK = 1.2
+# So many notes are open from the start; and how words are set.
+FEW_NOTES = 2
+TEXT = "font-size: 0.875em; line-height: 1.35; padding: 0.15em 0.9em 0.35em"
 HELP = {
     "body": "The mesh of the bare body.",
     "ellipsoids": "HVG's: one around every bone.",
@@ -46,11 +50,19 @@ class Page:
         self._gizmos: dict[int, viser.TransformControlsHandle] = {}
         self._look(scene)
         server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
-        server.gui.add_markdown("\n\n".join([f"**{scene.title}**", *scene.notes]))
+        self._add_words(scene)
         self._add_time()
         self._add_layers()
         self._add_cameras()
         self.show()
+
+    def _add_words(self, scene: Scene) -> None:
+        """What is said of the scene. Names and captions are somebody's: they are text, whatever they hold."""
+        gui = self.server.gui
+        gui.add_html(f'<div style="{TEXT}"><b>{escape(scene.title)}</b></div>')
+        if scene.notes:
+            with gui.add_folder("Notes", expand_by_default=len(scene.notes) <= FEW_NOTES):
+                gui.add_html("".join(f'<div style="{TEXT}">{escape(note)}</div>' for note in scene.notes))
 
     # --- time and layers ------------------------------------------------------------------------------------------------
 
@@ -196,10 +208,9 @@ class Page:
         for gizmo in self._gizmos.values():
             gizmo.remove()
         self._gizmos.clear()
-        self.server.scene.remove_by_name("/way")
+        self._draw_way()
         if not self._edits.value:
             return
-        self._draw_way()
         for frame, pose in self.path.keys(self.view).items():
             center, turn = _center(pose), quaternions(pose[:3, :3].mT)
             gizmo = self.server.scene.add_transform_controls(
@@ -210,11 +221,12 @@ class Page:
             self._gizmos[frame] = gizmo
 
     def _draw_way(self) -> None:
+        """The way of the camera that is edited, where it moves."""
+        self.server.scene.remove_by_name("/way")
         centers = self.path.cameras()[self.view].centers
-        if bool((centers == centers[:1]).all()):
-            return
-        way = torch.stack([centers[:-1], centers[1:]], dim=1).numpy()
-        self.server.scene.add_line_segments("/way", way, CHOSEN, thickness=0.01)
+        if self._edits.value and not bool((centers == centers[:1]).all()):
+            way = torch.stack([centers[:-1], centers[1:]], dim=1).numpy()
+            self.server.scene.add_line_segments("/way", way, CHOSEN, thickness=0.01)
 
     def _dragger(self, view: int, frame: int) -> Callable[[viser.TransformControlsEvent], None]:
         def drag(event: viser.TransformControlsEvent) -> None:
