@@ -15,6 +15,8 @@ STAMP  := $(VENV)/.installed
 # The environment of `hvg motion` and `hvg photo`, where hvg looks for it.
 VIDEO  := .venv-video
 PINS   := hvg/media/pose_detector/constraints.txt
+# The environment that builds the site of the pages.
+DOCS   := .venv-docs
 CHROMIUM := $(shell command -v chromium)
 # A program of the system, which a Python environment cannot bring.
 WITHOUT_BROWSER := @$(if $(CHROMIUM),:,echo "NOT RUN: the tests of the report in a browser. They need Chromium (Debian: apt-get install chromium)." >&2)
@@ -24,7 +26,9 @@ PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env video-env study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
+# A line of the theme's authors on the future of their project is no fault of a page.
+docs: export NO_MKDOCS_2_WARNING = 1
+.PHONY: help env video-env docs demo study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +48,18 @@ $(VIDEO)/.installed: $(PINS)
 	test -x $(VIDEO)/bin/python || $(PYTHON) -m venv $(VIDEO)
 	$(VIDEO)/bin/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --requirement $(PINS)
 	touch $@
+
+docs: $(DOCS)/.installed ## build the pages and the reference of hvg.plugin into build/docs; a broken link fails
+	$(DOCS)/bin/mkdocs build --quiet --config-file .mkdocs/mkdocs.yml
+	@echo "build/docs/index.html"
+
+$(DOCS)/.installed: .mkdocs/constraints.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --requirement $<
+	touch $@
+
+demo: $(STAMP) ## make the environment and a first video, in demo/
+	$(BIN)/hvg demo overwrite=true $(ARGS)
 
 study: $(STAMP) ## make the environment and run the quickstart study
 	$(BIN)/hvg study experiments/quickstart
@@ -89,5 +105,5 @@ freeze: $(STAMP) ## write the environment's versions to constraints.txt
 	touch $(STAMP)
 
 clean: ## remove the environment, caches and build leftovers
-	rm -rf $(VENV) $(VIDEO) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VIDEO) $(DOCS) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

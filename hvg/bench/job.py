@@ -20,7 +20,7 @@ from hvg.model.counted_step import LiveBytes, Watch, tensors_of
 from hvg.model.fake_step import fake_request, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
-from hvg.train.utilisation import Peak, measured_peak, published_peak
+from hvg.train.utilisation import Peak, measured_peak, told_peak
 from hvg.values.clip import ClipBatch
 
 # (views, frames) of a clip, or of a window.
@@ -47,11 +47,8 @@ class Job:
     def peak(self) -> Peak:
         """Of its matrix units in the arithmetic of training: published for the device, else measured."""
         bf16 = precision_here(self.config) == "bf16"
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        published = published_peak(name, "bf16" if bf16 else "tf32")
-        if published is not None:
-            return Peak(published, f"published for {name}, dense")
-        return measured_peak(self.device, torch.bfloat16 if bf16 else torch.float32)
+        told = told_peak(self.device, bf16, self.config.training.peak_tflops)
+        return told or measured_peak(self.device, torch.bfloat16 if bf16 else torch.float32)
 
     @cached_property
     def counts(self) -> Counts:

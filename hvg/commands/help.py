@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hvg.commands.table import COMMANDS, FORMS
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from hvg.config.section import Section
 
 WIDEST = 120
 OVERRIDES = {
@@ -19,7 +19,7 @@ OVERRIDES = {
     "shown by `hvg list`, every setting with its value by `hvg list --verbose`. As composed without any word:",
     "sampling": "Overrides are Hydra's, of how a trained model is sampled and scored: sampler= solver= guidance= refiner= "
     "protocol= evaluation.KEY= device=, with choices as shown by `hvg list`; where nothing is said it is as the model was "
-    "trained. recipe=, of sample and evaluate, says several at once. Folders take those of protocol= alone.",
+    "trained. recipe=, of demo, sample and evaluate, says several at once. Folders take those of protocol= alone.",
 }
 
 
@@ -36,7 +36,7 @@ Options with their defaults: `hvg COMMAND --help`."""
 def command_help(name: str) -> str:
     """The forms of one command; its flags; its options with types, defaults and meanings; and which overrides it takes."""
     from hvg.cluster import launch_options
-    from hvg.config import bench_options, command_options, refine_options
+    from hvg.config import bench_options, command_options, demo_options, refine_options, view_options, watch_options
 
     command = COMMANDS[name]
     # A form begins with the command's name, and goes on in lines that are further in.
@@ -45,7 +45,15 @@ def command_help(name: str) -> str:
     for names, meaning in {**command.flags, "-h --help": "Print this."}.items():
         lines += [f"  {', '.join(names.split())}", *_wrapped(meaning)]
     for chosen in command.options:
-        places = (command_options, launch_options, refine_options, bench_options)
+        places = (
+            command_options,
+            demo_options,
+            launch_options,
+            refine_options,
+            view_options,
+            watch_options,
+            bench_options,
+        )
         lines += ["", *_options(next(getattr(place, chosen) for place in places if hasattr(place, chosen)))]
     if command.overrides:
         lines += ["", *textwrap.wrap(OVERRIDES[command.overrides], _width())]
@@ -54,12 +62,14 @@ def command_help(name: str) -> str:
     return "\n".join(lines)
 
 
-def _options(model: type[BaseModel]) -> Iterator[str]:
-    """The fields of a model, each as it may be typed."""
+def _options(model: type[Section]) -> Iterator[str]:
+    """The fields of a model, each as it may be typed; at first those that have to be."""
     from hvg.commands.listing import default_text, type_text
 
     yield (model.__doc__ or "").splitlines()[0].replace("``", "`")
-    for name, setting in model.model_fields.items():
+    for name, setting in sorted(model.model_fields.items(), key=lambda field: not field[1].is_required()):
+        if name in model.refused:
+            continue
         required = setting.is_required()
         value, kind = "" if required else default_text(setting), type_text(setting.annotation)
         yield f"  {name}={value}  ({kind}{', required' if required else ''})"
@@ -68,7 +78,7 @@ def _options(model: type[BaseModel]) -> Iterator[str]:
 
 def _choices() -> list[str]:
     """Lines that list the parts a run is composed of by default."""
-    from hvg.config.composition import root_choices
+    from hvg.config.chosen_parts import root_choices
 
     words = " ".join(f"{group}={name or 'null'}" for group, name in root_choices().items())
     return textwrap.wrap(words, _width(), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)

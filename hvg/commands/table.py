@@ -9,12 +9,22 @@ from typing import Literal
 Flags = frozenset[str]
 # Forms of every command, and what they do.
 FORMS = """\
+  demo [out=FOLDER] [subject= seed= views= camera= reference=PHOTO motion=MOTION.npz ...]
+                                  a first video in half a minute, of a small model and a person that hvg brings; its words are
+                                  those of sample
+  demo make=FOLDER checkpoint=RUN [subjects= frames=] [overrides]
+                                  make what demo brings, of a run of your own
   list [KIND|WORD] [overrides] [--verbose]
                                   swappable parts; --verbose is the manual of every setting, with the values of a run
   check [overrides] [devices= nodes= memory= bandwidth=]
                                   judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
+  view [overrides] [index= split= frame= port= out=]
+                                  a clip in 3D, in the browser: body, ellipsoids, skeleton, cameras and what they saw
+  view motion=MOTION.npz [camera= start= views= ...] [checkpoint=PATH] [overrides]
+                                  what `hvg sample` would be asked; cameras are moved by hand, and saved for it
+  view sample=FOLDER              a folder that `hvg sample` wrote
   prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
   prepare latents [overrides] [jobs=]
                                   and store what the codec and other frozen networks make of the training clips
@@ -57,7 +67,11 @@ FORMS = """\
   study FOLDER merge=true         report on the seeds in FOLDER/results, without data, checkpoints or runs
   compare RUN RUN ... [LABEL=RUN,RUN] [out= headline=]
                                   evaluations side by side, with intervals and p-values; several runs of an arm are seeds
+  watch RUN|FOLDER ... [once= every= clips= out=]
+                                  runs in a page that loads itself again: curves, validation videos, what failed and why
   weights [folder=DIR]            the pretrained networks that metrics need: what is there, and where to get the rest
+  new part NAME kind=conditioner [out=]
+                                  a package for a part of your own: its file, settings, word and test, as a working example
   bench [NAME ...]                what takes how long here
   bench peers [rows= threads= precision= recorded= out= ...]
                                   beside what a user would take instead: ratios in one process, JSON, and a table for a page
@@ -73,9 +87,9 @@ class Command:
     """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
-    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.refine_options`` and ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of
-    what. interrupted: what is true after Ctrl-C, where the command did not say it itself.
+    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``, in the files
+    ``*_options`` beside it, and in ``hvg.cluster.launch_options``. flags: the names of each -> what it does. overrides: of what.
+    interrupted: what is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -91,9 +105,16 @@ MULTIRUN = {"-m --multirun": "One run for every combination of comma-separated v
 DRY_RUN = {"--dry-run": "Start nothing; print the commands, or the batch script, that would be started."}
 PRINT = {"--print": "Print the file that `wandb sweep` takes."}
 COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "hvg.commands.demo:run",
+        ("DemoOptions", "DemoFilesOptions"),
+        overrides="sampling",
+        interrupted="nothing has changed; the same command can be typed again",
+    ),
     "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
     "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
+    "view": Command("hvg.commands.view:run", ("ViewOptions",), overrides="run"),
     "prepare": Command(
         "hvg.commands.prepare:run",
         ("PrepareOptions", "PrepareCheckOptions"),
@@ -130,7 +151,9 @@ COMMANDS: dict[str, Command] = {
     "photo": Command("hvg.commands.photo:run", ("PhotoOptions",)),
     "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
+    "watch": Command("hvg.commands.watch:run", ("WatchOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
+    "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
     "bench": Command(
         "hvg.commands.bench:run",
         ("PeersOptions", "GpuBenchOptions", "ScaleOptions"),

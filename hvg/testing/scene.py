@@ -12,7 +12,7 @@ from hvg.core.required import required
 from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.skeleton import JOINTS, REFERENCE_STATURE, bone_radii
 from hvg.parts import registry
-from hvg.parts.context import BackboneContext, ConditionerContext, Context
+from hvg.parts.context import BackboneContext, ConditionerContext, Context, SceneContext
 from hvg.parts.scene import BodyModel
 from hvg.testing.building import build
 from hvg.values.body import BodyMotion, Skinning
@@ -42,7 +42,8 @@ _STANDING_LEFT = {
     "wrist": (0.47, 0.99, 0.04),
     "middle1": (0.52, 0.91, 0.06),
 }
-_BOX_FACES = (
+# Of a box whose corner number is 4 x + 2 y + z; counter-clockwise seen from outside.
+BOX_FACES = (
     *((0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1)),
     *((2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3)),
 )
@@ -90,7 +91,7 @@ def tiny_batch(
             joint_names=JOINTS,
             bone_radii=bone_radii(torch.full((clips,), REFERENCE_STATURE)),
             vertices=trunk + _turned(corners.expand(clips, frames, 8, 3), turn),
-            faces=torch.tensor(_BOX_FACES),
+            faces=torch.tensor(BOX_FACES),
             skinning=_skinning(corners, trunk, turn),
             parameters={"rotations": _rotations(turn)},
         ),
@@ -192,6 +193,11 @@ def tiny_context(
     ports = part.ports(config, type(codec).shape(codec.config))
     network = build(part, config, BackboneContext(ports=ports))
     return ConditionerContext(ports=ports, codec=codec, renderer=renderer, backbone=network)
+
+
+def scene_context(body: str = "anny") -> SceneContext:
+    """Context for datasets and reconstructors: the ``warp`` renderer, and the body model of that name in its default settings."""
+    return SceneContext(renderer=_part("renderer", "warp", {}), body=_part("body", body, {}))
 
 
 def _part(kind: str, name: str, settings: Mapping[str, int]) -> Any:

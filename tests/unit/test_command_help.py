@@ -9,11 +9,19 @@ import pytest
 
 from hvg import __version__, cli
 from hvg.cluster import launch_options
-from hvg.config import bench_options, command_options, refine_options
+from hvg.config import bench_options, command_options, demo_options, refine_options, view_options, watch_options
 from hvg.config.composition import compose
 
 # Where classes of options stand.
-OPTIONS = (command_options, launch_options, refine_options, bench_options)
+OPTIONS = (
+    command_options,
+    demo_options,
+    launch_options,
+    refine_options,
+    view_options,
+    watch_options,
+    bench_options,
+)
 
 
 def said(capsys, *words: str) -> str:
@@ -39,7 +47,9 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
     for name in cli.COMMANDS[command].options:
         model = next(getattr(place, name) for place in OPTIONS if hasattr(place, name))
         for key, setting in model.model_fields.items():
-            assert f"\n  {key}=" in text and setting.description and setting.description.split()[0] in text
+            shown = f"\n  {key}=" in text
+            assert setting.description and shown == (key not in model.refused)
+            assert not shown or setting.description.split()[0] in text
     run = compose()
     choices = {f"{key}={run.resolved()[key]['name']}" for key in ("sampler", "solver", "renderer")}
     assert (choices <= set(text.split())) == (cli.COMMANDS[command].overrides == "run")

@@ -14,6 +14,7 @@ from tiny_backbones import BACKBONES
 from torch._dynamo.utils import counters
 
 from hvg.config.composition import compose
+from hvg.core.errors import HvgError
 from hvg.core.quiet import quiet_training
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone
@@ -123,6 +124,23 @@ def test_a_training_with_drawn_shapes_compiles_each_once(tiny, cache, tmp_path):
     grown = [after - before for before, after in pairwise(found)]
     assert set(grown) <= {0, kinds} and sum(bool(x) for x in grown) <= 2
     assert found[-1] <= 3 * kinds and grown[-3:] == [0, 0, 0]
+
+
+def test_a_block_that_cannot_be_compiled_whole_is_told_in_a_line():
+    """Nothing is run uncompiled in silence: a part that asks for a value ends the step."""
+
+    class Asks(registry.load("view_attention", "none")):
+        def forward(self, x, grid):
+            return x + float(x.sum())
+
+    network = network_of("svd_unet", ONE_LEVEL)
+    for layers in network.view_attention.values():
+        for number in range(len(layers)):
+            layers[number] = Asks(Asks.Config(), 32, 2)
+    with pytest.raises(
+        HvgError, match=r"backbone\.compile=blocks: a block cannot be compiled whole: .*; set compile=none"
+    ):
+        step(network, GRIDS[0])
 
 
 def test_a_break_and_a_block_that_is_run_as_it_is_would_be_seen(monkeypatch):

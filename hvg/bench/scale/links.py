@@ -9,7 +9,7 @@ pass cannot hide. What links have to share with others, and waits for the slowes
 import math
 from dataclasses import dataclass
 
-from hvg.config.sections import StrategyConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.cost.forecast import Forecast
 from hvg.train.shares import BUCKET, PERSISTENT, WeightSizes
 
