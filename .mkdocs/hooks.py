@@ -36,7 +36,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         pages = [_on_site(link) for link in links if link.endswith(".md")]
         config.nav.append({title: [*dict.fromkeys(pages)]})
     config.nav.append({"Studies": [_on_site(path) for path in _found(STUDIES) if path.endswith(".md")]})
-    config.nav.append({"Decisions": ["decisions/index.md", *(_on_site(path) for path in _found(("docs/decisions/0*.md",)))]})
+    config.nav.append(
+        {"Decisions": ["decisions/index.md", *(_on_site(path) for path in _found(("docs/decisions/0*.md",)))]}
+    )
     config.nav.append({"All pages": "pages.md"})
     return config
 
@@ -47,7 +49,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in [*MOVED, *_found(STUDIES)]:
         files.append(File.generated(config, _on_site(path), abs_src_path=str(ROOT / path)))
     rows = [f"- [{_title(path)}]({PurePosixPath(path).name})" for path in _found(("docs/decisions/0*.md",))]
-    text = "\n".join(["# Decisions", "", "Why things are as they are, one page each, in the order in which they were made.", "", *rows])
+    text = "\n".join(
+        [
+            "# Decisions",
+            "",
+            "Why things are as they are, one page each, in the order in which they were made.",
+            "",
+            *rows,
+        ]
+    )
     files.append(File.generated(config, "decisions/index.md", content=text))
     return files
 
@@ -55,17 +65,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The page with links of the site. A pipe in code needs no backslash in a row of a table, as it does elsewhere."""
     source = next((path for path, uri in MOVED.items() if uri == page.file.src_uri), None)
-    source = source or (page.file.src_uri if page.file.src_uri.startswith("experiments/") else f"docs/{page.file.src_uri}")
+    source = source or (
+        page.file.src_uri if page.file.src_uri.startswith("experiments/") else f"docs/{page.file.src_uri}"
+    )
     here = posixpath.dirname(page.file.src_uri)
 
     def changed(link: re.Match) -> str:
         path, hash_sign, anchor = link[2].partition("#")
         if not path or ":" in path:
             return link[0]
-        return f"{link[1]}{posixpath.relpath(_on_site(_resolved(source, path)), here or '.')}{hash_sign}{anchor}{link[3]}"
+        return (
+            f"{link[1]}{posixpath.relpath(_on_site(_resolved(source, path)), here or '.')}{hash_sign}{anchor}{link[3]}"
+        )
 
     lines = LINK.sub(changed, markdown).split("\n")
-    return "\n".join(CODE_IN_ROW.sub(lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line for line in lines)
+    return "\n".join(
+        CODE_IN_ROW.sub(lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line
+        for line in lines
+    )
 
 
 def _resolved(page: str, link: str) -> str:

@@ -15,6 +15,7 @@ from hvg.commands.words import take_flags
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.exit_codes import INTERRUPTED
 from hvg.core.files import system_reason
+from hvg.core.next_commands import HELP
 
 # Of a command whose output nobody reads any more, as in `hvg list | head`: what a shell says where SIGPIPE ended a program.
 UNREAD = 128 + signal.SIGPIPE
@@ -60,7 +61,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"hvg {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"hvg: no command is named '{name}'. {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        print(f"hvg: no command is named '{name}'. {did_you_mean(name, COMMANDS)} Next: `hvg --help`", file=sys.stderr)
         return 2
     command = COMMANDS[name]
     if {"-h", "--help"} & set(words):
@@ -71,7 +72,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         function = resolve_name(command.run)
         return function(words, flags) if command.flags else function(words)
     except HvgError as error:
-        print(f"hvg {name}: {error}", file=sys.stderr)
+        print(f"hvg {name}: {str(error).replace(HELP, HELP.replace('COMMAND', name))}", file=sys.stderr)
         return 1
     except OSError as error:
         # What was begun is removed where it arose; here it is told, whatever file it was.

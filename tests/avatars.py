@@ -24,7 +24,7 @@ class TinyConfig(PartConfig):
 class Part(Reconstructor[TinyConfig]):
     """Colour and alpha by a network."""
 
-    made_for = 3
+    made_for = 4
 
     def __init__(self, config, context):
         super().__init__(config, context)

@@ -14,24 +14,11 @@ import torch
 from forks import Started
 
 from hvg.config.settings import SINGLE_PARTS
+from hvg.config.tiny_run import TINY_RUN
 from hvg.parts import registry
 
 OVER = "The time that all tests may take is over"
-# Small enough that a step takes a fraction of a second; the parts are those of scale=cpu.
-TINY = (
-    "scale=cpu",
-    "debug=tiny",
-    "dataset.num_subjects=3",
-    "dataset.num_held_out_subjects=2",
-    "dataset.clips_per_subject=1",
-    "dataset.views=2",
-    "dataset.frames=2",
-    "dataset.image_size=32",
-    "data.views=2",
-    "data.frames=2",
-    "backbone.widths=[32,32]",
-    "backbone.heads=[1,1]",
-)
+TINY = (*TINY_RUN, "backbone.widths=[32,32]", "backbone.heads=[1,1]")
 
 
 # What a data set holds is looked at anew by every test that does not ask for another.

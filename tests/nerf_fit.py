@@ -35,7 +35,7 @@ from hvg.data.training_data import recolour
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.media.tiles import tile_columns
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import Averaging
 from hvg.parts import registry
 from hvg.parts.context import Context, SceneContext
 from hvg.parts.reconstructor import Reconstructor
@@ -148,7 +148,9 @@ def fit(
     rate: float = 3e-3,
 ) -> int:
     """Trains until so many steps or seconds are over, and leaves the averaged weights; how many steps were taken."""
-    optimizer = AveragedAdamW(list(part.parameters()), decay=0.99, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+    adamw = registry.load("optimizer", "adamw_fused")
+    settings = adamw.Config(betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = Averaging(adamw(settings), [{"params": list(part.parameters())}], rate, decay=0.99)
     started, taken, losses = time.perf_counter(), 0, []
     for taken, (batch, pixels, draws) in enumerate(batches(people, seed)):
         done = taken / steps if steps else (time.perf_counter() - started) / (seconds or 60)

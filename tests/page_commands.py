@@ -17,6 +17,7 @@ from hvg.commands.bench import BENCHMARKS
 from hvg.commands.table import COMMANDS
 from hvg.commands.words import is_override, key_of, only_options, options_and_overrides, take_flags, take_options
 from hvg.config import command_options
+from hvg.config.bench_options import GpuBenchOptions, PeersOptions, ScaleOptions
 from hvg.config.command_options import (
     CheckOptions,
     DryRunOptions,
@@ -28,11 +29,14 @@ from hvg.config.command_options import (
     ShowOptions,
 )
 from hvg.config.composition import compose, recompose
+from hvg.config.demo_options import DemoFilesOptions, DemoOptions
 from hvg.config.groups import all_options
 from hvg.config.overrides import expand_sweep
 from hvg.config.recipes import with_recipe
 from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import RunConfig
+from hvg.config.view_options import ViewOptions
+from hvg.config.watch_options import WatchOptions
 from hvg.data.prepare import prepared_runs
 from hvg.parts import registry
 from hvg.study.plan import refuse_unknown
@@ -208,7 +212,7 @@ def _judge_hvg(words: Sequence[str], whole: bool, runs: "Runs") -> None:
 
 def _judge_some(name: str, words: Sequence[str]) -> None:
     """Of a command that goes on: whether what is there are words of this command."""
-    models = [_model(option) for option in COMMANDS[name].options]
+    models = COMMANDS[name].models()
     known = {key for model in models for key in model.model_fields}
     for word in words:
         if is_override(word) and key_of(word) not in known:
@@ -228,14 +232,6 @@ def _known_choice(group: str, word: str) -> None:
     options = _options().get(group)
     if key.lstrip("+~") == group and options and value and value.islower() and "," not in value and value != "all":
         assert value in options, f"{group}={value} is no choice"
-
-
-def _model(name: str) -> type:
-    from hvg.cluster import launch_options
-    from hvg.config import refine_options
-
-    places = (command_options, launch_options, refine_options)
-    return next(getattr(place, name) for place in places if hasattr(place, name))
 
 
 class Runs:
@@ -363,7 +359,28 @@ def _photo(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
 
 
 def _bench(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
+    models = {"peers": PeersOptions, "gpu": GpuBenchOptions, "scale": ScaleOptions}
+    if words[:1] and words[0] in models:
+        options, overrides = options_and_overrides(words[1:], models[words[0]])
+        assert words[0] == "scale" or not overrides
+        _composed(tuple(overrides))
+        return
     assert set(words) <= set(BENCHMARKS)
+
+
+def _watch(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
+    only_options([word for word in words if is_override(word)], WatchOptions)
+    assert [word for word in words if not is_override(word)]
+
+
+def _demo(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
+    makes = "make" in map(key_of, words)
+    options_and_overrides(with_recipe(words), DemoFilesOptions if makes else DemoOptions)
+
+
+def _new(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
+    options, others = take_options(words, command_options.NewPartOptions)
+    assert others[:1] == ["part"] and len(others) == 2 and options.kind in registry.KINDS
 
 
 def _only(model: type) -> Callable:
@@ -389,4 +406,8 @@ RULES: dict[str, Callable] = {
     "compare": _compare,
     "weights": _only(command_options.WeightsOptions),
     "bench": _bench,
+    "view": _run(ViewOptions),
+    "watch": _watch,
+    "demo": _demo,
+    "new": _new,
 }

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hvg.config.composition import root_choices
+from hvg.config.chosen_parts import root_choices
 from hvg.config.groups import all_options, option_values
 from hvg.config.settings import SINGLE_PARTS, SLOTS, Settings
 from hvg.parts import registry

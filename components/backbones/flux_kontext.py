@@ -7,6 +7,7 @@ first of three axes of their rotary positions, where that one is 0.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from hvg.core.bounds import Depth, GuidanceScale, Heads, Width
 from hvg.core.errors import HvgError
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.continued import Continued
 from hvg.parts.pretrained import Component
@@ -38,7 +40,15 @@ from ..nn.flux_attention import (
 from ..nn.flux_copies import FluxControlEncoder, FluxReferenceEncoder
 from ..nn.flux_transformer import FluxTransformer
 from ..nn.published_network import load_network
-from ..nn.video_backbone import NEW_LAYERS, BlockRunner, DenoiserConfig, fold_shared, seen_views
+from ..nn.video_backbone import (
+    NEW_LAYERS,
+    BlockRunner,
+    DenoiserConfig,
+    deep_blocks,
+    fold_shared,
+    own_blocks,
+    seen_views,
+)
 
 # Words for adapters -> the weights that they mean.
 WORDS = {
@@ -169,6 +179,14 @@ class FluxKontext(Backbone[FluxKontextConfig]):
     def sees_time(cls, config: FluxKontextConfig) -> bool:
         return False
 
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        yield from (block for _, block in self._blocks())
+        yield from own_blocks(self.config, self.view_attention.values())
+
+    @classmethod
+    def reuses(cls, config: FluxKontextConfig) -> bool:
+        return len(deep_blocks(config, config.double_blocks + config.single_blocks)) > 0
+
     @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         return WORDS
@@ -199,11 +217,25 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
-        """See ``Backbone.forward``; ``frame_index`` is not asked. Raises: HvgError where latents cannot be cut into tokens."""
+        """See ``Backbone.forward``; ``frame_index`` is not asked. The deep half is as of ``WanDit``, of both kinds of blocks.
+
+        Raises: HvgError where latents cannot be cut into tokens.
+        """
         x, text, state = self._begun(noisy, level, conditioning, self._seen_views(noisy, grid))
-        for site, block in self._blocks():
-            x, text = self._through(site, block, x, text, state, conditioning)
+        blocks = [*self._blocks()]
+
+        def through(some: range, x: Tensor, text: Tensor | None = None) -> list[Tensor]:
+            for site, block in (blocks[number] for number in some):
+                x, text = self._through(site, block, x, text, state, conditioning)
+            return [x] if text is None else [x, text]
+
+        middle = deep_blocks(self.config, len(blocks))
+        streams = through(range(middle.start), x, text)
+        inside = partial(through, middle)
+        streams = inside(*streams) if deep is None else deep.changed(streams, inside)
+        x, *_ = through(range(middle.stop, len(blocks)), *streams)
         out = self.proj_out(self.norm_out(self._made(x, state), state.embedding))
         return unfold_frames(pixel_shuffle(out.mT.unflatten(2, state.cells), self.config.patch), state.grid)
 
@@ -223,8 +255,7 @@ class FluxKontext(Backbone[FluxKontextConfig]):
         seen: dict[str, Tensor] = {}
         for site, block in self._blocks():
             if site in wanted:
-                tokens, *_ = _norm(block)(self._made(x, state), emb=state.embedding)
-                seen[site] = unfold_frames(tokens, state.grid)
+                seen[site] = unfold_frames(run_block(block, self._seen_tokens, block, x, state), state.grid)
             if len(seen) == len(wanted):
                 break
             x, text = self._through(site, block, x, text, state, conditioning)
@@ -305,6 +336,11 @@ class FluxKontext(Backbone[FluxKontextConfig]):
             made = self._made(x, state) + _residual(conditioning, site, state.grid)
             x = torch.cat([made, self._beside(x, state)], dim=1)
         return x, text
+
+    def _seen_tokens(self, block: Any, x: Tensor, state: _Pass) -> Tensor:
+        """Tokens (N, S, D) of the picture that is made, as a block's attention sees them."""
+        tokens, *_ = _norm(block)(self._made(x, state), emb=state.embedding)
+        return tokens
 
     def _block(
         self,

@@ -18,7 +18,9 @@ from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
-from hvg.parts.backbone import Backbone
+from hvg.parts.attention import MOST_GROUPS
+from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
 from hvg.parts.view_attention import ViewAttention
@@ -39,6 +41,7 @@ from ..nn.video_backbone import (
     clip_grid,
     fold_shared,
     frame_places,
+    own_blocks,
     seen_views,
 )
 
@@ -181,6 +184,16 @@ class SvdUNet(Backbone[SvdUNetConfig]):
     def has_view_layers(cls, config: SvdUNetConfig) -> bool:
         return not config.views_as_frames
 
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            yield from block.resnets
+            yield from getattr(block, "attentions", ())
+        yield from own_blocks(self.config, self.view_attention.values())
+
+    @classmethod
+    def reuses(cls, config: SvdUNetConfig) -> bool:
+        return True
+
     @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         return WORDS
@@ -213,12 +226,24 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
-        """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD."""
+        """See ``Backbone.forward``. Tokens of the first frame are the context of temporal attention, as in SVD.
+
+        Of the deep half is kept what comes up from it to the outer layers, as in DeepCache (arXiv 2312.00858).
+        """
         shape, views = noisy.shape[:3], self._seen_views(noisy, grid)
-        noisy, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
-        x, skips = self._down(noisy, residuals, state)
-        x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state)
+        x, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
+        outer, last, skips = self._outer_layers, len(self.up_blocks) - 1, [x]
+        begun = self._down_layers(0, slice(outer), x, skips, state)
+
+        def below() -> Tensor:
+            x = self._down(begun, skips, residuals, state, outer)
+            x = self._up(_add(self._mid(x, state), residuals.get("mid")), skips, state, last)
+            return self._up_layers(last, slice(-outer - 1), x, skips, state)
+
+        x = below() if deep is None else deep.made(below)
+        x = self._up_layers(last, slice(-outer - 1, None), x, skips, state)
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), shape)
 
     def attended(
@@ -234,11 +259,10 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         seen: dict[str, Tensor | None] = dict.fromkeys(_transformer_sites(self.config) if sites is None else sites)
         views = None if grid is None else self._seen_views(noisy, grid)
         x, residuals, state = self._begun(noisy, level, conditioning, frame_index, views)
-        state = replace(state, seen=seen)
-        x, skips = self._down(x, residuals, state)
-        x = self._mid(x, state)
+        state, skips = replace(state, seen=seen), [x]
+        x = self._mid(self._down(x, skips, residuals, state), state)
         if any(found is None for found in seen.values()):
-            self._up(_add(x, residuals.get("mid")), skips, state)
+            self._up(_add(x, residuals.get("mid")), skips, state, len(self.up_blocks))
         return {site: unfold_frames(required(found, site), noisy.shape[:3]) for site, found in seen.items()}
 
     def _seen_views(self, noisy: Tensor, grid: ViewGrid | None) -> ViewGrid | None:
@@ -253,7 +277,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         frame_index: Tensor | None,
         views: ViewGrid | None,
     ) -> tuple[Tensor, Mapping[str, Tensor], _Pass]:
-        """What the first convolution sees (N, C, h, w), residuals by site, and what all blocks share."""
+        """What comes out of the first convolution (N, C, h, w), residuals by site, and what all blocks share."""
         b, v, t = noisy.shape[:3]
         memory, conditioning = conditioning.memory, replace(conditioning, memory={}).expand(v, t)
         if conditioning.channels is not None:
@@ -268,7 +292,7 @@ class SvdUNet(Backbone[SvdUNetConfig]):
             memory={site: fold_shared(x, (b, v, t)) for site, x in memory.items()},
         )
         residuals = {site: fold_frames(x) for site, x in conditioning.residuals.items()}
-        return fold_frames(noisy), residuals, state
+        return _add(self.conv_in(fold_frames(noisy)), residuals.get("stem")), residuals, state
 
     def load_pretrained(self) -> list[str]:
         if self.config.weights is None:
@@ -321,32 +345,51 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         zero = noisy.new_zeros(noisy.shape[:3].numel(), 1, self.config.cross_attention_width)
         return zero if tokens is None else fold_frames(tokens)
 
-    def _down(self, x: Tensor, residuals: Mapping[str, Tensor], state: _Pass) -> tuple[Tensor, list[Tensor]]:
-        x = _add(self.conv_in(x), residuals.get("stem"))
-        skips = [x]
+    @property
+    def _outer_layers(self) -> int:
+        """Layers of the first level going down that are of the shallow half."""
+        layers = self.config.layers_per_block
+        most = layers if len(self.down_blocks) > 1 else layers - 1
+        return most if self.config.shallow is None else min(most, self.config.shallow)
+
+    def _down(
+        self, x: Tensor, skips: list[Tensor], residuals: Mapping[str, Tensor], state: _Pass, begun: int = 0
+    ) -> Tensor:
+        """begun: layers of the first level that lie behind. skips: takes what every layer makes."""
         for i, block in enumerate(self.down_blocks):
-            for j, resnet in enumerate(block.resnets):
-                x = self._layer(resnet, getattr(block, "attentions", None), f"down_{i}", j, x, state)
-                skips.append(x)
+            x = self._down_layers(i, slice(begun if i == 0 else 0, None), x, skips, state)
             for downsampler in block.downsamplers or ():
                 x = downsampler(x)
                 skips.append(x)
             skips[-1] = x = _add(x, residuals.get(f"down_{i}"))
-        return x, skips
+        return x
+
+    def _down_layers(self, i: int, layers: slice, x: Tensor, skips: list[Tensor], state: _Pass) -> Tensor:
+        block = self.down_blocks[i]
+        for j, resnet in [*enumerate(block.resnets)][layers]:
+            x = self._layer(resnet, getattr(block, "attentions", None), f"down_{i}", j, x, state)
+            skips.append(x)
+        return x
 
     def _mid(self, x: Tensor, state: _Pass) -> Tensor:
         first, last = self.mid_block.resnets
         x = self._layer(first, self.mid_block.attentions, "mid", 0, x, state)
         return self._layer(last, None, "mid", 1, x, state)
 
-    def _up(self, x: Tensor, skips: list[Tensor], state: _Pass) -> Tensor:
-        for i, block in enumerate(self.up_blocks):
-            for j, resnet in enumerate(block.resnets):
-                x = torch.cat([x, skips.pop()], dim=1)
-                x = self._layer(resnet, getattr(block, "attentions", None), f"up_{i}", j, x, state)
-            for upsampler in block.upsamplers or ():
+    def _up(self, x: Tensor, skips: list[Tensor], state: _Pass, levels: int) -> Tensor:
+        """Through so many levels. skips: each of its layers takes the last one."""
+        for i in range(levels):
+            x = self._up_layers(i, slice(None), x, skips, state)
+            for upsampler in self.up_blocks[i].upsamplers or ():
                 # The size of the skip that comes next, so that odd sizes work.
                 x = upsampler(x, tuple(skips[-1].shape[2:]))
+        return x
+
+    def _up_layers(self, i: int, layers: slice, x: Tensor, skips: list[Tensor], state: _Pass) -> Tensor:
+        block = self.up_blocks[i]
+        for j, resnet in [*enumerate(block.resnets)][layers]:
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = self._layer(resnet, getattr(block, "attentions", None), f"up_{i}", j, x, state)
         return x
 
     def _layer(
@@ -356,28 +399,40 @@ class SvdUNet(Backbone[SvdUNetConfig]):
         if transformers is not None:
             site = f"{block}_attention_{j}"
             if state.seen is not None and site in state.seen:
-                state.seen[site] = transformers[j].transformer_blocks[0].norm1(_tokens(transformers[j], x))
-            x = self._blocks(self.config, self._transform, transformers[j], site, x, state)
+                state.seen[site] = run_block(transformers[j], _seen_tokens, transformers[j], x)
+            memory, views = state.memory.get(site), dict(self.view_attention.items()).get(site)
+            gates = None if memory is None else dict(self.memory_gate.items()).get(site)
+            shared = replace(state, memory={}, seen=None)
+            x = self._blocks(self.config, _transform, transformers[j], views, memory, gates, x, shared)
         return x
 
-    def _transform(self, module: Any, site: str, x: Tensor, state: _Pass) -> Tensor:
-        """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same."""
-        (b, v, t), (_, _, h, w) = state.grid, x.shape
-        position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
-        tokens = _tokens(module, x)
-        never_an_image = x.new_zeros(b * v, t)
-        memory = state.memory.get(site)
-        gated = memory is not None and site in self.memory_gate
-        blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
-        for i, (spatial, temporal) in enumerate(blocks):
-            gate = self.memory_gate[site][i] if gated else None
-            tokens = spatial_transformer_block(spatial, tokens, state.context, memory, gate)
-            if state.views is not None and site in self.view_attention:
-                views = state.views.resized((h, w))
-                tokens = self.view_attention[site][i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
-            moved = temporal(tokens + position, num_frames=t, encoder_hidden_states=_temporal_context(state, h * w))
-            tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
-        return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
+
+def _transform(
+    module: Any,
+    view_attention: nn.ModuleList | None,
+    memory: Tensor | None,
+    gates: Tensor | None,
+    x: Tensor,
+    state: _Pass,
+) -> Tensor:
+    """Spatial, view and temporal attention of one of the library's transformers; x (N, C, h, w) -> same.
+
+    What differs from site to site is an argument of its own, so that it is compiled once for all sites that are alike. view
+    attention and gates: of each of its blocks.
+    """
+    (b, v, t), (_, _, h, w) = state.grid, x.shape
+    position = module.time_pos_embed(module.time_proj(state.frame_index).to(x.dtype))[:, None]
+    tokens = _tokens(module, x)
+    never_an_image = x.new_zeros(b * v, t)
+    blocks = zip(module.transformer_blocks, module.temporal_transformer_blocks, strict=True)
+    for i, (spatial, temporal) in enumerate(blocks):
+        tokens = spatial_transformer_block(spatial, tokens, state.context, memory, None if gates is None else gates[i])
+        if state.views is not None and view_attention is not None:
+            views = state.views.resized((h, w))
+            tokens = view_attention[i](tokens.view(b, v, t, h, w, -1), views).reshape(tokens.shape)
+        moved = _over_time(temporal, tokens + position, state, h * w)
+        tokens = module.time_mixer(x_spatial=tokens, x_temporal=moved, image_only_indicator=never_an_image)
+    return module.proj_out(tokens).unflatten(1, (h, w)).permute(0, 3, 1, 2).contiguous() + x
 
 
 def _level_of_clips(level: Tensor) -> Tensor:
@@ -390,11 +445,28 @@ def _level_of_clips(level: Tensor) -> Tensor:
     return level[..., 0].flatten()
 
 
-def _temporal_context(state: _Pass, cells: int) -> Tensor | None:
-    """The first frame's context for every cell: (B V cells, L, D)."""
-    if state.context is None:
-        return None
-    return state.context[:: state.grid[2], None].expand(-1, cells, -1, -1).flatten(0, 1)
+def _over_time(temporal: Any, tokens: Tensor, state: _Pass, cells: int) -> Tensor:
+    """Tokens (N, cells, D) behind attention of every cell over the frames of its clip, to the first frame's context.
+
+    As many clips at once as a GPU's kernel takes: each cell of one is a group.
+    """
+    at_once, frames = max(1, MOST_GROUPS // cells), state.grid[2]
+    contexts = None if state.context is None else state.context[::frames].split(at_once)
+    made = [
+        temporal(x, num_frames=frames, encoder_hidden_states=contexts and _of_every_cell(contexts[number], cells))
+        for number, x in enumerate(tokens.split(at_once * frames))
+    ]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _of_every_cell(context: Tensor, cells: int) -> Tensor:
+    """Context of clips (B V, L, D) for every cell of theirs: (B V cells, L, D)."""
+    return context[:, None].expand(-1, cells, -1, -1).flatten(0, 1)
+
+
+def _seen_tokens(transformer: Any, x: Tensor) -> Tensor:
+    """The tokens that the first spatial self-attention of one of the library's transformers sees."""
+    return transformer.transformer_blocks[0].norm1(_tokens(transformer, x))
 
 
 def _tokens(transformer: Any, x: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from hvg.core.bounds import Depth, Heads, Width
 from hvg.core.errors import HvgError
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
+from hvg.parts.blocks import run_block
 from hvg.parts.context import BackboneContext
 from hvg.parts.pretrained import Component
 from hvg.parts.view_attention import ViewAttention
@@ -32,8 +33,10 @@ from ..nn.video_backbone import (
     BlockRunner,
     VideoBackboneConfig,
     clip_grid,
+    deep_blocks,
     fold_shared,
     frame_places,
+    own_blocks,
     seen_views,
 )
 from ..nn.wan_attention import (
@@ -184,6 +187,14 @@ class WanDit(Backbone[WanDitConfig]):
     def has_view_layers(cls, config: WanDitConfig) -> bool:
         return not config.views_as_frames
 
+    def weight_blocks(self) -> Iterator[nn.Module]:
+        yield from self.blocks
+        yield from own_blocks(self.config, self.view_attention.values())
+
+    @classmethod
+    def reuses(cls, config: WanDitConfig) -> bool:
+        return len(deep_blocks(config, config.layers)) > 0
+
     @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         return WORDS
@@ -221,12 +232,23 @@ class WanDit(Backbone[WanDitConfig]):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
-        """See ``Backbone.forward``. Raises: HvgError where the latents cannot be cut into tokens."""
+        """See ``Backbone.forward``. The deep half is the blocks in the middle, of which the change of the tokens is kept, as in
+        Delta-DiT (arXiv 2406.01125). Raises: HvgError where the latents cannot be cut into tokens.
+        """
         views = self._seen_views(noisy, grid)
         x, state, sites = self._begun(noisy, level, conditioning, frame_index, views)
-        for number in range(len(self.blocks)):
-            x = self._through(number, x, state, sites)
+
+        def through(x: Tensor, blocks: range) -> Tensor:
+            for number in blocks:
+                x = self._through(number, x, state, sites)
+            return x
+
+        middle = deep_blocks(self.config, len(self.blocks))
+        x = through(x, range(middle.start))
+        (x,) = [through(x, middle)] if deep is None else deep.changed([x], lambda x: [through(x, middle)])
+        x = through(x, range(middle.stop, len(self.blocks)))
         shift, scale = (self.scale_shift_table + state.embedding[:, None]).chunk(2, dim=1)
         out = self.proj_out(modulated(self.norm_out, x, shift, scale))
         return unfold_frames(self._pictures(out, state.cells), noisy.shape[:3])
@@ -247,8 +269,7 @@ class WanDit(Backbone[WanDitConfig]):
         seen: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks):
             if here := [site for site in wanted if site.removesuffix(BESIDE) == _site(number)]:
-                shift, scale, *_ = self._six(block, state)
-                tokens = modulated(block.norm1, x, shift, scale)
+                tokens = run_block(block, self._seen_tokens, block, x, state)
                 seen |= dict.fromkeys(here, unfold_frames(tokens, noisy.shape[:3]))
             if len(seen) == len(wanted):
                 break
@@ -337,6 +358,11 @@ class WanDit(Backbone[WanDitConfig]):
     def _six(self, block: Any, state: _Pass) -> tuple[Tensor, ...]:
         """Shift, scale and gate, each (N, 1, D), of a block's self-attention, then those of its feed-forward layers."""
         return (block.scale_shift_table + state.modulation.float()).chunk(6, dim=1)
+
+    def _seen_tokens(self, block: Any, x: Tensor, state: _Pass) -> Tensor:
+        """Tokens (N, S, D) that a block's self-attention sees."""
+        shift, scale, *_ = self._six(block, state)
+        return modulated(block.norm1, x, shift, scale)
 
     def _block(
         self, block: Any, views: ViewAttention | None, x: Tensor, state: _Pass, memories: Sequence[Memory]

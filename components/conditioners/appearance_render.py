@@ -100,7 +100,10 @@ class AppearanceRender(SurfaceMap[AppearanceRenderConfig]):
         if config.checkpoint is not None and not learns:
             raise HvgError(f"{config.reconstructor} has nothing to train, so it has no checkpoint; leave that out")
         if config.checkpoint is None and learns:
-            raise HvgError(f"{config.reconstructor} has to be trained before; give its run as checkpoint=RUN")
+            raise HvgError(
+                f"{config.reconstructor} has to be trained before; give its run as checkpoint=RUN",
+                then=f"hvg train system=avatar reconstructor={config.reconstructor} name=NAME",
+            )
         if learns and (given := _given(settings)):
             raise HvgError(f"{config.reconstructor} has the settings of its checkpoint; leave out {', '.join(given)}")
         spec = super().spec(config, ports)

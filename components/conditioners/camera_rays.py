@@ -7,9 +7,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hvg.core.bounds import Metres
+from hvg.parts.model import OncePer
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.values.cameras import pixel_rays
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 
 
 class CameraRaysConfig(GuidedConfig):
@@ -48,6 +49,10 @@ class CameraRays(PoseGuided[CameraRaysConfig]):
     @classmethod
     def per_picture(cls, config: CameraRaysConfig) -> bool:
         return config.relative_to == "world"
+
+    @classmethod
+    def once_per(cls, config: CameraRaysConfig, first_view: Within = "grid") -> OncePer:
+        return "cell" if first_view == "grid" or config.relative_to == "world" else "window"
 
     def draw_map(self, batch: ClipBatch) -> Tensor:
         cameras = batch.cameras

@@ -14,7 +14,8 @@ from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.parts.auxiliary import AuxiliaryConditioner, AuxiliaryConfig
 from hvg.parts.context import ConditionerContext
-from hvg.values.clip import ClipBatch
+from hvg.parts.model import OncePer
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from ..nn.body_frame import NUMBERS, pose_numbers
@@ -108,6 +109,10 @@ class MotionTokens(AuxiliaryConditioner[MotionTokensConfig]):
     @classmethod
     def loss_needs(cls, config: MotionTokensConfig) -> frozenset[str]:
         return frozenset() if config.auxiliary == "none" else frozenset({"body"})
+
+    @classmethod
+    def once_per(cls, config: MotionTokensConfig, first_view: Within = "grid") -> OncePer:
+        return "cell"
 
     @classmethod
     def spec(cls, config: MotionTokensConfig, ports: Ports) -> ConditioningSpec:

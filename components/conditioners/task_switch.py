@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from hvg.core.errors import HvgError
 from hvg.core.required import required
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
 from hvg.parts.zero import zero_module
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from hvg.values.task import TASKS
 
@@ -46,7 +46,6 @@ class TaskSwitch(Conditioner[TaskSwitchConfig]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"task"})
-    per_clip: ClassVar[bool] = True
 
     def __init__(self, config: TaskSwitchConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
@@ -55,6 +54,10 @@ class TaskSwitch(Conditioner[TaskSwitchConfig]):
             self.network = nn.Sequential(nn.Linear(features, width), nn.SiLU(), zero_module(nn.Linear(width, width)))
         else:
             self.network = zero_module(nn.Linear(features, width, bias=False))
+
+    @classmethod
+    def once_per(cls, config: TaskSwitchConfig, first_view: Within = "grid") -> OncePer:
+        return "clip"
 
     @classmethod
     def spec(cls, config: TaskSwitchConfig, ports: Ports) -> ConditioningSpec:

@@ -9,6 +9,7 @@ from pydantic import Field
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
+from hvg.core.next_commands import PREPARE
 from hvg.data.shards import ShardReader, Size, check_complete, index_path, whole_shard
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
@@ -32,7 +33,7 @@ class Shards(Dataset):
         super().__init__(config)
         paths = _paths(config)
         if not paths:
-            raise DataError(f"{config.path}: no shard named {config.split}*.tar")
+            raise DataError(f"{config.path}: no shard named {config.split}*.tar", then=PREPARE)
         shards = [ShardReader(path) for path in paths]
         check_complete({shard.path: shard.part for shard in shards})
         self._places = [(shard, i) for shard in shards for i in range(len(shard))]

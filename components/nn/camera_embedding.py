@@ -10,10 +10,10 @@ from typing_extensions import TypeVar
 
 from hvg.core.errors import HvgError
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
 from hvg.parts.zero import zero_module
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from .sinusoidal import sinusoidal_embedding
@@ -59,6 +59,10 @@ class CameraEmbedding(Conditioner[CameraT]):
             name = cls.__module__.rpartition(".")[2]
             raise HvgError(f"{name} fills the port 'embedding', which this backbone lacks")
         return ConditioningSpec(embedding=ports.embedding_width)
+
+    @classmethod
+    def once_per(cls, config: CameraT, first_view: Within = "grid") -> OncePer:
+        return "cell" if first_view == "grid" else "window"
 
     @abstractmethod
     def camera_features(self, cameras: Cameras, first: Cameras) -> Tensor:

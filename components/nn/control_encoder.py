@@ -1,6 +1,6 @@
 """The first spatial layers of diffusers' UNetSpatioTemporalConditionModel as an encoder of control maps."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hvg.core.errors import HvgError
+from hvg.parts.blocks import InBlocks
 from hvg.parts.zero import zero_module
 
 from .reference_encoder import SpatialTransformer, unet_layers
 
 
-class ControlEncoder(nn.Module):
+class ControlEncoder(InBlocks, nn.Module):
     """Features at the stem (N, C, h, w) -> {site: (N, C', h', w')}, what is added there, 0 at the start.
 
     A copy, weights included, of the spatial layers behind the first convolution, as in ``ReferenceEncoder``, up to the last of
@@ -64,6 +65,9 @@ class ControlEncoder(nn.Module):
             # The last layer of a level is its end.
             ends[_level(name)] = x
         return {site: projection(ends[site]) for site, projection in self.projections.items()}
+
+    def weight_blocks(self) -> Iterable[nn.Module]:
+        return self.layers.values()
 
     def _run(self, layer: nn.Module, *inputs: Any) -> Any:
         if self.checkpointing and torch.is_grad_enabled():

@@ -1,6 +1,6 @@
 """The spatial layers of diffusers' UNetSpatioTemporalConditionModel as an encoder of still images."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hvg.core.errors import HvgError
+from hvg.parts.blocks import InBlocks
 
 from .spatio_temporal import spatial_transformer_block
 
 ConvolutionT = TypeVar("ConvolutionT", nn.Conv2d, nn.Conv3d)
 
 
-class ReferenceEncoder(nn.Module):
+class ReferenceEncoder(InBlocks, nn.Module):
     """Latents (N, C, h, w) -> {site: (N, h' w', D)}, the normalised tokens that spatial self-attention sees there.
 
     A copy, weights included, of what lies before the last of ``sites``: the first convolution on its first C channels,
@@ -66,6 +67,9 @@ class ReferenceEncoder(nn.Module):
                     skips.append(x)
                 x = self._run(layer, x, embedding) if is_residual else self._run(layer, x)
         return {site: tokens for site, tokens in memory.items() if site in self.sites}
+
+    def weight_blocks(self) -> Iterable[nn.Module]:
+        return self.layers.values()
 
     def _run(self, layer: nn.Module, *inputs: Any) -> Any:
         if self.checkpointing and torch.is_grad_enabled():

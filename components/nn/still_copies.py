@@ -1,7 +1,7 @@
 """The first blocks of a transformer, copied, on single pictures: as an encoder of photos, and as one of control maps."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hvg.core.errors import HvgError
+from hvg.parts.blocks import InBlocks
 from hvg.parts.zero import zero_module
 
 
-class StillCopy(nn.Module):
+class StillCopy(InBlocks, nn.Module):
     """Copies of the blocks up to the last of ``sites``, in their order.
 
     A block gives, of tokens (N, S, D) and where they stand, the tokens behind it and those that its self-attention sees.
@@ -41,6 +42,9 @@ class StillCopy(nn.Module):
         self.blocks = nn.ModuleDict(
             {name: make(name, to_the_end or number < last) for number, name in enumerate(names[: last + 1])}
         )
+
+    def weight_blocks(self) -> Iterable[nn.Module]:
+        return self.blocks.values()
 
     @abstractmethod
     def places(self, cells: tuple[int, int], device: torch.device) -> Any:

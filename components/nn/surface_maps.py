@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from hvg.core.bounds import Metres
 from hvg.core.required import required
+from hvg.geometry.body_parts import part_colours
 from hvg.geometry.skeleton import joint_index
 from hvg.parts.pose_guided import PoseGuided, PoseGuidedConfig
 from hvg.values.cameras import Cameras
@@ -25,16 +26,6 @@ MAPS = {"normal": 3, "depth": 1, "part": 3, "uv": 3, "mask": 1}
 OF_PARTS = ("part", "uv")
 # Depth of the far end of the range: not 0, which is the background.
 FAR = 0.1
-# Colours of parts in pictures for people, sRGB: trunk, then arm and leg of the left (warm) and of the right (cold).
-_COLOURS = {
-    (0, 0): (0.9, 0.9, 0.9),
-    (1, 1): (1.0, 0.6, 0.1),
-    (1, -1): (1.0, 0.25, 0.5),
-    (-1, 1): (0.2, 0.6, 1.0),
-    (-1, -1): (0.2, 0.9, 0.5),
-}
-# Brightness of the first part of a chain; the last has 1.
-_DARKEST = 0.35
 
 
 class DepthConfig(PoseGuidedConfig):
@@ -170,8 +161,7 @@ def pelvis_distance(batch: ClipBatch) -> Tensor:
 def map_picture(name: str, signal: Tensor) -> Tensor:
     """A map of ``MAPS``, (..., k, H, W), as a picture (..., 3, H, W) in [-1, 1]: all but normals on black, parts in colour.
 
-    The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
-    the brighter, the further from the trunk. Of a place on a part red says how far along, green and blue which way around.
+    Of a place on a part red says how far along, green and blue which way around.
     """
     if name == "normal":
         return signal
@@ -181,12 +171,7 @@ def map_picture(name: str, signal: Tensor) -> Tensor:
         return torch.cat([2 * along - 1, around], dim=-3).masked_fill(nobody, -1)
     if name != "part":
         return (2 * signal - 1).expand(*signal.shape[:-3], 3, *signal.shape[-2:])
-    side, limb, place = signal.float().unbind(-3)
-    colours = signal.new_zeros(3, 3, 3)
-    for key, colour in _COLOURS.items():
-        colours[key] = signal.new_tensor(colour)
-    colour = colours[side.round().long(), limb.round().long()]
-    return 2 * (colour * ((_DARKEST + (1 - _DARKEST) * place) * (place > 0))[..., None]).movedim(-1, -3) - 1
+    return 2 * part_colours(signal.movedim(-3, -1)).movedim(-1, -3) - 1
 
 
 SurfaceT = TypeVar("SurfaceT", bound=PoseGuidedConfig, default=Any)

@@ -14,9 +14,9 @@ from hvg.core.bounds import Heads, Metres, Width
 from hvg.core.errors import HvgError
 from hvg.parts.attention import GroupAttention
 from hvg.parts.context import ConditionerContext
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
 from hvg.parts.zero import zero_module
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 
 from .camera_embedding import camera_numbers
@@ -137,6 +137,10 @@ class TokenConditioner(Conditioner[TokensT]):
                 "backbone.cross_attention_width=64"
             )
         return ConditioningSpec(tokens=ports.token_width)
+
+    @classmethod
+    def once_per(cls, config: TokensT, first_view: Within = "grid") -> OncePer:
+        return "cell" if first_view == "grid" or config.axes != "first" else "window"
 
     @classmethod
     @abstractmethod

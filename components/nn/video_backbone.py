@@ -1,16 +1,18 @@
 """What denoisers share: settings, how blocks are run, what they are told, and how an attention sees a memory."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hvg.core.errors import HvgError
 from hvg.core.required import required
+from hvg.parts.blocks import run_block
 from hvg.parts.continued import Continued
 from hvg.parts.part import PartConfig
 from hvg.values.grid import ViewGrid
@@ -19,6 +21,8 @@ from hvg.values.layout import fold_frames
 Result = TypeVar("Result")
 # Weights that no published network has. All of them start such that they change nothing.
 NEW_LAYERS = ("view_attention", "memory_gate")
+# Forms of a block, each for every shape of a step, that are compiled; torch compiles no more of a function whatever is asked.
+MOST_KINDS = 256
 
 
 class DenoiserConfig(PartConfig):
@@ -45,6 +49,20 @@ class DenoiserConfig(PartConfig):
         "AnimateAnyone. gated: a second softmax with the same projections, added times a gate per head that starts at zero, "
         "so that pretrained weights start undisturbed.",
     )
+    shallow: Annotated[int | None, Continued.SAMPLING] = Field(
+        None,
+        ge=0,
+        le=64,
+        description="With evaluation.reuse, the outer layers, which run at every step: so many blocks at the beginning of the "
+        "network, and as many at its end; of a UNet so many layers of the first level going down, and one more going up. null: a "
+        "quarter of the blocks on either side; of a UNet the whole first level.",
+    )
+
+
+def deep_blocks(config: DenoiserConfig, count: int) -> range:
+    """Those of a network's blocks that are its deep half; empty where all are shallow."""
+    ends = min(count, -(-count // 4) if config.shallow is None else config.shallow)
+    return range(ends, max(ends, count - ends))
 
 
 class VideoBackboneConfig(DenoiserConfig):
@@ -63,27 +81,50 @@ class BlockRunner:
     def __init__(self) -> None:
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def __call__(self, config: DenoiserConfig, function: Callable[..., Result], *inputs) -> Result:
-        """``function(*inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
-        if not torch.is_grad_enabled():
-            return function(*inputs)
-        if config.compile == "blocks":
-            function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
-        if config.checkpointing == "blocks":
-            made: Any = checkpoint(function, *inputs, use_reentrant=False)
-            return made
-        return function(*inputs)
+    def __call__(self, config: DenoiserConfig, function: Callable[..., Result], block: nn.Module, *inputs) -> Result:
+        """``function(block, *inputs)``. Raises: HvgError where it has to be compiled and cannot be."""
+        if torch.is_grad_enabled():
+            if config.compile == "blocks":
+                function = self._compile(function, next(x.device for x in inputs if isinstance(x, Tensor)))
+            if config.checkpointing == "blocks":
+                function = partial(checkpoint, function, use_reentrant=False)
+        return run_block(block, function, block, *inputs)
 
     def _compile(self, function: Callable[..., Result], device: torch.device) -> Callable[..., Result]:
         """The function compiled; it is once for every kind of block that it meets."""
         if function not in self._compiled:
             if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
                 raise HvgError(
-                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; set compile=none"
+                    "backbone.compile=blocks needs a C++ compiler on a CPU, and g++ is not there; or set compile=none",
+                    then="apt-get install g++",
                 )
-            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables.
-            self._compiled[function] = torch.compile(function, dynamic=False)
+            # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. The library's own limit is less
+            # than the kinds of blocks of one UNet.
+            compiled = torch.compile(
+                function, fullgraph=True, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
+            )
+            self._compiled[function] = partial(_whole, compiled)
         return self._compiled[function]
+
+
+def _whole(compiled: Callable[..., Result], *inputs: Any) -> Result:
+    """Result of a compiled function. Raises: HvgError where not all of it can be compiled: nothing is run as it is in silence."""
+    # The compiler is there by now.
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return compiled(*inputs)
+    except TorchDynamoException as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HvgError(
+            f"backbone.compile=blocks: a block cannot be compiled whole: {reason}; set compile=none"
+        ) from error
+
+
+def own_blocks(config: DenoiserConfig, layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """New layers that run within other blocks, or lists of some, as blocks of their own; none where those are compiled whole."""
+    for layer in layers if config.compile == "none" else ():
+        yield from layer if isinstance(layer, nn.ModuleList) else (layer,)
 
 
 def clip_grid(config: VideoBackboneConfig, latents: Tensor) -> tuple[int, int, int]:

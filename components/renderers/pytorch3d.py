@@ -24,8 +24,8 @@ class PyTorch3D(Renderer):
         if importlib.util.find_spec("pytorch3d") is None:
             raise HvgError(
                 "renderer=pytorch3d needs the package pytorch3d, which is not installed and has no wheel on PyPI. "
-                "Use renderer=warp (the default, same output), or build it: "
-                "pip install --no-build-isolation 'git+https://github.com/facebookresearch/pytorch3d.git'"
+                "Use renderer=warp (the default, same output), or build it",
+                then="pip install --no-build-isolation 'git+https://github.com/facebookresearch/pytorch3d.git'",
             )
 
     def render(self, vertices: Tensor, faces: Tensor, cameras: Cameras) -> MeshImage:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvg.cluster.launch_options import LaunchOptions
-from hvg.config.sections import Processes
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import Processes
 from hvg.core.errors import Problem
 
 
@@ -57,7 +57,7 @@ def launch_problems(config: RunConfig, options: LaunchOptions) -> list[Problem]:
     problems, (nodes, devices) = [], config.strategy.processes
     asked = (options.nodes or 1) * (options.devices or 1)
     if config.strategy.name == "single" and asked > 1:
-        message = "single trains on one device; choose ddp, zero1, zero2 or zero3 for more."
+        message = "single trains on one device; choose ddp, zero1, zero2, zero3 or fsdp for more."
         problems.append(Problem("strategy", message))
     if nodes > 1 and options.launcher in ("basic", "local"):
         message = f"{options.launcher} starts processes of this machine alone; choose torchrun or slurm."

@@ -33,7 +33,9 @@ def submit(batch: Batch, options: LaunchOptions, *, dry_run: bool = False) -> No
     try:
         done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise HvgError(f"sbatch is not on this machine; the script is ready: sbatch {script}") from error
+        raise HvgError(
+            "sbatch is not on this machine; the script is ready for one where it is", then=f"sbatch {script}"
+        ) from error
     if done.returncode:
         raise HvgError(f"sbatch refused {script}: {done.stderr.strip()}")
     job = done.stdout.strip().partition(";")[0]
@@ -47,7 +49,8 @@ def refuse_queued(folder: Path) -> None:
     job, states = queued(folder)
     if states:
         raise HvgError(
-            f"job {job}, which works in {folder}, is {', '.join(states)}: wait for it, or `scancel {job}` first"
+            f"job {job}, which works in {folder}, is {', '.join(states)}: wait for it, or cancel it first",
+            then=f"scancel {job}",
         )
 
 

@@ -23,7 +23,7 @@ def run(words: list[str]) -> int:
 def convert(options: ConvertOptions) -> Iterator[str]:
     """Writes the .npz; yields lines for the user. Raises: HvgError for names that do not fit, DataError for the file."""
     if (options.body is None) == (options.motion is None):
-        raise HvgError("give one of body=MODEL.pkl and motion=FILE")
+        raise HvgError("give one of body=MODEL.pkl and motion=FILE", then="hvg convert motion=FILE out=MOTION.npz")
     outputs.expect_suffix(options.out, ".npz")
     outputs.try_file(options.out, "out")
     if options.out.exists():

@@ -19,7 +19,7 @@ OVERRIDES = {
     "shown by `hvg list`, every setting with its value by `hvg list --verbose`. As composed without any word:",
     "sampling": "Overrides are Hydra's, of how a trained model is sampled and scored: sampler= solver= guidance= refiner= "
     "protocol= evaluation.KEY= device=, with choices as shown by `hvg list`; where nothing is said it is as the model was "
-    "trained. recipe=, of sample and evaluate, says several at once. Folders take those of protocol= alone.",
+    "trained. recipe=, of demo, sample and evaluate, says several at once. Folders take those of protocol= alone.",
 }
 
 
@@ -35,18 +35,14 @@ Options with their defaults: `hvg COMMAND --help`."""
 
 def command_help(name: str) -> str:
     """The forms of one command; its flags; its options with types, defaults and meanings; and which overrides it takes."""
-    from hvg.cluster import launch_options
-    from hvg.config import command_options, refine_options
-
     command = COMMANDS[name]
     # A form begins with the command's name, and goes on in lines that are further in.
     forms = re.findall(rf"^  {name}\b.*(?:\n   .*)*", FORMS, re.MULTILINE)
     lines = [*(f"hvg {form.strip()}" for form in forms), ""]
     for names, meaning in {**command.flags, "-h --help": "Print this."}.items():
         lines += [f"  {', '.join(names.split())}", *_wrapped(meaning)]
-    for chosen in command.options:
-        places = (command_options, launch_options, refine_options)
-        lines += ["", *_options(next(getattr(place, chosen) for place in places if hasattr(place, chosen)))]
+    for model in command.models():
+        lines += ["", *_options(model)]
     if command.overrides:
         lines += ["", *textwrap.wrap(OVERRIDES[command.overrides], _width())]
     if command.overrides == "run":
@@ -55,11 +51,11 @@ def command_help(name: str) -> str:
 
 
 def _options(model: type[Section]) -> Iterator[str]:
-    """The fields of a model, each as it may be typed."""
+    """The fields of a model, each as it may be typed; at first those that have to be."""
     from hvg.commands.listing import default_text, type_text
 
     yield (model.__doc__ or "").splitlines()[0].replace("``", "`")
-    for name, setting in model.model_fields.items():
+    for name, setting in sorted(model.model_fields.items(), key=lambda field: not field[1].is_required()):
         if name in model.refused:
             continue
         required = setting.is_required()
@@ -70,7 +66,7 @@ def _options(model: type[Section]) -> Iterator[str]:
 
 def _choices() -> list[str]:
     """Lines that list the parts a run is composed of by default."""
-    from hvg.config.composition import root_choices
+    from hvg.config.chosen_parts import root_choices
 
     words = " ".join(f"{group}={name or 'null'}" for group, name in root_choices().items())
     return textwrap.wrap(words, _width(), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)

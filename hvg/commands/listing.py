@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import NoneType, UnionType
@@ -44,10 +45,13 @@ def list_command(words: Sequence[str], *, verbose: bool = False) -> int:
     unknown = [name for name in names if name not in {*registry.KINDS, *groups}]
     if unknown:
         raise HvgError(
-            f"there is no kind or word '{unknown[0]}'. {did_you_mean(unknown[0], {*registry.KINDS, *groups})}"
+            f"there is no kind or word '{unknown[0]}'. {did_you_mean(unknown[0], {*registry.KINDS, *groups})}",
+            then="hvg list",
         )
     if overrides and not verbose:
-        raise HvgError(f"overrides change the values that --verbose shows: hvg list --verbose {' '.join(overrides)}")
+        raise HvgError(
+            "overrides change the values that --verbose shows", then=shlex.join(["hvg", "list", "--verbose", *words])
+        )
     if verbose:
         print("\n".join(_manual(names, overrides)))
         return 0

@@ -11,6 +11,7 @@ from hvg.config.command_options import PhotoOptions
 from hvg.core import outputs
 from hvg.core.errors import DataError, HvgError
 from hvg.core.files import whole_file
+from hvg.core.next_commands import CUT_OUT
 from hvg.media.images import read_image_8bit
 from hvg.media.person_detector import PersonDetector, Sighting, detector_python
 from hvg.media.photo import HALF, check_box, covered_box
@@ -21,7 +22,7 @@ def run(words: list[str]) -> int:
     photos = [word for word in words if not is_override(word)]
     options = only_options([word for word in words if is_override(word)], PhotoOptions)
     if len(photos) != 1:
-        raise HvgError(f"expected one photo, as in `hvg photo me.jpg out=me.png`, got {len(photos)}")
+        raise HvgError(f"expected one photo, got {len(photos)}", then=CUT_OUT)
     print(cut_out(Path(photos[0]), options))
     return 0
 

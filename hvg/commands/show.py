@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from hvg.commands.words import options_and_overrides
-from hvg.config.build import build_alignment, build_dataset, build_reconstructor
+from hvg.config.build import build_alignment, build_reconstructor, load_clip
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose, judge_words
 from hvg.config.settings import PartChoice, RunConfig
@@ -46,10 +46,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     """
     outputs.try_file(options.out, "out")
     outputs.refuse_existing(options.out, options.overwrite)
-    clips = build_dataset(config, options.split)
-    if options.index >= len(clips):
-        raise HvgError(f"index={options.index}: the {options.split} split has {len(clips)} clips")
-    clip = clips.load(options.index)
+    clip = load_clip(config, options.split, options.index)
     if options.frame >= clip.grid[2]:
         raise HvgError(f"frame={options.frame}: the clip has {clip.grid[2]} frames")
     clip, signals = with_all_signals(config, clip)

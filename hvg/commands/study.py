@@ -17,7 +17,7 @@ def run(words: list[str], flags: Flags) -> int:
     """``hvg study``; the exit code."""
     named = [word for word in words if not is_override(word)]
     if len(named) != 1:
-        raise HvgError("give one study: its folder, or the name of one that hvg brings, such as quickstart")
+        raise HvgError("give one study: its folder, or the name of one that hvg brings", then="hvg study quickstart")
     folder = find_study(named[0])
     options, overrides = options_and_overrides(
         [word for word in words if is_override(word)],

@@ -1,5 +1,7 @@
 """``hvg sweep``: the report of a search, or the search as a file for W&B."""
 
+import shlex
+
 from hvg.cluster.launch_options import LaunchOptions, SweepOptions, SweepReportOptions
 from hvg.commands.table import Flags
 from hvg.commands.words import is_override, only_options, options_and_overrides
@@ -17,14 +19,14 @@ def run(words: list[str], flags: Flags) -> int:
         return _report(words[1:])
     if words[:1] == ["wandb"]:
         return _wandb(words[1:], flags)
-    raise HvgError("give what to do: hvg sweep report NAME, or hvg sweep wandb --print [overrides]")
+    raise HvgError("give what to do, report NAME or wandb", then="hvg sweep report NAME")
 
 
 def _report(words: list[str]) -> int:
     names = [word for word in words if not is_override(word)]
     options = only_options([word for word in words if is_override(word)], SweepReportOptions)
     if len(names) > 1 or not (names or options.storage):
-        raise HvgError("give one sweep: hvg sweep report NAME, or hvg sweep report [NAME] storage=ADDRESS")
+        raise HvgError("give one sweep, a NAME or storage=ADDRESS", then="hvg sweep report NAME")
     name = names[0] if names else None
     url = use_password(options.storage) if options.storage else default_storage(options.output / str(name))
     record = stored_sweep(url, name)
@@ -34,7 +36,10 @@ def _report(words: list[str]) -> int:
 
 def _wandb(words: list[str], flags: Flags) -> int:
     if "print" not in flags:
-        raise HvgError("nothing is sent from here: hvg sweep wandb --print ... > sweep.yaml; wandb sweep sweep.yaml")
+        raise HvgError(
+            "nothing is sent from here; print the file that wandb takes",
+            then=shlex.join(["hvg", "sweep", "wandb", "--print", *words]),
+        )
     options, overrides = options_and_overrides(words, SweepOptions)
     print(wandb_sweep(judged_sweep(overrides, options, LaunchOptions())), end="")
     return 0

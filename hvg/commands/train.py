@@ -27,7 +27,7 @@ def launch(words: list[str], flags: Flags) -> int:
     from hvg.config.overrides import expand_sweep
 
     if words[:1] != ["train"]:
-        raise HvgError("give the command to launch: hvg launch train [overrides] launcher=slurm")
+        raise HvgError("give the command to launch", then="hvg launch train launcher=slurm --dry-run")
     words, sweep, dry_run = words[1:], "multirun" in flags, "dry-run" in flags
     if any(word.startswith("sweep=") for word in words):
         return _sweep(words, dry_run)

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.core.next_commands import HELP
 
 
 def take_flags(arguments: Sequence[str], known: Mapping[str, str]) -> tuple[frozenset[str], list[str]]:
@@ -17,7 +18,9 @@ def take_flags(arguments: Sequence[str], known: Mapping[str, str]) -> tuple[froz
     given = [word for word in arguments if word.startswith("-")]
     unknown = [word for word in given if word not in names]
     if unknown:
-        raise HvgError(f"there is no flag '{unknown[0]}' here. {did_you_mean(unknown[0], [*names, '--help'])}")
+        raise HvgError(
+            f"there is no flag '{unknown[0]}' here. {did_you_mean(unknown[0], [*names, '--help'])}", then=HELP
+        )
     return frozenset(names[word].lstrip("-") for word in given), [word for word in arguments if word not in given]
 
 
@@ -91,7 +94,7 @@ def only_options(arguments: Sequence[str], model: type) -> Any:
     """Options of a command that takes no overrides. Raises: ConfigError for any other word."""
     options, others, problems = _read_options(arguments, model)
     known = list(model.model_fields)
-    problems += [Problem(key_of(word), f"unknown option. {did_you_mean(key_of(word), known)}") for word in others]
+    problems += [Problem(key_of(word), f"unknown option. {did_you_mean(key_of(word), known)}", HELP) for word in others]
     if problems:
         raise ConfigError(problems)
     return options
@@ -124,7 +127,8 @@ def options_and_overrides(
     unknown = [word for word in words if is_override(word) and root_key(word) not in {*known, "hydra"}]
     names = {*known, *(name for model in models for name in model.model_fields)}
     problems += [
-        Problem(root_key(word), f"unknown key or option. {did_you_mean(root_key(word), names)}") for word in unknown
+        Problem(root_key(word), f"unknown key or option. {did_you_mean(root_key(word), names)}", HELP)
+        for word in unknown
     ]
     if problems:
         try:

@@ -28,6 +28,7 @@ from hvg.parts.plan import Guidance, Sampler, Solver
 from hvg.parts.reconstructor import Reconstructor
 from hvg.parts.scene import Alignment, BodyModel, Dataset, Fit, Renderer
 from hvg.parts.view_attention import ViewAttention
+from hvg.values.clip import ClipBatch
 
 P = TypeVar("P", bound=Part)
 
@@ -175,6 +176,14 @@ def build_dataset(config: RunConfig, split: str) -> Dataset:
     Raises: ConfigError as of ``split_config``.
     """
     return observed(config, true_clips(config, split))
+
+
+def load_clip(config: RunConfig, split: str, index: int) -> ClipBatch:
+    """Clip ``index`` of a split (B = 1), as of ``build_dataset``. Raises: HvgError where there is none."""
+    clips = build_dataset(config, split)
+    if index >= len(clips):
+        raise HvgError(f"index={index}: the {split} split has {len(clips)} clips")
+    return clips.load(index)
 
 
 def observed(config: RunConfig, clips: Dataset) -> Dataset:

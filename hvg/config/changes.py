@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel
 
 from hvg.config.parsing import parse, read_yaml
-from hvg.config.settings import SLOTS, PartChoice, RunConfig
+from hvg.config.settings import RENAMED, SLOTS, PartChoice, RunConfig
 from hvg.config.stages import stages_of
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.files import write_text
+from hvg.core.next_commands import MANUAL
 from hvg.parts.continued import Continued
 
 # How a start is asked for; no property of the run, so not worth a word where it changes.
@@ -49,7 +50,9 @@ def earlier_config(text: str, where: str) -> RunConfig:
         raise ConfigError([Problem(where, f"holds a configuration that is no YAML: {error}")]) from error
     config, _, problems = parse(raw)
     if problems:
-        raise ConfigError([Problem(f"{where}: {p.path}", f"of an earlier version: {p.message}") for p in problems])
+        raise ConfigError(
+            [replace(p, path=f"{where}: {p.path}", message=f"of an earlier version: {p.message}") for p in problems]
+        )
     return config
 
 
@@ -106,7 +109,8 @@ def judged_changes(
     """
     found, settled = changes(was, now), _settled(was, now, step)
     ends = step >= now.last_step
-    named = () if ends else now.resume_changes
+    meant = {name: RENAMED.get(name, name) for name in now.resume_changes}
+    named = () if ends else tuple(meant.values())
     refused = [
         change
         for change in found
@@ -114,9 +118,10 @@ def judged_changes(
     ]
     problems = [Problem(change.path, f"was {_shown(change.was)}, now {_shown(change.now)}.") for change in refused]
     known = {parent for path in (*_paths(was), *_paths(now)) for parent in (path, *_parents(path))}
-    unknown = [name for name in now.resume_changes if name not in known]
+    unknown = [name for name, place in meant.items() if place not in known]
     problems += [
-        Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}") for name in unknown
+        Problem("resume_changes", f"no setting is named '{name}'. {did_you_mean(name, known)}", MANUAL)
+        for name in unknown
     ]
     if refused:
         over = any(change.path in settled for change in refused)

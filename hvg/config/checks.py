@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hvg.config.buckets import asked, shortened_clips, trained_pictures, unfit_clips, unfit_pictures, unmixed
 from hvg.config.settings import SLOTS, is_used
+from hvg.config.strategy_checks import check_optimizer, check_strategy
 from hvg.config.wiring import (
     image_cell,
     needed_fields,
@@ -41,7 +42,7 @@ def check(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
 
 def check_settings(settings: Settings, failed: Set[str]) -> list[Problem]:
     """Problems of settings that do not fit together, whatever the parts. failed: as of ``check``."""
-    return [] if failed & {"strategy", "training"} else [*_check_strategy(settings)]
+    return [] if failed & {"strategy", "training"} else [*check_strategy(settings)]
 
 
 def check_files(config: RunConfig, failed: Set[str] = frozenset()) -> list[Problem]:
@@ -169,6 +170,15 @@ def _check_time(config: RunConfig) -> Iterator[Problem]:
             "codec",
             f"{codec.name} joins {joins} frames in a latent one, and the backbone {backbone.name} makes every frame as a picture "
             "by itself; choose a codec of single frames.",
+        )
+
+
+def _check_reuse(config: RunConfig) -> Iterator[Problem]:
+    backbone, steps = config.backbone, config.evaluation.reuse
+    if steps > 1 and not backbone.cls.reuses(backbone.config):
+        yield Problem(
+            "evaluation.reuse",
+            f"{backbone.name}, as it is set, has no deep half that {steps} steps could share; set it to 1.",
         )
 
 
@@ -340,20 +350,12 @@ def _check_whole_clips(config: RunConfig) -> Iterator[Problem]:
     yield from shortened_clips(config, [] if size is None else [size])
 
 
-def _check_strategy(settings: Settings) -> Iterator[Problem]:
-    if settings.strategy.name == "zero3" and settings.training.validate_every:
-        yield Problem(
-            "training.validate_every",
-            f"{settings.training.validate_every} is asked for, but zero3 cannot sample while it trains, because no device has "
-            "all weights; set training.validate_every=0, or choose zero2.",
-        )
-
-
 # The root keys that a check reads -> the check. Slots that could not be read count as empty.
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]], ...] = (
     (("codec", "backbone"), _check_ports),
     (("backbone", "view_attention"), _check_views),
     (("backbone", "codec"), _check_time),
+    (("backbone", "evaluation"), _check_reuse),
     (("system", "dataset", "fit"), _check_fields),
     (("dataset",), _check_photos),
     (("dataset",), _check_splits),
@@ -364,6 +366,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("system", "data"), _check_cached),
     (("data", "alignment", "fit", "guidance", *SLOTS, "slots"), _check_latents),
     (("system", "data", "codec", "dataset"), _check_whole_clips),
+    (("optimizer", "strategy"), check_optimizer),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.
 READ = frozenset(key for needs, _ in _CHECKS for key in needs)

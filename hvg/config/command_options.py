@@ -1,33 +1,27 @@
 """Options of commands, besides overrides of a run: typed, documented, and read without importing what does the work."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from hvg.config.camera_options import MovedCameras
+from hvg.config.clip_words import ClipWords
 from hvg.config.driving_words import DrivingWords
+from hvg.config.request_words import RequestWords, Stature
 from hvg.config.section import Section
-from hvg.core.axes import AskedUp
+from hvg.config.written_options import WrittenFiles
 from hvg.core.bounds import (
     Count,
     CountFromZero,
-    FrameCount,
-    FrameCountFromZero,
     MachineCount,
     ProcessCount,
     Seed,
-    Side,
     SolverSteps,
-    ViewCount,
 )
 from hvg.core.names import GroupPattern, OneOrSeveral
 from hvg.core.provenance import usable_cores
+from hvg.parts.registry import KINDS
 
-# One of a body's numbers of shape, in standard deviations; how many there are; metres of a person, children included.
-Beta = Annotated[float, Field(ge=-100, le=100)]
-MOST_BETAS = 300
-Stature = Annotated[float, Field(ge=0.3, le=3)]
 # Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
 # Description of the setting ``anchors`` of commands that score.
@@ -37,12 +31,9 @@ ANCHORS_DESCRIPTION = (
 )
 
 
-class ShowOptions(Section):
+class ShowOptions(ClipWords):
     """Options of ``hvg show``, besides overrides."""
 
-    index: CountFromZero = Field(0, description="Which clip of the split.")
-    split: Literal["train", "val", "test"] = Field("test", description="Which people.")
-    frame: FrameCountFromZero = Field(0, description="Which frame of the clip.")
     out: Path = Field(Path("contact_sheet.png"), description="Image to write.")
     overwrite: bool = Field(False, description="Replace the image if it is there.")
 
@@ -145,7 +136,7 @@ class FolderOptions(Section):
     overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
 
 
-class SampleOptions(DrivingWords, MovedCameras):
+class SampleOptions(DrivingWords, RequestWords, WrittenFiles):
     """Options of ``hvg sample``, besides overrides of how it is sampled."""
 
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
@@ -156,43 +147,6 @@ class SampleOptions(DrivingWords, MovedCameras):
         None,
         description="Where the person is in the photo: [left,top,right,bottom], pixels; null: all of it, or its alpha.",
     )
-    motion: Path | None = Field(
-        None,
-        description="An .npz of body parameters (AMASS, smplx, EasyMocap) or of joints, a .bvh, or a folder of EasyMocap's JSON. "
-        "null: a driving video moves the person.",
-    )
-    convention: str = Field(
-        "auto",
-        description="How the motion's parameters are meant, a name in docs/conventions.md; auto: as its file says, or its keys.",
-    )
-    person: CountFromZero | None = Field(None, description="Which of a folder's persons, by id; null: the only one.")
-    up: AskedUp = Field(
-        "auto",
-        description="Which axis of the motion's world is up; auto: as its file says, or as is usual for its keys.",
-    )
-    start: CountFromZero = Field(0, description="First frame of the motion that is used, counted from 0.")
-    end: Count | None = Field(None, description="Frame of the motion before which it ends; null: its whole length.")
-    stride: Count | None = Field(
-        None, description="Take every so many frames of the motion; null: `frames` of them, evenly spaced."
-    )
-    real_time: bool = Field(
-        False,
-        description="Take those frames of the motion with which the video, at its frames_per_second, is as fast as the motion.",
-    )
-    shape: Literal["auto", "reference", "motion", "mean"] = Field(
-        "auto",
-        description="Whose build the person has: the photo's, as the reference_ options say it; the motion's, where its file "
-        "says it for this body; the body model's mean person's. auto: the first of these that is known.",
-    )
-    reference_body: Path | None = Field(
-        None,
-        description="Shape of the photo's person: an .npz with betas, or JSON or YAML with betas, shape (by the model's names) "
-        "and height (metres).",
-    )
-    reference_betas: tuple[Beta, ...] | None = Field(
-        None, max_length=MOST_BETAS, description="Betas of the photo's person, for bodies of the SMPL family."
-    )
-    reference_height: Stature | None = Field(None, description="Stature of the photo's person, metres.")
     reference_camera: Path | None = Field(
         None,
         description="Camera of the photo, whose whole picture is then taken: a cameras.json, or another file of cameras, a view "
@@ -209,46 +163,8 @@ class SampleOptions(DrivingWords, MovedCameras):
         description="For models that hear of it: whether the video shows the photo's own pose from elsewhere, or another pose. "
         "auto: view where the person does not move.",
     )
-    camera: str = Field(
-        "orbit",
-        description="orbit: views all around. static: one from the front. front_back: two. Or a file: cameras.json, as "
-        "hvg/sample/camera_paths.py describes it, a transforms.json, or a folder with a COLMAP model in text.",
-    )
-    camera_up: AskedUp = Field(
-        "auto",
-        description="Axis of the cameras' file's world that is up; auto: z of a transforms.json, y of a cameras.json.",
-    )
-    known: Path | None = Field(
-        None,
-        description="Folder of captured cameras, in the motion's world: transforms.json, cameras.json or a COLMAP model, and of "
-        "each camera, by name, a folder of pictures, a video or a picture. They stay, and `camera`'s views are made from them.",
-    )
-    out: Path = Field(
-        Path("sample"), description="Folder that takes the videos, photo_as_seen.png, cameras.json and sample.json."
-    )
-    images: bool = Field(
-        True,
-        description="Write every frame as a PNG into images/, too, with a transforms.json that nerfstudio opens, and "
-        "transforms_train.json and transforms_test.json for loaders of 4D Gaussians; false saves their space.",
-    )
-    overwrite: bool = Field(False, description="Write into `out` even if something else is there.")
-    views: ViewCount | None = Field(None, description="Number of views of an orbit; null: as in training.")
-    frames: FrameCount | None = Field(
-        None,
-        description="Frames of the video; null: as the moving cameras, as many as stride or real_time give, or as the dataset's "
-        "clips.",
-    )
-    elevation_degrees: float = Field(5.0, ge=-89, le=89, description="Height of the cameras above the horizon.")
-    distance: float | None = Field(
-        None, gt=0, le=1000, description="From the cameras to the pelvis, metres; null: as in training."
-    )
-    fov_degrees: float | None = Field(None, gt=0, lt=180, description="Field of view; null: as in training.")
-    image_size: Side | tuple[Side, Side] | None = Field(
-        None, description="Side of the video, or [height,width], pixels; null: as in training."
-    )
     steps: SolverSteps | None = Field(None, description="Solver steps; null: as configured.")
     seed: Seed | None = Field(None, description="Seed of the noise; null: as configured.")
-    frames_per_second: float = Field(8.0, ge=0.1, le=240, description="Of the video.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
     memory: float = Field(
         8.0,
@@ -264,6 +180,10 @@ class ExportOptions(Section):
     checkpoint: Path = Field(description="A trained model: a checkpoint, or a run folder for its newest one.")
     out: Path = Field(description="Folder to write; it must not exist yet.")
     weights: Literal["ema", "raw"] | None = Field(None, description="Averaged or raw weights; null: as configured.")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32",
+        description="Numbers that weights are kept in, in half the space with float16; whoever opens them computes in float32.",
+    )
     adapter: Literal["merged", "file"] = Field(
         "merged",
         description="Of a run that has added to the backbone's layers (adapter=lora). merged: it is part of their weights, in a "
@@ -336,6 +256,13 @@ class PhotoOptions(Section):
         None, description="Where the person is: [left,top,right,bottom], pixels; null: anywhere."
     )
     overwrite: bool = Field(False, description="Replace the picture if it is there.")
+
+
+class NewPartOptions(Section):
+    """Options of ``hvg new part NAME``."""
+
+    kind: str = Field(description=f"Kind of the part: {', '.join(KINDS)}.")
+    out: Path | None = Field(default=None, description="New or empty folder of the package; null: hvg-KIND-NAME, here.")
 
 
 class CompareOptions(Section):

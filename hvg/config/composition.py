@@ -12,14 +12,13 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.default_element import GroupDefault
 from hydra.core.override_parser.types import Override
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from hvg.config import checks
 from hvg.config.changes import mark_of
-from hvg.config.groups import ROOT, config_loader, groups_of, options_of
+from hvg.config.chosen_parts import given_keys, with_chosen_parts
+from hvg.config.groups import config_loader, groups_of, options_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_unused
 from hvg.config.sections import ProtocolConfig
@@ -27,8 +26,9 @@ from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.config.stage_words import plain_with_stages
 from hvg.config.stages import problems_of_all, stage_problems, stage_trees, with_stages
 from hvg.config.trees import composed, plain, tree_with
-from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
+from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
 from hvg.core.files import read_text
+from hvg.core.next_commands import MANUAL
 from hvg.parts import registry
 from hvg.parts.continued import Continued
 
@@ -55,59 +55,13 @@ def compose(
     """
     loader = config_loader(extra_search_paths)
     raw, problems = _compose_raw(loader, overrides)
-    raw = without_unused(raw, lambda: _given_keys(loader, overrides if asked is None else asked))
+    raw = without_unused(raw, lambda: given_keys(loader, overrides if asked is None else asked))
     settings, failed, of_settings = parse_settings(raw, _written(overrides))
     of_settings += checks.check_settings(settings, failed)
     # Parts take seconds to import. Where all of the words that concern them are wrong, what is left are those that fit together.
     if (problems or of_settings) and _same_parts(raw, _compose_raw(loader, [])[0], failed):
         raise ConfigError([*problems, *of_settings])
-    return _judge(_with_chosen_parts(raw, loader, overrides), problems, overrides, new=True)
-
-
-def _given_keys(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> set[str]:
-    """Root keys that the words give, themselves or by the experiment that they choose; the others are the root's or a scale's."""
-    parsed, _ = parse_overrides(overrides)
-    keys = {root_key(override.key_or_group) for override in parsed if not override.is_delete()}
-    for found in _of_experiment(loader, parsed):
-        chosen = [default for default in found.defaults_list or [] if isinstance(default, GroupDefault)]
-        keys |= {*map(str, found.config), *(str(default.group).lstrip("/") for default in chosen)}
-    return keys
-
-
-def _of_experiment(loader: ConfigLoaderImpl, parsed: Sequence[Override]) -> list[ConfigResult]:
-    """What the experiment that words choose says: its own file, and what it needs at their scale."""
-    words = {override.key_or_group: text_of(override) for override in parsed if not override.is_delete()}
-    experiment, scale = words.get("experiment"), words.get("scale", root_choices(loader)["scale"])
-    options = (f"experiment/{experiment}", f"at_scale/{experiment}_{scale}") if experiment else ()
-    found = [loader.repository.load_config(option) for option in options if loader.repository.config_exists(option)]
-    return [config for config in found if config is not None]
-
-
-def _with_chosen_parts(raw: dict[str, Any], loader: ConfigLoaderImpl, overrides: Sequence[str]) -> dict[str, Any]:
-    """The tree with the parts that words choose where their experiment sets others, and without settings of those that the chosen
-    ones do not have, unless words give them.
-    """
-    parsed, _ = parse_overrides(overrides)
-    written = {override.key_or_group for override in parsed}
-    chosen = {o.key_or_group: text_of(o) for o in parsed if not o.is_delete() and "." not in o.key_or_group}
-    for found in _of_experiment(loader, parsed):
-        for key in [key for key in map(str, found.config) if key in chosen and isinstance(raw.get(key), dict)]:
-            option: Any = loader.repository.load_config(f"{key}/{chosen[key]}")
-            if option is not None and "name" in option.config:
-                part = raw[key] | {"name": option.config.name}
-                fields = _fields(key, option.config.name)
-                left = {name for name in found.config[key] if name not in fields and f"{key}.{name}" not in written}
-                raw = raw | {key: {name: value for name, value in part.items() if name not in left or not fields}}
-    return raw
-
-
-def _fields(key: str, name: str) -> set[str]:
-    """``name``, and the settings of a root key's part; nothing where it is no part, or cannot be read, which parsing tells."""
-    try:
-        kind = SINGLE_PARTS.get(key, "conditioner") if key in PART_KEYS else ""
-        return {"name", *registry.load(kind, name).Config.model_fields} if kind else set()
-    except HvgError:
-        return set()
+    return _judge(with_chosen_parts(raw, loader, overrides), problems, overrides, new=True)
 
 
 def _same_parts(raw: Mapping[str, Any], other: Mapping[str, Any], failed: Set[str]) -> bool:
@@ -240,13 +194,6 @@ def named_protocol(name: str) -> ProtocolConfig | None:
     return compose([f"protocol={name}"]).protocol
 
 
-def root_choices(loader: ConfigLoaderImpl | None = None) -> dict[str, str | None]:
-    """Group -> the word that is chosen of it where nobody chooses."""
-    found = (loader or config_loader()).repository.load_config(ROOT)
-    choices = [default for default in (found and found.defaults_list) or [] if isinstance(default, GroupDefault)]
-    return {str(choice.group): choice.get_name() for choice in choices if not choice.optional}
-
-
 def _sampling_problem(
     override: Override, tree: DictConfig, keys: Sequence[str], marked: Sequence[str]
 ) -> Problem | None:
@@ -297,7 +244,7 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     known_groups = groups_of(loader)
     known = {*RunConfig.model_fields, *known_groups}
     unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
-    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}") for key in unknown]
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}", MANUAL) for key in unknown]
     single = [override for override in single if root_key(override.key_or_group) in known]
     choices = [override for override in single if override.key_or_group in known_groups]
     values = [override for override in single if override.key_or_group not in known_groups]
@@ -335,7 +282,9 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> Problem | N
         return Problem(group, "says how trained models are sampled; `hvg sample` and `hvg evaluate` take it.")
     options, name = options_of(loader, group), text_of(override)
     if isinstance(value, (list, dict)) or not loader.repository.config_exists(f"{group}/{name}"):
-        return Problem(group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip())
+        return Problem(
+            group, f"no {group} is named '{name}'. {did_you_mean(name, options)}".strip(), f"hvg list {group}"
+        )
     return None
 
 

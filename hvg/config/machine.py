@@ -1,13 +1,14 @@
 """Checks that this machine can do a run, made before any work, where the work is done."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from hvg.config.sections import LoggerConfig
 from hvg.config.settings import RunConfig
 from hvg.core.errors import ConfigError, Problem
+from hvg.core.next_commands import TENSORBOARD
 
 
 def choose_device(device: str) -> torch.device:
@@ -20,18 +21,24 @@ def choose_device(device: str) -> torch.device:
 
 
 def refuse_missing(configs: Iterable[RunConfig], *, trains: bool = True) -> None:
-    """Asks whether this machine has the device, and for a training the logger, of every configuration.
+    """Asks whether this machine has what every configuration needs: the device, and for a training its logger and optimiser.
 
     Raises: ConfigError with each thing that is missing.
     """
     problems = [
         problem
         for config in configs
-        for problem in (_device_problem(config.device), _logger_problem(config.logger) if trains else None)
+        for problem in (_device_problem(config.device), *(_training_problems(config) if trains else ()))
         if problem
     ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _training_problems(config: RunConfig) -> Iterator[Problem | None]:
+    yield _logger_problem(config.logger)
+    missing = config.optimizer.cls.missing()
+    yield Problem("optimizer", f"{missing}.") if missing else None
 
 
 def _device_problem(device: str) -> Problem | None:
@@ -46,13 +53,14 @@ def _device_problem(device: str) -> Problem | None:
 
 
 def _logger_problem(logger: LoggerConfig) -> Problem | None:
-    if logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
-        return Problem(
-            "logger", "tensorboard is not installed here; pip install tensorboard, or choose another logger."
-        )
+    if logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        return Problem("logger", "tensorboard is not installed here; choose another, or install it.", TENSORBOARD)
     if logger.name == "wandb" and not logger.offline and not _logged_in_to_wandb():
-        message = "wandb is not logged in here; run `wandb login`, set WANDB_API_KEY, or give logger.offline=true."
-        return Problem("logger", message)
+        return Problem(
+            "logger",
+            "wandb is not logged in here; log in, set WANDB_API_KEY, or give logger.offline=true.",
+            "wandb login",
+        )
     return None
 
 

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from hvg.config.settings import RENAMED
 from hvg.core.errors import ConfigError, Problem
 
-_RENAMED_KEY = re.compile(rf"^([+~]*)({'|'.join(map(re.escape, RENAMED))})(?==|$)")
+_RENAMED_KEY = re.compile(rf"^([+~]*(?:stages\.[\w-]+\.)?)({'|'.join(map(re.escape, RENAMED))})(?==|$)")
 # Limit for one command line: a range says any number in a few letters.
 MOST_RUNS = 10_000
 

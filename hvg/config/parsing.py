@@ -25,6 +25,7 @@ from hvg.config.settings import (
 )
 from hvg.config.validation import shown, validate, word_for
 from hvg.core.errors import HvgError, Problem
+from hvg.core.next_commands import MANUAL
 from hvg.parts import registry
 
 # The root keys that hold parts.
@@ -60,7 +61,7 @@ def parse(
     """
     written = written or {}
     settings, failed, problems = parse_settings(raw, written)
-    raw, _ = _plain(raw)
+    raw, _ = with_new_names(_plain(raw)[0])
     choices, part_problems = _parse_parts(raw, written)
     metrics, metric_problems = _parse_metrics(raw.get("protocol"), written)
     missing = {key for key in SINGLE_PARTS if key not in choices}
@@ -80,13 +81,13 @@ def parse_settings(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[Set
     seen. written: as of ``parse``.
     """
     raw, problems = _plain(raw)
-    raw, ambiguous = _with_new_names(raw)
+    raw, ambiguous = with_new_names(raw)
     problems += ambiguous
     rest = {key: value for key, value in raw.items() if key not in PART_KEYS}
     protocol = rest.get("protocol")
     if isinstance(protocol, dict):
         rest["protocol"] = {key: value for key, value in protocol.items() if key != "metrics"}
-    settings, found = validate(Settings, rest, "", "a run", RunConfig, written)
+    settings, found = validate(Settings, rest, "", "a run", RunConfig, written, MANUAL)
     problems += found
     if settings is not None:
         return settings, set(), problems
@@ -103,22 +104,22 @@ def _plain(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     return tree, problems + interpolations
 
 
-def _with_new_names(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """The tree with settings that an earlier version wrote under the names of today, and a problem for each given twice."""
-    problems: list[Problem] = []
+def with_new_names(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The tree with settings under the names of today, and a problem for each that is given by both its names."""
+    found, problems = dict(tree), list[Problem]()
     for old, new in RENAMED.items():
-        (section, before), (_, now) = (name.split(".") for name in (old, new))
-        values = tree.get(section)
-        if not isinstance(values, dict) or before not in values:
+        (section, before), (place, now) = (name.split(".") for name in (old, new))
+        values, there = found.get(section), found.get(place, {})
+        if not isinstance(values, Mapping) or before not in values or not isinstance(there, Mapping):
             continue
-        values = dict(values)
-        value = values.pop(before)
-        if value is not None and values.get(now) is not None:
-            problems.append(Problem(old, f"is what {new} was called before, which is given, too; one is allowed."))
+        value = values[before]
+        found[section] = {key: x for key, x in values.items() if key != before}
+        there = found.get(place, {})
+        if value is not None and there.get(now) is not None:
+            problems.append(Problem(old, f"is another name of {new}, which is given, too; one is allowed."))
         elif value is not None:
-            values[now] = value
-        tree = {**tree, section: values}
-    return tree, problems
+            found[place] = {**there, now: value}
+    return found, problems
 
 
 def _without_targets(tree: Any, path: str = "") -> tuple[Any, list[Problem]]:
@@ -171,7 +172,9 @@ def _parse_parts(raw: dict[str, Any], written: Mapping[str, str]) -> tuple[dict[
         if not is_used(key, uses):
             problems += [_not_used(key, system)] if system is not None and raw.get(key) else []
         elif key not in ("system", "slots"):
-            given = raw.get(key, {"name": BEFORE[key]} if key in BEFORE else None)
+            given = raw.get(key, {} if key in BEFORE else None)
+            if key in BEFORE and isinstance(given, dict):
+                given = {"name": BEFORE[key], **given}
             choice, found = _parse_part(SINGLE_PARTS.get(key, "conditioner"), given, key, written)
             problems += found
             if choice is not None or key in SLOTS:
@@ -257,10 +260,14 @@ def _parse_labelled(
 def _parse_part(kind: str, raw: Any, path: str, written: Mapping[str, str]) -> tuple[PartChoice | None, list[Problem]]:
     """The part chosen at ``path``; None for an empty slot or when it cannot be read."""
     if raw is None:
-        return None, [] if kind == "conditioner" else [Problem(path, f"no {kind} is chosen. {_known(kind)}")]
+        return None, [] if kind == "conditioner" else [
+            Problem(path, f"no {kind} is chosen. {_known(kind)}", f"hvg list {kind}")
+        ]
     name = word_for(raw.get("name"), registry.names(kind)) if isinstance(raw, dict) else None
     if name is None:
-        return None, [Problem(f"{path}.name", f"has to name a {kind}, got {shown(raw)}. {_known(kind)}")]
+        return None, [
+            Problem(f"{path}.name", f"has to name a {kind}, got {shown(raw)}. {_known(kind)}", f"hvg list {kind}")
+        ]
     settings = {key: value for key, value in raw.items() if key != "name"}
     return _judge_part(kind, name, settings, f"{path}.name", path, written)
 
@@ -272,8 +279,11 @@ def _judge_part(
     try:
         cls = registry.load(kind, name)
     except HvgError as error:
-        return None, [Problem(name_path, str(error).strip())]
-    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written)
+        return None, [Problem(name_path, error.message, error.then)]
+    # Of a slot with a name of its own the word is the kind.
+    root = path.partition(".")[0]
+    manual = f"hvg list {root if root in PART_KEYS - {'slots'} else kind} --verbose"
+    config, problems = validate(cls.Config, settings, path, cls.__name__, written=written, then=manual)
     for key, inner in cls.Config.inner_parts().items():
         # As the part reads them, where it can: a name that looks like a number is a word there.
         given, of_given = (

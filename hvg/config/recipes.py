@@ -25,7 +25,13 @@ def with_recipe(words: Sequence[str]) -> list[str]:
     known = all_options().get(GROUP, [])
     if chosen[0] not in known:
         raise ConfigError(
-            [Problem(GROUP, f"no recipe is named '{chosen[0]}'. {did_you_mean(chosen[0], known)}".strip())]
+            [
+                Problem(
+                    GROUP,
+                    f"no recipe is named '{chosen[0]}'. {did_you_mean(chosen[0], known)}".strip(),
+                    "hvg list recipe",
+                )
+            ]
         )
     given = [word for word in words if not word.startswith(f"{GROUP}=")]
     said = {word.lstrip("+~").partition("=")[0] for word in given}

@@ -1,4 +1,4 @@
-"""The sections of a run's settings: data, training, evaluation, protocol, strategy, logger."""
+"""Sections of a run's settings: data, training, protocol, strategy, logger."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,16 +9,14 @@ from hvg.config.driving_section import DrivingSettings
 from hvg.config.noise_section import NoiseConfig
 from hvg.config.section import Section
 from hvg.core.bounds import (
+    Average,
     BatchSize,
     Colour,
     Count,
     CountFromZero,
     FrameCount,
-    MachineCount,
     ProcessCount,
     ProcessCountFromZero,
-    Seed,
-    SolverSteps,
     ViewCount,
 )
 from hvg.core.names import Name
@@ -35,11 +33,7 @@ def _bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-# Places in a list, from 0.
-Places = Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Field(max_length=1024)]
 BucketShape = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AfterValidator(_bucket_shape)]
-# How much an average keeps of what it was.
-Average = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(DrivingSettings):
@@ -144,9 +138,7 @@ class TrainingConfig(NoiseConfig):
     """The optimisation of a run."""
 
     steps: Annotated[Count, Continued.LONGER] = Field(default=450, description="Optimiser steps.")
-    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate of AdamW.")
-    betas: tuple[Average, Average] = Field(default=(0.9, 0.98), description="AdamW's two averaging coefficients.")
-    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's decoupled weight decay.")
+    learning_rate: float = Field(default=3e-3, gt=0, le=1e3, description="Peak learning rate.")
     warmup_steps: CountFromZero = Field(default=30, description="Steps over which the learning rate rises from 0.")
     final_learning_rate: float = Field(
         default=0.02,
@@ -211,6 +203,11 @@ class TrainingConfig(NoiseConfig):
     checkpoint_every: Annotated[CountFromZero, Continued.FREE] = Field(
         default=200, description="Steps between two checkpoints; 0: only at the end."
     )
+    saving: Annotated[Literal["wait", "beside"], Continued.FREE] = Field(
+        default="wait",
+        description="wait: training stands still until a checkpoint is written. beside: until it is copied to the memory of the "
+        "host; it is written while training goes on, one at a time.",
+    )
     keep_last: Annotated[Count, Continued.FREE] = Field(
         default=2, description="How many of the newest checkpoints are kept."
     )
@@ -222,47 +219,6 @@ class TrainingConfig(NoiseConfig):
     )
     validation_clips: Annotated[Count, Continued.FREE] = Field(
         default=4, description="Clips that a validation samples."
-    )
-
-
-class EvaluationConfig(Section):
-    """Settings of how a trained model is sampled, and where metrics find what they need."""
-
-    steps: SolverSteps = Field(default=5, description="Solver steps per video.")
-    clips: Count | None = Field(default=None, description="Test clips to score; null scores all.")
-    seed: Seed = Field(default=0, description="Seed of the sampling noise, the same for every model of a study.")
-    weights: Literal["ema", "raw"] = Field(default="ema", description="Which weights are sampled: averaged or raw.")
-    known_views: Places = Field(
-        default=(),
-        description="Places, from 0, of a clip's views that are given, as captured cameras are: only the others are made and "
-        "scored.",
-    )
-    unscored_views: Places = Field(
-        default=(),
-        description="Places of views that are not scored though they are made, so that models which are given some are compared "
-        "with others on the same views.",
-    )
-    windows_per_call: Count | None = Field(
-        default=None, description="Most windows of a sampler denoised at once: less memory; null: all of one shape."
-    )
-    kept_conditioning: float = Field(
-        default=4.0,
-        ge=0,
-        le=1e6,
-        description="GiB of encoded conditioning that sampling keeps between steps; what does not fit is encoded anew.",
-    )
-    networks: Path | None = Field(
-        default=None,
-        description="Folder of the pretrained networks that metrics look through; null: $HVG_NETWORKS, or "
-        "~/.cache/hvg/networks. `hvg weights` lists what is needed.",
-    )
-    any_network: bool = Field(
-        default=False, description="Whether another file than the published one may stand under its name."
-    )
-    overlap: Literal["refuse", "allow"] = Field(
-        default="refuse",
-        description="What happens where subjects or clips of train are in val or test too, or those of val in test, as far as "
-        "the dataset's files tell: refused; or allowed, and every record and report says how many.",
     )
 
 
@@ -297,41 +253,6 @@ class ProtocolConfig(Section):
         """Every setting as plain values."""
         plain = self.model_dump(mode="json", exclude={"metrics"})
         return plain | {"metrics": {label: choice.resolved() for label, choice in self.metrics.items()}}
-
-
-# Machines, and processes of each.
-Processes = tuple[int, int | Literal["auto"]]
-
-
-class StrategyConfig(Section):
-    """Settings of the number of devices that a run trains on, and how they share the work."""
-
-    name: Literal["single", "ddp", "zero1", "zero2", "zero3"] = Field(
-        default="single",
-        description="One device; distributed data parallel; or DeepSpeed ZeRO, where devices share the optimiser's state "
-        "(zero1), the gradients too (zero2), the weights too (zero3).",
-    )
-    devices: ProcessCount | Literal["auto"] = Field(
-        default=1, description="Devices per node, of all but single; auto takes all GPUs."
-    )
-    nodes: MachineCount = Field(default=1, description="Machines, of all but single.")
-    offload: Literal["none", "optimizer", "parameters"] = Field(
-        default="none",
-        description="What ZeRO keeps in the memory of the host: nothing, the optimiser's state, or (zero3) the weights too.",
-    )
-
-    @model_validator(mode="after")
-    def _only_zero_offloads(self) -> "StrategyConfig":
-        if self.offload != "none" and not self.name.startswith("zero"):
-            raise ValueError(f"offload={self.offload} needs one of the ZeRO strategies, not {self.name}")
-        if self.offload == "parameters" and self.name != "zero3":
-            raise ValueError(f"offload=parameters needs zero3: {self.name} does not partition the weights")
-        return self
-
-    @property
-    def processes(self) -> Processes:
-        """Machines, and processes of each, that train a run."""
-        return (1, 1) if self.name == "single" else (self.nodes, self.devices)
 
 
 class LoggerConfig(Section):

@@ -11,15 +11,15 @@ import yaml
 from pydantic import Field
 from typing_extensions import TypeVar
 
+from hvg.config.evaluation_section import EvaluationConfig
 from hvg.config.sections import (
     DataConfig,
-    EvaluationConfig,
     LoggerConfig,
     ProtocolConfig,
     Section,
-    StrategyConfig,
     TrainingConfig,
 )
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.bounds import Seed
 from hvg.core.names import NameInFolders
 from hvg.parts.continued import Continued
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvg.parts.adapter import Adapter
     from hvg.parts.backbone import Backbone
     from hvg.parts.model import Codec, Conditioner, Prediction
+    from hvg.parts.optimizer import Optimizer
     from hvg.parts.plan import Guidance, Sampler, Solver
     from hvg.parts.reconstructor import Reconstructor
     from hvg.parts.refiner import Refiner
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 else:
     # Settings are read without the interfaces, which need torch; which kind a part is of, the registry judges.
     Backbone = Codec = Conditioner = Prediction = ViewAttention = Guidance = Sampler = Solver = Any
-    Adapter = Alignment = BodyModel = Dataset = Fit = Renderer = Reconstructor = Refiner = System = Any
+    Adapter = Alignment = BodyModel = Dataset = Fit = Optimizer = Renderer = Reconstructor = Refiner = System = Any
 
 PartT = TypeVar("PartT", default=Any)
 # The root keys that hold a conditioner. Their order is the order in which what they give is merged.
@@ -52,6 +53,7 @@ SINGLE_PARTS = {
         "codec",
         "backbone",
         "adapter",
+        "optimizer",
         "view_attention",
         "prediction",
         "sampler",
@@ -66,13 +68,18 @@ SINGLE_PARTS = {
 }
 # Parts that clips are made with: every run has them, whatever it trains.
 CLIP_PARTS = ("dataset", "renderer", "body", "fit")
-# Key that settings had in earlier versions -> what it is now.
-RENAMED = {"data.grids": "data.buckets"}
+# Key that settings have, or had in earlier versions, by another name -> what it is.
+RENAMED = {
+    "data.grids": "data.buckets",
+    "training.betas": "optimizer.betas",
+    "training.weight_decay": "optimizer.weight_decay",
+}
 # Of one run.
 MOST_STAGES = 64
 # What runs had before there was a choice, of these and of slots: configurations that say nothing have it.
 BEFORE = {
     "adapter": "full",
+    "optimizer": "adamw_fused",
     "fit": "none",
     "system": "human_video",
     "reconstruction": "none",
@@ -85,7 +92,11 @@ BEFORE = {
 
 def is_used(key: str, uses: Collection[str]) -> bool:
     """Whether a system takes the parts of a root key, or, as of refiners, what it makes does. uses: as of ``System``."""
-    return key in ("system", "refiner", *CLIP_PARTS) or key in uses or SINGLE_PARTS.get(key, "conditioner") in uses
+    return (
+        key in ("system", "optimizer", "refiner", *CLIP_PARTS)
+        or key in uses
+        or SINGLE_PARTS.get(key, "conditioner") in uses
+    )
 
 
 class Settings(Section):
@@ -169,6 +180,9 @@ class RunConfig(Settings):
     backbone: PartChoice[Backbone] = Field(description="The denoiser.")
     adapter: PartChoice[Adapter] = Field(
         description="Which weights train, and how fast: all, some by pattern, or what is added to the backbone."
+    )
+    optimizer: PartChoice[Optimizer] = Field(
+        description="How weights follow their gradients, and in what form it keeps what it knows of each."
     )
     view_attention: PartChoice[ViewAttention] = Field(description="How views see each other inside the backbone.")
     prediction: PartChoice[Prediction] = Field(

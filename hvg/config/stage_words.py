@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hvg.config.overrides import text_of
-from hvg.config.parsing import PART_KEYS
+from hvg.config.parsing import PART_KEYS, with_new_names
 from hvg.config.stages import OF_A_STAGE, differences, has_stages, merged
 from hvg.config.trees import composed, plain
 from hvg.core.errors import Problem, did_you_mean
@@ -30,12 +30,13 @@ def plain_with_stages(
     said, stages = _said(loader, parsed), {}
     for label, changes in written.pop("stages").items():
         changes, wrong = _with_parts(loader, changes, f"stages.{label}")
+        changes, twice = with_new_names(changes)
         for path in said:
             changes = _without(changes, path)
         tree, unresolved = plain(OmegaConf.create(merged(written, changes)))
         judged = {key: value for key, value in changes.items() if key not in OF_A_STAGE}
         stages[label] = judged | differences(tree, raw)
-        problems += [*wrong, *unresolved]
+        problems += [*wrong, *(Problem(f"stages.{label}.{p.path}", p.message) for p in twice), *unresolved]
     return {**raw, "stages": stages}, [*dict.fromkeys(problems)]
 
 
@@ -52,7 +53,9 @@ def _with_parts(
         if word in known:
             found[key] = OmegaConf.to_container(composed(loader, (), f"{key}/{word}")[key], resolve=False)
         else:
-            problems.append(Problem(f"{place}.{key}", f"no {key} is named '{word}'. {did_you_mean(word, known)}"))
+            problems.append(
+                Problem(f"{place}.{key}", f"no {key} is named '{word}'. {did_you_mean(word, known)}", f"hvg list {key}")
+            )
     return found, problems
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from hvg.config.parsing import PART_KEYS, parse
+from hvg.config.parsing import PART_KEYS, parse, with_new_names
 from hvg.config.settings import MOST_STAGES, RunConfig
 from hvg.config.validation import shown
 from hvg.core.errors import ConfigError, Problem, did_you_mean
@@ -51,7 +51,7 @@ def stages_of(config: RunConfig) -> tuple[TrainingStage, ...]:
     for label, tree in stage_trees(config.resolved()).items():
         own, _, problems = parse(tree)
         if problems:
-            raise ConfigError([Problem(f"stages.{label}.{p.path}", p.message) for p in problems])
+            raise ConfigError([replace(p, path=f"stages.{label}.{p.path}") for p in problems])
         begins, before = config.stages[label].get("begins", "averaged"), found[-1] if found else None
         ordered = before.ordered + before.config.training.steps if before and begins == "continued" else 0
         first = before.last if before else 0
@@ -82,7 +82,7 @@ def stage_trees(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def merged(root: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A tree with a stage's changes: settings of a section or of the same part are changed one by one, another part replaces."""
-    own = {key: _changed(key, root.get(key), value) for key, value in changes.items() if key in OF_A_STAGE}
+    own = {key: _changed(key, root.get(key), x) for key, x in with_new_names(changes)[0].items() if key in OF_A_STAGE}
     return {**root, **own}
 
 
@@ -149,7 +149,7 @@ def problems_of_all(found: Mapping[str, list[Problem]]) -> list[Problem]:
     }
     common = set.intersection(*map(set, found.values()))
     problems = [
-        problem if problem in common else Problem(f"stages.{label}.{problem.path}", problem.message)
+        problem if problem in common else replace(problem, path=f"stages.{label}.{problem.path}")
         for label, own in found.items()
         for problem in own
     ]

@@ -22,10 +22,12 @@ def validate(
     owner: str,
     names: type[BaseModel] | None = None,
     written: Mapping[str, str] | None = None,
+    then: str = "",
 ) -> tuple[Any, list[Problem]]:
     """``raw`` as ``model``, or None; unknown keys are reported and then ignored, so that the rest is judged too.
 
-    names: the model whose fields are suggested for a misspelt key, ``model`` unless given. written: as of ``parse``.
+    names: the model whose fields are suggested for a misspelt key, ``model`` unless given. written: as of ``parse``. then: the
+    command that lists the known keys.
     """
     errors = _errors(model, raw)
     words = _as_words(errors, raw, path, written or {})
@@ -33,7 +35,10 @@ def validate(
         raw = _changed(raw, words)
         errors = _errors(model, raw)
     wild = {problem.path: problem for problem in _wild_numbers(raw, path)}
-    problems = [*wild.values(), *(p for p in _problems(errors, raw, path, owner, names or model) if p.path not in wild)]
+    problems = [
+        *wild.values(),
+        *(p for p in _problems(errors, raw, path, owner, names or model, then) if p.path not in wild),
+    ]
     unknown = [e["loc"] for e in errors if e["type"] == "extra_forbidden"]
     if wild or len(unknown) < len(errors):
         return None, problems
@@ -139,7 +144,9 @@ def _inside(tree: Any, keys: Sequence[Any]) -> Any:
     return tree
 
 
-def _problems(errors: list, raw: dict[str, Any], path: str, owner: str, model: type[BaseModel]) -> list[Problem]:
+def _problems(
+    errors: list, raw: dict[str, Any], path: str, owner: str, model: type[BaseModel], then: str
+) -> list[Problem]:
     """One problem per place; a union's alternatives are joined."""
     places: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
@@ -148,7 +155,10 @@ def _problems(errors: list, raw: dict[str, Any], path: str, owner: str, model: t
         place = ".".join([*filter(None, [path]), *map(str, keys)])
         given[place] = error
         places.setdefault(place, []).append(_message(error, keys, owner, model))
-    return [Problem(place, _joined(messages, given[place])) for place, messages in places.items()]
+    return [
+        Problem(place, _joined(messages, error), then if error["type"] == "extra_forbidden" else "")
+        for (place, messages), error in zip(places.items(), given.values(), strict=True)
+    ]
 
 
 def _joined(messages: list[str], error: Any) -> str:

@@ -45,9 +45,10 @@ def array_bytes(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def write_archive(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an ``.npz`` without pickle, whole or not at all."""
-    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+def write_archive(path: Path, arrays: Mapping[str, np.ndarray], *, packed: bool = False) -> None:
+    """Writes an ``.npz`` without pickle, whole or not at all; the same arrays give the same bytes. packed: compressed."""
+    method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w", method) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)

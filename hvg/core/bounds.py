@@ -36,6 +36,8 @@ Depth = Annotated[int, Field(ge=1, le=64)]
 Scale = Annotated[float, Field(ge=1e-4, le=1e4)]
 # How strongly something counts, 0: not at all.
 Weight = Annotated[float, Field(ge=0, le=1e6)]
+# How much an average keeps of what it was.
+Average = Annotated[float, Field(ge=0, lt=1)]
 # A noise level.
 Sigma = Annotated[float, Field(ge=1e-6, le=1e6)]
 GuidanceScale = Annotated[float, Field(ge=0, le=1000)]

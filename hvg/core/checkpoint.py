@@ -8,6 +8,7 @@ The folder gets its name when all of it is on disk.
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
@@ -130,7 +131,9 @@ def _precision(manifest: Mapping[str, Any]) -> str | None:
 
 def _manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint{_nearby(path)}")
+        raise CheckpointError(
+            f"{path}: no such checkpoint{_nearby(path)}", then="" if _nearby(path) else _training(path)
+        )
     if path.is_file():
         raise CheckpointError(f"{path}: not a checkpoint of this version: those are folders{_nearby(path)}")
     try:
@@ -220,7 +223,7 @@ def find_checkpoint(path: Path) -> Path:
         return path
     found = latest_checkpoint(path / "checkpoints") or latest_checkpoint(path)
     if found is None:
-        raise CheckpointError(f"{path}: this folder holds no checkpoint")
+        raise CheckpointError(f"{path}: this folder holds no checkpoint", then=_training(path))
     return found
 
 
@@ -282,6 +285,12 @@ def _nearby(path: Path) -> str:
     folders = [path, path.parent, path.parent / "checkpoints"] if path.is_dir() else [path.parent]
     found = next((p for folder in folders if (p := latest_checkpoint(folder)) and p != path), None)
     return f"; did you mean {found}?" if found else ""
+
+
+def _training(path: Path) -> str:
+    """The command that trains the run that ``path`` is meant to be of, as far as its place tells."""
+    run = path.parent.parent if PATTERN.fullmatch(path.name) and path.parent.name == "checkpoints" else path
+    return f"hvg train name={shlex.quote(run.name) if run.parent == Path('runs') else 'NAME'}"
 
 
 def is_exported(path: Path) -> bool:

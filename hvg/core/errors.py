@@ -8,12 +8,18 @@ from difflib import get_close_matches
 class HvgError(Exception):
     """Something the user gave cannot be used; the message says what, where, what was expected, and the likely fix."""
 
+    def __init__(self, message: str, *, then: str = "") -> None:
+        """then: the command to type next, where there is one; words in capitals are to be filled in."""
+        self.message, self.then = message, then
+        joined = " Next" if message.endswith((".", "?")) else "; next"
+        super().__init__(f"{message}{joined}: {_listed([then])}" if then else message)
+
 
 class DataError(HvgError):
     """A file or a sample cannot be read or does not hold what it should; the message names the file, in one line."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(in_one_line(message))
+    def __init__(self, message: str, *, then: str = "") -> None:
+        super().__init__(in_one_line(message), then=then)
 
 
 class CheckpointError(HvgError):
@@ -22,10 +28,11 @@ class CheckpointError(HvgError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a configuration: where it is, and what to do about it."""
+    """One thing wrong with a configuration: where it is, and what to do about it. then: as of ``HvgError``."""
 
     path: str
     message: str
+    then: str = ""
 
     def __str__(self) -> str:
         # A key from a file may hold anything, a message has one line.
@@ -40,7 +47,15 @@ class ConfigError(HvgError):
         self.problems = tuple(problems)
         count = len(self.problems)
         head = "1 problem in the configuration:" if count == 1 else f"{count} problems in the configuration:"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+        lines = [head, *(f"  - {problem}" for problem in self.problems)]
+        if commands := _listed(problem.then for problem in self.problems):
+            lines.append(f"next: {commands}")
+        super().__init__("\n".join(lines))
+
+
+def _listed(commands: Iterable[str]) -> str:
+    """The commands that are none of ""; each once."""
+    return ", ".join(f"`{command}`" for command in dict.fromkeys(commands) if command)
 
 
 def in_one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from pathlib import Path
 from typing import Any
 
+from hvg import __version__
 from hvg.core.shipped import COMPONENTS, CONF, FOLDERS, HVG
 
 PACKAGES = ("torch", "lightning", "diffusers", "hydra-core", "torchmetrics", "anny", "warp-lang", "numpy")
@@ -23,7 +24,8 @@ READ_WHOLE = 2**20
 def collect(seed: int | None = None) -> dict[str, Any]:
     """A JSON-ready record of what produces a run: of the program and of all that was added to it, as it lies on the disk."""
     return {
-        "hvg": _version("hvg"),
+        # Its own word, not that of what was installed, which an edited tree no longer is.
+        "hvg": __version__,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": git_commit(),

@@ -20,14 +20,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hvg.config import build
 from hvg.config.composition import parse_resolved
 from hvg.config.precision import LIGHTNING, on_described_gpus, precision_here
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.core.text_tables import table
 from hvg.cost.forecast import forecast, rank_count
@@ -64,14 +65,15 @@ def dry_run(config: RunConfig, ranks: int) -> Iterator[str]:
     shape = step_shape(config)
     if "backbone" not in config.parts:
         raise HvgError(
-            f"dry_run steps on shapes, which system={config.system.name} cannot: let `hvg check` count its weights"
+            f"dry_run steps on shapes, which system={config.system.name} cannot; a check counts its weights",
+            then=f"hvg check system={config.system.name}",
         )
     if shape is None:
         raise HvgError(f"dry_run needs the size of pictures, which dataset {config.dataset.name} reads from its files")
     if config.strategy.offload != "none":
         raise HvgError(
-            f"dry_run has no GPU to offload from: set strategy.offload=none, or let `hvg check` forecast "
-            f"strategy.offload={config.strategy.offload}"
+            "dry_run has no GPU to offload from: set strategy.offload=none, or let a check forecast it",
+            then=f"hvg check strategy={config.strategy.name} strategy.offload={config.strategy.offload}",
         )
     ranks = rank_count(config.strategy, ranks)
     config, arithmetic = on_described_gpus(config)
@@ -295,11 +297,11 @@ class _Inspection(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         strategy = trainer.strategy
         tensors = tensors_of([pl_module, *strategy.hidden.values()])
-        states = strategy.adam().state
+        states = strategy.averaging().state
         kinds: dict[str, list[Tensor]] = {
-            # Of stage 3: the part that a device keeps, and what it holds whole.
-            "weights": [getattr(x, "ds_tensor", x) for x in tensors],
-            "gathered": tensors,
+            # Of stage 3 and fsdp: the part that a device keeps, and what it holds whole.
+            "weights": [_kept(x) for x in tensors],
+            "gathered": [x for x in tensors if not isinstance(x, DTensor)],
             "copies": list(states),
             "optimizer": [x for state in states.values() for name, x in state.items() if name != "average"],
             "average": [state["average"] for state in states.values()],
@@ -308,6 +310,11 @@ class _Inspection(Callback):
         for kind, found in kinds.items():
             self.held[kind] = _size(x for x in found if handle(x) not in seen)
             seen |= {handle(x) for x in found}
+
+
+def _kept(x: Tensor) -> Tensor:
+    """What a device keeps of a weight between two steps."""
+    return x.to_local() if isinstance(x, DTensor) else getattr(x, "ds_tensor", x)
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

@@ -1,14 +1,15 @@
 """Forecast of a training step's cost, before anything is allocated: weights, FLOPs, memory, traffic of one device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from hvg.config.build import build_part
 from hvg.config.precision import Precision, precision_here
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import RunConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.model.counted_step import (
     BACKBONE,
@@ -103,11 +104,16 @@ def divide(counts: Counts, config: RunConfig, ranks: int | None = None) -> Forec
     repeats = counts.flops is not None and counts.flops.repeated > 0
     return Forecast(
         counts=counts,
-        share=share(config.strategy, counts.sizes, ranks, accumulate),
+        share=share(config.strategy, counts.sizes, ranks, accumulate, kept=kept_by(config)),
         traffic=traffic(config.strategy, counts.sizes, ranks, accumulate, repeats),
         ranks=ranks,
         accumulate=accumulate,
     )
+
+
+def kept_by(config: RunConfig) -> Callable[[int], int]:
+    """Bytes that a run's optimiser keeps of a tensor of so many elements."""
+    return partial(config.optimizer.cls.kept_bytes, config.optimizer.config)
 
 
 def alternatives(config: RunConfig, given: Forecast) -> Iterator[tuple[str, Forecast]]:
@@ -121,10 +127,13 @@ def alternatives(config: RunConfig, given: Forecast) -> Iterator[tuple[str, Fore
 
 def _strategies(config: RunConfig, ranks: int) -> Iterator[tuple[str, dict[str, str]]]:
     """Strategies that divide more than this one, or move it to the host."""
-    strategy, order = config.strategy, ["ddp", "zero1", "zero2", "zero3"]
-    for name in order[order.index(strategy.name) + 1 :] if ranks > 1 else ():
-        # zero3 cannot sample while it trains.
-        silent = " training.validate_every=0" if name == "zero3" and config.training.validate_every else ""
+    strategy, order = config.strategy, ["ddp", "zero1", "zero2", "zero3", "fsdp"]
+    # The last two divide the same.
+    others = ["zero3"] if strategy.name == "fsdp" else order[order.index(strategy.name) + 1 :] if ranks > 1 else []
+    for name in others if ranks > 1 else ():
+        changed = strategy.model_copy(update={"name": name})
+        # What divides the weights cannot sample while it trains.
+        silent = " training.validate_every=0" if changed.divides_weights and config.training.validate_every else ""
         yield f"strategy={name}{silent}", {"name": name}
     if strategy.name.startswith("zero") and strategy.offload == "none":
         yield "strategy.offload=optimizer", {"offload": "optimizer"}
@@ -154,7 +163,9 @@ def rank_count(strategy: StrategyConfig, ranks: int | None = None) -> int:
     """
     if strategy.name == "single":
         if ranks not in (None, 1):
-            raise HvgError(f"strategy=single trains on one device, not on {ranks}; choose strategy=ddp or one of zero")
+            raise HvgError(
+                f"strategy=single trains on one device, not on {ranks}; choose strategy=ddp, fsdp or one of zero"
+            )
         return 1
     per_node = strategy.devices if isinstance(strategy.devices, int) else max(1, torch.cuda.device_count())
     return ranks or strategy.nodes * per_node

@@ -11,6 +11,7 @@ from hvg.core.text_tables import table
 if TYPE_CHECKING:
     from hvg.config.settings import RunConfig
     from hvg.cost.forecast import Counts, Forecast
+    from hvg.cost.passes import Passes
     from hvg.model.counted_step import Flops
 
 GB = 10**9
@@ -67,7 +68,7 @@ def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> li
         ("weights", share.weights),
         ("codec and other networks that are never trained", counts.published),
         ("float32 copy of the weights that it updates", share.copies),
-        ("AdamW's averages", share.optimizer),
+        ("what the optimiser keeps of them", share.optimizer),
         ("moving average", share.average),
         ("gradients", share.gradients),
         ("buckets to exchange gradients", share.buckets),
@@ -84,29 +85,40 @@ def memory_table(forecast: Forecast, options: CheckOptions, strategy: str) -> li
 
 
 def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
-    """Line on the host's memory that offloading takes; none without offloading."""
-    per_node = -(-forecast.ranks // config.strategy.nodes)
-    if not forecast.share.host:
+    """Line on the host's memory that offloading takes, and saving beside training; none without both."""
+    per_node, host = -(-forecast.ranks // config.strategy.nodes), forecast.share.host
+    if config.training.saving == "beside":
+        sizes, sections = forecast.counts.sizes, len(config.optimizer.cls.moments) + 2
+        # A checkpoint, of which every process copies its share.
+        host += -(-(4 * sections * sizes.elements + sizes.frozen) // forecast.ranks)
+    if not host:
         return []
-    return [
-        f"memory of the host: {gigabytes(forecast.share.host)} for a GPU, {gigabytes(per_node * forecast.share.host)} a node"
-    ]
+    return [f"memory of the host: {gigabytes(host)} for a GPU, {gigabytes(per_node * host)} a node"]
 
 
 def sampling_line(config: RunConfig) -> list[str]:
-    """Line on how often the network looks at a test clip, the largest there is; none where nothing says how large clips are."""
+    """Line on how often the network looks at a test clip, the largest there is; none where nothing says how large clips are, or
+    where nothing is denoised.
+    """
     from hvg.cost.passes import sampling_passes
     from hvg.model.trained_windows import clip_grids
 
+    if "sampler" not in config.parts:
+        return []
     views, frames = max(clip_grids(config, "test"), key=lambda grid: grid[0] * grid[1], default=(0, 0))
     if not views:
         return []
     passes = sampling_passes(config, views, frames)
     return [
-        f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes:.3g} passes of the network over "
-        "all of it",
+        f"a sample of {views} views x {frames} frames: {config.evaluation.steps} steps, {passes.all:.3g} passes of the network "
+        f"over all of it{outer_passes(config, passes)}",
         *refining_line(config, views, frames),
     ]
+
+
+def outer_passes(config: RunConfig, passes: Passes) -> str:
+    """Words on how many of the passes the deep half of the network sits out."""
+    return f", {passes.outer:.3g} of them by its outer layers alone" if config.evaluation.reuse > 1 else ""
 
 
 def refining_line(config: RunConfig, views: int, frames: int) -> list[str]:
@@ -123,7 +135,7 @@ def refining_line(config: RunConfig, views: int, frames: int) -> list[str]:
         return [f"refiner={choice.name} of its frames: unknown, for refiner.checkpoint={place} is not there"]
     passes = refining_passes(refining_config(config), build_part(choice), views, frames)
     whose = "its network" if place is None else f"the network of {place}"
-    return [f"refiner={choice.name} of its frames: {passes:.3g} passes of {whose} over all of them"]
+    return [f"refiner={choice.name} of its frames: {passes.all:.3g} passes of {whose} over all of them"]
 
 
 def traffic_line(forecast: Forecast, options: CheckOptions) -> str:

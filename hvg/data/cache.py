@@ -11,6 +11,7 @@ from hvg.config.build import observed, true_clips
 from hvg.config.settings import RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.errors import DataError
+from hvg.core.next_commands import PREPARE_LATENTS
 from hvg.core.sources import source_digest
 from hvg.data.clip_files import as_kept
 from hvg.data.features import encodings
@@ -200,5 +201,6 @@ def _encoded_files(
 def _unprepared(folder: Path, reason: str) -> DataError:
     return DataError(
         f"data.latents=cached: {reason} in {folder}, whose name stands for the settings, the alignment and the weights of "
-        "the frozen networks; run `hvg prepare latents` with the settings of this run, or use data.latents=encode"
+        "the frozen networks; make them with the words of this run, or use data.latents=encode",
+        then=PREPARE_LATENTS,
     )

@@ -29,6 +29,7 @@ from hvg.config.settings import RunConfig
 from hvg.core.digests import components_digest, settings_digest
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
+from hvg.core.next_commands import PREPARE_LATENTS
 from hvg.core.sources import source_digest
 from hvg.data.shards import ShardReader
 from hvg.data.signals import fit_origin
@@ -158,7 +159,7 @@ class EncodedFile:
     def __init__(self, path: Path, clips: Sequence[str]) -> None:
         self.path = path
         if not path.exists():
-            raise DataError(f"{path}: no such file (make it with `hvg prepare latents`)")
+            raise DataError(f"{path}: no such file", then=PREPARE_LATENTS)
         try:
             # The library's reader sees to it that places lie in the file, fit their shapes and do not overlap.
             with safe_open(regular_file(path), framework="pt") as file:
@@ -171,7 +172,7 @@ class EncodedFile:
         lacking = next((clip for clip, held in self._places.items() if not held), None)
         if lacking is not None:
             raise DataError(
-                f"{path}: holds nothing of clip '{lacking}'; run `hvg prepare latents` with the settings of this run"
+                f"{path}: holds nothing of clip '{lacking}'; make it with the words of this run", then=PREPARE_LATENTS
             )
 
     def read(self, clip: str, choose: Choose | None = None) -> dict[str, Tensor]:
@@ -184,7 +185,7 @@ class EncodedFile:
 
     def _damaged(self, reason: str) -> DataError:
         reason = " ".join(reason.split())
-        return DataError(f"{self.path}: damaged ({reason}); delete it and run `hvg prepare latents` again")
+        return DataError(f"{self.path}: damaged ({reason}); delete it and make it again", then=PREPARE_LATENTS)
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,8 @@ class Recorded(Dataset):
         if not any(found):
             raise DataError(
                 f"clip '{clip.clip_id}': no camera sees any joint of its body, so cameras or body are not what they are said "
-                "to be; `hvg prepare check` tries the usual mistakes"
+                "to be",
+                then="hvg prepare check",
             )
         crops = [crop or whole_crop(cameras, size) for crop, cameras in zip(found, filmed, strict=True)]
         seen = [seen_through(cameras, crop, size) for cameras, crop in zip(filmed, crops, strict=True)]

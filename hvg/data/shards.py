@@ -31,6 +31,7 @@ from hvg.core.arrays import read_array
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
+from hvg.core.next_commands import PREPARE
 from hvg.data.clip_files import ALPHA, MOVING_MESH, SIGNAL, decode_cameras, decode_clip
 from hvg.data.driving import DRIVING, HANDS
 from hvg.parts.scene import Choose
@@ -132,10 +133,11 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise DataError(f"{path}: no such shard (make it with `hvg prepare`)")
+            raise DataError(f"{path}: no such shard", then=PREPARE)
         if not index_path(path).exists():
             raise DataError(
-                f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again"
+                f"{path}: the shard has no index {index_path(path).name}; it was not finished, make it again",
+                then=PREPARE,
             )
         try:
             index = json.loads(read_text(index_path(path)))
@@ -143,7 +145,7 @@ class ShardReader:
         except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"{index_path(path)}: no index of a shard ({' '.join(str(error).split())})") from error
         if found != SHARD_FORMAT:
-            raise DataError(f"{path}: format {found}, expected {SHARD_FORMAT}")
+            raise DataError(f"{path}: format {found}, expected {SHARD_FORMAT}", then=PREPARE)
         if path.stat().st_size != index.get("bytes"):
             raise DataError(
                 f"{path}: {path.stat().st_size} bytes, its index says {index.get('bytes')}: truncated or replaced"

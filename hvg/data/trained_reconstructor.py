@@ -13,6 +13,7 @@ from hvg.config.parsing import read_yaml
 from hvg.config.validation import validate
 from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported, saved_config
 from hvg.core.errors import CheckpointError, ConfigError
+from hvg.core.next_commands import TRAIN_RECONSTRUCTOR
 from hvg.parts import registry
 from hvg.parts.context import SceneContext
 from hvg.parts.reconstructor import Reconstructor
@@ -33,7 +34,10 @@ def trained_reconstructor(path: Path, name: str, context: SceneContext) -> Recon
     run = _saved_run(found)
     settings = _part(run, "reconstructor", found)
     if (saved := settings.pop("name")) != name:
-        raise CheckpointError(f"{found}: trained the reconstructor '{saved}', not '{name}'")
+        raise CheckpointError(
+            f"{found}: trained the reconstructor '{saved}', not '{name}'",
+            then=f"{TRAIN_RECONSTRUCTOR} reconstructor={name}",
+        )
     body = str(_part(run, "body", found)["name"])
     if type(context.body) is not registry.load("body", body):
         here = type(context.body).__module__.rpartition(".")[2]
@@ -52,7 +56,9 @@ def trained_reconstructor(path: Path, name: str, context: SceneContext) -> Recon
 def _saved_run(path: Path) -> Mapping[str, Any]:
     """The plain values of the configuration of a checkpoint."""
     if is_exported(path):
-        raise CheckpointError(f"{path}: is an export of a video model, which holds no reconstructor")
+        raise CheckpointError(
+            f"{path}: is an export of a video model, which holds no reconstructor", then=TRAIN_RECONSTRUCTOR
+        )
     try:
         run = read_yaml(saved_config(path))
     except yaml.YAMLError as error:
@@ -64,7 +70,7 @@ def _part(run: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
     """A part as a configuration has it, its name and its settings."""
     found = run.get(key)
     if not isinstance(found, Mapping) or not isinstance(found.get("name"), str):
-        raise CheckpointError(f"{path}: trained no {key}; give a run of `hvg train system=avatar`")
+        raise CheckpointError(f"{path}: trained no {key}; give a run that did", then=TRAIN_RECONSTRUCTOR)
     return dict(found)
 
 

@@ -4,6 +4,7 @@ Keys and shapes are those of the published files (github.com/vchoutas/smplx; arX
 S directions of shape and E of expression.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,8 +102,8 @@ def find_body_file(path: Path, family: Family, gender: Gender) -> Path:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         pickled = next((place for place in (p.with_suffix(".pkl") for p in places) if place.is_file()), None)
-        told = f"; {_converted(pickled)}" if pickled else ""
-        raise DataError(f"{path}: holds no {name} and no {family}/{name}{told}")
+        then = converting(pickled) if pickled else ""
+        raise DataError(f"{path}: holds no {name} and no {family}/{name}", then=then)
     return found
 
 
@@ -113,7 +114,7 @@ def read_body_file(path: Path, family: Family, gender: Gender = "neutral") -> Bo
     """
     path = find_body_file(path, family, gender)
     if path.suffix.lower() in (".pkl", ".pickle"):
-        raise DataError(f"{path}: is a pickle, which hvg never runs; {_converted(path)}")
+        raise DataError(f"{path}: is a pickle, which hvg never runs; make plain arrays of it", then=converting(path))
     keys = {*_NEEDED, *(_HANDS if family != "smpl" else ()), *(_LANDMARKS if family == "smplx" else ())}
     try:
         arrays = read_archive(path, keys)
@@ -129,8 +130,9 @@ def read_body_file(path: Path, family: Family, gender: Gender = "neutral") -> Bo
     return BodyFile(path=path, family=family, arrays=arrays)
 
 
-def _converted(pickled: Path) -> str:
-    return f"make plain arrays of it with `hvg convert body={pickled} out={pickled.with_suffix('.npz')}`"
+def converting(pickled: Path) -> str:
+    """The command that makes plain arrays of a body model's pickle."""
+    return shlex.join(["hvg", "convert", f"body={pickled}", f"out={pickled.with_suffix('.npz')}"])
 
 
 def _check_shapes(path: Path, family: Family, arrays: Mapping[str, np.ndarray]) -> None:

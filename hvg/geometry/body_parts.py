@@ -18,6 +18,17 @@ _ARM, _LEG, _TRUNK = (1.0, 8), (-1.0, 4), (0.0, 6)
 # A code is a multiple of this, which 8 bits keep exactly (``hvg.core.eight_bit``).
 _STEP = 1 / 127
 
+# Colours of parts in pictures for people, sRGB: trunk, then arm and leg of the left (warm) and of the right (cold).
+_COLOURS = {
+    (0, 0): (0.9, 0.9, 0.9),
+    (1, 1): (1.0, 0.6, 0.1),
+    (1, -1): (1.0, 0.25, 0.5),
+    (-1, 1): (0.2, 0.6, 1.0),
+    (-1, -1): (0.2, 0.9, 0.5),
+}
+# Brightness of the first part of a chain; the last has 1.
+_DARKEST = 0.35
+
 # Joint -> the joint at the other end of the bone that leads to it, for every joint of the SMPL family.
 _PARENT: dict[str, str] = {
     **{end: start for start, end in BONES},
@@ -81,6 +92,20 @@ def code_regions(codes: Tensor) -> Tensor:
     region[leg & beyond(3, _LEG)] = REGIONS.index("feet")
     region[~arm & ~leg & beyond(4, _TRUNK)] = REGIONS.index("head")
     return region
+
+
+def part_colours(codes: Tensor) -> Tensor:
+    """sRGB colours (..., 3) in [0, 1] of codes (..., 3), for people to look at; black where there is none.
+
+    The trunk is grey, the left arm orange, the left leg red, the right arm blue, the right leg green; along its chain a part is
+    the brighter, the further from the trunk.
+    """
+    side, limb, place = codes.float().unbind(-1)
+    colours = place.new_zeros(3, 3, 3)
+    for key, colour in _COLOURS.items():
+        colours[key] = place.new_tensor(colour)
+    colour = colours[side.round().long(), limb.round().long()]
+    return colour * ((_DARKEST + (1 - _DARKEST) * place) * (place > 0))[..., None]
 
 
 def _code(joint: str, beyond: int) -> tuple[float, float, float]:

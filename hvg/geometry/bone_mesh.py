@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hvg.geometry.ellipsoids import ellipsoids_from_bones
-from hvg.geometry.skeleton import JOINTS, bone_index, bone_radii, complete_joints, estimate_stature
+from hvg.geometry.body_ellipsoids import body_ellipsoids
 from hvg.values.body import BodyMotion
 
 # Circles around an ellipsoid, and points on each.
@@ -22,20 +21,17 @@ def bone_mesh(body: BodyMotion) -> BodyMotion:
 
     Raises: DataError naming the joints that the body lacks.
     """
-    joints = complete_joints(body.joints, body.joint_names)
-    first, second = bone_index(JOINTS, joints.device)
-    radii = bone_radii(estimate_stature(joints, JOINTS).mean(-1)) if body.bone_radii is None else body.bone_radii
-    bones = ellipsoids_from_bones(joints[:, :, first], joints[:, :, second], radii[:, None])
+    bones = body_ellipsoids(body)
     # Two directions across every bone, at right angles: of all those any will do.
     upright = bones.axis[..., 1:2].abs() > 0.9
-    aside = torch.where(upright, joints.new_tensor([1.0, 0.0, 0.0]), joints.new_tensor([0.0, 1.0, 0.0]))
+    aside = torch.where(upright, bones.axis.new_tensor([1.0, 0.0, 0.0]), bones.axis.new_tensor([0.0, 1.0, 0.0]))
     across = normalize(torch.linalg.cross(bones.axis, aside), dim=-1)
     third = torch.linalg.cross(bones.axis, across)
     thick, long = bones.radius[..., None], bones.half_length[..., None]
     axes = torch.stack([thick * across, thick * third, long * bones.axis], dim=-2)
-    ball, faces = (x.to(joints.device) for x in _ball())
-    vertices = bones.center[..., None, :] + _FULLER * ball.to(joints) @ axes
-    starts = len(ball) * torch.arange(len(first), device=joints.device)
+    ball, faces = (x.to(bones.axis.device) for x in _ball())
+    vertices = bones.center[..., None, :] + _FULLER * ball.to(bones.axis) @ axes
+    starts = len(ball) * torch.arange(bones.radius.shape[-1], device=faces.device)
     return replace(
         body,
         vertices=vertices.flatten(2, 3),

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hvg.geometry.motion import rotation_matrix
+from hvg.geometry.motion import axis_angle, rotation_matrix
 from hvg.values.cameras import Cameras, azimuths_degrees
 from hvg.values.tensors import map_tensors
 
@@ -22,6 +22,8 @@ NUM_ANGLES = 5
 LEAST_TURN, NEAREST, FARTHEST = 2e-3, 0.5, 20.0
 # Metres that a hand-held camera is off its place, for each degree that it is off its direction.
 METRES_A_DEGREE = 0.01
+# Weight, beside that of a camera, of where a point is taken to be that cameras do not agree on.
+_WEAK = 1e-4
 
 
 # --- made ---------------------------------------------------------------------------------------------------------------
@@ -58,6 +60,35 @@ def shaken(cameras: Cameras, degrees: float, unrest: Tensor) -> Cameras:
     off[..., :3, :3] = rotation_matrix(torch.deg2rad(degrees * unrest[..., :3])).to(off)
     off[..., :3, 3] = degrees * METRES_A_DEGREE * unrest[..., 3:].to(off)
     return _seen(cameras, off @ cameras.world_to_camera)
+
+
+def through_keys(keys: Cameras, places: Tensor, frames: int, target: Tensor) -> Tensor:
+    """world_to_camera (T, 4, 4) of a camera that is at ``keys`` (K) in the frames ``places`` (K), which increase, of ``frames``.
+
+    Before the first and after the last it stands still. In between it turns by the shortest way, and of its axis the point that
+    is nearest to ``target`` (3) goes along a line, while the distance to it changes evenly: what stands between two cameras of an
+    arc around the target is on that arc, as of ``arced``, and what stands between two of a dolly on its way, as of ``dollied``.
+    """
+    poses = keys.world_to_camera.double()
+    ahead, centers = poses[:, 2, :3], keys.centers.double()
+    depth = (ahead * (target.to(ahead) - centers)).sum(dim=-1).clamp_min(NEAREST)
+    points = centers + depth[:, None] * ahead
+    time = torch.arange(frames).to(places).clamp(places[0], places[-1])
+    after = torch.searchsorted(places, time, right=True).clamp_max(len(places) - 1)
+    before = (after - 1).clamp_min(0)
+    share = ((time - places[before]) / (places[after] - places[before]).clamp_min(1)).to(poses)[:, None]
+    start, end = poses[before, :3, :3], poses[after, :3, :3]
+    rotation = rotation_matrix(share * axis_angle(end @ start.mT)) @ start
+    point, distance = (
+        x[before] + share.view(-1, *[1] * (x.ndim - 1)) * (x[after] - x[before]) for x in (points, depth)
+    )
+    center = point - distance[:, None] * rotation[:, 2]
+    found = torch.eye(4).to(poses).repeat(frames, 1, 1)
+    found[:, :3, :3], found[:, :3, 3] = rotation, -(rotation @ center[..., None])[..., 0]
+    # Where a key is, and where it stands still, it is the key to the bit.
+    held, key = (time[:, None] == places).nonzero(as_tuple=True)
+    found[held] = poses[key]
+    return found.to(keys.world_to_camera)
 
 
 def _time(cameras: Cameras) -> Tensor:
@@ -115,6 +146,17 @@ def unrest(cameras: Cameras) -> Tensor:
     angles = torch.stack([steps[..., 2, 1], steps[..., 0, 2], steps[..., 1, 0]], dim=-1)
     change = torch.rad2deg(angles[..., 1:, :] - angles[..., :-1, :])
     return (change.square().mean(dim=(-2, -1)) / 6).sqrt()
+
+
+def common_point(cameras: Cameras, otherwise: Tensor) -> Tensor:
+    """The point (3) that is nearest to the axes of all cameras (...); in directions in which all are alike, ``otherwise`` (3)."""
+    ahead, centers = (x.reshape(-1, 3).double() for x in (cameras.world_to_camera[..., 2, :3], cameras.centers))
+    away = torch.eye(3).to(ahead) - ahead[:, :, None] * ahead[:, None]
+    weak = _WEAK * torch.eye(3).to(ahead)
+    found = torch.linalg.solve(
+        away.mean(dim=0) + weak, (away @ centers[..., None]).mean(0)[:, 0] + weak @ otherwise.to(ahead)
+    )
+    return found.to(otherwise)
 
 
 def _looked_at(cameras: Cameras, distance: float) -> Tensor:

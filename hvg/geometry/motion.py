@@ -1,4 +1,4 @@
-"""A person's motion: rotations by SMPL-X joint name, or joint positions; and what a file says of a body of the SMPL family."""
+"""A person's motion: rotations by SMPL-X joint name, or joint positions; and what a file says of a body, or brings of one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from hvg.geometry.body_conventions import GivenBody
 from hvg.geometry.skeleton import JOINTS
+from hvg.values.body import BodyMotion
+from hvg.values.tensors import change
 
 BODY_JOINTS: tuple[str, ...] = JOINTS[:22]
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
@@ -33,7 +35,8 @@ TO_Y_UP: Mapping[str, Tensor] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """T frames of motion; exactly one of ``rotations`` and ``joints`` is given, and ``body`` only beside rotations.
+    """T frames of motion; exactly one of ``rotations`` and ``joints`` is given, ``body`` only beside rotations and ``own_body``
+    only beside joints.
 
     rotations: SMPL-X joint name (``pelvis``, ``left_hip``, ...) -> (T, 3) axis-angle radians relative to the parent,
     in the SMPL-X rest pose (T-pose, y up, facing +z). A joint that is missing stays at rest.
@@ -42,6 +45,7 @@ class Motion:
     frames_per_second: at which it was recorded; None where that is not known.
     body: what the file says of a body of the SMPL family, from which bodies of the family take all of it; the other values
     are what any body can follow, rotations counted from that family's own rest pose, whose arms are not quite level.
+    own_body: (B=1), the person who moves, where the file brings them (``hvg.geometry.own_body``); any body can follow ``joints``.
     notes: what a user should be told of how the file was read.
     """
 
@@ -51,6 +55,7 @@ class Motion:
     translation: Tensor | None = None
     frames_per_second: float | None = None
     body: GivenBody | None = None
+    own_body: BodyMotion | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,7 +86,8 @@ def axis_angle(matrix: Tensor) -> Tensor:
 def resample(motion: Motion, places: Tensor) -> Motion:
     """The motion at ``places`` (N), increasing and counted in its frames from 0; between two frames it is interpolated.
 
-    Rotations go along the shortest arc, positions along a line. Raises: ValueError for no place, or one outside of it.
+    Rotations go along the shortest arc, positions along a line, a file's own body with all of its mesh, too. Raises: ValueError
+    for no place, or one outside of it.
     """
     if not len(places) or places.min() < 0 or places.max() > motion.num_frames - 1:
         raise ValueError(f"places have to be from 0 to {motion.num_frames - 1} and at least one, got {places.tolist()}")
@@ -108,6 +114,12 @@ def resample(motion: Motion, places: Tensor) -> Motion:
         }
         return replace(body, values=values)
 
+    def of_own(body: BodyMotion) -> BodyMotion:
+        turned = {name: rotation_matrix(arc(axis_angle(x[0])))[None] for name, x in body.parameters.items()}
+        part = change(body, ("joints", "vertices"), lambda x: line(x[0])[None])
+        skinning = body.skinning and change(body.skinning, ("transforms",), lambda x: line(x[0])[None])
+        return replace(part, parameters=turned, skinning=skinning)
+
     return replace(
         motion,
         rotations={name: arc(x) for name, x in motion.rotations.items()},
@@ -115,4 +127,5 @@ def resample(motion: Motion, places: Tensor) -> Motion:
         translation=None if motion.translation is None else line(motion.translation),
         frames_per_second=rate,
         body=None if motion.body is None else of_body(motion.body),
+        own_body=None if motion.own_body is None else of_own(motion.own_body),
     )

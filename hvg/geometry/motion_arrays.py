@@ -49,7 +49,7 @@ _FULL_LAYOUTS: Mapping[int, tuple[Family, Mapping[str, int]]] = {
     55: _LAYOUTS[162],
 }
 # Largest entry of R R^T - 1: files hold float16 at worst.
-_ROTATION_TOLERANCE = 1e-2
+ROTATION_TOLERANCE = 1e-2
 # No number of a person in metres and radians is as large, and single precision would lose centimetres of it.
 _BEYOND = 1e6
 _SCALES = (0.01, 100.0)
@@ -281,7 +281,7 @@ def rotations(path: str | Path, arrays: Mapping[str, np.ndarray], key: str, coun
 def _turns(path: str | Path, key: str, matrices: Tensor) -> Tensor:
     """Axis-angle vectors (T, J, 3) of what should be rotation matrices (T, J, 3, 3)."""
     error = (matrices @ matrices.mT - torch.eye(3)).abs().amax()
-    if error > _ROTATION_TOLERANCE or (torch.linalg.det(matrices) < 0).any():
+    if error > ROTATION_TOLERANCE or (torch.linalg.det(matrices) < 0).any():
         raise DataError(f"{path}: '{key}' has shape {tuple(matrices.shape)}, but not all of it are rotation matrices")
     return axis_angle(matrices)
 

@@ -14,6 +14,8 @@
   has to be 22 (SMPL-X body), 24 (SMPL), 55 (SMPL-X), 127 and more (SMPL-X, of which the first 55 are read), 17 (COCO or
   Human3.6M) or 33 (MediaPipe, y down). What detectors lack is put by the rules of ``hvg.geometry.keypoint_sets``.
 
+- a body of its own: positions with ``bone_radii``, and what ``hvg.geometry.own_body`` says of a mesh.
+
 Rotations of J joints are axis-angle vectors (T, 3 J) or (T, J, 3), radians, or matrices (T, J, 3, 3). Other keys are not
 looked at. Folders of EasyMocap's JSON are ``hvg.geometry.easymocap``'s, ``.bvh`` those of ``hvg.geometry.bvh``.
 """
@@ -26,11 +28,13 @@ import numpy as np
 from hvg.core.arrays import member_names, read_archive
 from hvg.core.axes import AskedUp
 from hvg.core.errors import DataError
+from hvg.core.next_commands import FILM
 from hvg.geometry.bvh import read_bvh
 from hvg.geometry.easymocap import json_files, read_frames
 from hvg.geometry.foreign_motion import TORCH_FILE, foreign_file
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_arrays import EXPECTED, KEYS, SOURCES, motion_of_arrays, text
+from hvg.geometry.own_body import read_own_body
 
 
 def load_motion(
@@ -47,7 +51,7 @@ def load_motion(
 
     Raises: DataError, one line that names the file, what was found and what was expected.
     """
-    path, gender, notes = Path(path), None, ()
+    path, gender, notes, own_body = Path(path), None, (), None
     if path.is_dir() or json_files(path):
         arrays, notes = read_frames(path, person)
     elif person is not None:
@@ -55,9 +59,9 @@ def load_motion(
     elif path.suffix == ".bvh" and path.is_file():
         arrays, notes = read_bvh(path)
     else:
-        arrays, gender = _read(path), _gender(path)
+        arrays, gender, own_body = _read(path), _gender(path), read_own_body(path, up)
     motion = motion_of_arrays(path, arrays, up, convention, gender)
-    return replace(motion, notes=(*notes, *motion.notes))
+    return replace(motion, notes=(*notes, *motion.notes), own_body=own_body)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -68,7 +72,7 @@ def files_of(path: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file that say how a person moves, without any other, which might need unpickling."""
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; expected an .npz motion file")
+        raise DataError(f"{path}: there is no such file; expected an .npz motion file", then=FILM)
     with path.open("rb") as file:
         known = foreign_file(path, file.read(9))
     if known is not None:

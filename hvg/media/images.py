@@ -1,5 +1,6 @@
 """Pictures in and out of files."""
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.eight_bit import alpha_to_uint8, frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 
@@ -19,14 +20,34 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Most pixels of a picture or of a frame that is read, 8192 x 8192: more than cameras have. A file of some kilobytes can hold
 # many times that; reading takes about ten bytes a pixel, and a photo as much again while it is made smaller.
 MOST_PIXELS = 2**26
+# Pixels along a side of a picture that moves.
+LARGEST_MOVING = 1024
 _AT_MOST = f"at most {MOST_PIXELS / 1e6:.0f} million are read, to bound the memory; make the picture smaller"
 
 
-def write_png(path: Path, image: Tensor) -> None:
-    """Writes one image, (3, H, W) in [-1, 1]."""
-    picture = Image.fromarray(frames_to_uint8(image).movedim(0, -1).contiguous().cpu().numpy())
+def write_png(path: Path, image: Tensor, alpha: Tensor | None = None) -> None:
+    """Writes one image, (3, H, W) in [-1, 1], with its alpha (1, H, W) in [0, 1] if there is one."""
+    pixels = frames_to_uint8(image)
+    pixels = pixels if alpha is None else torch.cat([pixels, alpha_to_uint8(alpha)])
+    picture = Image.fromarray(pixels.movedim(0, -1).contiguous().cpu().numpy())
     with whole_file(path) as partial:
         picture.save(partial, format="PNG")
+
+
+def moving_picture(frames: Tensor, frames_per_second: float) -> tuple[bytes, tuple[int, int]]:
+    """Frames (T, 3, H, W) in [-1, 1] as a GIF that plays for ever, of one as a PNG; and its width and height.
+
+    Sides are at most ``LARGEST_MOVING`` pixels: what shows it keeps all of it in memory.
+    """
+    pictures = [Image.fromarray(x) for x in frames_to_uint8(frames).movedim(1, -1).contiguous().cpu().numpy()]
+    for picture in pictures:
+        picture.thumbnail((LARGEST_MOVING, LARGEST_MOVING))
+    stream, first = io.BytesIO(), pictures[0]
+    if len(pictures) == 1:
+        first.save(stream, "PNG")
+    else:
+        first.save(stream, "GIF", save_all=True, append_images=pictures[1:], duration=1000 / frames_per_second, loop=0)
+    return stream.getvalue(), first.size
 
 
 def read_image_8bit(source: Path | Image.Image) -> tuple[Tensor, Tensor | None]:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hvg.core.errors import HvgError
+from hvg.core.next_commands import VIDEO_ENV
 from hvg.core.shipped import HVG, INSTALLED
 from hvg.media.photo import Box
 
@@ -58,9 +59,9 @@ def detector_python() -> Path:
     python = folder / "bin" / "python"
     if python.is_file():
         return python
-    by_hand = f"`python3.11 -m venv {folder} && {folder}/bin/pip install -r {PINS}`"
-    make = by_hand if INSTALLED or folder.parent != HVG.parent else f"`make video-env` in {HVG.parent}"
-    raise HvgError(f"{folder}: the detector's environment is not there; make it with {make}")
+    by_hand = f"python3.11 -m venv {folder} && {folder}/bin/pip install -r {PINS}"
+    make = by_hand if INSTALLED or folder.parent != HVG.parent else f"{VIDEO_ENV} -C {HVG.parent}"
+    raise HvgError(f"{folder}: the detector's environment is not there", then=make)
 
 
 class PersonDetector:

@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from hvg.core.errors import DataError
+from hvg.core.next_commands import CUT_OUT
 from hvg.media.video import video_frames
 
 
@@ -57,7 +58,7 @@ def steady_video(
         size = (pixels.shape[0], pixels.shape[1])
         progress(len(times), max(claimed, len(times)))
     if len(times) < 2:
-        raise DataError(f"{path}: has one frame; expected a video of at least two (`hvg photo` takes a picture)")
+        raise DataError(f"{path}: has one frame; expected a video of at least two", then=CUT_OUT)
     if rate is not None:
         return SteadyVideo(path, rate, np.arange(len(times)), len(times), size)
     shown = np.array([np.nan if time is None else time for time in times])

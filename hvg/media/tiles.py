@@ -37,7 +37,7 @@ def tile_columns(columns: Mapping[str, Tensor], min_cell_height: int = 128) -> T
     num_views = max(len(video) for video in columns.values())
     num_frames = max(video.shape[1] for video in columns.values())
     height, width = list(columns.values())[-1].shape[-2:]
-    factor = max(1, -(-min_cell_height // height))
+    factor = enlargement(height, min_cell_height)
     height, width = height * factor, width * factor
     canvas = torch.ones(
         num_frames, 3, GAP + LABEL_HEIGHT + num_views * (height + GAP), GAP + len(columns) * (width + GAP)
@@ -85,10 +85,15 @@ def tile_groups(groups: Sequence[Mapping[str, Tensor]], min_cell_height: int = 1
     return canvas
 
 
+def enlargement(height: int, least: int) -> int:
+    """The whole factor that makes pictures of a height, pixels, at least so high."""
+    return max(1, -(-least // height))
+
+
 def _cell_size(groups: Sequence[Mapping[str, Tensor]], min_cell_height: int) -> tuple[tuple[int, int], int]:
     """Height and width of a cell, and in how many columns the groups come near to 16:9 with few empty places."""
     height, width = next(iter(groups[0].values())).shape[-2:]
-    factor = max(1, -(-min_cell_height // height))
+    factor = enlargement(height, min_cell_height)
     height, width, members, count = height * factor, width * factor, len(groups[0]), len(groups)
 
     def whole(columns: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -1,11 +1,12 @@
-"""Videos in and out: H.264 in MP4, and whatever FFmpeg reads.
+"""Videos in and out: H.264 in MP4, animated WebP, and whatever FFmpeg reads.
 
 Frames are sRGB in [-1, 1], (T, 3, H, W), unless a function says otherwise. Files are written whole or not at all.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -28,10 +29,48 @@ from hvg.media.images import check_pixels
 BT709 = 1
 # x264's constant rate factor, 0 lossless to 51 worst; 18 looks like the source.
 QUALITY = "18"
+# WebP's, 0 to 100 best.
+WEBP_QUALITY = "90"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What FFmpeg is told of a kind of file: container and codec with their options, pixels, and whether they are BT.709."""
+
+    container: str
+    muxing: Mapping[str, str]
+    codec: str
+    settings: Mapping[str, str]
+    pixels: str
+    bt709: bool
+
+
+# faststart puts the index first, so that a player shows the video before it has all of it. Without x264's macroblock tree: with
+# AVX-512 it takes rows of macroblocks eight at a time, and where a picture's width is no multiple of 128 pixels what memory held
+# behind a row changes the file.
+_MP4 = _Kind(
+    container="mp4",
+    muxing={"movflags": "faststart"},
+    codec="libx264",
+    settings={"crf": QUALITY, "mbtree": "0"},
+    pixels="yuv420p",
+    bt709=True,
+)
+# A loop of 0 never ends. The codec makes its own YUV of colours, in the one way that WebP knows.
+_WEBP = _Kind(
+    container="webp",
+    muxing={"loop": "0"},
+    codec="libwebp_anim",
+    settings={"quality": WEBP_QUALITY, "lossless": "0"},
+    pixels="bgra",
+    bt709=False,
+)
+_KINDS = {".mp4": _MP4, ".webp": _WEBP}
 
 
 def write_video(path: Path, frames: Tensor, fps: float) -> None:
-    """Writes (T, 3, H, W) in [-1, 1] as H.264, 4:2:0, BT.709, which every browser plays.
+    """Writes (T, 3, H, W) in [-1, 1] as H.264, 4:2:0, BT.709, which every browser plays; as a picture that moves for ever where
+    the name ends in ``.webp``.
 
     Odd sides grow by one pixel at the bottom or right (the edge is repeated), for 4:2:0 needs even sides.
 
@@ -52,18 +91,17 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._rate = path, Fraction(fps).limit_denominator(1001)
+        self._kind = _KINDS.get(path.suffix, _MP4)
         self._open = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
         with ExitStack() as opening:
             partial = opening.enter_context(whole_file(self._path))
-            # faststart puts the index first, so that a player shows the video before it has all of it.
-            options = {"movflags": "faststart"}
-            self._container = opening.enter_context(av.open(str(partial), "w", format="mp4", options=options))
-            # Without x264's macroblock tree: with AVX-512 it takes rows of macroblocks eight at a time, and where a picture's
-            # width is no multiple of 128 pixels what memory held behind a row changes the file.
-            settings = {"crf": QUALITY, "mbtree": "0"}
-            self._stream = self._container.add_stream("libx264", rate=self._rate, options=settings)
+            kind = self._kind
+            self._container = opening.enter_context(
+                av.open(str(partial), "w", format=kind.container, options=dict(kind.muxing))
+            )
+            self._stream = self._container.add_stream(kind.codec, rate=self._rate, options=dict(kind.settings))
             opening.push(self._flush)
             self._open = opening.pop_all()
         return self
@@ -79,14 +117,15 @@ class VideoWriter:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if not self._stream.codec_context.is_open:
                 self._set_up(*image.shape[:2])
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame = frame.reformat(format=self._kind.pixels, dst_colorspace=Colorspace.ITU709)
             self._container.mux(self._stream.encode(frame))
 
     def _set_up(self, height: int, width: int) -> None:
         self._stream.height, self._stream.width = height, width
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = self._kind.pixels
         codec = self._stream.codec_context
-        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        if self._kind.bt709:
+            codec.colorspace = codec.color_primaries = codec.color_trc = BT709
         # One thread: the file does not depend on the machine's number of cores.
         codec.thread_count = 1
 

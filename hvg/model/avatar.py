@@ -7,17 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool1d
 
-from hvg.config.build import build_alignment, build_reconstructor
+from hvg.config.build import build_reconstructor
 from hvg.config.settings import RunConfig
 from hvg.core.finite import refuse_not_finite
 from hvg.core.on_device import constants, upload
 from hvg.core.random_keys import generator
 from hvg.core.required import required
-from hvg.data.signals import Signals
-from hvg.model.load import make_optimizer
+from hvg.model.trained_settings import trained_settings
 from hvg.model.trained_system import MESH_BYTES, Latents, TrainedSystem
 from hvg.parts.reconstructor import Reconstructor
-from hvg.values.body import MESH_FIELDS
 from hvg.values.clip import ClipBatch
 
 # Distance (N,) between pictures (N, 3, H, W) in [-1, 1].
@@ -161,11 +159,7 @@ def build_avatar(config: RunConfig, **settings: Any) -> AvatarSystem:
     return AvatarSystem(
         reconstructor=build_reconstructor(config),
         foreground_weight=config.training.foreground_weight,
-        seed=config.seed,
-        alignment=build_alignment(config),
-        background=config.data.background,
-        signals=Signals(mesh=not MESH_FIELDS.isdisjoint(choice.cls.needs(choice.config))),
-        optimizer=lambda parameters: make_optimizer(parameters, config),
+        **trained_settings(config, choice.cls.needs(choice.config)),
         **settings,
     )
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -49,6 +49,22 @@ class Entry:
         return cls(name, tensor.dtype, tuple(tensor.shape), lambda: tensor)
 
 
+@dataclass(frozen=True)
+class Started:
+    """A checkpoint that is begun.
+
+    path: its place to be. partial: the folder in which it is written. content: of its manifest, but for its files. entries: what
+    this process writes, into the file ``name``. every: all entries, in the order in which all processes read them.
+    """
+
+    path: Path
+    partial: Path
+    content: dict[str, Any]
+    name: str
+    entries: list[Entry]
+    every: list[Entry]
+
+
 def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Entry] = ()) -> None:
     """Writes ``state`` and ``entries`` under ``path``, each process of the group its share of the entries.
 
@@ -56,22 +72,34 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Ent
     write, or a learned tensor has diverged; then nothing is left of it. TypeError for state that is neither a tensor nor plain
     data.
     """
+    begun = start_checkpoint(path, state, entries)
+    written, error = write_share(begun.partial / begun.name, begun.entries, begun.every)
+    files = from_all_ranks({begun.name: written})
+    raise_together(path, error, begun.partial)
+    if rank_and_world()[0] == 0:
+        found = {key: value for file in files for key, value in file.items()}
+        error = attempt(lambda: finish(begun, found))
+    raise_together(path, error, begun.partial)
+
+
+def start_checkpoint(path: Path, state: Mapping[str, Any], entries: Sequence[Entry]) -> Started:
+    """Makes the folder in which a checkpoint is written, and says who writes what. All processes call it; raises as
+    ``write_checkpoint``.
+    """
     tensors, tree = pack(dict(state))
-    entries = [*entries, *(Entry.of(name, tensor) for name, tensor in tensors.items())]
+    every = [*entries, *(Entry.of(name, tensor) for name, tensor in tensors.items())]
     rank, world = rank_and_world()
     partial = path.with_name(f".{path.name}.partial")
-    error = _attempt(lambda: _fresh_folder(partial)) if rank == 0 else None
-    _raise_together(path, partial, error)
-    name = f"tensors-{rank + 1:05d}-of-{world:05d}.safetensors"
-    written, error = _write_share(partial / name, entries, rank, world)
-    files = from_all_ranks({name: written})
-    _raise_together(path, partial, error)
-    if rank == 0:
-        found = {key: value for file in files for key, value in file.items()}
-        known = {"step": state.get("global_step"), "precision": state.get("precision")}
-        content = {"format": CHECKPOINT_FORMAT, **known, "world_size": world, "files": found, "state": tree}
-        error = _attempt(lambda: _finish(partial, path, content))
-    _raise_together(path, partial, error)
+    error = attempt(lambda: _fresh_folder(partial)) if rank == 0 else None
+    raise_together(path, error, partial)
+    known = {"step": state.get("global_step"), "precision": state.get("precision")}
+    content = {"format": CHECKPOINT_FORMAT, **known, "world_size": world, "state": tree}
+    return Started(path, partial, content, file_name(rank, world), every[rank::world], every)
+
+
+def file_name(rank: int, world: int) -> str:
+    """Name of the file with a process's share."""
+    return f"tensors-{rank + 1:05d}-of-{world:05d}.safetensors"
 
 
 def pack(state: Any, prefix: str = "state") -> tuple[dict[str, Tensor], Any]:
@@ -103,12 +131,11 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) -> tuple[dict[str, Any], Problem]:
-    """Writes every ``world``-th entry as a safetensors file; its size and hash, and what went wrong.
+def write_share(path: Path, mine: Sequence[Entry], every: Iterable[Entry] = ()) -> tuple[dict[str, Any], Problem]:
+    """Writes this process's entries as a safetensors file; its size and hash, and what went wrong.
 
-    Goes on reading where writing has failed, for the other processes read with it.
+    every: all entries, which are read, also where writing has failed: the other processes read with it.
     """
-    mine = range(rank, len(entries), world)
     digest, size = hashlib.sha256(), 0
     streams: list[IO[bytes]] = []
 
@@ -120,18 +147,18 @@ def _write_share(path: Path, entries: Sequence[Entry], rank: int, world: int) ->
 
     def begin() -> None:
         streams.append(path.open("wb"))
-        put(_header([entries[index] for index in mine]))
+        put(_header(mine))
 
     def end() -> None:
         streams[0].close()
         flush_to_disk(path)
 
-    error = _attempt(begin)
-    for index, entry in enumerate(entries):
+    error, own = attempt(begin), {id(entry) for entry in mine}
+    for entry in every or mine:
         tensor = entry.read()
-        if index in mine and error is None:
-            error = _attempt(lambda: put(_checked_bytes(entry, tensor)))  # noqa: B023
-    at_the_end = _attempt(end) if streams else None
+        if id(entry) in own and error is None:
+            error = attempt(lambda: put(_checked_bytes(entry, tensor)))  # noqa: B023
+    at_the_end = attempt(end) if streams else None
     return {"bytes": size, "sha256": digest.hexdigest()}, error or at_the_end
 
 
@@ -163,17 +190,19 @@ def _fresh_folder(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _finish(partial: Path, path: Path, content: Mapping[str, Any]) -> None:
-    """Adds the manifest, which signs itself, and gives the folder its name."""
-    (partial / MANIFEST).write_text(json.dumps({**content, "sha256": signature_of(content)}), encoding="utf-8")
-    flush_to_disk(partial / MANIFEST)
-    flush_to_disk(partial)
-    remove_checkpoint(path)
-    partial.rename(path)
-    flush_to_disk(path.parent)
+def finish(begun: Started, files: Mapping[str, Any]) -> None:
+    """Adds the manifest, which signs itself, and gives the folder its name. files: name -> size and hash."""
+    content = {**begun.content, "files": dict(files)}
+    (begun.partial / MANIFEST).write_text(json.dumps({**content, "sha256": signature_of(content)}), encoding="utf-8")
+    flush_to_disk(begun.partial / MANIFEST)
+    flush_to_disk(begun.partial)
+    remove_checkpoint(begun.path)
+    begun.partial.rename(begun.path)
+    flush_to_disk(begun.path.parent)
 
 
-def _attempt(action: Callable[[], None]) -> Problem:
+def attempt(action: Callable[[], None]) -> Problem:
+    """What kept an action from being done; None where nothing did."""
     try:
         action()
     except (OSError, CheckpointError) as error:
@@ -181,13 +210,18 @@ def _attempt(action: Callable[[], None]) -> Problem:
     return None
 
 
-def _raise_together(path: Path, partial: Path, error: Problem) -> None:
-    """Raises in every process when one has an error."""
-    reasons = [reason for reason in from_all_ranks(error and (getattr(error, "strerror", "") or str(error))) if reason]
+def raise_together(path: Path, error: Problem, partial: Path | None = None) -> None:
+    """Raises: CheckpointError in every process when one has an error. partial: a folder that is removed then."""
+    reasons = [reason for reason in from_all_ranks(error and reason_of(error)) if reason]
     if not reasons:
         return
-    if rank_and_world()[0] == 0:
+    if partial is not None and rank_and_world()[0] == 0:
         shutil.rmtree(partial, ignore_errors=True)
     before = latest_checkpoint(path.parent)
     kept = f"{before} is as it was" if before else "there is none before it"
     raise CheckpointError(f"{path}: the checkpoint cannot be written: {reasons[0]}; {kept}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be written, in a line."""
+    return getattr(error, "strerror", "") or str(error)

@@ -6,28 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvg.config.build import Parts, adapt, build_part, build_parts
 from hvg.config.composition import parse_resolved
 from hvg.config.machine import choose_device, refuse_missing
 from hvg.config.settings import PartChoice, RunConfig
-from hvg.config.stages import stage_config
-from hvg.core.checkpoint import EXPORT_MODEL, Checkpoint, find_checkpoint, is_exported, precision_of
+from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported, precision_of
 from hvg.core.digests import components_digest, weights_digest
 from hvg.core.errors import CheckpointError, HvgError
+from hvg.core.next_commands import EXPORT
 from hvg.data.signals import signal_keys
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import Averaging
+from hvg.model.saved_run import exported_model, exported_settings, saved_run_of
 from hvg.model.system import HumanVideoSystem
-from hvg.model.trained_system import Base, Group, TrainedSystem
+from hvg.model.trained_system import Base, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
-from hvg.model.training_state import saved_config_of
 from hvg.parts import registry
 from hvg.parts.backbone import Backbone
+from hvg.parts.optimizer import Group
 from hvg.parts.part import Part
-from hvg.parts.pretrained import Component
 from hvg.parts.weights import load_shared_weights, load_weights
 
 # How the names of an export's weights begin.
@@ -42,7 +41,7 @@ def load_exported(
     Raises: CheckpointError for a folder that is no export, and where weights do not fit.
     """
     if not is_exported(folder):
-        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote")
+        raise CheckpointError(f"{folder}: is no folder that `hvg export` wrote", then=EXPORT)
     run, frozen = exported_settings(folder)
     config = parse_resolved(yaml.safe_dump(run), str(folder))
     unknown = [key for key in frozen if key not in {*config.conditioners, *({"codec"} & config.parts.keys())}]
@@ -57,12 +56,12 @@ def load_exported(
 
 def exported_weights(folder: Path) -> dict[str, Tensor]:
     """Parameter name -> trained weights of an export."""
-    return {name.removeprefix(SYSTEM): x for name, x in _model(folder).weights().items()}
+    return {name.removeprefix(SYSTEM): x for name, x in exported_model(folder).weights().items()}
 
 
 def exported_precision(folder: Path) -> str | None:
     """Precision of the run's training, as of ``hvg.config.precision.trained_in``; None where it is not recorded."""
-    found = _model(folder).settings().get("precision")
+    found = exported_model(folder).settings().get("precision")
     return found if isinstance(found, str) else None
 
 
@@ -99,22 +98,6 @@ def located(config: RunConfig, parts: list[str], folder: str) -> RunConfig:
     return config.model_copy(update={key: x for key, x in moved.items() if key not in config.slots} | {"slots": slots})
 
 
-def exported_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Settings and frozen keys of an export, as ``portable`` gave them.
-
-    Raises: CheckpointError for a config.json that does not hold them.
-    """
-    settings = _model(folder).settings()
-    run, frozen = settings.get("run"), settings.get("frozen")
-    if not isinstance(run, dict) or not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
-        raise CheckpointError(f"{folder}: {EXPORT_MODEL}/config.json is not one that `hvg export` wrote")
-    return run, frozen
-
-
-def _model(folder: Path) -> Component:
-    return Component(place=str(folder), name=EXPORT_MODEL, setting="checkpoint")
-
-
 def _parts(system: HumanVideoSystem) -> dict[str, Part]:
     """The parts that may use published models, by their keys in a configuration."""
     return {"codec": system.codec, **system.conditioners}
@@ -147,24 +130,18 @@ def make_system(config: RunConfig, parts: Parts, kind: type[HumanVideoSystem] = 
         noise=TrainingNoise(config.training),
         background=config.data.background,
         first_view=config.data.first_view,
-        kept_conditioning=config.evaluation.kept_conditioning,
+        **{key: getattr(config.evaluation, key) for key in ("kept_conditioning", "reuse", "kept_features")},
         frame_index=config.data.frame_index,
-        optimizer=lambda parameters: make_optimizer(parameters, config),
+        optimizer=lambda groups: make_optimizer(groups, config),
     )
 
 
-def make_optimizer(
-    parameters: list[nn.Parameter] | list[Group], config: RunConfig
-) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
-    """AdamW with a moving average, and its schedule: linear warm-up, then cosine decay to a fraction of the peak, or halving."""
-    training = config.training
-    optimizer = AveragedAdamW(
-        parameters,
-        training.ema_decay,
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-    )
+def make_optimizer(groups: list[Group], config: RunConfig) -> tuple[Averaging, Callable[[int], float]]:
+    """The run's optimiser with a moving average, and its schedule: linear warm-up, then cosine decay to a share of the peak, or
+    halving.
+    """
+    training, part = config.training, build_part(config.optimizer)
+    optimizer = Averaging(part, groups, training.learning_rate, training.ema_decay)
 
     def schedule(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, training.warmup_steps))
@@ -189,12 +166,6 @@ def checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
     system = opened_system(config, opened, weights)
     merged(config, system)
     return dict(system.state_dict())
-
-
-def saved_run_of(opened: Checkpoint) -> RunConfig:
-    """The configuration that a checkpoint's weights were trained with: of a run with stages, that of its stage."""
-    config = parse_resolved(saved_config_of(opened), str(opened.path))
-    return stage_config(config, opened.state.get("stage"))
 
 
 def _opened_weights(checkpoint: Checkpoint, weights: str) -> dict[str, Tensor]:
@@ -272,8 +243,8 @@ def opened_system(
     base, adapter = _base_of(opened), config.parts.get("adapter")
     if (base is None) != (adapter is None or adapter.cls.whole):
         raise CheckpointError(
-            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run with "
-            f"checkpoint={opened.path}"
+            f"{opened.path}: other weights were trained than adapter={adapter and adapter.name} trains; start a new run of it",
+            then=f"hvg train checkpoint={opened.path} name=NAME",
         )
     system = build_system(config) if base is None else _system_of_base(config, opened, base, log)
     load_system_weights(system, opened, weights)

@@ -97,6 +97,15 @@ def planned_steps(
     return steps
 
 
+def frames_by_shrink(sampler: Sampler, num_steps: int, views: int, frames: int) -> dict[int, list[int]]:
+    """Shrink -> the latent frames that are denoised at that size, increasing. views: that are to be made."""
+    found: dict[int, set[int]] = {}
+    for step in range(sampler.passes(num_steps, views, frames)):
+        stage = sampler.stage(step, num_steps, frames)
+        found.setdefault(stage.shrink, set()).update(stage.frames)
+    return {shrink: sorted(chosen) for shrink, chosen in found.items()}
+
+
 def _apart(sigmas: Sequence[float], before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Level, the one that follows, and which cells move, (1, V, t, 1, 1, 1), of levels (V, t) that cells have of their own."""
     levels = torch.tensor(sigmas, dtype=torch.float64)

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import yaml
 from torch import Tensor
 
 from hvg.config.build import build_part
-from hvg.config.composition import parse_resolved, recompose
+from hvg.config.composition import recompose
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import needed_fields
-from hvg.core.checkpoint import Checkpoint, find_checkpoint, is_exported
+from hvg.core.checkpoint import find_checkpoint
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.on_device import constants
 from hvg.core.required import required
 from hvg.data.signals import Signals
-from hvg.model.load import as_video_model, exported_settings, load_system, saved_run_of
+from hvg.model.load import as_video_model, load_system
+from hvg.model.saved_run import trained_config
 from hvg.model.system import HumanVideoSystem
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.parts.refiner import Refined, Refiner
@@ -155,12 +155,7 @@ def refining_config(config: RunConfig) -> RunConfig:
     settings = config.refiner.config
     if settings.checkpoint is None:
         return config
-    found = find_checkpoint(settings.checkpoint)
-    if is_exported(found):
-        saved = parse_resolved(yaml.safe_dump(exported_settings(found)[0]), str(found))
-    else:
-        saved = saved_run_of(Checkpoint(found))
-    return recompose(saved, [*settings.sampling])
+    return recompose(trained_config(settings.checkpoint), [*settings.sampling])
 
 
 def check_given(refining: Refining, given: frozenset[str], by: str) -> None:

@@ -40,6 +40,7 @@ def sample(
     share: bool = False,
     known: Known | None = None,
     refined: Refined | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Clean latents (B, V, t, C, h, w).
 
@@ -49,7 +50,8 @@ def sample(
     like ``noise``, for stochastic solvers. resize: latents at another (h, w), for plans that begin with a smaller picture.
     share: the ranks of torch.distributed each denoise some of the windows, and all return the whole; with
     ``windows_per_call=1`` the result is that of one process to the last bit. known: cells that are clean and stay.
-    refined: frames of another model, at which sampling begins, and how they are held.
+    refined: frames of another model, at which sampling begins, and how they are held. begin: called before the grid is denoised,
+    as often in a step as its solver asks for that.
     Raises: HvgError when the windows of a step leave a part of the grid out.
     """
     count, views, frames = noise.shape[:3]
@@ -81,6 +83,7 @@ def sample(
         def denoise_grid(point: Tensor, sigma: Level, step: PlannedStep = step, x: Tensor = x) -> Tensor:
             point, sigma = step.moving(point, x), step.moving(sigma, step.level)
             frames, scales = step.stage.frames, scales_of_cells(guidance, guided, step.stage.frames, sigma)
+            begin()
             x0 = denoise_windows(
                 denoise, point, sigma, step.windows, scales, windows_per_call, frames, share, step.needed
             )

@@ -18,13 +18,16 @@ from hvg.data.cache import open_training_clips
 from hvg.data.latents import latent_coverage
 from hvg.data.signals import Signals
 from hvg.model.known_latents import KNOWN, blank_latents, hide_known, known_latents
+from hvg.model.latent_pictures import decoded_pieces, resized_latents
+from hvg.model.planned_steps import frames_by_shrink
 from hvg.model.sampling import sample
+from hvg.model.sampling_memory import sampled_bytes
 from hvg.model.slots import condition_slots, droppable, keep, tell, weigh
 from hvg.model.told import numbers_of
-from hvg.model.trained_system import MESH_BYTES, Latents, MakeOptimizer, TrainedSystem
+from hvg.model.trained_system import Latents, MakeOptimizer, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
 from hvg.model.window_denoiser import WindowDenoiser
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.model import Codec, Conditioner, Prediction
 from hvg.parts.plan import Guidance, GuidedClips, Sampler, Solver
 from hvg.parts.refiner import Refined, started_levels
@@ -35,15 +38,8 @@ from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
 from hvg.values.latent_clip import grouped, latent_grid, latent_index, of_last_frames
 from hvg.values.latent_time import grouped_frames, latent_frames
-from hvg.values.moved import align, move
+from hvg.values.moved import align
 from hvg.values.scored_clip import Told
-
-# Float32 copies at the fullest moment of sampling. Pictures: as the codec gives them, put together, clamped, moved back. Latents:
-# noise, the point reached, its estimate, the windows' estimates and their blend. Control maps: drawn, as stored, as a picture,
-# on the canvas.
-DECODED_COPIES, LATENT_COPIES, MAP_COPIES = 4, 6, 4
-# With guidance, besides: a branch's estimate, and what the branches add up to. Of several branches one is denoised after another.
-GUIDED_COPIES = 2
 
 
 class HumanVideoSystem(TrainedSystem):
@@ -71,6 +67,8 @@ class HumanVideoSystem(TrainedSystem):
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
         first_view: Within = "grid",
         kept_conditioning: float = 4.0,
+        reuse: int = 1,
+        kept_features: float = 16.0,
         frame_index: Within = "grid",
         optimizer: MakeOptimizer | None = None,
     ) -> None:
@@ -90,6 +88,7 @@ class HumanVideoSystem(TrainedSystem):
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.foreground_weight, self.noise = foreground_weight, noise or TrainingNoise()
         self.first_view, self.kept_conditioning = first_view, kept_conditioning
+        self.reuse, self.kept_features = reuse, kept_features
         self._blanks: dict[tuple, Tensor] = {}
         self.frame_index: Within = frame_index
 
@@ -174,14 +173,21 @@ class HumanVideoSystem(TrainedSystem):
         """Pixels by which pictures (B, V, T, 2) and photos (B, R, 2) are moved; None where nothing moves."""
         return self.alignment.offsets(batch), self.alignment.reference_offsets(batch)
 
-    def prepared(self, batch: ClipBatch, offsets: Tensor | None, reference_offsets: Tensor | None) -> ClipBatch:
-        """The batch with every control map, and moved.
+    def prepared(
+        self,
+        batch: ClipBatch,
+        offsets: Tensor | None,
+        reference_offsets: Tensor | None,
+        signals: Signals | None = None,
+    ) -> ClipBatch:
+        """The batch with these control maps, None for all of them, and moved.
 
         Maps that the batch does not carry are drawn, as they would be for a file, before anything moves: what the border cut
         off stays cut off, and results do not depend on what was cached.
         """
         background = self._background(batch.cameras.intrinsics)
-        return align(self.signals.draw(batch), offsets, reference_offsets, background)
+        drawn = (self.signals if signals is None else signals).draw(batch)
+        return align(drawn, offsets, reference_offsets, background)
 
     def condition(self, batch: ClipBatch, kept: Mapping[str, Tensor] | None = None) -> Conditioning:
         """All slots' ports (B, V, t, ...) for an aligned batch (B, V, T), merged. kept: slot -> clips (B) that keep its signal;
@@ -213,13 +219,21 @@ class HumanVideoSystem(TrainedSystem):
         return latent_index(batch.frame_index, stride), latent_grid(batch.view_grid(), stride)
 
     def denoise(
-        self, noisy: Tensor, sigma: Tensor, conditioning: Conditioning, frame_index: Tensor | None, grid: ViewGrid
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        conditioning: Conditioning,
+        frame_index: Tensor | None,
+        grid: ViewGrid,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
         """The estimate of the clean latents (B, V, t, C, h, w): what training compares, and what sampling steps towards.
 
-        sigma: (B, V, t, 1, 1, 1). frame_index: (B, t), of which the backbone hears as ``DataConfig.frame_index`` says.
+        sigma: (B, V, t, 1, 1, 1). frame_index: (B, t), of which the backbone hears as ``DataConfig.frame_index`` says. deep: as
+        of ``Backbone.forward``.
         """
-        output = self.backbone(*self._asked(noisy, sigma, conditioning, frame_index, grid))
+        asked = self._asked(noisy, sigma, conditioning, frame_index, grid)
+        output = self.backbone(*asked) if deep is None else self.backbone(*asked, deep)
         base = conditioning.base
         if base is None:
             return self.prediction.denoised(output.float(), noisy, sigma)
@@ -277,10 +291,13 @@ class HumanVideoSystem(TrainedSystem):
                 self.device
             )
 
+        known = known_latents(batch, offsets, self.codec, self._background(batch.cameras.intrinsics))
+        asked = v if known is None else max(1, int((~known.cells.all(dim=1)).sum()))
+        frames = frames_by_shrink(self.sampler, num_steps, asked, shape[1])
+        moved = offsets, reference_offsets
+        denoiser = WindowDenoiser(self, batch, moved, cells, frames, strengths or {}, refined and refined.refiner)
         latents = sample(
-            WindowDenoiser(
-                self, batch, offsets, reference_offsets, cells, strengths or {}, refined and refined.refiner
-            ),
+            denoiser,
             noise("sample"),
             started_levels(self.prediction, num_steps, refined, pixels=height * width),
             self.sampler,
@@ -290,10 +307,11 @@ class HumanVideoSystem(TrainedSystem):
             windows_per_call=windows_per_call,
             clips=guided,
             step_noise=lambda step: noise("step", step),
-            resize=self._resize,
+            resize=partial(resized_latents, self.codec),
             share=share,
-            known=known_latents(batch, offsets, self.codec, self._background(batch.cameras.intrinsics)),
+            known=known,
             refined=refined,
+            begin=denoiser.deep.begin,
         )
         refuse_not_finite(latents, batch.clip_id, "the latents that the model makes")
         return latents, offsets
@@ -312,7 +330,6 @@ class HumanVideoSystem(TrainedSystem):
     def pieces(self, batch: ClipBatch, latents: Latents | None) -> Iterator[Tensor]:
         return self.decode(*required(latents, "the latents of a clip"), batch.clip_id, batch.grid[2])
 
-    @torch.no_grad()
     def decode(
         self, latents: Tensor, offsets: Tensor | None, clips: Sequence[str], length: int | None = None
     ) -> Iterator[Tensor]:
@@ -321,30 +338,8 @@ class HumanVideoSystem(TrainedSystem):
         length: T of the video; what it was padded with is cut off. None: all that the latents are decoded to.
         Raises: HvgError naming those of the ``clips`` whose frames are not finite.
         """
-        background, done = self._background(latents), 0
-        length = 1 + (latents.shape[2] - 1) * self.temporal_stride if length is None else length
-        # View by view, so that no more than one is decoded at a time.
-        views = [self.codec.decode_pieces(latents[:, v : v + 1]) for v in range(latents.shape[1])]
-        for pieces in zip(*views, strict=True):
-            frames = torch.cat(pieces, dim=1)[:, :, : length - done]
-            refuse_not_finite(frames, clips, "the frames that the model makes")
-            frames = frames.clamp(-1, 1)
-            back = None if offsets is None else -offsets[:, :, done : done + frames.shape[2]]
-            done += frames.shape[2]
-            yield move(frames, back, background)
-
-    def _resize(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
-        """Latents of the same pictures at another size; through the pixels, for latents need not be an image."""
-        stride = self.codec.stride
-        frames = self.codec.decode(latents)
-        resized = nn.functional.interpolate(
-            frames.flatten(0, 2),
-            (size[0] * stride, size[1] * stride),
-            mode="bicubic",
-            antialias=True,
-            align_corners=False,
-        )
-        return self.codec.encode(resized.clamp(-1, 1).unflatten(0, frames.shape[:3]))
+        background = self._background(latents)
+        return decoded_pieces(self.codec, latents, offsets, background, clips, length)
 
     @property
     def temporal_stride(self) -> int:
@@ -370,13 +365,11 @@ class HumanVideoSystem(TrainedSystem):
         return math.prod(wiring.image_cell(config)) * shrink
 
     def sampling_bytes(self, views: int, frames: int, image_size: tuple[int, int]) -> int:
-        codec, (height, width) = self.codec, image_size
-        pixels, cells = height * width, (height // codec.stride) * (width // codec.stride)
-        guided = any(self.guidance.branches([*droppable(self.conditioners)]))
-        copies = LATENT_COPIES + GUIDED_COPIES * guided
-        latents = 4 * copies * views * latent_frames(frames, self.temporal_stride) * codec.channels * cells
-        mesh = MESH_BYTES * frames if self.signals.mesh else 0
-        piece = min(frames, codec.decode_chunk * self.temporal_stride)
-        channels = sum(part.signal_channels(part.config) for part in self.conditioners.values())
-        # Denoising and writing follow each other; the latents stay.
-        return latents + mesh + 4 * views * pixels * (DECODED_COPIES * 3 * piece + MAP_COPIES * channels)
+        conditioners, codec = self.conditioners, self.codec
+        return sampled_bytes(
+            (views, frames, image_size),
+            codec,
+            guided=any(self.guidance.branches([*droppable(conditioners)])),
+            map_channels=sum(part.signal_channels(part.config) for part in conditioners.values()),
+            mesh=self.signals.mesh,
+        )

@@ -15,8 +15,8 @@ CELLS, MOST = 4, 4096
 def numbers_of(conditioning: Conditioning) -> Tensor | None:
     """All ports side by side, (B, V, t, D); None where it fills none.
 
-    Tokens one after the other, or their mean where they are many; maps as means of ``CELLS`` x ``CELLS`` parts; memory as the
-    mean of its tokens. V or t is 1 where all ports are the same along it.
+    Tokens one after the other, or their mean where they are many; maps and pictures as means of ``CELLS`` x ``CELLS`` parts;
+    memory as the mean of its tokens. V or t is 1 where all ports are the same along it.
     """
     found = [*_flat(conditioning)]
     if not found:
@@ -29,8 +29,10 @@ def _flat(conditioning: Conditioning) -> Iterator[Tensor]:
     for tokens in (conditioning.tokens, conditioning.text):
         if tokens is not None:
             yield tokens.flatten(3) if tokens.shape[3] * tokens.shape[4] <= MOST else tokens.mean(dim=3)
-    if conditioning.embedding is not None:
-        yield conditioning.embedding
+    yield from (x for x in (conditioning.pooled, conditioning.embedding) if x is not None)
+    if conditioning.pictures is not None:
+        # A picture's channels (B, V, t, R C, h, w), of every picture.
+        yield _parts(conditioning.pictures.flatten(3, 4))
     maps = [conditioning.channels, conditioning.base, *conditioning.residuals.values()]
     yield from (_parts(x) for x in maps if x is not None)
     yield from (memory.mean(dim=3) for memory in conditioning.memory.values())

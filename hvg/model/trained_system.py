@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Required, TypedDict, Unpack
+from typing import Required, TypedDict, Unpack
 
 import lightning
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from hvg.config.settings import RunConfig
 from hvg.data.cache import clips_at_own_size
 from hvg.data.signals import NO_SIGNALS, Signals
+from hvg.parts.optimizer import Group
 from hvg.parts.refiner import Refined
 from hvg.parts.scene import Alignment, Dataset
 from hvg.values.clip import ClipBatch
 from hvg.values.scored_clip import Told
 
-# Weights of one learning rate, as torch's optimisers take them: ``params``, and ``lr`` where it is not the training's.
-Group = dict[str, Any]
 # From the weights that are trained to their optimiser, and the share of the peak learning rate at a step.
 MakeOptimizer = Callable[[list[Group]], tuple[torch.optim.Optimizer, Callable[[int], float]]]
 # Vertices of a body's mesh, SMPL-X's; where it stands, and as it is given.

@@ -126,6 +126,7 @@ def sampling_notes(
         *padding_notes(config, (frames for _, frames in grids)),
     ]
     notes += [*_about_strengths(config), *_about_guidance(config), *level_notes(config, num_steps)]
+    notes += _about_reuse(config, sampler, num_steps, grids, known)
     return [note for note in notes if note]
 
 
@@ -189,6 +190,26 @@ def _levels_to_be_made(step: PlannedStep, known: Sequence[int]) -> Iterator[Tens
     level = step.level[0, ..., 0, 0, 0]
     for window in step.windows:
         yield level[[view for view in window.views if view not in known]][:, list(window.frames)].unique()
+
+
+def _about_reuse(
+    config: RunConfig, sampler: Sampler, num_steps: int, grids: Collection[Grid], known: Sequence[int]
+) -> Iterator[str]:
+    """Plans whose windows change from step to step leave nothing to share."""
+    reuse = config.evaluation.reuse
+    for grid in latent_grids(config, grids) if reuse > 1 else ():
+        windows = [
+            {(window.views, window.frames) for window in step.windows}
+            for step in _steps(sampler, num_steps, grid, known)
+        ]
+        if len(windows) > 1 and not any(
+            windows[step] & windows[before]
+            for step in range(len(windows))
+            for before in range(step - step % reuse, step)
+        ):
+            who = f"neighbouring steps of sampler={config.sampler.name}"
+            yield f"evaluation.reuse={reuse}: {who} have other windows, and share nothing"
+            return
 
 
 def _about_strengths(config: RunConfig) -> Iterator[str]:

@@ -1,19 +1,21 @@
 """Checks that a checkpoint holds all that a run needs to go on: one made by others is signed all the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from hvg.core.checkpoint import MANIFEST, Checkpoint
 from hvg.core.errors import CheckpointError
 
 Count = Annotated[StrictInt, Field(ge=0)]
-# The optimiser's state of every weight; sections of a checkpoint, beside "weights".
-MOMENTS = ("exp_avg", "exp_avg_sq", "average")
+# Sections of a checkpoint that hold no state of the optimiser.
+OTHERS = ("weights", "state")
 
 
 class _Optimizer(BaseModel):
+    """step: earlier versions wrote a number with a point."""
+
     step: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
@@ -31,7 +33,8 @@ class _State(BaseModel):
     loops: dict[str, dict[str, Any]]
     callbacks: dict[str, dict[str, Any]]
     lr_schedulers: Annotated[list[_Schedule], Field(min_length=1, max_length=1)]
-    adam: _Optimizer
+    # "adam": of earlier versions, which had no other.
+    optimizer: _Optimizer = Field(validation_alias=AliasChoices("optimizer", "adam"))
 
 
 def check_training_state(opened: Checkpoint) -> None:
@@ -45,12 +48,28 @@ def check_training_state(opened: Checkpoint) -> None:
     except TypeError as error:
         raise _wrong(opened, f"its names are no words: {error}") from None
     sections = opened.sections()
-    for section in MOMENTS:
-        for name in sections.get(section, ()):
+    for section in [section for section in sections if section not in OTHERS]:
+        for name in sections[section]:
             kind, shape = opened.facts(f"{section}/{name}")
             weight = opened.facts(f"weights/{name}")[1] if name in sections.get("weights", ()) else None
             if shape != weight or not kind.startswith(("F", "BF")):
                 raise _wrong(opened, f"{section}/{name} is {kind} {shape}, its weight {weight}")
+
+
+def optimizer_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's state says of the optimiser: ``step``, how many it has taken, and its ``groups``."""
+    found = state["optimizer"] if "optimizer" in state else state["adam"]
+    return {**found, "step": int(found["step"])}
+
+
+def check_moments(opened: Checkpoint, sections: Sequence[str]) -> None:
+    """Raises: CheckpointError where it lacks what an optimiser keeps of weights, as one that another optimiser trained."""
+    missing = next((section for section in sections if section not in opened.sections()), None)
+    if missing is not None:
+        raise CheckpointError(
+            f"{opened.path}: was trained by another optimiser: it holds no {missing}; choose that one with optimizer=..., or "
+            f"start a new run with checkpoint={opened.path}"
+        )
 
 
 def check_loops(opened: Checkpoint, expected: Mapping[str, Any]) -> None:

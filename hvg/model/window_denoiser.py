@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hvg.core.on_device import upload
-from hvg.model.known_latents import KNOWN, hide_known, known_cells
+from hvg.model.deep_steps import DeepSteps
+from hvg.model.known_latents import KNOWN, hide_known
 from hvg.model.sampling import guided_estimate
-from hvg.model.slots import condition_slots, droppable, strengthen, tell
+from hvg.model.slots import droppable
+from hvg.model.told_windows import Given, ToldWindows
 from hvg.parts.plan import Level, needed_branches
 from hvg.parts.refiner import Refiner
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid, Window
-from hvg.values.latent_time import grouped_frames
 from hvg.values.moved import move_cameras
 
 if TYPE_CHECKING:
@@ -28,100 +28,97 @@ _NOTHING = frozenset[str]()
 
 
 class WindowDenoiser:
-    """x0 of windows of one request: draws their conditioning once where it fits, anew at every step where it does not."""
+    """x0 of windows of one request.
+
+    What slots tell of them is asked once where it stays the same (``ToldWindows``), and what the deep half of the network makes
+    of them is made at some steps (``DeepSteps``).
+    """
 
     def __init__(
         self,
         system: HumanVideoSystem,
         batch: ClipBatch,
-        offsets: Tensor | None,
-        reference_offsets: Tensor | None,
+        offsets: tuple[Tensor | None, Tensor | None],
         cells: tuple[int, int],
+        frames: Mapping[int, Sequence[int]],
         strengths: Mapping[str, float],
         refiner: Refiner | None = None,
     ) -> None:
-        """batch: not aligned yet; ``offsets`` say how. cells: (h, w) of the whole picture's latents. strengths: slot -> how
-        strongly it is heard, where that is not as its settings say. refiner: what has a say in how windows are denoised.
+        """batch: not aligned yet; ``offsets``, of pictures and photos, say how. cells: (h, w) of the whole picture's latents.
+        frames: shrink -> the latent frames that are denoised at that size. strengths: slot -> how strongly it is heard, where
+        that is not as its settings say. refiner: what has a say in how windows are denoised.
         """
-        self.system, self.batch, self.cells = system, batch, cells
-        self._estimate = system.denoise if refiner is None else refiner.around(system.denoise, system.attended)
-        self.offsets, self.reference_offsets = offsets, reference_offsets
-        self.frame_index, self.grid = system.places(replace(batch, cameras=move_cameras(batch.cameras, offsets)))
+        self.system, self.batch, self.cells, self.frames = system, batch, cells, frames
+        self.offsets, self.refiner = offsets, refiner
+        self.frame_index, self.grid = system.places(replace(batch, cameras=move_cameras(batch.cameras, offsets[0])))
+        self.deep = DeepSteps(system.reuse, system.kept_features)
         self._branches = system.guidance.branches([*droppable(system.conditioners)])
         known = {slot: part.config.strength for slot, part in system.conditioners.items()}
         self._strengths = {slot: strength for slot, strength in {**known, **strengths}.items() if strength != 1}
-        self._given = known_cells(batch, system.temporal_stride)
-        self._room = system.kept_conditioning * 2**30
-        self._per_clip: dict[int, dict[str, Conditioning]] = {}
-        self._windows: dict[tuple, dict[frozenset[str], Conditioning]] = {}
+        self._who = {slot: part.told(batch) for slot, part in system.conditioners.items()}
+        self._told: ToldWindows | None = None
 
     def __call__(self, x: Tensor, sigma: Level, windows: Sequence[Window], scales: Tensor) -> Tensor:
         shrink = self.cells[0] // x.shape[-2]
         clips = len(x) // len(windows)
         # Of a window's clips the same cells are clean.
         clean = (sigma[::clips] == 0)[..., 0, 0, 0].cpu() if isinstance(sigma, Tensor) else [None] * len(windows)
-        given = [self._condition(window, shrink, cells) for window, cells in zip(windows, clean, strict=True)]
+        given = [self.given(window, shrink, cells) for window, cells in zip(windows, clean, strict=True)]
         index = self.frame_index
         if index is not None:
             index = torch.cat([index[:, list(w.frames)] for w in windows])
         grid = ViewGrid.stack([self.grid.select(w.views, w.frames) for w in windows])
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(*x.shape[:3], 1, 1, 1)
+        places = (*((w.views, w.frames) for w in windows), shrink)
 
         def estimate(left_out: frozenset[str]) -> Tensor:
-            conditioning = Conditioning.stack([told[left_out] for told in given])
+            conditioning = Conditioning.stack(
+                [self.conditioning(told, w, left_out) for told, w in zip(given, windows, strict=True)]
+            )
             seen = x
             if KNOWN in left_out and isinstance(sigma, Tensor):
                 seen = hide_known(x, level, x.new_zeros(len(x), dtype=torch.bool), self.system.blank(x))
-            return self._estimate(seen, level, conditioning, index, grid)
+            return self._estimate((places, left_out), seen, level, conditioning, index, grid)
 
         needed = needed_branches(self._branches, scales)
         return guided_estimate(estimate(_NOTHING), ((estimate(self._branches[n]), scales[n]) for n in needed))
 
-    def _condition(self, window: Window, shrink: int, clean: Tensor | None) -> dict[frozenset[str], Conditioning]:
-        """Slots that are left out -> the window's conditioning, for none and for every branch of the guidance.
+    def given(self, window: Window, shrink: int, clean: Tensor | None) -> dict[str, Given]:
+        """Slot -> what it gives for a window. clean: (v, t) bool, the cells that are known by now; None: none is."""
+        if self._told is None or self._told.shrink != shrink:
+            self._told = ToldWindows(self.system, self.batch, self.offsets, shrink, self.frames[shrink])
+        return self._told.of(window, clean)
 
-        clean: (v, t) bool, the cells that are known by now; None: none is.
-        """
-        key = (window.views, window.frames, shrink, None if clean is None else (*clean.flatten().tolist(),))
-        if key in self._windows:
-            return self._windows[key]
-        part = self._aligned(window.views, window.frames, shrink)
-        part, system = replace(part, known=self._known(clean, part)), self.system
-        asked = {**self._per_clip.get(shrink, {}), **self._looked_at(window, part)}
-        given = condition_slots(system.conditioners, system.signal_keys, part, asked)
-        self._per_clip[shrink] = {slot: given[slot] for slot, known in system.conditioners.items() if known.per_clip}
-        given = tell(system.conditioners, strengthen(system.conditioners, given, self._strengths), part)
-        null = {slot: system.conditioners[slot].null(given[slot]) for slot in _NOTHING.union(*self._branches)}
-        found = {
-            left_out: Conditioning.merge({**given, **{slot: null[slot] for slot in left_out}}.values())
-            for left_out in {_NOTHING, *self._branches}
-        }
-        size = sum(conditioning.nbytes() for conditioning in found.values())
-        if size <= self._room:
-            self._room -= size
-            self._windows[key] = found
-        return found
+    def conditioning(self, given: Mapping[str, Given], window: Window, left_out: frozenset[str]) -> Conditioning:
+        """What the network hears of a window of which this is given, and of some slots what stands in for them."""
+        return Conditioning.merge(
+            each.null if slot in left_out else self._heard(slot, each, window) for slot, each in given.items()
+        )
 
-    def _looked_at(self, window: Window, part: ClipBatch) -> dict[str, Conditioning]:
-        """Ports of the slots that look at pictures: at those that are given, since what is finished by now has none."""
-        looking = {slot: each for slot, each in self.system.conditioners.items() if "frames" in each.needs(each.config)}
-        given = None if self._given is None else self._given[list(window.views)][:, list(window.frames)]
-        return condition_slots(looking, self.system.signal_keys, replace(part, known=self._known(given, part)))
+    def _heard(self, slot: str, given: Given, window: Window) -> Conditioning:
+        """As strongly as it is to be heard, by the views that are told."""
+        ports, who = given.ports, self._who[slot]
+        if slot in self._strengths:
+            ports = ports.strengthened(self._strengths[slot], given.null)
+        return ports if who is None else ports.where(who[:, list(window.views)], given.null)
 
-    def _known(self, cells: Tensor | None, part: ClipBatch) -> Tensor | None:
-        """Cells (v, t) of a window for all frames of each, (B, v, s t)."""
-        if cells is None:
-            return None
-        cells = upload(cells.repeat_interleave(self.system.temporal_stride, dim=1), part.cameras.intrinsics.device)
-        return cells.expand(len(part.clip_id), -1, -1)
+    def _estimate(
+        self,
+        asked: tuple,
+        x: Tensor,
+        level: Tensor,
+        conditioning: Conditioning,
+        index: Tensor | None,
+        grid: ViewGrid,
+    ) -> Tensor:
+        """The network's estimate; ``asked`` tells it from what else is asked at a step."""
+        system = self.system
+        with self.deep.of(asked) as features:
 
-    def _aligned(self, views: Sequence[int], latents: Sequence[int], shrink: int) -> ClipBatch:
-        """The frames that latent frames stand for, s of each, aligned and with their maps, of which each is drawn once."""
-        chosen = grouped_frames(latents, self.batch.grid[2], self.system.temporal_stride)
-        frames = [*dict.fromkeys(chosen)]
-        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, frames]
-        part = self.batch.select(views, frames)
-        if self.system.first_view == "window":
-            part = replace(part, origin=None)
-        part = self.system.signals.shrunk(self.system.prepared(part, offsets, self.reference_offsets), shrink)
-        return part if frames == chosen else part.select(frames=list(map(frames.index, chosen)))
+            def denoise(
+                noisy: Tensor, sigma: Tensor, told: Conditioning, frames: Tensor | None, views: ViewGrid
+            ) -> Tensor:
+                return system.denoise(noisy, sigma, told, frames, views, features)
+
+            whole = denoise if self.refiner is None else self.refiner.around(denoise, system.attended)
+            return whole(x, level, conditioning, index, grid)

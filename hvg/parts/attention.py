@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # Which way of attending is quickest, by the number of keys: measured forward and backward on a core, at 8 x 8 to 32 x 32
-# groups of 64 channels and 2 heads. Multiply and sum up to the first number, matrix products up to the second, then the
-# fused kernel, which is slower on few tokens but does not keep the scores.
+# groups of 64 channels and 2 heads. Multiply and sum up to the first number, which is of a CPU alone, matrix products up to the
+# second, then the fused kernel, which is slower on few tokens but does not keep the scores.
 MULTIPLY_AND_SUM_UP_TO = 3
 # One key more as long as all products of query and key elements fit into a core's cache.
 FEW_PRODUCTS = 1 << 18
 MATRIX_PRODUCTS_UP_TO = 64
+# The same of a GPU, whose fused kernels work on tiles of 64 tokens and more; not measured, `hvg bench gpu` compares both ways.
+GPU_MATRIX_PRODUCTS_UP_TO = 16
+# A GPU starts a block of threads for every group, and no more in a row: its fused kernel ends in an error above that.
+MOST_GROUPS = 65_535
 # Smaller matrices than this are not worth a product: groups are put together, and a mask keeps them apart. With 4 to 7
 # tokens to a group that took up to a third off the forward pass, and up to half off both passes.
 TOKENS_TO_A_MATRIX = 8
@@ -45,24 +49,38 @@ def matrix_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def fused_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Softmax attention for many tokens; shapes as above. seen: (N, K) bool, the keys that count; None: all."""
-    mask = None if seen is None else seen.view(len(seen), *[1] * (query.ndim - 2), -1)
-    query, key, value = (x.movedim(1, -2) for x in (query, key, value))
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).movedim(-2, 1)
+    """Softmax attention for many tokens; shapes as above. seen: (N, K) bool, the keys that count; None: all.
+
+    Fused kernels take four axes: of more the library would write the scores out.
+    """
+    query, key, value = (x.movedim(1, -2) for x in (query, key, value))  # N ... heads S d
+    q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
+    mask = None if seen is None else seen.repeat_interleave(len(q) // len(seen), dim=0)[:, None, None]
+    return _in_pieces(q, k, v, mask).view(query.shape).movedim(-2, 1)
+
+
+def _in_pieces(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention (N, heads, S, d), as many groups at once as a GPU takes. mask: None, or bool (N, 1, 1, K)."""
+    if len(query) <= MOST_GROUPS:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    pieces = [x.split(MOST_GROUPS) for x in (query, key, value)]
+    masks = [None] * len(pieces[0]) if mask is None else mask.split(MOST_GROUPS)
+    return torch.cat([_in_pieces(*piece) for piece in zip(*pieces, masks, strict=True)])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Softmax attention over axis 1 of (N, S, ..., d); every other leading axis is a batch axis.
+    """Softmax attention over axis 1 of (N, S, ..., heads, d); every other leading axis is a batch axis.
 
     seen: (N, K) bool, the keys that count, at least one of each N; None: all.
     """
     if seen is not None:
         return fused_kernel(query, key, value, seen)
-    num_keys = key.shape[1]
-    few = query.numel() * num_keys <= FEW_PRODUCTS
-    if num_keys <= MULTIPLY_AND_SUM_UP_TO + few:
-        return multiply_and_sum(query, key, value)
-    return (matrix_products if num_keys <= MATRIX_PRODUCTS_UP_TO else fused_kernel)(query, key, value)
+    num_keys, most = key.shape[1], GPU_MATRIX_PRODUCTS_UP_TO
+    if query.device.type == "cpu":
+        most, few = MATRIX_PRODUCTS_UP_TO, query.numel() * num_keys <= FEW_PRODUCTS
+        if num_keys <= MULTIPLY_AND_SUM_UP_TO + few:
+            return multiply_and_sum(query, key, value)
+    return (matrix_products if num_keys <= most else fused_kernel)(query, key, value)
 
 
 class AttentionLayers(nn.Module):

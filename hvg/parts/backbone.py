@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
+from hvg.parts.blocks import InBlocks
 from hvg.parts.part import ConfigT, Part
 from hvg.values.conditioning import Conditioning, LatentShape, Ports
 from hvg.values.grid import ViewGrid
@@ -18,7 +20,31 @@ if TYPE_CHECKING:
     from hvg.parts.view_attention import ViewAttention
 
 
-class Backbone(Part[ConfigT], nn.Module):
+@dataclass
+class DeepFeatures:
+    """What the deep half of a network made of latents, for a pass at a neighbouring noise level; empty until a pass fills it."""
+
+    tensors: tuple[Tensor, ...] = ()
+
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in self.tensors)
+
+    def made(self, function: Callable[[], Tensor]) -> Tensor:
+        """What ``function`` makes: made now, and kept, or as it was kept."""
+        if not self.tensors:
+            self.tensors = (function(),)
+        return self.tensors[0]
+
+    def changed(self, inputs: Sequence[Tensor], function: Callable[..., Sequence[Tensor]]) -> Sequence[Tensor]:
+        """What ``function`` makes of inputs, shaped as they are: made now, its changes kept, or the inputs with those changes."""
+        if self.tensors:
+            return [x + change for x, change in zip(inputs, self.tensors, strict=True)]
+        outputs = function(*inputs)
+        self.tensors = tuple(after - before for after, before in zip(outputs, inputs, strict=True))
+        return outputs
+
+
+class Backbone(InBlocks, Part[ConfigT], nn.Module):
     """The denoiser. Library blocks, own forward.
 
     library_name: of its network in a pipeline of diffusers, ``unet`` or ``transformer``, if its layers have the library's names.
@@ -47,6 +73,11 @@ class Backbone(Part[ConfigT], nn.Module):
         return True
 
     @classmethod
+    def reuses(cls, config: ConfigT) -> bool:
+        """Whether it has a deep half that neighbouring steps of sampling can share (``forward``'s ``deep``)."""
+        return False
+
+    @classmethod
     def weight_words(cls) -> Mapping[str, Sequence[str]]:
         """Word -> patterns of the names of layers and weights, with * for anything, that an adapter means by it.
 
@@ -67,6 +98,7 @@ class Backbone(Part[ConfigT], nn.Module):
         conditioning: Conditioning,
         frame_index: Tensor | None = None,
         grid: ViewGrid | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
         """The network's raw output, (B, V, t, C, h, w).
 
@@ -76,6 +108,8 @@ class Backbone(Part[ConfigT], nn.Module):
         grid: where its views stand, cameras (B, V, t), as ``ClipBatch.view_grid`` gives it; view attention needs it and gets
         it with the cameras resized to the cells of its site. Raises: HvgError where it is needed and not given, or of
         another shape.
+        deep: empty, and what the deep half makes is kept there; filled, and that half does not run: what is kept stands for it.
+        Only given where ``reuses`` says so; its tensors begin with the folded axis B V t.
         """
 
     def attended(

@@ -17,11 +17,16 @@ from hvg.core.shipped import name_in_tree
 from hvg.parts.continued import Continued
 from hvg.parts.part import ConfigT, Part, PartConfig
 from hvg.values.body import MESH_FIELDS
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, LatentShape, Ports
 
 if TYPE_CHECKING:
     from hvg.parts.context import ConditionerContext
+
+
+# For what a conditioner gives something once, and sampling keeps it: a clip, a cell (a view and latent frame of it), or a window
+# that is denoised.
+OncePer = Literal["clip", "cell", "window"]
 
 
 class ConditionerConfig(PartConfig):
@@ -58,8 +63,6 @@ class Conditioner(Part[ConditionerT], nn.Module):
     A part that draws its map ahead (``per_picture``) reads the mesh there alone: it does not come with the batch.
     encoder_settings: names of the settings that change neither the signal nor the frozen features, so that what was made
     ahead stays valid; besides those of the classes that it is derived from (``not_made_ahead``).
-    per_clip: what it gives is the same for every view and frame, so that sampling asks once a clip; the V and t axes of its
-    ports are 1.
     poses_photo: whether it has to be told from where the photo was taken, and the body in it.
     temporal_stride: s, frames of the batch for every latent frame (``hvg.values.latent_time``).
     """
@@ -67,7 +70,6 @@ class Conditioner(Part[ConditionerT], nn.Module):
     Config: ClassVar[type[PartConfig]] = ConditionerConfig
     requires: ClassVar[frozenset[str]] = frozenset()
     encoder_settings: ClassVar[frozenset[str]] = frozenset(ConditionerConfig.model_fields)
-    per_clip: ClassVar[bool] = False
     poses_photo: ClassVar[bool] = False
 
     def __init__(self, config: ConditionerT, context: ConditionerContext) -> None:
@@ -78,6 +80,16 @@ class Conditioner(Part[ConditionerT], nn.Module):
     @abstractmethod
     def spec(cls, config: ConditionerT, ports: Ports) -> ConditioningSpec:
         """Ports that it fills on a backbone with ``ports``, and how widely."""
+
+    @classmethod
+    def once_per(cls, config: ConditionerT, first_view: Within = "grid") -> OncePer:
+        """How often sampling asks what it gives, map and encoder together.
+
+        clip: that is the same for every view and frame, and the V and t axes of its ports are 1. cell: of a view and latent frame
+        it is the same whichever views and frames it is asked with, and whatever of the clip is known. window: neither.
+        first_view: as of ``data.first_view``; with window, what is told relative to the first view is another in every window.
+        """
+        return "window"
 
     @classmethod
     def not_made_ahead(cls) -> frozenset[str]:

@@ -8,8 +8,8 @@ from typing_extensions import TypeVar
 
 from hvg.core.errors import DataError
 from hvg.core.required import required
-from hvg.parts.model import Conditioner, ConditionerConfig
-from hvg.values.clip import ClipBatch
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
+from hvg.values.clip import ClipBatch, Within
 
 
 class PhotoConfig(ConditionerConfig):
@@ -36,7 +36,10 @@ class PhotoConditioner(Conditioner[PhotoT]):
 
     requires: ClassVar[frozenset[str]] = frozenset({"reference"})
     encoder_settings: ClassVar[frozenset[str]] = frozenset({"views"})
-    per_clip: ClassVar[bool] = True
+
+    @classmethod
+    def once_per(cls, config: PhotoT, first_view: Within = "grid") -> OncePer:
+        return "clip"
 
     @classmethod
     def num_photos(cls, config: PhotoT) -> int:

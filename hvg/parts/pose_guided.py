@@ -16,9 +16,9 @@ from hvg.parts.codec_pictures import CodecPictures, check_pictures
 from hvg.parts.context import ConditionerContext
 from hvg.parts.folded_map import EncodedMap, FoldedMap
 from hvg.parts.map_encoder import STEM, MapEncoder, by_site, stem
-from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
 from hvg.parts.part import PartName
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning, ConditioningSpec, Ports
 from hvg.values.layout import fold_frames, fold_groups, unfold_frames
 
@@ -119,6 +119,11 @@ class PoseSignal(Conditioner[GuidedT]):
         if config.inject != "stem" and config.channels_by == "codec":
             check_pictures(cls.map_channels(config))
         return ConditioningSpec(residuals={STEM: stem(ports)[0].channels})
+
+    @classmethod
+    def once_per(cls, config: GuidedT, first_view: Within = "grid") -> OncePer:
+        """Once a cell where pictures of the map do not know of each other: encoders do not either (``MapEncoder``)."""
+        return "cell" if cls.per_picture(config) else "window"
 
     @abstractmethod
     def draw_map(self, batch: ClipBatch) -> Tensor:

@@ -11,7 +11,7 @@ from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.shipped import COMPONENTS, PARTS
 
 # Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
-VERSION = 3
+VERSION = 4
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "guidance": ("guidance", "hvg.parts.plan.Guidance"),
     "keypoints": ("keypoints", "hvg.parts.metric.KeypointRegressor"),
     "metric": ("metrics", "hvg.parts.metric.Metric"),
+    "optimizer": ("optimizers", "hvg.parts.optimizer.Optimizer"),
     "prediction": ("predictions", "hvg.parts.model.Prediction"),
     "reconstructor": ("reconstructors", "hvg.parts.reconstructor.Reconstructor"),
     "refiner": ("refiners", "hvg.parts.refiner.Refiner"),
@@ -99,7 +100,9 @@ def load(kind: str, name: str) -> type[Any]:
     """
     entry = _plugins().get((kind, name))
     if entry is None and name not in _builtin(kind):
-        raise UnknownPartError(f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip())
+        raise UnknownPartError(
+            f"no {kind} is named '{name}'. {did_you_mean(name, names(kind))}".strip(), then=f"hvg list {kind}"
+        )
     if entry and len(rivals := _rivals(kind, name)) > 1:
         raise PartImportError(f"two installed packages register the {kind} '{name}': {' and '.join(rivals)}")
     # Anything may go wrong in somebody else's module, which may even leave Python; in one of ours only a missing library is

@@ -7,8 +7,8 @@ from typing import ClassVar
 from typing_extensions import TypeVar
 
 from hvg.core.required import required
-from hvg.parts.model import Conditioner, ConditionerConfig
-from hvg.values.clip import ClipBatch
+from hvg.parts.model import Conditioner, ConditionerConfig, OncePer
+from hvg.values.clip import ClipBatch, Within
 
 TextT = TypeVar("TextT", bound=ConditionerConfig, default=ConditionerConfig)
 
@@ -20,7 +20,10 @@ class TextConditioner(Conditioner[TextT]):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"caption"})
-    per_clip: ClassVar[bool] = True
+
+    @classmethod
+    def once_per(cls, config: TextT, first_view: Within = "grid") -> OncePer:
+        return "clip"
 
     @classmethod
     def hears(cls, config: TextT) -> bool:

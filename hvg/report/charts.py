@@ -17,6 +17,7 @@ from hvg.report.figures import (
     PAPER,
     Chart,
     Line,
+    Points,
     bounds,
     line_chart,
     look,
@@ -98,23 +99,34 @@ def learning_curves(results: Results) -> list[Chart]:
     ]
     # A dict keeps the order in which quantities first appear: the loss before validation metrics.
     names = {name: None for *_, curve in curves for point in curve for name in point if name not in NOT_CHARTED}
+    return logged_charts(
+        [(arm["label"], number, {name: _points(curve, name) for name in names}) for number, arm, curve in curves],
+        list(names),
+    )
+
+
+def logged_charts(curves: Sequence[tuple[str, int, Mapping[str, Points]]], names: Sequence[str]) -> list[Chart]:
+    """A chart for each of these logged quantities, over the steps of training.
+
+    curves: label, number of a look, and name -> points, of each run. A loss is smoothed over a twentieth of its length.
+    """
     charts = []
     for name in names:
-        lines = [Line(arm["label"], number, _points(curve, name)) for number, arm, curve in curves]
+        found = [(label, number, points[name]) for label, number, points in curves if name in points]
         # The first steps of a loss tower over the rest.
-        shown, title = (0.98, "loss (smoothed)") if name == "loss" else (1.0, readable(name))
+        shown, title = (0.98, "loss (smoothed)") if name == "loss" else (1.0, readable(name.rpartition("/")[2]))
+        lines = [Line(label, number, smooth(x, len(x) // 40) if name == "loss" else x) for label, number, x in found]
         charts.append(line_chart(lines, "training step", title, shown=shown))
     return [chart for chart in charts if chart]
 
 
-def _points(curve: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
-    """A quantity over the steps at which it was logged; the loss is smoothed over a twentieth of its length."""
+def _points(curve: Sequence[Mapping[str, float]], name: str) -> Points:
+    """A quantity over the steps at which it was logged."""
     # A loss that diverged would spread over all smoothed points.
-    points = [(point["step"], point[name]) for point in curve if _is_number(point.get(name))]
-    return smooth(points, len(points) // 40) if name == "loss" else points
+    return [(point["step"], point[name]) for point in curve if _is_number(point.get(name))]
 
 
-def smooth(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:
+def smooth(points: Points, reach: int) -> Points:
     """Mean over ``reach`` neighbours on either side, as many as there are at the ends; x stays."""
     if not points:
         return []

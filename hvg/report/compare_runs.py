@@ -4,6 +4,7 @@ An arm is one evaluation, or several of one system trained with several seeds: `
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def _read(words: Sequence[str]) -> dict[str, list[ComparedRun]]:
             raise HvgError(f"two arms are called '{label}'; name them: LABEL={paths}")
         arms[label] = runs
     if len(arms) < 2:
-        raise HvgError("give two runs or more, such as runs/study/bone-seed0 runs/study/skeleton-seed0")
+        raise HvgError("give two runs or more", then="hvg compare runs/STUDY/bone-seed0 runs/STUDY/skeleton-seed0")
     return arms
 
 
@@ -144,7 +145,10 @@ def _read_run(path: Path) -> ComparedRun:
     except HvgError as error:
         if not arms:
             raise
-        raise HvgError(f"{error}. It has evaluations inside; give those: {', '.join(arms)}") from error
+        raise HvgError(
+            f"{error.message}. It has evaluations inside; give those: {', '.join(arms)}",
+            then=shlex.join(["hvg", "compare", *(str(folder / arm) for arm in arms)]),
+        ) from error
 
 
 def _default_label(folder: Path) -> str:

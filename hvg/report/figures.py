@@ -46,13 +46,17 @@ class Chart:
     legend: Mapping[str, int] = field(default_factory=dict)
 
 
+# A curve: (x, y), in the order of x.
+Points = Sequence[tuple[float, float]]
+
+
 @dataclass(frozen=True)
 class Line:
-    """One curve. label: its legend entry, which lines may share. look: number. points: (x, y) in the order of x."""
+    """One curve. label: its legend entry, which lines may share. look: number."""
 
     label: str
     look: int
-    points: Sequence[tuple[float, float]]
+    points: Points
 
 
 def look(number: int) -> dict[str, str]:

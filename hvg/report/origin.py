@@ -85,7 +85,9 @@ def short_commit(commit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``33 min``, or ``12 s`` below two minutes."""
+    """``33 min``, ``12 s`` below two minutes, ``2.5 h`` from two hours on."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hvg.media.video import video_data_uri
 from hvg.report import cells as comparison
 from hvg.report import footnotes
 from hvg.report import results as words
@@ -21,7 +20,7 @@ from hvg.report.finding import finding, headline
 from hvg.report.footnotes import clip_values, networks, per_clip_metrics, scores
 from hvg.report.latex import protocol_table_latex, results_latex
 from hvg.report.number_format import format_difference, format_number
-from hvg.report.page import write_page
+from hvg.report.page import embedded, write_page
 from hvg.report.results import MetricInfo, Results, carries_verdict
 from hvg.report.tables import table_csv
 from hvg.score.anchors import ANCHORS, TWO_SAMPLES, anchor_label
@@ -100,13 +99,8 @@ def _floor(metric: MetricInfo, results: Results) -> tuple[float | None, str]:
 
 def _videos(results: Results, folder: Path) -> Iterator[tuple[Any, str | None]]:
     """Clips that have a video, and the video's address; None beyond what a page should hold."""
-    used = 0
-    for clip in results["clips"]:
-        if clip["video"] and (folder / clip["video"]).is_file():
-            source = video_data_uri(folder / clip["video"])
-            fits = used + len(source) <= MAX_VIDEO_CHARACTERS
-            used += len(source) if fits else 0
-            yield clip, source if fits else None
+    shown = [clip for clip in results["clips"] if clip["video"] and (folder / clip["video"]).is_file()]
+    yield from zip(shown, embedded((folder / clip["video"] for clip in shown), MAX_VIDEO_CHARACTERS), strict=True)
 
 
 def _ranking(metric: MetricInfo, results: Results) -> list[tuple[str, list[dict[str, float]]]]:

@@ -6,6 +6,7 @@
 The annotations are objects, not strings: diffusers reads them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +23,32 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.composition import recompose
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import path_of_slot
+from hvg.core.checkpoint import EXPORT_INDEX
 from hvg.core.eight_bit import frames_to_uint8
 from hvg.core.errors import HvgError
+from hvg.core.files import write_text
 from hvg.geometry.motion import Motion
 from hvg.model import load
 from hvg.model.system import HumanVideoSystem
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import CameraPath
 from hvg.sample.driving import asked_motion, open_driving
-from hvg.sample.request import camera_file, check_fields, make_clip
+from hvg.sample.request import check_fields, make_clip
 from hvg.values.cameras import Cameras
 
 Photo = Image.Image | str | Path
 # Components that read text.
 TEXTS = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+# What opens a folder years from now is looked for at these names, wherever the classes are by then.
+NAMES = {"_class_name": ["pipeline", "HumanVideoPipeline"], "model": ["hvg.pipeline", "HumanVideoModel"]}
+# For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
+PIPELINE = "pipeline.py"
+PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
+
+from hvg.pipeline import HumanVideoPipeline
+
+__all__ = ["HumanVideoPipeline"]
+'''
 
 
 @dataclass
@@ -108,6 +122,17 @@ class HumanVideoPipeline(DiffusionPipeline):
         if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
             config["_class_name"] = cls.__name__
         return config
+
+    def save_config(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Writes the list of what the folder holds, and the code by which others open it.
+
+        The library calls it last, before it sends the folder to a hub: that is then as ``hvg export`` writes it.
+        """
+        super().save_config(save_directory)
+        folder = Path(save_directory)
+        index = json.loads((folder / EXPORT_INDEX).read_text(encoding="utf-8"))
+        write_text(folder / EXPORT_INDEX, json.dumps(index | NAMES, indent=2))
+        write_text(folder / PIPELINE, PIPELINE_CODE)
 
     @torch.no_grad()
     def __call__(

@@ -14,6 +14,7 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
 from hvg.config.wiring import needed_fields
 from hvg.core.errors import DataError, HvgError
+from hvg.core.next_commands import FILM
 from hvg.core.required import required
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
@@ -89,7 +90,8 @@ def asked_motion(options: SampleOptions, video: SteadyVideo | None) -> Motion:
         return load_motion(options.motion, options.up, options.convention, options.person)
     if video is None:
         raise HvgError(
-            "motion: nothing says how the person moves; give motion=FILE, or driving=VIDEO to a model that reads one"
+            "motion: nothing says how the person moves; give motion=FILE, or driving=VIDEO to a model that reads one",
+            then=FILM,
         )
     return still_motion(video)
 

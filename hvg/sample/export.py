@@ -2,38 +2,33 @@
 
 The folder is a diffusers pipeline: ``model/`` holds the run's configuration and all trained weights, ``vae/``,
 ``image_encoder/`` and ``feature_extractor/`` the published models that the run uses and does not train. Weights are
-safetensors. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
+safetensors, in float32 or half as large. ``hvg sample`` and ``hvg evaluate`` take the folder as ``checkpoint=``.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from hvg.config.build import build_part
 from hvg.config.command_options import ExportOptions
 from hvg.config.settings import RunConfig
 from hvg.core import outputs
-from hvg.core.checkpoint import EXPORT_INDEX, find_checkpoint
+from hvg.core.checkpoint import find_checkpoint
 from hvg.core.errors import HvgError
-from hvg.core.files import whole_folder, write_text
+from hvg.core.files import whole_folder
 from hvg.model.load import as_video_model, frozen_models, load_system, merged, portable, trained_precision
 from hvg.model.system import HumanVideoSystem
 from hvg.sample.diffusers_pipeline import HumanVideoModel, HumanVideoPipeline
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # The name that diffusers looks for.
 LORA_FILE = "pytorch_lora_weights.safetensors"
-# For `DiffusionPipeline.from_pretrained`, which knows no class of ours and takes the folder's word for it.
-PIPELINE_CODE = '''"""Opened by diffusers; needs the package hvg."""
-
-from hvg.pipeline import HumanVideoPipeline
-
-__all__ = ["HumanVideoPipeline"]
-'''
 
 
-def export(options: ExportOptions) -> Iterator[str]:
-    """Writes the folder, whole or not at all; yields lines for the user.
+def export(options: ExportOptions, change: Callable[[RunConfig], RunConfig] = lambda config: config) -> Iterator[str]:
+    """Writes the folder, whole or not at all; yields lines for the user. change: as of ``hvg.model.load.load_system``.
 
     Raises: HvgError where ``out`` exists, or what the run has added to layers is asked for and it has added nothing;
     CheckpointError where the checkpoint is of no video model.
@@ -43,7 +38,7 @@ def export(options: ExportOptions) -> Iterator[str]:
         raise HvgError(f"out={options.out}: exists already; give the name of a new folder")
     # It belongs to no machine: neither this one nor that of the training need be like the one that opens it.
     found, config = load_system(
-        options.checkpoint, options.weights, lambda config: config.model_copy(update={"device": "auto"})
+        options.checkpoint, options.weights, lambda config: change(config.model_copy(update={"device": "auto"}))
     )
     system = as_video_model(found, config, options.checkpoint)
     if options.adapter == "file":
@@ -52,18 +47,23 @@ def export(options: ExportOptions) -> Iterator[str]:
     config = merged(config, system)
     run, frozen = portable(config, system)
     precision = trained_precision(find_checkpoint(options.checkpoint))
-    model = HumanVideoModel(run, frozen, precision, system=system.cpu())
-    pipeline = HumanVideoPipeline(model, **frozen_models(system))
+    keep_as(system.cpu(), DTYPES[options.dtype])
+    pipeline = HumanVideoPipeline(HumanVideoModel(run, frozen, precision, system=system), **frozen_models(system))
     with whole_folder(options.out) as partial:
         pipeline.save_pretrained(partial, max_shard_size="5GB")
-        index = json.loads((partial / EXPORT_INDEX).read_text(encoding="utf-8"))
-        # What opens it years from now is looked for at these names, wherever the classes are by then.
-        index |= {"_class_name": ["pipeline", "HumanVideoPipeline"], "model": ["hvg.pipeline", "HumanVideoModel"]}
-        write_text(partial / EXPORT_INDEX, json.dumps(index, indent=2))
-        write_text(partial / "pipeline.py", PIPELINE_CODE)
     folders = ", ".join(f"{path.name}/" for path in sorted(options.out.iterdir()) if path.is_dir())
     yield f"wrote {folders} to {options.out}"
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
+
+
+def keep_as(system: nn.Module, dtype: torch.dtype) -> None:
+    """Makes every weight of a system one of ``dtype``. Raises: HvgError for a number that this type does not hold."""
+    for name, weight in system.named_parameters():
+        kept = weight.detach().to(dtype)
+        if not kept.isfinite().all():
+            word = str(dtype).removeprefix("torch.")
+            raise HvgError(f"dtype={word} does not hold the numbers of {name}; leave it out")
+        weight.data = kept
 
 
 def _write_file(options: ExportOptions, config: RunConfig, system: HumanVideoSystem) -> Iterator[str]:

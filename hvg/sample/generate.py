@@ -15,6 +15,7 @@ from hvg.config.build import build_sampler
 from hvg.config.command_options import SampleOptions
 from hvg.config.composition import given_settings, recompose
 from hvg.config.settings import RunConfig
+from hvg.config.written_options import WrittenFiles
 from hvg.core import outputs, provenance
 from hvg.core.checkpoint import checkpoint_digest
 from hvg.core.digests import file_digest, settings_digest
@@ -33,6 +34,7 @@ from hvg.model.refining import check_given, open_refining
 from hvg.model.trained_system import Latents, TrainedSystem
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts.as_seen import photos_as_seen
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import CameraPath, write_cameras
 from hvg.sample.driving import asked_motion, open_driving
 from hvg.sample.kept_latents import keep_latents, kept_latents, remove_latents
@@ -40,7 +42,6 @@ from hvg.sample.known_pictures import known_files
 from hvg.sample.memory import Size, check_memory
 from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import (
-    camera_file,
     check_fields,
     given_fields,
     make_clip,
@@ -149,6 +150,9 @@ def write(
     """
     kept = f"the latents are kept in {options.out}; the same command writes the videos without denoising"
     kept = "the same command writes them anew" if made.latents is None else kept
+    seen = None
+    if options.reference is not None:
+        seen = photos_as_seen(request.batch, request.system.alignment, request.system.background).cpu()
     try:
         videos = write_videos(
             options.out,
@@ -157,9 +161,10 @@ def write(
             options.frames_per_second or request.rate,
             lambda done, total: report("write", done, total),
             images=options.images,
+            grid=options.grid,
+            photo=None if seen is None else seen[0],
         )
-        if options.reference is not None:
-            seen = photos_as_seen(request.batch, request.system.alignment, request.system.background)
+        if seen is not None:
             # Several side by side.
             write_png(options.out / "photo_as_seen.png", torch.cat([*seen], dim=-1))
         write_cameras(options.out / "cameras.json", request.batch.cameras[0], request.names)
@@ -174,7 +179,7 @@ def write(
 
 def request_digest(options: SampleOptions, overrides: Sequence[str]) -> str:
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
-    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
+    words = options.model_dump(mode="json", exclude={"memory", *WrittenFiles.model_fields})
     camera = Path(options.camera)
     cameras = [camera / name for name in COLMAP_FILES] if is_colmap(camera) else [camera]
     people = [path for path in (options.reference_body, options.reference_camera) if path is not None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hvg.config.command_options import SampleOptions
+from hvg.config.request_words import RequestWords
 from hvg.config.settings import RunConfig
 from hvg.core.eight_bit import frames_from_uint8
 from hvg.core.errors import DataError, HvgError
@@ -69,7 +69,7 @@ class Moments:
         )
 
 
-def read_known(options: SampleOptions, config: RunConfig) -> CameraPath | None:
+def read_known(options: RequestWords, config: RunConfig) -> CameraPath | None:
     """The captured cameras; None where none are given. Raises: HvgError, DataError for what cannot be used."""
     if options.known is None:
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from hvg.core.errors import HvgError
 from hvg.media.tiles import LARGEST_SIDE
 from hvg.model.trained_system import TrainedSystem
+from hvg.sample.grid import CELL, MOST_VIEWS
 
 # An x264 encoder as ``VideoWriter`` opens it, however long the video: what it takes by itself, and for each pixel of a frame,
 # most of it for looking ahead. Measured with x264 164 at 64 x 64 and 768 x 768.
@@ -15,7 +16,7 @@ ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL = 2_000_000, 68
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """Size of a request. image_size: (height, width). known: views besides, whose pictures are given. refined: how many views
-    a second model encodes at once; 0 where none does.
+    a second model encodes at once; 0 where none does. grid: whether the moving picture of all of it is written, too.
     """
 
     views: int
@@ -23,6 +24,7 @@ class Size:
     image_size: tuple[int, int]
     known: int = 0
     refined: int = 0
+    grid: bool = False
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -55,7 +57,11 @@ def estimated_bytes(system: TrainedSystem, size: Size) -> int:
     given += 3 * (views + 2 * 4 * size.refined) * size.frames * pixels if size.refined else 0
     # The tiled video, and the one with control maps.
     tiles = 2 * min(views * max(pixels, 128**2), LARGEST_SIDE**2)
-    encoders = ENCODER_BYTES * (views + 2) + ENCODER_BYTES_PER_PIXEL * (views * pixels + tiles)
+    # The photo and some views above a control map, as MP4 and as WebP.
+    shown = 2 * min(views, MOST_VIEWS) + 2
+    tiles += 2 * min(shown * max(pixels, CELL**2), LARGEST_SIDE**2) if size.grid else 0
+    encoders = ENCODER_BYTES * (views + (4 if size.grid else 2))
+    encoders += ENCODER_BYTES_PER_PIXEL * (views * pixels + tiles)
     return system.sampling_bytes(views, size.frames, size.image_size) + encoders + given
 
 

@@ -21,6 +21,7 @@ from hvg.config.composition import given_settings, recompose
 from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.wiring import path_of_slot
+from hvg.config.written_options import WrittenFiles
 from hvg.core.digests import file_digest, settings_digest
 from hvg.core.errors import DataError, HvgError
 from hvg.geometry.foreign_cameras import COLMAP_FILES, is_colmap
@@ -33,11 +34,12 @@ from hvg.model.refining import open_refining
 from hvg.model.trained_windows import sampling_notes
 from hvg.parts import registry
 from hvg.parts.following import STILL
+from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import PRESETS, CameraPath
 from hvg.sample.driving import open_driving, still_motion
 from hvg.sample.generate import Report, answer, model_digests
 from hvg.sample.posed_photo import check_photo_options
-from hvg.sample.request import camera_file, check_fields, make_clip
+from hvg.sample.request import check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
 from hvg.values.clip import ClipBatch
@@ -81,7 +83,7 @@ def refine(options: RefineOptions, overrides: Sequence[str], report: Report) -> 
 
 def request_digest(options: RefineOptions, overrides: Sequence[str], places: Mapping[str, Place]) -> str:
     """Digest of all that the latents depend on: the words, and what the files hold that they name."""
-    words = options.model_dump(mode="json", exclude={"out", "overwrite", "memory", "images"})
+    words = options.model_dump(mode="json", exclude={"memory", *WrittenFiles.model_fields})
     files = [path for place in places.values() for path in ([place] if isinstance(place, Path) else place.values())]
     people = (*(options.reference or ()), options.reference_body, options.reference_camera)
     files += [path for path in (*people, options.driving, options.driving_matte) if path]

@@ -1,35 +1,30 @@
 """A request of ``hvg sample``: photo, motion and cameras as a clip, and what speaks against it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from hvg.config import wiring
-from hvg.config.build import build_part
-from hvg.config.camera_options import MovedCameras
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
-from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.errors import HvgError
+from hvg.core.next_commands import VIDEO_ENV
 from hvg.core.required import required
-from hvg.geometry.camera_moves import NEAREST
 from hvg.geometry.motion import Motion
-from hvg.geometry.motion_frames import motion_places, places_note
+from hvg.geometry.motion_frames import places_note
 from hvg.media.photo import Box, load_photo, person_fraction, photos_of_one
 from hvg.media.steady_video import SteadyVideo
 from hvg.model.trained_system import TrainedSystem
-from hvg.parts.following import follow
-from hvg.sample.camera_paths import PRESETS, CameraPath, around, moved, read_cameras
+from hvg.sample.asked_path import Framing, asked_places, asked_scene, optics, training_framing
+from hvg.sample.camera_paths import PRESETS, CameraPath
 from hvg.sample.driving import DrivingView, driven, finds_people, moments_beside
-from hvg.sample.known_pictures import Moments, add_known, known_note, read_known, see_known, without_known
+from hvg.sample.known_pictures import Moments, add_known, known_note, see_known
 from hvg.sample.memory import Size, check_memory
-from hvg.sample.posed_photo import PELVIS_TO_MIDDLE, pose_photo, whole_photos
+from hvg.sample.posed_photo import pose_photo, whole_photos
 from hvg.sample.request_notes import prompt_note, task_note
-from hvg.sample.whose_shape import choose_shape
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
@@ -40,8 +35,6 @@ Photo = Path | Image.Image
 GIVEN_FIELDS = MESH_FIELDS | {"cameras", "body", "reference", "task", "frame_index"}
 # Those of them that a motion gives.
 OF_MOTION = MESH_FIELDS | {"body"}
-# Options that a file of cameras already answers.
-_PRESET_OPTIONS = ("elevation_degrees", "distance", "fov_degrees", "image_size", *MovedCameras.model_fields)
 
 
 def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[str] = frozenset()) -> None:
@@ -64,7 +57,8 @@ def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[s
         if "driving_hands" in fields - given:
             raise HvgError(
                 f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
-                "installed"
+                "installed",
+                then=VIDEO_ENV,
             )
         if OF_MOTION & (fields - given):
             raise HvgError(
@@ -104,38 +98,35 @@ def make_clip(
     Raises: HvgError for anything that cannot be used.
     """
     framing = training_framing(config, options, given)
-    asked = options.frames or (given and given.num_frames)
-    views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
     # At first of what is asked for, since already the places take memory; then of what they come to.
     refines, redraws = config.refiner.cls.refines(config.refiner.config), config.refiner.cls.redraws
+    views = (given and len(given.names)) or PRESETS.get(options.camera) or framing.views
     refined = 0 if not refines else views if redraws else 1
-    size = Size(views=views, frames=asked or 1, image_size=framing.image_size, refined=refined)
+    asked_frames = options.frames or (given and given.num_frames) or 1
+    size = Size(views=views, frames=asked_frames, image_size=framing.image_size, refined=refined, grid=options.grid)
     check_memory(system, size, options.memory)
-    places = motion_places(
-        motion,
-        asked,
-        evenly=framing.frames,
-        start=options.start,
-        end=options.end,
-        stride=options.stride,
-        real_time=options.real_time,
-        frames_per_second=options.frames_per_second,
-    )
-    alone = options.motion is None
-    places = places.round() if alone else places
+    places = asked_places(options, motion, framing, given)
     framing = replace(framing, frames=len(places))
     check_memory(system, replace(size, frames=len(places)), options.memory)
-    mesh, person = system.reads_mesh, build_part(config.body)
-    chosen = choose_shape(person, config.body.name, options, motion)
-    body = follow(person, motion, places, chosen.shape, mesh=mesh)
-    path = given or preset(options, framing, body)
-    captured = read_known(options, config)
-    path = path if captured is None else without_known(path, captured)
-    cameras = path.cameras.expand(path.cameras.shape[0], framing.frames)[None]
+    seed = options.seed or 0
+    asked = asked_scene(
+        config,
+        options,
+        motion,
+        places,
+        framing,
+        given,
+        mesh=system.reads_mesh,
+        poses_photo=system.poses_photo,
+        seed=seed,
+    )
+    shown, captured = asked.shown, asked.captured
+    body, cameras = shown.body, asked.cameras[None]
     check_size(system, config, options.steps or config.evaluation.steps, cameras)
     reference, told = _reference(system, config, options, framing, cameras.image_size, photo)
     if system.poses_photo:
-        reference, assumed = pose_photo(reference, person, chosen.shape, options, optics(config, framing))
+        model, shape = required(shown.model, "a body model"), required(shown.shape, "a shape")
+        reference, assumed = pose_photo(reference, model, shape, options, optics(config, framing))
         told += assumed
     batch = ClipBatch(
         cameras=cameras,
@@ -147,7 +138,7 @@ def make_clip(
         frame_index=torch.arange(framing.frames)[None],
         caption=None if options.prompt is None else (options.prompt,),
     )
-    names = path.names
+    names = asked.names
     if captured is not None:
         given_views = len(captured.names)
         check_memory(system, replace(size, views=len(names), frames=len(places), known=given_views), options.memory)
@@ -158,7 +149,7 @@ def make_clip(
         told.append(known_note(seen))
     if driving is not None:
         background = config.data.background
-        moments = places.long().tolist() if alone else moments_beside(driving, motion, places)
+        moments = places.long().tolist() if options.motion is None else moments_beside(driving, motion, places)
         fraction = person_fraction(**optics(config, framing), size=framing.image_size)
         batch, seen = driven(
             batch, config, options, driving, moments, DrivingView(framing.image_size, fraction, background)
@@ -166,106 +157,9 @@ def make_clip(
         told = [*told, *seen]
     system.check_captions(batch.captions)
     taken = places_note(motion, places, options.frames_per_second)
-    said = (*motion.notes, *person.notes(motion))
-    notes = (*said, taken, chosen.note, prompt_note(config, options), task_note(config, options, batch), *told)
+    said = (*motion.notes, taken, *shown.notes)
+    notes = (*said, prompt_note(config, options), task_note(config, options, batch), *told)
     return batch, names, [note for note in notes if note]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Framing:
-    """Framing of people.
-
-    distance: metres, camera to pelvis. views: cameras around the person. frames: of the video.
-    """
-
-    image_size: tuple[int, int]
-    distance: float
-    fov_degrees: float
-    views: int
-    frames: int
-
-
-def training_framing(config: RunConfig, options: SampleOptions, given: CameraPath | None) -> Framing:
-    """The dataset's framing, with what the options and a file of cameras say instead.
-
-    Raises: HvgError where nothing says it, or two say different numbers of frames.
-    """
-    told: dict[str, Any] = {
-        key: getattr(options, key) or getattr(config.dataset.config, key, None) for key in Framing.__dataclass_fields__
-    }
-    if given is not None:
-        told |= {"image_size": given.cameras.image_size, "views": given.cameras.shape[0]}
-        if given.num_frames is not None:
-            told["frames"] = given.num_frames
-            if options.frames not in (None, given.num_frames):
-                raise HvgError(
-                    f"frames={options.frames}, but the cameras of {options.camera} move for {given.num_frames}"
-                )
-    missing = [f"{key}=" for key, value in told.items() if value is None]
-    if missing:
-        raise HvgError(
-            f"the model's dataset '{config.dataset.name}' does not say how people are framed; give {' '.join(missing)}"
-        )
-    size = told["image_size"]
-    return Framing(**{**told, "image_size": (size, size) if isinstance(size, int) else tuple(size)})
-
-
-def camera_file(options: SampleOptions) -> CameraPath | None:
-    """The cameras of the file that ``camera`` names; None for a preset.
-
-    Raises: HvgError for a name that is neither, and for options that the choice leaves no room for.
-    """
-    if options.camera in PRESETS:
-        views = PRESETS[options.camera]
-        if views is not None and options.views not in (None, views):
-            raise HvgError(
-                f"camera={options.camera} is of {views} view(s), not {options.views}; camera=orbit takes any number"
-            )
-        if options.camera_up != "auto" and options.known is None:
-            raise HvgError(f"camera_up={options.camera_up} is for files of cameras; camera={options.camera} is y up")
-        return None
-    path = Path(options.camera)
-    if path.suffix != ".json" and not path.exists():
-        raise HvgError(
-            f"camera: no preset is named '{options.camera}', nor is it a file of cameras. "
-            f"{did_you_mean(options.camera, PRESETS)}"
-        )
-    given = read_cameras(path, options.camera_up)
-    answered = [f"{key}=" for key in _PRESET_OPTIONS if key in options.model_fields_set]
-    if answered:
-        raise HvgError(f"{' '.join(answered)} cannot be given together with {path}, which says where the cameras are")
-    if options.views not in (None, len(given.names)):
-        raise HvgError(f"views={options.views}, but {path} holds {len(given.names)} cameras")
-    return given
-
-
-def preset(options: SampleOptions, framing: Framing, body: BodyMotion) -> CameraPath:
-    """The preset's cameras, aimed as in training: a little below the pelvis' mean position; and moved as the options say.
-
-    Raises: HvgError for a dolly that reaches the person.
-    """
-    target = pelvis(body).mean(dim=0) - torch.tensor([0.0, PELVIS_TO_MIDDLE, 0.0])
-    path = around(
-        target,
-        PRESETS[options.camera] or framing.views,
-        elevation_degrees=options.elevation_degrees,
-        distance=framing.distance,
-        fov_degrees=framing.fov_degrees,
-        image_size=framing.image_size,
-    )
-    moves = {key: getattr(options, key) for key in MovedCameras.model_fields}
-    if not any(moves.values()):
-        return path
-    if options.dolly > framing.distance - NEAREST:
-        raise HvgError(
-            f"dolly={options.dolly:g} goes to the person, {framing.distance:g} m away; stop {NEAREST:g} m before"
-        )
-    return replace(path, cameras=moved(path.cameras, target, framing.frames, seed=options.seed or 0, **moves))
-
-
-def pelvis(body: BodyMotion) -> Tensor:
-    """(T, 3), world, metres."""
-    return body.joints[0, :, body.joint_names.index("pelvis")]
 
 
 def check_size(system: TrainedSystem, config: RunConfig, num_steps: int, cameras: Cameras) -> None:
@@ -309,12 +203,6 @@ def _unseen_note(config: RunConfig, options: SampleOptions) -> str | None:
 def person_name(options: SampleOptions) -> str:
     """Name of the photos' person, who has none: those of the files."""
     return ",".join(path.name for path in options.reference)
-
-
-def optics(config: RunConfig, framing: Framing) -> dict[str, float]:
-    """``distance`` (metres) and ``fov_degrees`` of the cameras that training photos are taken with."""
-    trained = config.dataset.config
-    return {key: getattr(trained, key, getattr(framing, key)) for key in ("distance", "fov_degrees")}
 
 
 def fit_reference(

@@ -18,6 +18,7 @@ from hvg.media.tiles import tile_groups
 from hvg.media.video import VideoWriter
 from hvg.model.refining import Refining
 from hvg.model.trained_system import Latents, TrainedSystem
+from hvg.sample.grid import GRID, as_grid
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 
@@ -79,18 +80,20 @@ def write_videos(
     report: Callable[[int, int], None],
     *,
     images: bool = False,
+    grid: bool = False,
+    photo: Tensor | None = None,
 ) -> list[str]:
     """Makes pictures piece by piece into a video per view, all of them tiled, and the same with their control maps.
 
-    images: whether every frame becomes a PNG as well, with ``TRANSFORMS``. The videos appear under their names when all are
-    whole; of an earlier sample in this folder nothing stays. Returns the names.
+    images: whether every frame becomes a PNG as well, with ``TRANSFORMS``. grid: whether ``GRID`` are written as well, with a
+    photo (3, H, W) where there is one. The videos appear under their names when all are whole; of an earlier sample in this
+    folder nothing stays. Returns the names.
     """
     batch, total, done = request.batch, request.batch.grid[2], 0
     labels = [f"{v}: {name}" for v, name in enumerate(request.names)]
     pictures_of = [[f"{IMAGES}/view-{v:02d}/{t:05d}.png" for t in range(total)] for v in range(len(labels))]
-    files = (
-        [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"] + ["signals.mp4"] * bool(shown_slots(request))
-    )
+    files = [f"view-{v:02d}.mp4" for v in range(len(labels))] + ["tiled.mp4"]
+    files += ["signals.mp4"] * bool(shown_slots(request)) + [*GRID] * grid
     with ExitStack() as stack:
         videos = {name: stack.enter_context(VideoWriter(out / name, frames_per_second)) for name in files}
         for piece in request.pieces(made):
@@ -103,9 +106,15 @@ def write_videos(
                 for view, names in zip(frames[:, t], pictures_of if images else (), strict=images):
                     write_png(out / names[done], view)
                 videos["tiled.mp4"].add(tile_groups([{label: picture} for label, picture in pictures.items()]))
+                maps = control_maps(request, batch.select(frames=[done])) if shown_slots(request) else {}
                 if "signals.mp4" in videos:
-                    maps = control_maps(request, batch.select(frames=[done]))
-                    videos["signals.mp4"].add(tile_groups(beside(pictures, maps)))
+                    every = {title: image for own in maps.values() for title, image in own.items()}
+                    videos["signals.mp4"].add(tile_groups(beside(pictures, every)))
+                if grid:
+                    firsts = dict(next(iter(own.items())) for own in maps.values())
+                    shown = as_grid(photo, beside(pictures, firsts))
+                    for name in GRID:
+                        videos[name].add(shown)
                 done += 1
                 report(done, total)
     _remove_images(out, {name for view in pictures_of for name in view} if images else set())
@@ -139,19 +148,20 @@ def shown_slots(request: Request) -> dict[str, str]:
     return {slot: key for slot, key in keys.items() if slot in heard and key in request.system.signals.ahead}
 
 
-def control_maps(request: Request, batch: ClipBatch) -> dict[str, Tensor]:
-    """Title of each control map -> its pictures (V, T, 3, H, W), of maps as they are stored.
+def control_maps(request: Request, batch: ClipBatch) -> dict[str, dict[str, Tensor]]:
+    """Slot -> title of each of its control maps, no title twice -> its pictures (V, T, 3, H, W), of maps as they are stored.
 
     Without maps that depend on what is denoised together: a sampler sees another one in each of its windows.
     """
-    system, maps = request.system, {}
+    system, found, titles = request.system, dict[str, dict[str, Tensor]](), set[str]()
     drawn = system.signals.ahead.draw(batch).signals
     for slot, key in shown_slots(request).items():
         if key in drawn:
-            for name, image in system.signals[key].signal_images(drawn[key]).items():
-                title = map_label(signal_label(key), name)
-                maps[f"{slot}: {title}" if title in maps else title] = image[0].cpu()
-    return maps
+            images = system.signals[key].signal_images(drawn[key])
+            named = {map_label(signal_label(key), name): image[0].cpu() for name, image in images.items()}
+            found[slot] = {f"{slot}: {title}" if title in titles else title: image for title, image in named.items()}
+            titles |= found[slot].keys()
+    return found
 
 
 def _remove_images(out: Path, files: Set[str]) -> None:
@@ -169,5 +179,5 @@ def _remove_images(out: Path, files: Set[str]) -> None:
 def _remove_others(out: Path, files: Iterable[str]) -> None:
     """Removes what a sample with more views left in this folder, so that all in it is of one sample."""
     for path in out.iterdir():
-        if re.fullmatch(r"view-\d\d+\.mp4|signals\.mp4", path.name) and path.name not in files:
+        if re.fullmatch(r"view-\d\d+\.mp4|signals\.mp4|grid\.(mp4|webp)", path.name) and path.name not in files:
             path.unlink()

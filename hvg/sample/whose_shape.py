@@ -17,8 +17,8 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hvg.config.command_options import MOST_BETAS, Beta, SampleOptions, Stature
 from hvg.config.parsing import read_yaml
+from hvg.config.request_words import MOST_BETAS, Beta, RequestWords, Stature
 from hvg.core.arrays import read_archive
 from hvg.core.errors import DataError, HvgError
 from hvg.core.files import read_text
@@ -98,7 +98,7 @@ def _arrays(path: Path) -> dict[str, Any]:
     return found
 
 
-def asked_person(options: SampleOptions) -> Person | None:
+def asked_person(options: RequestWords) -> Person | None:
     """What the options say of the photo's person; None where they say nothing.
 
     Raises: HvgError for options that contradict each other, DataError for a file.
@@ -118,7 +118,7 @@ def asked_person(options: SampleOptions) -> Person | None:
     return person if names else None
 
 
-def choose_shape(body: BodyModel, name: str, options: SampleOptions, motion: Motion) -> Chosen:
+def choose_shape(body: BodyModel, name: str, options: RequestWords, motion: Motion) -> Chosen:
     """The shape of the person who is shown. name: of the body model.
 
     Raises: HvgError for a shape that the model does not have, or that nobody says.

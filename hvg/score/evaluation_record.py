@@ -19,6 +19,7 @@ from hvg.config.changes import same_results
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
 from hvg.core.files import read_text, regular_file, whole_file, write_text
+from hvg.core.next_commands import EVALUATE
 
 RECORD_FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
@@ -140,11 +141,11 @@ def read_record(path: Path) -> EvaluationRecord:
     try:
         record = json.loads(read_text(path))
     except FileNotFoundError:
-        raise HvgError(f"{path}: no such file; `hvg evaluate` writes one") from None
+        raise HvgError(f"{path}: no such file, which an evaluation writes", then=EVALUATE) from None
     except (ValueError, RecursionError) as error:
         raise HvgError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
-        raise HvgError(f"{path}: not the results of `hvg evaluate` (format {RECORD_FORMAT})")
+        raise HvgError(f"{path}: not the results of an evaluation (format {RECORD_FORMAT})", then=EVALUATE)
     missing = [key for key in REQUIRED if key not in record]
     if missing:
         raise HvgError(f"{path}: damaged, it lacks {', '.join(missing)}")

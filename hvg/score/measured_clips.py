@@ -18,6 +18,7 @@ from hvg.core.eight_bit import frames_from_uint8, frames_to_uint8
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file, whole_file
 from hvg.core.finite import refuse_not_finite
+from hvg.core.next_commands import EVALUATE
 from hvg.data.cache import open_clips
 from hvg.model.refining import check_given, open_refining
 from hvg.model.trained_system import TrainedSystem
@@ -242,7 +243,9 @@ def load_prediction(folder: Path, clip_id: str) -> Tensor:
         if frames.ndim != 5 or frames.shape[2] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"it holds {frames.dtype} {frames.shape}, expected frames (V, T, 3, H, W) of 8 bits")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; what was scored is kept there") from None
+        raise DataError(f"{path}: no such file; what was scored is kept there", then=EVALUATE) from None
     except (ValueError, EOFError, SyntaxError) as error:
-        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); score the model again") from error
+        raise DataError(
+            f"{path}: damaged ({' '.join(str(error).split())}); score the model again", then=EVALUATE
+        ) from error
     return frames_from_uint8(torch.from_numpy(frames))

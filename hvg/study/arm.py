@@ -11,11 +11,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 from hvg.core.files import write_text
+from hvg.train.run_notes import failure_noted, forget_notes, progress_notes
 
 # What a need leaves when it is trained: precision, configuration, and where it was made.
 TRAINED = "trained.json"
@@ -49,7 +49,7 @@ def run_arm(folder: Path, trained: Path | None) -> None:
     # One group for training and scoring: torchrun's processes can join only once.
     with joined_ranks() as (rank, world):
         # The first process speaks for all.
-        report = _reporter(folder / "progress.json") if rank == 0 else lambda *_: None
+        report = progress_notes(folder) if rank == 0 else lambda *_: None
         log = print if rank == 0 else lambda _: None
         if trained is None:
             train(config, lambda done: report("train", done.step, done.steps, done.note), log)
@@ -92,7 +92,7 @@ def run_need(folder: Path) -> None:
     if last.exists() and record.exists():
         return
     with joined_ranks() as (rank, _):
-        report = _reporter(folder / "progress.json") if rank == 0 else lambda *_: None
+        report = progress_notes(folder) if rank == 0 else lambda *_: None
         train(
             config,
             lambda done: report("train", done.step, done.steps, done.note),
@@ -106,19 +106,6 @@ def run_need(folder: Path) -> None:
             write_text(record, json.dumps(told))
 
 
-def _reporter(path: Path) -> Callable[[str, int, int, str], None]:
-    """Writes the newest progress at most twice a second."""
-    last = {"time": 0.0, "stage": ""}
-
-    def report(stage: str, done: int, total: int, note: str) -> None:
-        now = time.perf_counter()
-        if stage != last["stage"] or done == total or now - last["time"] > 0.5:
-            last.update(time=now, stage=stage)
-            write_text(path, json.dumps({"stage": stage, "done": done, "total": total, "note": note}))
-
-    return report
-
-
 def main() -> None:
     """Runs the arm; exit code 1 and one line in error.txt where it fails."""
     # Before torch is loaded, with all that counts threads: see decision 11.
@@ -130,17 +117,10 @@ def main() -> None:
     is_need = sys.argv[1] == "--need"
     folder, *trained = map(Path, sys.argv[1 + is_need :])
     torch.set_num_threads(1)
-    failure = folder / "error.txt"
     if started_ranks()[0] == 0:
-        failure.unlink(missing_ok=True)
-    try:
+        forget_notes(folder)
+    with failure_noted(folder):
         run_need(folder) if is_need else run_arm(folder, trained[0] if trained else None)
-    except Exception as error:
-        lines = str(error).splitlines() or [""]
-        # The first of several processes that fail knows why; the others only miss it.
-        if not failure.exists():
-            write_text(failure, f"{type(error).__name__}: {lines[0]}")
-        raise
 
 
 if __name__ == "__main__":

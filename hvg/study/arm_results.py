@@ -31,11 +31,12 @@ from hvg.score.measured_clips import num_clips, score_anchors, score_dataset
 from hvg.score.protocol import Protocol, build_protocol
 from hvg.score.set_statistics import left_out_of_run, set_distances
 from hvg.study.arm import TRAINED
+from hvg.study.near_to import NearTo
 from hvg.study.plan import ArmRun, ArmState, needs_of
 from hvg.study.start import ReportProgress
 from hvg.study.study_file import StudyFile
 from hvg.train import throughput
-from hvg.train.metric_rows import read_rows
+from hvg.train.metric_rows import OPTIMIZER, read_rows
 from hvg.values.clip import ClipBatch
 from hvg.values.known import with_known_views
 
@@ -65,7 +66,8 @@ def study_results(
     distances = set_distances(protocol.metrics)
     baselines = _baselines(study, config, protocol, device, progress)
     anchors = _anchors(study, config, protocol, device, progress)
-    arms = [_arm(study, arm, [pair for pair in states if pair[0].arm == arm], distances) for arm in study.arms]
+    near = None if study.near_to is None else NearTo(study.near_to, finished)
+    arms = [_arm(study, arm, [pair for pair in states if pair[0].arm == arm], distances, near) for arm in study.arms]
     precision, mixed = across_models({arm["label"]: [seed.get("precision") for seed in arm["seeds"]] for arm in arms})
     data = arms_data_notes({a["label"]: [record for run, record in finished if run.arm == a["name"]] for a in arms})
     results = Results(
@@ -76,7 +78,10 @@ def study_results(
         command=provenance.command(),
         caveats=[*study.caveats, *data, *mixed, *mixed_origins(arms)],
         protocol=protocol_record(config.protocol),
-        metrics=[metric_info(label, protocol.described(label)) for label in config.protocol.metrics],
+        metrics=[
+            *(metric_info(label, protocol.described(label)) for label in config.protocol.metrics),
+            *([] if near is None else [near.metric]),
+        ],
         arms=[*arms, *baselines],
         clips=[],
         anchors=anchors,
@@ -86,10 +91,14 @@ def study_results(
 
 
 def _arm(
-    study: StudyFile, name: str, states: Sequence[tuple[ArmRun, ArmState]], distances: Mapping[str, SetDistance]
+    study: StudyFile,
+    name: str,
+    states: Sequence[tuple[ArmRun, ArmState]],
+    distances: Mapping[str, SetDistance],
+    near: NearTo | None,
 ) -> Arm:
     """One row. states: of the arm's own runs."""
-    seeds = [_seed(run, state.record, distances) for run, state in states if state.record is not None]
+    seeds = [_seed(run, state.record, distances, near) for run, state in states if state.record is not None]
     missing = {run.seed: state for run, state in states if state.record is None}
     failed = any(state.status == "failed" for state in missing.values())
     first = states[0][0]
@@ -124,12 +133,14 @@ def trained_first(study: StudyFile, runs: Sequence[ArmRun]) -> list[Need]:
     return list(found.values())
 
 
-def _seed(run: ArmRun, record: EvaluationRecord, distances: Mapping[str, SetDistance]) -> SeedResult:
+def _seed(
+    run: ArmRun, record: EvaluationRecord, distances: Mapping[str, SetDistance], near: NearTo | None
+) -> SeedResult:
     with_finite_clips(record, run.folder)
-    place = record["provenance"]
+    place, besides = record["provenance"], {} if near is None else {near.label: near.score(run, record)}
     return SeedResult(
         seed=run.seed,
-        values=record["values"],
+        values=record["values"] | besides,
         curve=_curve((run.trained_by or run).folder / "metrics.jsonl"),
         left_out=left_out_of_run(run.folder, record, distances),
         precision=record.get("precision"),
@@ -175,10 +186,12 @@ def _config_diff(study: StudyFile, run: ArmRun) -> list[str]:
 
 
 def _curve(path: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ."""
+    """The rows of metrics.jsonl, joined by step; without speeds, in which a repeated study would differ, and what all arms are
+    told alike of the optimiser.
+    """
     rows: dict[int, dict[str, float]] = {}
     for row in read_rows(path):
-        values = {name: value for name, value in row.items() if not name.startswith(throughput.PREFIX)}
+        values = {name: value for name, value in row.items() if not name.startswith((throughput.PREFIX, OPTIMIZER))}
         rows.setdefault(row["step"], {}).update(values)
     return [rows[step] for step in sorted(rows)]
 

@@ -98,7 +98,7 @@ def read_kept(study_folder: Path, seeds: Sequence[int]) -> dict[int, Results]:
         except (OSError, ValueError, RecursionError) as error:
             raise HvgError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(results, dict) or not {"arms", "clips", "metrics", "protocol"} <= results.keys():
-            raise HvgError(f"{path}: not the results of a study; keep=true writes them")
+            raise HvgError(f"{path}: not the results of a study", then=f"hvg study {study_folder} keep=true")
         kept[seed] = cast(Results, results)
         _renew_left_out(kept[seed], path.with_name(FEATURES))
     return kept

@@ -6,20 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from hvg.cluster.launch_options import StudyOptions
 from hvg.config.changes import Change, changes, trained_settings
 from hvg.config.composition import compose
 from hvg.config.settings import RunConfig
 from hvg.core.checkpoint import checkpoint_path, checkpoints
 from hvg.core.errors import ConfigError, DataError, Problem, did_you_mean
-from hvg.core.files import read_text, regular_file
 from hvg.core.names import text_word
 from hvg.parts.continued import Continued
 from hvg.score.evaluation_record import EvaluationRecord, failed_metrics, finished_record
 from hvg.study.needs import FOLDER, needs_of_words, with_checkpoints, without_needs, wrong_needs
 from hvg.study.study_file import StudyFile
+from hvg.train.run_notes import read_failure, read_progress
 
 
 @dataclass(frozen=True)
@@ -31,17 +29,6 @@ class ArmState:
     status: Literal["done", "failed", "unfinished"]
     text: str = ""
     record: EvaluationRecord | None = None
-
-
-class ArmProgress(BaseModel):
-    """Progress of an arm, as its process writes it into progress.json. note: how fast it goes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    done: int
-    total: int
-    note: str
 
 
 @dataclass(frozen=True)
@@ -104,25 +91,13 @@ class ArmRun:
             if (state := run.state()).status == "failed":
                 why = "" if run.is_scored else f": {state.text}"
                 return ArmState("failed", f"{run.title}, which trains for it, failed{why}")
-        failure = self.folder / "error.txt"
-        if failure.exists():
-            # Whatever it holds is told in one line.
-            return ArmState("failed", " ".join(regular_file(failure).read_text(errors="replace").split()))
+        if (failure := read_failure(self.folder)) is not None:
+            return ArmState("failed", failure)
         return ArmState("unfinished", f"not finished: {self._progress()}")
-
-    def progress(self) -> ArmProgress | None:
-        """Progress that the arm wrote last; None where it wrote none. Raises: DataError for a damaged progress.json."""
-        path = self.folder / "progress.json"
-        try:
-            return ArmProgress.model_validate_json(read_text(path), strict=True)
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise DataError(f"{path}: damaged: it does not say how far the arm is; delete it") from error
 
     def _progress(self) -> str:
         try:
-            now = self.progress()
+            now = read_progress(self.folder)
         except DataError as error:
             return str(error)
         if now is not None:
@@ -159,7 +134,7 @@ def _of_seed(study: StudyFile, name: str, seed: int, overrides: Sequence[str]) -
         try:
             run = _composed(study, name, title, seed, words, overrides, needs)
         except ConfigError as error:
-            problems += [Problem(f"{title}: {p.path}", p.message) for p in error.problems]
+            problems += [replace(p, path=f"{title}: {p.path}") for p in error.problems]
             continue
         if run is not None and run.is_scored:
             arms.append(run)
@@ -253,6 +228,7 @@ def _no_headline(study: StudyFile, runs: Sequence[ArmRun]) -> list[Problem]:
         Problem(
             "headline",
             f"protocol {protocol.name} has no metric '{study.headline}'. {did_you_mean(study.headline, protocol.metrics)}",
+            "hvg list metric",
         )
         for protocol in (run.config.protocol for run in runs)
         if study.headline is not None and study.headline not in protocol.metrics

@@ -24,6 +24,7 @@ from hvg.config.stages import stages_of
 from hvg.core import shipped
 from hvg.core.errors import ConfigError, HvgError, Problem
 from hvg.core.files import read_text, write_text
+from hvg.core.locks import say
 from hvg.core.outputs import held_folder, try_folder
 from hvg.core.provenance import usable_cores
 from hvg.data.cache import cache_folder
@@ -32,6 +33,7 @@ from hvg.parts.continued import Continued
 from hvg.report.results import Results
 from hvg.report.study_report import write_report
 from hvg.report.tables import results_markdown, write_results
+from hvg.report.watch_page import PAGE, BesideWork, WatchPage
 from hvg.study.arm_results import drawn_otherwise, study_results, trained_first
 from hvg.study.cost import seed_cost
 from hvg.study.kept_seeds import keep_seed, kept_folder, read_kept
@@ -40,6 +42,9 @@ from hvg.study.plan import ArmRun, ArmState, asked_runs, needs_of, plan, refuse_
 from hvg.study.start import ReportProgress, run_here, start_arms, submit_arms
 from hvg.study.study_file import StudyFile, load_study, study_name
 from hvg.study.videos import study_clips
+
+# Seconds between two looks at the arms while they run: each takes a fraction of a second of the processor that they run on.
+BETWEEN_LOOKS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +87,13 @@ def run_study(
     if options.collect:
         try_folder(output, "output")
         return _collect(study, folder, runs, overrides, options, progress, {})
+    page = WatchPage([output], output / PAGE, clips=study.videos, every=BETWEEN_LOOKS)
     with nullcontext() if dry_run else held_folder(output, "output"):
-        seconds = _run(study, folder, runs, options, dry_run, progress)
-        return None if seconds is None else _collect(study, folder, runs, overrides, options, progress, seconds)
+        with BesideWork(page, say) as work:
+            seconds = _run(study, folder, runs, options, dry_run, work.beside(progress))
+        if seconds is None:
+            return None
+        return _collect(study, folder, runs, overrides, options, progress, seconds)
 
 
 def _run(
@@ -287,7 +296,8 @@ def _merge(study: StudyFile, folder: Path, overrides: Sequence[str], options: St
     kept = read_kept(folder, asked)
     if not kept:
         raise HvgError(
-            f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that"
+            f"{folder / 'results'}: no seed is kept there; keep=true of a run, or with collect=true, does that",
+            then=f"hvg study {folder} keep=true",
         )
     try_folder(output, "output")
     results = merged(study, name, kept)

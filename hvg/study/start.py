@@ -10,6 +10,7 @@ from hvg.core.exit_codes import INTERRUPTED, TERMINATED
 from hvg.core.files import write_text
 from hvg.core.provenance import usable_cores
 from hvg.study.plan import ArmRun
+from hvg.train.run_notes import FAILURE, forget_notes, read_progress
 
 # Takes a task, its stage, what is done of how many, and a note that says how fast.
 ReportProgress = Callable[[str, str, int, int, str], None]
@@ -38,8 +39,7 @@ def _make_ready(runs: Sequence[ArmRun]) -> None:
     """Writes what each arm is to do, and removes what an earlier start said of it."""
     for run in runs:
         write_text(run.folder / "config.yaml", run.config.to_yaml())
-        for name in ("progress.json", "error.txt"):
-            (run.folder / name).unlink(missing_ok=True)
+        forget_notes(run.folder)
 
 
 def run_here(name: str, runs: Sequence[ArmRun], options: StudyOptions, dry_run: bool, progress: ReportProgress) -> None:
@@ -66,12 +66,12 @@ def run_here(name: str, runs: Sequence[ArmRun], options: StudyOptions, dry_run: 
         raise SystemExit(code)
     for run in runs:
         if run.state().status == "unfinished":
-            write_text(run.folder / "error.txt", f"the process ended early, see {run.folder / 'log.txt'}")
+            write_text(run.folder / FAILURE, f"the process ended early, see {run.folder / 'log.txt'}")
 
 
 def _report(runs: Sequence[ArmRun], progress: ReportProgress) -> None:
     for run in runs:
-        if now := run.progress():
+        if now := read_progress(run.folder):
             progress(run.label, now.stage, now.done, now.total, now.note)
 
 

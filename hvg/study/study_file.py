@@ -5,6 +5,7 @@ all arms), arms (name -> overrides), needs (what is trained before them), seeds,
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from hvg.cluster.launch_options import Seeds
 from hvg.config.parsing import read_yaml
 from hvg.config.validation import validate
 from hvg.core.bounds import Count
-from hvg.core.errors import ConfigError, HvgError, Problem, did_you_mean
+from hvg.core.errors import ConfigError, HvgError, did_you_mean
 from hvg.core.files import read_text
 from hvg.core.names import Name, name_problem
 from hvg.core.shipped import studies
@@ -75,6 +76,11 @@ class StudyFile(BaseModel):
         description="Arm -> the arm whose trained weights it is scored with. It may differ from that one in `fit`, which then "
         "observes the test people alone, and in how it is sampled.",
     )
+    near_to: Name | None = Field(
+        None,
+        description="Arm, such as one of many steps, whose frames those of all others are compared with by PSNR (psnr_to_ARM), "
+        "besides the truth.",
+    )
     contrasts: dict[str, tuple[Name, ...]] | None = Field(
         None,
         description="Label -> arms, decided on beforehand: [a, b] is a less b, [a, b, c, d] is (a less b) less (c less d).",
@@ -104,6 +110,7 @@ class StudyFile(BaseModel):
         """Where arms are named, the name, and those that may stand there."""
         arms, contrasts = [*self.arms], self.contrasts or {}
         yield from (("weights", name, arms) for pair in self.weights.items() for name in pair)
+        yield from (("near_to", name, arms) for name in [self.near_to] if name is not None)
         yield from ((f"contrasts: '{label}'", name, arms) for label, names in contrasts.items() for name in names)
         lines = [line for curves in self.curves or () for line in curves.lines.values()]
         yield from (("curves", name, [*arms, *contrasts]) for line in lines for name in line.values())
@@ -132,7 +139,8 @@ def load_study(folder: Path) -> StudyFile:
     path = folder / "study.yaml"
     if not path.is_file():
         beside = {p.parent.name for p in folder.parent.glob("*/study.yaml")}
-        raise HvgError(f"{path}: no such study. {did_you_mean(folder.name, beside | set(studies()))}")
+        hint = did_you_mean(folder.name, beside | set(studies()))
+        raise HvgError(f"{path}: no such study. {hint}", then="hvg study quickstart")
     try:
         raw = read_yaml(read_text(path))
     except yaml.YAMLError as error:
@@ -141,5 +149,5 @@ def load_study(folder: Path) -> StudyFile:
         raise HvgError(f"{path}: has to hold settings by name, it holds a {type(raw).__name__}")
     study, problems = validate(StudyFile, raw, "", "a study")
     if problems:
-        raise ConfigError([Problem(problem.path, f"{problem.message} (in {path})") for problem in problems])
+        raise ConfigError([replace(problem, message=f"{problem.message} (in {path})") for problem in problems])
     return study

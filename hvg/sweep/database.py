@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from hvg.core.errors import HvgError
 from hvg.core.files import regular_file
 from hvg.core.locks import locked
+from hvg.core.next_commands import POSTGRESQL
 
 # A number for PostgreSQL's advisory locks: "hvg" in ASCII.
 ADVISORY_LOCK = 0x687667
@@ -46,7 +47,7 @@ def use_password(url: str) -> str:
     if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise HvgError("storage has to name a file, as sqlite:///runs/sweep.db: workers share it")
     if kind == "postgresql" and not importlib.util.find_spec("psycopg"):
-        raise HvgError("storage=postgresql://... needs the package psycopg: pip install 'hvg[postgresql]'")
+        raise HvgError("storage=postgresql://... needs the package psycopg", then=POSTGRESQL)
     query = dict(parsed.query)
     password = query.pop("password", parsed.password)
     if password is not None:

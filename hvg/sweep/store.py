@@ -28,7 +28,7 @@ def stored_sweep(url: str, name: str | None) -> SweepRecord:
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise HvgError(
-            f"{path}: no such file; `hvg sweep report NAME` reads runs/NAME/sweep.db, or give storage=ADDRESS"
+            f"{path}: no such file; a NAME stands for runs/NAME/sweep.db", then="hvg sweep report NAME storage=ADDRESS"
         )
     with locked_storage(url):
         storage = open_storage(url, make=False)

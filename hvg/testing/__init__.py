@@ -4,6 +4,7 @@ A lab's test is two lines, a name and ``check_conditioner(MySignal, MySignal.Con
 promises in its docstring, and ends in an AssertionError that says which one is broken.
 """
 
+from hvg.config.tiny_run import tiny_run
 from hvg.testing.adapter import check_adapter
 from hvg.testing.alignment import check_alignment
 from hvg.testing.backbone import check_backbone
@@ -16,10 +17,13 @@ from hvg.testing.elsewhere import elsewhere
 from hvg.testing.encoder import check_encoder
 from hvg.testing.fit import check_fit
 from hvg.testing.guidance import check_guidance
+from hvg.testing.keypoints import check_keypoints
 from hvg.testing.metric import check_metric
+from hvg.testing.optimizer import check_optimizer
 from hvg.testing.prediction import check_prediction
 from hvg.testing.reconstructor import check_reconstructor
 from hvg.testing.refiner import check_refiner
+from hvg.testing.renderer import check_renderer
 from hvg.testing.sampler import check_sampler
 from hvg.testing.scene import (
     posed_batch,
@@ -47,10 +51,13 @@ __all__ = [
     "check_encoder",
     "check_fit",
     "check_guidance",
+    "check_keypoints",
     "check_metric",
+    "check_optimizer",
     "check_prediction",
     "check_reconstructor",
     "check_refiner",
+    "check_renderer",
     "check_sampler",
     "check_signal",
     "check_solver",
@@ -65,5 +72,6 @@ __all__ = [
     "standing_joints",
     "tiny_batch",
     "tiny_context",
+    "tiny_run",
     "tiny_scored_clips",
 ]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.parts import registry
-from hvg.parts.backbone import Backbone
+from hvg.parts.backbone import Backbone, DeepFeatures
 from hvg.parts.context import BackboneContext
+from hvg.testing.blocks import check_blocks
 from hvg.testing.building import build, require, require_gradients
 from hvg.testing.outputs import check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch
@@ -33,6 +34,8 @@ def check_backbone(cls: type[Backbone], config: Any) -> None:
     check_views(cls, config)
     check_frame_index(cls, config)
     check_attended(cls, config)
+    check_reuse(cls, config)
+    check_weight_blocks(cls, config)
     backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3))
     with torch.no_grad():
         check_batch_independence(lambda *some: {"the output": backbone(*some)}, given)
@@ -167,6 +170,42 @@ def check_attended(cls: type[Backbone], config: Any) -> None:
         require([*alone] == [site] and torch.equal(alone[site], tokens), f"{site} differs where it is asked for alone")
     beside = backbone.attended(*given, sites=[*ports.beside])
     require([*beside] == [*ports.beside], "attended does not tell of the sites beside the picture")
+
+
+@torch.no_grad()
+def check_reuse(cls: type[Backbone], config: Any) -> None:
+    """A pass that keeps its deep half is as any other. One that has it runs fewer layers, and gives the same for the same inputs;
+    of others it hears.
+    """
+    if not cls.reuses(config):
+        return
+    backbone, given, deep = let_through(build_backbone(cls, config)), inputs(cls, config, (2, 2, 3)), DeepFeatures()
+    plain, ran = backbone(*given), list[torch.nn.Module]()
+    handles = [layer.register_forward_pre_hook(lambda layer, _: ran.append(layer)) for layer in backbone.modules()]
+    require(torch.equal(backbone(*given, deep), plain), "a pass that keeps its deep half gives another output")
+    rows = given.noisy.shape[:3].numel()
+    require(bool(deep.tensors), "a pass that is asked for it keeps nothing of its deep half")
+    require(
+        all(len(x) == rows for x in deep.tensors), f"deep features do not begin with the {rows} pictures of all clips"
+    )
+    whole, again = len(ran), backbone(*given, deep)
+    for handle in handles:
+        handle.remove()
+    require(len(ran) - whole < whole, "where its deep half is kept, as many layers run")
+    close = torch.allclose(again, plain, rtol=1e-4, atol=1e-4)
+    require(close, "with its deep half kept for the same inputs it gives another output")
+    other = backbone(*given._replace(noisy=given.noisy + 1), deep)
+    require(not torch.allclose(other, plain, atol=1e-4), "where its deep half is kept it does not hear of the latents")
+
+
+def check_weight_blocks(cls: type[Backbone], config: Any) -> None:
+    """Weights of the blocks that it names are asked for while these run, and never else: in a pass, and where it tells what
+    attention sees.
+    """
+    backbone, given = let_through(build_backbone(cls, config)), inputs(cls, config, (1, 2, 2))
+    check_blocks(backbone, lambda: {"the output": backbone(*given)})
+    if cls.attended is not Backbone.attended:
+        check_blocks(backbone, lambda: backbone.attended(*given))
 
 
 def build_backbone(cls: type[Backbone], config: Any, view_attention: str = "full_3d") -> Backbone:

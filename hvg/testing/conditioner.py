@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hvg.core.random_keys import generator
 from hvg.parts.context import Context
-from hvg.parts.model import Conditioner
+from hvg.parts.model import Conditioner, OncePer
 from hvg.parts.scene import MeshImage, Renderer
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.testing.building import build, nudged, require, require_gradients
@@ -19,7 +19,7 @@ from hvg.testing.outputs import alike, check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch, tiny_context
 from hvg.testing.signal import check_signal
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.latent_clip import grouped
 from hvg.values.tensors import moved
@@ -35,7 +35,7 @@ def check_conditioner(cls: type[Conditioner], config: Any, context: Context) -> 
     for check in (check_zero_start, check_determinism, check_half_precision, check_place):
         check(cls, config, context, batch)
     part = nudged(build(cls, config, context))
-    for check in (check_gradients, check_frozen_features, check_per_clip, check_told):
+    for check in (check_gradients, check_frozen_features, check_once_per, check_told):
         check(part, batch)
     check_batch_independence(partial(_run, part), (batch,))
     check_signal(cls, config, context)
@@ -52,9 +52,9 @@ def check_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBa
     wrong = {name: tuple(x.shape) for name, x in conditioning.losses.items() if x.shape != (batch.grid[0],)}
     require(not wrong, f"losses are of clips, (B), not {wrong}")
     expected_shapes = _expected_shapes(part, config, context, batch)
-    if part.per_clip:
+    if part.once_per(config) == "clip":
         spread = [name for name, x in ports_of(conditioning) if tuple(x.shape[1:3]) != (1, 1)]
-        require(not spread, f"per_clip promises V and t axes of 1, but {', '.join(spread)} has others")
+        require(not spread, f"once a clip promises V and t axes of 1, but {', '.join(spread)} has others")
     _, *grid = _latent_grid(context, batch)
     for filled, whose in ((conditioning, "forward"), (part.null(conditioning), "null")):
         shapes = {name: _comparable(name, x, grid) for name, x in ports_of(filled)}
@@ -62,12 +62,16 @@ def check_shapes(part: Conditioner, config: Any, context: Context, batch: ClipBa
 
 
 def check_joined_frames(cls: type[Conditioner], config: Any, context: Context) -> None:
-    """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them."""
+    """Behind a codec that joins frames in time ports are of latent frames; batch and map have the frames of each of them.
+
+    What is given once a cell, of a latent frame, goes by its own frames and no others.
+    """
     behind = _joining()
     context = replace(context, ports=behind.ports, codec=behind.codec, backbone=behind.backbone)
-    part, photos = build(cls, config, context), max(1, cls.num_photos(config))
+    part, photos = nudged(build(cls, config, context)), max(1, cls.num_photos(config))
     for frames in (1, 3, 4):
         check_shapes(part, config, context, grouped(tiny_batch(2, 2, frames, photos=photos), 2))
+    check_once_per(part, grouped(tiny_batch(2, 2, 4, photos=photos), 2))
 
 
 @cache
@@ -110,17 +114,34 @@ def check_half_precision(cls: type[Conditioner], config: Any, context: Context, 
         require(x.dtype == torch.bfloat16, f"port {name} is {x.dtype} for bfloat16 weights and inputs")
 
 
-def check_per_clip(part: Conditioner, batch: ClipBatch) -> None:
-    """A part that says ``per_clip`` gives the same of every view and frame: sampling asks it in one window for all."""
-    if not part.per_clip:
+@torch.no_grad()
+def check_once_per(part: Conditioner, batch: ClipBatch) -> None:
+    """What a part gives once a clip, or once a cell, is what it gives in any window, whatever is known: sampling asks it no more.
+
+    batch: with the frames that latent frames stand for, two or more of these.
+    """
+    once = {first_view: part.once_per(part.config, first_view) for first_view in get_args(Within)}
+    wrong = {*once.values()} - {*get_args(OncePer)}
+    require(not wrong, f"once_per says {wrong}, and knows {', '.join(get_args(OncePer))}")
+    if once["grid"] == "window":
+        require(once["window"] == "window", "once_per promises more of data.first_view=window than of grid")
         return
-    whole = _run(part, batch)
-    _, views, frames = batch.grid
-    for view, frame in ((0, 0), (views - 1, frames - 1)):
-        window = _run(part, batch.select([view], [frame]))
-        for name, x in whole.items():
-            same = alike(x, window[name])
-            require(same, f"per_clip promises the same for every window, but {name} differs in view {view}")
+    whole, (_, views, frames) = _run(part, batch), batch.grid
+    stride, what = part.temporal_stride, f"once a {once['grid']} promises the same for every window"
+    for chosen, latents in (([views - 1], [*range(frames // stride)]), ([views - 1, 0], [frames // stride - 1])):
+        window = batch.select(chosen, [stride * latent + i for latent in latents for i in range(stride)])
+        # Of a part that does not go by the first view of a window nobody says which is the first of all.
+        window = window if once["window"] == "window" else replace(window, origin=None)
+        for name, x in _run(part, window).items():
+            cells = whole[name] if whole[name].shape[1] == 1 else whole[name][:, chosen]
+            cells = cells if cells.shape[2] == 1 else cells[:, :, latents]
+            require(
+                alike(x, cells), f"{what}, but {name} differs in that of the views {chosen}, latent frames {latents}"
+            )
+    known = torch.zeros(batch.grid, dtype=torch.bool)
+    known[:, 0] = True
+    for name, x in _run(part, replace(batch, known=known)).items():
+        require(torch.equal(x, whole[name]), f"{what}, but {name} goes by what is known of the clip")
 
 
 def check_told(part: Conditioner, batch: ClipBatch) -> None:

@@ -42,7 +42,8 @@ _STANDING_LEFT = {
     "wrist": (0.47, 0.99, 0.04),
     "middle1": (0.52, 0.91, 0.06),
 }
-_BOX_FACES = (
+# Of a box whose corner number is 4 x + 2 y + z; counter-clockwise seen from outside.
+BOX_FACES = (
     *((0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1)),
     *((2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4), (1, 5, 7), (1, 7, 3)),
 )
@@ -90,7 +91,7 @@ def tiny_batch(
             joint_names=JOINTS,
             bone_radii=bone_radii(torch.full((clips,), REFERENCE_STATURE)),
             vertices=trunk + _turned(corners.expand(clips, frames, 8, 3), turn),
-            faces=torch.tensor(_BOX_FACES),
+            faces=torch.tensor(BOX_FACES),
             skinning=_skinning(corners, trunk, turn),
             parameters={"rotations": _rotations(turn)},
         ),

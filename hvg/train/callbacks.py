@@ -1,4 +1,4 @@
-"""Callbacks after a training step, in this order: log, notice signals, validate, save."""
+"""Callbacks after a training step, in this order: log, notice signals, validate (``hvg.train.validation``), save."""
 
 import math
 import signal
@@ -7,30 +7,23 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
-from hvg.config.settings import RunConfig
 from hvg.config.stages import TrainingStage
-from hvg.core.checkpoint import checkpoint_path, keep_checkpoints
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
-from hvg.core.required import required
-from hvg.media.tiles import tile_columns
-from hvg.media.video import write_video
 from hvg.model.trained_system import TrainedSystem
-from hvg.parts.scene import Dataset
+from hvg.train.counting import Shape
 from hvg.train.logical_checkpoints import LogicalCheckpoints
+from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
-from hvg.train.utilisation import Shape, StepFlops
+from hvg.train.utilisation import StepFlops
 from hvg.values.clip import ClipBatch
-from hvg.values.known import with_known_views
 
 # Lightning's name, for profilers, of fetching the loader's next batch.
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
@@ -88,21 +81,26 @@ class Progress(AfterStep):
     def __init__(
         self, report: Callable[[StepReport], None], log_every: int, meter: Meter, work: StepFlops, count_after: float
     ) -> None:
-        """count_after: seconds of training after which ``work`` counts its FLOPs."""
+        """count_after: seconds of training after which ``work`` begins to count its FLOPs."""
         self._report, self._log_every = report, log_every
         self._meter, self._work, self._count_after = meter, work, count_after
         self._losses: list[Mapping[str, Tensor]] = []
         self._shapes: list[Shape] = []
         self._images = 0
         self._loss: float | None = None
+        self._rate: float = 0.0
         self._recent: deque[Throughput] = deque(maxlen=RECENT_STEPS)
         self._row = self._total = Throughput()
         self._seen: Counter[Shape] = Counter()
 
     def on_train_start(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero:
+            self._work.start()
         self._meter.start()
 
     def on_train_batch_start(self, trainer, pl_module, batch: ClipBatch, batch_idx) -> None:
+        # Of the first group of weights; when the step is done, it is the next one's.
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._shapes.append((*batch.grid, *batch.cameras.image_size))
         self._images += math.prod(batch.grid) if batch.num_valid is None else sum(batch.num_valid)
 
@@ -133,10 +131,8 @@ class Progress(AfterStep):
                 peak=self._work.peak,
             )
         )
-        late = self._total.seconds >= self._count_after
-        if late and trainer.is_global_zero and self._work.lacks(self._shapes):
-            with self._meter.during("count"):
-                self._work.find(self._shapes)
+        if trainer.is_global_zero:
+            self._work.look(self._shapes, begin=self._total.seconds >= self._count_after)
         self._seen.update(self._shapes)
         self._losses, self._shapes, self._images = [], [], 0
 
@@ -165,14 +161,24 @@ class Progress(AfterStep):
             row = replace(row, images=images, data_seconds=wait)
         rates = {f"{PREFIX}{name}": value for name, value in row.rates(self._work.peak).items()}
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            logger.log_metrics({**means, **rates}, self.run_step(trainer) - 1)
+            logger.log_metrics({**means, **self._optimizer(trainer), **rates}, self.run_step(trainer) - 1)
+
+    def _optimizer(self, trainer) -> dict[str, float]:
+        """What the optimiser did in the last step; one that was left out, whose gradient is not finite, has no norm."""
+        norm = cast(LogicalCheckpoints, trainer.strategy).gradient_norm()
+        found = {"learning_rate": self._rate, **({"gradient_norm": norm} if math.isfinite(norm) else {})}
+        return {f"{OPTIMIZER}{name}": value for name, value in found.items()}
 
     def on_train_end(self, trainer, pl_module) -> None:
         # What came after the last step: its checkpoint.
         self._lap(trainer, steps=0)
         if trainer.is_global_zero:
+            self._work.stop()
             # Those of the first steps were not known then.
             self._work.note_total(replace(self._total, flops=self._work.of(self._seen.elements())))
+
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+        self._work.stop()
 
 
 class Interruption(AfterStep):
@@ -277,76 +283,3 @@ def finish_work(device: torch.device) -> None:
     """Waits for a GPU's queue of work, so that what is timed next does not pay for it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class ValidationSamples(AfterStep):
-    """Generates a few validation clips with the averaged weights, writes them as videos and shows them to the logger."""
-
-    def __init__(self, folder: Path, clips: Dataset, config: RunConfig, meter: Meter) -> None:
-        self._folder, self._clips, self._config, self._meter = folder, clips, config, meter
-
-    def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, strategy = self.run_step(trainer), trainer.strategy
-        if step % self._config.training.validate_every and trainer.global_step != trainer.max_steps:
-            return
-        assert isinstance(strategy, LogicalCheckpoints)
-        finish_work(system.device)
-        with self._meter.during("validate"), strategy.averaged_weights():
-            if trainer.is_global_zero:
-                self.sample(trainer, system, step)
-
-    def sample(self, trainer, system: TrainedSystem, step: int) -> None:
-        """Loggers get it under the number of the step's loss, so that a run which continues from its checkpoint keeps it."""
-        errors = []
-        system.eval()
-        try:
-            for index in range(min(self._config.training.validation_clips, len(self._clips))):
-                clip = system.signals.load(self._clips, index).to(system.device)
-                clip = with_known_views(clip, self._config.evaluation.known_views)
-                frames = system.generate(
-                    clip, num_steps=self._config.evaluation.steps, seed=self._config.evaluation.seed
-                )
-                truth = required(clip.frames, "ClipBatch.frames")
-                errors.append(float(((frames - truth) / 2).square().mean()))
-                path = self._folder / f"step-{step:07d}-{clip.clip_id[0]}.mp4"
-                write_video(path, tile_columns({"truth": truth[0], "generated": frames[0]}), fps=4)
-                for logger in trainer.loggers:
-                    if isinstance(logger, WandbLogger):
-                        # Each clip under a name of its own.
-                        logger.log_video(f"samples/{clip.clip_id[0]}", [str(path)], step - 1, format=["mp4"])
-        finally:
-            system.train()
-        if errors:
-            psnr = -10 * math.log10(max(1e-10, sum(errors) / len(errors)))
-            for logger in trainer.loggers:
-                logger.log_metrics({"validation_psnr": psnr}, step - 1)
-
-
-class Checkpoints(AfterStep):
-    """Saves every so many steps, at the end and where the run is stopped; keeps the newest. Runs after all others."""
-
-    def __init__(self, folder: Path, config: RunConfig, meter: Meter, precision: str) -> None:
-        """config: of the whole run. precision: what it is trained in, as of ``hvg.config.precision.trained_in``."""
-        self.folder, self.config, self._meter, self._precision = folder, config, meter, precision
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config.to_yaml()
-        checkpoint["precision"] = self._precision
-        checkpoint["global_step"] = self.run_step(trainer)
-        if self.stage is not None and self.stage.label:
-            checkpoint["stage"] = self.stage.label
-        base = cast(TrainedSystem, pl_module).base
-        if base is not None:
-            checkpoint["base"] = asdict(base)
-
-    def after_step(self, trainer, system: TrainedSystem) -> None:
-        step, training = self.run_step(trainer), (self.stage or self).config.training
-        due = training.checkpoint_every and step % training.checkpoint_every == 0
-        if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
-            finish_work(system.device)
-            with self._meter.during("save"):
-                trainer.save_checkpoint(checkpoint_path(self.folder, step), weights_only=False)
-                if trainer.is_global_zero:
-                    # Later stages start from where one ends, and name it for what they leave out.
-                    ends = self.stage.ends if self.stage else ()
-                    keep_checkpoints(self.folder, training.keep_last, training.keep_every, ends)

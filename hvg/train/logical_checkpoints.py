@@ -1,8 +1,9 @@
 """Strategies whose checkpoints hold whole tensors by name, whoever wrote them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +20,22 @@ from hvg.core.quiet import quiet_first_forward
 from hvg.core.ranks import rank_and_world
 from hvg.core.required import required
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import AVERAGE, Averaging
 from hvg.model.trained_system import TrainedSystem
-from hvg.model.training_state import MOMENTS, check_loops
+from hvg.model.training_state import check_loops, optimizer_of
+from hvg.model.writing_beside import WritingBeside
 from hvg.train.process_launcher import ProcessLauncher
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What this process's optimiser moves of a weight: ``place`` of what it knows as ``held``, ``of_weight`` of the weight
+    itself, both flattened.
+    """
+
+    held: Tensor
+    place: slice
+    of_weight: slice
 
 
 class LogicalCheckpoints(Strategy):
@@ -44,6 +57,8 @@ class LogicalCheckpoints(Strategy):
         # the last step.
         self.told: dict[str, float] = {}
         self.heard: dict[str, float] = {}
+        # Where checkpoints are written while training goes on; None: they are waited for.
+        self.beside: WritingBeside | None = None
         # Modules that a strategy keeps out of the tree.
         self.hidden: dict[str, nn.Module] = {}
 
@@ -53,22 +68,47 @@ class LogicalCheckpoints(Strategy):
         assert self.lightning_module is not None
         return {name: p for name, p in self.lightning_module.named_parameters() if p.requires_grad}
 
-    def adam(self) -> AveragedAdamW:
-        """The optimiser; what it updates may be shards of weights."""
-        return cast(AveragedAdamW, self.optimizers[0])
+    def averaging(self) -> Averaging:
+        """The optimiser; what it moves may be pieces of weights."""
+        return cast(Averaging, self.optimizers[0])
+
+    def piece(self, parameter: nn.Parameter) -> Piece | None:
+        """What this process's optimiser moves of a weight; None: nothing."""
+        everything = slice(0, parameter.numel())
+        return Piece(parameter, everything, everything)
 
     def whole(self, parameter: nn.Parameter, section: str) -> Tensor:
         """A weight, or what the optimiser knows of it, in whole; all processes have to ask."""
-        return parameter.detach() if section == "weights" else self.adam().state[parameter][section]
+        if section == "weights":
+            return parameter.detach()
+        return self.averaging().read(parameter, section, slice(0, parameter.numel())).view_as(parameter)
 
     def start_optimizer(self) -> None:
         """Makes the optimiser's state before its first step."""
         for parameter in self.sections.values():
-            self.adam().prepare(parameter)
+            self.averaging().prepare(parameter)
 
-    def put(self, parameter: nn.Parameter, section: str, value: Tensor) -> None:
-        """Sets what the optimiser knows of a weight, given in whole."""
-        self.adam().state[parameter][section].copy_(value)
+    def put(self, section: str, before: Checkpoint, names: Iterable[str]) -> None:
+        """Sets what the optimiser knows of these weights to what a checkpoint holds of it."""
+        found: dict[int, tuple[Tensor, list[tuple[slice, str, slice]]]] = {}
+        for name in names:
+            piece = self.piece(self.sections[name])
+            if piece is not None:
+                _, parts = found.setdefault(id(piece.held), (piece.held, []))
+                parts.append((piece.place, name, piece.of_weight))
+        for held, parts in found.values():
+            values = (
+                (place, before.tensor(f"{section}/{name}").flatten()[of_weight]) for place, name, of_weight in parts
+            )
+            self.averaging().write(held, section, values)
+
+    def moved(self) -> list[Tensor]:
+        """What this process's optimiser moves, with gradients."""
+        return list(self.sections.values())
+
+    def total_norm(self) -> Tensor:
+        """Norm of the gradient, which is complete, before it is clipped; all processes ask."""
+        return nn.utils.get_total_norm(self.gradients())
 
     def gradients(self) -> list[Tensor]:
         """This process's share of the gradient between the backward pass and the step."""
@@ -86,11 +126,11 @@ class LogicalCheckpoints(Strategy):
         tell: all that it needs to know is read at once.
         """
         # Clipped here and not by Lightning, which would compute the norm once more.
-        norm = nn.utils.get_total_norm(self.gradients())
+        norm = self.total_norm()
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self.sections.values(), self._clip, norm)
+            nn.utils.clip_grads_with_norm_(self.moved(), self._clip, norm)
         mean, self._gradient_norm = self._read(loss, norm)
-        self.adam().leave_out = mean > limit or not math.isfinite(self._gradient_norm)
+        self.averaging().leave_out = mean > limit or not math.isfinite(self._gradient_norm)
         return mean
 
     def _read(self, loss: Tensor, *more: Tensor) -> list[float]:
@@ -109,7 +149,7 @@ class LogicalCheckpoints(Strategy):
 
     def step_taken(self) -> bool:
         """Whether the optimiser took the last step."""
-        return not self.adam().leave_out
+        return not self.averaging().leave_out
 
     def gradient_norm(self) -> float:
         """Norm of the last step's gradient, before it was clipped."""
@@ -133,7 +173,7 @@ class LogicalCheckpoints(Strategy):
 
     def on_train_start(self) -> None:
         # A checkpoint needs the optimiser's state, even if no step has been taken yet.
-        if not self.adam().state:
+        if not self.averaging().state:
             self.start_optimizer()
         if self.carried is not None:
             self._carry(self.carried)
@@ -142,15 +182,14 @@ class LogicalCheckpoints(Strategy):
 
     def _carry(self, before: Checkpoint) -> None:
         """Gives every weight that is as a checkpoint holds it what the optimiser knew of it there; and all its count of steps."""
-        trained = before.sections().get(MOMENTS[0], ())
+        averaging, trained = self.averaging(), before.sections().get(AVERAGE, ())
         with torch.no_grad():
-            for name, parameter in self.sections.items():
-                # All processes have to ask.
-                weight = self.whole(parameter, "weights").cpu()
-                if name in trained and torch.equal(weight, before.tensor(f"weights/{name}")):
-                    for section in MOMENTS:
-                        self.put(parameter, section, before.tensor(f"{section}/{name}"))
-            self.adam().restore_step(int(before.state["adam"]["step"]))
+            # All processes have to ask.
+            weights = {name: self.whole(parameter, "weights").cpu() for name, parameter in self.sections.items()}
+            same = [x for x in weights if x in trained and torch.equal(weights[x], before.tensor(f"weights/{x}"))]
+            for section in averaging.sections:
+                self.put(section, before, same)
+            averaging.restore_steps(optimizer_of(before.state)["step"])
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         # A loss that is not finite need not have such a gradient. Made so, all processes see it in the gradient they share.
@@ -166,11 +205,12 @@ class LogicalCheckpoints(Strategy):
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Writes weights and optimiser by name, and the rest of Lightning's state. All processes call it."""
         del checkpoint["state_dict"], checkpoint["optimizer_states"]
-        adam = self.adam()
-        groups = [{key: value for key, value in group.items() if key != "params"} for group in adam.param_groups]
-        step = next(iter(adam.state.values()))["step"]
-        state = {**checkpoint, "strategy": type(self).__name__, "adam": {"step": float(step), "groups": groups}}
-        write_checkpoint(Path(self.broadcast(str(filepath))), state, list(self._entries()))
+        averaging = self.averaging()
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in averaging.param_groups]
+        known = {"step": averaging.steps, "groups": groups}
+        state = {**checkpoint, "strategy": type(self).__name__, "optimizer": known}
+        write = write_checkpoint if self.beside is None else self.beside.begin
+        write(Path(self.broadcast(str(filepath))), state, list(self._entries()))
 
     def _entries(self) -> Iterator[Entry]:
         """Every weight, or where a system says what its base is, those that train; buffers."""
@@ -185,14 +225,15 @@ class LogicalCheckpoints(Strategy):
             fixed = set() if whole else {name for name, _ in module.named_parameters(remove_duplicate=False)}
             kept = {name: x for name, x in module.state_dict().items() if name not in fixed}
             yield from (Entry.of(f"weights/{prefix}.{name}", x) for name, x in kept.items())
-        for section in MOMENTS:
+        for section in self.averaging().sections:
             for name, parameter in self.sections.items():
                 yield self._entry(section, name, parameter)
 
     def _entry(self, section: str, name: str, parameter: nn.Parameter) -> Entry:
         shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
         learned = section in ("weights", "average")
-        return Entry(f"{section}/{name}", parameter.dtype, shape, lambda: self.whole(parameter, section), learned)
+        kind = parameter.dtype if section == "weights" else torch.float32
+        return Entry(f"{section}/{name}", kind, shape, lambda: self.whole(parameter, section), learned)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """The plain state of ``start``, which lies at this path.
@@ -219,19 +260,18 @@ class LogicalCheckpoints(Strategy):
         return True
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        start = required(self.start, "LogicalCheckpoints.start")
+        start, averaging = required(self.start, "LogicalCheckpoints.start"), self.averaging()
         self.start_optimizer()
         with torch.no_grad():
-            for section in MOMENTS:
-                for name, parameter in self.sections.items():
-                    self.put(parameter, section, start.tensor(f"{section}/{name}"))
-            self.adam().restore_step(int(checkpoint["adam"]["step"]))
+            for section in averaging.sections:
+                self.put(section, start, self.sections)
+            averaging.restore_steps(optimizer_of(checkpoint)["step"])
         self.start = None
         # The checkpoint says where on its schedule the learning rate is; what the schedule is, and all else that the
         # optimiser is set to, the configuration says: it may have changed on purpose.
         (schedule,) = (cast(LambdaLR, config.scheduler) for config in self.lr_scheduler_configs)
         (place,) = (saved["last_epoch"] for saved in checkpoint["lr_schedulers"])
-        for group, peak, share in zip(self.adam().param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        for group, peak, share in zip(averaging.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = peak * share(place)
 
 
@@ -241,6 +281,14 @@ class SingleDevice(LogicalCheckpoints, SingleDeviceStrategy):
 
 class SeveralProcesses(LogicalCheckpoints):
     """A strategy of several processes, which the first one starts where nobody else has."""
+
+    def gathered(self, parameter: nn.Parameter, section: str, shape: Sequence[int]) -> Tensor:
+        """What the processes' optimisers know of a weight of which each moves a piece, in whole; all have to ask."""
+        piece, found = self.piece(parameter), torch.zeros(torch.Size(shape), device=self.root_device)
+        if piece is not None:
+            found.view(-1)[piece.of_weight] = self.averaging().read(piece.held, section, piece.place).to(found)
+        distributed.all_reduce(found)
+        return found
 
     def _configure_launcher(self) -> None:
         assert isinstance(self, DDPStrategy) and self.cluster_environment is not None

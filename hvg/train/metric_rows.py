@@ -7,6 +7,9 @@ from typing import Any
 from hvg.core.errors import DataError
 from hvg.core.files import regular_file
 
+# Names of what the optimiser did begin with it: its learning rate, and the norm of the gradient before it is clipped.
+OPTIMIZER = "optimizer/"
+
 
 def whole_lines(path: Path) -> list[str]:
     """The lines that were written whole, none where there is no file: a killed run may have left half of one at the end.

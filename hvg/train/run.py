@@ -32,17 +32,21 @@ from hvg.data.cache import missing_from_cache, open_clips
 from hvg.data.step_order import training_groups
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.data.unreadable import said_by_loader
+from hvg.model.ema import AVERAGE
 from hvg.model.fake_step import fake_networks
 from hvg.model.load import opened_system, start_system
 from hvg.model.trained_system import TrainedSystem
-from hvg.model.training_state import check_training_state
-from hvg.train.callbacks import AfterStep, Checkpoints, DataWait, Interruption, Progress, ValidationSamples
+from hvg.model.training_state import check_moments, check_training_state
+from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress
+from hvg.train.checkpoints import Checkpoints
 from hvg.train.faults import Quarantine, SkippedSteps
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
+from hvg.train.run_notes import failure_noted
 from hvg.train.strategies import leave_group, make_strategy
 from hvg.train.throughput import Meter, StepReport
 from hvg.train.utilisation import COUNT_AFTER, StepFlops
+from hvg.train.validation import ValidationSamples
 
 
 def resume_from(config: RunConfig, log: Callable[[str], None]) -> Checkpoint | None:
@@ -118,7 +122,7 @@ def _train(config: RunConfig, report: Callable[[StepReport], None], log: Callabl
     if first_step < config.last_step:
         if changed:
             log(f"continues at step {first_step} with other settings: {'; '.join(map(str, changed))}")
-        with quiet_training():
+        with quiet_training(), failure_noted(folder):
             _train_stages(config, start, changed, report, log)
         resumed = f" from step {first_step} on" if first_step else ""
         log(f"trained {config.last_step - first_step} steps{resumed}; the run is in {folder}")
@@ -176,6 +180,8 @@ def _fit(
     """
     config, step = stage.config, int(start.state["global_step"]) if start else 0
     goes_on = start is not None and (step > stage.first or stage.first == 0)
+    if start is not None and (goes_on or stage.begins == "continued"):
+        check_moments(start, (*config.optimizer.cls.moments, AVERAGE))
     device, folder = choose_device(config.device), run_folder(config)
     precision = precision_here(config)
     history = trained_in(None if start is None else start.precision, precision)
@@ -239,7 +245,7 @@ def _fit(
     progress = Progress(report, config.training.log_every, meter, work, COUNT_AFTER)
     callbacks: list[AfterStep] = [progress, quarantine, skipped, interruption]
     if config.training.validate_every:
-        callbacks.append(ValidationSamples(folder / "samples", validation_clips, config, meter))
+        callbacks.append(ValidationSamples(folder, validation_clips, config, meter))
     callbacks.append(Checkpoints(folder / "checkpoints", run, meter, history))
     for callback in callbacks:
         callback.stage = stage

@@ -13,10 +13,10 @@ from hvg.config.settings import RunConfig
 from hvg.config.stages import TrainingStage, stages_of
 from hvg.core import provenance
 from hvg.core.checkpoint import Checkpoint, checkpoint_path, checkpoints, remove_leftovers, set_aside
-from hvg.core.errors import DataError
-from hvg.core.files import read_text, write_text
+from hvg.core.files import write_text
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.load import build_system
+from hvg.train.run_notes import CONFIG, RECORD, forget_notes, read_run_record
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -25,10 +25,11 @@ def run_folder(config: RunConfig) -> Path:
 
 
 def prepare_folder(config: RunConfig, start: Checkpoint | None, log: Callable[[str], None]) -> None:
-    """Makes the run folder, with nothing that a killed write left and no checkpoint later than ``start``."""
+    """Makes the run folder, with nothing that a killed write or a failed start left and no checkpoint later than ``start``."""
     folder = run_folder(config)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder / "checkpoints")
+    forget_notes(folder)
     if start is None:
         return
     step, others = int(start.state["global_step"]), checkpoints(folder / "checkpoints").items()
@@ -50,10 +51,10 @@ def write_down(
     if start is not None:
         keep_config(folder, start.state["config"])
     kept = keep_config(folder, config.to_yaml())
-    write_text(folder / "config.yaml", config.to_yaml())
+    write_text(folder / CONFIG, config.to_yaml())
     stages = stages_of(config)
     people = dict.fromkeys(line for each in stages for line in overlap(each.config.dataset).lines)
-    record = provenance.collect(config.seed) | {"precision": precision, "overlap": [*people]}
+    record = provenance.collect(config.seed) | {"precision": precision, "overlap": [*people], "steps": config.last_step}
     if stage.label:
         record["stages"] = {each.label: [each.first, each.last] for each in stages}
     before = read_run_record(folder) if start is not None else {}
@@ -61,7 +62,7 @@ def write_down(
     record["throughput"] = before.get("throughput", {})
     begun = _start_record(record, start, kept, changed) | ({"stage": stage.label} if stage.label else {})
     record["starts"] = [*before.get("starts", []), begun]
-    write_text(folder / "run.json", json.dumps(record, indent=2))
+    write_text(folder / RECORD, json.dumps(record, indent=2))
 
 
 def _start_record(
@@ -77,18 +78,6 @@ def _start_record(
         "config": kept,
         "changed": {change.path: [change.was, change.now] for change in changed},
     }
-
-
-def read_run_record(folder: Path) -> dict[str, Any]:
-    """Content of a run's ``run.json``; empty where there is none. Raises: DataError where it is damaged."""
-    path = folder / "run.json"
-    try:
-        found = json.loads(read_text(path)) if path.exists() else {}
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged ({' '.join(str(error).split())}); delete it") from error
-    if not isinstance(found, dict) or not isinstance(found.get("starts", []), list):
-        raise DataError(f"{path}: damaged: it is no record of a run; delete it")
-    return found
 
 
 def keep_untrained(config: RunConfig, is_first: bool, log: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ from torch import distributed
 
 from hvg.config.settings import RunConfig
 from hvg.core.errors import HvgError
+from hvg.train.fully_shard import FullyShard
 from hvg.train.logical_checkpoints import DataParallel, LogicalCheckpoints, SingleDevice
 from hvg.train.zero import Zero
 
@@ -22,6 +23,8 @@ def make_strategy(config: RunConfig, device: torch.device, bf16: bool) -> Logica
         # So that gradients keep their first grouping for the exchange. Else they would be grouped anew after a first step, a
         # resumed run's too, and of three processes and more their sums would be taken in another order.
         return DataParallel(config, process_group_backend=backend, find_unused_parameters=True)
+    if name == "fsdp":
+        return FullyShard(config, process_group_backend=backend)
     if device.type == "cpu":
         if offload != "none":
             raise HvgError(

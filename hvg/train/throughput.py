@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 # Names of logged quantities begin with it. They differ from run to run, where losses do not.
 PREFIX = "throughput/"
-# Uses of time besides computing: waiting for the next batch; saving a checkpoint; validating; counting FLOPs.
-Stall = Literal["data", "save", "validate", "count"]
+# Uses of time besides computing: waiting for the next batch; saving a checkpoint; validating.
+Stall = Literal["data", "save", "validate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,8 @@ class Throughput:
     """Work that training steps did, and the time they took; throughputs of several steps add up.
 
     images: clips x views x frames that hold something, of all processes. seconds: of the steps; data_seconds, in which
-    they waited for a batch, are a part of them. save_seconds, validate_seconds and count_seconds lie between steps:
-    with ``seconds`` they add up to wall time. flops: model FLOPs of one device; None where those of a step are unknown.
+    they waited for a batch, are a part of them. save_seconds and validate_seconds lie between steps: with ``seconds`` they add up
+    to wall time. flops: model FLOPs of one device; None where those of a step are unknown.
     """
 
     steps: int = 0
@@ -28,7 +28,6 @@ class Throughput:
     data_seconds: float = 0.0
     save_seconds: float = 0.0
     validate_seconds: float = 0.0
-    count_seconds: float = 0.0
 
     def __add__(self, other: "Throughput") -> "Throughput":
         sums: dict[str, Any] = {
@@ -39,7 +38,7 @@ class Throughput:
     @property
     def wall_seconds(self) -> float:
         """Seconds of the steps and of what lies between them."""
-        return self.seconds + self.save_seconds + self.validate_seconds + self.count_seconds
+        return self.seconds + self.save_seconds + self.validate_seconds
 
     @property
     def steps_per_second(self) -> float:

@@ -15,7 +15,7 @@ import torch
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.files import write_text
-from hvg.model.counted_step import model_flops
+from hvg.train.counting import Counted, Counting, Shape, key_of
 from hvg.train.throughput import Throughput
 
 # Units that multiply matrices: with bf16 inputs, or with float32 ones, rounded to TF32 or not; sums are float32.
@@ -47,9 +47,6 @@ COUNT_AFTER = 30.0
 # Products of matrices in a row, and seconds until the next row: what else a machine does comes and goes.
 PRODUCTS, ROWS, PAUSE = 9, 4, 0.25
 
-# Batches have a shape (B, V, T, H, W).
-Shape = tuple[int, int, int, int, int]
-
 
 @dataclass(frozen=True)
 class Peak:
@@ -59,16 +56,15 @@ class Peak:
     source: str
 
 
-def peak_of(device: torch.device, bf16: bool, given: float | None) -> Peak:
-    """Peak speed of ``device``: ``given`` (TFLOP/s), else as published, else as measured by a matrix product."""
+def told_peak(device: torch.device, bf16: bool, given: float | None) -> Peak | None:
+    """Peak speed of ``device``: ``given`` (TFLOP/s), else as published; None: it has to be measured by a matrix product."""
     if given is not None:
         return Peak(given, "training.peak_tflops")
-    if device.type == "cuda":
-        name, unit = torch.cuda.get_device_name(device), _unit(bf16)
-        published = published_peak(name, unit)
-        if published is not None:
-            return Peak(published, f"published for {name}, {unit}, dense")
-    return measured_peak(device, torch.bfloat16 if bf16 else torch.float32)
+    if device.type != "cuda":
+        return None
+    name, unit = torch.cuda.get_device_name(device), _unit(bf16)
+    published = published_peak(name, unit)
+    return None if published is None else Peak(published, f"published for {name}, {unit}, dense")
 
 
 def _unit(bf16: bool) -> Unit:
@@ -108,10 +104,10 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
 
 
 class StepFlops:
-    """Model FLOPs of a run's batches, by their shape, and the peak of its device; unknown until ``find``.
+    """Model FLOPs of a run's batches, by their shape, and the peak of its device; counted beside training.
 
-    FLOPs that an earlier start of the same network has noted in ``run.json`` are known. bf16: whether the run computes in it.
-    log: takes a line when FLOPs cannot be counted.
+    FLOPs that an earlier start of the same network has noted in ``run.json`` are known, as are peaks that are given or
+    published. bf16: whether the run computes in it. log: takes a line when FLOPs cannot be counted.
     """
 
     def __init__(
@@ -120,7 +116,9 @@ class StepFlops:
         self._config, self._record, self._device, self._bf16, self._log = config, record, device, bf16, log
         # None: cannot be counted.
         self._known: dict[str, int | None] = {}
-        self._peak: Peak | None = None
+        self._peak = told_peak(device, bf16, config.training.peak_tflops)
+        self._counting: Counting | None = None
+        self._measures = self._peak is None
         resolved = config.resolved()
         self._network = settings_digest({key: resolved.get(key) for key in (*SINGLE_PARTS, *SLOTS, "slots")})
         found = self._content().get("throughput", {})
@@ -134,33 +132,47 @@ class StepFlops:
 
     def of(self, shapes: Iterable[Shape]) -> int | None:
         """FLOPs of all batches together; None where one is unknown."""
-        counts = [self._known.get(_key(shape)) for shape in shapes]
+        counts = [self._known.get(key_of(shape)) for shape in shapes]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def lacks(self, shapes: Iterable[Shape]) -> bool:
-        """Whether ``find`` has something to find for batches of these shapes."""
-        return self._peak is None or any(_key(shape) not in self._known for shape in shapes)
+    def start(self) -> None:
+        """Measures a GPU that is neither given nor published, for a second: before the first step, while nobody else computes."""
+        if self._peak is None and self._device.type == "cuda":
+            self._peak = measured_peak(self._device, torch.bfloat16 if self._bf16 else torch.float32)
+            self._measures = False
 
-    def find(self, shapes: Iterable[Shape]) -> None:
-        """Counts what is not known yet, seconds a shape, and notes it in ``run.json``."""
-        for shape in shapes:
-            if _key(shape) not in self._known:
-                self._known[_key(shape)] = self._count(shape)
-        if self._peak is None:
-            self._peak = peak_of(self._device, self._bf16, self._config.training.peak_tflops)
-        self._note(network=self._network, flops=self._known, peak=asdict(self._peak))
+    def look(self, shapes: Iterable[Shape], begin: bool = True) -> None:
+        """Takes up what has been counted, and notes it in ``run.json``; if ``begin`` says so and something of batches of these
+        shapes is not known, a count of it begins. Waits for nothing.
+        """
+        if self._counting is not None:
+            found = self._counting.result()
+            if found is None:
+                return
+            self._counting = None
+            self._take(found)
+        missing = [shape for shape in dict.fromkeys(shapes) if key_of(shape) not in self._known]
+        if begin and (missing or self._measures):
+            threads, text = torch.get_num_threads(), self._config.to_yaml()
+            self._counting = Counting(text, missing, peak=self._measures, bf16=self._bf16, threads=threads)
+            # One that could not be measured is not asked for again.
+            self._measures = False
 
-    def _count(self, shape: Shape) -> int | None:
-        try:
-            return model_flops(self._config, shape[1:3], shape[3:])
-        except Exception as error:
-            # Somebody's part may do what tensors without values cannot. That is no reason to end its training.
-            reason = (str(error).splitlines() or [""])[0]
+    def _take(self, found: Counted) -> None:
+        self._known |= {**found.flops, **dict.fromkeys(found.reasons)}
+        for key, reason in found.reasons.items():
             self._log(
-                f"warning: no utilisation is shown, the FLOPs of a batch of {_key(shape)} (B V T H W) cannot be counted: "
-                f"{type(error).__name__}: {reason}"
+                f"warning: no utilisation is shown, the FLOPs of a batch of {key} (B V T H W) cannot be counted: {reason}"
             )
-            return None
+        if self._peak is None and found.peak is not None:
+            self._peak = Peak(**found.peak)
+        self._note(network=self._network, flops=self._known, peak=self._peak and asdict(self._peak))
+
+    def stop(self) -> None:
+        """Ends a count that is under way; nobody will look at it."""
+        if self._counting is not None:
+            self._counting.stop()
+            self._counting = None
 
     def note_total(self, total: Throughput) -> None:
         """Notes in ``run.json`` what this start of the run did in all."""
@@ -173,7 +185,3 @@ class StepFlops:
 
     def _content(self) -> dict[str, Any]:
         return json.loads(self._record.read_text()) if self._record.exists() else {}
-
-
-def _key(shape: Shape) -> str:
-    return " x ".join(map(str, shape))

@@ -8,9 +8,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 
 from hvg.config.settings import RunConfig
-from hvg.core.ranks import rank_and_world
-from hvg.model.ema import AveragedAdamW
-from hvg.train.logical_checkpoints import SeveralProcesses
+from hvg.model.ema import Averaging
+from hvg.train.logical_checkpoints import Piece, SeveralProcesses
 from hvg.train.shares import BUCKET
 
 
@@ -50,7 +49,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
             zero["offload_param"] = {"device": "cpu", "pin_memory": True}
         settings = {
             "zero_optimization": zero,
-            # Both let it take our AdamW, which is elementwise and so indifferent to how weights are cut up.
+            # Both let it take any optimiser; those that are not indifferent to how weights are cut up are refused before.
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "train_micro_batch_size_per_gpu": run.data.batch_size,
@@ -98,7 +97,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
         """DeepSpeed's, around ours."""
         return self.optimizers[0]
 
-    def adam(self) -> AveragedAdamW:
+    def averaging(self) -> Averaging:
         return self._zero_optimizer.optimizer
 
     # Inside DeepSpeed, both; held to this version by tests/integration/test_dry_run.py.
@@ -113,7 +112,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
     def judge_step(self, loss: Tensor, limit: float) -> float:
         # DeepSpeed computes the norm inside of its step, and leaves that out by itself where the norm is not finite.
         (mean,) = self._read(loss)
-        self.adam().leave_out = mean > limit
+        self.averaging().leave_out = mean > limit
         return mean
 
     # Inside DeepSpeed, both; held to this version by tests/integration/test_faulty_runs.py.
@@ -130,10 +129,10 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
 
     def whole(self, parameter: nn.Parameter, section: str) -> Tensor:
         import deepspeed
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+        from deepspeed.utils import safe_get_full_fp32_param
 
         if section != "weights":
-            return cast(Tensor, safe_get_full_optimizer_state(parameter, section))
+            return self.gathered(parameter, section, getattr(parameter, "ds_shape", parameter.shape))
         if parameter.requires_grad:
             return cast(Tensor, safe_get_full_fp32_param(parameter))
         if not hasattr(parameter, "ds_id"):
@@ -141,25 +140,31 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
         with deepspeed.zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
 
+    # Inside DeepSpeed, all that follows; held to this version by tests/integration/test_strategies.py.
     def start_optimizer(self) -> None:
-        # Inside DeepSpeed: it makes the state in its first step, and in stages 1 and 2 notes then which part of which flat
-        # shard is whose. Held to this version by tests/integration/test_strategies.py.
         zero = self._zero_optimizer
-        for shard in zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups:
-            self.adam().prepare(shard)
-        if not self._partitioned:
-            zero._lazy_init_hp_params_optimizer_state()
+        for held in zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups:
+            self.averaging().prepare(held)
 
-    def put(self, parameter: nn.Parameter, section: str, value: Tensor) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
-
+    def piece(self, parameter: nn.Parameter) -> Piece | None:
+        zero, weight = self._zero_optimizer, cast(Any, parameter)
         if not self._partitioned:
-            safe_set_full_optimizer_state(parameter, value, section)
-            return
-        # In stage 3 that function fails where the processes' parts are not equally long: the last ones are filled up.
-        part, (rank, world) = cast(Any, parameter).ds_tensor.numel(), rank_and_world()
-        filled = nn.functional.pad(value.flatten(), (0, part * world - value.numel()))
-        safe_set_local_optimizer_state(parameter, filled.narrow(0, rank * part, part), section)
+            fragment = weight._hp_mapping
+            if fragment is None:
+                return None
+            held = zero.single_partition_of_fp32_groups[fragment.param_group_index]
+            return Piece(held, _slice(fragment.hp_fragment_address), _slice(fragment.lp_fragment_address))
+        group, start, part = zero.grad_position[zero.get_param_id(parameter)]
+        first = min(self.global_rank * part, weight.ds_numel)
+        # The last processes' parts are filled up, or hold nothing but what fills them up.
+        count = min(part, weight.ds_numel - first)
+        held = zero.fp32_partitioned_groups_flat[group]
+        return Piece(held, slice(start, start + count), slice(first, first + count)) if count else None
+
+
+def _slice(address: Any) -> slice:
+    """The place of a fragment, as DeepSpeed says it."""
+    return slice(address.start, address.start + address.numel)
 
 
 def hide_frozen(model: nn.Module) -> dict[str, nn.Module]:

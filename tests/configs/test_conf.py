@@ -8,8 +8,9 @@ import yaml
 from hvg.commands.words import options_and_overrides
 from hvg.config.build import build_part
 from hvg.config.changes import changes
+from hvg.config.chosen_parts import root_choices
 from hvg.config.command_options import SampleOptions
-from hvg.config.composition import compose, named_protocol, parse_resolved, recompose, root_choices
+from hvg.config.composition import compose, named_protocol, parse_resolved, recompose
 from hvg.config.recipes import with_recipe
 from hvg.config.settings import SINGLE_PARTS, RunConfig
 from hvg.config.stages import stages_of

@@ -10,7 +10,7 @@ from hvg.core.errors import HvgError
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import build, check_backbone
-from hvg.testing.backbone import build_backbone, inputs
+from hvg.testing.backbone import build_backbone, check_reuse, inputs
 from hvg.values.conditioning import LatentShape
 
 # The smallest settings of each backbone; a new one adds its line.
@@ -36,8 +36,24 @@ VARIANTS = {
     ],
     "flux_kontext": [
         {"memory": "gated"},
-        {"cross_attention_width": 0, "pooled_width": 0, "guidance": "none", "patch": 1, "view_blocks": (0,)},
+        {
+            "cross_attention_width": 0,
+            "pooled_width": 0,
+            "guidance": "none",
+            "patch": 1,
+            "view_blocks": (0,),
+        },
     ],
+}
+# Settings of networks that have a deep half.
+DEEP = {
+    "svd_unet": [
+        {"shallow": 0},
+        {"layers_per_block": 2, "shallow": 1},
+        {"widths": (32,), "attention": (True,), "heads": (2,)},
+    ],
+    "wan_dit": [{"layers": 3}, {"shallow": 0}],
+    "flux_kontext": [{"double_blocks": 2}, {"shallow": 0}, {"single_blocks": 2, "cross_attention_width": 0}],
 }
 NAMES = registry.names("backbone")
 CASES = [(name, more) for name in NAMES for more in [{}, *VARIANTS[name]]]
@@ -47,6 +63,20 @@ CASES = [(name, more) for name in NAMES for more in [{}, *VARIANTS[name]]]
 def test_backbone(name, more):
     part = registry.load("backbone", name)
     check_backbone(part, part.Config(**TINY[name] | more))
+
+
+@pytest.mark.parametrize(("name", "more"), [(name, more) for name in NAMES for more in DEEP[name]], ids=str)
+def test_steps_can_share_the_deep_half(name, more):
+    part = registry.load("backbone", name)
+    config = part.Config(**TINY[name] | more)
+    assert part.reuses(config)
+    check_reuse(part, config)
+
+
+def test_a_network_all_of_whose_blocks_are_outer_ones_has_no_deep_half():
+    for name in ("wan_dit", "flux_kontext"):
+        part = registry.load("backbone", name)
+        assert not part.reuses(part.Config(**TINY[name]))
 
 
 @pytest.mark.parametrize("name", NAMES)

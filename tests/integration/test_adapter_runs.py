@@ -55,7 +55,7 @@ def run(words, name, *more, log=lambda line: None) -> Path:
 
 def same_bits(first: Path, second: Path) -> bool:
     a, b = Checkpoint(first), Checkpoint(second)
-    assert a.state["adam"] == b.state["adam"]
+    assert a.state["optimizer"] == b.state["optimizer"]
     pairs = [(a.section(section), b.section(section)) for section in SECTIONS]
     assert all(mine.keys() == theirs.keys() for mine, theirs in pairs)
     return all(torch.equal(mine[name], x) for mine, theirs in pairs for name, x in theirs.items())
@@ -116,7 +116,7 @@ def test_a_checkpoint_holds_what_is_trained_and_the_digest_of_the_rest(name, ful
 
 def test_groups_have_their_rates(temporal):
     opened = Checkpoint(temporal)
-    assert sorted(group["initial_lr"] for group in opened.state["adam"]["groups"]) == [1e-4, 2e-3, 3e-3]
+    assert sorted(group["initial_lr"] for group in opened.state["optimizer"]["groups"]) == [1e-4, 2e-3, 3e-3]
 
 
 @pytest.mark.parametrize(("name", "more"), [("lora", LORA), ("temporal", TEMPORAL)])
@@ -248,7 +248,7 @@ def test_a_check_says_what_trains_and_what_means_nothing(hvg, words):
 @pytest.mark.parametrize(("name", "more"), [("lora", LORA), ("temporal", TEMPORAL)])
 def test_every_strategy_trains_the_same_and_resumes_to_the_same_bits(words, name, more):
     """In two processes; frozen weights whole, trained ones partitioned, of several rates."""
-    names = ("ddp", "zero1", "zero2", "zero3")
+    names = ("ddp", "zero1", "zero2", "zero3", "fsdp")
     own, two = [*words, *more], ("strategy.devices=2", "data.batch_size=1")
     alone = [*own, "data.batch_size=2", f"name={name}_alone"]
     prepare([compose(alone)], ("train", "val"), jobs=1)
@@ -260,7 +260,7 @@ def test_every_strategy_trains_the_same_and_resumes_to_the_same_bits(words, name
     whole = [of(strategy, f"name={name}_{strategy}") for strategy in names]
     middle = {strategy: saved(words, f"{name}_{strategy}", 2) for strategy in names}
     again = [of(s, f"resume={middle[s]}", f"name={name}_{s}_again") for s in names]
-    crossed = of("zero1", f"resume={middle['zero3']}", f"name={name}_crossed")
+    crossed = of("zero1", f"resume={middle['fsdp']}", f"name={name}_crossed")
     train_together(2, [*whole, *again, crossed])
     expected = Checkpoint(saved(words, f"{name}_alone"))
     for strategy in names:

@@ -320,7 +320,7 @@ def test_a_study_compares_avatars_with_a_video_model(hvg, site, tiny, cache, tmp
 @pytest.mark.long
 def test_every_strategy_trains_it_and_continues_to_the_same_bits(words, site):
     names, two = (
-        ("ddp", "zero1", "zero2", "zero3"),
+        ("ddp", "zero1", "zero2", "zero3", "fsdp"),
         ("strategy.devices=2", "data.batch_size=1", "training.precision='32'"),
     )
     alone = [*words, "data.batch_size=2", "training.precision='32'", "name=alone"]

@@ -67,6 +67,16 @@ def test_a_run_folder_holds_what_the_plan_says(run):
     assert read_video(videos[0])[0].shape[0] == 2
 
 
+def test_a_run_is_watched_with_its_curves_and_its_pictures(run, tmp_path):
+    page = tmp_path / "watch.html"
+    assert cli.run(["watch", str(run), "once=true", f"out={page}"]) == 0
+    text = page.read_text(encoding="utf-8")
+    for name in ("loss (smoothed)", "validation PSNR", "learning rate", "gradient norm", "images per second"):
+        assert f'aria-label="{name} over training step"' in text
+    assert text.count('src="data:video/mp4;base64,') == 1 and "run, step 2" in text
+    assert "2 of 2" in text and 'data-sort="trained"' in text
+
+
 def test_a_training_says_nothing_but_what_is_ours(trained):
     done, run = trained
     # Whether a test before has prepared these clips.
@@ -349,9 +359,12 @@ def test_ctrl_c_while_denoising_says_that_the_command_starts_anew(run, motion, p
 # A command that writes, with everything but where.
 WRITERS = {
     "sample": ["sample", "checkpoint=none.ckpt", "reference=none.png", "motion=none.npz", "out={}"],
+    "demo": ["demo", "out={}"],
+    "demo make": ["demo", "make={}", "checkpoint=none.ckpt"],
     "evaluate": ["evaluate", "checkpoint=none.ckpt", "out={}"],
     "export": ["export", "checkpoint=none.ckpt", "out={}"],
     "show": ["show", "out={}"],
+    "view": ["view", "out={}"],
     "convert": ["convert", "body=none.pkl", "out={}.npz"],
     "motion": ["motion", "video=none.mp4", "out={}.npz"],
     "photo": ["photo", "none.png", "out={}.png"],
@@ -379,7 +392,7 @@ def test_an_output_is_tried_before_any_work(tiny, tmp_path, monkeypatch, capsys,
         "proc": ("/proc/out", "cannot be written"),
     }[place]
     words = [word.format(out) for word in WRITERS[command]]
-    if command in ("show", "prepare", "train", "launch", "sweep"):
+    if command in ("show", "view", "prepare", "train", "launch", "sweep"):
         words += tiny
     assert cli.run(words) == 1
     said = capsys.readouterr().err

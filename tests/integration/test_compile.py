@@ -1,4 +1,4 @@
-"""Compiled blocks train what uncompiled ones do, and a run of them that was interrupted ends in the same bits."""
+"""Compiled blocks train what uncompiled ones do; a run of them that was interrupted ends in the same bits, and is sampled."""
 
 import json
 
@@ -28,19 +28,27 @@ def run_folder(overrides, name):
     return compose([*overrides, f"name={name}"]).output / name
 
 
-def losses(overrides, name):
+def logged(overrides, name, key="loss"):
     rows = (run_folder(overrides, name) / "metrics.jsonl").read_text().splitlines()
-    return [row["loss"] for row in map(json.loads, rows)]
+    return [row[key] for row in map(json.loads, rows) if key in row]
 
 
 @pytest.mark.long
-def test_compiled_blocks_train_alike_and_resume_to_the_same_bits(overrides):
+def test_compiled_blocks_train_alike_resume_to_the_same_bits_and_are_sampled(overrides, hvg):
+    """Sampled in the middle of training, when blocks are compiled already, and at its end, by commands of their own."""
     prepare([compose(overrides)], ("train", "val"), jobs=1)
-    train_together(1, [[*overrides, "name=plain"], [*overrides, COMPILED, "name=whole"]])
+    sampled = ("training.validate_every=2", "training.validation_clips=1", "evaluation.clips=1")
+    runs = [[*overrides, *sampled, "name=plain"], [*overrides, *sampled, COMPILED, "name=whole"]]
+    train_together(1, runs)
     middle = checkpoint_path(run_folder(overrides, "whole") / "checkpoints", STEPS // 2)
-    train_together(1, [[*overrides, COMPILED, f"resume={middle}", "name=again"]])
-    assert len(losses(overrides, "whole")) == STEPS
-    assert losses(overrides, "whole") == pytest.approx(losses(overrides, "plain"), abs=1e-5)
+    train_together(1, [[*overrides, *sampled, COMPILED, f"resume={middle}", "name=again"]])
+    assert len(logged(overrides, "whole")) == STEPS
+    assert logged(overrides, "whole") == pytest.approx(logged(overrides, "plain"), abs=1e-5)
+    quality = logged(overrides, "whole", "validation_psnr")
+    assert len(quality) == 2 and quality == pytest.approx(logged(overrides, "plain", "validation_psnr"), abs=1e-2)
+    assert logged(overrides, "again", "validation_psnr") == quality[1:]
+    done = hvg("evaluate", f"checkpoint={run_folder(overrides, 'again')}")
+    assert done.returncode == 0, done.stderr
     first, second = (
         Checkpoint(checkpoint_path(run_folder(overrides, name) / "checkpoints", STEPS)) for name in ("whole", "again")
     )

@@ -53,6 +53,14 @@ def test_ddp_holds_and_sends_what_is_forecast():
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("ranks", [4, 32])
+def test_fsdp_holds_and_sends_what_is_forecast(ranks):
+    """The first process: the last rows of a weight may be fewer."""
+    held, _, predicted = compared(0, ranks, *SMALL, "strategy=fsdp")
+    assert held.sent == pytest.approx(predicted.traffic.bytes, rel=0.01)
+
+
+@pytest.mark.long
 def test_dry_run_trains_nothing_and_writes_nothing(tmp_path):
     result = command(tmp_path, *SMALL, "dry_run=1", "strategy=single")
     assert result.returncode == 0, result.stderr

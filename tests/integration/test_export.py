@@ -2,10 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.utils import hub_utils
 from full_disk import full_disk
+from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
 from motion_files import save_motion
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -14,7 +18,7 @@ from untrained_checkpoints import write_untrained
 
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
-from hvg.core.checkpoint import Checkpoint, latest_checkpoint
+from hvg.core.checkpoint import Checkpoint
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
 from hvg.data.prepare import prepare
@@ -23,7 +27,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.model.load import load_exported, load_system
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 from hvg.sample.camera_paths import around
-from hvg.sample.export import export
+from hvg.sample.export import export, keep_as
 from hvg.sample.generate import open_request
 from hvg.train.run import run_folder, train
 
@@ -44,10 +48,10 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny, cache, tmp_path_factory):
-    """A checkpoint after two steps, whose averaged and raw weights differ."""
-    output = tmp_path_factory.mktemp("runs")
-    train(compose([*tiny, cache, f"output={output}", "name=run"]))
-    return latest_checkpoint(output / "run/checkpoints")
+    """A checkpoint whose averaged and raw weights differ."""
+    path = tmp_path_factory.mktemp("runs") / "run/checkpoints/step-0000002.ckpt"
+    write_untrained(compose([*tiny, cache, "name=run"]), path, 0.02, averaged=True)
+    return path
 
 
 def test_an_export_that_fails_leaves_nothing(trained, tmp_path):
@@ -216,6 +220,24 @@ def test_the_chosen_weights_are_exported(trained, tmp_path, weights):
     assert all(torch.equal(got[name], x) for name, x in raw.items()) == (weights == "raw")
 
 
+def test_half_precision_takes_half_the_space_and_opens_as_single(trained, exported, tmp_path):
+    list(export(ExportOptions(checkpoint=trained, out=tmp_path / "half", dtype="float16")))
+    sizes = [
+        sum(path.stat().st_size for path in folder.rglob("*.safetensors")) for folder in (tmp_path / "half", exported)
+    ]
+    assert sizes[0] < 0.51 * sizes[1]
+    whole, half = (load_exported(folder)[0].state_dict() for folder in (exported, tmp_path / "half"))
+    assert all(torch.equal(half[name], x.half().float()) for name, x in whole.items())
+    assert not all(torch.equal(half[name], x) for name, x in whole.items())
+
+
+def test_numbers_that_half_precision_does_not_hold_are_refused():
+    layer = torch.nn.Linear(1, 1)
+    layer.bias.data.fill_(1e5)
+    with pytest.raises(HvgError, match="dtype=float16 does not hold the numbers of bias; leave it out"):
+        keep_as(layer, torch.float16)
+
+
 def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
     done = hvg("export", f"checkpoint={trained}", f"out={tmp_path / 'model'}")
     assert done.returncode == 0, done.stderr
@@ -230,6 +252,51 @@ def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):
         failed = hvg("export", *words)
         assert failed.returncode == 1 and message in failed.stderr and "Traceback" not in failed.stderr
     assert not (tmp_path / "new").exists()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of every file of a folder, but for what the library says of itself."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return files | {name: _settings(text) for name, text in files.items() if name.endswith(".json")}
+
+
+def _settings(text: bytes) -> bytes:
+    """Without where it was opened from."""
+    found = {key: value for key, value in json.loads(text).items() if key != "_name_or_path"}
+    return json.dumps(found, sort_keys=True).encode()
+
+
+@pytest.mark.parametrize("which", ["exported", "pretrained"])
+def test_what_the_library_sends_to_the_hub_is_the_folder_that_was_exported(which, request, tmp_path, monkeypatch):
+    """The calls that ask the network are its own, at its borders: there is no account, and no address."""
+    folder, sent = request.getfixturevalue(which), {}
+    folder = folder[0] if isinstance(folder, tuple) else folder
+
+    def upload(**words) -> str:
+        sent.update(words, folder_path=shutil.copytree(words["folder_path"], tmp_path / "sent"))
+        return "the commit"
+
+    def no_card(*_, **__) -> None:
+        raise EntryNotFoundError("none yet")
+
+    monkeypatch.setattr(hub_utils, "create_repo", lambda name, **words: SimpleNamespace(repo_id=f"lab/{name}"))
+    monkeypatch.setattr(hub_utils, "upload_folder", upload)
+    monkeypatch.setattr(hub_utils.ModelCard, "load", no_card)
+    told = HumanVideoPipeline.from_pretrained(folder).push_to_hub("people", commit_message="bone map, 660 steps")
+    assert told == "the commit" and sent["repo_id"] == "lab/people"
+    assert sent["commit_message"] == "bone map, 660 steps"
+    there, here = content(tmp_path / "sent"), content(folder)
+    assert there.keys() - here.keys() == {"README.md"} and here.keys() - there.keys() == set()
+    assert {name for name in here if there[name] != here[name]} == set()
+    again, expected = load_exported(tmp_path / "sent")[0].state_dict(), load_exported(folder)[0].state_dict()
+    assert again.keys() == expected.keys() and all(torch.equal(again[name], x) for name, x in expected.items())
+
+
+def test_without_a_network_the_hub_is_one_line(exported, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineModeIsEnabled) as error:
+        HumanVideoPipeline.from_pretrained(exported).push_to_hub("people")
+    assert "offline mode is enabled" in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
 def test_a_run_starts_from_an_export(trained, exported, tiny, cache, tmp_path):

@@ -24,6 +24,7 @@ from hvg.data.shard_writing import write_index
 from hvg.data.shards import index_path
 from hvg.data.step_order import clip_position
 from hvg.train.run import train
+from hvg.train.run_notes import read_failure
 
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
 STEPS = 6
@@ -94,7 +95,7 @@ def listed(words, name, file) -> list[dict]:
 
 def same_bits(a: Path, b: Path) -> bool:
     first, second = Checkpoint(a), Checkpoint(b)
-    if first.state["adam"]["step"] != second.state["adam"]["step"]:
+    if first.state["optimizer"]["step"] != second.state["optimizer"]["step"]:
         return False
     sections = [(first.section(section), second.section(section)) for section in SECTIONS]
     assert all(x.keys() == y.keys() for x, y in sections)
@@ -150,8 +151,10 @@ def test_one_unreadable_clip_too_many_ends_the_run_and_it_can_be_continued(hvg, 
     assert [row["clip"] for row in listed(words, "one_too_many", file.name)] == [1]
     # The step that needed the clip was not saved: with the clip mended, or allowed to be missing, it is done anew.
     assert latest_checkpoint(run_folder(words, "one_too_many") / "checkpoints") == saved(words, "one_too_many", 2)
+    assert read_failure(file.parent) == line.replace("hvg train", "DataError")
     more = hvg("train", *every, "resume=auto", "data.max_bad=1")
     assert more.returncode == 0, more.stderr
+    assert read_failure(file.parent) is None
     assert [(row["clip"], row["step"]) for row in listed(words, "one_too_many", file.name)] == [(1, 2)]
 
 
@@ -162,6 +165,9 @@ def test_steps_whose_gradient_is_not_finite_end_the_run_with_its_state_saved(wor
     beyond = config.training.model_copy(update={"foreground_weight": 1e30})
     with pytest.raises(HvgError, match=r"skipped\.jsonl: steps left out: 3, more than training\.max_skipped=2 allows"):
         train(config.model_copy(update={"training": beyond}))
+    assert "steps left out: 3, more than" in str(read_failure(run_folder(words, "large")))
+    # A norm that is not finite is left out of what is drawn.
+    assert not [row for row in listed(words, "large", "metrics.jsonl") if "optimizer/gradient_norm" in row]
     records = listed(words, "large", "skipped.jsonl")
     assert [(record["step"], record["reason"], record["gradient_norm"]) for record in records] == [
         (step, "gradient", "inf") for step in range(3)
@@ -169,7 +175,7 @@ def test_steps_whose_gradient_is_not_finite_end_the_run_with_its_state_saved(wor
     assert all(isinstance(record["ranks"][0]["losses"][0], float) for record in records)
     assert latest_checkpoint(run_folder(words, "large") / "checkpoints") == saved(words, "large", 3)
     state = Checkpoint(saved(words, "large", 3))
-    assert state.state["adam"]["step"] == 0 and not any(bool(x.any()) for x in state.section("exp_avg").values())
+    assert state.state["optimizer"]["step"] == 0 and not any(bool(x.any()) for x in state.section("exp_avg").values())
     assert steps_that_changed_nothing(words, "large", 3) == [1, 2]
 
 
@@ -207,7 +213,7 @@ def test_a_step_whose_loss_is_a_spike_is_left_out(words, cache):
     assert listed(words, "spikes_again", "skipped.jsonl") == records
 
 
-STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "fsdp")
 
 
 @pytest.mark.long
@@ -230,7 +236,7 @@ def test_all_processes_leave_a_step_out_together(words, damaged):
         (bad,) = listed(words, name, "quarantine.jsonl")
         assert (bad["step"], bad["clip"], bad["rank"]) == (1, 1, 0)
         assert steps_that_changed_nothing(words, name, 4) == [2, 3]
-        assert Checkpoint(saved(words, name, 4)).state["adam"]["step"] == 1
+        assert Checkpoint(saved(words, name, 4)).state["optimizer"]["step"] == 1
         assert same_bits(saved(words, name, 4), saved(words, f"{name}_again", 4)), name
         for file in ("quarantine.jsonl", "skipped.jsonl"):
             assert listed(words, f"{name}_again", file) == listed(words, name, file)

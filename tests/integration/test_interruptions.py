@@ -19,13 +19,13 @@ from hvg.core.checkpoint import checkpoints, latest_whole_checkpoint
 from hvg.data.prepare import prepare
 
 STEPS = 12
-STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3")
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp")
 SECTIONS = ("weights", "exp_avg", "exp_avg_sq", "average")
 # Whatever is drawn, is drawn from it: `make test-long` and `make test-kill` print it.
 SEED = int(os.environ.get("HVG_TEST_SEED", "0"))
 # How many interruptions each strategy gets of the 60 that all share, and how many it gets of its own. Of those that all share
 # DeepSpeed's get fewer: a start takes them ten times as long.
-SHARED, OWN = Counter(random.Random(SEED).choices(STRATEGIES, weights=(4, 3, 1, 1, 1), k=60)), 60
+SHARED, OWN = Counter(random.Random(SEED).choices(STRATEGIES, weights=(4, 2, 1, 1, 1, 1), k=60)), 60
 # Seconds in which the others of a run's processes have to end when one has ended by itself; and all of them, in any case.
 PATIENCE, FOREVER = 30.0, 600.0
 
@@ -38,9 +38,10 @@ def words(tiny, cache):
     return words
 
 
-def start(words, folder: Path, strategy: str) -> list[Started]:
+def start(words, folder: Path, strategy: str, saving: str = "wait") -> list[Started]:
     """The processes of a run, which goes on with what the folder holds."""
-    words = ("train", *words, f"output={folder}", "name=run", f"strategy={strategy}", "resume=auto")
+    own = (f"output={folder}", "name=run", f"strategy={strategy}", f"training.saving={saving}", "resume=auto")
+    words = ("train", *words, *own)
     if strategy == "single":
         return start_ranks(1, "hvg.cli", *words, "data.batch_size=2")
     return start_ranks(2, "hvg.cli", *words, "strategy.devices=2", "data.batch_size=1")
@@ -66,7 +67,7 @@ def final(folder: Path) -> list:
     found, damaged = latest_whole_checkpoint(folder / "run" / "checkpoints")
     assert found is not None and not damaged and found.state["global_step"] == STEPS
     tensors = [(name, x) for section in SECTIONS for name, x in sorted(found.section(section).items())]
-    return [tensors, found.state["adam"], found.state["lr_schedulers"], losses(folder)]
+    return [tensors, found.state["optimizer"], found.state["lr_schedulers"], losses(folder)]
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -99,14 +100,14 @@ def strike(run: list[Started], folder: Path, before: int, draw: random.Random) -
 
 
 def interrupt(words, folder: Path, strategy: str, count: int, draw: random.Random) -> None:
-    """Interrupts runs ``count`` times; each ends in the bits of one that went through."""
+    """Interrupts runs ``count`` times, which save beside training or do not; each ends in the bits of one that went through."""
     ended = end(start(words, folder / "whole", strategy))
     assert not any(one.returncode for one in ended), ended
     whole, done, runs = final(folder / "whole"), Counter(), 0
     while done.total() < count:
         own, before, runs = folder / f"{runs}", 0, runs + 1
         while before < STEPS:
-            run = start(words, own, strategy)
+            run = start(words, own, strategy, draw.choice(("wait", "beside")))
             name = strike(run, own, before, draw) if done.total() < count else None
             ended, step = end(run), reached(own)
             assert step >= before, (strategy, before, step, ended)

@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from footage import read_video
+from laid_out import lay_out
 from motion_files import save_motion
 
 from hvg.cli import run
@@ -24,6 +24,7 @@ from hvg.testing import (
     check_adapter,
     check_conditioner,
     check_encoder,
+    check_optimizer,
     check_refiner,
     check_signal,
     check_text_encoder,
@@ -57,15 +58,7 @@ def installed(tmp_path_factory):
     """Both packages, laid out as pip would, for the tests of this file."""
     site = tmp_path_factory.mktemp("site-packages")
     for source in SOURCES:
-        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-        package = project["name"].replace("-", "_")
-        shutil.copytree(source / package, site / package)
-        about = site / f"{package}-{project['version']}.dist-info"
-        about.mkdir()
-        (about / "METADATA").write_text("".join(f"{key.title()}: {project[key]}\n" for key in ("name", "version")))
-        groups = project["entry-points"].items()
-        entries = [line for group, names in groups for line in (f"[{group}]", *map(" = ".join, names.items()))]
-        (about / "entry_points.txt").write_text("\n".join(entries))
+        lay_out(source, site)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         registry._plugins.cache_clear()
@@ -110,6 +103,11 @@ def test_pooled():
 def test_biases():
     part = registry.load("adapter", "biases")
     check_adapter(part, part.Config(learning_rate=1e-3))
+
+
+def test_momentum():
+    part = registry.load("optimizer", "momentum")
+    check_optimizer(part, part.Config(momentum=0.5))
 
 
 def test_letters():
@@ -178,10 +176,14 @@ def test_parts_are_listed_with_their_package(hvg):
 
 
 def test_biases_alone_are_trained_and_kept(hvg):
-    words = [*WORDS, *BIASES]
-    assert ["adapter", "biases"] in map(str.split, hvg("check", *words).splitlines())
+    # Of the scale's settings of an optimiser this one has none.
+    words = [*WORDS, *BIASES, "optimizer=momentum", "training.learning_rate=1e-3"]
+    judged = [*map(str.split, hvg("check", *words).splitlines())]
+    assert ["adapter", "biases"] in judged and ["optimizer", "momentum"] in judged
     hvg("train", *words, "training.steps=1", "name=biases")
-    kept = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()["weights"]
+    sections = Checkpoint(checkpoint_path(Path("runs/biases/checkpoints"), 1)).sections()
+    assert sections.keys() - {"state"} == {"weights", "momentum_buffer", "average"}
+    kept = sections["weights"]
     of_backbone = [name for name in kept if name.startswith("backbone.")]
     assert of_backbone and all(name.endswith(".bias") for name in of_backbone) and len(kept) > len(of_backbone)
 

@@ -153,7 +153,7 @@ def test_hvg_s_two_phases_in_one_run_have_the_bits_of_two(tiny, cache, tmp_path)
     assert second == losses(tmp_path / "hvg_stage2")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3"])
+@pytest.mark.parametrize("strategy", ["ddp", "zero2", "zero3", "fsdp"])
 def test_strategies_train_all_stages_and_go_on_to_the_same_bits(words, tmp_path, strategy):
     several = [*words, f"output={tmp_path}", f"strategy={strategy}", "strategy.devices=2"]
     train_together(2, [[*several, "name=whole"]])

@@ -84,6 +84,10 @@ def test_a_study_runs_reports_and_continues(hvg, plugin, study, tmp_path):
     assert "<dt>precision</dt>" in page
     assert page.count("data:video/mp4;base64,") == 2
     assert str(tmp_path / "out" / "report.html") in done.stdout
+    # While they ran, another page was kept fresh; the last time when they had ended.
+    watched = tmp_path / "out" / "watch.html"
+    assert f"as it runs: {watched}" in done.stderr.splitlines()
+    assert watched.read_text().count('data-sort="scored"') == 2 and "data-seconds" not in watched.read_text()
     assert done.stdout.startswith("One seed decides nothing about training; in these runs ")
     assert "on the person (PSNR foreground; 2 people, 1 seed)" in done.stdout.splitlines()[0]
     assert "no pose" in done.stdout.splitlines()[1]

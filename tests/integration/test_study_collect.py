@@ -55,7 +55,7 @@ def start_arm(arm: ArmRun) -> subprocess.Popen:
 @pytest.mark.long
 def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_path, capsys, monkeypatch):
     base = [*tiny, cache, "device=cpu", "evaluation.clips=2", "evaluation.steps=1", f"output={tmp_path / 'out'}"]
-    study = write_study(tmp_path / "small", base=base, seeds=[0, 1])
+    study = write_study(tmp_path / "small", base=base, seeds=[0, 1], near_to="bone_map")
     arms = {(arm.arm, arm.seed): arm for arm in plan(load_study(study), "small", [])}
     for key in [("none", 0), ("none", 1), ("bone_map", 1)]:
         make_ready(arms[key])
@@ -86,6 +86,11 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(tiny, cache, tmp_pat
     page = (tmp_path / "out" / "report.html").read_text()
     assert "bone map (1 of 2 seeds)" in page and "seed 0: not finished: not started" in page
     assert "none (" not in page and "failed: seed 0: DataError: no such shard" in page
+    # At the seed at which that arm is finished the other's frames are held beside its.
+    assert results["metrics"][-1]["label"] == "PSNR to bone map"
+    near = {arm["name"]: [seed["values"].get("psnr_to_bone_map") for seed in arm["seeds"]] for arm in results["arms"]}
+    assert [score["value"] is None for score in near["none"]] == [True, False]
+    assert near["bone_map"][0]["unavailable"] == "these are its own frames" and near["copy_reference"] == [None]
     # The difference is over the seed that both have.
     rows = [line.split(",") for line in (tmp_path / "out" / "results.csv").read_text().splitlines()]
     seeds = {row[0]: row[rows[0].index("seeds")] for row in rows[1:] if row[3] == "psnr"}

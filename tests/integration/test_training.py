@@ -45,7 +45,7 @@ def final_state(folder):
     assert path is not None and path.name == f"step-{STEPS:07d}.ckpt"
     checkpoint = Checkpoint(path)
     tensors = [checkpoint.section(section) for section in ("weights", "exp_avg", "exp_avg_sq", "average")]
-    return [*tensors, *(checkpoint.state[key] for key in ("adam", "lr_schedulers"))]
+    return [*tensors, *(checkpoint.state[key] for key in ("optimizer", "lr_schedulers"))]
 
 
 def losses(folder):

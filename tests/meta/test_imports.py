@@ -26,9 +26,16 @@ FENCES = {
         "components/nn/wan_transformer.py",
         "hvg/pipeline.py",
         "hvg/sample/diffusers_pipeline.py",
+        # What ours is timed beside.
+        "hvg/bench/peers",
     ),
     # Feature networks of metrics that look through CLIP and V-JEPA 2; encoders of text.
-    "transformers": (*DIFFUSION, "components/nn/feature_networks", "components/nn/published_text.py"),
+    "transformers": (
+        *DIFFUSION,
+        "components/nn/feature_networks",
+        "components/nn/published_text.py",
+        "hvg/bench/peers",
+    ),
     "lightning": (
         "hvg/model/trained_system.py",
         "hvg/data/training_data.py",
@@ -36,7 +43,9 @@ FENCES = {
         "hvg/cost/dry_run.py",
     ),
     "peft": ("components/adapters",),
+    "bitsandbytes": ("components/optimizers",),
     "deepspeed": ("hvg/train/zero.py",),
+    "viser": ("hvg/view",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),
     "omegaconf": ("hvg/config",),
     "optuna": ("hvg/sweep",),

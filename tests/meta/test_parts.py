@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from hvg.config.sections import LoggerConfig, Section, StrategyConfig
+from hvg.config.sections import LoggerConfig, Section
 from hvg.config.settings import SINGLE_PARTS, SLOTS, RunConfig
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.shipped import CONF
 from hvg.parts import registry
 

@@ -21,10 +21,12 @@ ROOMS = (
     "cost",
     "score",
     "sample",
+    "view",
     "cluster",
     "report",
     "study",
     "sweep",
+    "bench",
     "commands",
 )
 # At the top of hvg/, for who stands outside; no room opens them.

@@ -120,7 +120,7 @@ def submit(hvg, overrides):
 
 def assert_same_bits(job: Job, other: Path) -> None:
     first, second = (Checkpoint(checkpoint_path(f / "checkpoints", STEPS)) for f in (job.folder, other))
-    assert first.state["adam"] == second.state["adam"]
+    assert first.state["optimizer"] == second.state["optimizer"]
     for section in SECTIONS:
         mine, theirs = first.section(section), second.section(section)
         assert mine.keys() == theirs.keys()

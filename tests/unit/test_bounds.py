@@ -38,9 +38,9 @@ COUNTS = (
 )
 # What else was accepted once, and how the answer has to begin.
 NONSENSE = {
-    "training.betas=[5,2]": "training.betas.0",
-    "training.betas=[0.9,1.0]": "training.betas.1",
-    "training.betas=[nan,0.9]": "training.betas.0",
+    "training.betas=[5,2]": "optimizer.betas.0",
+    "optimizer.betas=[0.9,1.0]": "optimizer.betas.1",
+    "optimizer.betas=[nan,0.9]": "optimizer.betas.0",
     "data.background=[nan,1,1]": "data.background.0",
     "dataset.background=[2,1,1]": "dataset.background.0",
     "dataset.elevation_degrees=[-inf,0]": "dataset.elevation_degrees.0",

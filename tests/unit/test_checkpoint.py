@@ -26,7 +26,8 @@ from hvg.core.checkpoint import (
 )
 from hvg.core.errors import CheckpointError
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import Averaging
+from hvg.parts import registry
 from hvg.parts.weights import load_shared_weights, load_weights
 from hvg.train.loggers import MetricsFile
 
@@ -171,7 +172,7 @@ def test_no_space_left_at_any_moment_leaves_nothing_behind(tmp_path, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "_finish"}[moment]
+    place = {"the first byte": "_header", "the flush": "flush_to_disk", "the manifest": "finish"}[moment]
     monkeypatch.setattr(f"hvg.model.checkpoint_writing.{place}", full)
     with pytest.raises(CheckpointError, match="No space left on device; there is none before it"):
         write_checkpoint(checkpoint_path(tmp_path, 1), STATE)
@@ -213,7 +214,10 @@ def test_weights_load_strictly():
 
 def test_the_moving_average_follows_its_formula():
     parameter = nn.Parameter(torch.zeros(1))
-    optimizer = AveragedAdamW([parameter], decay=0.5, lr=1.0, weight_decay=0.0)
+    part = registry.load("optimizer", "adamw_fused")
+    optimizer = Averaging(
+        part(part.Config(weight_decay=0.0, betas=(0.9, 0.999))), [{"params": [parameter]}], 1.0, decay=0.5
+    )
     expected, decays = 0.0, [1 / 10, 2 / 11]
     for decay in decays:
         parameter.grad = -torch.ones(1)

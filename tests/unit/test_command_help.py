@@ -1,19 +1,18 @@
 """What ``hvg`` and ``hvg COMMAND --help`` say, and how a command ends that is typed wrong or that nobody reads."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hvg import __version__, cli
-from hvg.cluster import launch_options
-from hvg.config import command_options, refine_options
 from hvg.config.composition import compose
 
-# Where classes of options stand.
-OPTIONS = (command_options, launch_options, refine_options)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def said(capsys, *words: str) -> str:
@@ -36,8 +35,7 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
     assert len(forms) == said(capsys).count(f"\n  {command} ") and all(form.split()[1] == command for form in forms)
     for names in cli.COMMANDS[command].flags:
         assert f"\n  {', '.join(names.split())}\n" in text
-    for name in cli.COMMANDS[command].options:
-        model = next(getattr(place, name) for place in OPTIONS if hasattr(place, name))
+    for model in cli.COMMANDS[command].models():
         for key, setting in model.model_fields.items():
             shown = f"\n  {key}=" in text
             assert setting.description and shown == (key not in model.refused)
@@ -53,8 +51,9 @@ def test_a_command_is_where_the_table_says(command):
 
 
 def test_every_class_of_options_is_in_the_help_of_a_command():
-    classes = {name for module in OPTIONS for name in vars(module) if name.endswith("Options")}
-    assert classes == {name for command in cli.COMMANDS.values() for name in command.options}
+    files = [*ROOT.glob("hvg/config/*_options.py"), ROOT / "hvg/cluster/launch_options.py"]
+    classes = {name for path in files for name in re.findall(r"^class (\w+Options)\b", path.read_text(), re.MULTILINE)}
+    assert classes == {model.__name__ for command in cli.COMMANDS.values() for model in command.models()}
 
 
 @pytest.mark.parametrize(

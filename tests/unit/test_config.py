@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 import torch
+import yaml
 from pydantic import BaseModel
 
 from hvg import cli
@@ -24,6 +25,7 @@ from hvg.config.groups import all_options
 from hvg.config.overrides import expand_sweep
 from hvg.config.refine_options import RefineOptions
 from hvg.config.settings import PartChoice, RunConfig
+from hvg.config.stages import stages_of
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, HvgError
 from hvg.core.required import required
@@ -191,7 +193,7 @@ def test_a_wrong_word_beside_another_part_is_told_with_what_that_part_says():
         ("++training.stesp=3", "training.stesp", "Did you mean 'steps'?"),
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
         ("training.steps=3.5", "training.steps", "expected"),
-        ("training.betas=[0.9]", "training.betas.1", "missing"),
+        ("training.betas=[0.9]", "optimizer.betas.1", "missing"),
         ("data.batch_size=0", "data.batch_size", "greater than or equal to 1"),
         ("device=cud", "device", "'auto', 'cpu' or 'cuda', got 'cud'"),
         ("seed.x=3", "seed", "expected a valid integer"),
@@ -228,11 +230,50 @@ def test_a_mistake_is_named_with_its_place(override, path, message):
     assert message in found.get(path, found), found
 
 
-def test_zero3_and_samples_while_training_exclude_each_other():
-    found = problems("strategy=zero3", "scale=gpu")
+WHOLE = """
+import torch
+from hvg.plugin import Optimizer
+
+class Part(Optimizer):
+    whole_weights = True
+
+    def make(self, groups, learning_rate):
+        return torch.optim.SGD(groups, lr=learning_rate)
+"""
+
+
+def test_an_optimizer_that_has_to_see_weights_whole_is_refused_where_they_are_cut_up(package):
+    package({"optimizer.whole": WHOLE})
+    found = problems("optimizer=whole", "strategy=fsdp", "training.validate_every=0")
+    assert found.keys() == {"optimizer"}
+    assert "whole has to see weights whole, strategy=fsdp cuts them up" in found["optimizer"]
+    assert compose(["optimizer=whole", "strategy=ddp"]).optimizer.name == "whole"
+
+
+def test_settings_of_an_optimizer_go_by_their_old_names_too():
+    """On the command line, in a stage, and in the configuration of a run from before there was a choice."""
+    new = compose(["optimizer.betas=[0.8,0.9]", "optimizer.weight_decay=0.5"])
+    assert compose(["training.betas=[0.8,0.9]", "++training.weight_decay=0.5"]) == new
+    assert new.optimizer.name == "adamw_fused" and new.optimizer.config.betas == (0.8, 0.9)
+    old = new.resolved()
+    del old["optimizer"]
+    old["training"] |= {"betas": [0.8, 0.9], "weight_decay": 0.5}
+    assert parse_resolved(yaml.safe_dump(old), "config.yaml") == new
+    both = {**new.resolved(), "training": {**new.resolved()["training"], "betas": [0.1, 0.2]}}
+    with pytest.raises(ConfigError, match=r"training\.betas: is another name of optimizer\.betas, which is given, too"):
+        parse_resolved(yaml.safe_dump(both), "config.yaml")
+    stages = ["stages.one.training.weight_decay=0.3", "stages.two={training:{betas:[0.1,0.2]}}"]
+    first, second = (stage.config.optimizer.config for stage in stages_of(compose(stages)))
+    assert first.weight_decay == 0.3 and second.betas == (0.1, 0.2) and first.betas == (0.9, 0.98)
+
+
+@pytest.mark.parametrize("name", ["zero3", "fsdp"])
+def test_divided_weights_and_samples_while_training_exclude_each_other(name):
+    found = problems(f"strategy={name}", "scale=gpu")
     assert found.keys() == {"training.validate_every"}
-    assert "1000 is asked for" in found["training.validate_every"] and "zero2" in found["training.validate_every"]
-    assert compose(["strategy=zero3", "scale=gpu", "training.validate_every=0"]).strategy.name == "zero3"
+    assert f"1000 is asked for, but {name}" in found["training.validate_every"]
+    assert "zero2" in found["training.validate_every"]
+    assert compose([f"strategy={name}", "scale=gpu", "training.validate_every=0"]).strategy.name == name
     assert compose(["strategy=zero2", "scale=gpu"]).training.validate_every == 1000
 
 

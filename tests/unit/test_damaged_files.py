@@ -27,7 +27,7 @@ from hvg.sweep.worker import MetricCourse
 from hvg.testing import tiny_batch
 from hvg.train.loggers import MetricsFile
 from hvg.train.metric_rows import read_rows
-from hvg.train.run_folder import read_run_record
+from hvg.train.run_notes import read_run_record
 
 
 def refused(action, path: Path) -> str:

@@ -11,7 +11,7 @@ from hvg.data.signals import NO_SIGNALS
 from hvg.data.step_order import clip_position
 from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.data.unreadable import MOST_IN_A_ROW, read_or_replace
-from hvg.model.ema import AveragedAdamW
+from hvg.model.ema import Averaging
 from hvg.model.system import HumanVideoSystem
 from hvg.parts import registry
 from hvg.parts.context import Context
@@ -187,7 +187,8 @@ def test_what_fills_a_place_has_no_share_in_the_loss_and_the_gradient(system):
 
 def test_a_step_that_is_left_out_changes_neither_weights_nor_what_the_optimiser_knows():
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-    optimizer = AveragedAdamW([weight], decay=0.9, lr=0.1, weight_decay=0.5)
+    part = registry.load("optimizer", "adamw_fused")
+    optimizer = Averaging(part(part.Config(weight_decay=0.5)), [{"params": [weight]}], 0.1, decay=0.9)
 
     def closure() -> torch.Tensor:
         weight.grad = None

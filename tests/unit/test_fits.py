@@ -487,7 +487,7 @@ from hvg.plugin import Fit, PartConfig, generator
 
 class Part(Fit):
     Config = PartConfig
-    made_for = 3
+    made_for = 4
 
     def observe(self, clip):
         return replace(clip, body=self.shaken(clip.target_body, clip.clip_id), true_body=clip.target_body)

@@ -17,8 +17,8 @@ from hvg.commands.check import check_command
 from hvg.config import build, checks
 from hvg.config.command_options import CheckOptions
 from hvg.config.composition import compose, parse_resolved
-from hvg.config.sections import StrategyConfig
 from hvg.config.settings import PartChoice
+from hvg.config.strategy_section import StrategyConfig
 from hvg.core.errors import HvgError
 from hvg.cost.forecast import Forecast, alternatives, forecast, rank_count
 from hvg.cost.table import advice, fits, flops, gigabytes, memory_table, parts_table, traffic_line, verdict
@@ -430,6 +430,7 @@ def test_alternatives_divide_more_or_keep_less():
     assert words == [
         "strategy=zero2",
         "strategy=zero3 training.validate_every=0",
+        "strategy=fsdp training.validate_every=0",
         "strategy.offload=optimizer",
         "backbone.checkpointing=blocks",
         "data.batch_size=2 training.accumulate=2",

@@ -23,15 +23,10 @@ from hvg.media.images import write_png
 from hvg.media.photo import load_photo, person_fraction, place
 from hvg.model.load import build_system
 from hvg.parts.model import Conditioner, ConditionerConfig
+from hvg.sample.asked_path import camera_file, preset, training_framing
 from hvg.sample.camera_paths import around, read_cameras, write_cameras
 from hvg.sample.memory import Size, check_memory, estimated_bytes
-from hvg.sample.request import (
-    camera_file,
-    check_fields,
-    make_clip,
-    preset,
-    training_framing,
-)
+from hvg.sample.request import check_fields, make_clip
 from hvg.sample.request_notes import first_view_note, out_of_sight_note, prompt_note, upright_note
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning, ConditioningSpec
@@ -242,7 +237,7 @@ def test_presets_have_their_views(config, body):
     for camera, views, expected in (("orbit", 3, 3), ("orbit", None, 2), ("static", None, 1), ("front_back", None, 2)):
         chosen = options(camera=camera, views=views, frames=2)
         assert camera_file(chosen) is None
-        path = preset(chosen, training_framing(config, chosen, None), body)
+        path = preset(chosen, training_framing(config, chosen, None), body, 0)
         assert len(path.names) == expected and path.cameras.shape == (expected, 1) and path.num_frames is None
     with pytest.raises(HvgError, match="static"):
         camera_file(options(camera="static", views=2))
@@ -252,17 +247,17 @@ def test_cameras_of_a_preset_may_move(config, body):
     moved = {"arc_degrees": -30.0, "dolly": 0.5, "shake_degrees": 0.0}
     chosen = options(camera="orbit", views=3, frames=5, **moved)
     framing = training_framing(config, chosen, None)
-    path = preset(chosen, framing, body)
+    path = preset(chosen, framing, body, 0)
     assert path.cameras.shape == (3, 5) and path.num_frames == 5
     found = camera_moves(path.cameras, 3.0)
     expected = torch.zeros(8)
     expected[MOVES.index("orbit")], expected[MOVES.index("push")] = -30.0, 0.5
     torch.testing.assert_close(found, expected.expand(3, 8), atol=0.02, rtol=1e-3)
-    by_hand = [preset(options(camera="static", frames=5, shake_degrees=1.0, seed=s), framing, body) for s in (0, 0, 1)]
+    by_hand = [preset(options(camera="static", frames=5, shake_degrees=1.0), framing, body, s) for s in (0, 0, 1)]
     poses = [path.cameras.world_to_camera for path in by_hand]
     assert torch.equal(poses[0], poses[1]) and not torch.equal(poses[0], poses[2])
     with pytest.raises(HvgError, match=r"dolly=9 goes to the person, 3\.2 m away"):
-        preset(options(dolly=9.0), framing, body)
+        preset(options(dolly=9.0), framing, body, 0)
 
 
 def test_a_misspelt_preset_is_corrected(tmp_path):

@@ -1,5 +1,6 @@
 """What a machine lacks for a run is said in one line, before any work; elsewhere it is asked for all the same."""
 
+import importlib.util
 import json
 import os
 
@@ -57,6 +58,17 @@ def test_a_logger_that_cannot_be_used_is_missed_at_once(hvg, words, tmp_path, mo
     done = hvg("train", *words, "logger=wandb")
     assert done.returncode == 1 and "logger: wandb is not logged in here; run `wandb login`" in done.stderr
     assert len(done.stderr.splitlines()) == 2 and not (tmp_path / "runs").exists()
+
+
+def test_a_library_that_an_optimizer_needs_is_missed_at_once(words, tmp_path, monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "bitsandbytes" else found(name, *_)
+    )
+    assert cli.run(["train", *words, "optimizer=adamw_8bit"]) == 1
+    message = capsys.readouterr().err
+    assert "optimizer: adamw_8bit needs bitsandbytes, which is not installed here; pip install 'hvg[8bit]'" in message
+    assert len(message.splitlines()) == 2 and not (tmp_path / "runs").exists()
 
 
 def test_of_what_native_code_says_one_line_is_left_out(capfd):

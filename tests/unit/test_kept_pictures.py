@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from reading_speed import plain, ratio
 
 from components.datasets.shards import Shards
-from hvg.commands.reading_bench import _costs, first_clips, read, written
+from hvg.bench.peers.row import How
+from hvg.bench.peers.shards import of_shard, plain
+from hvg.bench.reading import _costs, first_clips, read, written
 from hvg.config.buckets import scored_size_notes
 from hvg.config.composition import compose
 from hvg.config.overlap import overlap
@@ -172,8 +173,8 @@ def test_reading_is_measured(tiny, tmp_path):
     config = compose(tiny)
     shards = written(first_clips(config, 2), tmp_path, PictureFormat("webp"))
     assert len(shards) == 2 and read(config, shards, 0, batches=6) > 0
-    seconds, over = ratio(shards[0], runs=1)
-    assert seconds > 0 and over > 0
+    found = of_shard(How(pairs=5, seconds=0), shards[0])
+    assert found.pairs == 5 and found.ours > 0 and found.low <= found.ratio <= found.high
     assert torch.equal(plain(shards[0])[0], ShardReader(shards[0]).load_packed(0).frames)
 
 

@@ -17,6 +17,7 @@ RIGHT = ("protocol=basic", "evaluation.steps=3", "device=cpu")
         ("sample checkpoint=a reference=b motion=c", "viewz=3", "viewz: unknown key or option. Did you mean 'views'?"),
         ("sample checkpoint=a reference=b motion=c", "views=x", "views: expected"),
         ("refine checkpoint=a video=b", "vidoe=3", "vidoe: unknown key or option. Did you mean 'video'?"),
+        ("view", "viewz=3", "viewz: unknown key or option. Did you mean 'views'?"),
         ("show", "indx=3", "indx: unknown key or option. Did you mean 'index'?"),
         ("train launcher=local", "jbs=3", "jbs: unknown key or option. Did you mean 'jobs'?"),
     ],

@@ -206,4 +206,8 @@ def test_the_videos_of_signals_show_every_half_of_a_map(tiny):
     clip = build_dataset(config, "test").load(0)
     request = Request(system=build_system(config), config=config, batch=clip, names=("front",), notes=())
     names = ["bone map normal", "bone map depth"]
-    assert list(control_maps(request, clip)) == [*names, *(f"outline: {name}" for name in names)]
+    found = control_maps(request, clip)
+    assert {slot: [*maps] for slot, maps in found.items()} == {
+        "pose": names,
+        "outline": [f"outline: {name}" for name in names],
+    }

@@ -1,6 +1,6 @@
 """The probe of what a signal knows: ridge regression on unseen people, and what it is asked of."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -127,15 +127,29 @@ def test_ports_become_numbers_of_every_view_and_latent_frame():
         embedding=torch.rand(1, 2, 1, 7),
         residuals={"stem": torch.rand(1, 2, 3, 4, 8, 8)},
         memory={"mid": torch.rand(1, 1, 1, 6, 9)},
+        pooled=torch.rand(1, 1, 1, 11),
+        pictures=torch.rand(1, 2, 1, 2, 3, 8, 8),
     )
     numbers = numbers_of(ports)
-    assert numbers.shape == (1, 2, 3, 2 * 5 + 7 + 4 * 16 + 9)
+    assert numbers.shape == (1, 2, 3, 2 * 5 + 11 + 7 + 2 * 3 * 16 + 4 * 16 + 9)
     assert torch.equal(numbers[0, 1, 2, :10], ports.tokens[0, 0, 2].flatten())
+    assert torch.equal(numbers[0, 1, 2, 10:21], ports.pooled[0, 0, 0])
     assert torch.allclose(
-        numbers[0, 1, 2, 17:21], ports.residuals["stem"][0, 1, 2, 0, :2].unflatten(-1, (4, 2)).mean((0, 2))
+        numbers[0, 1, 2, 124:128], ports.residuals["stem"][0, 1, 2, 0, :2].unflatten(-1, (4, 2)).mean((0, 2))
     )
+    second = ports.pictures[0, 1, 0, 1, 2].unflatten(-1, (4, 2)).unflatten(0, (4, 2)).mean((1, 3)).flatten()
+    assert torch.allclose(numbers[0, 1, 2, 108:124], second)
     many = numbers_of(Conditioning(tokens=torch.rand(1, 1, 1, 100, 50)))
     assert many.shape == (1, 1, 1, 50) and numbers_of(Conditioning()) is None
+
+
+def test_no_port_is_left_out():
+    maps, sequence, vector = torch.rand(1, 1, 1, 2, 8, 8), torch.rand(1, 1, 1, 2, 3), torch.rand(1, 1, 1, 5)
+    ports = {"residuals": {"stem": maps}, "channels": maps, "base": maps, "pictures": maps[:, :, :, None]}
+    ports |= {"tokens": sequence, "text": sequence, "memory": {"mid": sequence}, "pooled": vector, "embedding": vector}
+    assert {*ports} == {port.name for port in fields(Conditioning)} - {"losses"}
+    for name, value in ports.items():
+        assert numbers_of(Conditioning(**{name: value})).shape[-1] in (2 * 16, 2 * 3, 3, 5), name
 
 
 @pytest.mark.parametrize("pose", ["bone_map", "none"])

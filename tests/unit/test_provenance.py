@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from setuptools.config.pyprojecttoml import read_configuration
 
+from hvg import __version__
 from hvg.core import provenance
 
+ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parents[1] / "data" / "plugin" / "hvg_example_plugin"
 ENTRY_POINTS = """\
 [hvg.components]
@@ -40,6 +43,13 @@ def tree(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(provenance, "ROOT", tree)
     monkeypatch.setattr(provenance, "PROGRAM", {room: tree / room for room in provenance.PROGRAM})
     return tree
+
+
+def test_records_and_the_wheel_have_the_version_that_the_command_says():
+    """`hvg --version` prints the same name: tests/unit/test_command_help.py."""
+    built = read_configuration(ROOT / "pyproject.toml")["project"]
+    assert built["version"] == provenance.collect()["hvg"] == __version__
+    assert "version" in built["dynamic"], "written down once"
 
 
 def test_a_changed_tree_says_what_was_changed(tree):

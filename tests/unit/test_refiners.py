@@ -422,7 +422,7 @@ def test_passes_of_refining_are_counted_as_they_are_made(clip, given, monkeypatc
 
     monkeypatch.setattr(system.backbone, "attended", counted)
     refined((system, config), clip, given, part, **settings)
-    told = refining_passes(config, part(part.Config(**settings)), 2, FRAMES)
+    told = refining_passes(config, part(part.Config(**settings)), 2, FRAMES).all
     assert told == pytest.approx(sum(cells) / (2 * FRAMES))
 
 

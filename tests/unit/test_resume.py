@@ -12,9 +12,10 @@ from hvg.config.changes import changes, earlier_config, judged_changes
 from hvg.config.composition import SAMPLING_KEYS, compose
 from hvg.config.settings import RunConfig
 from hvg.core.checkpoint import Checkpoint, checkpoint_path
-from hvg.core.errors import ConfigError, HvgError
+from hvg.core.errors import CheckpointError, ConfigError, HvgError
 from hvg.core.outputs import held_folder
 from hvg.model import load
+from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.parts.continued import Continued
 from hvg.train.run import train
 
@@ -100,13 +101,50 @@ def test_what_is_named_changes_from_there_on(words, tmp_path):
     # The resume that follows has nothing more to change.
     trained(words, *more, "resume=auto", "training.steps=4")
     state = Checkpoint(checkpoint_path(tmp_path / "cc" / "checkpoints", 4)).state
-    (group,), (schedule,) = state["adam"]["groups"], state["lr_schedulers"]
+    (group,), (schedule,) = state["optimizer"]["groups"], state["lr_schedulers"]
     assert (group["betas"], group["weight_decay"]) == ((0.8, 0.9), 0.5)
     assert schedule["base_lrs"] == [1e-4] and 0 < group["lr"] <= 1e-4
     starts = json.loads((tmp_path / "cc" / "run.json").read_text())["starts"]
     assert starts[1]["changed"]["training.learning_rate"] == [0.003, 0.0001]
     assert list(starts[2]["changed"]) == ["training.steps"]
     assert [start["config"] for start in starts] == [f"configs/000{number}.yaml" for number in range(3)]
+
+
+MOMENTUM = """
+import torch
+from hvg.plugin import Optimizer
+
+class Part(Optimizer):
+    moments = ("momentum_buffer",)
+
+    def make(self, groups, learning_rate):
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
+"""
+
+
+def test_another_optimizer_is_meant_and_goes_on_with_averages_that_both_keep(words, tmp_path, package):
+    """Of a checkpoint that an earlier version wrote, too, which knew no other optimiser than AdamW."""
+    path = checkpoint_path(tmp_path / "cc" / "checkpoints", 2)
+    old = Checkpoint(path)
+    entries = [
+        Entry.of(f"{section}/{name}", old.tensor(f"{section}/{name}"))
+        for section, names in old.sections().items()
+        for name in names
+        if section != "state"
+    ]
+    state = {**old.state, "adam": {**old.state["optimizer"], "step": 2.0}}
+    del state["optimizer"]
+    write_checkpoint(path, state, entries)
+    more = ("pose=bone_map", "training.steps=3", "resume=auto", "optimizer=adamw")
+    assert list(refused(lambda: trained(words, *more))) == ["optimizer", "resume"]
+    said = trained(words, *more, "resume_changes=[optimizer]")
+    assert "optimizer: was adamw_fused, now adamw" in said[0]
+    found = Checkpoint(checkpoint_path(tmp_path / "cc" / "checkpoints", 3))
+    assert found.state["optimizer"]["step"] == 3 and {"exp_avg", "exp_avg_sq", "average"} < found.sections().keys()
+    package({"optimizer.momentum": MOMENTUM})
+    more = ("pose=bone_map", "training.steps=4", "resume=auto", "optimizer=momentum", "resume_changes=[optimizer]")
+    with pytest.raises(CheckpointError, match=r"was trained by another optimiser: it holds no momentum_buffer; choose"):
+        trained(words, *more)
 
 
 def test_settings_are_compared_by_what_they_mean():

@@ -85,7 +85,7 @@ def test_all_mistakes_of_stages_are_told_with_their_places():
     assert found["stages.two.sampler"] == "no sampler is named 'vieww'. Did you mean 'view'?"
     assert "no stage is before it" in found["stages.one.begins"] and "fresh" in found["stages.two.begins"]
     # What all have is said once.
-    assert list(refused(lambda: compose([*WORDS, "training.weight_decay=-1"]))) == ["training.weight_decay"]
+    assert list(refused(lambda: compose([*WORDS, "optimizer.weight_decay=-1"]))) == ["optimizer.weight_decay"]
     assert list(refused(lambda: compose(["stages.one=3"]))) == ["stages.one"]
     many = "stages={" + ",".join(f"s{number}:{{}}" for number in range(65)) + "}"
     assert list(refused(lambda: compose([many]))) == ["stages"]
@@ -160,15 +160,15 @@ def test_stages_may_be_added_behind_those_that_there_are(config):
 
 
 def test_what_changes_alike_in_all_stages_is_said_once(config):
-    other = compose([*WORDS, "training.weight_decay=0.5", "stages.one.training.ema_decay=0.5"])
+    other = compose([*WORDS, "optimizer.weight_decay=0.5", "stages.one.training.ema_decay=0.5"])
     assert [change.path for change in changes(config, other)] == [
         "stages.one.training.ema_decay",
-        "training.weight_decay",
+        "optimizer.weight_decay",
     ]
-    named = compose([*WORDS, "training.weight_decay=0.5", "resume_changes=[training.weight_decay]"])
+    named = compose([*WORDS, "optimizer.weight_decay=0.5", "resume_changes=[training.weight_decay]"])
     assert judged_changes(config, named, "a.ckpt", step=6)
     found = refused(lambda: judged_changes(config, other, "a.ckpt", step=6))
-    assert list(found) == ["stages.one.training.ema_decay", "training.weight_decay", "resume"]
+    assert list(found) == ["stages.one.training.ema_decay", "optimizer.weight_decay", "resume"]
 
 
 def test_checkpoints_with_which_stages_end_are_kept(tmp_path):

@@ -230,7 +230,7 @@ def test_a_trial_does_not_go_on_from_that_of_another_space(sweep, tmp_path, caps
     assert work(ours, SweepStore(ours)) == 0
     (refused,) = stored_sweep(ours.url, "lr").trials
     assert refused.state == "failed" and refused.starts == 1 and refused.words == trial.words
-    assert "training.weight_decay: was 0.5, now 0.01" in refused.note
+    assert "optimizer.weight_decay: was 0.5, now 0.01" in refused.note
     assert "weight_decay" in capsys.readouterr().out
 
 

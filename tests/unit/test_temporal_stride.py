@@ -17,7 +17,7 @@ from hvg.data.prepare_latents import encode, to_encode
 from hvg.data.shard_writing import write_shard
 from hvg.data.training_data import TrainingOrder, together
 from hvg.model.load import build_system
-from hvg.model.system import LATENT_COPIES
+from hvg.model.sampling_memory import LATENT_COPIES
 from hvg.model.trained_windows import sampling_notes, window_shapes
 from hvg.model.window_denoiser import WindowDenoiser
 from hvg.parts import registry
@@ -97,15 +97,14 @@ def test_in_training_a_latent_frame_hears_of_its_own_frames(system, frames):
     assert heard == 2 * [[frame for frame in group for _ in range(4)] for group in groups]
 
 
-def test_in_a_window_a_latent_frame_hears_of_its_own_frames(tiny):
+def test_in_sampling_a_latent_frame_hears_of_its_own_frames_once(tiny):
     system = model(tiny)
     system.sampler = plan("temporal", frames=2, overlap=1)
     batch = numbered(system, replace(clip(14, views=1), frames=None, alpha=None))
     heard = frames_heard(system, lambda: system.generate(batch, num_steps=1))
     spans = [window.frames for window in system.sampler.windows(0, 1, 1, 5)]
     assert spans == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    expected = [[i for i in grouped_frames([k], 14, STRIDE) for _ in range(4)] for span in spans for k in span]
-    assert heard == expected
+    assert heard == [[i for i in grouped_frames([k], 14, STRIDE) for _ in range(4)] for k in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -121,12 +120,13 @@ def test_a_window_is_told_what_all_of_the_video_is(tiny, words):
     """Every port of its latent frames, and their places and cameras, for a video that does not fill its last one."""
     system, batch = model(tiny, *words), clip(7, views=3)
     offsets, reference_offsets = system.offsets(batch)
-    denoiser = WindowDenoiser(system, batch, offsets, reference_offsets, (8, 8), {})
+    denoiser = WindowDenoiser(system, batch, (offsets, reference_offsets), (8, 8), {1: range(3)}, {})
     aligned = system.prepared(batch, offsets, reference_offsets)
     whole, (index, grid) = system.condition(aligned).expand(3, 3), system.places(aligned)
     for frames in ((0,), (1, 2), (2,), (0, 1, 2)):
         views = (0, 1, 2)
-        told = denoiser._condition(Window(views, frames, torch.ones(3, len(frames))), 1, None)[frozenset()]
+        window = Window(views, frames, torch.ones(3, len(frames)))
+        told = denoiser.conditioning(denoiser.given(window, 1, None), window, frozenset())
         of_whole = dict(ports_of(whole))
         for name, port in ports_of(told.expand(3, len(frames))):
             torch.testing.assert_close(port, of_whole[name][:, :, list(frames)], rtol=1e-4, atol=1e-5)

@@ -14,15 +14,18 @@ from components.backbones.svd_unet import SvdUNet
 from components.codecs.pixel import PixelCodec
 from components.codecs.pixel_time import PixelTimeCodec
 from components.conditioners.camera_rotation import CameraRotation
+from components.conditioners.landmark_tokens import LandmarkTokens
 from components.conditioners.reference_latent import ReferenceLatent
 from components.guidance.linear import LinearGuidance
 from components.metrics.psnr import PSNR
 from components.predictions.v import VPrediction
+from components.renderers.warp import Warp
 from components.samplers.temporal import TemporalWindows
 from components.solvers.ddim import DDIMSolver
 from components.solvers.heun import HeunSolver
 from components.view_attention.aligned_2d import Aligned2dViewAttention
 from components.view_attention.neighbours import NeighboursViewAttention
+from hvg.parts.metric import KeypointRegressor
 from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
@@ -32,8 +35,10 @@ from hvg.testing import (
     check_codec,
     check_conditioner,
     check_guidance,
+    check_keypoints,
     check_metric,
     check_prediction,
+    check_renderer,
     check_sampler,
     check_solver,
     check_view_attention,
@@ -41,7 +46,9 @@ from hvg.testing import (
     tiny_batch,
     tiny_context,
 )
+from hvg.testing.backbone import check_reuse
 from hvg.testing.elsewhere import is_elsewhere
+from hvg.values.cameras import pixel_rays
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 from hvg.values.latent_time import padded_frames
 
@@ -283,6 +290,72 @@ class KeepsPictures(PSNR):
         return {**super().measure(clip), "pictures": np.asarray(clip.prediction)}
 
 
+class WorldNormals(Warp):
+    """Normals in the world's axes."""
+
+    def render(self, vertices, faces, cameras):
+        image = super().render(vertices, faces, cameras)
+        rotation = cameras.world_to_camera[:, None, :3, :3]
+        return replace(image, normal=image.normal @ rotation)
+
+
+class Corners(Warp):
+    """Looks through the corners of pixels."""
+
+    def render(self, vertices, faces, cameras):
+        return super().render(vertices, faces, cameras.cropped(-0.5, -0.5, cameras.image_size))
+
+
+class FirstPose(Warp):
+    """Shows the first pose to every camera."""
+
+    def render(self, vertices, faces, cameras):
+        return super().render(vertices[:1], faces, cameras)
+
+
+class AlongTheRay(Warp):
+    """Depth is the distance from the camera."""
+
+    def render(self, vertices, faces, cameras):
+        image = super().render(vertices, faces, cameras)
+        return replace(image, depth=image.depth * pixel_rays(cameras).norm(dim=-1))
+
+
+class Middle(KeypointRegressor):
+    """The middle of what is dark."""
+
+    Config = PartConfig
+    names, root, definition = ("middle",), ("middle",), "middle/v1"
+
+    def locate(self, frames):
+        dark = (frames.float().mean(dim=1) < 128).float()
+        y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in dark.shape[1:]), indexing="ij")
+        places = [(dark * axis).sum(dim=(1, 2)) / dark.sum(dim=(1, 2)) for axis in (x, y)]
+        return torch.stack(places, dim=-1)[:, None], torch.ones(len(frames), 1)
+
+
+class Rootless(Middle):
+    """Its root is no point of its own."""
+
+    root = ("pelvis",)
+
+
+class OfAllPictures(Middle):
+    """Takes pictures to show one person who stands still."""
+
+    def locate(self, frames):
+        places, sure = super().locate(frames)
+        return places.mean(dim=0, keepdim=True).expand_as(places), sure
+
+
+class Percent(Middle):
+    """Confidence in percent."""
+
+    def locate(self, frames):
+        places, sure = super().locate(frames)
+        return places, 100 * sure
+
+
 class NoPlaces(SvdUNet):
     """Does not tell frames apart."""
 
@@ -314,10 +387,63 @@ class OfEveryFrame(CameraRotation):
 
 
 class OfTheFirstView(ReferenceLatent):
-    """Says nothing of its own on ``per_clip``, and gives something else where another view is the first."""
+    """Says nothing of its own on ``once_per``, and gives something else where another view is the first."""
 
     def forward(self, signal, batch):
         return super().forward(signal, batch).map(lambda x: x + batch.cameras.centers[:, :1, :1, 2:, None, None])
+
+
+class OfItsNeighbours(CameraRotation):
+    """Tells every view of the others in its window."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, batch).map(lambda x: x + x.mean(dim=1, keepdim=True))
+
+
+class OfTheWindowsFirstView(CameraRotation):
+    """Says of itself that it does not care which view is the first."""
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "cell"
+
+
+class OfWhatIsKnown(CameraRotation):
+    """Is louder where some of the clip is known."""
+
+    def forward(self, signal, batch):
+        return super().forward(signal, batch).map(lambda x: x if batch.known is None else 2 * x)
+
+
+class OfJoinedFrames(LandmarkTokens):
+    """Where latent frames join some, each is told of a frame of the one before, too."""
+
+    def joined(self, numbers):
+        return super().joined(numbers if self.temporal_stride == 1 else numbers.roll(1, dims=2))
+
+
+class OncePerView(CameraRotation):
+    """Has an answer of its own."""
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "view"
+
+
+class KeepsNothing(SvdUNet):
+    """Says that steps can share its deep half, and always runs it."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None, deep=None):
+        return super().forward(noisy, level, conditioning, frame_index, grid)
+
+
+class LeavesOut(SvdUNet):
+    """Leaves its deep half out where it is kept."""
+
+    def forward(self, noisy, level, conditioning, frame_index=None, grid=None, deep=None):
+        if deep is not None and deep.tensors:
+            deep.tensors = (torch.zeros_like(deep.tensors[0]),)
+        return super().forward(noisy, level, conditioning, frame_index, grid, deep)
 
 
 FAULTS = [
@@ -347,8 +473,17 @@ FAULTS = [
     (check_metric, Reversed, {}, "lower is better, but the truth scores"),
     (check_metric, Remembers, {}, "depends on what was measured before"),
     (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
+    (check_renderer, WorldNormals, {}, "normals differ"),
+    (check_renderer, Corners, {}, "pixels beside the pixel's centre|depth is off|show a box"),
+    (check_renderer, FirstPose, {}, "show a box"),
+    (check_renderer, AlongTheRay, {}, "depth is off"),
+    (check_keypoints, Rootless, {}, "root or joints tell of .*pelvis"),
+    (check_keypoints, OfAllPictures, {}, "depend on the pictures beside it"),
+    (check_keypoints, Percent, {}, "confidence leaves"),
     (check_backbone, NoPlaces, TINY, "frame_index has no effect"),
     (check_backbone, MixesViews, TINY, "see each other"),
+    (check_reuse, KeepsNothing, TINY, "keeps nothing of its deep half"),
+    (check_reuse, LeavesOut, TINY, "kept for the same inputs .* another output"),
 ]
 
 
@@ -363,7 +498,12 @@ def test_a_broken_promise_is_named(check, part, settings, message):
     [
         (WrongNull, r"null fills .* but spec says"),
         (OfEveryFrame, r"forward fills .* but spec says"),
-        (OfTheFirstView, "per_clip promises the same for every window"),
+        (OfTheFirstView, "once a clip promises the same for every window"),
+        (OfItsNeighbours, "once a cell promises the same for every window, but port embedding"),
+        (OfTheWindowsFirstView, "once a cell promises the same for every window, but port embedding"),
+        (OfWhatIsKnown, "once a cell promises .* goes by what is known"),
+        (OfJoinedFrames, "once a cell promises the same for every window, but port tokens"),
+        (OncePerView, "once_per says {'view'}, and knows clip, cell, window"),
     ],
 )
 def test_a_broken_promise_of_a_conditioner_is_named(part, message):
@@ -431,7 +571,10 @@ class Letters(Conditioner):
     """A token a letter, of all clips as many as the longest caption has."""
 
     requires = frozenset({"caption"})
-    per_clip = True
+
+    @classmethod
+    def once_per(cls, config, first_view="grid"):
+        return "clip"
 
     def __init__(self, config, context):
         super().__init__(config, context)

@@ -5,6 +5,9 @@ Time is that of a clock which only moves when told to, so every number is known.
 
 import json
 import math
+import signal
+import sys
+import time
 from collections import deque
 from dataclasses import fields
 
@@ -12,16 +15,20 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, Dataset
 
 from hvg.commands.progress import ProgressLines
 from hvg.config.composition import compose
 from hvg.core.quiet import quiet_training
 from hvg.model.counted_step import model_flops
+from hvg.train import counting
 from hvg.train.callbacks import AfterStep, DataWait, Progress
+from hvg.train.counting import Counting
+from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.run import train
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
-from hvg.train.utilisation import PEAKS, StepFlops, measured_peak, peak_of, published_peak
+from hvg.train.utilisation import PEAKS, Peak, StepFlops, measured_peak, published_peak, told_peak
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch
 
@@ -52,8 +59,6 @@ def test_a_lap_is_split_into_steps_waits_and_what_lies_between():
         clock.pass_(4.0)
     with meter.during("validate"):
         clock.pass_(5.0)
-    with meter.during("count"):
-        clock.pass_(7.0)
     with meter.during("data"):
         clock.pass_(0.5)
     clock.pass_(1.5)
@@ -67,7 +72,6 @@ def test_a_lap_is_split_into_steps_waits_and_what_lies_between():
         data_seconds=0.5,
         save_seconds=4.0,
         validate_seconds=5.0,
-        count_seconds=7.0,
     )
     both = first + second
     assert both.wall_seconds == clock.now - 100.0
@@ -76,8 +80,8 @@ def test_a_lap_is_split_into_steps_waits_and_what_lies_between():
         "seconds_per_step": 3.0,
         "images_per_second": 2.667,
         "data_share": 0.25,
-        "save_share": 0.1818,
-        "validate_share": 0.2273,
+        "save_share": 0.2667,
+        "validate_share": 0.3333,
         "tflops_per_device": 2.0,
         "mfu": 0.25,
     }
@@ -162,7 +166,7 @@ def test_published_peaks_are_dense():
 
 
 def test_a_given_peak_counts_and_a_measured_one_says_what_it_is():
-    assert (peak_of(CPU, False, 3.5).tflops, peak_of(CPU, False, 3.5).source) == (3.5, "training.peak_tflops")
+    assert told_peak(CPU, False, 3.5) == Peak(3.5, "training.peak_tflops") and told_peak(CPU, False, None) is None
     measured = measured_peak(CPU, torch.float32)
     assert measured.source == f"measured: float32 matrix product of 1024 x 1024, {torch.get_num_threads()} CPU threads"
     # A core of the last twenty years, and a machine of the next.
@@ -172,17 +176,26 @@ def test_a_given_peak_counts_and_a_measured_one_says_what_it_is():
 # --- FLOPs of a run -----------------------------------------------------------------------------------------------
 
 
+def looked(work: StepFlops, shapes) -> StepFlops:
+    """Until what is being counted has been taken up."""
+    work.look(shapes)
+    while work._counting is not None:
+        time.sleep(0.05)
+        work.look(shapes)
+    return work
+
+
 @pytest.mark.long
 def test_flops_are_counted_once_and_kept_in_the_run_record(tiny, tmp_path):
     config, record = compose([*tiny, "training.peak_tflops=2"]), tmp_path / "run.json"
     record.write_text(json.dumps({"seed": 0}))
     shape = (config.data.batch_size, 2, 1, 32, 32)
     work = StepFlops(config, record, CPU, False, print)
-    assert work.of([shape]) is None and work.peak is None
-    work.find([shape, shape])
+    assert work.of([shape]) is None and work.peak == 2e12
+    looked(work, [shape, shape])
     counted = model_flops(config, (2, 1))
     assert counted > 0
-    assert (work.of([shape, shape]), work.peak) == (2 * counted, 2e12)
+    assert work.of([shape, shape]) == 2 * counted
     assert work.of([shape, (1, 1, 1, 32, 32)]) is None
     content = json.loads(record.read_text())
     assert content["seed"] == 0
@@ -195,18 +208,51 @@ def test_flops_are_counted_once_and_kept_in_the_run_record(tiny, tmp_path):
     assert StepFlops(other, record, CPU, False, print).of([shape]) is None, "another network has other FLOPs"
 
 
+@pytest.mark.long
 def test_a_network_that_cannot_be_counted_is_said_once_and_trains_on(tiny, tmp_path, capsys):
+    """And a CPU's peak is measured by the process that counts, with the threads of this one."""
     work = StepFlops(compose(tiny), tmp_path / "run.json", CPU, False, print)
     # Too small for the levels of the network.
     shape = (1, 1, 1, 1, 1)
-    assert work.lacks([shape])
-    work.find([shape])
-    assert work.of([shape]) is None and not work.lacks([shape])
+    looked(work, [shape])
+    assert work.of([shape]) is None and work.peak > 0
     said = capsys.readouterr().out
     assert said.startswith(
         "warning: no utilisation is shown, the FLOPs of a batch of 1 x 1 x 1 x 1 x 1 (B V T H W) cannot"
     )
     assert said.count("\n") == 1
+    peak = json.loads((tmp_path / "run.json").read_text())["throughput"]["peak"]
+    assert peak["tflops"] * 1e12 == work.peak and f"{torch.get_num_threads()} CPU threads" in peak["source"]
+    work.look([shape])
+    assert work._counting is None, "what cannot be counted is not asked for again"
+
+
+def process(monkeypatch, code: str) -> None:
+    """In place of the process that counts, one that does this."""
+    monkeypatch.setattr(counting, "command", lambda: [sys.executable, "-c", code])
+
+
+def test_nobody_waits_for_what_is_counted_and_it_ends_with_the_training(tiny, tmp_path, monkeypatch):
+    process(monkeypatch, "import time; time.sleep(600)")
+    work = StepFlops(compose([*tiny, "training.peak_tflops=2"]), tmp_path / "run.json", CPU, False, print)
+    shape = (1, 2, 1, 32, 32)
+    started = time.perf_counter()
+    for _ in range(20):
+        work.look([shape])
+    under_way = work._counting._process
+    assert time.perf_counter() - started < 5 and work.of([shape]) is None and under_way.poll() is None
+    work.stop()
+    assert under_way.returncode == -signal.SIGKILL and work._counting is None
+
+
+def test_a_process_that_does_not_count_is_a_line_and_no_end(tiny, tmp_path, monkeypatch, capsys):
+    process(monkeypatch, "raise SystemExit(3)")
+    work = StepFlops(compose(tiny), tmp_path / "run.json", CPU, False, print)
+    looked(work, [(1, 2, 1, 32, 32)])
+    assert "cannot be counted: the process that counts ended with exit code 3" in capsys.readouterr().out
+    assert work.peak is None and work.of([(1, 2, 1, 32, 32)]) is None
+    work.look([(1, 2, 1, 32, 32)])
+    assert work._counting is None
 
 
 # --- in training --------------------------------------------------------------------------------------------------
@@ -243,7 +289,14 @@ class Slow(lightning.LightningModule):
         return {"loss": self.weight * 1.0}
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.0)
+        return torch.optim.SGD(self.parameters(), lr=0.25)
+
+
+class Norms(SingleDeviceStrategy):
+    """Norms of two steps' gradients, of which the second is not to be had."""
+
+    def gradient_norm(self) -> float:
+        return math.nan if self.lightning_module.global_step > 2 else 3.0
 
 
 class SaveAfterStepTwo(AfterStep):
@@ -271,7 +324,7 @@ def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepRepo
     clock, reports, logger = Clock(), deque(), Rows()
     meter = Meter(clock)
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        strategy=Norms(CPU),
         max_steps=steps,
         accumulate_grad_batches=accumulate,
         log_every_n_steps=1,
@@ -292,12 +345,14 @@ def test_a_slow_loader_and_a_slow_checkpoint_show_as_what_they_are(tiny, tmp_pat
     work = StepFlops(config, record, CPU, False, print)
     reports, rows = fit(work, steps=4)
     assert [row["step"] for row in rows] == [1, 3]
-    expected = {"loss": 1.0, f"{PREFIX}seconds_per_step": 5.0, f"{PREFIX}images_per_second": 0.3}
+    assert [row.pop(f"{OPTIMIZER}gradient_norm", None) for row in rows] == [3.0, None]
+    assert [row.pop("loss") for row in rows] == [0.75, 0.25], "a quarter less after each step"
+    expected = {f"{OPTIMIZER}learning_rate": 0.25, f"{PREFIX}seconds_per_step": 5.0, f"{PREFIX}images_per_second": 0.3}
     expected |= {f"{PREFIX}data_share": 0.4, f"{PREFIX}validate_share": 0.0}
     for row, save in zip(rows, (0.0, 0.5), strict=True):
         assert row == {"step": row["step"], **expected, f"{PREFIX}save_share": save}
     assert [r.step for r in reports] == [1, 2, 3, 4]
-    assert [r.loss for r in reports] == [None, 1.0, 1.0, 1.0]
+    assert [r.loss for r in reports] == [None, 0.75, 0.75, 0.25]
     steps = [Throughput(steps=1, images=n, flops=None, seconds=5.0, data_seconds=2.0) for n in (2, 1, 2, 1)]
     total = sum(steps, Throughput()) + Throughput(save_seconds=10.0)
     assert reports[-1].total == reports[-1].recent == total
@@ -310,13 +365,9 @@ def test_a_slow_loader_and_a_slow_checkpoint_show_as_what_they_are(tiny, tmp_pat
 def test_every_batch_of_a_step_counts(tiny, tmp_path):
     """Two batches of 2 and 1 images and of 40 FLOPs, in ten seconds of a device that does 16 FLOP/s."""
     config, record = compose([*tiny, "training.peak_tflops=16e-12"]), tmp_path / "run.json"
-    network = StepFlops(config, record, CPU, False, print)
-    network.find([])
-    content = json.loads(record.read_text())
-    content["throughput"]["flops"] = {"1 x 1 x 2 x 8 x 8": 40}
-    record.write_text(json.dumps(content))
+    network = StepFlops(config, record, CPU, False, print)._network
+    record.write_text(json.dumps({"throughput": {"network": network, "flops": {"1 x 1 x 2 x 8 x 8": 40}}}))
     work = StepFlops(config, record, CPU, False, print)
-    work.find([])
     reports, rows = fit(work, steps=2, accumulate=2)
     assert len(reports) == 2 and len(rows) == 1
     assert rows[0][f"{PREFIX}images_per_second"] == 0.3
@@ -346,20 +397,27 @@ def test_rows_of_a_resumed_run_go_on_and_name_the_same_quantities(tiny, cache, t
 
 @pytest.mark.long
 def test_counting_flops_changes_nothing_of_training(tiny, cache, tmp_path, monkeypatch):
-    words = [*tiny, cache, f"output={tmp_path}", "training.steps=3", "training.log_every=1", "training.peak_tflops=1"]
+    words = [*tiny, cache, f"output={tmp_path}", "training.steps=4", "training.log_every=1", "training.peak_tflops=1"]
     train(compose([*words, "name=plain"]), log=lambda line: None)
     monkeypatch.setattr("hvg.train.run.COUNT_AFTER", 0.0)
-    train(compose([*words, "name=counted"]), log=lambda line: None)
+    begun = []
+    monkeypatch.setattr(
+        "hvg.train.utilisation.Counting", lambda *given, **more: begun.append(Counting(*given, **more)) or begun[-1]
+    )
+
+    def report(done: StepReport) -> None:
+        if done.step == 3:
+            begun[0]._process.wait()
+
+    train(compose([*words, "name=counted"]), report, log=lambda line: None)
     plain, counted = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("plain", "counted")
     )
     assert [row["loss"] for row in plain] == [row["loss"] for row in counted]
-    # Counted after the first step; the device does one TFLOP/s, so both numbers are the same.
-    assert [f"{PREFIX}mfu" in row for row in counted] == [False, True, True]
-    assert all(row[f"{PREFIX}mfu"] == row[f"{PREFIX}tflops_per_device"] > 0 for row in counted[1:])
-    assert not any(f"{PREFIX}mfu" in row for row in plain)
+    # Begun after the first step, there after the third; the device does one TFLOP/s, so both numbers are the same.
+    assert [f"{PREFIX}mfu" in row for row in counted][-1] and not any(f"{PREFIX}mfu" in row for row in plain)
+    assert counted[-1][f"{PREFIX}mfu"] == counted[-1][f"{PREFIX}tflops_per_device"] > 0
     noted = json.loads((tmp_path / "counted" / "run.json").read_text())["throughput"]
     (flops,) = noted["flops"].values()
-    assert noted["total"]["flops"] == 3 * flops
-    assert noted["total"]["count_seconds"] > 0
+    assert len(begun) == 1 and noted["total"]["flops"] == 4 * flops

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hvg.core.errors import HvgError
+from hvg.core.next_commands import TORCHMETRICS
 from hvg.parts.network_files import NetworkFiles
 
 from .i3d import I3d
@@ -113,9 +114,9 @@ def _heads(name: str, published: str) -> dict[str, Tensor]:
     # The file is found without importing the library, which takes seconds.
     found = importlib.util.find_spec("torchmetrics")
     if found is None or found.origin is None:
-        raise HvgError("LPIPS takes its learned weights from torchmetrics, which is not installed")
+        raise HvgError("LPIPS takes its learned weights from torchmetrics, which is not installed", then=TORCHMETRICS)
     path = Path(found.origin).parent / "functional" / "image" / "lpips_models" / f"{name}.pth"
     if not path.is_file() or sha256(path.read_bytes()).hexdigest() != published:
-        raise HvgError(f"{path}: is not there, or not version 0.1 of LPIPS; install torchmetrics 1.9 again")
+        raise HvgError(f"{path}: is not there, or not version 0.1 of LPIPS", then=TORCHMETRICS)
     stored = torch.load(path, map_location="cpu", weights_only=True)
     return {key.replace("lin", "heads.", 1).replace("model.1.", ""): value for key, value in stored.items()}

@@ -147,7 +147,7 @@ def _file(folder: Path, *names: str) -> Path:
     """The first of these files that the folder holds. Raises: HvgError where there is none."""
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
-        raise HvgError(f"{folder}: holds no {names[0]}; `hvg weights` says where to get the folder")
+        raise HvgError(f"{folder}: holds no {names[0]}; get the folder as it is published", then="hvg weights")
     return found[0]
 
 

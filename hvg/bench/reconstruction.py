@@ -3,10 +3,10 @@
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
+from hvg.bench.timing import one_thread
 from hvg.config.build import build_dataset, build_part
 from hvg.config.composition import compose
 from hvg.core.text_tables import table
@@ -16,17 +16,6 @@ from hvg.parts.reconstructor import Reconstructor
 from hvg.values.clip import ClipBatch
 
 _RUNS = 7
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch with one thread inside, and as many as before outside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def reconstruction() -> Iterator[str]:
