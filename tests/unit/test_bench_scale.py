@@ -13,9 +13,10 @@ from hvg.bench.scale.ranks import RANKS, limit, memory_stops, over_ranks, strate
 from hvg.config.composition import compose
 from hvg.core.errors import HvgError
 from hvg.cost.forecast import count, divide
-from hvg.train.shares import BUCKET, WeightSizes
+from hvg.train.shares import BUCKET, Rows, WeightSizes
 
-MACHINE = Machine(tflops=100.0, utilisation=0.5, memory=80.0, per_node=8, inside=400.0, between=50.0, latency=10.0)
+# Slow GPUs, for a small network.
+MACHINE = Machine(tflops=0.1, utilisation=0.5, memory=80.0, per_node=8, inside=400.0, between=50.0, latency=10.0)
 SMALL = ["scale=cpu", "debug=tiny", "dataset.image_size=32", "backbone.widths=[32]", "backbone.heads=[1]"]
 SMALL += ["backbone.attention=[true]", "reference_keys=none", "camera=none", "training.precision='32'"]
 
@@ -37,7 +38,10 @@ def times(counts, config, strategy, machine=MACHINE, clips=64):
 def test_a_step_takes_its_flops_at_the_stated_speed_and_its_bytes_at_the_slowest_link(counts, config):
     found = times(counts, config, "ddp")
     flops = counts.flops.total
-    assert found[1].growing.compute == pytest.approx(flops / (0.5 * 100e12)) and found[1].growing.communication == 0
+    assert (
+        found[1].growing.compute == pytest.approx(flops / (0.5 * 1e12 * MACHINE.tflops))
+        and found[1].growing.communication == 0
+    )
     for ranks, link in ((8, 400e9), (64, 50e9)):
         at = found[ranks]
         hops = 2 * math.log2(ranks) * 10e-6
@@ -56,7 +60,8 @@ def test_what_the_backward_pass_hides_is_not_in_the_shortest_step():
 
 
 def test_strategies_that_divide_the_weights_send_more_often():
-    sizes = WeightSizes(trained=(200_000,) * 10 + (100,) * 5, half=(False,) * 15, frozen=0)
+    rows = tuple(Rows(10, 10, True, block) for block in (0, 0, 1, None))
+    sizes = WeightSizes(trained=(200_000,) * 10 + (100,) * 5, half=(False,) * 15, frozen=0, rows=rows)
     strategy = compose(SMALL).strategy
 
     def often(name: str, accumulate: int = 1, repeats: bool = False) -> int:
@@ -64,6 +69,8 @@ def test_strategies_that_divide_the_weights_send_more_often():
 
     assert sizes.elements < BUCKET
     assert [often(name) for name in ("single", "ddp", "zero1", "zero2", "zero3")] == [0, 1, 2, 2, 21]
+    # Two blocks, and what lies in none: gathered twice, reduced once.
+    assert often("fsdp") == 9
     assert often("zero2", 3) == 4 and often("zero3", 1, repeats=True) == 31
 
 

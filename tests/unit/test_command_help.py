@@ -83,9 +83,15 @@ def test_help_imports_neither_torch_nor_what_does_the_work():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["study", "here", "--dry-rn"], "hvg study: there is no flag '--dry-rn' here. Did you mean '--dry-run'?"),
-        (["list", "--verbos"], "hvg list: there is no flag '--verbos' here. Did you mean '--verbose'?"),
-        (["check", "-x"], "hvg check: there is no flag '-x' here. Known: --help."),
+        (
+            ["study", "here", "--dry-rn"],
+            "hvg study: there is no flag '--dry-rn' here. Did you mean '--dry-run'? Next: `hvg study --help`",
+        ),
+        (
+            ["list", "--verbos"],
+            "hvg list: there is no flag '--verbos' here. Did you mean '--verbose'? Next: `hvg list --help`",
+        ),
+        (["check", "-x"], "hvg check: there is no flag '-x' here. Known: --help. Next: `hvg check --help`"),
     ],
 )
 def test_a_wrong_flag_is_a_line(capsys, words, line):

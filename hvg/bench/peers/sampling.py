@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hvg.bench.peers.row import How, Row, require_equal
 from hvg.bench.peers.small_svd import run_words, small_pipeline
-from hvg.bench.peers.unet import CLOSE
 from hvg.bench.sampling import a_test_clip
 from hvg.bench.timing import Ratio, Side
 from hvg.config.composition import compose
@@ -27,6 +26,8 @@ WIDTHS, HEADS, TOKEN_WIDTH = (64, 128), (1, 2), 64
 SIDE, FRAMES, STEPS, SEED = 128, 8, 5, 0
 # The library starts at sqrt(sigma_max^2 + 1), we at sigma_max.
 SIGMA_MAX = 700.0
+# A share of the largest value: each step passes on what kernels round differently.
+CLOSE = {"32": 0.01, "bf16": 0.3}
 
 
 def rows() -> Iterator[Row]:
@@ -105,6 +106,6 @@ def measure(how: How, *, decode: bool) -> Ratio:
     with tempfile.TemporaryDirectory() as folder:
         pipeline, system, clip = opened(Path(folder))
         ours, theirs = calls(pipeline, system, clip, decode)
-        require_equal("sampling", ours(), theirs(), 10 * CLOSE[how.precision])
+        require_equal("sampling", ours(), theirs(), CLOSE[how.precision])
         sides = Side(ours, type(system.backbone)), Side(theirs, type(pipeline.unet))
         return how.compare("sampling", *sides)

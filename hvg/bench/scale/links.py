@@ -86,7 +86,7 @@ def step_time(forecast: Forecast, strategy: StrategyConfig, machine: Machine, sh
 
 
 def collectives(strategy: StrategyConfig, sizes: WeightSizes, accumulate: int, repeats: bool) -> int:
-    """How many collectives a step has: buckets of gradients; and of strategies that divide the weights, a weight at each pass."""
+    """How many collectives a step has: buckets of gradients; of strategies that divide the weights, these at each pass."""
     if strategy.name == "single":
         return 0
     if strategy.name == "ddp":
@@ -94,5 +94,8 @@ def collectives(strategy: StrategyConfig, sizes: WeightSizes, accumulate: int, r
     buckets = math.ceil(sizes.elements / BUCKET)
     if strategy.name in ("zero1", "zero2"):
         return buckets * ((accumulate if strategy.name == "zero2" else 1) + 1)
+    if strategy.name == "fsdp":
+        # Each block is gathered for both passes, and its gradients are reduced.
+        return 3 * accumulate * len({rows.block for rows in sizes.rows})
     large = sum(size > PERSISTENT for size in sizes.trained)
     return accumulate * (large * (3 if repeats else 2) + buckets)
