@@ -366,6 +366,11 @@ def _bench(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
     assert set(words) <= set(BENCHMARKS)
 
 
+def _new(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
+    options, others = take_options(words, command_options.NewPartOptions)
+    assert options.kind in registry.KINDS and others[0] == "part" and len(others) == 2
+
+
 def _only(model: type) -> Callable:
     return lambda words, flags, runs: only_options(words, model)
 
@@ -389,4 +394,5 @@ RULES: dict[str, Callable] = {
     "compare": _compare,
     "weights": _only(command_options.WeightsOptions),
     "bench": _bench,
+    "new": _new,
 }
