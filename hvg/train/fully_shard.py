@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
@@ -29,6 +29,8 @@ class FullyShard(SeveralProcesses, DDPStrategy):
         super().__init__(*arguments, **settings)
         # Weight -> this process's rows of it.
         self._rows: dict[nn.Parameter, Tensor] = {}
+        # All processes in a row; None: made when they have joined.
+        self.mesh: DeviceMesh | None = None
 
     # --- Lightning's hooks ----------------------------------------------------------------------------------------
 
@@ -36,7 +38,7 @@ class FullyShard(SeveralProcesses, DDPStrategy):
         # Block by block, so that the device never has all of the network.
         system = required(self.lightning_module, "the system")
         refuse_scalars(system)
-        mesh = init_device_mesh(self.root_device.type, (rank_and_world()[1],))
+        mesh = self.mesh or init_device_mesh(self.root_device.type, (rank_and_world()[1],))
         for block in blocks_of([system]):
             fully_shard(block, mesh=mesh)
             vars(block)[GATHERED] = _run
