@@ -361,7 +361,7 @@ def _photo(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
 def _bench(words: Sequence[str], flags: frozenset[str], runs: Runs) -> None:
     models = {"peers": PeersOptions, "gpu": GpuBenchOptions, "scale": ScaleOptions}
     if words[:1] and words[0] in models:
-        options, overrides = options_and_overrides(words[1:], models[words[0]])
+        _, overrides = options_and_overrides(words[1:], models[words[0]])
         assert words[0] == "scale" or not overrides
         _composed(tuple(overrides))
         return

@@ -47,7 +47,11 @@ NOT_HERE = re.compile(
 )
 # Options that are no overrides.
 OPTIONS = {"check": CheckOptions, "show": ShowOptions, "prepare": PrepareOptions}
-SIZES = {"backbones.svd_unet": BACKBONES["svd_tiny"], "backbones.wan_dit": SMALL_WAN, "backbones.flux_kontext": SMALL_FLUX}
+SIZES = {
+    "backbones.svd_unet": BACKBONES["svd_tiny"],
+    "backbones.wan_dit": SMALL_WAN,
+    "backbones.flux_kontext": SMALL_FLUX,
+}
 # As many as a video has at most.
 MOST = {"views": 4, "frames": 6}
 PLACEHOLDERS = ("PATH", "IMAGE", "VIDEO")
