@@ -21,7 +21,7 @@ MOVED = {
     ".github/CONTRIBUTING.md": "contributing.md",
     ".mkdocs/site.css": "site.css",
 }
-STUDIES = ("experiments/README.md", "experiments/*/README.md", "experiments/*/*.png")
+STUDIES = ("experiments/README.md", "experiments/*/README.md", "experiments/*/*.png", "experiments/*/*.webp")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 CODE_IN_ROW = re.compile(r"`[^`]*`")
 

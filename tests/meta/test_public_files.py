@@ -12,7 +12,7 @@ from hvg import plugin
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-# An experiment of this project's own, which no paper has.
+# Experiments of this project's own, which no paper has.
 OURS = {"demo", "guided"}
 
 
